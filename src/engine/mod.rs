@@ -1,0 +1,1 @@
+//! The OpenAI secrets engine: one file per noun of the README.

@@ -1,0 +1,145 @@
+//! Typed records under a prefix of the storage.
+
+use std::marker::PhantomData;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{Entry, Storage, StorageError};
+
+/// What is kept under one prefix: a value of `T` under each name, as JSON with the record's version in it.
+///
+/// A prefix that does not end in `/` holds a single record, under the empty name.
+#[derive(Debug)]
+pub struct Collection<T> {
+    prefix: &'static str,
+    record: PhantomData<fn() -> T>,
+}
+
+/// A stored type. Its JSON carries `version`; an entry of a newer version is refused, not misread.
+pub trait Record: Serialize + DeserializeOwned + Send + Sync {
+    /// The version that this program writes; entries of it and of all versions before are read.
+    const VERSION: u32;
+    /// Whether the seal encrypts it once more: true for what holds keys.
+    const SEAL_WRAP: bool = false;
+}
+
+#[derive(Serialize)]
+struct Stored<'a, T> {
+    version: u32,
+    #[serde(flatten)]
+    record: &'a T,
+}
+
+impl<T: Record> Collection<T> {
+    /// The collection under `prefix`.
+    pub const fn new(prefix: &'static str) -> Self {
+        Self { prefix, record: PhantomData }
+    }
+
+    /// The prefix, for special paths and invalidation.
+    pub const fn prefix(&self) -> &'static str {
+        self.prefix
+    }
+
+    /// The storage key of `name`.
+    pub fn key(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
+    /// The name that a storage key stands for, if it is one of this collection's.
+    pub fn name_of<'a>(&self, key: &'a str) -> Option<&'a str> {
+        key.strip_prefix(self.prefix)
+    }
+
+    /// Reads the record `name`.
+    pub async fn get(&self, storage: &dyn Storage, name: &str) -> Result<Option<T>, StorageError> {
+        let key = self.key(name);
+        let Some(entry) = storage.get(&key).await? else { return Ok(None) };
+        Self::decode(&key, &entry.value).map(Some)
+    }
+
+    /// Writes the record `name`, in place of an earlier one.
+    pub async fn put(&self, storage: &dyn Storage, name: &str, record: &T) -> Result<(), StorageError> {
+        let key = self.key(name);
+        let value = serde_json::to_vec(&Stored { version: T::VERSION, record })
+            .map_err(|error| StorageError::Malformed { key: key.clone(), reason: error.to_string() })?;
+        storage.put(Entry { key, value, seal_wrap: T::SEAL_WRAP }).await
+    }
+
+    /// Deletes the record `name`; deleting none is fine.
+    pub async fn delete(&self, storage: &dyn Storage, name: &str) -> Result<(), StorageError> {
+        storage.delete(&self.key(name)).await
+    }
+
+    /// The names there are, sorted.
+    pub async fn names(&self, storage: &dyn Storage) -> Result<Vec<String>, StorageError> {
+        storage.list(self.prefix).await
+    }
+
+    /// Whether there is a record `name`.
+    pub async fn contains(&self, storage: &dyn Storage, name: &str) -> Result<bool, StorageError> {
+        Ok(storage.get(&self.key(name)).await?.is_some())
+    }
+
+    /// Reads bytes as Go's encoder or ours wrote them; the reason of a refusal never quotes the content.
+    fn decode(key: &str, bytes: &[u8]) -> Result<T, StorageError> {
+        let malformed = |reason: String| StorageError::Malformed { key: key.to_owned(), reason };
+        let value: serde_json::Value = serde_json::from_slice(bytes)
+            .map_err(|error| malformed(format!("not JSON, at byte {}", error.column())))?;
+        let version = value.get("version").and_then(serde_json::Value::as_u64).unwrap_or(0);
+        if version > u64::from(T::VERSION) {
+            return Err(malformed(format!(
+                "it was written as version {version} by a newer release of this plugin, which knows up to {}",
+                T::VERSION
+            )));
+        }
+        serde_json::from_value(value)
+            .map_err(|_| malformed("its fields are not what this version expects".to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::super::InMemory;
+    use super::*;
+
+    #[derive(Serialize, Deserialize, Debug, PartialEq)]
+    struct Color {
+        name: String,
+    }
+
+    impl Record for Color {
+        const VERSION: u32 = 2;
+    }
+
+    static COLORS: Collection<Color> = Collection::new("color/");
+
+    #[tokio::test]
+    async fn keeps_records_with_their_version() {
+        let storage = InMemory::new();
+        COLORS.put(&storage, "a", &Color { name: "red".into() }).await.unwrap();
+        assert_eq!(COLORS.get(&storage, "a").await.unwrap(), Some(Color { name: "red".into() }));
+        assert_eq!(storage.get("color/a").await.unwrap().unwrap().value, br#"{"version":2,"name":"red"}"#);
+        assert_eq!(COLORS.names(&storage).await.unwrap(), ["a"]);
+    }
+
+    #[tokio::test]
+    async fn refuses_a_newer_version_and_garbage_without_quoting_it() {
+        let storage = InMemory::new();
+        for (value, says) in [
+            (&br#"{"version":3,"name":"red"}"#[..], "newer release"),
+            (&b"sk-secret"[..], "not JSON"),
+            (&br#"{"name":["sk-secret"]}"#[..], "not what this version expects"),
+        ] {
+            storage
+                .put(Entry { key: "color/a".into(), value: value.to_vec(), seal_wrap: false })
+                .await
+                .unwrap();
+            let error = COLORS.get(&storage, "a").await.unwrap_err().to_string();
+            assert!(error.contains(says) && !error.contains("sk-secret"), "{error}");
+        }
+    }
+}

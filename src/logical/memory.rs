@@ -1,0 +1,170 @@
+//! Storage in memory, for tests: it behaves as Vault's does and can be told to fail.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+
+use super::{Entry, Storage, StorageError};
+
+/// Storage in memory with faults on demand.
+#[derive(Debug, Default)]
+pub struct InMemory {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    entries: BTreeMap<String, Entry>,
+    read_only: bool,
+    failing_puts: Vec<String>,
+    failing_deletes: Vec<String>,
+    calls: Calls,
+}
+
+/// How often each call was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Calls {
+    /// Lists.
+    pub lists: usize,
+    /// Reads.
+    pub gets: usize,
+    /// Writes.
+    pub puts: usize,
+    /// Deletions.
+    pub deletes: usize,
+}
+
+impl InMemory {
+    /// An empty storage.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// From now on every write is refused as on a standby, or no longer.
+    pub fn set_read_only(&self, read_only: bool) {
+        self.state().read_only = read_only;
+    }
+
+    /// The next write of a key that starts with `prefix` fails.
+    pub fn fail_put(&self, prefix: &str) {
+        self.state().failing_puts.push(prefix.to_owned());
+    }
+
+    /// The next deletion of a key that starts with `prefix` fails.
+    pub fn fail_delete(&self, prefix: &str) {
+        self.state().failing_deletes.push(prefix.to_owned());
+    }
+
+    /// Every key there is.
+    pub fn keys(&self) -> Vec<String> {
+        self.state().entries.keys().cloned().collect()
+    }
+
+    /// How often each call was made so far.
+    pub fn calls(&self) -> Calls {
+        self.state().calls
+    }
+
+    /// A copy of all entries, as a backup would hold them.
+    pub fn snapshot(&self) -> Vec<Entry> {
+        self.state().entries.values().cloned().collect()
+    }
+
+    /// Puts a snapshot in place of everything.
+    pub fn restore(&self, entries: Vec<Entry>) {
+        self.state().entries = entries.into_iter().map(|entry| (entry.key.clone(), entry)).collect();
+    }
+
+    /// A panic elsewhere while the lock was held leaves the map whole, so a poisoned lock is taken as it is.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn refuse(&mut self, key: &str, write: bool) -> Result<(), StorageError> {
+        if key.contains("..") {
+            return Err(StorageError::Failed("relative paths not supported".to_owned()));
+        }
+        if self.read_only {
+            return Err(StorageError::ReadOnly);
+        }
+        let failing = if write { &mut self.failing_puts } else { &mut self.failing_deletes };
+        if let Some(at) = failing.iter().position(|prefix| key.starts_with(prefix.as_str())) {
+            failing.remove(at);
+            return Err(StorageError::Failed("injected fault".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Storage for InMemory {
+    async fn list(&self, prefix: &str) -> Result<Vec<String>, StorageError> {
+        let mut state = self.state();
+        state.calls.lists += 1;
+        let children: BTreeSet<String> = state
+            .entries
+            .range(prefix.to_owned()..)
+            .take_while(|(key, _)| key.starts_with(prefix))
+            .map(|(key, _)| {
+                let rest = &key[prefix.len()..];
+                rest.find('/').map_or(rest, |slash| &rest[..=slash]).to_owned()
+            })
+            .collect();
+        Ok(children.into_iter().collect())
+    }
+
+    async fn get(&self, key: &str) -> Result<Option<Entry>, StorageError> {
+        let mut state = self.state();
+        state.calls.gets += 1;
+        Ok(state.entries.get(key).cloned())
+    }
+
+    async fn put(&self, entry: Entry) -> Result<(), StorageError> {
+        let mut state = self.state();
+        state.calls.puts += 1;
+        state.refuse(&entry.key, true)?;
+        state.entries.insert(entry.key.clone(), entry);
+        Ok(())
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), StorageError> {
+        let mut state = self.state();
+        state.calls.deletes += 1;
+        state.refuse(key, false)?;
+        state.entries.remove(key);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(key: &str) -> Entry {
+        Entry { key: key.to_owned(), value: b"{}".to_vec(), seal_wrap: false }
+    }
+
+    #[tokio::test]
+    async fn lists_immediate_children_sorted_and_folders_once() {
+        let storage = InMemory::new();
+        for key in ["roles/b", "roles/a", "roles/x/1", "roles/x/2", "config"] {
+            storage.put(entry(key)).await.unwrap();
+        }
+        assert_eq!(storage.list("roles/").await.unwrap(), ["a", "b", "x/"]);
+        assert_eq!(storage.list("").await.unwrap(), ["config", "roles/"]);
+        assert_eq!(storage.list_page("roles/", "a", 1).await.unwrap(), ["b"]);
+    }
+
+    #[tokio::test]
+    async fn refuses_writes_on_demand() {
+        let storage = InMemory::new();
+        storage.fail_put("roles/");
+        assert!(matches!(storage.put(entry("roles/a")).await, Err(StorageError::Failed(_))));
+        storage.put(entry("roles/a")).await.unwrap();
+        storage.set_read_only(true);
+        assert!(matches!(storage.delete("roles/a").await, Err(StorageError::ReadOnly)));
+    }
+}

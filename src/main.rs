@@ -1,0 +1,3 @@
+//! The plugin's process: wiring only.
+
+fn main() {}

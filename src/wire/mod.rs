@@ -1,0 +1,1 @@
+//! Vault's backend protocol in protobuf, to and from [`crate::logical`], and nothing else.
