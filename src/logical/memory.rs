@@ -56,6 +56,13 @@ impl InMemory {
         self.state().failing_deletes.push(prefix.to_owned());
     }
 
+    /// Nothing that was told to fail fails any more.
+    pub fn heal(&self) {
+        let mut state = self.state();
+        state.failing_puts.clear();
+        state.failing_deletes.clear();
+    }
+
     /// Every key there is.
     pub fn keys(&self) -> Vec<String> {
         self.state().entries.keys().cloned().collect()
