@@ -33,3 +33,4 @@
 
 pub mod goplugin;
 pub mod logical;
+pub mod wire;
