@@ -34,4 +34,5 @@
 pub mod framework;
 pub mod goplugin;
 pub mod logical;
+pub mod openai;
 pub mod wire;
