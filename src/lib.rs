@@ -31,6 +31,7 @@
 //! older than any request name and nobody owns. The engine finds what is due by its minute, never by listing all,
 //! and re-reads each record under its lock before it acts. Storage decides; a run may be cut off and repeated.
 
+pub mod engine;
 pub mod framework;
 pub mod goplugin;
 pub mod logical;

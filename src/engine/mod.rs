@@ -1,1 +1,296 @@
 //! The OpenAI secrets engine: one file per noun of the README.
+//!
+//! [`Engine`] is one mount. A noun declares its paths, fields and handlers in its own file; this file lists the
+//! nouns. State in storage decides; what is in memory here is only a cache of it.
+
+mod admin_key;
+mod admin_rotation;
+mod admin_timetable;
+mod backlog;
+pub mod backoff;
+mod build;
+mod cache;
+mod calendar;
+mod checkins;
+mod checkouts;
+mod clients;
+pub mod clock;
+mod clock_watch;
+mod config;
+mod configuration;
+mod creds;
+mod error;
+mod events;
+pub mod fingerprint;
+mod issuer;
+mod key_history;
+mod ledger;
+mod lending;
+mod library_changes;
+mod library_members;
+mod library_sets;
+mod library_status;
+mod library_writes;
+pub mod listener;
+mod loan_leases;
+mod loans;
+pub mod metrics;
+pub mod names;
+mod observed;
+mod owned;
+mod owners;
+mod projects;
+mod pulse;
+mod quota;
+mod removal;
+mod retiring_keys;
+mod returns;
+mod revocations;
+pub mod rfc3339;
+mod roles;
+mod rotation;
+pub mod schedule;
+pub mod schedule_fields;
+pub mod seconds;
+mod static_creds;
+mod static_roles;
+pub mod template;
+mod tidy;
+pub mod timetable;
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use tokio_util::sync::CancellationToken;
+
+use self::cache::Cache;
+use self::clients::Clients;
+use self::clock::{Clock, WallClock};
+use self::config::Config;
+pub use self::error::Error;
+use self::events::Events;
+use self::library_sets::LibrarySet;
+use self::listener::{Listener, Source};
+use self::metrics::Metrics;
+use self::names::MountTag;
+use self::projects::Project;
+use self::pulse::Pulse;
+use self::roles::Role;
+use self::tidy::Tidying;
+use crate::framework::{self, Backend, Locks, Path, Tick};
+use crate::logical::{self, Factory, Setup, SpecialPaths, Storage, SystemView};
+
+/// What `vault path-help` of the mount says first.
+const ROOT_HELP: &str = "\
+Makes OpenAI API keys that end by themselves. `creds` makes a service account with a key for each lease, on \
+`roles` that belong to a `project`; `static-creds` shows the keys of accounts that stay and rotates them, on \
+`static-roles`; `config` holds the admin key that all of it is done with.";
+
+/// Mounts engines in this process.
+#[derive(Debug)]
+pub struct Engines {
+    clock: Arc<dyn Clock>,
+    listener: Option<Arc<Listener>>,
+}
+
+impl Default for Engines {
+    fn default() -> Self {
+        Self::by(Arc::new(WallClock))
+    }
+}
+
+impl Engines {
+    /// Engines that go by this clock.
+    pub fn by(clock: Arc<dyn Clock>) -> Self {
+        Self { clock, listener: None }
+    }
+
+    /// The same, with all their metrics at this listener.
+    #[must_use]
+    pub fn heard_at(self, listener: Option<Arc<Listener>>) -> Self {
+        Self { listener, ..self }
+    }
+}
+
+impl Factory for Engines {
+    fn mount(&self, setup: Setup) -> Result<Arc<dyn logical::Backend>, logical::Error> {
+        let engine = Arc::new(Engine::new(&setup, Arc::clone(&self.clock), self.listener.clone()));
+        if let Some(listener) = &self.listener {
+            let mount: Weak<Engine> = Arc::downgrade(&engine);
+            listener.add(mount);
+        }
+        Ok(Backend::builder(engine, setup.system, ROOT_HELP)
+            .paths(paths())
+            .renewable_lease(&loan_leases::CHECK_OUT, loan_leases::revoke, loan_leases::renew)
+            .lease(&creds::CREDENTIAL, revocations::revoke)
+            .wal(&issuer::CREATION, issuer::sweep)
+            .wal(&admin_rotation::CREATION, retiring_keys::sweep)
+            .rotate(admin_key::rotate_for_vault)
+            .special(special_paths())
+            .build())
+    }
+}
+
+/// Every noun of the engine.
+fn paths() -> Vec<Path<Engine>> {
+    [
+        config::paths(),
+        admin_key::paths(),
+        projects::paths(),
+        roles::paths(),
+        creds::paths(),
+        revocations::paths(),
+        static_roles::paths(),
+        static_creds::paths(),
+        library_sets::paths(),
+        checkouts::paths(),
+        checkins::paths(),
+        library_status::paths(),
+        tidy::paths(),
+        observed::paths(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+fn special_paths() -> SpecialPaths {
+    SpecialPaths {
+        seal_wrap_storage: vec![
+            config::CONFIG.prefix().to_owned(),
+            static_roles::STATIC_ROLES.prefix().to_owned(),
+        ],
+        local_storage: vec![framework::WAL_PREFIX.to_owned(), ledger::LEDGER.prefix().to_owned()],
+        ..SpecialPaths::default()
+    }
+}
+
+/// One mount.
+pub struct Engine {
+    tag: MountTag,
+    system: Arc<dyn SystemView>,
+    clock: Arc<dyn Clock>,
+    locks: Locks,
+    clients: Clients,
+    metrics: Arc<Metrics>,
+    events: Events,
+    listener: Option<Arc<Listener>>,
+    tidying: Tidying,
+    /// The mount's storage, for what no request asks for.
+    storage: Arc<dyn Storage>,
+    /// Where it is mounted, as far as it was told.
+    mount_point: Mutex<String>,
+    /// Cancelled when the mount goes away from this process.
+    gone: CancellationToken,
+    config: Cache<Config>,
+    projects: Cache<Project>,
+    roles: Cache<Role>,
+    seen: Cache<clock_watch::Seen>,
+    library_sets: Cache<LibrarySet>,
+    removals: removal::Removals,
+}
+
+impl Engine {
+    fn new(setup: &Setup, clock: Arc<dyn Clock>, listener: Option<Arc<Listener>>) -> Self {
+        let metrics = Arc::new(Metrics::new(build::VERSION, build::COMMIT));
+        Self {
+            tag: MountTag::of(&setup.backend_uuid),
+            system: Arc::clone(&setup.system),
+            clients: Clients::new(Arc::clone(&metrics), Pulse::new(Arc::clone(&clock))),
+            clock,
+            locks: Locks::new(),
+            metrics,
+            events: Events::new(Arc::clone(&setup.system)),
+            listener,
+            tidying: Tidying::default(),
+            storage: Arc::clone(&setup.storage),
+            mount_point: Mutex::default(),
+            gone: CancellationToken::new(),
+            config: Cache::new(&config::CONFIG),
+            projects: Cache::new(&projects::PROJECTS),
+            roles: Cache::new(&roles::ROLES),
+            seen: Cache::new(&clock_watch::SEEN),
+            library_sets: Cache::new(&library_sets::SETS),
+            removals: removal::Removals::default(),
+        }
+    }
+
+    /// The time by which this mount decides.
+    fn now(&self) -> DateTime<Utc> {
+        self.clock.now()
+    }
+
+    /// What of a tick has nothing to do with OpenAI.
+    fn housekeeping(&self, tick: &Tick) {
+        tick.mount_point.clone_into(&mut self.mount_point.lock().unwrap_or_else(PoisonError::into_inner));
+        self.metrics.upkeep();
+    }
+
+    /// Whether the owner's record names what was made.
+    async fn owns(&self, storage: &dyn Storage, creation: &issuer::Creation) -> Result<bool, Error> {
+        match &creation.owner {
+            issuer::Owner::Ledger(place) => Ok(ledger::LEDGER.contains(storage, place).await?),
+            issuer::Owner::StaticRole(name) => {
+                static_roles::names_creation(storage, name, &creation.name).await
+            }
+            issuer::Owner::LibrarySet(set) => library_sets::made(self, storage, set, &creation.name).await,
+        }
+    }
+}
+
+#[async_trait]
+impl framework::Engine for Engine {
+    async fn initialize(self: Arc<Self>) -> Result<(), logical::Error> {
+        tracing::info!(version = build::VERSION, tag = self.tag.as_str(), "OpenAI secrets engine ready");
+        // Not before: while Vault merely registers the plugin, the address is another process' own.
+        if let Some(listener) = &self.listener {
+            listener.start();
+        }
+        Ok(())
+    }
+
+    async fn periodic(self: Arc<Self>, tick: Tick) -> Result<(), logical::Error> {
+        self.housekeeping(&tick);
+        // Side by side: what is slow or fails at one takes nothing from the others.
+        let (key, removed, rotated, returned, changed, measured, tracked) = tokio::join!(
+            admin_key::tick(&self, &tick),
+            removal::tick(&self, &tick),
+            rotation::tick(&self, &tick),
+            returns::tend(&self, &tick),
+            library_changes::tend(&self, &tick),
+            library_status::measure(&self, &tick),
+            quota::track(&self, &tick),
+        );
+        Ok(key.and(removed).and(rotated).and(returned).and(changed).and(measured).and(tracked)?)
+    }
+
+    fn invalidate(&self, key: &str) {
+        if key == config::CONFIG.prefix() {
+            self.config.invalidate(key);
+            self.clients.forget();
+        }
+        self.projects.invalidate(key);
+        self.roles.invalidate(key);
+        self.seen.invalidate(key);
+        self.library_sets.invalidate(key);
+    }
+
+    async fn cleanup(&self) {
+        self.removals.stop();
+        self.gone.cancel();
+    }
+}
+
+#[async_trait]
+impl Source for Engine {
+    /// Vault tells where a mount is with each tick; before the first, and on a standby, its tag stands for it.
+    fn mount(&self) -> String {
+        let mount_point = self.mount_point.lock().unwrap_or_else(PoisonError::into_inner);
+        if mount_point.is_empty() { self.tag.to_string() } else { mount_point.clone() }
+    }
+
+    async fn text(&self) -> Result<String, String> {
+        self.metrics_text(&*self.storage).await.map_err(|error| error.to_string())
+    }
+}

@@ -1,0 +1,66 @@
+//! What should have been done by now, found by the minute it has been due since: bounded reads of storage, so that it
+//! is right at once after a failover and cheap enough for every scrape.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use super::config::ONLY;
+use super::{Engine, Error, admin_timetable, removal, static_roles};
+use crate::logical::Storage;
+
+/// More is not counted: then this number means at least so many.
+pub(super) const MOST: usize = 1_000;
+
+/// Things that are due, and since when the first of them has been.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Backlog {
+    pub(super) count: usize,
+    pub(super) oldest: Option<DateTime<Utc>>,
+}
+
+impl Backlog {
+    /// Of things that are due, each since then.
+    fn of(due: &[DateTime<Utc>]) -> Self {
+        Self { count: due.len(), oldest: due.iter().min().copied() }
+    }
+
+    /// How long the first has been due; zero if nothing is.
+    pub(super) fn age(&self, now: DateTime<Utc>) -> Duration {
+        self.oldest.and_then(|oldest| (now - oldest).to_std().ok()).unwrap_or_default()
+    }
+}
+
+/// Credentials that have ended, or were revoked, and that are not known to be gone at OpenAI. Keys of library sets are
+/// none of them: the places of `library-due/` tell when a loan is looked at next, not since when it is over.
+pub(super) async fn pending_deletions(storage: &dyn Storage, now: DateTime<Utc>) -> Result<Backlog, Error> {
+    let removal::Backlog { waiting, oldest } = removal::backlog(storage, now, MOST).await?;
+    Ok(Backlog { count: waiting, oldest })
+}
+
+/// Rotations of the admin key and of static roles whose time has passed.
+pub(super) async fn overdue_rotations(
+    engine: &Engine,
+    storage: &dyn Storage,
+    now: DateTime<Utc>,
+) -> Result<Backlog, Error> {
+    let mut due = static_roles::overdue(engine, storage, now, MOST).await?;
+    if let Some(config) = engine.config.get(storage, ONLY).await? {
+        due.extend(admin_timetable::overdue_since(&config, now)?);
+    }
+    Ok(Backlog::of(&due))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backlog_is_as_old_as_its_first() {
+        let at = |seconds| DateTime::UNIX_EPOCH + chrono::TimeDelta::seconds(seconds);
+        let backlog = Backlog::of(&[at(50), at(20), at(90)]);
+        assert_eq!((backlog.count, backlog.age(at(100)).as_secs()), (3, 80));
+        assert_eq!(backlog.age(at(10)), Duration::ZERO);
+        assert_eq!(Backlog::of(&[]).age(at(100)), Duration::ZERO);
+    }
+}

@@ -1,0 +1,148 @@
+//! `library-sets/:name/check-in` (and `checkin`), by the borrower, and `admin-check-in`, by an operator: the lent key
+//! is dead when the answer comes, and only then is the account free.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::library_members::Member;
+use super::library_sets::LibrarySet;
+use super::loans::{Borrower, Loan, State};
+use super::{Engine, Error, lending, library_sets, library_status, returns};
+use crate::framework::{Call, Field, Help, Name, Path, ResponseField};
+use crate::logical::{Operation, Response, Storage};
+
+/// As long as a check-in waits for OpenAI; Vault gives up after 90 s.
+const PATIENCE: Duration = Duration::from_secs(45);
+
+static NAME: Field<Name> = Field::new("name", "Name of the library set.");
+static ACCOUNT_ID: Field<String> = Field::new(
+    "service_account_id",
+    "OpenAI's id of the account to check in. Not needed if the caller has just one of the set.",
+)
+.default("");
+static ACCOUNT: Field<String> = Field::new("service_account", "The same by the account's name.").default("");
+
+const HELP: Help = Help {
+    synopsis: "Check in a service account of a library set.",
+    description: "\
+Ends the lent key and makes the account free for others. Only who checked it out may check it in: the same entity, \
+or the same token where there is none; unless the set's disable_check_in_enforcement is true.
+
+    $ vault write openai/library-sets/research/check-in service_account_id=svc_234567890",
+};
+
+const ADMIN_HELP: Help = Help {
+    synopsis: "Check in a service account of a library set, whoever has it.",
+    description: "\
+For operators: ends the lent key and makes the account free, as check-in does for its borrower.
+
+    $ vault write openai/library-sets/research/admin-check-in service_account_id=svc_234567890",
+};
+
+const ANSWER: &[ResponseField] = &[ResponseField::new::<String>("message", "What was done.")];
+
+const CHECKED_IN: &str = "Service account checked in and API key rotated.";
+const FORCED: &str = "Service account forcibly checked in and API key rotated.";
+
+pub(super) fn paths() -> Vec<Path<Engine>> {
+    let path = |pattern, help| {
+        Path::new(pattern, help)
+            .field(&NAME)
+            .field(&ACCOUNT_ID)
+            .field(&ACCOUNT)
+            .responds(Operation::Update, ANSWER)
+    };
+    vec![
+        path("library-sets/:name/check-in", HELP).on(Operation::Update, check_in),
+        path("library-sets/:name/checkin", HELP).on(Operation::Update, check_in),
+        path("library-sets/:name/admin-check-in", ADMIN_HELP).on(Operation::Update, admin_check_in),
+        path("library-sets/:name/admin-checkin", ADMIN_HELP).on(Operation::Update, admin_check_in),
+    ]
+}
+
+async fn check_in(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
+    let (storage, name) = (&**call.storage(), call.get(&NAME)?);
+    let set = library_sets::find(&engine, storage, &name).await?;
+    let caller = Borrower::of(&call.request);
+    let loan = match asked_for(&call, &name, &set)? {
+        Some(member) => lent(storage, &name, member).await?,
+        None => only_one_of(storage, &name, &caller).await?,
+    };
+    if !set.disable_check_in_enforcement && !loan.borrower.is(&caller) {
+        return Err(Error::NotBorrower(loan.account.name));
+    }
+    give_back(&engine, storage, &name, &loan).await?;
+    Ok(Some(Response::of([("message", Value::from(CHECKED_IN))])))
+}
+
+async fn admin_check_in(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
+    let (storage, name) = (&**call.storage(), call.get(&NAME)?);
+    let set = library_sets::find(&engine, storage, &name).await?;
+    let member = asked_for(&call, &name, &set)?.ok_or_else(|| {
+        Error::field("service_account_id (or service_account) must say which account to check in")
+    })?;
+    let loan = lent(storage, &name, member).await?;
+    give_back(&engine, storage, &name, &loan).await?;
+    Ok(Some(Response::of([("message", Value::from(FORCED))])))
+}
+
+/// The account that the call names, by id or name.
+fn asked_for<'a>(call: &Call, set_name: &str, set: &'a LibrarySet) -> Result<Option<&'a Member>, Error> {
+    let (id, name) = (call.get(&ACCOUNT_ID)?, call.get(&ACCOUNT)?);
+    let Some(asked) = [&id, &name].into_iter().find(|asked| !asked.is_empty()) else { return Ok(None) };
+    let member = set.members.iter().find(|member| member.answers_to(asked));
+    let member =
+        member.ok_or_else(|| Error::NotInSet { set: set_name.to_owned(), account: asked.clone() })?;
+    if !name.is_empty() && !member.answers_to(&name) {
+        return Err(Error::field(format!(
+            "service_account_id and service_account must name the same account: {id} is {}",
+            member.name
+        )));
+    }
+    Ok(Some(member))
+}
+
+/// The loan of an account. One that is only reserved has no key that anybody could give back.
+async fn lent(storage: &dyn Storage, set: &str, member: &Member) -> Result<Loan, Error> {
+    let loan = lending::of_account(storage, set, &member.id).await?;
+    let loan = loan.ok_or_else(|| Error::NotCheckedOut(member.name.clone()))?;
+    if loan.state == State::Reserved {
+        return Err(Error::field(format!(
+            "service account {} is just being checked out: try again in a moment",
+            member.name
+        )));
+    }
+    Ok(loan)
+}
+
+/// The caller's only loan of the set; those that are being returned count where there is no other.
+async fn only_one_of(storage: &dyn Storage, set: &str, caller: &Borrower) -> Result<Loan, Error> {
+    let mut theirs = lending::of_set(storage, set).await?;
+    theirs.retain(|loan| loan.state != State::Reserved && loan.borrower.is(caller));
+    if theirs.iter().any(|loan| loan.state == State::Lent) {
+        theirs.retain(|loan| loan.state == State::Lent);
+    }
+    match theirs.len() {
+        1 => Ok(theirs.swap_remove(0)),
+        0 => Err(Error::field(format!("you have no service account of library set {set} checked out"))),
+        _ => {
+            let names: Vec<String> = theirs.into_iter().map(|loan| loan.account.name).collect();
+            Err(Error::field(format!(
+                "service_account_id (or service_account) must say which account to check in; you have {}",
+                names.join(", ")
+            )))
+        }
+    }
+}
+
+async fn give_back(engine: &Engine, storage: &dyn Storage, set: &str, loan: &Loan) -> Result<(), Error> {
+    let returned = returns::give_back(engine, storage, &loan.ticket(set), PATIENCE).await;
+    // What it counts is counted again by the tick; that it failed is not the caller's.
+    let _ = library_status::count(engine, storage, set).await;
+    returned.map_err(|error| match error {
+        Error::Storage(_) => error,
+        reason => Error::NotFreeYet { account: loan.account.name.clone(), reason: Box::new(reason) },
+    })
+}

@@ -1,0 +1,292 @@
+//! `library-sets/:name/check-out` (and `checkout`): one free account, exclusively, with a key of its own, for as long
+//! as its lease is kept alive.
+//!
+//! *Guarantees:* the account is reserved in storage, under the set's lock, before OpenAI is asked for the key; so two
+//! borrowers never get one account, and a node that may not write leaves the request to one that may. A check-out
+//! makes one call to OpenAI. Whatever dies on the way, `lending` has it on record, and the tick frees
+//! the account or leaves it to its lease.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+
+use super::issuer;
+use super::library_members::Member;
+use super::library_sets::LibrarySet;
+use super::loan_leases::CHECK_OUT;
+use super::loans::{Borrower, Loan, State, Ticket};
+use super::metrics::CheckOutResult;
+use super::{Engine, Error, lending, library_sets, library_status, returns, rfc3339, seconds};
+use crate::framework::{Call, Field, Help, Name, Path, ResponseField};
+use crate::logical::{Operation, Response, Storage};
+use crate::openai::{self, Client, CreatedKey, Urgency};
+
+/// As long as a check-out waits for OpenAI; Vault gives up after 90 s.
+const PATIENCE: Duration = Duration::from_secs(45);
+/// So many accounts that OpenAI no longer has are passed over in one check-out.
+const MOST_PASSED: usize = 3;
+
+static NAME: Field<Name> = Field::new("name", "Name of the library set.");
+static TTL: Field<Duration> =
+    Field::new("ttl", "How long the check-out lasts unless renewed; the set's ttl if not given.");
+static ACCOUNT: Field<String> =
+    Field::new("service_account", "Check out this account, by name or id. Any free one if not given.")
+        .default("");
+
+const HELP: Help = Help {
+    synopsis: "Check out a service account of a library set.",
+    description: "\
+Lends one free account, which nobody else gets until it is checked in or its lease ends. It comes with a key of its \
+own, which ends with the check-out. The lease can be renewed, in all up to the set's max_ttl.
+
+    $ vault write -f openai/library-sets/research/check-out
+    $ vault write openai/library-sets/research/check-out ttl=4h service_account=research-sa-1",
+};
+
+const ANSWER: &[ResponseField] = &[
+    ResponseField::new::<String>("api_key", "The key.").sensitive(),
+    ResponseField::new::<String>("api_key_id", "OpenAI's id of the key."),
+    ResponseField::new::<String>("service_account", "Name of the account."),
+    ResponseField::new::<String>("service_account_id", "OpenAI's id of the account, which check-in takes."),
+    ResponseField::new::<DateTime<Utc>>("checkout_time", "When it was checked out."),
+];
+
+/// What is asked for.
+struct Wish {
+    set: String,
+    account: String,
+    borrower: Borrower,
+    ttl: Duration,
+    max_ttl: Duration,
+}
+
+pub(super) fn paths() -> Vec<Path<Engine>> {
+    ["library-sets/:name/check-out", "library-sets/:name/checkout"].map(path).into()
+}
+
+fn path(pattern: &'static str) -> Path<Engine> {
+    Path::new(pattern, HELP)
+        .field(&NAME)
+        .field(&TTL)
+        .field(&ACCOUNT)
+        .on(Operation::Update, check_out)
+        .responds(Operation::Update, ANSWER)
+}
+
+async fn check_out(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
+    let storage = &**call.storage();
+    let name = call.get(&NAME)?;
+    let set = library_sets::find(&engine, storage, &name).await?;
+    let wish = Wish::of(&engine, &call, &name, &set).await?;
+    let outcome = lend(&engine, storage, &wish).await;
+    engine.metrics.checked_out(&name, counted(&outcome));
+    // What it counts is counted again by the tick; that it failed is not the caller's.
+    let _ = library_status::count(&engine, storage, &name).await;
+    outcome.map(Some)
+}
+
+fn counted(outcome: &Result<Response, Error>) -> CheckOutResult {
+    match outcome {
+        Ok(_) => CheckOutResult::Lent,
+        Err(Error::NoneAvailable | Error::AlreadyCheckedOut | Error::NotInSet { .. }) => {
+            CheckOutResult::Refused
+        }
+        Err(_) => CheckOutResult::Failed,
+    }
+}
+
+impl Wish {
+    async fn of(engine: &Engine, call: &Call, name: &str, set: &LibrarySet) -> Result<Self, Error> {
+        let ttl = call.sent(&TTL)?.unwrap_or(set.ttl);
+        if ttl.is_zero() {
+            return Err(Error::field("ttl must be at least 1s"));
+        }
+        if ttl > set.max_ttl {
+            return Err(Error::field(format!(
+                "ttl must not be above the library set's max_ttl: {} is more than {}",
+                seconds::text(ttl),
+                seconds::text(set.max_ttl)
+            )));
+        }
+        let limit = engine.system.max_lease_ttl().await?;
+        Ok(Self {
+            set: name.to_owned(),
+            account: call.get(&ACCOUNT)?,
+            borrower: Borrower::of(&call.request),
+            ttl: ttl.min(limit),
+            max_ttl: set.max_ttl.min(limit),
+        })
+    }
+
+    /// The account to lend: the one asked for, or the first that is free.
+    fn choose<'a>(&self, members: &'a [Member], taken: &[String]) -> Result<&'a Member, Error> {
+        let is_free = |member: &&Member| !taken.iter().any(|id| id == member.id.as_str());
+        if self.account.is_empty() {
+            return members.iter().find(is_free).ok_or(Error::NoneAvailable);
+        }
+        let asked = members.iter().find(|member| member.answers_to(&self.account));
+        let asked =
+            asked.ok_or_else(|| Error::NotInSet { set: self.set.clone(), account: self.account.clone() })?;
+        if is_free(&asked) { Ok(asked) } else { Err(Error::AlreadyCheckedOut) }
+    }
+}
+
+/// Lends an account. One that OpenAI no longer has is passed over, unless it was asked for.
+async fn lend(engine: &Engine, storage: &dyn Storage, wish: &Wish) -> Result<Response, Error> {
+    // Before anything is taken: an engine that is not configured has nothing to lend.
+    engine.configured(storage).await?;
+    let mut gone: Vec<Member> = Vec::new();
+    let mut refusal = None;
+    loop {
+        let loan = match reserve(engine, storage, wish, &gone).await {
+            Err(Error::NoneAvailable) if refusal.is_some() => {
+                return Err(refusal.unwrap_or(Error::NoneAvailable));
+            }
+            reserved => reserved?,
+        };
+        let account = loan.account.clone();
+        match lend_reserved(engine, storage, wish, loan).await {
+            Err(Error::KeyCreation(error))
+                if error.is_gone() && wish.account.is_empty() && gone.len() < MOST_PASSED =>
+            {
+                refusal = Some(Error::KeyCreation(error));
+                gone.push(account);
+            }
+            outcome => return outcome.map(|answer| gone.iter().fold(answer, warn)),
+        }
+    }
+}
+
+fn warn(answer: Response, gone: &Member) -> Response {
+    answer.with_warning(format!(
+        "OpenAI no longer has service account {} of this library set: take it out of service_account_names, then \
+         put it in again to have it made anew",
+        gone.name
+    ))
+}
+
+/// Takes an account, in storage only.
+async fn reserve(
+    engine: &Engine,
+    storage: &dyn Storage,
+    wish: &Wish,
+    gone: &[Member],
+) -> Result<Loan, Error> {
+    let id = library_sets::unique_name(engine, &wish.set)?;
+    let _alone = engine.lock_loans(&wish.set).await;
+    let set = library_sets::find(engine, storage, &wish.set).await?;
+    let mut taken = lending::taken(storage, &wish.set).await?;
+    taken.extend(gone.iter().map(|member| member.id.as_str().to_owned()));
+    let account = wish.choose(&set.members, &taken)?.clone();
+    let loan = Loan::reserved(id, account, wish.borrower.clone(), (wish.ttl, wish.max_ttl), engine.now());
+    lending::open(storage, &wish.set, &loan).await?;
+    Ok(loan)
+}
+
+/// Makes the key of a reserved account and hands it out, or frees the account.
+async fn lend_reserved(
+    engine: &Engine,
+    storage: &dyn Storage,
+    wish: &Wish,
+    loan: Loan,
+) -> Result<Response, Error> {
+    let ticket = loan.ticket(&wish.set);
+    let made = match engine.client_of(storage, &loan.account.organization_id).await {
+        Ok(client) => make_key(&client.for_work(Urgency::Issue, PATIENCE), &loan).await,
+        Err(error) => Err(error),
+    };
+    let key = match made {
+        Ok(key) => key,
+        Err(error) => return Err(explain(cancel(engine, storage, &ticket, error).await, wish)),
+    };
+    let ticket = Ticket { api_key_id: Some(key.id.clone()), ..ticket };
+    match record(engine, storage, &ticket, &key).await {
+        Ok(loan) => answer(&loan, &ticket, &key),
+        Err(error) => Err(take_back(engine, storage, &loan, &ticket, error).await),
+    }
+}
+
+async fn make_key(client: &Client, loan: &Loan) -> Result<CreatedKey, Error> {
+    let account = &loan.account;
+    issuer::issue_recorded_key(client, &account.project_id, &account.id, &loan.id, loan.max_ttl).await
+}
+
+/// A refusal with the field to change, where it is about that.
+fn explain(error: Error, wish: &Wish) -> Error {
+    match error {
+        Error::KeyCreation(error) if is_about_lifetime(&error) => {
+            Error::KeyLifetime { set: wish.set.clone(), max_ttl: wish.max_ttl, error }
+        }
+        other => other,
+    }
+}
+
+fn is_about_lifetime(error: &openai::Error) -> bool {
+    matches!(error, openai::Error::Refused(refusal) if refusal.param.as_deref() == Some("expires_in_seconds"))
+}
+
+/// Frees an account whose key was not made; if it may have been made, it is looked for until that is certain. What
+/// cannot be stored now, the tick finds.
+async fn cancel(engine: &Engine, storage: &dyn Storage, ticket: &Ticket, error: Error) -> Error {
+    if matches!(error, Error::LeftBehind(_)) {
+        let reason = error.to_string();
+        if let Ok(Some(_)) = lending::begin_return(engine, storage, ticket).await {
+            let _ = lending::put_off_return(engine, storage, ticket, reason, Loan::doubt_ends).await;
+        }
+    } else {
+        let _ = lending::finish_return(engine, storage, ticket).await;
+    }
+    error
+}
+
+/// Puts on record that the borrower has the key.
+async fn record(
+    engine: &Engine,
+    storage: &dyn Storage,
+    ticket: &Ticket,
+    key: &CreatedKey,
+) -> Result<Loan, Error> {
+    let _alone = engine.lock_loans(&ticket.set).await;
+    let loan = lending::of_ticket(storage, ticket).await?.filter(|loan| loan.state == State::Reserved);
+    let mut loan = loan.ok_or(Error::LoanOver("it took too long"))?;
+    loan.lend(key, engine.now());
+    // The tick looks at it where the reservation stands, and then knows when to look again.
+    let due = loan.due;
+    lending::keep(storage, &ticket.set, &mut loan, due).await?;
+    Ok(loan)
+}
+
+/// Ends a key that could not be put on record. If that fails too, the tick finds the reservation and by it the key.
+async fn take_back(
+    engine: &Engine,
+    storage: &dyn Storage,
+    loan: &Loan,
+    ticket: &Ticket,
+    error: Error,
+) -> Error {
+    if !matches!(error, Error::LoanOver(_)) {
+        return match returns::give_back(engine, storage, ticket, PATIENCE).await {
+            Ok(()) => error,
+            Err(_) => Error::LeftBehind(Box::new(error)),
+        };
+    }
+    let ended = match (engine.client_of(storage, &loan.account.organization_id).await, &ticket.api_key_id) {
+        (Ok(client), Some(key)) => issuer::end_key(&client, &loan.account.project_id, key).await.is_ok(),
+        _ => false,
+    };
+    if ended { error } else { Error::LeftBehind(Box::new(error)) }
+}
+
+fn answer(loan: &Loan, ticket: &Ticket, key: &CreatedKey) -> Result<Response, Error> {
+    let lease = CHECK_OUT.grant(ticket, loan.ttl, loan.max_ttl, true)?;
+    let response = Response::of([
+        ("api_key", Value::from(key.value.expose())),
+        ("api_key_id", Value::from(key.id.as_str())),
+        ("service_account", Value::from(loan.account.name.as_str())),
+        ("service_account_id", Value::from(loan.account.id.as_str())),
+        ("checkout_time", Value::from(rfc3339::text(loan.since))),
+    ]);
+    Ok(response.with_lease(lease))
+}

@@ -1,0 +1,242 @@
+//! What can go wrong, in the engine's own words. The sentences of the README's troubleshooting guide live here,
+//! and the only conversion into what Vault knows.
+
+use crate::logical::{self, StorageError, SystemError};
+use crate::openai;
+
+/// Why the engine did not do as asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// There is no configuration yet.
+    #[error("OpenAI client not configured")]
+    NotConfigured,
+    /// The admin key or the organization was refused, or could not be tried.
+    #[error("error validating OpenAI configuration: {0}")]
+    Validation(openai::Error),
+    /// A field is not what it must be; the sentence names it.
+    #[error("{0}")]
+    Field(String),
+    /// No project of this name or id.
+    #[error("project not found: {0}")]
+    ProjectNotFound(String),
+    /// Something still uses the project.
+    #[error("project has roles that use it, cannot delete: it is used by {}", .0.join(", "))]
+    ProjectInUse(Vec<String>),
+    /// There is no such thing by that name.
+    #[error("{kind} {name:?} not found")]
+    NotFound {
+        /// What it would be: `role`, `static role`.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// Another static role or library set has the account.
+    #[error("service account {account} already belongs to {owner}")]
+    AccountInUse {
+        /// The account.
+        account: openai::ServiceAccountId,
+        /// Who has it.
+        owner: super::owners::AccountOwner,
+    },
+    /// The account of a static role was deleted at OpenAI behind our back.
+    #[error(
+        "service account {account} is gone at OpenAI ({error}): delete the static role, or set rotation_method=account \
+         to have another account made"
+    )]
+    AccountGone {
+        /// The account.
+        account: openai::ServiceAccountId,
+        /// OpenAI's answer.
+        error: openai::Error,
+    },
+    /// The static role of this name was deleted, but its key is not known to be dead yet.
+    #[error("static role {0:?} is being deleted")]
+    BeingDeleted(String),
+    /// The deletion of a static role is not over.
+    #[error(
+        "static role {name:?} is being deleted, but its key could not be ended yet: {error}; Vault goes on trying"
+    )]
+    Undeleted {
+        /// The role's name.
+        name: String,
+        /// OpenAI's answer.
+        error: openai::Error,
+    },
+    /// Too many replaced keys of a static role still live.
+    #[error("{0} replaced keys of this static role are not ended yet: no more are made until they are")]
+    ReplacedKeysLeft(usize),
+    /// A piece of the tick's work panicked.
+    #[error("it panicked")]
+    Panicked,
+    /// Every account of the set is lent, or not free again yet.
+    #[error("no available service accounts in library")]
+    NoneAvailable,
+    /// The account that was asked for is lent, or not free again yet.
+    #[error("service account is already checked out")]
+    AlreadyCheckedOut,
+    /// The set has no such account.
+    #[error("library set {set} has no service account {account:?}")]
+    NotInSet {
+        /// The set.
+        set: String,
+        /// The name or id that was asked for.
+        account: String,
+    },
+    /// The account is free.
+    #[error("service account {0} is not checked out")]
+    NotCheckedOut(String),
+    /// Somebody else has the account.
+    #[error(
+        "service account {0} is checked out by somebody else: only its borrower can check it in, or an operator by \
+         admin-check-in"
+    )]
+    NotBorrower(String),
+    /// The check-out that a lease belongs to is over.
+    #[error("this check-out is over: {0}")]
+    LoanOver(&'static str),
+    /// These accounts are lent, or not free again yet.
+    #[error("service accounts must be checked in first (admin-check-in can force it): {}", .0.join(", "))]
+    StillOut(Vec<String>),
+    /// The lent key could not be ended yet.
+    #[error("service account {account} is not free yet and is tried again until it is: {reason}")]
+    NotFreeYet {
+        /// The account's name.
+        account: String,
+        /// Why.
+        reason: Box<Error>,
+    },
+    /// The organization's policy does not let keys live as long as the set's do.
+    #[error(
+        "API key creation failed: {error}; a key of library set {set} lives for its max_ttl, which is {}: change that",
+        super::seconds::text(*.max_ttl)
+    )]
+    KeyLifetime {
+        /// The set.
+        set: String,
+        /// How long its keys live.
+        max_ttl: std::time::Duration,
+        /// OpenAI's refusal.
+        error: openai::Error,
+    },
+    /// A key whose creation was not heard of again may still come into being.
+    #[error("OpenAI has not said yet whether it made the key")]
+    KeyInDoubt,
+    /// One run at a time.
+    #[error("tidy is running already; tidy/status tells how far it is")]
+    TidyRunning,
+    /// OpenAI did not make the account.
+    #[error("service account creation failed: {0}")]
+    AccountCreation(openai::Error),
+    /// OpenAI did not make the key, or did not narrow it.
+    #[error("API key creation failed: {0}")]
+    KeyCreation(openai::Error),
+    /// What OpenAI made may still stand; it is undone later, and the caller must not ask again blindly.
+    #[error("{0}; what it may have left at OpenAI is removed within 10 minutes")]
+    LeftBehind(Box<Error>),
+    /// A key or account could not be ended yet.
+    #[error("revocation failed: {0}")]
+    Revocation(openai::Error),
+    /// Any other call to OpenAI failed.
+    #[error("{what}: {error}")]
+    OpenAi {
+        /// What was tried.
+        what: &'static str,
+        /// OpenAI's answer.
+        error: openai::Error,
+    },
+    /// The client cannot be made of this configuration.
+    #[error("{0}")]
+    Settings(#[from] openai::SettingsError),
+    /// Storage failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// Vault did not say what it was asked.
+    #[error(transparent)]
+    System(#[from] SystemError),
+    /// What the framework refused.
+    #[error(transparent)]
+    Framework(#[from] logical::Error),
+}
+
+impl Error {
+    /// The caller's fault, in a sentence that names the field.
+    pub fn field(sentence: impl Into<String>) -> Self {
+        Self::Field(sentence.into())
+    }
+
+    /// For `map_err` on calls that have no error of their own.
+    pub(super) fn call(what: &'static str) -> impl Fn(openai::Error) -> Self {
+        move |error| Self::OpenAi { what, error }
+    }
+}
+
+impl Error {
+    /// OpenAI has no room or is failing, and nothing was sent: it says nothing of what it was to be sent for.
+    pub(super) fn is_unsent(&self) -> bool {
+        let (Self::AccountCreation(error) | Self::KeyCreation(error)) = self else { return false };
+        matches!(error, openai::Error::Throttled { .. } | openai::Error::Unavailable { .. })
+    }
+}
+
+impl From<Error> for logical::Error {
+    fn from(error: Error) -> Self {
+        let sentence = error.to_string();
+        match error {
+            Error::Storage(error) => error.into(),
+            Error::System(error) => error.into(),
+            Error::Framework(error) => error,
+            Error::AccountCreation(error)
+            | Error::KeyCreation(error)
+            | Error::Undeleted { error, .. }
+            | Error::OpenAi { error, .. } => of_openai(&error, sentence),
+            Error::Panicked => Self::internal(sentence),
+            Error::Revocation(error) => Self::internal(sentence).with_detail(error_class(&error)),
+            // Vault's client repeats 429 and 5xx by itself: what may have left something behind is neither.
+            Error::LeftBehind(_)
+            | Error::Validation(_)
+            | Error::NotConfigured
+            | Error::Field(_)
+            | Error::ProjectNotFound(_)
+            | Error::ProjectInUse(_)
+            | Error::NotFound { .. }
+            | Error::AccountInUse { .. }
+            | Error::AccountGone { .. }
+            | Error::BeingDeleted(_)
+            | Error::ReplacedKeysLeft(_)
+            | Error::NoneAvailable
+            | Error::AlreadyCheckedOut
+            | Error::NotInSet { .. }
+            | Error::NotCheckedOut(_)
+            | Error::NotBorrower(_)
+            | Error::LoanOver(_)
+            | Error::StillOut(_)
+            | Error::NotFreeYet { .. }
+            | Error::KeyLifetime { .. }
+            | Error::KeyInDoubt
+            | Error::TidyRunning
+            | Error::Settings(_) => Self::bad_request(sentence),
+        }
+    }
+}
+
+/// OpenAI's refusal is the caller's business (400); a limit or an outage is for later (429, 503).
+fn of_openai(error: &openai::Error, sentence: String) -> logical::Error {
+    if error.is_limited() {
+        logical::Error::status(429, sentence)
+    } else if error.is_transient() {
+        logical::Error::status(503, sentence)
+    } else {
+        logical::Error::bad_request(sentence)
+    }
+}
+
+fn error_class(error: &openai::Error) -> &'static str {
+    if error.is_limited() {
+        "limited"
+    } else if error.is_transient() {
+        "transient"
+    } else {
+        "refused"
+    }
+}

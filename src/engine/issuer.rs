@@ -1,0 +1,436 @@
+//! Makes and ends what is handed out: a service account with its key, or a key on an account that stays. The only
+//! place where either is created, whoever it is for.
+//!
+//! *Guarantees:* before OpenAI is asked, a write-ahead entry names what will be made and who will own it. Once the
+//! owner's record names it, it is owned; until then the sweep finds it by its unique name and ends it. So a crash at
+//! any point leaves it owned or removed, and a creation whose answer was lost is undone: at once where it can be
+//! found, by the sweep where not.
+//!
+//! *Assumptions:* names are unique (`names.rs`); a request does not outlive [`SWEEP_AGE`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::{Engine, Error};
+use crate::framework::{Pending, WalKind};
+use crate::logical::Storage;
+use crate::openai::{
+    self, ApiKeyId, Client, CreatedKey, NewKey, OrganizationId, ProjectId, ServiceAccountId, Urgency,
+};
+
+/// A write-ahead entry younger than this may belong to a request still running: Vault ends those after 90 s.
+pub(super) const SWEEP_AGE: Duration = Duration::from_secs(300);
+/// The longest that OpenAI lets a key live: one year.
+pub(super) const LONGEST_EXPIRY: Duration = Duration::from_secs(31_536_000);
+/// As long as a sweep waits for its turn at OpenAI; what is left waits for the next tick.
+const SWEEP_PATIENCE: Duration = Duration::from_secs(10);
+/// The most that OpenAI lists at once.
+pub(super) const PAGE: u32 = 100;
+
+/// The write-ahead entry of everything that is made at OpenAI for somebody.
+pub(super) static CREATION: WalKind<Creation> = WalKind::new("creation", SWEEP_AGE);
+
+/// What is about to be made, and who will own it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Creation {
+    /// The organization it is made in.
+    pub organization_id: OrganizationId,
+    /// The project it is made in.
+    pub project_id: ProjectId,
+    /// Its unique name: the account's, or the key's if the account stays.
+    pub name: String,
+    /// The account that a key is made on; none if an account is made.
+    pub service_account_id: Option<ServiceAccountId>,
+    /// The record that owns it once it names it.
+    pub owner: Owner,
+}
+
+/// Which record owns what was made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Owner {
+    /// A record of the ledger, by its place: a dynamic credential.
+    Ledger(String),
+    /// The static role of this name.
+    StaticRole(String),
+    /// The library set of this name: an account of it.
+    LibrarySet(String),
+}
+
+/// What somebody got, and what ends it: kept with the lease and in the ledger.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Handed {
+    /// The organization it lives in: another one's 404 proves nothing.
+    pub organization_id: OrganizationId,
+    /// The project it lives in.
+    pub project_id: ProjectId,
+    /// The account.
+    pub service_account_id: ServiceAccountId,
+    /// The key.
+    pub api_key_id: ApiKeyId,
+    /// Its unique name.
+    pub name: String,
+    /// Whether the account was made with it and goes with it.
+    pub with_account: bool,
+    /// The role or set it was handed out by.
+    pub role: String,
+    /// When the lease ends; it gives the place in the ledger.
+    pub ends: DateTime<Utc>,
+    /// When OpenAI ends the key by itself.
+    pub expires: Option<DateTime<Utc>>,
+}
+
+impl Handed {
+    /// Whether OpenAI has ended the key by itself at `now`.
+    pub fn is_expired(&self, now: DateTime<Utc>) -> bool {
+        self.expires.is_some_and(|expires| expires <= now)
+    }
+}
+
+/// What is to be made.
+pub(super) struct Order<'a> {
+    pub(super) project_id: &'a ProjectId,
+    /// Make only a key, on this account.
+    pub(super) account: Option<&'a ServiceAccountId>,
+    pub(super) name: String,
+    pub(super) expires_in: Option<Duration>,
+    pub(super) scopes: &'a [String],
+    pub(super) owner: Owner,
+}
+
+/// What OpenAI made.
+pub(super) struct Made {
+    pub(super) service_account_id: ServiceAccountId,
+    pub(super) key: CreatedKey,
+}
+
+/// Makes what `order` says. The caller stores the owner's record, then commits the [`Pending`].
+pub(super) async fn issue(
+    client: &Client,
+    organization_id: &OrganizationId,
+    storage: &Arc<dyn Storage>,
+    order: Order<'_>,
+) -> Result<(Made, Pending), Error> {
+    let creation = Creation {
+        organization_id: organization_id.clone(),
+        project_id: order.project_id.clone(),
+        name: order.name,
+        service_account_id: order.account.cloned(),
+        owner: order.owner,
+    };
+    let pending = CREATION.begin(storage, &creation).await?;
+    let outcome = make(client, &creation, order.expires_in, order.scopes).await;
+    conclude(client, &creation, pending, outcome).await
+}
+
+/// Makes the account that `creation` says, without a key and without a role. The caller stores the owner's record,
+/// then commits the [`Pending`].
+pub(super) async fn issue_bare_account(
+    client: &Client,
+    storage: &Arc<dyn Storage>,
+    creation: &Creation,
+) -> Result<(ServiceAccountId, Pending), Error> {
+    let pending = CREATION.begin(storage, creation).await?;
+    let outcome = client.create_account_only(&creation.project_id, &creation.name).await;
+    let outcome = outcome.map(|account| account.id).map_err(|error| Failure {
+        nothing_left: !error.is_unknown_outcome(),
+        error: Error::AccountCreation(error),
+    });
+    conclude(client, creation, pending, outcome).await
+}
+
+/// Makes a key whose unique name the caller has on record already, which serves as its write-ahead entry. After
+/// [`Error::LeftBehind`] the key may stand: the caller ends it by [`end_key_named`] later. After any other error it
+/// does not.
+pub(super) async fn issue_recorded_key(
+    client: &Client,
+    project_id: &ProjectId,
+    account: &ServiceAccountId,
+    name: &str,
+    expires_in: Duration,
+) -> Result<CreatedKey, Error> {
+    let new = NewKey { name: Some(name.to_owned()), scopes: Vec::new(), expires_in: Some(expires_in) };
+    let error = match client.create_key(project_id, account, &new).await {
+        Ok(key) => return Ok(key),
+        Err(error) => error,
+    };
+    let left_open = error.is_unknown_outcome();
+    let error = Error::KeyCreation(error);
+    if !left_open {
+        return Err(error);
+    }
+    match end_key_named(client, project_id, account, name).await {
+        Ok(Undone::Ended) => Err(error),
+        Ok(Undone::NothingFound) | Err(_) => Err(Error::LeftBehind(Box::new(error))),
+    }
+}
+
+/// Ends what was handed out; that it is gone already is success.
+pub(super) async fn retire(client: &Client, handed: &Handed) -> Result<(), openai::Error> {
+    let Handed { project_id, service_account_id, api_key_id, with_account, .. } = handed;
+    end(client, project_id, service_account_id, api_key_id, *with_account).await
+}
+
+/// Ends a key, or its account with all its keys; that it is gone already is success.
+pub(super) async fn end(
+    client: &Client,
+    project: &ProjectId,
+    account: &ServiceAccountId,
+    key: &ApiKeyId,
+    with_account: bool,
+) -> Result<(), openai::Error> {
+    if with_account {
+        end_account(client, project, account).await
+    } else {
+        end_key(client, project, key).await
+    }
+}
+
+/// Ends an account and all its keys; that it is gone already is success.
+pub(super) async fn end_account(
+    client: &Client,
+    project_id: &ProjectId,
+    account: &ServiceAccountId,
+) -> Result<(), openai::Error> {
+    ended(client, project_id, client.delete_service_account(project_id, account).await).await
+}
+
+/// Ends a key; that it is gone already is success.
+pub(super) async fn end_key(
+    client: &Client,
+    project_id: &ProjectId,
+    key: &ApiKeyId,
+) -> Result<(), openai::Error> {
+    ended(client, project_id, client.delete_key(project_id, key).await).await
+}
+
+/// Ends the key of this unique name on an account. Its project being gone is its end, too.
+pub(super) async fn end_key_named(
+    client: &Client,
+    project_id: &ProjectId,
+    account: &ServiceAccountId,
+    name: &str,
+) -> Result<Undone, openai::Error> {
+    ended_with_project(client, project_id, undo_key(client, project_id, account, name).await).await
+}
+
+/// A deletion's outcome, where what went with its archived project is ended, too.
+async fn ended(
+    client: &Client,
+    project: &ProjectId,
+    outcome: Result<(), openai::Error>,
+) -> Result<(), openai::Error> {
+    match done_or_gone(outcome) {
+        Err(error) if went_with_project(client, project, &error).await => Ok(()),
+        other => other,
+    }
+}
+
+/// Ends an account that nobody has; that it is gone already is success.
+pub(super) async fn remove_account(
+    client: &Client,
+    project_id: &ProjectId,
+    account: &ServiceAccountId,
+) -> Result<(), openai::Error> {
+    done_or_gone(client.delete_service_account(project_id, account).await)
+}
+
+/// The sweep of a write-ahead entry: what its owner's record names stays, anything else goes.
+pub(super) async fn sweep(
+    engine: Arc<Engine>,
+    storage: Arc<dyn Storage>,
+    creation: Creation,
+) -> Result<(), Error> {
+    if engine.owns(&*storage, &creation).await? {
+        return Ok(());
+    }
+    let client = engine.client_of(&*storage, &creation.organization_id).await?;
+    undo(&client.for_work(Urgency::Revocation, SWEEP_PATIENCE), &creation)
+        .await
+        .map_err(Error::Revocation)?;
+    Ok(())
+}
+
+/// An entry that stays costs the sweep one look later, nothing more: its failure is not the caller's.
+pub(super) async fn forget(pending: Pending) {
+    let _ = pending.commit().await;
+}
+
+/// What a creation came to: what it made is handed on, and what it may have left is undone.
+async fn conclude<T>(
+    client: &Client,
+    creation: &Creation,
+    pending: Pending,
+    outcome: Result<T, Failure>,
+) -> Result<(T, Pending), Error> {
+    match outcome {
+        Ok(made) => Ok((made, pending)),
+        Err(Failure { error, nothing_left: true }) => {
+            forget(pending).await;
+            Err(error)
+        }
+        Err(Failure { error, nothing_left: false }) => match undo(client, creation).await {
+            Ok(Undone::Ended) => {
+                forget(pending).await;
+                Err(error)
+            }
+            // Not found is no proof yet: the creation may still be under way at OpenAI. The sweep looks again.
+            Ok(Undone::NothingFound) | Err(_) => Err(Error::LeftBehind(Box::new(error))),
+        },
+    }
+}
+
+struct Failure {
+    error: Error,
+    /// Whether it is certain that nothing stands at OpenAI.
+    nothing_left: bool,
+}
+
+async fn make(
+    client: &Client,
+    creation: &Creation,
+    expires_in: Option<Duration>,
+    scopes: &[String],
+) -> Result<Made, Failure> {
+    match &creation.service_account_id {
+        Some(account) => make_key(client, creation, account, expires_in, scopes).await,
+        None => make_account(client, creation, expires_in, scopes).await,
+    }
+}
+
+async fn make_key(
+    client: &Client,
+    creation: &Creation,
+    account: &ServiceAccountId,
+    expires_in: Option<Duration>,
+    scopes: &[String],
+) -> Result<Made, Failure> {
+    let new = NewKey { name: Some(creation.name.clone()), scopes: scopes.to_vec(), expires_in };
+    let key = client.create_key(&creation.project_id, account, &new).await.map_err(|error| Failure {
+        nothing_left: !error.is_unknown_outcome(),
+        error: Error::KeyCreation(error),
+    })?;
+    Ok(Made { service_account_id: account.clone(), key })
+}
+
+async fn make_account(
+    client: &Client,
+    creation: &Creation,
+    expires_in: Option<Duration>,
+    scopes: &[String],
+) -> Result<Made, Failure> {
+    let made = client
+        .create_service_account(&creation.project_id, &creation.name, expires_in)
+        .await
+        .map_err(|error| Failure {
+            nothing_left: !error.is_unknown_outcome(),
+            error: Error::AccountCreation(error),
+        })?;
+    let made = Made { service_account_id: made.id, key: made.key };
+    if !scopes.is_empty() {
+        narrow(client, creation, &made, scopes).await?;
+    }
+    Ok(made)
+}
+
+/// Narrows a new account's key, or takes the account back.
+async fn narrow(client: &Client, creation: &Creation, made: &Made, scopes: &[String]) -> Result<(), Failure> {
+    let Err(error) = client.update_key(&creation.project_id, &made.key.id, Some(scopes), None).await else {
+        return Ok(());
+    };
+    let taken_back = client.delete_service_account(&creation.project_id, &made.service_account_id).await;
+    Err(Failure { error: Error::KeyCreation(error), nothing_left: done_or_gone(taken_back).is_ok() })
+}
+
+/// What looking for something by its unique name came to.
+pub(super) enum Undone {
+    /// It was there, and is no more; or all it was in is gone.
+    Ended,
+    /// It was not there, or not yet.
+    NothingFound,
+}
+
+/// Finds what the creation made by its unique name and ends it.
+async fn undo(client: &Client, creation: &Creation) -> Result<Undone, openai::Error> {
+    let undone = match &creation.service_account_id {
+        Some(account) => undo_key(client, &creation.project_id, account, &creation.name).await,
+        None => undo_account(client, creation).await,
+    };
+    ended_with_project(client, &creation.project_id, undone).await
+}
+
+/// If the project itself is gone, so is all that was in it.
+async fn ended_with_project(
+    client: &Client,
+    project: &ProjectId,
+    undone: Result<Undone, openai::Error>,
+) -> Result<Undone, openai::Error> {
+    match undone {
+        // The project itself is gone, and all that was in it.
+        Err(error) if error.is_gone() || went_with_project(client, project, &error).await => {
+            Ok(Undone::Ended)
+        }
+        other => other,
+    }
+}
+
+async fn undo_account(client: &Client, creation: &Creation) -> Result<Undone, openai::Error> {
+    let mut after = None;
+    loop {
+        let page = client.list_service_accounts(&creation.project_id, after.as_deref(), PAGE).await?;
+        if let Some(account) = page.items.iter().find(|account| account.name == creation.name) {
+            done_or_gone(client.delete_service_account(&creation.project_id, &account.id).await)?;
+            return Ok(Undone::Ended);
+        }
+        match page.next {
+            Some(next) => after = Some(next),
+            None => return Ok(Undone::NothingFound),
+        }
+    }
+}
+
+async fn undo_key(
+    client: &Client,
+    project_id: &ProjectId,
+    account: &ServiceAccountId,
+    name: &str,
+) -> Result<Undone, openai::Error> {
+    let mut after = None;
+    loop {
+        let page = client.list_keys(project_id, after.as_deref(), PAGE).await?;
+        let made = page
+            .items
+            .iter()
+            .find(|key| key.name.as_deref() == Some(name) && key.service_account() == Some(account));
+        if let Some(key) = made {
+            end_key(client, project_id, &key.id).await?;
+            return Ok(Undone::Ended);
+        }
+        match page.next {
+            Some(next) => after = Some(next),
+            None => return Ok(Undone::NothingFound),
+        }
+    }
+}
+
+/// Whether a refusal stands for a project that is gone or archived: OpenAI has ended all that was in it, and says no to
+/// any call. A 404 alone may mean something else, such as a list's cursor that was deleted meanwhile.
+async fn went_with_project(client: &Client, project: &ProjectId, error: &openai::Error) -> bool {
+    if !matches!(error.status(), Some(400 | 404)) {
+        return false;
+    }
+    match client.project(project).await {
+        Ok(project) => project.is_archived(),
+        Err(error) => error.is_gone(),
+    }
+}
+
+fn done_or_gone(outcome: Result<(), openai::Error>) -> Result<(), openai::Error> {
+    match outcome {
+        Err(error) if error.is_gone() => Ok(()),
+        other => other,
+    }
+}

@@ -1,0 +1,97 @@
+//! What was handed out stays on record here until it is gone, found by its end without listing it all.
+//!
+//! Vault's lease is the owner of a credential; this ledger is for the day when Vault lost it (it died before it
+//! recorded the lease, or was restored from a backup): what outlives its own end is removed by the tick.
+//!
+//! *Layout:* a record stands under the minute of its end. One whose end was asked for earlier, and could not be had at
+//! once, moves to the minute 0, where it is due at once and before all others; so its place is known from its name.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::issuer::Handed;
+use super::{Error, backoff, calendar};
+use crate::logical::{Collection, Record, Storage, StorageError};
+
+/// One credential that was handed out.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Entry {
+    /// What is to be ended.
+    #[serde(flatten)]
+    pub handed: Handed,
+    /// When its end was asked for, if that was before its time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<DateTime<Utc>>,
+    /// How often its removal failed since its end.
+    #[serde(default)]
+    pub failures: u32,
+    /// Why it failed last, in OpenAI's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+    /// Not to be tried again before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_at: Option<DateTime<Utc>>,
+}
+
+impl Record for Entry {
+    const VERSION: u32 = 1;
+}
+
+impl Entry {
+    /// The record of what was just handed out.
+    pub(super) fn new(handed: Handed) -> Self {
+        Self { handed, asked: None, failures: 0, last_error: None, retry_at: None }
+    }
+
+    /// Since when it is to be removed.
+    pub(super) fn since(&self) -> DateTime<Utc> {
+        self.asked.unwrap_or(self.handed.ends)
+    }
+
+    /// Its removal failed.
+    pub(super) fn failed(&mut self, error: &Error, now: DateTime<Utc>) {
+        self.failures = self.failures.saturating_add(1);
+        self.last_error = Some(error.to_string());
+        self.retry_at = Some(backoff::retry_at(&self.handed.name, self.failures, now, Duration::ZERO));
+    }
+
+    /// Whether it is to be left alone for now.
+    pub(super) fn waits(&self, now: DateTime<Utc>) -> bool {
+        self.retry_at.is_some_and(|at| at > now)
+    }
+}
+
+pub(super) static LEDGER: Collection<Entry> = Collection::new("ledger/");
+
+/// Where the record of a credential stands: by its end, under its own name.
+pub(super) fn place(ends: DateTime<Utc>, name: &str) -> String {
+    calendar::place(ends, name)
+}
+
+/// The unique names of all that is on record, whatever its end. It lists all there is: not for a request.
+pub(super) async fn names(storage: &dyn Storage) -> Result<Vec<String>, StorageError> {
+    calendar::names(storage, LEDGER.prefix()).await
+}
+
+/// Since when what stands at this place has been due, as far as the place tells: for what was asked for it does not.
+pub(super) fn due_since(place: &str) -> Option<DateTime<Utc>> {
+    calendar::minute_of(place).filter(|minute| *minute > DateTime::UNIX_EPOCH)
+}
+
+/// Where the record stands once its end was asked for before its time.
+pub(super) fn asked_place(name: &str) -> String {
+    calendar::place(DateTime::UNIX_EPOCH, name)
+}
+
+/// Places of records that are to be removed at `now`, after the place `after`: what was asked for first, then the
+/// oldest; at most `most`.
+pub(super) async fn ended(
+    storage: &dyn Storage,
+    now: DateTime<Utc>,
+    after: &str,
+    most: usize,
+) -> Result<Vec<String>, StorageError> {
+    calendar::due_after(storage, LEDGER.prefix(), now, after, most).await
+}

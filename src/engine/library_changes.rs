@@ -1,0 +1,216 @@
+//! What a write or a deletion of a library set does beyond its own record: claims of accounts, accounts made at OpenAI,
+//! accounts that go.
+//!
+//! *The rule:* an account that a change touches is on the change's record before anything is done to it. In the end it
+//! is named by the set's record, or it is let go: deleted at OpenAI if Vault made it, and its claim released. So one
+//! step, [`settle`], finishes what succeeded and undoes what failed, after a crash at any point as well, by the tick.
+//!
+//! *Guarantees:* storing the set's record is what decides; before it nothing of the old set has changed, after it only
+//! letting go is left. An account is on the change's record before it is claimed, and such a claim counts
+//! ([`Engine::claim`]): of two sets that want one account, only one gets it.
+//!
+//! *Assumptions:* whoever changes a set holds its [`lock`](Engine::lock_set); unlike that of the loans it is held over
+//! calls to OpenAI, and nobody but writers, deletions and the tick waits for it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::issuer::{self, Creation, Owner, SWEEP_AGE};
+use super::library_members::{Home, Member};
+use super::owners::AccountOwner;
+use super::{Engine, Error, backoff, library_sets};
+use crate::framework::{LockGuard, Tick};
+use crate::logical::{Collection, Record, Storage, StorageError};
+use crate::openai::{ServiceAccountId, Urgency};
+
+/// A change under way, or one that has still to let accounts go.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Change {
+    /// The accounts it touches.
+    pub touched: Vec<Member>,
+    /// The tick leaves it alone until then.
+    pub due: DateTime<Utc>,
+    /// How often letting go failed.
+    #[serde(default)]
+    pub failures: u32,
+    /// Why it failed last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+}
+
+impl Record for Change {
+    const VERSION: u32 = 1;
+}
+
+static CHANGES: Collection<Change> = Collection::new("library-change/");
+
+/// As long as letting go waits for its turn at OpenAI: in a request, and in the tick.
+const PATIENCE: Duration = Duration::from_secs(20);
+const TICK_PATIENCE: Duration = Duration::from_secs(5);
+
+impl Engine {
+    /// Holds off every other change of the set's record.
+    pub(super) async fn lock_set(&self, set: &str) -> LockGuard {
+        self.locks.lock(&format!("library-set/{set}")).await
+    }
+}
+
+/// The accounts that a change of the set touches, though the set need not name them.
+pub(super) async fn touched(storage: &dyn Storage, set: &str) -> Result<Vec<Member>, StorageError> {
+    Ok(CHANGES.get(storage, set).await?.map(|change| change.touched).unwrap_or_default())
+}
+
+/// Puts accounts on the change's record.
+pub(super) async fn touch(
+    engine: &Engine,
+    storage: &dyn Storage,
+    set: &str,
+    members: &[Member],
+) -> Result<(), StorageError> {
+    let mut touched = touched(storage, set).await?;
+    touched.retain(|old| members.iter().all(|new| new.id != old.id));
+    touched.extend_from_slice(members);
+    let due = engine.now() + SWEEP_AGE;
+    CHANGES.put(storage, set, &Change { touched, due, failures: 0, last_error: None }).await
+}
+
+/// Adopts accounts: on record first, then claimed.
+pub(super) async fn adopt(
+    engine: &Engine,
+    storage: &dyn Storage,
+    set: &str,
+    members: &[Member],
+) -> Result<(), Error> {
+    touch(engine, storage, set, members).await?;
+    for member in members {
+        engine.claim(storage, &member.id, &AccountOwner::LibrarySet(set.to_owned())).await?;
+    }
+    Ok(())
+}
+
+/// Makes an account of this name, and claims it.
+pub(super) async fn make(
+    engine: &Engine,
+    storage: &Arc<dyn Storage>,
+    set: &str,
+    home: &Home,
+    name: &str,
+) -> Result<Member, Error> {
+    let made_as = library_sets::unique_name(engine, set)?;
+    let creation = Creation {
+        organization_id: home.organization_id.clone(),
+        project_id: home.project_id.clone(),
+        name: made_as.clone(),
+        service_account_id: None,
+        owner: Owner::LibrarySet(set.to_owned()),
+    };
+    let (id, pending) = issuer::issue_bare_account(&home.client, storage, &creation).await?;
+    let member = home.member(name, id, Some(made_as));
+    adopt(engine, &**storage, set, std::slice::from_ref(&member)).await?;
+    issuer::forget(pending).await;
+    home.dub(&member).await?;
+    Ok(member)
+}
+
+/// Lets go of what the change touched and the set does not name. Answers what could not go yet: the tick tries again.
+pub(super) async fn settle(
+    engine: &Engine,
+    storage: &dyn Storage,
+    set: &str,
+    patience: Duration,
+) -> Result<Vec<String>, Error> {
+    let Some(mut change) = CHANGES.get(storage, set).await? else { return Ok(Vec::new()) };
+    let named = engine.library_sets.get(storage, set).await?;
+    let named = named.as_ref().map_or(&[][..], |set| &set.members);
+    let mut left = Vec::new();
+    for member in change.touched.into_iter().filter(|member| named.iter().all(|one| one.id != member.id)) {
+        if let Err(error) = let_go(engine, storage, set, &member, patience).await {
+            change.last_error = Some(error.to_string());
+            left.push(member);
+        }
+    }
+    if left.is_empty() {
+        CHANGES.delete(storage, set).await?;
+        return Ok(Vec::new());
+    }
+    let names = left.iter().map(|member| member.name.clone()).collect();
+    let failures = change.failures.saturating_add(1);
+    let due = backoff::retry_at(set, failures, engine.now(), Duration::ZERO);
+    CHANGES.put(storage, set, &Change { touched: left, due, failures, ..change }).await?;
+    Ok(names)
+}
+
+/// After a write or deletion that succeeded: a warning if something is left to do.
+pub(super) async fn finish(engine: &Engine, storage: &dyn Storage, set: &str) -> Option<String> {
+    match settle(engine, storage, set, PATIENCE).await {
+        Ok(left) if left.is_empty() => None,
+        Ok(left) => Some(format!("still to be deleted at OpenAI, which is tried again: {}", left.join(", "))),
+        Err(_) => Some("accounts that left the set are let go of later".to_owned()),
+    }
+}
+
+/// After a write that failed: the error, or that something is left which the tick undoes.
+pub(super) async fn undo(engine: &Engine, storage: &dyn Storage, set: &str, error: Error) -> Error {
+    if matches!(error, Error::Storage(StorageError::ReadOnly)) {
+        // The node that may write does it all.
+        return error;
+    }
+    match settle(engine, storage, set, PATIENCE).await {
+        Ok(left) if left.is_empty() => error,
+        _ if matches!(error, Error::LeftBehind(_)) => error,
+        _ => Error::LeftBehind(Box::new(error)),
+    }
+}
+
+async fn let_go(
+    engine: &Engine,
+    storage: &dyn Storage,
+    set: &str,
+    member: &Member,
+    patience: Duration,
+) -> Result<(), Error> {
+    if member.made_as.is_some() {
+        let client = engine.client_of(storage, &member.organization_id).await?;
+        let client = client.for_work(Urgency::Revocation, patience);
+        issuer::end_account(&client, &member.project_id, &member.id).await.map_err(Error::Revocation)?;
+    }
+    engine.release(storage, &member.id, &AccountOwner::LibrarySet(set.to_owned())).await
+}
+
+/// Whether a change of the set touches the account.
+pub(super) async fn touches(
+    storage: &dyn Storage,
+    set: &str,
+    account: &ServiceAccountId,
+) -> Result<bool, StorageError> {
+    Ok(touched(storage, set).await?.iter().any(|member| member.id == *account))
+}
+
+/// Part of the tick: finishes or undoes what died half way, and what could not be finished before. One failure never
+/// stops the rest.
+pub(super) async fn tend(engine: &Engine, tick: &Tick) -> Result<(), Error> {
+    let mut outcome = Ok(());
+    for set in CHANGES.names(&*tick.storage).await? {
+        if tick.is_over() {
+            break;
+        }
+        outcome = outcome.and(attend(engine, &*tick.storage, &set).await);
+    }
+    outcome
+}
+
+async fn attend(engine: &Engine, storage: &dyn Storage, set: &str) -> Result<(), Error> {
+    let is_due = |change: Option<Change>| change.is_some_and(|change| change.due <= engine.now());
+    if !is_due(CHANGES.get(storage, set).await?) {
+        return Ok(());
+    }
+    let _alone = engine.lock_set(set).await;
+    // A writer may have come first.
+    if is_due(CHANGES.get(storage, set).await?) {
+        settle(engine, storage, set, TICK_PATIENCE).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,112 @@
+//! `library-sets/:name/status`: which accounts are free, who has the others, since and until when. Never a key or a
+//! token. The numbers for the metrics come from here, too.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::library_sets::{self, LibrarySet};
+use super::loans::{Loan, State};
+use super::metrics::MAX_LABELS;
+use super::{Engine, Error, lending, rfc3339};
+use crate::framework::{Call, Field, Help, Name, Path, ResponseField, Tick};
+use crate::logical::{Data, Operation, Response, Storage};
+
+static NAME: Field<Name> = Field::new("name", "Name of the library set.");
+
+const HELP: Help = Help {
+    synopsis: "Show which accounts of a library set are free and who has the others.",
+    description: "\
+account_status says of each account: available, checked-out, or returning while its key is being ended. check_outs \
+says of each that is not available who has it, since and until when.
+
+    $ vault read openai/library-sets/research/status",
+};
+
+const ANSWER: &[ResponseField] = &[
+    ResponseField::new::<i64>("available_accounts", "How many are free."),
+    ResponseField::new::<i64>("checked_out_accounts", "How many are checked out."),
+    ResponseField::new::<i64>("returning_accounts", "How many wait for the end of their key."),
+    ResponseField::new::<Data>("account_status", "Of each account: available, checked-out or returning."),
+    ResponseField::new::<Data>("check_outs", "Of each account that is not free: who, since, until."),
+    ResponseField::new::<i64>("max_ttl", "How long a check-out may last in all, in seconds."),
+    ResponseField::new::<String>("project", "Name of the project."),
+];
+
+pub(super) fn paths() -> Vec<Path<Engine>> {
+    vec![
+        Path::new("library-sets/:name/status", HELP)
+            .field(&NAME)
+            .on(Operation::Read, read)
+            .responds(Operation::Read, ANSWER),
+    ]
+}
+
+async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
+    let (storage, name) = (&**call.storage(), call.get(&NAME)?);
+    let Some(set) = engine.library_sets.get(storage, &name).await? else { return Ok(None) };
+    let loans = lending::of_set(storage, &name).await?;
+    Ok(Some(Response::new(view(&set, &loans))))
+}
+
+fn view(set: &LibrarySet, loans: &[Loan]) -> Data {
+    let (mut status, mut check_outs) = (Data::new(), Data::new());
+    for member in &set.members {
+        let loan = loans.iter().find(|loan| loan.account.id == member.id);
+        status.insert(member.name.clone(), Value::from(loan.map_or("available", word)));
+        check_outs.extend(loan.map(|loan| (member.name.clone(), who(loan))));
+    }
+    let count = |word: &str| Value::from(status.values().filter(|value| *value == word).count());
+    Data::from_iter(
+        [
+            ("available_accounts", count("available")),
+            ("checked_out_accounts", count("checked-out")),
+            ("returning_accounts", count("returning")),
+            ("max_ttl", set.max_ttl.as_secs().into()),
+            ("project", set.project.as_str().into()),
+            ("check_outs", check_outs.into()),
+            ("account_status", status.into()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value)),
+    )
+}
+
+fn word(loan: &Loan) -> &'static str {
+    match loan.state {
+        State::Reserved | State::Lent => "checked-out",
+        State::Returning => "returning",
+    }
+}
+
+fn who(loan: &Loan) -> Value {
+    let mut said = json!({
+        "service_account_id": loan.account.id.as_str(),
+        "entity_id": loan.borrower.entity_id,
+        "display_name": loan.borrower.display_name,
+        "since": rfc3339::text(loan.since),
+        "until": rfc3339::text(loan.ends),
+    });
+    if let (State::Returning, Some(reason)) = (loan.state, &loan.last_error) {
+        said["last_error"] = Value::from(reason.as_str());
+        said["next_try"] = Value::from(rfc3339::text(loan.due));
+    }
+    said
+}
+
+/// Counts a set's accounts for the metrics.
+pub(super) async fn count(engine: &Engine, storage: &dyn Storage, name: &str) -> Result<(), Error> {
+    let set = engine.library_sets.get(storage, name).await?;
+    let members = set.map_or(0, |set| set.members.len());
+    let out = lending::taken(storage, name).await?.len();
+    engine.metrics.library_accounts(name, members.saturating_sub(out) as u32, out as u32);
+    Ok(())
+}
+
+/// Part of the tick: after a failover, too, the metrics say how many accounts are free.
+pub(super) async fn measure(engine: &Engine, tick: &Tick) -> Result<(), Error> {
+    let names = library_sets::SETS.names(&*tick.storage).await?;
+    for name in names.into_iter().take(MAX_LABELS).take_while(|_| !tick.is_over()) {
+        count(engine, &*tick.storage, &name).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,43 @@
+//! The lease of a check-out: renewed without a call to OpenAI, and ended with its key. A lease whose check-out is over,
+//! because it was checked in or its set is gone, has nothing left to end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::loans::{State, Ticket};
+use super::{Engine, Error, lending, returns};
+use crate::framework::{LeaseCall, LeaseType};
+use crate::logical::Response;
+
+pub(super) static CHECK_OUT: LeaseType = LeaseType::new("library_check_out");
+
+/// As long as the end of a lease waits for OpenAI; Vault gives up after 90 s.
+const PATIENCE: Duration = Duration::from_secs(45);
+
+/// Vault ends the lease.
+pub(super) async fn revoke(engine: Arc<Engine>, call: LeaseCall) -> Result<(), Error> {
+    let ticket: Ticket = call.internal()?;
+    returns::give_back(&engine, &*call.request.storage, &ticket, PATIENCE).await
+}
+
+/// The borrower keeps the account for longer. Vault takes what the borrower asks for, else what is answered here, both
+/// up to the longest life since the lease began (PROTOCOL 8.8); the loan's end follows the same rule.
+pub(super) async fn renew(engine: Arc<Engine>, call: LeaseCall) -> Result<Response, Error> {
+    let (ticket, storage): (Ticket, _) = (call.internal()?, &*call.request.storage);
+    let limit = engine.system.max_lease_ttl().await?;
+    let _alone = engine.lock_loans(&ticket.set).await;
+    let loan = lending::of_ticket(storage, &ticket).await?.filter(|loan| loan.state == State::Lent);
+    let mut loan = loan.ok_or(Error::LoanOver("the account was checked in"))?;
+    let secret = call.request.secret.as_ref();
+    let began = secret.and_then(|secret| secret.issue_time).unwrap_or(loan.since);
+    let asked = secret.map(|secret| secret.increment).filter(|increment| !increment.is_zero());
+    let now = engine.now();
+    loan.ends = (now + asked.unwrap_or(loan.ttl)).min(began + loan.max_ttl.min(limit));
+    if loan.ends <= now {
+        return Err(Error::LoanOver("it has lasted for max_ttl"));
+    }
+    // A look that comes too early finds the new end; one that would come too late is put forward.
+    let due = loan.due.min(loan.next_look());
+    lending::keep(storage, &ticket.set, &mut loan, due).await?;
+    Ok(call.extend(loan.ttl, loan.max_ttl))
+}

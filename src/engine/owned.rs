@@ -1,0 +1,53 @@
+//! Which accounts at OpenAI something here still speaks for. It knows nothing of who asks, and asks nobody outside.
+//!
+//! *Guarantees:* an account that was made before the look began, and that something owns, is found in it: a creation
+//! has its write-ahead entry until its owner's record is stored, so the entries are read before the records.
+//!
+//! *Assumptions:* what the mount makes has a unique name (`names.rs`), by which the ledger and write-ahead entries know
+//! it; what belongs to a static role or a library set is claimed (`owners.rs`) before its owner's record is stored.
+
+use std::collections::HashSet;
+
+use super::issuer::CREATION;
+use super::{Engine, Error, ledger, owners};
+use crate::logical::{Storage, StorageError};
+use crate::openai::{ServiceAccount, ServiceAccountId};
+
+/// What was owned at the time of the look, but for claims, which are looked up one by one.
+#[derive(Debug, Default)]
+pub(super) struct Owned {
+    names: HashSet<String>,
+    accounts: HashSet<ServiceAccountId>,
+}
+
+impl Owned {
+    /// Reads everything that owns accounts. It lists all there is: once for many questions, and not for a request.
+    pub(super) async fn collect(engine: &Engine, storage: &dyn Storage) -> Result<Self, StorageError> {
+        let mut owned = Self::default();
+        for creation in CREATION.entries(storage).await? {
+            owned.names.insert(creation.name);
+            owned.accounts.extend(creation.service_account_id);
+        }
+        owned.names.extend(ledger::names(storage).await?);
+        for name in engine.roles.names(storage).await? {
+            let role = engine.roles.get(storage, &name).await?;
+            owned.accounts.extend(role.and_then(|role| role.service_account_id.clone()));
+        }
+        Ok(owned)
+    }
+}
+
+impl Engine {
+    /// Whether something here speaks for the account.
+    pub(super) async fn is_owned(
+        &self,
+        storage: &dyn Storage,
+        owned: &Owned,
+        account: &ServiceAccount,
+    ) -> Result<bool, Error> {
+        if owned.names.contains(&account.name) || owned.accounts.contains(&account.id) {
+            return Ok(true);
+        }
+        Ok(owners::is_claimed(storage, &account.id).await?)
+    }
+}

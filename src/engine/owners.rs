@@ -1,0 +1,141 @@
+//! Which static role or library set an account of OpenAI belongs to: one at most.
+//!
+//! *Guarantees:* a claim is made before the owner's record is stored, under the account's lock, so no two owners are
+//! ever stored for one account. A claim whose owner's record does not name the account is void once no request that
+//! made it can still run (a crash lay between the two, or a write that failed); the next one then takes its place.
+//!
+//! *Assumption:* no request lives longer than [`issuer::SWEEP_AGE`].
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::{Engine, Error, issuer, library_sets, static_roles};
+use crate::logical::{Collection, Record, Storage, StorageError};
+use crate::openai::{Client, ServiceAccountId};
+
+/// Who an account belongs to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AccountOwner {
+    /// The static role of this name.
+    StaticRole(String),
+    /// The library set of this name.
+    LibrarySet(String),
+}
+
+/// The stored claim.
+#[derive(Debug, Serialize, Deserialize)]
+struct Claim {
+    owner: AccountOwner,
+    made: DateTime<Utc>,
+}
+
+impl Claim {
+    /// Whether the request that made it may still be about to store its record. A time ahead of ours is a clock that
+    /// was put back.
+    fn may_be_under_way(&self, now: DateTime<Utc>) -> bool {
+        (now - self.made).abs().to_std().is_ok_and(|age| age < issuer::SWEEP_AGE)
+    }
+}
+
+impl Record for Claim {
+    const VERSION: u32 = 1;
+}
+
+static CLAIMS: Collection<Claim> = Collection::new("account-owner/");
+
+impl std::fmt::Display for AccountOwner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::StaticRole(name) => write!(f, "static role {name}"),
+            Self::LibrarySet(name) => write!(f, "library set {name}"),
+        }
+    }
+}
+
+/// Held by whoever claims an account, gives it up, or ends it because nobody has it.
+pub(super) fn lock(account: &ServiceAccountId) -> String {
+    format!("account/{account}")
+}
+
+/// Whether there is a claim, even a void one: its owner's record may be just about to be stored.
+pub(super) async fn is_claimed(
+    storage: &dyn Storage,
+    account: &ServiceAccountId,
+) -> Result<bool, StorageError> {
+    CLAIMS.contains(storage, account.as_str()).await
+}
+
+impl Engine {
+    /// Claims the account for `owner`, unless another's record names it. Claiming what one owns already is fine.
+    pub(super) async fn claim(
+        &self,
+        storage: &dyn Storage,
+        account: &ServiceAccountId,
+        owner: &AccountOwner,
+    ) -> Result<(), Error> {
+        let _alone = self.locks.lock(&lock(account)).await;
+        let now = self.now();
+        if let Some(held) = CLAIMS.get(storage, account.as_str()).await? {
+            let is_young = held.may_be_under_way(now);
+            let is_ours = held.owner == *owner;
+            if is_young && is_ours {
+                return Ok(());
+            }
+            if !is_ours && (is_young || self.names_account(storage, &held.owner, account).await?) {
+                return Err(Error::AccountInUse { account: account.clone(), owner: held.owner });
+            }
+        }
+        Ok(CLAIMS.put(storage, account.as_str(), &Claim { owner: owner.clone(), made: now }).await?)
+    }
+
+    /// Refuses the account that owns the admin key: ending its keys would lock us out.
+    pub(super) async fn refuse_owner_of_admin_key(
+        &self,
+        storage: &dyn Storage,
+        account: &ServiceAccountId,
+        client: &Client,
+    ) -> Result<(), Error> {
+        let Some(id) = self.configured(storage).await?.config.admin_api_key_id.clone() else { return Ok(()) };
+        let owner = match client.admin_key(&id).await {
+            Ok(record) => record.owner.and_then(|owner| owner.id),
+            // Rotated in this very moment, or the id was given wrongly.
+            Err(error) if error.is_gone() => None,
+            Err(error) => return Err(Error::call("checking whose the admin key is")(error)),
+        };
+        if owner.as_deref() == Some(account.as_str()) {
+            return Err(Error::field(format!(
+                "service_account_id must not be the account that owns the admin key, as {account} does"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Whether the owner's record is stored and names the account.
+    async fn names_account(
+        &self,
+        storage: &dyn Storage,
+        owner: &AccountOwner,
+        account: &ServiceAccountId,
+    ) -> Result<bool, Error> {
+        match owner {
+            AccountOwner::StaticRole(name) => static_roles::names_account(self, storage, name, account).await,
+            AccountOwner::LibrarySet(name) => library_sets::names_account(self, storage, name, account).await,
+        }
+    }
+
+    /// Gives the account up, if `owner` holds it.
+    pub(super) async fn release(
+        &self,
+        storage: &dyn Storage,
+        account: &ServiceAccountId,
+        owner: &AccountOwner,
+    ) -> Result<(), Error> {
+        let _alone = self.locks.lock(&lock(account)).await;
+        let held = CLAIMS.get(storage, account.as_str()).await?;
+        if held.is_some_and(|claim| claim.owner == *owner) {
+            CLAIMS.delete(storage, account.as_str()).await?;
+        }
+        Ok(())
+    }
+}

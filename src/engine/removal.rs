@@ -1,0 +1,319 @@
+//! Removes at OpenAI what has ended: accounts and keys whose revocation had to wait, whose lease was lost, or whose key
+//! expired before OpenAI had a turn for the account. From the ledger alone, at the pace that OpenAI allows.
+//!
+//! *Guarantees:* what was asked for goes first, then the oldest. One failure never stops the rest: it backs off by
+//! itself. Only what concerns every call (OpenAI's limit, an outage, a key that is no good) ends a pass, and is nobody's
+//! failure. A pass ends with its time and begins anew from storage; dying anywhere in it repeats at most a deletion,
+//! which OpenAI then answers with "gone".
+//!
+//! *Assumptions:* several passes at once would do no harm, but gain nothing; there is one at a time.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::{FutureExt as _, StreamExt as _, stream};
+use tokio::sync::Mutex as AsyncMutex;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::events::Happening;
+use super::issuer::{self, Handed};
+use super::ledger::{self, LEDGER};
+use super::{Engine, Error};
+use crate::framework::Tick;
+use crate::logical::{Storage, StorageError};
+use crate::openai::{self, Urgency};
+
+/// So many removals are under way at once: with OpenAI at 50 ms a call, 160 a second.
+const ABREAST: usize = 8;
+/// So many records are looked at before the next are listed.
+const CHUNK: usize = 256;
+/// So many names are listed at once to be counted.
+const PAGE: usize = 1_000;
+/// Vault's own revocation of an ended lease comes first; it needs a moment.
+const GRACE: TimeDelta = TimeDelta::seconds(120);
+/// A pass besides the ticks is over before the next tick.
+const PASS: Duration = Duration::from_secs(50);
+/// By so much OpenAI's clock may be behind ours: no key is called dead before it surely is.
+const CLOCK_SKEW: TimeDelta = TimeDelta::seconds(5);
+
+/// What this process knows of removals; all of it may be lost.
+#[derive(Debug, Default)]
+pub(super) struct Removals {
+    /// Held by the pass that runs.
+    turn: AsyncMutex<()>,
+    /// Something was asked for since the last pass began.
+    asked: AtomicBool,
+    /// Why the last pass ended before all was done.
+    trouble: Mutex<Option<String>>,
+    stop: CancellationToken,
+}
+
+/// One pass over the ledger.
+struct Pass<'a> {
+    engine: &'a Engine,
+    storage: &'a dyn Storage,
+    deadline: Instant,
+    cancelled: &'a CancellationToken,
+    which: Which,
+    /// What ends the pass for all.
+    halt: OnceLock<Error>,
+}
+
+/// Which records a pass takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Which {
+    /// Those whose time has come.
+    Due,
+    /// Also those that failed a moment ago.
+    All,
+}
+
+/// What a pass came to.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    pub(super) removed: u64,
+    pub(super) failed: u64,
+    /// The first failure, or what ended the pass.
+    pub(super) error: Option<Error>,
+}
+
+/// What waits for its removal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Backlog {
+    /// How much.
+    pub(super) waiting: usize,
+    /// Since when the oldest does; for what was asked for, the oldest of the first few.
+    pub(super) oldest: Option<DateTime<Utc>>,
+}
+
+enum Step {
+    Removed,
+    Failed(Error),
+    Skipped,
+}
+
+impl Removals {
+    /// The mount goes away: a pass under way begins nothing more.
+    pub(super) fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// Why the last pass ended early, if it did.
+    pub(super) fn trouble(&self) -> Option<String> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<String>> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether OpenAI has surely ended the key by itself.
+pub(super) fn is_dead(handed: &Handed, now: DateTime<Utc>) -> bool {
+    handed.is_expired(now - CLOCK_SKEW)
+}
+
+/// Ends one credential at OpenAI. What lives goes before everything else; the account of a dead key is only tidied up,
+/// and waits with those who look something up.
+pub(super) async fn end(
+    engine: &Engine,
+    storage: &dyn Storage,
+    handed: &Handed,
+    patience: Duration,
+) -> Result<(), Error> {
+    let client = engine.client_of(storage, &handed.organization_id).await?;
+    let urgency = if is_dead(handed, engine.now()) { Urgency::Check } else { Urgency::Revocation };
+    issuer::retire(&client.for_work(urgency, patience), handed).await.map_err(Error::Revocation)?;
+    engine.metrics.credential_revoked(&handed.role);
+    engine.tell(Happening::CredsRevoke, &format!("creds/{}", handed.role));
+    Ok(())
+}
+
+/// Part of the tick.
+pub(super) async fn tick(engine: &Engine, tick: &Tick) -> Result<(), Error> {
+    // A pass that runs already does what this one would.
+    let Ok(_turn) = engine.removals.turn.try_lock() else { return Ok(()) };
+    let (storage, cancelled) = (&*tick.storage, &tick.cancelled);
+    let outcome = Pass::new(engine, storage, tick.deadline, cancelled, Which::Due).run().await;
+    // A limit is no failure: the rest comes with the next ticks. Nor is a configuration that somebody deleted.
+    let is_failure = |error: &Error| !is_limit(error) && !matches!(error, Error::NotConfigured);
+    outcome.error.filter(is_failure).map_or(Ok(()), Err)
+}
+
+/// A pass right now, for somebody who waits for it.
+pub(super) async fn run_now(engine: &Engine, storage: &dyn Storage, patience: Duration) -> Outcome {
+    let deadline = Instant::now() + patience;
+    let Ok(_turn) = tokio::time::timeout_at(deadline, engine.removals.turn.lock()).await else {
+        return Outcome::default();
+    };
+    Pass::new(engine, storage, deadline, &engine.removals.stop, Which::All).run().await
+}
+
+/// Something was put on record to be ended at once: a pass of its own begins, unless one runs that will see to it. It
+/// is a favour, not a promise: what it does not come to is the tick's.
+pub(super) fn begin(engine: &Arc<Engine>, storage: &Arc<dyn Storage>) {
+    engine.removals.asked.store(true, Ordering::Release);
+    let (engine, storage) = (Arc::clone(engine), Arc::clone(storage));
+    tokio::spawn(async move {
+        while engine.removals.asked.load(Ordering::Acquire) {
+            let Ok(_turn) = engine.removals.turn.try_lock() else { return };
+            engine.removals.asked.store(false, Ordering::Release);
+            let deadline = Instant::now() + PASS;
+            let pass = Pass::new(&engine, &*storage, deadline, &engine.removals.stop, Which::Due);
+            if pass.run().await.error.is_some() {
+                return;
+            }
+        }
+    });
+}
+
+/// What waits, by the names of the records alone; no more than `most` is counted.
+pub(super) async fn backlog(
+    storage: &dyn Storage,
+    now: DateTime<Utc>,
+    most: usize,
+) -> Result<Backlog, Error> {
+    let (mut backlog, mut after) = (Backlog::default(), String::new());
+    loop {
+        let room = most - backlog.waiting;
+        if room == 0 {
+            return Ok(backlog);
+        }
+        let places = ledger::ended(storage, now, &after, PAGE.min(room)).await?;
+        let Some(last) = places.last() else { return Ok(backlog) };
+        if backlog.waiting == 0 {
+            backlog.oldest = oldest_of(storage, &places).await?;
+        }
+        backlog.waiting += places.len();
+        after.clone_from(last);
+    }
+}
+
+async fn oldest_of(storage: &dyn Storage, places: &[String]) -> Result<Option<DateTime<Utc>>, Error> {
+    let mut oldest = None;
+    for place in places.iter().take(CHUNK) {
+        if let Some(since) = ledger::due_since(place) {
+            return Ok(Some(oldest.map_or(since, |oldest| since.min(oldest))));
+        }
+        match LEDGER.get(storage, place).await {
+            Ok(Some(entry)) => {
+                oldest = Some(oldest.map_or(entry.since(), |oldest| entry.since().min(oldest)));
+            }
+            // It hides no other.
+            Ok(None) | Err(StorageError::Malformed { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(oldest)
+}
+
+impl<'a> Pass<'a> {
+    fn new(
+        engine: &'a Engine,
+        storage: &'a dyn Storage,
+        deadline: Instant,
+        cancelled: &'a CancellationToken,
+        which: Which,
+    ) -> Self {
+        Self { engine, storage, deadline, cancelled, which, halt: OnceLock::new() }
+    }
+
+    async fn run(self) -> Outcome {
+        let mut outcome = Outcome::default();
+        if let Err(error) = self.work_through(&mut outcome).await {
+            outcome.error.get_or_insert(error);
+        }
+        let halt = self.halt.into_inner();
+        *self.engine.removals.lock() = halt.as_ref().map(ToString::to_string);
+        outcome.error = halt.or(outcome.error);
+        outcome
+    }
+
+    /// Chunk after chunk, so that what backs off in front does not keep the pass from what stands behind it.
+    async fn work_through(&self, outcome: &mut Outcome) -> Result<(), Error> {
+        let mut after = String::new();
+        while !self.is_over() {
+            let by = self.engine.now() - if self.which == Which::All { TimeDelta::zero() } else { GRACE };
+            let places = ledger::ended(self.storage, by, &after, CHUNK).await?;
+            let Some(last) = places.last() else { break };
+            after.clone_from(last);
+            let steps: Vec<_> = places.into_iter().map(|place| self.step(place).boxed()).collect();
+            let mut steps = stream::iter(steps).buffer_unordered(ABREAST);
+            while let Some(step) = steps.next().await {
+                outcome.count(step);
+            }
+        }
+        Ok(())
+    }
+
+    fn is_over(&self) -> bool {
+        self.halt.get().is_some()
+            || self.cancelled.is_cancelled()
+            || self.engine.removals.stop.is_cancelled()
+            || Instant::now() >= self.deadline
+    }
+
+    async fn step(&self, place: String) -> Step {
+        if self.is_over() {
+            return Step::Skipped;
+        }
+        self.remove(&place).await.unwrap_or_else(Step::Failed)
+    }
+
+    async fn remove(&self, place: &str) -> Result<Step, Error> {
+        let Some(mut entry) = LEDGER.get(self.storage, place).await? else { return Ok(Step::Skipped) };
+        if self.which == Which::Due && entry.waits(self.engine.now()) {
+            return Ok(Step::Skipped);
+        }
+        let patience = self.deadline.saturating_duration_since(Instant::now());
+        match end(self.engine, self.storage, &entry.handed, patience).await {
+            Ok(()) => {
+                LEDGER.delete(self.storage, place).await?;
+                Ok(Step::Removed)
+            }
+            Err(error) if concerns_all(&error) => {
+                // Who comes later says the same.
+                let _ = self.halt.set(error);
+                Ok(Step::Skipped)
+            }
+            Err(error) => {
+                entry.failed(&error, self.engine.now());
+                LEDGER.put(self.storage, place, &entry).await?;
+                Ok(Step::Failed(error))
+            }
+        }
+    }
+}
+
+impl Outcome {
+    fn count(&mut self, step: Step) {
+        match step {
+            Step::Removed => self.removed += 1,
+            Step::Skipped => {}
+            Step::Failed(error) => {
+                self.failed += 1;
+                self.error.get_or_insert(error);
+            }
+        }
+    }
+}
+
+/// Whether the next one would fail alike: nothing is wrong with this one.
+fn concerns_all(error: &Error) -> bool {
+    match error {
+        Error::NotConfigured | Error::Settings(_) => true,
+        Error::Revocation(error) => {
+            // The key is no good. A 403 may be about this one alone.
+            error.status() == Some(401)
+                || matches!(error, openai::Error::Throttled { .. } | openai::Error::Unavailable { .. })
+        }
+        _ => false,
+    }
+}
+
+fn is_limit(error: &Error) -> bool {
+    matches!(error, Error::Revocation(error) if error.is_limited())
+}

@@ -1,0 +1,167 @@
+//! Admin keys that were replaced, or never came into use: they are deleted at OpenAI, sooner or later.
+//!
+//! *Guarantees:* the present key is never deleted, whatever a list or an entry says. A key is forgotten only when
+//! OpenAI says that it is gone, under the key's own organization. A crash at any point repeats what was done last.
+//!
+//! *Assumptions:* the caller holds the configuration's lock, and the configuration is what storage says.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use tokio::time::Instant;
+
+use super::admin_rotation::{CREATION, Creation};
+use super::config::{Config, LOCK};
+use super::key_history::Retiring;
+use super::{Engine, Error, backoff, issuer};
+use crate::logical::Storage;
+use crate::openai::{self, AdminKeyId, Client, Urgency};
+
+/// As long as a sweep or a deletion of the configuration waits for its turn at OpenAI.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The most that OpenAI lists at once.
+const PAGE: u32 = 100;
+
+/// Deletes the old keys whose time to be tried has come. The error is the last of those that stay.
+pub(super) async fn end_due(
+    engine: &Engine,
+    storage: &dyn Storage,
+    config: &Config,
+    deadline: Instant,
+) -> Result<(), Error> {
+    let now = engine.now();
+    end_where(engine, storage, config, deadline, |old| old.retry_at.is_none_or(|at| at <= now)).await
+}
+
+async fn end_where(
+    engine: &Engine,
+    storage: &dyn Storage,
+    config: &Config,
+    deadline: Instant,
+    is_due: impl Fn(&Retiring) -> bool + Send,
+) -> Result<(), Error> {
+    if !config.history.retiring.iter().any(&is_due) {
+        return Ok(());
+    }
+    let client = engine.configured(storage).await?.client;
+    let (mut left, mut failure) = (Vec::new(), None);
+    for old in &config.history.retiring {
+        if !is_due(old) {
+            left.push(old.clone());
+            continue;
+        }
+        let patience = deadline.saturating_duration_since(Instant::now());
+        let client = client.for_work(Urgency::Revocation, patience);
+        if let Err(error) = end_one(&client, config, old).await {
+            left.push(old.failed(&error, engine.now()));
+            failure = Some(error);
+        }
+    }
+    let mut config = config.clone();
+    config.history.retiring = left;
+    engine.store_config(storage, &mut config).await?;
+    failure.map_or(Ok(()), Err)
+}
+
+async fn end_one(client: &Client, config: &Config, old: &Retiring) -> Result<(), Error> {
+    if config.admin_api_key_id.as_ref() == Some(&old.id) {
+        return Ok(());
+    }
+    if config.organization_id != old.organization_id {
+        return Err(Error::field(format!(
+            "admin key {} belongs to organization {}, but config names {}: it cannot be deleted from there",
+            old.id, old.organization_id, config.organization_id
+        )));
+    }
+    end(client, &old.id).await.map_err(Error::call("deleting a replaced admin key"))
+}
+
+/// Deletes an admin key; that it is gone already is success.
+pub(super) async fn end(client: &Client, id: &AdminKeyId) -> Result<(), openai::Error> {
+    match client.delete_admin_key(id).await {
+        Err(error) if error.is_gone() => Ok(()),
+        other => other,
+    }
+}
+
+impl Retiring {
+    fn failed(&self, error: &Error, now: DateTime<Utc>) -> Self {
+        let failures = self.failures.saturating_add(1);
+        let retry_at = backoff::retry_at(self.id.as_str(), failures, now, Duration::ZERO);
+        Self { failures, last_error: Some(error.to_string()), retry_at: Some(retry_at), ..self.clone() }
+    }
+}
+
+/// The configuration is to be deleted: nothing could delete what is left at OpenAI afterwards, so it goes first.
+pub(super) async fn end_all(
+    engine: &Engine,
+    storage: &Arc<dyn Storage>,
+    config: &Config,
+) -> Result<(), Error> {
+    let deadline = Instant::now() + PATIENCE;
+    let ended = end_where(engine, &**storage, config, deadline, |_| true).await;
+    let undone = undo_all(engine, storage, config).await;
+    let Err(error) = ended.and(undone) else { return Ok(()) };
+    let stored = engine.stored_config(&**storage).await?;
+    let ids = stored.map(|config| config.history.retiring_ids()).unwrap_or_default();
+    let which = if ids.is_empty() { "one that was being made".to_owned() } else { ids.join(", ") };
+    Err(Error::field(format!(
+        "admin keys that were replaced still stand at OpenAI ({which}): {error}. Nothing can delete them without the \
+         configuration; delete it later, or with force=true and them by hand"
+    )))
+}
+
+/// No creation goes on: its rotation would hold the lock.
+async fn undo_all(engine: &Engine, storage: &Arc<dyn Storage>, config: &Config) -> Result<(), Error> {
+    for (creation, pending) in CREATION.pending(storage).await? {
+        let client = engine.client_of(&**storage, &creation.organization_id).await?;
+        let client = client.for_work(Urgency::Revocation, PATIENCE);
+        undo(&client, config, &creation).await.map_err(Error::Revocation)?;
+        issuer::forget(pending).await;
+    }
+    Ok(())
+}
+
+/// The sweep of a write-ahead entry: the key that the configuration names stays, any other of that name goes.
+pub(super) async fn sweep(
+    engine: Arc<Engine>,
+    storage: Arc<dyn Storage>,
+    creation: Creation,
+) -> Result<(), Error> {
+    let _alone = engine.locks.lock(LOCK).await;
+    let config = engine.stored_config(&*storage).await?.ok_or(Error::NotConfigured)?;
+    if config.history.name.as_ref() == Some(&creation.name) {
+        return Ok(());
+    }
+    let client = engine.client_of(&*storage, &creation.organization_id).await?;
+    let client = client.for_work(Urgency::Revocation, PATIENCE);
+    undo(&client, &config, &creation).await.map_err(Error::Revocation)?;
+    Ok(())
+}
+
+/// Finds the key that was made by its unique name and deletes it, unless it is in use. Answers whether there was one.
+pub(super) async fn undo(
+    client: &Client,
+    config: &Config,
+    creation: &Creation,
+) -> Result<bool, openai::Error> {
+    let (mut after, mut found) = (None, false);
+    loop {
+        let page = client.list_admin_keys(after.as_deref(), PAGE).await?;
+        for record in page.items.iter().filter(|record| record.name.as_ref() == Some(&creation.name)) {
+            let in_use = match &config.admin_api_key_id {
+                Some(id) => *id == record.id,
+                None => config.admin_api_key.fits(&record.redacted_value),
+            };
+            if !in_use {
+                end(client, &record.id).await?;
+            }
+            found = true;
+        }
+        match page.next {
+            Some(next) => after = Some(next),
+            None => return Ok(found),
+        }
+    }
+}

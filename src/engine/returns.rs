@@ -1,0 +1,112 @@
+//! How an account that was lent becomes free again: by check-in, by the end of its lease, or by the tick.
+//!
+//! *Guarantees:* the account is free only when its key is dead: deleted, expired, or certain never to have been made.
+//! Each way back may be gone again, at once or twice at the same time, and ends only the check-out it is about. What
+//! fails stays `returning` and is tried again by the tick, later each time; so is a loan whose lease should have ended
+//! it and did not, because the lease was lost, and a reservation whose check-out died.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use futures_util::{FutureExt as _, StreamExt as _, stream};
+
+use super::issuer::{self, Undone};
+use super::lending::{self, DUE};
+use super::loans::{Loan, Ticket};
+use super::{Engine, Error, backoff, calendar};
+use crate::framework::Tick;
+use crate::logical::Storage;
+use crate::openai::Urgency;
+
+/// As many loans as one tick takes on, and how many side by side.
+const MOST_PER_TICK: usize = 500;
+const ABREAST: usize = 4;
+/// As long as the tick waits for its turn at OpenAI.
+const TICK_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Ends the check-out's key and frees its account. That the check-out is over already is success.
+pub(super) async fn give_back(
+    engine: &Engine,
+    storage: &dyn Storage,
+    ticket: &Ticket,
+    patience: Duration,
+) -> Result<(), Error> {
+    let Some(loan) = lending::begin_return(engine, storage, ticket).await? else { return Ok(()) };
+    match end_key(engine, storage, &loan, patience).await {
+        Ok(()) => Ok(lending::finish_return(engine, storage, ticket).await?),
+        Err(_) if loan.expires <= engine.now() => Ok(lending::finish_return(engine, storage, ticket).await?),
+        Err(error) => {
+            let due = |loan: &Loan| next_try(loan, &error, engine.now());
+            lending::put_off_return(engine, storage, ticket, error.to_string(), due).await?;
+            Err(error)
+        }
+    }
+}
+
+async fn end_key(
+    engine: &Engine,
+    storage: &dyn Storage,
+    loan: &Loan,
+    patience: Duration,
+) -> Result<(), Error> {
+    let account = &loan.account;
+    let client = engine.client_of(storage, &account.organization_id).await?;
+    let client = client.for_work(Urgency::Revocation, patience);
+    if let Some(key) = &loan.api_key_id {
+        return issuer::end_key(&client, &account.project_id, key).await.map_err(Error::Revocation);
+    }
+    let found = issuer::end_key_named(&client, &account.project_id, &account.id, &loan.id).await;
+    match found.map_err(Error::Revocation)? {
+        Undone::NothingFound if engine.now() < loan.doubt_ends() => Err(Error::KeyInDoubt),
+        Undone::NothingFound | Undone::Ended => Ok(()),
+    }
+}
+
+fn next_try(loan: &Loan, error: &Error, now: DateTime<Utc>) -> DateTime<Utc> {
+    match error {
+        Error::KeyInDoubt => loan.doubt_ends(),
+        _ => backoff::retry_at(&loan.id, loan.failures, now, Duration::ZERO),
+    }
+}
+
+/// Part of the tick: takes up the loans that are due. One failure never stops the rest.
+pub(super) async fn tend(engine: &Arc<Engine>, tick: &Tick) -> Result<(), Error> {
+    let places = calendar::due(&*tick.storage, DUE.prefix(), engine.now(), MOST_PER_TICK).await?;
+    let attempts = places.into_iter().map(|place| attend(engine, tick, place).boxed());
+    let attempts = stream::iter(attempts.collect::<Vec<_>>()).buffer_unordered(ABREAST);
+    attempts.collect::<Vec<_>>().await.into_iter().collect()
+}
+
+/// Takes up one loan that the index says is due, and returns it if so.
+async fn attend(engine: &Engine, tick: &Tick, place: String) -> Result<(), Error> {
+    let storage = &*tick.storage;
+    if tick.is_over() {
+        return Ok(());
+    }
+    match due_ticket(engine, storage, &place).await? {
+        // That it failed is on record with the loan.
+        Some(ticket) => match give_back(engine, storage, &ticket, TICK_PATIENCE).await {
+            Err(Error::Storage(error)) => Err(error.into()),
+            _ => Ok(()),
+        },
+        None => Ok(()),
+    }
+}
+
+/// The check-out to return now, if the index entry stands for one; an entry that does not is put right.
+async fn due_ticket(engine: &Engine, storage: &dyn Storage, place: &str) -> Result<Option<Ticket>, Error> {
+    let Some(due) = DUE.get(storage, place).await? else { return Ok(None) };
+    let _alone = engine.lock_loans(&due.set).await;
+    let loan = lending::of_account(storage, &due.set, &due.service_account_id).await?;
+    let Some(mut loan) = loan.filter(|loan| loan.place() == place) else {
+        DUE.delete(storage, place).await?;
+        return Ok(None);
+    };
+    let next_look = loan.next_look();
+    if next_look > engine.now() {
+        lending::keep(storage, &due.set, &mut loan, next_look).await?;
+        return Ok(None);
+    }
+    Ok(Some(loan.ticket(&due.set)))
+}

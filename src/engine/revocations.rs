@@ -1,0 +1,290 @@
+//! The end of a credential, and `revocations`: those that wait for their end.
+//!
+//! *Guarantees:* in strict mode a revocation answers success only when the key is dead: deleted at OpenAI, or expired
+//! there by itself. What cannot be ended at once stays in, or gets into, the ledger, from where the tick ends it
+//! (`removal`), whether or not Vault asks again. In queue mode it answers when that is on record. Nothing is taken from
+//! the ledger before OpenAI says that it is gone; a record that moves is written at its new place first. Revoking twice
+//! is fine.
+//!
+//! *How long a revocation waits.* Vault has some 200 workers for the leases of all its mounts, tries each lease 6 times
+//! (after 10 s, doubled, give or take a half) and then calls it irrevocable. So a worker must come free soon, and a
+//! lease must not use up its tries while its key lives:
+//! - What lives waits at most [`PATIENCE`]; if its turn would come later, it is refused without waiting, at once. At 2
+//!   calls a second that is 40 workers at a time, and OpenAI is never idle.
+//! - What is dead is never waited for: success, and its account is left to the ledger.
+//!
+//! The sixth try comes 155 s after the first at the earliest. A key dies `key_expiry_margin` (60 s) after its lease at
+//! the latest, so every lease that runs out is revoked by its fifth try, however slow OpenAI is, or absent.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+
+use super::config::{ONLY, RevocationMode};
+use super::issuer::Handed;
+use super::ledger::{self, Entry, LEDGER};
+use super::{Engine, Error, calendar, removal, rfc3339};
+use crate::framework::{Call, Field, Help, LeaseCall, Name, Path, ResponseField};
+use crate::logical::{self, Data, Operation, Response, Storage};
+
+/// As long as a revocation of something alive waits for its turn at OpenAI; see above.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// As long as an operator's retry of everything takes.
+const RETRY_PATIENCE: Duration = Duration::from_secs(45);
+/// So many are listed at once.
+const PAGE: usize = 1_000;
+
+static NAME: Field<Name> = Field::new("name", "Name of the service account or key that waits for its end.");
+static AFTER: Field<String> =
+    Field::new("after", "List those after this name, as it was listed.").default("").query();
+static LIMIT: Field<i64> =
+    Field::new("limit", "List at most so many, of 1000; 0 or less for as many as there may be.")
+        .default(0)
+        .query();
+
+const LIST_HELP: Help = Help {
+    synopsis: "List what waits for its end at OpenAI, and why.",
+    description: "\
+Lists credentials that have ended, or were revoked, and still have something at OpenAI to remove: for the most part the \
+empty account of a key that has expired. What was revoked before its time comes first, then the oldest. The tick \
+removes them, as fast as OpenAI allows. A list is cut at 1000; it goes on with after, unless that one is gone by then.
+
+    $ vault list -detailed openai/revocations",
+};
+
+const HELP: Help = Help {
+    synopsis: "Read why a credential waits for its end.",
+    description: "\
+Shows since when it waits, whether its key is dead already, how often its removal failed, and why.
+
+    $ vault read openai/revocations/vault-app-1x2y3z4a-k3k3k3",
+};
+
+const RETRY_HELP: Help = Help {
+    synopsis: "Try again now to end a credential.",
+    description: "\
+Does not wait for the time at which the tick would try again. Fails, with the reason, if it cannot be ended now.
+
+    $ vault write -f openai/revocations/vault-app-1x2y3z4a-k3k3k3/retry",
+};
+
+const RETRY_ALL_HELP: Help = Help {
+    synopsis: "Try again now to end everything that waits.",
+    description: "\
+Works for up to 45 seconds through everything that waits, also what failed a moment ago, and answers what came of it.
+
+    $ vault write -f openai/revocations/retry",
+};
+
+const ANSWER: &[ResponseField] = &[
+    ResponseField::new::<String>("role", "The role it was made for."),
+    ResponseField::new::<String>("service_account_id", "OpenAI's id of the service account."),
+    ResponseField::new::<String>("api_key_id", "OpenAI's id of the key."),
+    ResponseField::new::<DateTime<Utc>>("since", "Since when it is to be ended."),
+    ResponseField::new::<bool>("key_dead", "Whether OpenAI has ended the key by itself already."),
+    ResponseField::new::<i64>("failures", "How often its removal failed."),
+    ResponseField::new::<String>("last_error", "Why it waits; empty if it only waits for its turn."),
+    ResponseField::new::<String>("retry_at", "Not tried again before; empty if it may be tried."),
+];
+
+const RETRY_ANSWER: &[ResponseField] = &[
+    ResponseField::new::<i64>("removed", "How many were ended."),
+    ResponseField::new::<i64>("failed", "How many could not be ended."),
+    ResponseField::new::<i64>("waiting", "How many wait now."),
+    ResponseField::new::<String>("last_error", "Why not all were ended; empty if none failed."),
+];
+
+pub(super) fn paths() -> Vec<Path<Engine>> {
+    vec![
+        Path::new("revocations/", LIST_HELP).field(&AFTER).field(&LIMIT).on(Operation::List, list),
+        Path::new("revocations/:name", HELP)
+            .field(&NAME)
+            .on(Operation::Read, read)
+            .responds(Operation::Read, ANSWER),
+        Path::new("revocations/:name/retry", RETRY_HELP).field(&NAME).on(Operation::Update, retry),
+        Path::new("revocations/retry", RETRY_ALL_HELP)
+            .on(Operation::Update, retry_all)
+            .responds(Operation::Update, RETRY_ANSWER),
+    ]
+}
+
+/// Vault ends the lease.
+pub(super) async fn revoke(engine: Arc<Engine>, call: LeaseCall) -> Result<(), logical::Error> {
+    let handed: Handed = call.internal()?;
+    revoke_handed(&engine, &call.request.storage, &handed).await.map_err(for_lease)
+}
+
+async fn revoke_handed(
+    engine: &Arc<Engine>,
+    storage: &Arc<dyn Storage>,
+    handed: &Handed,
+) -> Result<(), Error> {
+    let is_dead = removal::is_dead(handed, engine.now());
+    let queues = engine.mode(&**storage).await? == RevocationMode::Queue;
+    // On unmounting Vault wipes the mount's storage after this: what is put off now is lost.
+    let is_last_chance = (is_dead || queues) && engine.system.tainted().await?;
+    if queues && !is_last_chance {
+        ask(engine, &**storage, handed, None).await?;
+        removal::begin(engine, storage);
+        return Ok(());
+    }
+    let patience = if is_dead && !is_last_chance { Duration::ZERO } else { PATIENCE };
+    match removal::end(engine, &**storage, handed, patience).await {
+        Ok(()) => {
+            forget(&**storage, handed).await;
+            Ok(())
+        }
+        Err(error) if is_dead && !(is_last_chance && may_pass(&error)) => Ok(()),
+        Err(error) => {
+            if handed.ends > engine.now() {
+                // Should that fail too, Vault's next try is all there is; the caller learns the first error.
+                let _ = ask(engine, &**storage, handed, Some(&error)).await;
+            }
+            Err(error)
+        }
+    }
+}
+
+impl Engine {
+    async fn mode(&self, storage: &dyn Storage) -> Result<RevocationMode, Error> {
+        let config = self.config.get(storage, ONLY).await?;
+        Ok(config.map(|config| config.revocation_mode).unwrap_or_default())
+    }
+}
+
+/// Puts on record that the credential is to be ended now and not at its time.
+async fn ask(
+    engine: &Engine,
+    storage: &dyn Storage,
+    handed: &Handed,
+    error: Option<&Error>,
+) -> Result<(), Error> {
+    let place = ledger::asked_place(&handed.name);
+    if !LEDGER.contains(storage, &place).await? {
+        let mut entry = Entry { asked: Some(engine.now()), ..Entry::new(handed.clone()) };
+        if let Some(error) = error {
+            entry.failed(error, engine.now());
+        }
+        LEDGER.put(storage, &place, &entry).await?;
+    }
+    Ok(LEDGER.delete(storage, &ledger::place(handed.ends, &handed.name)).await?)
+}
+
+/// It is gone at OpenAI. A record that stays costs the tick one call later, nothing more.
+async fn forget(storage: &dyn Storage, handed: &Handed) {
+    let asked = ledger::asked_place(&handed.name);
+    if LEDGER.contains(storage, &asked).await.unwrap_or(true) {
+        let _ = LEDGER.delete(storage, &asked).await;
+    }
+    let _ = LEDGER.delete(storage, &ledger::place(handed.ends, &handed.name)).await;
+}
+
+/// Whether it may go better in a while.
+fn may_pass(error: &Error) -> bool {
+    matches!(error, Error::Revocation(error) if error.is_transient())
+}
+
+/// Whoever revokes learns the sentence, whatever kind of error it is; of all kinds, only those that say that there is no
+/// such path or operation make Vault give up at once (PROTOCOL 8.8), and none of ours does.
+fn for_lease(error: Error) -> logical::Error {
+    let sentence = error.to_string();
+    match error {
+        Error::Revocation(error) if error.is_limited() => logical::Error::status(429, sentence),
+        Error::Revocation(error) if error.is_transient() => logical::Error::status(503, sentence),
+        Error::Storage(error) => error.into(),
+        _ => logical::Error::internal(sentence),
+    }
+}
+
+async fn list(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
+    let storage = &**call.storage();
+    let limit = usize::try_from(call.get(&LIMIT)?).ok().filter(|limit| (1..=PAGE).contains(limit));
+    let limit = limit.unwrap_or(PAGE);
+    let after = match call.get(&AFTER)? {
+        name if name.is_empty() => String::new(),
+        name => place_of(&engine, storage, &name).await?.unwrap_or_default(),
+    };
+    let mut entries = Vec::new();
+    for place in ledger::ended(storage, engine.now(), &after, limit).await? {
+        let Some(entry) = LEDGER.get(storage, &place).await? else { continue };
+        entries.push((calendar::name_in(&place).to_owned(), view(&engine, &entry)));
+    }
+    let is_cut = entries.len() >= limit;
+    let response = Response::list(entries);
+    Ok(Some(if is_cut {
+        response.with_warning("there may be more: list with after=<the last name>")
+    } else {
+        response
+    }))
+}
+
+async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
+    let storage = &**call.storage();
+    let Some(place) = place_of(&engine, storage, &call.get(&NAME)?).await? else { return Ok(None) };
+    let entry = LEDGER.get(storage, &place).await?;
+    Ok(entry.map(|entry| Response::new(view(&engine, &entry))))
+}
+
+async fn retry(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
+    let (storage, name) = (&**call.storage(), call.get(&NAME)?);
+    let none = || Error::NotFound { kind: "revocation", name: name.to_string() };
+    let place = place_of(&engine, storage, &name).await?.ok_or_else(none)?;
+    let mut entry = LEDGER.get(storage, &place).await?.ok_or_else(none)?;
+    if let Err(error) = removal::end(&engine, storage, &entry.handed, PATIENCE).await {
+        entry.failed(&error, engine.now());
+        LEDGER.put(storage, &place, &entry).await?;
+        return Err(error);
+    }
+    LEDGER.delete(storage, &place).await?;
+    Ok(None)
+}
+
+async fn retry_all(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
+    let storage = &**call.storage();
+    let outcome = removal::run_now(&engine, storage, RETRY_PATIENCE).await;
+    let waiting = removal::backlog(storage, engine.now(), usize::MAX).await?.waiting;
+    Ok(Some(Response::of([
+        ("removed", Value::from(outcome.removed)),
+        ("failed", outcome.failed.into()),
+        ("waiting", waiting.into()),
+        ("last_error", outcome.error.map(|error| error.to_string()).unwrap_or_default().into()),
+    ])))
+}
+
+/// Where the record of this name waits, if it does: known for what was asked for, else found by its name.
+async fn place_of(engine: &Engine, storage: &dyn Storage, name: &str) -> Result<Option<String>, Error> {
+    let mut after = ledger::asked_place(name);
+    if LEDGER.contains(storage, &after).await? {
+        return Ok(Some(after));
+    }
+    after.clear();
+    loop {
+        let places = ledger::ended(storage, engine.now(), &after, PAGE).await?;
+        if let Some(place) = places.iter().find(|place| calendar::name_in(place) == name) {
+            return Ok(Some(place.clone()));
+        }
+        let Some(last) = places.into_iter().next_back() else { return Ok(None) };
+        after = last;
+    }
+}
+
+fn view(engine: &Engine, entry: &Entry) -> Data {
+    let (handed, now) = (&entry.handed, engine.now());
+    let last_error = entry.last_error.clone().or_else(|| engine.removals.trouble()).unwrap_or_default();
+    let retry_at = entry.retry_at.filter(|at| *at > now).map(rfc3339::text).unwrap_or_default();
+    Data::from_iter(
+        [
+            ("role", Value::from(handed.role.as_str())),
+            ("service_account_id", handed.service_account_id.as_str().into()),
+            ("api_key_id", handed.api_key_id.as_str().into()),
+            ("since", rfc3339::text(entry.since()).into()),
+            ("key_dead", removal::is_dead(handed, now).into()),
+            ("failures", entry.failures.into()),
+            ("last_error", last_error.into()),
+            ("retry_at", retry_at.into()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value)),
+    )
+}

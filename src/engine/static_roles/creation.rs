@@ -1,0 +1,80 @@
+//! Makes a static role: its first key, on the account it is given. Nothing of that account is ended.
+//!
+//! *Guarantees:* the caller holds the role's lock. The account is claimed before a key is made, and the key is made
+//! under a write-ahead entry: a crash before the role is stored leaves a void claim, and a key that the sweep removes.
+
+use chrono::{DateTime, Utc};
+
+use super::due;
+use super::record::{Current, StaticRole, Trouble};
+use super::rotate::{Place, Work};
+use super::settings::Settings;
+use crate::engine::{Error, issuer, projects};
+use crate::openai::{OrganizationId, ProjectId, ServiceAccount, ServiceAccountId, Urgency};
+
+/// Where a new role's account is.
+pub(super) struct Given {
+    pub(super) organization: OrganizationId,
+    pub(super) project: ProjectId,
+    pub(super) account: ServiceAccountId,
+}
+
+/// Makes the role and stores it.
+pub(super) async fn create(work: &Work<'_>, settings: Settings, given: Given) -> Result<(), Error> {
+    let account = check(work, &given).await?;
+    work.engine.claim(&**work.storage, &account.id, &work.owner()).await?;
+    let place = Place {
+        organization_id: &given.organization,
+        project_id: &given.project,
+        key_name: &settings.api_key_name,
+    };
+    let (made, pending) = match work.make_key(&place, Some(&account.id)).await {
+        Ok(made) => made,
+        Err(error) => {
+            work.release(&account.id).await;
+            return Err(error);
+        }
+    };
+    let now = work.engine.now();
+    let mut role = StaticRole {
+        settings,
+        organization_id: given.organization,
+        account_project_id: given.project,
+        given_account_id: given.account,
+        current: Current::new(made, account.name, false, now),
+        retiring: Vec::new(),
+        trouble: Trouble::default(),
+        deleting: false,
+        due: None,
+    };
+    let stored = store(work, &mut role, now).await;
+    // A write that failed may still have happened: the claim stays, and is void if it did not.
+    stored.map_err(|error| Error::LeftBehind(Box::new(error)))?;
+    issuer::forget(pending).await;
+    Ok(())
+}
+
+/// The project's name must still be there, and stays as long as the role is.
+async fn store(work: &Work<'_>, role: &mut StaticRole, now: DateTime<Utc>) -> Result<(), Error> {
+    let (storage, settings) = (&**work.storage, &role.settings);
+    let _no_deletion = work.engine.locks.lock(&projects::users_lock(&settings.project)).await;
+    work.engine.project_id(storage, &settings.project, settings.project_id.as_ref()).await?;
+    due::store(storage, work.name, role, now).await
+}
+
+/// The account must be there, and must not be the one that owns the admin key.
+async fn check(work: &Work<'_>, given: &Given) -> Result<ServiceAccount, Error> {
+    let client = work.client.for_work(Urgency::Check, work.patience);
+    let account = match client.service_account(&given.project, &given.account).await {
+        Ok(account) => account,
+        Err(error) if error.is_gone() => {
+            return Err(Error::field(format!(
+                "service_account_id must name an account of project {}: {error}",
+                given.project
+            )));
+        }
+        Err(error) => return Err(Error::call("checking the service account at OpenAI")(error)),
+    };
+    work.engine.refuse_owner_of_admin_key(&**work.storage, &given.account, &client).await?;
+    Ok(account)
+}

@@ -1,0 +1,362 @@
+//! `static-roles/:name`: accounts that stay, whose keys rotate.
+//!
+//! This file is the path: fields, answers, handlers. `settings` is what a role is told, `record` what is stored of it,
+//! `plan` when something is due, `due` the index by which a tick finds it; `creation`, `rotate` and `deletion` are what
+//! happens at OpenAI.
+
+mod creation;
+mod deletion;
+pub(super) mod due;
+mod plan;
+mod record;
+mod rotate;
+mod settings;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use futures_util::{FutureExt as _, StreamExt as _, stream};
+use serde_json::{Value, json};
+
+pub(super) use self::deletion::finish as finish_deletion;
+pub(super) use self::record::{STATIC_ROLES, StaticRole};
+pub(super) use self::rotate::{Work, rotate, settle};
+pub(super) use self::settings::check_grace;
+
+use self::creation::Given;
+use self::settings::Settings;
+use super::clients::Configured;
+use super::{Engine, Error, backoff, calendar, projects, rfc3339};
+use crate::framework::{Call, Field, Help, Name, Path, ResponseField};
+use crate::logical::{Data, Operation, Response, Storage, StorageError};
+use crate::openai::{ProjectId, ServiceAccountId};
+
+/// As long as each call of a request waits for its turn; Vault gives a request 90 s.
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+/// As many records are read at once for a list.
+const ABREAST: usize = 16;
+
+static NAME: Field<Name> = Field::new("name", "Name of the static role.");
+static ACCOUNT: Field<String> = Field::new(
+    "service_account_id",
+    "OpenAI's id of the service account. It cannot be changed later; rotation_method=account replaces it.",
+)
+.required();
+
+const HELP: Help = Help {
+    synopsis: "Manage the key of a service account that stays, and rotate it.",
+    description: "\
+Writing a new role makes a first key on the account and ends nothing of it; static-creds/<role> then answers the key, \
+which is rotated by period, by schedule or by hand. With rotation_method=key (the default) the account stays; with \
+rotation_method=account each rotation makes a new account. An account is in one static role or library set only.
+
+Deleting the role ends its key, and its account if a rotation made it. While OpenAI does not do that the deletion \
+answers an error and goes on by itself.
+
+    $ vault write openai/static-roles/app service_account_id=svc_acct_123 project=research rotation_period=24h",
+};
+
+const LIST_HELP: Help = Help {
+    synopsis: "List the static roles.",
+    description: "\
+Answers the names, and of each its project, account, times and trouble.
+
+    $ vault list -detailed openai/static-roles",
+};
+
+const ANSWER: &[ResponseField] = &{
+    let [project, project_id, key_name, period, schedule, window, method, grace, ttl] = settings::ANSWER;
+    [
+        project,
+        project_id,
+        key_name,
+        period,
+        schedule,
+        window,
+        method,
+        grace,
+        ttl,
+        ResponseField::new::<String>("service_account_id", "OpenAI's id of the account that it has now."),
+        ResponseField::new::<String>("service_account", "The account's name."),
+        ResponseField::new::<String>("last_vault_rotation", "When the key was made."),
+        ResponseField::new::<String>(
+            "next_vault_rotation",
+            "When it is rotated next, or since when that is due; empty if by hand only.",
+        ),
+        ResponseField::new::<i64>("rotation_failures", "How often in a row rotation failed."),
+        ResponseField::new::<String>("last_rotation_error", "Why it failed last."),
+        ResponseField::new::<Data>(
+            "grace_keys",
+            "Replaced keys that are not ended yet, by id: service_account_id, ends, last_error.",
+        ),
+        ResponseField::new::<bool>("deleting", "Whether it was deleted and its key's end is awaited."),
+    ]
+};
+
+pub(super) fn paths() -> Vec<Path<Engine>> {
+    vec![
+        settings::fields(Path::new("static-roles/:name", HELP).field(&NAME).field(&ACCOUNT))
+            .on(Operation::Read, read)
+            .on_write(write)
+            .on(Operation::Delete, delete)
+            .exists(exists)
+            .responds(Operation::Read, ANSWER),
+        Path::new("static-roles/", LIST_HELP).on(Operation::List, list),
+    ]
+}
+
+impl StaticRole {
+    fn view(&self, name: &str, now: DateTime<Utc>) -> Result<Data, Error> {
+        let next = self.next_rotation(name, now)?.map(rfc3339::text).unwrap_or_default();
+        let mut view = self.settings.view();
+        view.extend(
+            [
+                ("service_account_id", Value::from(self.current.service_account_id.as_str())),
+                ("service_account", self.current.service_account.as_str().into()),
+                ("last_vault_rotation", rfc3339::text(self.current.last_rotation).into()),
+                ("next_vault_rotation", next.into()),
+                ("rotation_failures", self.trouble.failures.into()),
+                ("last_rotation_error", self.trouble.last_error.clone().unwrap_or_default().into()),
+                ("grace_keys", self.retiring.iter().map(record::Retiring::view).collect::<Data>().into()),
+                ("deleting", self.deleting.into()),
+            ]
+            .map(|(name, value)| (name.to_owned(), value)),
+        );
+        Ok(view)
+    }
+
+    fn info(&self, name: &str, now: DateTime<Utc>) -> Result<Data, Error> {
+        const SHOWN: [&str; 8] = [
+            "project",
+            "project_id",
+            "service_account_id",
+            "rotation_period",
+            "rotation_schedule",
+            "last_vault_rotation",
+            "next_vault_rotation",
+            "rotation_failures",
+        ];
+        let mut info = self.view(name, now)?;
+        info.retain(|name, _| SHOWN.contains(&name.as_str()));
+        Ok(info)
+    }
+
+    /// Why a replaced key is still to be ended or limited, if that was tried.
+    pub(super) fn trouble_with_replaced(&self) -> Option<String> {
+        self.retiring.iter().rev().find_map(|old| old.trouble.last_error.clone())
+    }
+
+    fn refuse_if_deleting(&self, name: &str) -> Result<(), Error> {
+        if self.deleting { Err(Error::BeingDeleted(name.to_owned())) } else { Ok(()) }
+    }
+}
+
+impl record::Retiring {
+    fn view(&self) -> (String, Value) {
+        let view = json!({
+            "service_account_id": self.service_account_id.as_str(),
+            "ends": rfc3339::text(self.ends),
+            "last_error": self.trouble.last_error.as_deref().unwrap_or_default(),
+        });
+        (self.api_key_id.to_string(), view)
+    }
+}
+
+/// Held by whoever changes the static role.
+pub(super) fn lock(name: &str) -> String {
+    format!("static-role/{name}")
+}
+
+/// The static role, unless there is none or it is on its way out.
+pub(super) async fn find(storage: &dyn Storage, name: &str) -> Result<Option<StaticRole>, Error> {
+    let role = STATIC_ROLES.get(storage, name).await?;
+    if let Some(role) = &role {
+        role.refuse_if_deleting(name)?;
+    }
+    Ok(role)
+}
+
+/// Whether the static role `name` is stored and names this account.
+pub(super) async fn names_account(
+    _: &Engine,
+    storage: &dyn Storage,
+    name: &str,
+    account: &ServiceAccountId,
+) -> Result<bool, Error> {
+    Ok(STATIC_ROLES.get(storage, name).await?.is_some_and(|role| role.names_account(account)))
+}
+
+/// Whether the static role `name` is stored and owns what was made under this name.
+pub(super) async fn names_creation(
+    storage: &dyn Storage,
+    name: &str,
+    unique_name: &str,
+) -> Result<bool, Error> {
+    Ok(STATIC_ROLES.get(storage, name).await?.is_some_and(|role| role.names_creation(unique_name)))
+}
+
+/// The static roles that name this project. One that cannot be read may do so: then nobody can tell.
+pub(super) async fn of_project(
+    _: &Engine,
+    storage: &dyn Storage,
+    project: &str,
+) -> Result<Vec<String>, Error> {
+    let mut found = Vec::new();
+    for (name, role) in all(storage).await? {
+        if role?.is_some_and(|role| role.settings.project == project) {
+            found.push(format!("static role {name}"));
+        }
+    }
+    Ok(found)
+}
+
+/// OpenAI's ids of the projects that static roles' accounts are in: what the project's name points at may have changed.
+pub(super) async fn raw_projects(_: &Engine, storage: &dyn Storage) -> Result<Vec<ProjectId>, Error> {
+    let mut found = Vec::new();
+    for (_, role) in all(storage).await? {
+        found.extend(role?.map(|role| role.account_project_id));
+    }
+    Ok(found)
+}
+
+/// Since when each overdue rotation has been due; at most `most` of them. A role that failed is looked for ahead, where
+/// its next try is.
+pub(super) async fn overdue(
+    _: &Engine,
+    storage: &dyn Storage,
+    now: DateTime<Utc>,
+    most: usize,
+) -> Result<Vec<DateTime<Utc>>, Error> {
+    let mut overdue = Vec::new();
+    let places = due::come(storage, now + backoff::LONGEST, most).await?;
+    let names: BTreeSet<_> = places.iter().map(|place| calendar::name_in(place).to_owned()).collect();
+    for (name, role) in read_all(storage, names).await {
+        match role {
+            Ok(Some(role)) => overdue.extend(role.overdue_since(&name, now)?),
+            // It hides no other.
+            Ok(None) | Err(StorageError::Malformed { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(overdue)
+}
+
+type Found = Result<Option<StaticRole>, StorageError>;
+
+/// Every name, with what is stored under it.
+async fn all(storage: &dyn Storage) -> Result<Vec<(String, Found)>, StorageError> {
+    Ok(read_all(storage, STATIC_ROLES.names(storage).await?).await)
+}
+
+/// What is stored under each of these names.
+async fn read_all(storage: &dyn Storage, names: impl IntoIterator<Item = String>) -> Vec<(String, Found)> {
+    let reads = names.into_iter().map(|name| {
+        async move {
+            let found = STATIC_ROLES.get(storage, &name).await;
+            (name, found)
+        }
+        .boxed()
+    });
+    stream::iter(reads.collect::<Vec<_>>()).buffered(ABREAST).collect().await
+}
+
+async fn exists(_: Arc<Engine>, call: Call) -> Result<bool, Error> {
+    Ok(STATIC_ROLES.contains(&**call.storage(), &call.get(&NAME)?).await?)
+}
+
+async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
+    let name = call.get(&NAME)?;
+    let role = STATIC_ROLES.get(&**call.storage(), &name).await?;
+    role.map(|role| role.view(&name, engine.now()).map(Response::new)).transpose()
+}
+
+async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
+    let (storage, name) = (call.storage(), call.get(&NAME)?);
+    let _alone = engine.locks.lock(&lock(&name)).await;
+    let old = find(&**storage, &name).await?;
+    call.patches(old.is_some())?;
+    match old {
+        Some(old) => update(&engine, &call, &name, old).await?,
+        None => create(&engine, &call, &name).await?,
+    }
+    Ok(None)
+}
+
+async fn create(engine: &Engine, call: &Call, name: &str) -> Result<(), Error> {
+    let storage = call.storage();
+    let settings = Settings::first(call, engine.now())?;
+    let account = account(&call.get(&ACCOUNT)?)?;
+    let project = engine.project_id(&**storage, &settings.project, settings.project_id.as_ref()).await?;
+    let Configured { config, client } = engine.configured(&**storage).await?;
+    let work = Work { engine, storage, name, client, patience: PATIENCE };
+    let given = Given { organization: config.organization_id.clone(), project, account };
+    creation::create(&work, settings, given).await
+}
+
+/// Changes what is sent. The account, and with it the project at OpenAI, stays.
+async fn update(engine: &Engine, call: &Call, name: &str, mut role: StaticRole) -> Result<(), Error> {
+    let storage = &**call.storage();
+    if let Some(sent) = call.sent(&ACCOUNT)? {
+        refuse_other_account(&role, &account(&sent)?)?;
+    }
+    let settings = role.settings.changed_by(call, engine.now())?;
+    let _no_deletion = engine.locks.lock(&projects::users_lock(&settings.project)).await;
+    if (&settings.project, &settings.project_id) != (&role.settings.project, &role.settings.project_id) {
+        let project_id = engine.project_id(storage, &settings.project, settings.project_id.as_ref()).await?;
+        if project_id != role.account_project_id {
+            return Err(Error::field(format!(
+                "the project of a static role cannot be changed: its account is in {}; delete the role and write it \
+                 anew",
+                role.account_project_id
+            )));
+        }
+    }
+    role.settings = settings;
+    // What was wrong may be right now: it is tried with the next tick.
+    role.trouble.failures = 0;
+    due::store(storage, name, &mut role, engine.now()).await
+}
+
+/// The account that the role was written with may be sent for ever, so that writing the same again changes nothing.
+fn refuse_other_account(role: &StaticRole, sent: &ServiceAccountId) -> Result<(), Error> {
+    let present = &role.current.service_account_id;
+    if sent == present || *sent == role.given_account_id {
+        return Ok(());
+    }
+    Err(Error::field(format!(
+        "service_account_id cannot be changed from {present} to {sent}: delete the static role and write it anew"
+    )))
+}
+
+fn account(text: &str) -> Result<ServiceAccountId, Error> {
+    text.parse().map_err(|error| Error::field(format!("service_account_id: {error}")))
+}
+
+async fn delete(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
+    let (storage, name) = (call.storage(), call.get(&NAME)?);
+    let _alone = engine.locks.lock(&lock(&name)).await;
+    let Some(mut role) = STATIC_ROLES.get(&**storage, &name).await? else { return Ok(None) };
+    let client = engine.client_of(&**storage, &role.organization_id).await?;
+    let work = Work { engine: &engine, storage, name: &name, client, patience: PATIENCE };
+    if !role.deleting {
+        deletion::begin(&work, &mut role).await?;
+    }
+    deletion::finish(&work, &mut role).await?;
+    Ok(None)
+}
+
+async fn list(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
+    let mut entries = Vec::new();
+    for (name, role) in all(&**call.storage()).await? {
+        let info = match role {
+            Ok(Some(role)) => role.info(&name, engine.now()).unwrap_or_default(),
+            // It hides no other.
+            Ok(None) | Err(StorageError::Malformed { .. }) => Data::new(),
+            Err(error) => return Err(error.into()),
+        };
+        entries.push((name, info));
+    }
+    Ok(Some(Response::list(entries)))
+}

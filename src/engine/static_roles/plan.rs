@@ -1,0 +1,225 @@
+//! When something is to be done about a static role, and what readers are told of it. Pure: the time is handed in.
+//!
+//! *Guarantees:* a role that rotates by itself, or still has something to end, always has a next time. The time told
+//! to readers never starts over before the new key is stored, and is never 0.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use super::record::{Retiring, StaticRole};
+use crate::engine::schedule::Schedule;
+use crate::engine::{Error, calendar};
+
+/// What readers are told while a rotation may come with any tick: soon enough that a key without grace, which is dead
+/// once it is replaced, is not used for long.
+const SOON: Duration = Duration::from_secs(10);
+
+/// The period told of a role that is rotated by hand: its readers come back once a day.
+const BY_HAND: Duration = Duration::from_secs(86_400);
+
+impl StaticRole {
+    /// When its next rotation is tried; what is past is tried by the next tick. `None`: by hand only.
+    pub fn next_rotation(&self, name: &str, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, Error> {
+        let Some(schedule) = self.settings.schedule()? else { return Ok(None) };
+        let planned = self.planned(&schedule, name, now);
+        if planned > now || self.trouble.failures == 0 {
+            return Ok(Some(planned));
+        }
+        Ok(Some(planned.max(self.trouble.over(name, self.period(Some(&schedule)), now))))
+    }
+
+    /// Since when its rotation has been due, if it is: failures and the wait for the next try make it no less late.
+    pub fn overdue_since(&self, name: &str, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, Error> {
+        let schedule = self.settings.schedule()?.filter(|_| !self.deleting);
+        Ok(schedule.map(|schedule| self.planned(&schedule, name, now)).filter(|planned| *planned <= now))
+    }
+
+    /// When a tick has to look at it; what is past is for the next tick. `None`: there is nothing to do.
+    pub fn next_look(&self, name: &str, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, Error> {
+        if self.deleting {
+            return Ok(Some(self.trouble.over(name, Duration::ZERO, now)));
+        }
+        let rotation = self.next_rotation(name, now)?;
+        Ok(self.retiring.iter().map(|old| old.next(now)).chain(rotation).min())
+    }
+
+    /// Where its marker belongs. One that has come already stays where it is, whatever else has come since.
+    pub fn place(&self, name: &str, now: DateTime<Utc>) -> Result<Option<String>, Error> {
+        let Some(next) = self.next_look(name, now)? else { return Ok(None) };
+        let here = self.due.as_ref().filter(|due| next <= now && **due <= calendar::place(now, name));
+        Ok(Some(here.cloned().unwrap_or_else(|| calendar::place(next, name))))
+    }
+
+    /// The period told to readers: the time a key is planned to live, the same until the next rotation.
+    pub fn told_period(&self) -> Result<Duration, Error> {
+        let schedule = self.settings.schedule()?;
+        Ok(if schedule.is_some() { self.period(schedule.as_ref()) } else { BY_HAND })
+    }
+
+    /// The whole seconds after which a reader should come back.
+    pub fn told_ttl(&self, name: &str, now: DateTime<Utc>) -> Result<Duration, Error> {
+        let wait = match self.next_rotation(name, now)? {
+            None => self.settings.ttl,
+            Some(next) if next <= now => SOON,
+            Some(next) => (next - now).to_std().unwrap_or_default(),
+        };
+        let seconds = wait.as_millis().div_ceil(1000).min(self.settings.ttl.as_secs().into()).max(1);
+        Ok(Duration::from_secs(seconds as u64))
+    }
+
+    /// When its next rotation is to be, whatever came of earlier tries.
+    fn planned(&self, schedule: &Schedule, name: &str, now: DateTime<Utc>) -> DateTime<Utc> {
+        schedule.next(now, self.current.last_rotation, schedule.spread(name))
+    }
+
+    fn period(&self, schedule: Option<&Schedule>) -> Duration {
+        schedule.map_or(Duration::ZERO, |schedule| schedule.approximate_period(self.current.last_rotation))
+    }
+}
+
+impl Retiring {
+    /// When something is to be done about it: OpenAI is told of its end at once, and when that has come it is removed.
+    /// Attempts to tell that failed do not put off the end.
+    pub fn next(&self, now: DateTime<Utc>) -> DateTime<Utc> {
+        let retry = self.trouble.over(&self.unique_name, Duration::ZERO, now);
+        if !self.limited && self.ends > now {
+            return retry.min(self.ends);
+        }
+        if self.trouble.last_attempt.is_some_and(|last| last >= self.ends) { retry } else { self.ends }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    /// A role whose key was made at this second of time.
+    fn role(settings: serde_json::Value, made: i64) -> StaticRole {
+        let mut stored = json!({
+            "project": "research", "api_key_name": "k", "ttl": 86_400,
+            "organization_id": "org-1", "account_project_id": "proj_1", "given_account_id": "svc_1",
+            "current": {
+                "service_account_id": "svc_1", "service_account": "s", "made_account": false,
+                "api_key_id": "key_1", "unique_name": "k-1", "api_key": "sk-1",
+                "last_rotation": time(made).to_rfc3339(),
+            },
+        });
+        stored.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
+        serde_json::from_value(stored).unwrap()
+    }
+
+    fn hourly(made: i64) -> StaticRole {
+        role(json!({"rotation_period": 3600}), made)
+    }
+
+    fn retiring(ends: i64, limited: bool) -> serde_json::Value {
+        json!({
+            "service_account_id": "svc_1", "api_key_id": "key_0", "unique_name": "k-0", "with_account": false,
+            "ends": time(ends).to_rfc3339(), "limited": limited,
+        })
+    }
+
+    fn time(seconds: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(seconds, 0).unwrap()
+    }
+
+    #[test]
+    fn a_marker_that_has_come_stays_until_all_that_is_due_is_done() {
+        let mut role = hourly(0);
+        let planned = role.place("a", time(0)).unwrap();
+        role.due.clone_from(&planned);
+        assert_eq!(role.place("a", time(9_000)).unwrap(), planned);
+        role.current.last_rotation = time(9_000);
+        assert_ne!(role.place("a", time(9_000)).unwrap(), planned);
+        // One that has not come moves ahead if something is due sooner.
+        role.due = role.place("a", time(9_000)).unwrap();
+        role.retiring = vec![serde_json::from_value(retiring(9_001, true)).unwrap()];
+        assert_eq!(role.place("a", time(9_000)).unwrap(), Some(calendar::place(time(9_001), "a")));
+    }
+
+    #[test]
+    fn a_failure_puts_off_the_next_try_and_is_told_to_readers() {
+        let mut role = hourly(0);
+        role.trouble.note(&"no", time(4_000));
+        let next = role.next_rotation("a", time(4_000)).unwrap().unwrap();
+        assert!(next > time(4_025) && next <= time(4_030), "{next}");
+        let told = role.told_ttl("a", time(4_000)).unwrap().as_secs();
+        assert_eq!(told, ((next - time(4_000)).num_milliseconds() as u64).div_ceil(1000));
+        // It is no reason to be early, nor to wait for a clock that was put back.
+        role.current.last_rotation = time(3_999);
+        assert!(role.next_rotation("a", time(4_000)).unwrap().unwrap() >= time(7_599));
+        role.current.last_rotation = time(0);
+        role.trouble.last_attempt = Some(time(999_999));
+        assert!(role.next_rotation("a", time(4_000)).unwrap().unwrap() <= time(4_000));
+    }
+
+    #[test]
+    fn the_end_of_a_grace_is_told_to_openai_at_once_and_kept_then() {
+        let mut old: Retiring = serde_json::from_value(retiring(1_000, false)).unwrap();
+        assert_eq!(old.next(time(500)), time(500));
+        old.trouble.note(&"no", time(990));
+        assert_eq!(old.next(time(991)), time(1_000), "failures to tell do not put off the end");
+        old.limited = true;
+        old.trouble.note(&"no", time(1_000));
+        assert!(old.next(time(1_000)) > time(1_020), "failures to end do");
+        old.trouble = crate::engine::static_roles::record::Trouble::default();
+        assert_eq!(old.next(time(500)), time(1_000));
+    }
+
+    #[test]
+    fn what_is_deleted_has_nothing_to_do_but_to_go() {
+        let mut role = role(json!({"rotation_period": 0}), 0);
+        assert_eq!(role.next_look("a", time(5)).unwrap(), None);
+        role.deleting = true;
+        assert_eq!(role.next_look("a", time(5)).unwrap(), Some(time(5)));
+    }
+
+    #[test]
+    fn a_role_is_stored_and_read_back_as_it_was() {
+        let mut role = role(json!({"rotation_schedule": "0 3 * * *", "rotation_window": 7200}), 77);
+        role.retiring = vec![serde_json::from_value(retiring(9, true)).unwrap()];
+        role.trouble.note(&"no", time(8));
+        let stored = serde_json::to_value(&role).unwrap();
+        let read: StaticRole = serde_json::from_value(stored.clone()).unwrap();
+        assert_eq!(serde_json::to_value(&read).unwrap(), stored);
+        assert!(!format!("{role:?}").contains("sk-1"));
+    }
+
+    fn any_settings() -> impl Strategy<Value = serde_json::Value> {
+        prop_oneof![
+            (60_u64..1_000_000).prop_map(|period| json!({"rotation_period": period})),
+            Just(json!({"rotation_period": 0})),
+            Just(json!({"rotation_schedule": "*/7 * * * *"})),
+            Just(json!({"rotation_schedule": "0 3 * * MON", "rotation_window": 600})),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn readers_are_told_a_time_and_a_period_that_make_sense(
+            settings in any_settings(), made in 0_i64..4_000_000, now in 0_i64..4_000_000, ttl in 1_u64..100_000,
+            failures in 0_u32..9, name in "[a-z]{1,8}",
+        ) {
+            let mut role = role(settings, made);
+            role.settings.ttl = Duration::from_secs(ttl);
+            (role.trouble.failures, role.trouble.last_attempt) = (failures, Some(time(now)));
+            let told = role.told_ttl(&name, time(now)).unwrap().as_secs();
+            prop_assert!(told >= 1 && told <= ttl);
+            prop_assert!(role.told_period().unwrap().as_secs() >= 1);
+            prop_assert_eq!(role.told_period().unwrap(), role.told_period().unwrap());
+        }
+
+        #[test]
+        fn a_role_with_something_ahead_always_has_a_place(
+            settings in any_settings(), now in 0_i64..4_000_000, ends in 0_i64..4_000_000, limited: bool,
+        ) {
+            let mut role = role(settings, 1_000);
+            role.retiring = vec![serde_json::from_value(retiring(ends, limited)).unwrap()];
+            prop_assert!(role.place("a", time(now)).unwrap().is_some());
+        }
+    }
+}

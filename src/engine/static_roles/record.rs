@@ -1,0 +1,151 @@
+//! What is stored of a static role: what it was told, its key, and what is still to be ended of earlier keys.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::Settings;
+use crate::engine::backoff;
+use crate::logical::{Collection, Record};
+use crate::openai::{ApiKey, ApiKeyId, OrganizationId, ProjectId, ServiceAccountId};
+
+/// A static role with its key.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct StaticRole {
+    /// What it was told.
+    #[serde(flatten)]
+    pub settings: Settings,
+    /// The organization its account lives in: another one's 404 proves nothing.
+    pub organization_id: OrganizationId,
+    /// The project its account lives in, whatever the project's name in Vault is pointed at later.
+    pub account_project_id: ProjectId,
+    /// The account it was written with; with `rotation_method=account` a rotation leaves it behind.
+    pub given_account_id: ServiceAccountId,
+    /// The key that readers get.
+    pub current: Current,
+    /// Earlier keys that are not ended yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub retiring: Vec<Retiring>,
+    /// How the present attempt to rotate, or to delete it, fares.
+    #[serde(flatten)]
+    pub trouble: Trouble,
+    /// It was deleted, but its key is not known to be dead yet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub deleting: bool,
+    /// The place of its marker; see `due`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due: Option<String>,
+}
+
+/// The key that readers get.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Current {
+    /// Its account.
+    pub service_account_id: ServiceAccountId,
+    /// The account's name.
+    pub service_account: String,
+    /// Whether a rotation made the account, which then goes with its key.
+    pub made_account: bool,
+    /// The key's id.
+    pub api_key_id: ApiKeyId,
+    /// The unique name under which the key, or the account with it, was made.
+    pub unique_name: String,
+    /// The key.
+    pub api_key: ApiKey,
+    /// When it was made, to the second.
+    #[serde(with = "crate::engine::rfc3339")]
+    pub last_rotation: DateTime<Utc>,
+}
+
+/// An earlier key: it lives until its grace is over.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Retiring {
+    /// Its account.
+    pub service_account_id: ServiceAccountId,
+    /// The key's id.
+    pub api_key_id: ApiKeyId,
+    /// The unique name under which it was made.
+    pub unique_name: String,
+    /// Whether the account goes with it.
+    pub with_account: bool,
+    /// When its grace is over, to the second.
+    #[serde(with = "crate::engine::rfc3339")]
+    pub ends: DateTime<Utc>,
+    /// Whether OpenAI ends it by itself then.
+    #[serde(default)]
+    pub limited: bool,
+    /// How the attempts to limit or end it fare.
+    #[serde(flatten)]
+    pub trouble: Trouble,
+}
+
+/// Failures in a row.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trouble {
+    /// How many.
+    #[serde(default)]
+    pub failures: u32,
+    /// Why the last attempt failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+    /// When that was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_attempt: Option<DateTime<Utc>>,
+}
+
+impl Record for StaticRole {
+    const VERSION: u32 = 1;
+    const SEAL_WRAP: bool = true;
+}
+
+pub(in crate::engine) static STATIC_ROLES: Collection<StaticRole> = Collection::new("static-role/");
+
+impl StaticRole {
+    /// Whether it has this account, or still has to end it.
+    pub fn names_account(&self, account: &ServiceAccountId) -> bool {
+        self.current.service_account_id == *account
+            || self.retiring.iter().any(|old| old.with_account && old.service_account_id == *account)
+    }
+
+    /// Whether it owns what was made under this name.
+    pub fn names_creation(&self, unique_name: &str) -> bool {
+        self.current.unique_name == unique_name
+            || self.retiring.iter().any(|old| old.unique_name == unique_name)
+    }
+
+    /// Puts a new key in the place of the current one, which retires at `ends`.
+    pub fn replace_current(&mut self, new: Current, ends: DateTime<Utc>) {
+        let old = std::mem::replace(&mut self.current, new);
+        self.retiring.push(Retiring {
+            with_account: old.made_account && old.service_account_id != self.current.service_account_id,
+            service_account_id: old.service_account_id,
+            api_key_id: old.api_key_id,
+            unique_name: old.unique_name,
+            ends,
+            limited: false,
+            trouble: Trouble::default(),
+        });
+        self.trouble = Trouble::default();
+    }
+}
+
+impl Trouble {
+    /// One more attempt failed.
+    pub fn note(&mut self, error: &dyn std::fmt::Display, now: DateTime<Utc>) {
+        self.failures = self.failures.saturating_add(1);
+        self.last_error = Some(error.to_string());
+        self.last_attempt = Some(now);
+    }
+
+    /// From when on it may be tried again: `now` if nothing failed, or if a clock that was put back leaves the last
+    /// attempt in a far future.
+    pub fn over(&self, name: &str, period: Duration, now: DateTime<Utc>) -> DateTime<Utc> {
+        match self.last_attempt {
+            Some(last) if !backoff::may_retry(now, name, self.failures, last, period) => {
+                backoff::retry_at(name, self.failures, last, period)
+            }
+            _ => now,
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! Replaces a static role's key, and ends what was replaced. The same for the tick and by hand.
+//!
+//! *Guarantees:* the caller holds the role's lock. A write-ahead entry stands before OpenAI is asked; the new key is
+//! stored, with the old one as retiring, before the old one is touched; what retires stays in the record until OpenAI
+//! says that it is gone. So a crash at any point leaves either the old key as it was, and the new one to the sweep, or
+//! the new key in place and the old one to the next tick. A write of the role that failed may still have happened:
+//! nothing is taken back then, the sweep decides by what is stored.
+//!
+//! *Assumptions:* the claim of an account is void unless a stored role names it (`owners`).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, SubsecRound, Utc};
+
+use super::due;
+use super::record::{Current, Retiring, StaticRole, Trouble};
+use super::settings::Method;
+use crate::engine::issuer::{self, Made, Order, Owner};
+use crate::engine::metrics::{RotationKind, RotationResult};
+use crate::engine::names::ServiceAccountName;
+use crate::engine::owners::AccountOwner;
+use crate::engine::{Engine, Error};
+use crate::framework::Pending;
+use crate::logical::Storage;
+use crate::openai::{self, Client, OrganizationId, ProjectId, ServiceAccountId, Urgency};
+
+/// As many replaced keys may wait for their end; more would be a flood of live keys, as where OpenAI makes keys but
+/// ends none.
+const MOST_RETIRING: usize = 20;
+
+/// What a piece of work on one role needs.
+pub(in crate::engine) struct Work<'a> {
+    pub(in crate::engine) engine: &'a Engine,
+    pub(in crate::engine) storage: &'a Arc<dyn Storage>,
+    pub(in crate::engine) name: &'a str,
+    /// Of the role's organization.
+    pub(in crate::engine) client: Client,
+    /// As long as each call waits for its turn.
+    pub(in crate::engine) patience: Duration,
+}
+
+/// Where keys are made, and what their names begin with.
+pub(super) struct Place<'a> {
+    pub(super) organization_id: &'a OrganizationId,
+    pub(super) project_id: &'a ProjectId,
+    pub(super) key_name: &'a str,
+}
+
+/// What OpenAI made, and the unique name it was asked for by.
+pub(super) struct NewKey {
+    made: Made,
+    unique_name: String,
+}
+
+enum Treated {
+    Limited,
+    Gone,
+}
+
+impl Work<'_> {
+    pub(super) fn owner(&self) -> AccountOwner {
+        AccountOwner::StaticRole(self.name.to_owned())
+    }
+
+    /// For what ends keys.
+    pub(super) fn ending(&self) -> Client {
+        self.client.for_work(Urgency::Revocation, self.patience)
+    }
+
+    /// A first or next key for a role, on this account or with a new one. The caller stores the role that names it,
+    /// then commits the [`Pending`].
+    pub(super) async fn make_key(
+        &self,
+        place: &Place<'_>,
+        account: Option<&ServiceAccountId>,
+    ) -> Result<(NewKey, Pending), Error> {
+        let unique_name =
+            ServiceAccountName::beginning(place.key_name, &self.engine.tag, &mut rand::rng()).to_string();
+        let order = Order {
+            project_id: place.project_id,
+            account,
+            name: unique_name.clone(),
+            // It lives until its role replaces it.
+            expires_in: None,
+            scopes: &[],
+            owner: Owner::StaticRole(self.name.to_owned()),
+        };
+        let client = self.client.for_work(Urgency::Rotation, self.patience);
+        match issuer::issue(&client, place.organization_id, self.storage, order).await {
+            Ok((made, pending)) => Ok((NewKey { made, unique_name }, pending)),
+            Err(error) => Err(on_account(account, error)),
+        }
+    }
+
+    /// Gives an account up that no stored role of this name names any more. A claim that stays is void.
+    pub(super) async fn release(&self, account: &ServiceAccountId) {
+        let _ = self.engine.release(&**self.storage, account, &self.owner()).await;
+    }
+}
+
+impl Current {
+    pub(super) fn new(key: NewKey, service_account: String, made_account: bool, now: DateTime<Utc>) -> Self {
+        let NewKey { made, unique_name } = key;
+        Self {
+            service_account_id: made.service_account_id,
+            service_account,
+            made_account,
+            api_key_id: made.key.id,
+            unique_name,
+            api_key: made.key.value,
+            last_rotation: now.trunc_subsecs(0),
+        }
+    }
+
+    /// What comes after this one: on the same account, or with a new one of the key's name.
+    fn succeeded_by(&self, key: NewKey, new_account: bool, now: DateTime<Utc>) -> Self {
+        let service_account = if new_account { &key.unique_name } else { &self.service_account };
+        let service_account = service_account.clone();
+        Self::new(key, service_account, new_account || self.made_account, now)
+    }
+}
+
+/// A key cannot be made on an account that was deleted behind our back.
+fn on_account(account: Option<&ServiceAccountId>, error: Error) -> Error {
+    match (account, error) {
+        (Some(account), Error::KeyCreation(error)) if error.is_gone() => {
+            Error::AccountGone { account: account.clone(), error }
+        }
+        (_, error) => error,
+    }
+}
+
+/// Rotates the role, which is then as it is stored. If that fails, it is as it was.
+pub(in crate::engine) async fn rotate(
+    work: &Work<'_>,
+    role: &mut StaticRole,
+    grace: Duration,
+) -> Result<(), Error> {
+    let outcome = replace(work, role, grace).await;
+    let result = match &outcome {
+        Ok(()) => RotationResult::Done,
+        // Put off, not failed.
+        Err(error) if error.is_unsent() => return outcome,
+        Err(_) => RotationResult::Failed,
+    };
+    work.engine.metrics.rotated(RotationKind::StaticRole, result);
+    outcome
+}
+
+async fn replace(work: &Work<'_>, role: &mut StaticRole, grace: Duration) -> Result<(), Error> {
+    if role.retiring.len() >= MOST_RETIRING {
+        return Err(Error::ReplacedKeysLeft(role.retiring.len()));
+    }
+    let place = Place {
+        organization_id: &role.organization_id,
+        project_id: &role.account_project_id,
+        key_name: &role.settings.api_key_name,
+    };
+    let account = match role.settings.rotation_method {
+        Method::Key => Some(&role.current.service_account_id),
+        Method::Account => None,
+    };
+    let new_account = account.is_none();
+    let (key, pending) = work.make_key(&place, account).await?;
+    let now = work.engine.now();
+    let mut rotated = role.clone();
+    rotated.replace_current(role.current.succeeded_by(key, new_account, now), now + grace);
+    let stored = store_new(work, &mut rotated, new_account, now).await;
+    stored.map_err(|error| Error::LeftBehind(Box::new(error)))?;
+    issuer::forget(pending).await;
+    let old = std::mem::replace(role, rotated).current.service_account_id;
+    if !role.names_account(&old) {
+        work.release(&old).await;
+    }
+    Ok(())
+}
+
+/// A new account is claimed before the role that names it is stored.
+async fn store_new(
+    work: &Work<'_>,
+    role: &mut StaticRole,
+    new_account: bool,
+    now: DateTime<Utc>,
+) -> Result<(), Error> {
+    if new_account {
+        work.engine.claim(&**work.storage, &role.current.service_account_id, &work.owner()).await?;
+    }
+    due::store(&**work.storage, work.name, role, now).await
+}
+
+/// Limits or ends what retires, as far as its time has come, and stores what came of it, with the marker where it
+/// belongs now. What fails stays in the role for a later tick. `changed` says that the role is to be stored anyway.
+pub(in crate::engine) async fn settle(
+    work: &Work<'_>,
+    role: &mut StaticRole,
+    changed: bool,
+) -> Result<(), Error> {
+    let now = work.engine.now();
+    let (waiting, due): (Vec<_>, Vec<_>) =
+        std::mem::take(&mut role.retiring).into_iter().partition(|old| old.next(now) > now);
+    role.retiring = waiting;
+    let changed = changed || !due.is_empty();
+    let mut ended = Vec::new();
+    let client = work.ending();
+    for mut old in due {
+        match treat(&client, &role.account_project_id, &mut old, now).await {
+            Ok(Treated::Gone) => ended.push(old.service_account_id),
+            Ok(Treated::Limited) => role.retiring.push(old),
+            Err(error) => {
+                old.trouble.note(&error, now);
+                role.retiring.push(old);
+            }
+        }
+    }
+    if changed || role.place(work.name, now)? != role.due {
+        due::store(&**work.storage, work.name, role, now).await?;
+    }
+    for account in ended.iter().filter(|account| !role.names_account(account)) {
+        work.release(account).await;
+    }
+    Ok(())
+}
+
+/// Has OpenAI end the key when its grace is over, or ends it now.
+async fn treat(
+    client: &Client,
+    project: &ProjectId,
+    old: &mut Retiring,
+    now: DateTime<Utc>,
+) -> Result<Treated, openai::Error> {
+    let left = (old.ends - now).to_std().unwrap_or_default();
+    if left.is_zero() {
+        issuer::end(client, project, &old.service_account_id, &old.api_key_id, old.with_account).await?;
+        return Ok(Treated::Gone);
+    }
+    // OpenAI counts in whole seconds.
+    let expires_in = Duration::from_secs(left.as_secs().max(1));
+    match client.update_key(project, &old.api_key_id, None, Some(expires_in)).await {
+        Ok(_) => {}
+        Err(error) if error.is_gone() && old.with_account => {}
+        Err(error) if error.is_gone() => return Ok(Treated::Gone),
+        Err(error) => return Err(error),
+    }
+    old.limited = true;
+    old.trouble = Trouble::default();
+    Ok(Treated::Limited)
+}

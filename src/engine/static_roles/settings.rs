@@ -1,0 +1,271 @@
+//! What a static role is told: its fields, how a write changes them, and what is refused.
+
+use std::fmt::Display;
+use std::str::FromStr;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::engine::schedule::Schedule;
+use crate::engine::schedule_fields::ScheduleFields;
+use crate::engine::{Error, issuer, seconds};
+use crate::framework::{Call, Field, Path, ResponseField};
+use crate::logical::Data;
+use crate::openai::ProjectId;
+
+/// What a static role is told.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Settings {
+    /// The project's name in Vault; empty if the role gives the raw id.
+    #[serde(default)]
+    pub project: String,
+    /// OpenAI's id of the project, if the role gives it.
+    #[serde(default)]
+    pub project_id: Option<ProjectId>,
+    /// What the names of its keys, or of the accounts made for it, begin with.
+    pub api_key_name: String,
+    /// When it rotates.
+    #[serde(flatten)]
+    pub schedule: ScheduleFields,
+    /// What a rotation replaces.
+    #[serde(default)]
+    pub rotation_method: Method,
+    /// How long a replaced key still works.
+    #[serde(default, with = "crate::engine::seconds")]
+    pub grace_period: Duration,
+    /// The longest time told to readers.
+    #[serde(with = "crate::engine::seconds")]
+    pub ttl: Duration,
+}
+
+/// What a rotation replaces.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Method {
+    /// The key; the account stays.
+    #[default]
+    Key,
+    /// The account with its key.
+    Account,
+}
+
+static PROJECT: Field<String> = Field::new(
+    "project",
+    "Name of the account's project, as written to project/. This or project_id is required.",
+)
+.default("");
+static PROJECT_ID: Field<String> =
+    Field::new("project_id", "OpenAI's id of the account's project, where it has no name in Vault.")
+        .default("");
+static KEY_NAME: Field<String> = Field::new(
+    "api_key_name",
+    "What the names of the keys begin with at OpenAI, or with rotation_method=account those of the accounts; each \
+     gets an end of its own.",
+)
+.default("vault-static-key");
+static PERIOD: Field<Duration> = Field::new(
+    "rotation_period",
+    "How often the key is rotated, at least 60s; 0 for by hand only. Not with a schedule.",
+)
+.default(86_400);
+static SCHEDULE: Field<String> = Field::new(
+    "rotation_schedule",
+    "When the key is rotated: five cron fields, in UTC. It takes the place of the period.",
+)
+.default("");
+static WINDOW: Field<Duration> = Field::new(
+    "rotation_window",
+    "How long after a scheduled time a rotation may begin, at least 2m; 0 for any time.",
+)
+.default(0);
+static METHOD: Field<String> = Field::new(
+    "rotation_method",
+    "key: a rotation makes a new key on the same account. account: it makes a new account, and deletes the old one \
+     if a rotation had made it.",
+)
+.default("key")
+.allowed(&["key", "account"]);
+static GRACE: Field<Duration> =
+    Field::new("grace_period", "How long a replaced key still works; 0 ends it with the rotation.")
+        .default(0);
+static TTL: Field<Duration> =
+    Field::new("ttl", "The longest time after which readers are told to come back.").default(86_400);
+
+/// What a read answers of them.
+pub(super) const ANSWER: [ResponseField; 9] = [
+    ResponseField::new::<String>("project", "Name of the project."),
+    ResponseField::new::<String>("project_id", "OpenAI's id of the project, if the role gives it."),
+    ResponseField::new::<String>("api_key_name", "What the names of the keys begin with at OpenAI."),
+    ResponseField::new::<Duration>("rotation_period", "How often the key is rotated, in seconds."),
+    ResponseField::new::<String>("rotation_schedule", "When the key is rotated."),
+    ResponseField::new::<Duration>("rotation_window", "How late a rotation may begin, in seconds."),
+    ResponseField::new::<String>("rotation_method", "key or account."),
+    ResponseField::new::<Duration>("grace_period", "How long a replaced key still works, in seconds."),
+    ResponseField::new::<Duration>("ttl", "The longest time told to readers, in seconds."),
+];
+
+/// Has the path take the fields.
+pub(super) fn fields<E: Send + Sync + 'static>(path: Path<E>) -> Path<E> {
+    path.field(&PROJECT)
+        .field(&PROJECT_ID)
+        .field(&KEY_NAME)
+        .field(&PERIOD)
+        .field(&SCHEDULE)
+        .field(&WINDOW)
+        .field(&METHOD)
+        .field(&GRACE)
+        .field(&TTL)
+}
+
+impl Settings {
+    /// What a new role is told: what is sent, and defaults.
+    pub fn first(call: &Call, now: DateTime<Utc>) -> Result<Self, Error> {
+        let mut schedule = sent_schedule(call)?;
+        if schedule.rotation_schedule.as_ref().is_none_or(|text| text.trim().is_empty()) {
+            schedule.rotation_period = Some(call.get(&PERIOD)?);
+        }
+        let settings = Self {
+            project: call.get(&PROJECT)?,
+            project_id: optional(&call.get(&PROJECT_ID)?, PROJECT_ID.name())?,
+            api_key_name: call.get(&KEY_NAME)?,
+            schedule,
+            rotation_method: Method::parse(&call.get(&METHOD)?)?,
+            grace_period: call.get(&GRACE)?,
+            ttl: call.get(&TTL)?,
+        };
+        settings.checked(now)
+    }
+
+    /// The same with what the call sends.
+    pub fn changed_by(&self, call: &Call, now: DateTime<Utc>) -> Result<Self, Error> {
+        let (project, project_id) = self.project_changed_by(call)?;
+        let method = call.sent(&METHOD)?.map(|sent| Method::parse(&sent)).transpose()?;
+        let schedule = self.schedule.clone().updated(sent_schedule(call)?).map_err(of_schedule)?;
+        let settings = Self {
+            project,
+            project_id,
+            api_key_name: call.sent(&KEY_NAME)?.unwrap_or_else(|| self.api_key_name.clone()),
+            schedule,
+            rotation_method: method.unwrap_or(self.rotation_method),
+            grace_period: call.sent(&GRACE)?.unwrap_or(self.grace_period),
+            ttl: call.sent(&TTL)?.unwrap_or(self.ttl),
+        };
+        settings.checked(now)
+    }
+
+    /// When it rotates; `None` for by hand only.
+    pub fn schedule(&self) -> Result<Option<Schedule>, Error> {
+        self.schedule.schedule().map_err(of_schedule)
+    }
+
+    pub(super) fn view(&self) -> Data {
+        let ScheduleFields { rotation_period, rotation_schedule, rotation_window } = &self.schedule;
+        let whole = |time: &Option<Duration>| Value::from(time.map_or(0, |time| time.as_secs()));
+        Data::from_iter(
+            [
+                ("project", Value::from(self.project.as_str())),
+                ("project_id", self.project_id.as_ref().map_or("", ProjectId::as_str).into()),
+                ("api_key_name", self.api_key_name.as_str().into()),
+                ("rotation_period", whole(rotation_period)),
+                ("rotation_schedule", rotation_schedule.as_deref().unwrap_or_default().into()),
+                ("rotation_window", whole(rotation_window)),
+                ("rotation_method", self.rotation_method.word().into()),
+                ("grace_period", self.grace_period.as_secs().into()),
+                ("ttl", self.ttl.as_secs().into()),
+            ]
+            .map(|(name, value)| (name.to_owned(), value)),
+        )
+    }
+
+    /// Of the two ways to name the project, one that is sent alone takes the other's place.
+    fn project_changed_by(&self, call: &Call) -> Result<(String, Option<ProjectId>), Error> {
+        Ok(match (call.sent(&PROJECT)?, call.sent(&PROJECT_ID)?) {
+            (None, None) => (self.project.clone(), self.project_id.clone()),
+            (Some(name), None) if name.is_empty() => (name, self.project_id.clone()),
+            (None, Some(id)) if id.is_empty() => (self.project.clone(), None),
+            (name, id) => (name.unwrap_or_default(), optional(&id.unwrap_or_default(), PROJECT_ID.name())?),
+        })
+    }
+
+    fn checked(self, now: DateTime<Utc>) -> Result<Self, Error> {
+        match (self.project.is_empty(), self.project_id.is_some()) {
+            (true, false) => {
+                return Err(Error::field("project (a name) or project_id (OpenAI's id) is required"));
+            }
+            (false, true) => {
+                return Err(Error::field("project and project_id exclude each other: give one of them"));
+            }
+            _ => {}
+        }
+        if self.api_key_name.trim().is_empty() {
+            return Err(Error::field("api_key_name must not be empty"));
+        }
+        if self.ttl.is_zero() {
+            return Err(Error::field("ttl must be at least 1s"));
+        }
+        check_grace(self.grace_period)?;
+        self.check_grace_ends(now)?;
+        Ok(self)
+    }
+
+    /// A grace longer than the time between rotations would pile up live keys.
+    fn check_grace_ends(&self, now: DateTime<Utc>) -> Result<(), Error> {
+        let Some(schedule) = self.schedule()? else { return Ok(()) };
+        let period = schedule.approximate_period(now);
+        if self.grace_period <= period {
+            return Ok(());
+        }
+        Err(Error::field(format!(
+            "grace_period must not be above the time between rotations: {} is more than {}",
+            seconds::text(self.grace_period),
+            seconds::text(period)
+        )))
+    }
+}
+
+impl Method {
+    fn parse(text: &str) -> Result<Self, Error> {
+        match text {
+            "key" => Ok(Self::Key),
+            "account" => Ok(Self::Account),
+            other => Err(Error::field(format!("rotation_method must be key or account, not {other:?}"))),
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Key => "key",
+            Self::Account => "account",
+        }
+    }
+}
+
+/// The end of a replaced key is OpenAI's to keep, which it does for up to a year.
+pub(in crate::engine) fn check_grace(grace: Duration) -> Result<(), Error> {
+    if grace > issuer::LONGEST_EXPIRY {
+        return Err(Error::field("grace_period must not be above one year (8760h)"));
+    }
+    Ok(())
+}
+
+fn sent_schedule(call: &Call) -> Result<ScheduleFields, Error> {
+    Ok(ScheduleFields {
+        rotation_period: call.sent(&PERIOD)?,
+        rotation_schedule: call.sent(&SCHEDULE)?,
+        rotation_window: call.sent(&WINDOW)?,
+    })
+}
+
+fn of_schedule(error: crate::engine::schedule_fields::ScheduleError) -> Error {
+    Error::field(error.to_string())
+}
+
+/// An id, or none for an empty text.
+fn optional<T: FromStr<Err: Display>>(text: &str, field: &str) -> Result<Option<T>, Error> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|error| Error::field(format!("{field}: {error}")))
+}
