@@ -4,3 +4,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test says what went wrong by failing")]
 #![allow(clippy::print_stdout, reason = "the harness shows it when the test fails")]
 
+mod engine;
+mod host;
+mod layers;
+mod openapi;
+mod readme;
+#[path = "../simulator/mod.rs"]
+mod simulator;
+#[path = "simulator/mod.rs"]
+mod simulator_test;
+mod support;

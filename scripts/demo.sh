@@ -1,0 +1,218 @@
+#!/usr/bin/env bash
+# The README's Quick Start and the other ways to a key, each command shown before it runs: `make demo`.
+#
+# It uses $VAULT_BIN, else vault or bao on the PATH, else OpenBao, which it fetches; and a simulator of OpenAI, or the real one when
+# OPENAI_ADMIN_API_KEY, OPENAI_ORG_ID and OPENAI_PROJECT_ID are set. DEMO_KEEP=1 leaves all of it running.
+# shellcheck disable=SC2016 # commands are shown as typed and expanded when they run
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# shellcheck source-path=SCRIPTDIR source=stage.sh
+. scripts/stage.sh
+
+# OpenAI's id of the account that was made from outside, while it is there.
+reports_id=
+
+build() {
+  chapter 'The plugin'
+  run 'make build'
+  openai_is_given || cargo build --quiet --example openai-simulator
+}
+
+start() {
+  chapter 'A dev server that takes plugins from ./bin'
+  local port
+  port=$(free_port 8200)
+  show "$cli server -dev -dev-root-token-id=root -dev-plugin-dir=./bin -dev-listen-address=127.0.0.1:$port &"
+  start_server "$port"
+  say "$("$cli" version) is up."
+  run "export VAULT_ADDR=$VAULT_ADDR VAULT_TOKEN=$VAULT_TOKEN"
+
+  chapter 'OpenAI'
+  if openai_is_given; then
+    use_real_openai
+    say "The real one, at $OPENAI_BASE_URL: organization $OPENAI_ORG_ID, project $OPENAI_PROJECT_ID."
+  else
+    start_simulator target/debug/examples/openai-simulator
+    say "A simulator, at $OPENAI_BASE_URL. With OPENAI_ADMIN_API_KEY, OPENAI_ORG_ID and OPENAI_PROJECT_ID set it is the real one."
+    run "export OPENAI_ADMIN_API_KEY=$OPENAI_ADMIN_API_KEY OPENAI_ORG_ID=$OPENAI_ORG_ID \\
+  OPENAI_PROJECT_ID=$OPENAI_PROJECT_ID OPENAI_BASE_URL=$OPENAI_BASE_URL"
+  fi
+}
+
+set_up() {
+  chapter 'Register and enable the plugin'
+  run 'make register'
+  run 'make enable'
+
+  chapter 'Configure it'
+  run "$cli"' write openai/config \
+  admin_api_key="$OPENAI_ADMIN_API_KEY" \
+  organization_id="$OPENAI_ORG_ID" \
+  api_endpoint="$OPENAI_BASE_URL"'
+  run "$cli read openai/config"
+
+  chapter 'A project and a role'
+  run "$cli"' write openai/project/my-project \
+  project_id="$OPENAI_PROJECT_ID" \
+  description="My OpenAI Project"'
+  run "$cli"' write openai/roles/my-role \
+  project="my-project" \
+  service_account_name_template="vault-{{.RoleName}}-{{.RandomSuffix}}" \
+  service_account_description="Service account created by Vault" \
+  ttl=1h \
+  max_ttl=24h'
+}
+
+dynamic() {
+  chapter 'What OpenAI holds before: its accounts, and the ids of their keys'
+  run 'scripts/ask_openai.py accounts'
+
+  chapter 'First way: a key for each lease'
+  get "$cli read openai/creds/my-role"
+  local lease_id account_id
+  lease_id=$(field lease_id) account_id=$(field service_account_id)
+
+  chapter 'What OpenAI holds now, and whether it takes the key'
+  run 'scripts/ask_openai.py accounts'
+  say
+  say '(OPENAI_API_KEY is the api_key from above, here and below.)'
+  run 'scripts/ask_openai.py key'
+
+  chapter 'Revoke it'
+  run "$cli lease revoke -sync $lease_id"
+
+  chapter 'What OpenAI holds after, and whether it takes the key'
+  run 'scripts/ask_openai.py accounts'
+  if scripts/ask_openai.py accounts | grep -q "^$account_id "; then
+    fail "the account $account_id is still there"
+  fi
+  show 'scripts/ask_openai.py key'
+  key_is_refused
+}
+
+static() {
+  chapter 'Second way: the key of an account that stays'
+  say 'The account is there already, made by a person or by Terraform:'
+  show 'scripts/ask_openai.py make-account vault-demo-reports'
+  reports_id=$(scripts/ask_openai.py make-account vault-demo-reports)
+  say "$reports_id"
+  run "$cli write openai/static-roles/reports \\
+  project=my-project \\
+  service_account_id=$reports_id \\
+  rotation_period=24h"
+  get "$cli read openai/static-creds/reports"
+  run 'scripts/ask_openai.py key'
+
+  chapter 'It rotates once a day, and now by hand'
+  local before=$OPENAI_API_KEY
+  get "$cli write -f openai/static-creds/reports/rotate"
+  run 'scripts/ask_openai.py key'
+  say
+  say 'The key from before:'
+  OPENAI_API_KEY=$before key_is_refused
+}
+
+library() {
+  chapter 'Third way: borrow one of a set of accounts'
+  run "$cli"' write openai/library-sets/shared-pool \
+  project=my-project \
+  service_account_names=vault-demo-1,vault-demo-2 \
+  max_ttl=72h'
+  get "$cli write openai/library-sets/shared-pool/check-out ttl=4h"
+  local account_id
+  account_id=$(field service_account_id)
+  run "$cli read openai/library-sets/shared-pool/status"
+
+  chapter 'What OpenAI holds now: an account that is free has no key'
+  run 'scripts/ask_openai.py accounts'
+  run 'scripts/ask_openai.py key'
+
+  chapter 'Check it in'
+  run "$cli write openai/library-sets/shared-pool/check-in service_account_id=$account_id"
+  run "$cli read openai/library-sets/shared-pool/status"
+  show 'scripts/ask_openai.py key'
+  key_is_refused
+}
+
+take_down() {
+  chapter 'Delete set and role: what they made goes, what was there stays'
+  run "$cli delete openai/library-sets/shared-pool"
+  run "$cli delete openai/static-roles/reports"
+  run 'scripts/ask_openai.py accounts'
+  run "scripts/ask_openai.py delete-account $reports_id"
+  reports_id=
+}
+
+rotate_admin_key() {
+  chapter 'Rotate the admin key'
+  if [ -n "$openai_is_real" ]; then
+    say 'Not done with the real OpenAI: it would end the key you gave, and the new one would be lost with this server. On one that stays:'
+    show "$cli write -f openai/config/rotate"
+    return
+  fi
+  run "$cli read -field=admin_api_key_id openai/config"
+  say
+  run "$cli write -f openai/config/rotate"
+  say
+  say 'The key that the mount was configured with:'
+  show 'scripts/ask_openai.py admin-key'
+  key_is_refused admin-key
+
+  chapter 'Everything goes on with the new one, which nobody has ever seen'
+  get "$cli read openai/creds/my-role"
+  run "$cli lease revoke -sync $(field lease_id)"
+}
+
+# Shows a command and runs it; what it answers is at hand for `field`, and its key is $OPENAI_API_KEY.
+get() {
+  show "$1"
+  eval "$1" | tee "$stage_folder/credential"
+  OPENAI_API_KEY=$(field api_key)
+  export OPENAI_API_KEY
+}
+
+# Ends everything that was started, and the account that was made from outside.
+end_all() {
+  if [ -n "$reports_id" ]; then
+    scripts/ask_openai.py delete-account "$reports_id" || true
+  fi
+  strike
+}
+
+keep() {
+  trap - EXIT
+  chapter 'Left running'
+  cat <<TEXT
+In this or another terminal:
+
+  export PATH="$(dirname "$VAULT_BIN"):\$PATH" VAULT_ADDR=$VAULT_ADDR VAULT_TOKEN=$VAULT_TOKEN
+  $cli read openai/creds/my-role
+  $cli read openai/creds/my-role ttl=10m
+  $cli lease revoke -prefix openai/creds/my-role
+  $cli write openai/library-sets/pool project=my-project service_account_names=pool-1,pool-2
+  $cli write -f openai/library-sets/pool/check-out
+  $cli path-help openai
+
+The server's log is $stage_folder/server.log. To end everything:
+
+  kill $server_pid $simulator_pid; rm -r $stage_folder
+TEXT
+}
+
+find_server
+prepare_stage
+trap end_all EXIT
+build
+start
+set_up
+dynamic
+static
+library
+take_down
+rotate_admin_key
+if [ "${DEMO_KEEP:-}" = 1 ]; then
+  keep
+else
+  strike
+  chapter 'Done: everything that was started is stopped again. DEMO_KEEP=1 make demo leaves it running.'
+fi

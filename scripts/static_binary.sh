@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Builds the plugin as one static program, the same bytes wherever the source and the cargo folder lie, and puts it into a folder.
+# It goes into the image and into a release. usage: scripts/static_binary.sh FOLDER
+#
+# Static on the GNU target: that needs no second C library, and the plugin brings its own resolver and CA roots anyway.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+readonly name=vault-plugin-secrets-openai
+folder=${1:?usage: scripts/static_binary.sh FOLDER}
+triple=$(rustc -vV | sed -n 's/^host: //p')
+
+case "$triple" in
+  *-linux-*) ;;
+  *) echo "static_binary.sh: a container needs a program for Linux and this is $triple: docker build ." >&2; exit 1 ;;
+esac
+
+# Named as a target, so that the flags reach the plugin and not the build scripts and macros, which cannot be static.
+upper=$(printf %s "$triple" | tr 'a-z-' 'A-Z_')
+export "CARGO_TARGET_${upper}_RUSTFLAGS=-C target-feature=+crt-static --remap-path-prefix=$PWD=/src --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo"
+# They would come before the ones above.
+unset RUSTFLAGS CARGO_ENCODED_RUSTFLAGS
+
+cargo build --release --locked --target "$triple" --bin "$name"
+mkdir -p "$folder"
+install -m 755 "${CARGO_TARGET_DIR:-target}/$triple/release/$name" "$folder/$name"
+
+# A program that asks for an interpreter would start here and not in an empty image.
+if grep -aq '/ld-linux' "$folder/$name"; then
+  echo "static_binary.sh: $folder/$name is not static" >&2
+  exit 1
+fi

@@ -1,0 +1,213 @@
+//! `check-in` and `admin-check-in`: by whom, of what, and what is dead when the answer comes.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::simulator::{Action, Fault, endpoint};
+use crate::support::library::{self, SET, SETTLED};
+use crate::support::{Answered, Mount};
+
+const ONE_RETRY: Duration = Duration::from_secs(180);
+
+fn path(verb: &str) -> String {
+    format!("{SET}/{verb}")
+}
+
+async fn lent_to(mount: &Mount, entity: &str, token: &str) -> Answered {
+    let lent = mount.as_caller(entity, token).write(&path("check-out"), json!({})).await;
+    lent.done();
+    lent
+}
+
+async fn returned_by(mount: &Mount, entity: &str, token: &str, body: Value) -> Answered {
+    mount.as_caller(entity, token).write(&path("check-in"), body).await
+}
+
+#[tokio::test]
+async fn the_key_is_dead_when_the_answer_comes() {
+    let mount = library::mount_with("a").await;
+    for (verb, message) in [
+        ("check-in", "Service account checked in and API key rotated."),
+        ("checkin", "Service account checked in and API key rotated."),
+        ("admin-check-in", "Service account forcibly checked in and API key rotated."),
+        ("admin-checkin", "Service account forcibly checked in and API key rotated."),
+    ] {
+        let lent = library::check_out(&mount).await;
+        let body = json!({"service_account_id": lent.text("service_account_id")});
+        let answer = mount.write(&path(verb), body).await;
+        assert_eq!(answer.json(), json!({"message": message}));
+        assert!(!mount.sim.state().is_live(&lent.text("api_key")));
+        library::assert_at_rest(&mount, &["a"]).await;
+        mount.revoke(lent.lease()).await.done();
+    }
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn only_the_borrower_may_check_in() {
+    // (borrower, caller, whether the caller may)
+    for (borrower, caller, may) in [
+        (("e1", "t1"), ("e1", "t2"), true),
+        (("e1", "t1"), ("e2", "t1"), false),
+        (("e1", "t1"), ("", "t1"), false),
+        (("", "t1"), ("", "t1"), true),
+        (("", "t1"), ("", "t2"), false),
+        (("", ""), ("", ""), false),
+    ] {
+        let mount = library::mount_with("a").await;
+        let lent = lent_to(&mount, borrower.0, borrower.1).await;
+        let body = json!({"service_account_id": lent.text("service_account_id")});
+        let answer = returned_by(&mount, caller.0, caller.1, body).await;
+        if may {
+            answer.done();
+        } else {
+            answer.refused("service account a is checked out by somebody else");
+            assert!(mount.sim.state().is_live(&lent.text("api_key")));
+        }
+        mount.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn anybody_may_where_the_set_says_so_and_an_operator_always() {
+    let mount = library::mount_with("a").await;
+    let lent = lent_to(&mount, "e1", "t1").await;
+    let body = json!({"service_account": "a"});
+    returned_by(&mount, "e2", "t2", body.clone()).await.refused("by somebody else");
+    mount.write(SET, json!({"disable_check_in_enforcement": true})).await.done();
+    returned_by(&mount, "e2", "t2", body.clone()).await.done();
+    mount.write(SET, json!({"disable_check_in_enforcement": false})).await.done();
+    mount.revoke(lent.lease()).await.done();
+    let _ = lent_to(&mount, "e1", "t1").await;
+    mount.as_caller("e2", "t2").write(&path("admin-check-in"), body).await.done();
+    library::assert_at_rest(&mount, &["a"]).await;
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn who_has_just_one_need_not_say_which() {
+    let mount = library::mount_with("a,b,c").await;
+    returned_by(&mount, "e1", "t1", json!({}))
+        .await
+        .refused("you have no service account of library set pool");
+    let _ = lent_to(&mount, "e2", "t2").await;
+    let _ = lent_to(&mount, "e1", "t1").await;
+    returned_by(&mount, "e1", "t1", json!({})).await.done();
+    let _ = lent_to(&mount, "e1", "t1").await;
+    let _ = lent_to(&mount, "e1", "t1").await;
+    returned_by(&mount, "e1", "t1", json!({})).await.refused("you have b, c");
+    mount.write(&path("admin-check-in"), json!({})).await.refused("must say which account");
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn what_is_free_or_unknown_is_not_checked_in() {
+    let mount = library::mount_with("a,b").await;
+    let ids: Vec<String> = mount.sim.state().accounts.into_iter().map(|account| account.id).collect();
+    for verb in ["check-in", "admin-check-in"] {
+        let ask = async |body: Value| mount.write(&path(verb), body).await;
+        ask(json!({"service_account_id": ids[0]})).await.refused("service account a is not checked out");
+        ask(json!({"service_account": "z"})).await.refused("library set pool has no service account \"z\"");
+        ask(json!({"service_account_id": ids[0], "service_account": "b"})).await.refused("the same account");
+    }
+    mount.write("library-sets/none/check-in", json!({})).await.refused("library set \"none\" not found");
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_check_in_that_openai_fails_leaves_the_account_returning_until_the_tick_ends_its_key() {
+    let mount = library::mount_with("a").await;
+    let lent = library::check_out(&mount).await;
+    mount.sim.fault(Fault::on(endpoint::DELETE_KEY, Action::status(403)).times(2));
+    library::check_in(&mount, &lent).await.refused("service account a is not free yet and is tried again");
+    mount.write(&path("check-out"), json!({})).await.refused("no available service accounts in library");
+    mount.renew(lent.lease(), Duration::ZERO).await.refused("this check-out is over");
+    let status = mount.read(&path("status")).await.json();
+    assert_eq!([&status["returning_accounts"], &status["checked_out_accounts"]], [&json!(1), &json!(0)]);
+    assert!(status["check_outs"]["a"]["last_error"].as_str().unwrap().contains("revocation failed"));
+    library::check_in(&mount, &lent).await.refused("is not free yet");
+    mount.advance(ONE_RETRY);
+    mount.tick().await.done();
+    library::assert_at_rest(&mount, &["a"]).await;
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn retries_come_later_each_time_and_cost_a_call_each() {
+    let mount = library::mount_with("a").await;
+    let lent = library::check_out(&mount).await;
+    mount.sim.fault(Fault::on(endpoint::DELETE_KEY, Action::status(403)));
+    library::check_in(&mount, &lent).await.error();
+    for _ in 0..120 {
+        mount.advance(Duration::from_secs(60));
+        mount.tick().await.done();
+    }
+    let calls = mount.sim.calls(endpoint::DELETE_KEY);
+    assert!((8..=16).contains(&calls), "{calls} calls in two hours");
+    mount.sim.clear_faults();
+    mount.advance(SETTLED);
+    mount.tick().await.done();
+    library::assert_at_rest(&mount, &["a"]).await;
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn an_expired_key_counts_as_dead() {
+    let mount = library::mount_with("a").await;
+    let lent = library::check_out(&mount).await;
+    mount.sim.fault(Fault::on(endpoint::DELETE_KEY, Action::status(403)));
+    library::check_in(&mount, &lent).await.error();
+    mount.advance(Duration::from_secs(25 * 3600));
+    mount.revoke(lent.lease()).await.done();
+    library::assert_at_rest(&mount, &["a"]).await;
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_revocation_that_openai_fails_says_so_and_a_later_one_ends_it() {
+    let mount = library::mount_with("a").await;
+    let lent = library::check_out(&mount).await;
+    mount.sim.fault(Fault::on(endpoint::DELETE_KEY, Action::status(403)).times(1));
+    mount.revoke(lent.lease()).await.failed(openai_secrets::logical::Kind::Internal, "revocation failed");
+    assert_eq!(library::status(&mount).await, json!({"a": "returning"}));
+    mount.revoke(lent.lease()).await.done();
+    library::assert_at_rest(&mount, &["a"]).await;
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_key_or_account_that_is_gone_already_is_as_good_as_ended() {
+    let mount = library::mount_with("a").await;
+    let lent = library::check_out(&mount).await;
+    library::delete_account(&mount, &lent.text("service_account_id")).await;
+    library::check_in(&mount, &lent).await.done();
+    assert_eq!(library::status(&mount).await, json!({"a": "available"}));
+    mount.delete(SET).await.nothing();
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_proxys_404_is_no_proof_that_the_key_is_dead() {
+    let mount = library::mount_with("a").await;
+    let lent = library::check_out(&mount).await;
+    mount
+        .sim
+        .fault(Fault::on(endpoint::DELETE_KEY, Action::status_with(404, "<html>not here</html>")).times(2));
+    library::check_in(&mount, &lent).await.done();
+    assert_eq!(mount.sim.calls(endpoint::DELETE_KEY), 3);
+    library::assert_at_rest(&mount, &["a"]).await;
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn two_returns_at_once_are_one() {
+    let mount = library::mount_with("a").await;
+    mount.sim.latency(Duration::from_millis(20));
+    let lent = library::check_out(&mount).await;
+    let (check_in, revoke) = tokio::join!(library::check_in(&mount, &lent), mount.revoke(lent.lease()));
+    check_in.done();
+    revoke.done();
+    library::assert_at_rest(&mount, &["a"]).await;
+    mount.finish().await;
+}

@@ -1,0 +1,419 @@
+//! `config`: what is taken, what is refused with nothing stored, and what a write leaves as it was.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::simulator::{Action, Fault, Settings, Tls, endpoint};
+use crate::support::Mount;
+
+/// Refused with this sentence; nothing is stored and nothing was asked of OpenAI.
+async fn refuses(mount: &Mount, change: Value, says: &str) {
+    let (calls, stored) = (mount.sim.state().all_calls(), mount.storage_text(""));
+    let mut body = mount.config();
+    body.as_object_mut().unwrap().append(&mut change.as_object().unwrap().clone());
+    mount.write("config", body).await.refused(says);
+    assert_eq!((mount.sim.state().all_calls(), mount.storage_text("")), (calls, stored), "{change}");
+}
+
+/// Refused after OpenAI was asked; nothing is stored.
+async fn fails_validation(mount: &Mount, body: Value, says: &str) {
+    let answered = mount.write("config", body).await;
+    answered.refused("error validating OpenAI configuration: ");
+    answered.refused(says);
+    assert_eq!(mount.storage.keys(), Vec::<String>::new());
+    mount.read("config").await.nothing();
+}
+
+#[tokio::test]
+async fn what_is_written_is_read_back_but_for_the_key() {
+    let mount = Mount::start().await.configured().await;
+    let read = mount.read("config").await;
+    let id = mount.sim.state().admin_keys[0].id.clone();
+    let last_rotated = read.text("last_rotated");
+    assert_eq!(
+        read.json(),
+        json!({
+            "admin_api_key_id": id,
+            "organization_id": mount.sim.organization(),
+            "api_endpoint": mount.sim.url(),
+            "ca_cert": "",
+            "verify_connection": true,
+            "automatic_rotation_period": 0,
+            "automatic_rotation_window": 0,
+            "rotation_schedule": "",
+            "disable_automated_rotation": false,
+            "key_expiry_margin": 60,
+            "revocation_mode": "strict",
+            "max_requests_per_minute": 0,
+            "quota_tracking": false,
+            "last_rotated": last_rotated,
+            "next_rotation": "",
+            "rotation_failures": 0,
+            "last_rotation_error": "",
+            "retiring_admin_api_key_ids": [],
+        })
+    );
+    assert!(last_rotated.parse::<chrono::DateTime<chrono::Utc>>().is_ok(), "{last_rotated}");
+}
+
+#[tokio::test]
+async fn openai_is_the_default_endpoint() {
+    let mount = Mount::start().await;
+    let body = json!({"admin_api_key": "sk-x", "organization_id": "org-1", "verify_connection": false});
+    mount.write("config", body).await.done();
+    assert_eq!(mount.read("config").await.text("api_endpoint"), "https://api.openai.com/v1");
+}
+
+#[tokio::test]
+async fn whatever_needs_openai_says_that_it_is_not_configured() {
+    let mount = Mount::start().await;
+    mount.write("roles/raw", json!({"project_id": "proj_1"})).await.done();
+    mount.read("creds/raw").await.refused("OpenAI client not configured");
+    mount.write("project/p", json!({"project_id": "proj_1"})).await.refused("OpenAI client not configured");
+    let adopting = json!({"project_id": "proj_1", "service_account_id": "svc_acct_1"});
+    mount.write("roles/adopting", adopting).await.refused("OpenAI client not configured");
+    mount.tick().await.done();
+}
+
+#[tokio::test]
+async fn key_and_organization_are_required_at_first() {
+    let mount = Mount::start().await;
+    let without = |field: &str| {
+        let mut body = mount.config();
+        body.as_object_mut().unwrap().remove(field);
+        body
+    };
+    for field in ["admin_api_key", "organization_id"] {
+        mount.write("config", without(field)).await.refused(&format!("missing required field {field:?}"));
+    }
+    mount.write("config", json!({})).await.refused("missing required field");
+    mount.read("config").await.nothing();
+}
+
+#[tokio::test]
+async fn a_wrong_key_is_told_in_openais_words_and_not_quoted() {
+    let mount = Mount::start().await;
+    let mut body = mount.config();
+    body["admin_api_key"] = "sk-admin-this-is-a-wrong-key-of-some-length".into();
+    let answered = mount.write("config", body.clone()).await;
+    assert!(!answered.error().message().contains("wrong-key-of-some"), "{}", answered.error());
+    fails_validation(&mount, body, "Incorrect API key provided").await;
+}
+
+#[tokio::test]
+async fn a_refusal_names_openais_request() {
+    let mount = Mount::start().await;
+    let mut body = mount.config();
+    body["admin_api_key"] = "sk-admin-wrong".into();
+    fails_validation(&mount, body, "(request req_").await;
+}
+
+#[tokio::test]
+async fn a_service_accounts_key_is_no_admin_key() {
+    let mount = Mount::start().await;
+    let (_, value) = mount.seed("worker", true).key.unwrap();
+    let mut body = mount.config();
+    body["admin_api_key"] = value.into();
+    fails_validation(&mount, body, "insufficient permissions").await;
+}
+
+#[tokio::test]
+async fn another_organization_is_refused() {
+    let mount = Mount::start().await;
+    let mut body = mount.config();
+    body["organization_id"] = "org-someone-elses".into();
+    fails_validation(&mount, body, "organization").await;
+}
+
+#[tokio::test]
+async fn an_endpoint_that_is_not_openais_is_refused() {
+    let mount = Mount::start().await;
+    let elsewhere = Action::Redirect { location: "https://api.openai.com/v1".to_owned() };
+    for (action, says) in [
+        (Action::Html, "OpenAI's answer cannot be read: it is not JSON"),
+        (Action::Empty, "OpenAI's answer cannot be read"),
+        (Action::Truncated, "OpenAI's answer cannot be read"),
+        (Action::Huge, "it is longer than 1 MiB"),
+        (Action::WrongTypes, "OpenAI's answer cannot be read"),
+        (elsewhere, "redirect, which is not followed (HTTP 307)"),
+        (Action::status(403), "HTTP 403"),
+    ] {
+        mount.sim.clear_faults();
+        mount.sim.fault(Fault::everywhere(action));
+        fails_validation(&mount, mount.config(), says).await;
+    }
+}
+
+#[tokio::test]
+async fn an_openai_that_fails_once_is_tried_again() {
+    let mount = Mount::start().await;
+    mount.sim.fault(Fault::everywhere(Action::status(502)).times(1));
+    mount.write("config", mount.config()).await.done();
+}
+
+#[tokio::test]
+async fn unverified_it_is_stored_without_a_call() {
+    let mount = Mount::start().await;
+    let mut body = mount.config();
+    body["verify_connection"] = false.into();
+    body["admin_api_key"] = "sk-admin-not-tried".into();
+    mount.write("config", body).await.done();
+    assert_eq!(mount.sim.state().all_calls(), 0);
+    assert_eq!(mount.read("config").await.json()["verify_connection"], false);
+}
+
+#[tokio::test]
+async fn an_endpoint_must_be_https_or_this_machine_and_nothing_but_an_address() {
+    let mount = Mount::start().await;
+    for (address, says) in [
+        ("https://user:secret@api.openai.com/v1", "user name or password"),
+        ("https://user@api.openai.com/v1", "user name or password"),
+        ("https://api.openai.com/v1?key=x", "query"),
+        ("https://api.openai.com/v1#x", "fragment"),
+        ("http://api.openai.com/v1", "use https"),
+        ("http://10.0.0.1/v1", "use https"),
+        ("http://localhost.example.org/v1", "use https"),
+        ("ftp://127.0.0.1/v1", "https://"),
+        ("api.openai.com", "must be a URL"),
+        ("", "must be a URL"),
+    ] {
+        refuses(&mount, json!({"api_endpoint": address, "verify_connection": false}), "api_endpoint").await;
+        refuses(&mount, json!({"api_endpoint": address}), says).await;
+    }
+    let password = json!({"api_endpoint": "https://user:sesame@api.openai.com/v1"});
+    let answered = mount.write("config", password).await;
+    assert!(!answered.error().message().contains("sesame"));
+}
+
+#[tokio::test]
+async fn an_endpoint_does_not_change_without_the_key() {
+    let mount = Mount::start().await.configured().await;
+    let elsewhere = json!({"api_endpoint": "http://127.0.0.1:9/v1", "verify_connection": false});
+    mount.write("config", elsewhere.clone()).await.refused("admin_api_key in the same write");
+    mount.patch("config", elsewhere).await.refused("admin_api_key in the same write");
+    // As it is, with a slash or without, it is no change.
+    for same in [mount.sim.url(), format!("{}/", mount.sim.url())] {
+        mount.write("config", json!({"api_endpoint": same})).await.done();
+    }
+    assert_eq!(mount.read("config").await.text("api_endpoint"), mount.sim.url());
+}
+
+#[tokio::test]
+async fn what_is_no_certificate_is_refused_whether_it_is_tried_or_not() {
+    let mount = Mount::start().await;
+    let garbage = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    for pem in ["not pem", garbage, "-----BEGIN CERTIFICATE-----\nAAAA"] {
+        for verify in [true, false] {
+            refuses(&mount, json!({"ca_cert": pem, "verify_connection": verify}), "ca_cert").await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_authority_of_ones_own_is_trusted_if_it_is_named() {
+    let tls = Some(Tls::Made { names: Vec::new() });
+    let mount = Mount::before(Settings { tls, ..Settings::default() }).await;
+    fails_validation(&mount, mount.config(), "the connection to OpenAI is not trusted").await;
+    let mut body = mount.config();
+    body["ca_cert"] = mount.sim.ca_pem().unwrap().into();
+    mount.write("config", body).await.done();
+    assert_eq!(mount.read("config").await.text("ca_cert"), mount.sim.ca_pem().unwrap());
+    // Without it the same endpoint is not trusted any more, and what worked stays.
+    mount.write("config", json!({"ca_cert": ""})).await.refused("not trusted");
+    assert_eq!(mount.read("config").await.text("ca_cert"), mount.sim.ca_pem().unwrap());
+}
+
+#[tokio::test]
+async fn the_keys_id_is_found_by_its_redacted_value_unless_it_is_given() {
+    let mount = Mount::start().await.configured().await;
+    let id = mount.sim.state().admin_keys[0].id.clone();
+    assert_eq!(mount.read("config").await.text("admin_api_key_id"), id);
+    mount.write("config", json!({"admin_api_key_id": "key_given"})).await.refused("admin_api_key_id");
+    let untried = json!({"admin_api_key_id": "key_given", "verify_connection": false});
+    mount.write("config", untried).await.done();
+    assert_eq!(mount.read("config").await.text("admin_api_key_id"), "key_given");
+    for odd in ["a/b", "..", "a b"] {
+        mount.write("config", json!({"admin_api_key_id": odd})).await.refused("admin_api_key_id");
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_openai_does_not_list_is_taken_with_a_warning() {
+    let mount = Mount::start().await;
+    let none = json!({"object": "list", "data": [], "first_id": null, "last_id": null, "has_more": false});
+    mount.sim.fault(Fault::on(endpoint::LIST_ADMIN_KEYS, Action::status_with(200, none)));
+    let answered = mount.write("config", mount.config()).await;
+    assert!(answered.warnings().iter().any(|warning| warning.contains("admin_api_key_id")), "{answered:?}");
+    assert_eq!(mount.read("config").await.text("admin_api_key_id"), "");
+}
+
+#[tokio::test]
+async fn a_write_changes_only_what_it_sends_and_so_does_a_patch() {
+    let mount = Mount::start().await.configured().await;
+    let mut expected = mount.read("config").await.json();
+    for (patch, field, sent, read) in [
+        (false, "automatic_rotation_period", json!("7d"), json!(604_800)),
+        (true, "automatic_rotation_window", json!("1h30m"), json!(5400)),
+        (false, "key_expiry_margin", json!("90"), json!(90)),
+        (true, "revocation_mode", json!("queue"), json!("queue")),
+        (true, "revocation_mode", json!("strict"), json!("strict")),
+        (false, "max_requests_per_minute", json!("10"), json!(10)),
+        (true, "max_requests_per_minute", json!(0), json!(0)),
+        (false, "disable_automated_rotation", json!("true"), json!(true)),
+        (true, "quota_tracking", json!(true), json!(true)),
+        (false, "quota_tracking", json!(false), json!(false)),
+    ] {
+        let body = json!({field: sent});
+        if patch { mount.patch("config", body).await } else { mount.write("config", body).await }.done();
+        expected[field] = read;
+        let mut now = mount.read("config").await.json();
+        // It follows from the others.
+        now["next_rotation"] = "".into();
+        assert_eq!(now, expected, "{field}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_there_cannot_be_patched() {
+    let mount = Mount::start().await;
+    assert_eq!(mount.patch("config", mount.config()).await.status(), 404);
+    assert_eq!(mount.storage.keys(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn writing_what_was_read_changes_nothing_and_asks_nothing() {
+    let mount = Mount::start().await.configured().await;
+    let read = mount.read("config").await.json();
+    let (stored, calls) = (mount.storage_text("config"), mount.sim.state().all_calls());
+    let mut again = read.clone();
+    again["admin_api_key"] = mount.sim.admin_key().into();
+    again.as_object_mut().unwrap().remove("last_rotated");
+    for _ in 0..2 {
+        mount.write("config", again.clone()).await.done();
+    }
+    assert_eq!(mount.read("config").await.json(), read);
+    assert_eq!((mount.storage_text("config"), mount.sim.state().all_calls()), (stored, calls));
+}
+
+#[tokio::test]
+async fn the_older_names_of_the_rotation_are_read() {
+    let mount = Mount::start().await.configured().await;
+    mount.write("config", json!({"rotation_period": 3600, "rotation_window": "10m"})).await.done();
+    let read = mount.read("config").await.json();
+    assert_eq!(
+        (&read["automatic_rotation_period"], &read["automatic_rotation_window"]),
+        (&json!(3600), &json!(600))
+    );
+    mount.write("config", json!({"rotation_period": 1800, "automatic_rotation_period": 7200})).await.done();
+    assert_eq!(mount.read("config").await.json()["automatic_rotation_period"], 7200);
+}
+
+#[tokio::test]
+async fn fields_that_are_not_what_they_must_be_are_named() {
+    let mount = Mount::start().await;
+    for (field, value) in [
+        ("admin_api_key", json!(["a"])),
+        ("admin_api_key", json!("")),
+        ("admin_api_key", json!("sk with spaces")),
+        ("admin_api_key", json!("sk-line\nbreak")),
+        ("organization_id", json!("")),
+        ("organization_id", json!("org/../x")),
+        ("organization_id", json!({"a": 1})),
+        ("verify_connection", json!("maybe")),
+        ("automatic_rotation_period", json!("soon")),
+        ("automatic_rotation_period", json!(-1)),
+        ("automatic_rotation_period", json!([1])),
+        ("automatic_rotation_window", json!("1y")),
+        ("disable_automated_rotation", json!({})),
+        ("rotation_schedule", json!("every day")),
+        ("rotation_schedule", json!("99 * * * *")),
+        ("key_expiry_margin", json!("-5s")),
+        ("key_expiry_margin", json!("9000h")),
+        ("revocation_mode", json!("never")),
+        ("max_requests_per_minute", json!(-1)),
+        ("max_requests_per_minute", json!("1e3")),
+        ("max_requests_per_minute", json!(99_999_999_999_i64)),
+        ("quota_tracking", json!("x")),
+    ] {
+        refuses(&mount, json!({field: value}), field).await;
+    }
+}
+
+#[tokio::test]
+async fn a_period_and_a_schedule_exclude_each_other() {
+    let mount = Mount::start().await.configured().await;
+    let both = json!({"automatic_rotation_period": "24h", "rotation_schedule": "0 3 * * *"});
+    refuses(&mount, both, "rotation_").await;
+    mount.write("config", json!({"rotation_schedule": "0 3 * * *"})).await.done();
+    mount.write("config", json!({"automatic_rotation_period": "24h"})).await.done();
+    assert_eq!(mount.read("config").await.text("rotation_schedule"), "");
+}
+
+#[tokio::test]
+async fn an_unknown_field_gets_the_usual_warning() {
+    let mount = Mount::start().await;
+    let mut body = mount.config();
+    body["organisation_id"] = "org-1".into();
+    let answered = mount.write("config", body).await;
+    assert_eq!(answered.warnings(), ["Endpoint ignored these unrecognized parameters: [organisation_id]"]);
+}
+
+#[tokio::test]
+async fn it_is_gone_after_its_deletion_and_deleting_it_twice_is_fine() {
+    let mount = Mount::start().await.configured().await;
+    assert_eq!(mount.exists("config").await.unwrap(), Some(true));
+    mount.delete("config").await.nothing();
+    mount.delete("config").await.nothing();
+    assert_eq!(mount.exists("config").await.unwrap(), Some(false));
+    mount.read("config").await.nothing();
+    mount.write("roles/raw", json!({"project_id": "proj_1"})).await.done();
+    mount.read("creds/raw").await.refused("OpenAI client not configured");
+}
+
+#[tokio::test]
+async fn a_write_that_storage_refuses_leaves_what_was_there() {
+    let mount = Mount::start().await.configured().await;
+    let before = mount.read("config").await.json();
+    mount.storage.fail_put("config");
+    assert_eq!(mount.write("config", json!({"key_expiry_margin": 5})).await.status(), 500);
+    assert_eq!(mount.read("config").await.json(), before);
+    mount.restart().await;
+    assert_eq!(mount.read("config").await.json(), before);
+}
+
+#[tokio::test]
+async fn it_outlives_the_process_and_is_read_again_when_it_changed_elsewhere() {
+    let mount = Mount::start().await.configured().await;
+    let before = mount.read("config").await.json();
+    mount.restart().await;
+    assert_eq!(mount.read("config").await.json(), before);
+    // The active node writes; this one is told.
+    let snapshot = mount.storage.snapshot();
+    mount.write("config", json!({"key_expiry_margin": 5})).await.done();
+    mount.storage.restore(snapshot);
+    mount.backend().invalidate("config");
+    assert_eq!(mount.read("config").await.json(), before);
+}
+
+#[tokio::test]
+async fn a_slow_check_holds_up_no_other_request() {
+    let mount = Mount::start().await.configured().await.with_project().await.with_role(json!({})).await;
+    mount.sim.fault(Fault::on(endpoint::LIST_ADMIN_KEYS, Action::delay(Duration::from_secs(1))).times(1));
+    let change = json!({"admin_api_key": mount.sim.admin_key(), "api_endpoint": mount.sim.url() + "/"});
+    let mut other_key = change.clone();
+    other_key["admin_api_key"] = "sk-admin-slow-and-wrong".into();
+    let slow = async { mount.write("config", other_key).await.refused("error validating") };
+    let quick = async {
+        while mount.sim.faults_left() > 0 {
+            tokio::task::yield_now().await;
+        }
+        let made = mount.read("creds/app").await;
+        assert!(
+            mount.sim.calls(endpoint::CREATE_ACCOUNT) == 1 && mount.sim.calls(endpoint::LIST_ADMIN_KEYS) == 1
+        );
+        mount.revoke(made.lease()).await.done();
+    };
+    tokio::join!(slow, quick);
+    mount.finish().await;
+}

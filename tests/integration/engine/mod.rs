@@ -1,0 +1,24 @@
+//! The engine over in-memory storage and a simulated OpenAI: one file per noun.
+#![allow(clippy::unwrap_used, reason = "clippy takes the helpers of tests for no tests")]
+
+mod admin_key;
+mod checkins;
+mod checkouts;
+mod config;
+mod crashes;
+mod creds;
+mod garbage;
+mod help;
+mod library_crashes;
+mod library_sets;
+mod observed;
+mod outcomes;
+mod patience;
+mod projects;
+mod random;
+mod revocation;
+mod revocations;
+mod roles;
+mod slow_revocations;
+mod static_roles;
+mod tidy;

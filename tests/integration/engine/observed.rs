@@ -1,0 +1,354 @@
+//! `metrics`, `info`, `health`: right at any time, cheap, and never waiting for OpenAI.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use openai_secrets::engine::Engines;
+use openai_secrets::engine::listener::Listener;
+use openai_secrets::logical::{Factory, FixedSystem, InMemory, Kind, Operation, Request, Setup, Storage};
+use serde_json::{Value, json};
+
+use crate::simulator::{Action, Fault, endpoint};
+use crate::support::Mount;
+use crate::support::api::exchange;
+use crate::support::wait::eventually;
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+async fn mount() -> Mount {
+    Mount::start().await.configured().await.with_project().await.with_role(json!({})).await
+}
+
+/// The raw body of `metrics`.
+async fn metrics(mount: &Mount) -> String {
+    let answered = mount.read("metrics").await;
+    assert_eq!(answered.json()["http_content_type"], "text/plain; version=0.0.4");
+    answered.text("http_raw_body")
+}
+
+async fn health(mount: &Mount) -> Value {
+    mount.read("health").await.json()
+}
+
+#[track_caller]
+fn value(text: &str, series: &str) -> f64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("no {series} in\n{text}")).parse().unwrap()
+}
+
+#[track_caller]
+fn shows(text: &str, series: &str, expected: f64) {
+    let value = value(text, series);
+    assert!((value - expected).abs() < 0.5, "{series} is {value}, not {expected}");
+}
+
+fn refusal(status: u16) -> Action {
+    let error = json!({"message": "no", "type": "invalid_request_error", "param": null, "code": null});
+    Action::Status { status, headers: std::collections::BTreeMap::new(), body: Some(json!({"error": error})) }
+}
+
+#[tokio::test]
+async fn everything_answers_while_unconfigured_and_on_a_standby() {
+    let mount = Mount::start().await;
+    for standby in [false, true] {
+        mount.host.set_performance_standby(standby);
+        mount.storage.set_read_only(standby);
+        assert!(metrics(&mount).await.contains("openai_build_info{"));
+        let health = health(&mount).await;
+        assert_eq!((&health["configured"], &health["status"]), (&json!(false), &json!("unconfigured")));
+        let info = mount.read("info").await.json();
+        assert!(
+            info["version"].as_str().unwrap().starts_with('v')
+                && info["mount_tag"].as_str().unwrap().len() == 6
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_happened_is_counted_and_told() {
+    let mount = mount().await;
+    let credential = mount.read("creds/app").await;
+    mount.revoke(credential.lease()).await.done();
+    let text = metrics(&mount).await;
+    shows(&text, r#"openai_creds_issued{role="app"}"#, 1.0);
+    shows(&text, r#"openai_creds_revoked{role="app"}"#, 1.0);
+    shows(&text, "openai_pending_deletions", 0.0);
+    shows(&text, "openai_admin_key_refused", 0.0);
+    let health = health(&mount).await;
+    assert_eq!((&health["status"], &health["revocation_mode"]), (&json!("ok"), &json!("strict")));
+    assert!(health["last_success"].as_str().unwrap().ends_with('Z'), "{health}");
+    assert_eq!(health["last_error"], "");
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_scrape_and_health_never_ask_openai() {
+    let mount = mount().await;
+    mount.sim.latency(Duration::from_secs(600));
+    let before = mount.sim.state().all_calls();
+    let started = Instant::now();
+    metrics(&mount).await;
+    health(&mount).await;
+    mount.read("info").await.done();
+    assert!(started.elapsed() < Duration::from_secs(5));
+    assert_eq!(mount.sim.state().all_calls(), before);
+}
+
+#[tokio::test]
+async fn what_waits_for_its_deletion_is_told_after_a_failover_too() {
+    let mount = mount().await;
+    for _ in 0..3 {
+        let credential = mount.read("creds/app").await;
+        mount.lose(credential.lease());
+    }
+    mount.advance(HOUR * 2);
+    mount.restart().await;
+    let text = metrics(&mount).await;
+    shows(&text, "openai_pending_deletions", 3.0);
+    assert!((3_500.0..3_700.0).contains(&value(&text, "openai_pending_deletion_age_seconds")), "{text}");
+    let state = health(&mount).await;
+    assert_eq!((&state["status"], &state["pending_deletions"]), (&json!("degraded"), &json!(3)));
+    assert!(state["reasons"][0].as_str().unwrap().contains("is not removed"), "{state}");
+
+    mount.tick().await.done();
+    shows(&metrics(&mount).await, "openai_pending_deletions", 0.0);
+    assert_eq!(health(&mount).await["status"], "ok");
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn the_age_of_the_admin_key_and_its_overdue_rotation_come_from_storage() {
+    let mount = Mount::start().await;
+    let mut config = mount.config();
+    config["automatic_rotation_period"] = json!("24h");
+    mount.write("config", config).await.done();
+    mount.advance(HOUR * 30);
+    mount.restart().await;
+    let text = metrics(&mount).await;
+    assert!((107_900.0..108_100.0).contains(&value(&text, "openai_admin_key_age_seconds")), "{text}");
+    shows(&text, "openai_overdue_rotations", 1.0);
+    assert!((21_500.0..21_700.0).contains(&value(&text, "openai_rotation_overdue_seconds")), "{text}");
+    let state = health(&mount).await;
+    assert_eq!((&state["status"], &state["overdue_rotations"]), (&json!("degraded"), &json!(1)));
+
+    mount.write("config", json!({"disable_automated_rotation": true})).await.done();
+    shows(&metrics(&mount).await, "openai_overdue_rotations", 0.0);
+}
+
+#[tokio::test]
+async fn a_refused_admin_key_is_told_until_a_call_succeeds() {
+    let mount = mount().await;
+    mount.sim.fault(Fault::on(endpoint::CREATE_ACCOUNT, refusal(401)).times(1));
+    mount.read("creds/app").await.error();
+    shows(&metrics(&mount).await, "openai_admin_key_refused", 1.0);
+    let state = health(&mount).await;
+    assert_eq!(
+        (&state["status"], &state["last_error"], &state["last_error_endpoint"]),
+        (&json!("degraded"), &json!("401"), &json!("create_service_account"))
+    );
+    assert_eq!(state["reasons"], json!(["OpenAI refuses the admin key"]));
+
+    let credential = mount.read("creds/app").await;
+    shows(&metrics(&mount).await, "openai_admin_key_refused", 0.0);
+    let state = health(&mount).await;
+    assert_eq!((&state["status"], &state["last_error"]), (&json!("ok"), &json!("401")));
+    mount.revoke(credential.lease()).await.done();
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn an_outage_is_told_after_ten_minutes() {
+    let mount = mount().await;
+    let credential = mount.read("creds/app").await;
+    mount.lose(credential.lease());
+    mount.advance(HOUR * 2);
+    mount.sim.fault(Fault::everywhere(refusal(503)));
+    mount.tick().await.failed(Kind::Internal, "503");
+    let outage =
+        |state: &Value| state["reasons"].to_string().contains("no call to OpenAI has succeeded for ");
+    assert!(!outage(&health(&mount).await));
+    mount.advance(Duration::from_secs(660));
+    let state = health(&mount).await;
+    assert!(outage(&state), "{state}");
+    mount.sim.clear_faults();
+    mount.tick().await.done();
+    assert_eq!(health(&mount).await["status"], "ok");
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_scrape_reads_a_bounded_part_of_storage() {
+    let mount = mount().await;
+    for role in 0..5_000 {
+        let record = json!({
+            "version": 1, "project": "research", "service_account_name_template": "vault-{{.RoleName}}",
+            "ttl": 3600, "max_ttl": 86400,
+        });
+        put(&mount, &format!("role/r{role}"), &record).await;
+    }
+    for entry in 0..5_000 {
+        put(&mount, &format!("ledger/00000{}/{:02}/x{entry}", 100 + entry % 7, entry % 60), &json!({})).await;
+    }
+    metrics(&mount).await;
+    let before = mount.storage.calls();
+    let started = Instant::now();
+    let text = metrics(&mount).await;
+    println!("a scrape of 5000 roles and 5000 ended credentials took {:?}", started.elapsed());
+    let after = mount.storage.calls();
+    shows(&text, "openai_pending_deletions", 1_000.0);
+    assert!(after.lists - before.lists <= 130, "{} lists", after.lists - before.lists);
+    assert!(after.gets - before.gets <= 1, "{} reads", after.gets - before.gets);
+}
+
+async fn put(mount: &Mount, key: &str, value: &Value) {
+    let entry = openai_secrets::logical::Entry {
+        key: key.to_owned(),
+        value: value.to_string().into_bytes(),
+        seal_wrap: false,
+    };
+    mount.storage.put(entry).await.unwrap();
+}
+
+#[tokio::test]
+async fn costs_are_counted_once_an_hour_in_cents_and_survive_a_failover() {
+    let mount = mount().await;
+    mount.write("config", json!({"quota_tracking": true})).await.done();
+    let project = mount.sim.project().to_owned();
+    mount.sim.spend(&project, 1.5);
+    mount.sim.spend("proj_elsewhere", 9.0);
+    mount.tick().await.done();
+    mount.sim.spend(&project, 0.25);
+    mount.tick().await.done();
+    assert_eq!(mount.sim.calls(endpoint::READ_COSTS), 1);
+    let used = r#"openai_quota_used{project="research"}"#;
+    let text = metrics(&mount).await;
+    shows(&text, used, 150.0);
+    assert!(!text.contains("elsewhere"));
+
+    mount.restart().await;
+    shows(&metrics(&mount).await, used, 150.0);
+    mount.advance(HOUR * 30);
+    mount.sim.spend(&project, 0.01);
+    mount.tick().await.done();
+    assert_eq!(mount.sim.calls(endpoint::READ_COSTS), 2);
+    shows(&metrics(&mount).await, used, 176.0);
+    mount.advance(HOUR * 24 * 9);
+    mount.tick().await.done();
+    shows(&metrics(&mount).await, used, 176.0);
+}
+
+#[tokio::test]
+async fn costs_that_cannot_be_read_are_asked_for_an_hour_later_and_stop_nothing() {
+    let mount = mount().await;
+    mount.write("config", json!({"quota_tracking": true})).await.done();
+    let credential = mount.read("creds/app").await;
+    mount.lose(credential.lease());
+    mount.advance(HOUR * 2);
+    mount.sim.fault(Fault::on(endpoint::READ_COSTS, refusal(403)).times(1));
+    assert!(mount.tick().await.error().message().contains("reading costs"));
+    assert!(mount.sim.state().accounts.is_empty());
+    mount.tick().await.done();
+    assert_eq!(mount.sim.calls(endpoint::READ_COSTS), 1);
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn costs_are_not_asked_for_unless_tracking_is_on() {
+    let mount = mount().await;
+    mount.tick().await.done();
+    assert_eq!(mount.sim.calls(endpoint::READ_COSTS), 0);
+}
+
+#[tokio::test]
+async fn the_servers_event_bus_is_told() {
+    let mount = mount().await;
+    let credential = mount.read("creds/app").await;
+    mount.revoke(credential.lease()).await.done();
+    mount.delete("roles/app").await.done();
+    let mut kinds = eventually("all events arrive", async || {
+        let kinds: Vec<_> = mount.host.events().iter().map(|event| event.kind).collect();
+        (kinds.len() == 5).then_some(kinds)
+    })
+    .await;
+    kinds.sort_unstable();
+    assert_eq!(
+        kinds,
+        [
+            "openai/config-write",
+            "openai/creds-create",
+            "openai/creds-revoke",
+            "openai/role-delete",
+            "openai/role-write"
+        ]
+    );
+    for event in mount.host.events() {
+        let path = event.metadata.iter().find(|(name, _)| *name == "path").map(|(_, path)| path.as_str());
+        assert!(matches!(path, Some("config" | "creds/app" | "roles/app")), "{event:?}");
+    }
+}
+
+#[tokio::test]
+async fn one_listener_serves_every_mount_of_the_process_apart_by_its_label() {
+    let listener = Listener::new("127.0.0.1:0".parse().unwrap());
+    let engines = Engines::default().heard_at(Some(Arc::clone(&listener)));
+    let mounted = |uuid: &str| {
+        let storage: Arc<dyn Storage> = Arc::new(InMemory::new());
+        let system = Arc::new(FixedSystem::default());
+        let config = std::collections::HashMap::new();
+        let setup = Setup { config, backend_uuid: uuid.to_owned(), storage: Arc::clone(&storage), system };
+        (engines.mount(setup).unwrap(), storage)
+    };
+    let ((one, storage), (two, _)) = (mounted("one"), mounted("two"));
+    assert_eq!(listener.address(), None);
+    one.initialize().await.unwrap();
+    two.initialize().await.unwrap();
+    let address = eventually("it listens", async || listener.address()).await;
+    let mut tick = Request::new(Operation::Rollback, "", storage);
+    tick.mount_point = "team/openai/".to_owned();
+    one.handle(tick).await.unwrap();
+
+    let get = async |method: &str, path: &str| exchange(address, method, path, &[], None).await.unwrap();
+    let scraped = get("GET", "/metrics").await;
+    let text = scraped.body.as_str().unwrap();
+    assert_eq!(scraped.status, 200);
+    assert_eq!(text.matches("openai_build_info{mount=\"").count(), 2, "{text}");
+    assert_eq!(text.matches("# TYPE openai_build_info gauge").count(), 1);
+    assert!(text.contains(r#"openai_pending_deletions{mount="team/openai/"} 0"#), "{text}");
+    assert_eq!(get("GET", "/").await.status, 404);
+    assert_eq!(get("POST", "/metrics").await.status, 405);
+
+    drop(two);
+    let left = get("GET", "/metrics").await;
+    assert_eq!(left.body.as_str().unwrap().matches("openai_build_info{mount=\"").count(), 1);
+}
+
+#[tokio::test]
+async fn an_address_that_is_taken_ends_nothing_and_is_tried_again() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = Listener::new(taken.local_addr().unwrap());
+    listener.start();
+    tokio::task::yield_now().await;
+    assert_eq!(listener.address(), None);
+    drop(taken);
+    eventually("it listens", async || listener.address()).await;
+    assert!(Listener::parse(Some("9469")).is_none() && Listener::parse(Some("")).is_none());
+}
+
+#[tokio::test]
+async fn what_was_revoked_before_its_time_waits_from_then_on() {
+    let mount = mount().await;
+    mount.write("config", json!({"revocation_mode": "queue"})).await.done();
+    let credential = mount.read("creds/app").await;
+    mount.sim.fault(Fault::on(endpoint::DELETE_ACCOUNT, Action::Html));
+    mount.revoke(credential.lease()).await.nothing();
+    mount.advance(Duration::from_secs(900));
+    let text = metrics(&mount).await;
+    shows(&text, "openai_pending_deletions", 1.0);
+    assert!((899.0..1_000.0).contains(&value(&text, "openai_pending_deletion_age_seconds")), "{text}");
+
+    mount.sim.clear_faults();
+    // It waits for the pass that the revocation began.
+    mount.write("revocations/retry", json!({})).await.done();
+    shows(&metrics(&mount).await, "openai_pending_deletions", 0.0);
+    mount.finish().await;
+}

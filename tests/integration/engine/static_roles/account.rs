@@ -1,0 +1,83 @@
+//! `rotation_method=account`: each rotation makes a new account.
+
+use serde_json::json;
+
+use super::*;
+use crate::simulator::{Action, Fault, endpoint};
+
+#[tokio::test]
+async fn the_given_account_stays_with_its_own_key_and_the_made_ones_go() {
+    let (mount, account) = with_app(json!({"rotation_method": "account", "api_key_name": "app key"})).await;
+    let first = key(&mount, "app").await;
+    assert_eq!(live_keys(&mount, &account.id).len(), 2);
+
+    let rotated = mount.write("static-creds/app/rotate", json!({})).await.json();
+    let made = rotated["service_account_id"].as_str().unwrap().to_owned();
+    assert_ne!(made, account.id);
+    assert_eq!(role(&mount, "app").await["service_account_id"], made.as_str());
+    let name = mount.sim.state().account(&made).unwrap().name.clone();
+    assert!(name.starts_with("app-key-") && rotated["service_account"] == name.as_str(), "{name}");
+    assert!(!mount.sim.state().is_live(&first) && is_untouched(&mount, &account));
+
+    let next = mount.write("static-creds/app/rotate", json!({})).await.text("service_account_id");
+    assert!(mount.sim.state().account(&made).is_none(), "Vault made it, so it goes");
+    assert!(mount.sim.state().account(&next).is_some() && is_untouched(&mount, &account));
+    assert_eq!(mount.stored("account-owner/"), [format!("account-owner/{next}")]);
+}
+
+#[tokio::test]
+async fn a_made_account_goes_when_its_grace_is_over_and_belongs_to_the_role_until_then() {
+    let (mount, _) = with_app(json!({"rotation_method": "account", "grace_period": "1h"})).await;
+    let made = mount.write("static-creds/app/rotate", json!({})).await.json();
+    let (id, value) = (made["service_account_id"].as_str().unwrap(), made["api_key"].as_str().unwrap());
+    rotate(&mount, "app").await;
+    assert!(mount.sim.state().is_live(value));
+    let body = json!({"service_account_id": id, "project": PROJECT});
+    mount.write("static-roles/other", body).await.refused("already belongs to static role app");
+    mount.advance(HOUR + MINUTE);
+    mount.tick().await.done();
+    assert!(mount.sim.state().account(id).is_none());
+    assert_eq!(mount.stored("account-owner/").len(), 1);
+}
+
+#[tokio::test]
+async fn the_account_left_behind_may_go_to_another_role() {
+    let (mount, account) = with_app(json!({"rotation_method": "account"})).await;
+    let body = json!({"service_account_id": account.id, "project": PROJECT});
+    mount.write("static-roles/other", body.clone()).await.refused("already belongs");
+    rotate(&mount, "app").await;
+    mount.write("static-roles/other", body).await.nothing();
+}
+
+#[tokio::test]
+async fn the_account_that_the_role_was_written_with_may_be_written_again() {
+    let (mount, account) = with_app(json!({"rotation_method": "account"})).await;
+    rotate(&mount, "app").await;
+    let now = role(&mount, "app").await;
+    let body = json!({"service_account_id": account.id, "project": PROJECT, "rotation_method": "account"});
+    mount.write("static-roles/app", body).await.nothing();
+    assert_eq!(role(&mount, "app").await, now);
+}
+
+#[tokio::test]
+async fn with_method_key_again_the_made_account_stays_and_goes_with_the_role() {
+    let (mount, account) = with_app(json!({"rotation_method": "account"})).await;
+    let made = mount.write("static-creds/app/rotate", json!({})).await.text("service_account_id");
+    mount.write("static-roles/app", json!({"rotation_method": "key"})).await.nothing();
+    rotate(&mount, "app").await;
+    assert_eq!(live_keys(&mount, &made).len(), 1);
+    mount.delete("static-roles/app").await.nothing();
+    assert!(mount.sim.state().account(&made).is_none());
+    assert!(is_untouched(&mount, &account));
+}
+
+#[tokio::test]
+async fn a_new_account_whose_answer_was_lost_is_undone_at_once() {
+    let (mount, _) = with_app(json!({"rotation_method": "account"})).await;
+    let before = key(&mount, "app").await;
+    mount.sim.fault(Fault::on(endpoint::CREATE_ACCOUNT, Action::Drop).times(1).after_the_work());
+    assert!(mount.write("static-creds/app/rotate", json!({})).await.answer.is_err());
+    assert_eq!(mount.sim.state().accounts.len(), 1);
+    assert_eq!(key(&mount, "app").await, before);
+    mount.finish().await;
+}

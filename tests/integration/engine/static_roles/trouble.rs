@@ -1,0 +1,143 @@
+//! When rotation fails: the role waits and says why, the others go on.
+
+use serde_json::json;
+
+use super::*;
+use crate::simulator::{Action, Fault, endpoint};
+
+#[tokio::test]
+async fn a_failed_rotation_is_told_waits_longer_each_time_and_keeps_the_key() {
+    let (mount, _) = with_app(json!({})).await;
+    let old = key(&mount, "app").await;
+    mount.sim.fault(Fault::on(endpoint::CREATE_KEY, Action::status(403)));
+    mount.advance(DAY + MINUTE);
+    for failures in 1..=3 {
+        mount.tick().await.done();
+        let read = role(&mount, "app").await;
+        assert_eq!(read["rotation_failures"], failures);
+        assert!(read["last_rotation_error"].as_str().unwrap().contains("API key creation failed"));
+        let ttl = mount.read("static-creds/app").await.json()["ttl"].as_u64().unwrap();
+        assert!(ttl > 1 && ttl <= 30 << (failures - 1), "{ttl}");
+        mount.tick().await.done();
+        assert_eq!(mount.sim.calls(endpoint::CREATE_KEY), 1 + failures, "it is left alone until then");
+        mount.advance(Duration::from_secs(ttl));
+    }
+    assert!(mount.sim.state().is_live(&old));
+    mount.sim.clear_faults();
+    mount.tick().await.done();
+    let read = role(&mount, "app").await;
+    assert_eq!((&read["rotation_failures"], &read["last_rotation_error"]), (&json!(0), &json!("")));
+    assert_ne!(key(&mount, "app").await, old);
+}
+
+#[tokio::test]
+async fn a_write_of_the_role_has_the_next_tick_try_again() {
+    let (mount, _) = with_app(json!({})).await;
+    mount.sim.fault(Fault::on(endpoint::CREATE_KEY, Action::status(403)).times(1));
+    mount.advance(DAY + MINUTE);
+    let old = key(&mount, "app").await;
+    mount.tick().await.done();
+    mount.write("static-roles/app", json!({"ttl": "1h"})).await.nothing();
+    mount.tick().await.done();
+    assert_ne!(key(&mount, "app").await, old);
+}
+
+#[tokio::test]
+async fn an_account_deleted_behind_our_back_is_told_and_the_others_go_on() {
+    let (mount, account) = with_app(json!({})).await;
+    write_role(&mount, "other", json!({})).await;
+    delete_at_openai(&mount, &account.id).await;
+    let other = key(&mount, "other").await;
+    mount.advance(DAY + MINUTE);
+    mount.tick().await.done();
+    let read = role(&mount, "app").await;
+    let said = read["last_rotation_error"].as_str().unwrap();
+    assert!(said.starts_with(&format!("service account {} is gone at OpenAI", account.id)), "{said}");
+    assert_eq!(read["rotation_failures"], 1);
+    assert_ne!(key(&mount, "other").await, other);
+    mount.write("static-creds/app/rotate", json!({})).await.refused("is gone at OpenAI");
+
+    mount.write("static-roles/app", json!({"rotation_method": "account"})).await.nothing();
+    mount.tick().await.done();
+    assert_eq!(role(&mount, "app").await["rotation_failures"], 0);
+    assert!(mount.sim.state().is_live(&key(&mount, "app").await));
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn an_outage_is_made_up_for_afterwards_and_reads_go_on() {
+    let mount = mount().await;
+    for n in 0..4 {
+        write_role(&mount, &format!("r{n}"), json!({"rotation_period": "1h"})).await;
+    }
+    mount.advance(HOUR + MINUTE);
+    let outage = mount.sim.fault(Fault::on(endpoint::CREATE_KEY, Action::status(503)));
+    mount.tick().await.done();
+    for n in 0..4 {
+        assert!(mount.sim.state().is_live(&key(&mount, &format!("r{n}")).await));
+    }
+    mount.sim.remove_fault(outage);
+    mount.advance(MINUTE * 15);
+    let calls = mount.sim.calls(endpoint::DELETE_KEY);
+    mount.tick().await.done();
+    assert_eq!(mount.sim.calls(endpoint::DELETE_KEY) - calls, 4);
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_role_that_cannot_be_read_stops_no_other() {
+    let (mount, _) = with_app(json!({})).await;
+    write_role(&mount, "zebra", json!({})).await;
+    let mut entries = mount.storage.snapshot();
+    for entry in entries.iter_mut().filter(|entry| entry.key == "static-role/app") {
+        entry.value = br#"{"version": 99}"#.to_vec();
+    }
+    mount.storage.restore(entries);
+    mount.advance(DAY + MINUTE);
+    let zebra = key(&mount, "zebra").await;
+    let tick = mount.tick().await;
+    assert!(tick.error().message().contains("newer release"), "{}", tick.error());
+    assert_ne!(key(&mount, "zebra").await, zebra);
+    mount.read("static-creds/app").await.error();
+    assert_eq!(mount.list("static-roles").await.keys(), ["app", "zebra"]);
+    mount.delete(&format!("project/{PROJECT}")).await.error();
+    mount.abandon();
+}
+
+#[tokio::test]
+async fn under_another_organization_nothing_is_taken_for_gone() {
+    let (mount, _) = with_app(json!({})).await;
+    let old = key(&mount, "app").await;
+    let mut config = mount.config();
+    config["organization_id"] = json!("org-other");
+    config["verify_connection"] = json!(false);
+    mount.write("config", config).await.done();
+    mount.advance(DAY + MINUTE);
+    mount.tick().await.done();
+    let read = role(&mount, "app").await;
+    assert!(read["last_rotation_error"].as_str().unwrap().contains("this belongs to organization"));
+    mount.delete("static-roles/app").await.refused("this belongs to organization");
+    assert_eq!(key(&mount, "app").await, old);
+    assert!(mount.sim.state().is_live(&old));
+}
+
+#[tokio::test]
+async fn a_rotation_that_fails_is_overdue_since_it_was_due() {
+    let (mount, _) = with_app(json!({"rotation_period": "24h"})).await;
+    assert_eq!(mount.read("health").await.json()["overdue_rotations"], 0);
+    mount.advance(HOUR * 25);
+    mount.sim.fault(Fault::on(endpoint::CREATE_KEY, Action::Html));
+    for _ in 0..8 {
+        mount.tick_now().await.done();
+        mount.advance(MINUTE * 16);
+    }
+    mount.tick_now().await.done();
+    let health = mount.read("health").await.json();
+    assert_eq!((&health["status"], &health["overdue_rotations"]), (&json!("degraded"), &json!(1)));
+    assert!(health["overdue_rotation_age"].as_u64().unwrap() > 8_000, "{health}");
+
+    mount.sim.clear_faults();
+    mount.advance(MINUTE * 16);
+    mount.tick_now().await.done();
+    assert_eq!(mount.read("health").await.json()["overdue_rotations"], 0);
+}

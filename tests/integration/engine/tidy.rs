@@ -1,0 +1,198 @@
+//! `tidy`: what nothing owns is found and, if asked, removed; nothing else is ever touched.
+
+use std::time::Duration;
+
+use openai_secrets::engine::names::MountTag;
+use openai_secrets::logical::{Entry, Storage};
+use serde_json::{Value, json};
+
+use crate::simulator::{Action, Fault, endpoint};
+use crate::support::Mount;
+use crate::support::wait::eventually;
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+async fn mount() -> Mount {
+    let role = json!({"ttl": "96h", "max_ttl": "96h"});
+    Mount::start().await.configured().await.with_project().await.with_role(role).await
+}
+
+/// Runs to the end and answers the status.
+async fn tidy(mount: &Mount, order: Value) -> Value {
+    mount.write("tidy", order).await.done();
+    ended(mount).await
+}
+
+async fn ended(mount: &Mount) -> Value {
+    eventually("tidy comes to its end", async || {
+        let status = mount.read("tidy/status").await.json();
+        (status["state"] != "running").then_some(status)
+    })
+    .await
+}
+
+/// The name of an account as this mount makes them.
+async fn tagged(mount: &Mount, front: &str) -> String {
+    format!("{front}-{}", mount.read("info").await.text("mount_tag"))
+}
+
+fn names(status: &Value) -> Vec<&str> {
+    status["found"].as_array().unwrap().iter().filter_map(|found| found["name"].as_str()).collect()
+}
+
+fn accounts(mount: &Mount) -> Vec<String> {
+    mount.sim.state().accounts.into_iter().map(|account| account.name).collect()
+}
+
+async fn store(mount: &Mount, key: &str, value: Value) {
+    let entry = Entry { key: key.to_owned(), value: value.to_string().into_bytes(), seal_wrap: false };
+    mount.storage.put(entry).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_a_restored_backup_knows_nothing_of_is_found_and_removed_only_when_asked() {
+    let mount = mount().await;
+    let foreign = mount.seed("somebody-elses-account", true);
+    let backup = mount.storage.snapshot();
+    let lost = mount.read("creds/app").await;
+    mount.storage.restore(backup);
+    mount.lose(lost.lease());
+    let kept = mount.read("creds/app").await;
+
+    let status = tidy(&mount, json!({})).await;
+    assert_eq!((&status["found_count"], &status["looked_at"]), (&json!(0), &json!(3)), "too young: {status}");
+
+    mount.advance(DAY + Duration::from_secs(60));
+    let status = tidy(&mount, json!({})).await;
+    assert_eq!(names(&status), [lost.text("service_account")]);
+    assert_eq!(status["found"][0]["id"], lost.text("service_account_id"));
+    assert_eq!(
+        (&status["state"], &status["dry_run"], &status["removed"]),
+        (&json!("finished"), &json!(true), &json!(0))
+    );
+    assert_eq!(accounts(&mount).len(), 3);
+
+    let status = tidy(&mount, json!({"dry_run": false})).await;
+    assert_eq!((&status["removed"], &status["failed"]), (&json!(1), &json!(0)), "{status}");
+    let left = mount.sim.state();
+    assert!(left.account(&foreign.id).is_some() && left.is_live(&kept.text("api_key")));
+    assert!(!left.is_live(&lost.text("api_key")));
+    assert_eq!(tidy(&mount, json!({"dry_run": false})).await["found_count"], 0);
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn min_age_is_asked_of_openais_own_time_of_creation() {
+    let mount = mount().await;
+    mount.seed(&tagged(&mount, "vault-app-old12345").await, true);
+    mount.advance(Duration::from_secs(7_200));
+    mount.seed(&tagged(&mount, "vault-app-new12345").await, true);
+    let status = tidy(&mount, json!({"min_age": "1h"})).await;
+    assert_eq!(names(&status), [tagged(&mount, "vault-app-old12345").await]);
+    assert_eq!(tidy(&mount, json!({"min_age": 0})).await["found_count"], 2);
+}
+
+#[tokio::test]
+async fn another_mounts_account_is_never_touched() {
+    let mount = mount().await;
+    let other = MountTag::of("another mount");
+    for name in [format!("vault-app-a1b2c3d4-{other}"), "vault-app-a1b2c3d4".to_owned(), "x".repeat(20)] {
+        mount.seed(&name, true);
+    }
+    mount.advance(DAY * 2);
+    let status = tidy(&mount, json!({"dry_run": false, "min_age": 0})).await;
+    assert_eq!((&status["looked_at"], &status["found_count"]), (&json!(3), &json!(0)));
+    assert_eq!(accounts(&mount).len(), 3);
+}
+
+#[tokio::test]
+async fn what_anything_speaks_for_is_not_found() {
+    let mount = mount().await;
+    let [claimed, pending, role] = ["vault-claimed1", "vault-pending1", "vault-forrole1"];
+    let claimed = mount.seed(&tagged(&mount, claimed).await, false).id;
+    mount.seed(&tagged(&mount, pending).await, false);
+    let of_role = mount.seed(&tagged(&mount, role).await, false).id;
+    store(&mount, &format!("account-owner/{claimed}"), json!({"version": 1, "owner": {"static_role": "s"}}))
+        .await;
+    let creation = json!({
+        "organization_id": mount.sim.organization(),
+        "project_id": mount.sim.project(),
+        "name": tagged(&mount, pending).await,
+        "service_account_id": null,
+        "owner": {"ledger": "00000001/00/x"},
+    });
+    let entry = json!({"type": "creation", "data": creation, "created_at": 4_000_000_000_u64});
+    store(&mount, "wal/1", entry).await;
+    mount.write("roles/fixed", json!({"project": "research", "service_account_id": of_role})).await.done();
+
+    let status = tidy(&mount, json!({"dry_run": false, "min_age": 0})).await;
+    assert_eq!((&status["looked_at"], &status["found_count"]), (&json!(3), &json!(0)), "{status}");
+    assert_eq!(accounts(&mount).len(), 3);
+}
+
+#[tokio::test]
+async fn a_write_ahead_entry_that_cannot_be_read_stops_the_run() {
+    let mount = mount().await;
+    mount.seed(&tagged(&mount, "vault-stray123").await, false);
+    store(&mount, "wal/1", json!("nonsense")).await;
+    let status = tidy(&mount, json!({"dry_run": false, "min_age": 0})).await;
+    assert_eq!(status["state"], "failed");
+    assert!(status["last_error"].as_str().unwrap().contains("wal/1"), "{status}");
+    assert_eq!(accounts(&mount).len(), 1);
+}
+
+#[tokio::test]
+async fn one_failure_does_not_stop_the_rest() {
+    let mount = mount().await;
+    for front in ["vault-stray-a1", "vault-stray-b1", "vault-stray-c1"] {
+        mount.seed(&tagged(&mount, front).await, true);
+    }
+    mount.write("roles/raw", json!({"project_id": "proj_gone"})).await.done();
+    let refusal = Action::Status { status: 400, headers: std::collections::BTreeMap::new(), body: None };
+    mount.sim.fault(Fault::on(endpoint::DELETE_ACCOUNT, refusal).times(1));
+    let status = tidy(&mount, json!({"dry_run": false, "min_age": 0})).await;
+    assert_eq!(
+        (&status["found_count"], &status["removed"], &status["failed"]),
+        (&json!(3), &json!(2), &json!(1)),
+        "{status}"
+    );
+    assert_eq!(accounts(&mount).len(), 1);
+}
+
+#[tokio::test]
+async fn one_run_at_a_time_and_it_ends_with_the_mount() {
+    let mount = mount().await;
+    mount.sim.latency(Duration::from_secs(600));
+    mount.write("tidy", json!({})).await.done();
+    mount.write("tidy", json!({})).await.refused("tidy is running already");
+    assert_eq!(mount.read("tidy/status").await.json()["state"], "running");
+    mount.backend().cleanup().await;
+    assert_eq!(ended(&mount).await["state"], "stopped");
+}
+
+#[tokio::test]
+async fn tidy_needs_a_configuration_and_a_node_that_may_write() {
+    let mount = Mount::start().await;
+    mount.write("tidy", json!({})).await.refused("OpenAI client not configured");
+    assert_eq!(mount.read("tidy/status").await.json()["state"], "inactive");
+    mount.host.set_performance_standby(true);
+    for answered in [mount.write("tidy", json!({})).await, mount.read("tidy/status").await] {
+        assert_eq!(answered.error().message(), openai_secrets::logical::StorageError::READ_ONLY);
+    }
+}
+
+#[tokio::test]
+async fn a_run_reads_the_ledger_once_however_many_accounts_there_are() {
+    let mount = mount().await;
+    for _ in 0..40 {
+        mount.read("creds/app").await.done();
+    }
+    mount.advance(DAY * 2);
+    let before = mount.storage.calls();
+    let status = tidy(&mount, json!({"dry_run": false})).await;
+    assert_eq!((&status["looked_at"], &status["found_count"]), (&json!(40), &json!(0)));
+    let after = mount.storage.calls();
+    assert!(after.lists - before.lists < 15, "{} lists", after.lists - before.lists);
+    assert!(after.gets - before.gets < 15, "{} reads", after.gets - before.gets);
+    mount.abandon();
+}

@@ -1,0 +1,14 @@
+//! The plugin on real servers: each story runs on OpenBao, and once more on Vault where there is one.
+
+mod admin_key;
+mod answers;
+mod by_hand;
+mod credentials;
+mod library;
+mod logs;
+mod monitoring;
+mod mounts;
+mod refusals;
+mod restarts;
+mod static_roles;
+mod tick;

@@ -1,0 +1,98 @@
+//! The server's own tick, once a minute: what rotates by itself does so, and those who read meanwhile are answered.
+//! The only story that waits for minutes; both servers tell it at the same time.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::support::api::Answer;
+use crate::support::host::{Host, on_all_servers_at_once};
+use crate::support::openai::{ADMIN_KEY, OpenAi};
+
+const CREDS: &str = "openai/static-creds/watched";
+/// As many roles rotate besides the one that is watched.
+const OTHERS: usize = 100;
+/// Of a period of a minute the first, with the tick after it, and some more on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(170);
+
+#[tokio::test]
+async fn what_rotates_each_minute_is_rotated_by_the_servers_tick_and_its_readers_are_answered() {
+    on_all_servers_at_once(async |host| {
+        let openai = OpenAi::start().await;
+        host.quick_start(&openai).await;
+        write_roles(host, &openai).await;
+        host.api().patch("openai/config", json!({"automatic_rotation_period": "60s"})).await.ok();
+        openai.takes(Duration::from_millis(50));
+
+        let before = read(host).await;
+        assert!(openai.accepts(&before.text("api_key")).await);
+        let (after, mut reads) = read_until_rotated(host, &openai, &before).await;
+        assert!(openai.accepts(&after.text("api_key")).await);
+        assert!(!openai.accepts(&before.text("api_key")).await);
+        assert_ne!(after.data("last_vault_rotation"), before.data("last_vault_rotation"));
+        assert_eq!(after.data("service_account_id"), before.data("service_account_id"));
+        assert!(!openai.accepts_admin(ADMIN_KEY).await);
+        for key in openai.admin_keys() {
+            host.keep_secret(&key.value);
+        }
+
+        tell_times(&mut reads);
+    })
+    .await;
+}
+
+/// For people, not for the test: a machine with other work to do is no failure.
+fn tell_times(reads: &mut [Duration]) {
+    reads.sort_unstable();
+    let (count, longest) = (reads.len(), reads[reads.len() - 1]);
+    let (middle, p99) = (reads[count / 2], reads[count * 99 / 100]);
+    println!(
+        "{count} reads, {OTHERS} other roles rotate: median {middle:?}, p99 {p99:?}, longest {longest:?}"
+    );
+}
+
+async fn write_roles(host: &Host, openai: &OpenAi) {
+    for number in 0..OTHERS {
+        let account = openai.existing_account(&format!("other-{number}"));
+        let role = json!({"service_account_id": account, "project": "my-project", "rotation_period": "60s"});
+        host.api().write(&format!("openai/static-roles/other-{number}"), role).await.ok();
+    }
+    let role = json!({
+        "service_account_id": openai.bystander(), "project": "my-project", "rotation_period": "60s"
+    });
+    host.api().write("openai/static-roles/watched", role).await.ok();
+}
+
+async fn read(host: &Host) -> Answer {
+    host.api().read(CREDS).await.ok()
+}
+
+/// Reads again and again, until the role and the admin key have rotated. Answers the last key and how long each read
+/// took.
+async fn read_until_rotated(host: &Host, openai: &OpenAi, before: &Answer) -> (Answer, Vec<Duration>) {
+    host.keep_secret(&before.text("api_key"));
+    let (deadline, mut reads) = (Instant::now() + PATIENCE, Vec::new());
+    loop {
+        let asked = Instant::now();
+        let now = read(host).await;
+        reads.push(asked.elapsed());
+        // A period and, so that not all begin at once, up to a twentieth more.
+        let ttl = now.data("ttl").as_u64();
+        assert!(ttl.is_some_and(|ttl| (1..=63).contains(&ttl)), "{now:?}");
+        let rotated = now.data("api_key_id") != before.data("api_key_id");
+        let admin_rotated = !openai.admin_keys().iter().any(|key| key.value == ADMIN_KEY);
+        if rotated && admin_rotated {
+            host.keep_secret(&now.text("api_key"));
+            return (now, reads);
+        }
+        assert!(Instant::now() < deadline, "no tick rotated it in {PATIENCE:?}: {}", state(host).await);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// What the role and the configuration say of their rotation.
+async fn state(host: &Host) -> String {
+    let role = host.api().read("openai/static-roles/watched").await.ok().body;
+    let config = host.api().read("openai/config").await.ok().body;
+    format!("{}\n{}", role["data"], config["data"])
+}

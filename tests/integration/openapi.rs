@@ -1,0 +1,116 @@
+//! What the mount says of itself: its OpenAPI document, as it was agreed on, and the help of each path.
+//!
+//! `UPDATE_GOLDEN=1 cargo test --test integration the_document` writes the document anew; look at the difference
+//! before it is committed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+use crate::support::Mount;
+
+/// Fields that hold a key.
+const SECRETS: [&str; 3] = ["admin_api_key", "new_admin_api_key", "api_key"];
+
+fn golden() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/integration/golden/openapi.json")
+}
+
+/// The document of a whole mount.
+pub async fn document() -> Value {
+    let mount = Mount::start().await;
+    mount.help("").await.json()["openapi"].clone()
+}
+
+/// The operations of a document: path, method, operation.
+pub fn operations(document: &Value) -> Vec<(&str, &str, &Map<String, Value>)> {
+    let paths = document["paths"].as_object().unwrap();
+    let mut found = Vec::new();
+    for (path, item) in paths {
+        for (method, operation) in item.as_object().unwrap() {
+            if let ("get" | "post" | "patch" | "delete", Some(operation)) =
+                (method.as_str(), operation.as_object())
+            {
+                found.push((path.as_str(), method.as_str(), operation));
+            }
+        }
+    }
+    found
+}
+
+/// The fields of an operation's body and query, with their schemas.
+pub fn request_fields(operation: &Map<String, Value>) -> Vec<(String, Value)> {
+    let body =
+        operation.get("requestBody").map(|body| &body["content"]["application/json"]["schema"]["properties"]);
+    let body = body.and_then(Value::as_object).into_iter().flatten();
+    let query = operation.get("parameters").and_then(Value::as_array).into_iter().flatten();
+    let query = query.filter(|parameter| parameter["in"] == "query" && parameter["name"] != "list");
+    let query = query.map(|parameter| (parameter["name"].as_str().unwrap().to_owned(), parameter.clone()));
+    body.map(|(name, schema)| (name.clone(), schema.clone())).chain(query).collect()
+}
+
+/// The fields of an operation's answer, with their schemas.
+pub fn answer_fields(operation: &Map<String, Value>) -> Vec<(String, Value)> {
+    let schema = &operation["responses"]["200"]["content"]["application/json"]["schema"]["properties"];
+    schema.as_object().into_iter().flatten().map(|(name, schema)| (name.clone(), schema.clone())).collect()
+}
+
+#[tokio::test]
+async fn the_document_is_the_one_agreed_on() {
+    let text = serde_json::to_string_pretty(&document().await).unwrap() + "\n";
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(golden(), &text).unwrap();
+    }
+    let agreed = fs::read_to_string(golden()).unwrap_or_default();
+    let difference = text.lines().zip(agreed.lines()).find(|(now, agreed)| now != agreed);
+    assert!(text == agreed, "the first difference (now, agreed): {difference:?}\nsee the head of this file");
+}
+
+#[tokio::test]
+async fn every_operation_has_an_id_of_its_own_and_a_summary() {
+    let document = document().await;
+    let mut ids = Vec::new();
+    for (path, method, operation) in operations(&document) {
+        assert!(operation["summary"].as_str().is_some_and(|text| text.ends_with('.')), "{method} {path}");
+        ids.push(operation["operationId"].as_str().unwrap().to_owned());
+    }
+    let count = ids.len();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), count);
+}
+
+#[tokio::test]
+async fn every_field_is_typed_and_described_and_keys_are_marked() {
+    let document = document().await;
+    for (path, method, operation) in operations(&document) {
+        for (name, schema) in request_fields(operation).into_iter().chain(answer_fields(operation)) {
+            let what = format!("{method} {path} {name}: {schema}");
+            let is_typed = schema["type"].is_string() || schema["schema"]["type"].is_string();
+            let is_described = schema["description"].as_str().is_some_and(|text| text.ends_with('.'));
+            // A list's are Vault's own, without words.
+            assert!(is_typed && (is_described || path.ends_with('/')), "{what}");
+            let is_secret = schema["x-vault-displayAttrs"]["sensitive"] == true;
+            assert_eq!(is_secret, SECRETS.contains(&name.as_str()), "{what}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_path_has_help_with_its_fields_and_how_to_use_it() {
+    let mount = Mount::start().await;
+    let document = document().await;
+    for (path, _, operation) in operations(&document) {
+        let sample = path.trim_start_matches('/').replace(['{', '}'], "");
+        let help = mount.help(&sample).await;
+        let text = help.text("help");
+        assert!(text.contains("## DESCRIPTION") && !text.contains("<no "), "{path}: {text}");
+        for (name, _) in request_fields(operation) {
+            assert!(text.contains(&format!("\n    {name} (")), "{path}: {name} is not in\n{text}");
+        }
+        assert!(help.json()["openapi"]["paths"].as_object().is_some_and(|paths| !paths.is_empty()), "{path}");
+    }
+    let root = mount.help("").await.text("help");
+    assert!(root.contains("## DESCRIPTION") && root.contains("## PATHS"), "{root}");
+}

@@ -1,0 +1,147 @@
+//! The README's API reference against the mount: every path, operation and field of either is in the other.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use crate::openapi::{answer_fields, document, operations, request_fields};
+
+/// The reference; its subsections tell of a noun each.
+const REFERENCE: &str = "## API Reference";
+/// Where a noun's fields stand elsewhere: the subsection that links there, and the link's target.
+const ELSEWHERE: [(&str, &str); 1] = [("### Dynamic Credentials API", "### Role Configuration Options")];
+
+/// What the README says of one noun.
+struct Section {
+    title: String,
+    text: String,
+}
+
+/// `METHOD /path`, with `:name` for what a path captures, as the README writes it.
+type Endpoint = (String, String);
+
+fn readme() -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap()
+}
+
+/// The text below a heading, up to the next one that is not below it.
+fn below<'a>(readme: &'a str, heading: &str) -> &'a str {
+    let depth = heading.split(' ').next().unwrap_or_default();
+    let after = readme.split_once(&format!("\n{heading}\n")).unwrap_or_else(|| panic!("no {heading}")).1;
+    let mut end = 0;
+    let mut fenced = false;
+    for line in after.split_inclusive('\n') {
+        fenced ^= line.starts_with("```");
+        let hashes = line.chars().take_while(|c| *c == '#').count();
+        if !fenced && hashes > 0 && hashes <= depth.len() {
+            break;
+        }
+        end += line.len();
+    }
+    &after[..end]
+}
+
+fn sections(readme: &str) -> Vec<Section> {
+    let reference = below(readme, REFERENCE);
+    let titles = reference.lines().filter(|line| line.starts_with("### "));
+    let section = |title: &str| {
+        let mut text = below(readme, title).to_owned();
+        for (_, target) in ELSEWHERE.iter().filter(|(from, _)| *from == title) {
+            text.push_str(below(readme, target));
+        }
+        Section { title: title.to_owned(), text }
+    };
+    titles.map(section).collect()
+}
+
+impl Section {
+    /// Lines such as `POST   /openai/roles/:name` in its code blocks.
+    fn endpoints(&self) -> BTreeSet<Endpoint> {
+        let lines = self.text.lines().filter_map(|line| line.split_once(' '));
+        let known = |method: &str| ["GET", "POST", "LIST", "DELETE"].contains(&method);
+        let endpoints = lines.filter(|(method, _)| known(method));
+        endpoints.map(|(method, path)| (method.to_owned(), path.trim().replace("/openai/", "/"))).collect()
+    }
+
+    /// What it writes as code, such as `ttl`.
+    fn mentions(&self) -> BTreeSet<&str> {
+        self.text.split('`').skip(1).step_by(2).flat_map(|code| code.split(['=', ' '])).collect()
+    }
+
+    /// The fields it lists: the first column of its tables, and the beginnings of its list items.
+    fn listed_fields(&self) -> BTreeSet<&str> {
+        let rows = self.text.lines().filter_map(|line| line.strip_prefix("| `")?.split(" | ").next());
+        let items = self.text.lines().filter_map(|line| line.strip_prefix("- `")?.split(':').next());
+        let names = rows.chain(items).flat_map(|names| names.split([',', ' ']));
+        names.map(|name| name.trim_matches(['`', ' '])).filter(|name| !name.is_empty()).collect()
+    }
+}
+
+/// The operations of the mount and, of each, the fields of its requests and answers.
+async fn offered() -> BTreeMap<Endpoint, BTreeSet<String>> {
+    let document = document().await;
+    let mut offered: BTreeMap<Endpoint, BTreeSet<String>> = BTreeMap::new();
+    for (path, method, operation) in operations(&document) {
+        let written = path.trim_end_matches('/').replace('{', ":").replace('}', "");
+        let method = match method {
+            "get" if path.ends_with('/') => "LIST".to_owned(),
+            // The README says once for all that a patch is a write of what it sends.
+            "patch" => continue,
+            other => other.to_uppercase(),
+        };
+        let mut fields: BTreeSet<_> = request_fields(operation).into_iter().map(|(name, _)| name).collect();
+        if method != "LIST" {
+            fields.extend(answer_fields(operation).into_iter().map(|(name, _)| name));
+        }
+        offered.insert((method, written), fields);
+    }
+    offered
+}
+
+#[tokio::test]
+async fn every_path_of_the_mount_is_in_the_readme_and_the_other_way_round() {
+    let readme = readme();
+    let written: BTreeSet<_> = sections(&readme).iter().flat_map(Section::endpoints).collect();
+    let offered: BTreeSet<_> = offered().await.into_keys().collect();
+    assert_eq!(
+        written.difference(&offered).collect::<Vec<_>>(),
+        Vec::<&Endpoint>::new(),
+        "only in the README"
+    );
+    assert_eq!(
+        offered.difference(&written).collect::<Vec<_>>(),
+        Vec::<&Endpoint>::new(),
+        "not in the README"
+    );
+}
+
+#[tokio::test]
+async fn every_field_is_named_where_the_readme_tells_of_its_path() {
+    let (readme, offered) = (readme(), offered().await);
+    let mut missing = Vec::new();
+    for section in sections(&readme) {
+        let mentions = section.mentions();
+        for endpoint in section.endpoints() {
+            let fields = offered.get(&endpoint).into_iter().flatten();
+            let unnamed = fields.filter(|field| !mentions.contains(field.as_str()));
+            missing.extend(unnamed.map(|field| format!("{}: {endpoint:?} {field}", section.title)));
+        }
+    }
+    assert_eq!(missing, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn every_field_that_the_readme_lists_is_one() {
+    let (readme, offered) = (readme(), offered().await);
+    for section in sections(&readme) {
+        let endpoints = section.endpoints();
+        let fields: BTreeSet<_> = endpoints.iter().filter_map(|it| offered.get(it)).flatten().collect();
+        for field in section.listed_fields() {
+            assert!(
+                fields.iter().any(|known| *known == field),
+                "{}: there is no field {field}",
+                section.title
+            );
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! A server ready for use: initialised and unsealed, to be sealed, stopped and killed. What a story does with
+//! the plugin on it is in the file beside this one.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use futures_util::future::join_all;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use super::api::Api;
+use super::process::signal;
+use super::programs::{self, Program};
+use super::server::{Server, Storage};
+use super::wait::eventually;
+
+/// A single node with one share of its key.
+pub(crate) struct Host {
+    server: Server,
+    api: Api,
+    unseal_key: String,
+    /// What must appear in no log.
+    secrets: Mutex<Vec<String>>,
+}
+
+/// Runs one story on OpenBao and, where there is one, on Vault; each time on a new server, and each time no
+/// secret may be in its log.
+pub(crate) async fn on_each_server(story: impl AsyncFn(&mut Host)) {
+    on_each_server_with(Storage::Memory, story).await;
+}
+
+/// As [`on_each_server`], where what the server keeps outlives its process.
+pub(crate) async fn on_each_durable_server(story: impl AsyncFn(&mut Host)) {
+    on_each_server_with(Storage::Raft, story).await;
+}
+
+/// As [`on_each_server`], for a story that waits for minutes: on all servers at the same time.
+pub(crate) async fn on_all_servers_at_once(story: impl AsyncFn(&mut Host)) {
+    let programs = programs::servers();
+    join_all(programs.iter().map(|program| tell(program, Storage::Memory, &story))).await;
+}
+
+async fn on_each_server_with(storage: Storage, story: impl AsyncFn(&mut Host)) {
+    for program in programs::servers() {
+        tell(&program, storage, &story).await;
+    }
+}
+
+async fn tell(program: &Program, storage: Storage, story: &impl AsyncFn(&mut Host)) {
+    // Shown when the story fails.
+    println!("on {:?}, {}", program.product, program.path.display());
+    let mut host = Host::start(program, storage).await;
+    story(&mut host).await;
+    host.server.stop();
+    host.leaves_no_secret_in_its_log();
+}
+
+impl Host {
+    pub(crate) async fn start(program: &Program, storage: Storage) -> Self {
+        let server = Server::start(program, storage).await;
+        let request = json!({"secret_shares": 1, "secret_threshold": 1});
+        let keys = server.api("").write("sys/init", request).await.ok().body;
+        let text = |value: &Value| value.as_str().expect("a text in the answer to sys/init").to_owned();
+        let api = server.api(&text(&keys["root_token"]));
+        let host = Self { server, api, unseal_key: text(&keys["keys"][0]), secrets: Mutex::default() };
+        host.unseal().await;
+        host
+    }
+
+    /// Its API, as root.
+    pub(crate) fn api(&self) -> &Api {
+        &self.api
+    }
+
+    /// Its API, with another token.
+    pub(crate) fn api_with(&self, token: &str) -> Api {
+        self.server.api(token)
+    }
+
+    /// Where its API is.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.api.address()
+    }
+
+    pub(crate) async fn seal(&self) {
+        self.api.write("sys/seal", json!({})).await.ok();
+        self.is_in_state(503).await;
+    }
+
+    pub(crate) async fn unseal(&self) {
+        self.api.write("sys/unseal", json!({"key": self.unseal_key})).await.ok();
+        self.is_in_state(200).await;
+    }
+
+    /// `sys/health` answers 200 on an active node and 503 on a sealed one.
+    async fn is_in_state(&self, status: u16) {
+        let what = format!("sys/health answers {status}");
+        eventually(&what, async || (self.api.read("sys/health").await.status == status).then_some(())).await;
+    }
+
+    /// The server is stopped as a service manager does, and started and unsealed again.
+    pub(crate) async fn restart(&mut self) {
+        self.server.stop();
+        self.server.resume().await;
+        self.unseal().await;
+    }
+
+    /// The server is killed with `-9`, and started and unsealed again.
+    pub(crate) async fn crash(&mut self) {
+        self.server.kill();
+        self.server.resume().await;
+        self.unseal().await;
+    }
+
+    pub(crate) fn log(&self) -> String {
+        self.server.log()
+    }
+
+    /// Where it takes plugins from.
+    pub(crate) fn plugins(&self) -> PathBuf {
+        self.server.plugins()
+    }
+
+    pub(crate) fn keep_secret(&self, secret: &str) {
+        self.secrets.lock().expect("no test panics with it held").push(secret.to_owned());
+    }
+
+    fn leaves_no_secret_in_its_log(&self) {
+        let log = self.log();
+        for secret in self.secrets.lock().expect("no test panics with it held").iter() {
+            let line = log.lines().find(|line| line.contains(secret.as_str()));
+            assert!(line.is_none(), "a secret is in the server's log: {line:?}");
+        }
+    }
+}
+
+impl Drop for Host {
+    /// A plugin may not outlive its server; what is left of ours here is ended all the same. A failing test
+    /// shows the log's end.
+    fn drop(&mut self) {
+        self.server.stop();
+        for id in self.plugin_processes() {
+            signal(id, Signal::KILL);
+        }
+        if std::thread::panicking() {
+            let log = self.log();
+            let lines: Vec<_> = log.lines().collect();
+            println!("the server's log ends with:\n{}", lines[lines.len().saturating_sub(60)..].join("\n"));
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! The server's book of leases.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use openai_secrets::logical::{Data, Lease, Secret};
+use serde_json::Value;
+
+/// A lease in the book.
+#[derive(Clone)]
+pub struct Granted {
+    pub id: String,
+    /// Everything the mount wanted kept with it.
+    pub internal: Data,
+    pub ttl: Duration,
+    pub max_ttl: Duration,
+    pub renewable: bool,
+    pub issued: DateTime<Utc>,
+    /// The key that was handed out with it.
+    pub api_key: String,
+}
+
+/// All leases that were not revoked.
+#[derive(Debug, Default)]
+pub struct Book {
+    leases: BTreeMap<String, Granted>,
+    given: u64,
+}
+
+impl Granted {
+    /// What the server sends along to renew or revoke it.
+    pub fn secret(&self, increment: Duration) -> Secret {
+        Secret {
+            lease_id: self.id.clone(),
+            internal: self.internal.clone(),
+            ttl: self.ttl,
+            max_ttl: self.max_ttl,
+            increment,
+            renewable: self.renewable,
+            issue_time: Some(self.issued),
+        }
+    }
+}
+
+/// Without the key.
+impl std::fmt::Debug for Granted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Granted").field("id", &self.id).field("ttl", &self.ttl).finish_non_exhaustive()
+    }
+}
+
+impl Book {
+    /// Enters a new lease.
+    pub fn enter(&mut self, path: &str, lease: &Lease, data: &Data, now: DateTime<Utc>) -> Granted {
+        self.given += 1;
+        let granted = Granted {
+            id: format!("openai/{path}/{}", self.given),
+            internal: lease.internal.clone(),
+            ttl: lease.ttl,
+            max_ttl: lease.max_ttl,
+            renewable: lease.renewable,
+            issued: now,
+            api_key: data.get("api_key").and_then(Value::as_str).unwrap_or_default().to_owned(),
+        };
+        self.leases.insert(granted.id.clone(), granted.clone());
+        granted
+    }
+
+    /// A renewal's answer takes the place of what was kept.
+    pub fn renew(&mut self, id: &str, lease: &Lease) -> Option<Granted> {
+        let kept = self.leases.get_mut(id)?;
+        (kept.internal, kept.ttl, kept.max_ttl) = (lease.internal.clone(), lease.ttl, lease.max_ttl);
+        Some(kept.clone())
+    }
+
+    /// Strikes a lease out.
+    pub fn strike(&mut self, id: &str) {
+        self.leases.remove(id);
+    }
+
+    /// The leases there are.
+    pub fn all(&self) -> impl Iterator<Item = &Granted> {
+        self.leases.values()
+    }
+}

@@ -1,0 +1,78 @@
+//! Everything that this process logs, at every level: what looks like a key in it is kept for the mounts to judge.
+
+use std::fmt::{Debug, Write as _};
+use std::sync::{Mutex, Once};
+
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::{Context, SubscriberExt};
+
+use super::secrets::{Secrets, suspects};
+
+/// Log lines with something like a key in them.
+static SUSPICIOUS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+static STARTED: Once = Once::new();
+
+struct Watch;
+
+#[derive(Default)]
+struct Line(String);
+
+/// Watches the logs from now on. Tests that want a subscriber of their own must give it to their own thread only.
+pub fn watch() {
+    STARTED.call_once(|| {
+        tracing::subscriber::set_global_default(tracing_subscriber::registry().with(Watch))
+            .expect("no other test sets the process's subscriber");
+    });
+}
+
+/// A log line with one of these secrets in it.
+pub fn find(secrets: &Secrets) -> Option<String> {
+    SUSPICIOUS.lock().unwrap().iter().find(|line| secrets.find_in(line).is_some()).cloned()
+}
+
+impl Line {
+    fn judge(self, place: &str) {
+        if suspects(&self.0).next().is_some() {
+            SUSPICIOUS.lock().unwrap().push(format!("{place}:{}", self.0));
+        }
+    }
+}
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        let _ = write!(self.0, " {field}={value:?}");
+    }
+}
+
+impl<S: Subscriber> Layer<S> for Watch {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut line = Line::default();
+        event.record(&mut line);
+        line.judge(event.metadata().target());
+    }
+
+    fn on_new_span(&self, attributes: &Attributes<'_>, _: &Id, _: Context<'_, S>) {
+        let mut line = Line::default();
+        attributes.record(&mut line);
+        line.judge(attributes.metadata().target());
+    }
+
+    fn on_record(&self, _: &Id, values: &Record<'_>, _: Context<'_, S>) {
+        let mut line = Line::default();
+        values.record(&mut line);
+        line.judge("a span");
+    }
+}
+
+#[test]
+fn a_key_in_a_log_line_is_found() {
+    watch();
+    let mut secrets = Secrets::default();
+    secrets.learn("sk-admin-found-in-the-logs-by-this-test");
+    assert_eq!(find(&secrets), None);
+    tracing::trace!(key = ?Some("sk-admin-found-in-the-logs-by-this-test"), "a slip");
+    assert!(find(&secrets).unwrap().contains("a slip"));
+}

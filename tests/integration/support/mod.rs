@@ -1,0 +1,32 @@
+//! What the tests stand on: a mount in this process, real servers, a simulated OpenAI, and waiting that ends.
+
+#[allow(dead_code, unreachable_pub, reason = "each story uses a part of it")]
+pub mod answer;
+pub(crate) mod api;
+pub(crate) mod callers;
+pub(crate) mod host;
+#[allow(dead_code, unreachable_pub, reason = "each story uses a part of it")]
+pub mod leases;
+#[allow(dead_code, unreachable_pub, reason = "each story uses a part of it")]
+pub mod library;
+#[allow(dead_code, unreachable_pub, reason = "each story uses a part of it")]
+pub mod logs;
+#[allow(dead_code, unreachable_pub, reason = "each story uses a part of it")]
+pub mod mount;
+pub(crate) mod openai;
+pub(crate) mod plugin;
+pub(crate) mod process;
+pub(crate) mod programs;
+pub(crate) mod prometheus;
+#[allow(dead_code, unreachable_pub, reason = "each story uses a part of it")]
+pub mod secrets;
+pub(crate) mod server;
+#[allow(dead_code, unreachable_pub, reason = "each story uses a part of it")]
+pub mod storage;
+#[allow(dead_code, unreachable_pub, reason = "each story uses a part of it")]
+pub mod system;
+pub(crate) mod wait;
+
+pub use answer::Answered;
+pub use leases::Granted;
+pub use mount::Mount;

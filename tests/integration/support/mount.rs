@@ -1,0 +1,506 @@
+//! A mount in this process: the engine over in-memory storage, a simulated OpenAI, and the server around both.
+//!
+//! After every answer it checks what is true of all of them: no key value in an error, a warning, a lease's internal
+//! data, a storage key, a write-ahead entry or a log line; none in storage without seal wrap; none in an answer but
+//! as `api_key`. When it goes away, nothing may stand at OpenAI that no lease and no storage entry knows of.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use openai_secrets::engine::Engines;
+use openai_secrets::engine::clock::Clock as _;
+use openai_secrets::logical::{
+    Answer, Backend, Data, Error, Factory, InMemory, Operation, Request, Setup, Storage,
+};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use super::leases::Book;
+use super::logs;
+use super::secrets::Secrets;
+use super::storage::{Death, Watched, Write};
+use super::system::{Hands, Host};
+use super::{Answered, Granted};
+use crate::simulator::{AccountState, Seeded, Settings, Simulator, State};
+
+/// The project of [`Mount::with_project`].
+pub const PROJECT: &str = "research";
+/// The role of [`Mount::with_role`].
+pub const ROLE: &str = "app";
+/// The mount's id at its server.
+const UUID: &str = "0f5a3b1e-7c2d-4e8f-9a6b-1c2d3e4f5a6b";
+
+/// A mounted engine, its server's book of leases, and its OpenAI.
+pub struct Mount {
+    pub sim: Simulator,
+    /// What the server stores for the mount.
+    pub storage: Arc<InMemory>,
+    /// The same, as the mount sees it.
+    pub watched: Arc<Watched>,
+    /// What the server says of itself.
+    pub host: Arc<Host>,
+    clock: Arc<Hands>,
+    backend: Mutex<Arc<dyn Backend>>,
+    leases: Mutex<Book>,
+    secrets: Mutex<Secrets>,
+    /// Accounts and keys that were there before; nobody has to own them.
+    foreign: Mutex<BTreeSet<String>>,
+    abandoned: bool,
+}
+
+/// Somebody who asks: the answers to `check-in` depend on it.
+#[derive(Clone, Copy)]
+pub struct Caller<'a> {
+    mount: &'a Mount,
+    entity: &'a str,
+    token: &'a str,
+}
+
+impl Mount {
+    /// A mount as it is after `secrets enable`.
+    pub async fn start() -> Self {
+        Self::with(Simulator::start().await).await
+    }
+
+    /// The same, before an OpenAI with these settings.
+    pub async fn before(settings: Settings) -> Self {
+        Self::with(settings.start().await.expect("a simulator on loopback")).await
+    }
+
+    async fn with(sim: Simulator) -> Self {
+        logs::watch();
+        let (storage, host) = (Arc::new(InMemory::new()), Arc::new(Host::default()));
+        let watched = Arc::new(Watched::new(Arc::clone(&storage)));
+        let clock = Arc::new(Hands::default());
+        let backend = Mutex::new(set_up(&watched, &host, &clock));
+        let mount = Self {
+            sim,
+            storage,
+            watched,
+            host,
+            clock,
+            backend,
+            leases: Mutex::default(),
+            secrets: Mutex::default(),
+            foreign: Mutex::default(),
+            abandoned: false,
+        };
+        mount.backend().initialize().await.expect("a fresh mount initializes");
+        mount
+    }
+
+    /// With the simulator's key and organization.
+    pub async fn configured(self) -> Self {
+        self.write("config", self.config()).await.done();
+        self
+    }
+
+    /// With the simulator's first project as `project/research`.
+    pub async fn with_project(self) -> Self {
+        let body = json!({"project_id": self.sim.project()});
+        self.write(&format!("project/{PROJECT}"), body).await.done();
+        self
+    }
+
+    /// With a role `roles/app`, in the project unless `role` says otherwise.
+    pub async fn with_role(self, mut role: Value) -> Self {
+        if role.get("project").or(role.get("project_id")).is_none() {
+            role["project"] = PROJECT.into();
+        }
+        self.write(&format!("roles/{ROLE}"), role).await.done();
+        self
+    }
+
+    /// What [`Mount::configured`] writes.
+    pub fn config(&self) -> Value {
+        json!({
+            "admin_api_key": self.sim.admin_key(),
+            "organization_id": self.sim.organization(),
+            "api_endpoint": self.sim.url(),
+        })
+    }
+
+    /// An account at OpenAI that was there before, with a key or without.
+    pub fn seed(&self, name: &str, with_key: bool) -> Seeded {
+        self.seed_in(self.sim.project(), name, with_key)
+    }
+
+    /// The same in another project.
+    pub fn seed_in(&self, project: &str, name: &str, with_key: bool) -> Seeded {
+        let seeded = self.sim.seed_account(project, name, with_key).expect("a fit name");
+        let mut foreign = self.foreign.lock().unwrap();
+        foreign.insert(seeded.id.clone());
+        foreign.extend(seeded.key.iter().map(|(id, _)| id.clone()));
+        seeded
+    }
+
+    // === Asking ===
+
+    /// Asks as this entity with this token.
+    pub fn as_caller<'a>(&'a self, entity: &'a str, token: &'a str) -> Caller<'a> {
+        Caller { mount: self, entity, token }
+    }
+
+    pub async fn read(&self, path: &str) -> Answered {
+        self.anybody().read(path).await
+    }
+
+    /// Reads with fields in the query.
+    pub async fn read_with(&self, path: &str, data: Value) -> Answered {
+        self.anybody().ask(Operation::Read, path, data).await
+    }
+
+    pub async fn write(&self, path: &str, data: Value) -> Answered {
+        self.anybody().write(path, data).await
+    }
+
+    pub async fn patch(&self, path: &str, data: Value) -> Answered {
+        self.anybody().ask(Operation::Patch, path, data).await
+    }
+
+    pub async fn delete(&self, path: &str) -> Answered {
+        self.anybody().ask(Operation::Delete, path, json!({})).await
+    }
+
+    /// Lists; the path ends in `/` here or by this.
+    pub async fn list(&self, path: &str) -> Answered {
+        let path = format!("{}/", path.trim_end_matches('/'));
+        self.anybody().ask(Operation::List, &path, json!({})).await
+    }
+
+    /// Path help; of the whole mount for an empty path.
+    pub async fn help(&self, path: &str) -> Answered {
+        self.anybody().ask(Operation::Help, path, json!({})).await
+    }
+
+    /// Whether what a write names exists.
+    pub async fn exists(&self, path: &str) -> Result<Option<bool>, Error> {
+        self.backend().exists(self.request(Operation::Update, path, json!({}))).await
+    }
+
+    /// The server's tick, once a minute.
+    pub async fn tick(&self) -> Answered {
+        self.ask(self.request(Operation::Rollback, "", json!({}))).await
+    }
+
+    /// A tick that takes write-ahead entries of any age.
+    pub async fn tick_now(&self) -> Answered {
+        self.ask(self.request(Operation::Rollback, "", json!({"immediate": true}))).await
+    }
+
+    /// Ends a lease, as the server does when it runs out. If that succeeds its key is dead.
+    pub async fn revoke(&self, lease: &Granted) -> Answered {
+        let mut request = self.request(Operation::Revoke, path_of(lease), json!({}));
+        request.secret = Some(lease.secret(Duration::ZERO));
+        let answered = self.ask(request).await;
+        if answered.answer.is_ok() {
+            self.leases.lock().unwrap().strike(&lease.id);
+        }
+        answered
+    }
+
+    /// Extends a lease; the answer's lease is what the book then holds.
+    pub async fn renew(&self, lease: &Granted, increment: Duration) -> Answered {
+        let mut request = self.request(Operation::Renew, path_of(lease), json!({}));
+        request.secret = Some(lease.secret(increment));
+        let mut answered = self.ask(request).await;
+        if let Ok(Some(response)) = &answered.answer
+            && let Some(kept) = &response.lease
+        {
+            answered.lease = self.leases.lock().unwrap().renew(&lease.id, kept);
+        }
+        answered
+    }
+
+    /// The leases there are.
+    pub fn leases(&self) -> Vec<Granted> {
+        self.leases.lock().unwrap().all().cloned().collect()
+    }
+
+    /// The server loses its record of a lease.
+    pub fn lose(&self, lease: &Granted) {
+        self.leases.lock().unwrap().strike(&lease.id);
+    }
+
+    /// Time passes, for the engine and for OpenAI alike. Write-ahead entries go by the wall clock: see
+    /// [`Mount::tick_now`].
+    pub fn advance(&self, by: Duration) {
+        self.clock.advance(by);
+        self.sim.advance(by);
+    }
+
+    /// The engine's clock is put back; OpenAI's goes on.
+    pub fn put_clock_back(&self, by: Duration) {
+        self.clock.put_back(by);
+    }
+
+    /// What time it is for the engine.
+    pub fn now(&self) -> DateTime<Utc> {
+        self.clock.now()
+    }
+
+    // === The mount's process ===
+
+    /// A new instance on the same storage, as after a crash.
+    pub async fn restart(&self) {
+        self.watched.live();
+        *self.backend.lock().unwrap() = set_up(&self.watched, &self.host, &self.clock);
+        self.backend().initialize().await.expect("a restarted mount initializes");
+    }
+
+    /// The same where storage may hold anything, so that it may not initialize.
+    pub async fn restart_anyway(&self) {
+        self.watched.live();
+        *self.backend.lock().unwrap() = set_up(&self.watched, &self.host, &self.clock);
+        // What it says is for the log alone.
+        let _ = self.backend().initialize().await;
+    }
+
+    /// Asks, and kills the process at this write; answers false if the request ended before it came to it.
+    pub async fn killed(&self, request: Request, death: Death) -> bool {
+        self.watched.die(death);
+        let backend = self.backend();
+        let died = tokio::select! {
+            answer = backend.handle(request.clone()) => {
+                let _judged = self.judge(&request, answer);
+                false
+            }
+            () = self.watched.stopped() => true,
+        };
+        self.restart().await;
+        died
+    }
+
+    /// The present instance.
+    pub fn backend(&self) -> Arc<dyn Backend> {
+        Arc::clone(&self.backend.lock().unwrap())
+    }
+
+    /// A request as the server would make it; ask with it by [`Mount::ask`].
+    pub fn request(&self, operation: Operation, path: &str, data: Value) -> Request {
+        self.anybody().request(operation, path, data)
+    }
+
+    /// Asks with this very request.
+    pub async fn ask(&self, request: Request) -> Answered {
+        let answer = self.backend().handle(request.clone()).await;
+        self.judge(&request, answer)
+    }
+
+    fn anybody(&self) -> Caller<'_> {
+        self.as_caller("", "token")
+    }
+
+    // === What is true of every answer ===
+
+    /// Enters what is leased into the book and checks the general truths.
+    fn judge(&self, request: &Request, answer: Answer) -> Answered {
+        let name = format!("{:?} {}", request.operation, request.path);
+        let state = self.learn();
+        self.check_answer(&name, &answer);
+        self.check_storage(&name);
+        self.check_logs(&name);
+        let mut lease = None;
+        if let Ok(Some(response)) = &answer
+            && let (Some(kept), false) = (&response.lease, request.operation == Operation::Renew)
+        {
+            lease = Some(self.leases.lock().unwrap().enter(
+                &request.path,
+                kept,
+                &response.data,
+                self.clock.now(),
+            ));
+        }
+        if let (Operation::Revoke, Ok(_), Some(secret)) = (request.operation, &answer, &request.secret) {
+            self.check_dead(&secret.lease_id, &state);
+        }
+        Answered { request: name, answer, lease }
+    }
+
+    /// Learns every key value there is now.
+    fn learn(&self) -> State {
+        let state = self.sim.state();
+        let mut secrets = self.secrets();
+        state.admin_keys.iter().for_each(|key| secrets.learn(&key.value));
+        state.accounts.iter().flat_map(|account| &account.keys).for_each(|key| secrets.learn(&key.value));
+        state
+    }
+
+    fn check_answer(&self, name: &str, answer: &Answer) {
+        let text = match answer {
+            Ok(None) => return,
+            Err(error) => format!("{error} {} {error:?}", error.detail().unwrap_or_default()),
+            Ok(Some(response)) => {
+                let mut data = response.data.clone();
+                data.remove("api_key");
+                let internal = response.lease.as_ref().map(|lease| json!(lease.internal));
+                format!("{response:?} {} {:?} {internal:?}", Value::Object(data), response.headers)
+            }
+        };
+        if let Some(secret) = self.secrets().find_in(&text) {
+            panic!("{name} shows the key {secret}");
+        }
+    }
+
+    /// Key values are in no storage key, in no write-ahead entry, and elsewhere only under seal wrap.
+    fn check_storage(&self, name: &str) {
+        let sealed = self.backend().special_paths().seal_wrap_storage;
+        let secrets = self.secrets();
+        for write in self.watched.take_writes() {
+            let (key, value, wrapped) = match &write {
+                Write::Put(entry) => (&entry.key, String::from_utf8_lossy(&entry.value), entry.seal_wrap),
+                Write::Delete(key) => (key, "".into(), false),
+            };
+            assert_eq!(secrets.find_in(key), None, "{name} wrote a storage key with a key in it");
+            if secrets.find_in(&value).is_some() {
+                let listed = sealed.iter().any(|prefix| key.starts_with(prefix.as_str()));
+                assert!(wrapped && listed, "{name} stored a key under {key} without seal wrap");
+                assert!(!key.starts_with("wal/"), "{name} wrote a key ahead under {key}");
+            }
+        }
+    }
+
+    fn check_logs(&self, name: &str) {
+        if let Some(line) = logs::find(&self.secrets()) {
+            panic!("after {name} the log shows a key: {line}");
+        }
+    }
+
+    /// SPEC 4.3: a revocation answers success when the key is dead.
+    fn check_dead(&self, lease: &str, state: &State) {
+        let queueing = self.storage_text("config").contains(r#""revocation_mode":"queue""#);
+        let leases = self.leases.lock().unwrap();
+        let key = leases.all().find(|kept| kept.id == lease).map(|kept| kept.api_key.clone());
+        let alive = key.is_some_and(|key| state.is_live(&key));
+        assert!(queueing || !alive, "{lease} was revoked, they say, and its key is alive");
+    }
+
+    fn secrets(&self) -> MutexGuard<'_, Secrets> {
+        self.secrets.lock().unwrap()
+    }
+
+    // === What is left ===
+
+    /// What stands at OpenAI and neither a lease nor a storage entry names: accounts, and live keys.
+    pub fn orphans(&self) -> Vec<String> {
+        let known = self.storage_text("") + &self.lease_text();
+        let foreign = self.foreign.lock().unwrap();
+        let is_known =
+            |id: &str, name: &str| foreign.contains(id) || known.contains(id) || known.contains(name);
+        let mut orphans = Vec::new();
+        for AccountState { id, name, keys, .. } in self.sim.state().accounts {
+            if !is_known(&id, &name) {
+                orphans.push(format!("account {id} {name}"));
+            }
+            let live = keys.iter().filter(|key| key.live);
+            // The first key of an account is named alike everywhere: its own name proves nothing.
+            let lost = live.filter(|key| {
+                !is_known(&key.id, &key.name) || key.name == "Secret Key" && !is_known(&key.id, &name)
+            });
+            orphans.extend(lost.map(|key| format!("key {} {} of {name}", key.id, key.name)));
+        }
+        orphans
+    }
+
+    /// The values of all storage entries under a prefix.
+    pub fn storage_text(&self, prefix: &str) -> String {
+        let entries = self.storage.snapshot().into_iter().filter(|entry| entry.key.starts_with(prefix));
+        entries.map(|entry| String::from_utf8_lossy(&entry.value).into_owned() + "\n").collect()
+    }
+
+    /// The storage keys under a prefix.
+    pub fn stored(&self, prefix: &str) -> Vec<String> {
+        self.storage.keys().into_iter().filter(|key| key.starts_with(prefix)).collect()
+    }
+
+    fn lease_text(&self) -> String {
+        self.leases
+            .lock()
+            .unwrap()
+            .all()
+            .map(|lease| Value::Object(lease.internal.clone()).to_string())
+            .collect()
+    }
+
+    /// The end, in order: what is pending is swept, no write-ahead entry stays, nothing is lost.
+    pub async fn finish(self) {
+        self.tick_now().await.done();
+        assert_eq!(self.stored("wal/"), Vec::<String>::new(), "write-ahead entries stay");
+        assert_eq!(self.orphans(), Vec::<String>::new());
+    }
+
+    /// Not to be checked when it goes away: the test is about what is left.
+    pub fn abandon(mut self) {
+        self.abandoned = true;
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        if !self.abandoned && !std::thread::panicking() {
+            assert_eq!(self.orphans(), Vec::<String>::new());
+        }
+    }
+}
+
+impl Caller<'_> {
+    pub async fn read(self, path: &str) -> Answered {
+        self.ask(Operation::Read, path, json!({})).await
+    }
+
+    /// Writes as the server does: it asks first whether this creates or updates.
+    pub async fn write(self, path: &str, data: Value) -> Answered {
+        let asked = self.request(Operation::Update, path, data.clone());
+        match self.mount.backend().exists(asked.clone()).await {
+            Ok(Some(false)) => self.ask(Operation::Create, path, data).await,
+            Ok(_) => self.ask(Operation::Update, path, data).await,
+            Err(error) => self.mount.judge(&asked, Err(error)),
+        }
+    }
+
+    pub async fn ask(self, operation: Operation, path: &str, data: Value) -> Answered {
+        self.mount.ask(self.request(operation, path, data)).await
+    }
+
+    pub fn request(self, operation: Operation, path: &str, data: Value) -> Request {
+        let storage: Arc<dyn Storage> = self.mount.watched.clone();
+        let Value::Object(data) = data else { panic!("a request's data is an object") };
+        Request {
+            id: "request".to_owned(),
+            data,
+            mount_point: "openai/".to_owned(),
+            client_token: self.token.to_owned(),
+            client_token_accessor: format!("accessor of {}", self.token),
+            display_name: "somebody".to_owned(),
+            entity_id: self.entity.to_owned(),
+            cancelled: CancellationToken::new(),
+            ..Request::new(operation, path, storage)
+        }
+    }
+}
+
+fn set_up(storage: &Arc<Watched>, host: &Arc<Host>, clock: &Arc<Hands>) -> Arc<dyn Backend> {
+    let setup = Setup {
+        config: [("plugin_name".to_owned(), "openai".to_owned())].into(),
+        backend_uuid: UUID.to_owned(),
+        storage: Arc::<Watched>::clone(storage),
+        system: Arc::<Host>::clone(host),
+    };
+    Engines::by(Arc::<Hands>::clone(clock)).mount(setup).expect("the engine mounts")
+}
+
+/// The path that a lease was issued at: its id without its number and the mount.
+fn path_of(lease: &Granted) -> &str {
+    let path = lease.id.strip_prefix("openai/").unwrap_or(&lease.id);
+    path.rsplit_once('/').map_or(path, |(path, _)| path)
+}
+
+/// An object out of JSON, for what takes data alone.
+pub fn object(value: Value) -> Data {
+    match value {
+        Value::Object(data) => data,
+        other => panic!("{other} is no object"),
+    }
+}

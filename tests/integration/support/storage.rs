@@ -1,0 +1,176 @@
+//! The storage as the mount sees it: in memory, every write noted, and able to stop dead at any of them.
+
+use std::collections::VecDeque;
+use std::future::pending;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use openai_secrets::logical::{Entry, InMemory, Storage, StorageError};
+use tokio::sync::Notify;
+
+/// In-memory storage under watch.
+#[derive(Debug, Default)]
+pub struct Watched {
+    inner: Arc<InMemory>,
+    state: Mutex<State>,
+    stopped: Notify,
+}
+
+/// One write or deletion that was asked for.
+#[derive(Clone, Debug)]
+pub enum Write {
+    /// An entry was written.
+    Put(Entry),
+    /// A key was deleted.
+    Delete(String),
+}
+
+/// Where among the writes a process dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Death {
+    /// Before the write of this number, counted from 0, reaches storage.
+    Before(usize),
+    /// Right after it.
+    After(usize),
+}
+
+/// Which of the writes fails, counted from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// This one is refused.
+    Refused(usize),
+    /// This one is done, and said to have failed.
+    Denied(usize),
+}
+
+/// What becomes of a write whose failure is reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It comes through all the same.
+    Done,
+    /// It does not.
+    Lost,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    unread: Vec<Write>,
+    writes: usize,
+    death: Option<Death>,
+    failure: Option<Failure>,
+    fates: (String, VecDeque<Fate>),
+}
+
+impl Watched {
+    pub fn new(inner: Arc<InMemory>) -> Self {
+        Self { inner, ..Self::default() }
+    }
+
+    /// The writes since this was asked last.
+    pub fn take_writes(&self) -> Vec<Write> {
+        std::mem::take(&mut self.state.lock().unwrap().unread)
+    }
+
+    /// From now on writes are counted from 0, and one of them is never answered.
+    pub fn die(&self, death: Death) {
+        let mut state = self.state.lock().unwrap();
+        (state.writes, state.death) = (0, Some(death));
+    }
+
+    /// From now on writes are counted from 0, and one of them fails.
+    pub fn fail(&self, failure: Failure) {
+        let mut state = self.state.lock().unwrap();
+        (state.writes, state.failure) = (0, Some(failure));
+    }
+
+    /// The next writes of a key that starts with `prefix` are reported as failed, and this becomes of them.
+    pub fn decide(&self, prefix: &str, fates: &[Fate]) {
+        self.state.lock().unwrap().fates = (prefix.to_owned(), fates.iter().copied().collect());
+    }
+
+    /// Whether the write that was to fail came and did.
+    pub fn take_failed(&self) -> bool {
+        let mut state = self.state.lock().unwrap();
+        let Some(Failure::Refused(at) | Failure::Denied(at)) = state.failure.take() else { return false };
+        state.writes > at
+    }
+
+    /// Writes are answered again; tells how many there were since [`Watched::die`].
+    pub fn live(&self) -> usize {
+        let mut state = self.state.lock().unwrap();
+        state.death = None;
+        state.writes
+    }
+
+    /// Waits until a write has stopped dead.
+    pub async fn stopped(&self) {
+        self.stopped.notified().await;
+    }
+
+    fn note(&self, write: Write) -> usize {
+        let mut state = self.state.lock().unwrap();
+        state.unread.push(write);
+        state.writes += 1;
+        state.writes - 1
+    }
+
+    fn fail_at(&self, here: Failure) -> Result<(), StorageError> {
+        if self.state.lock().unwrap().failure == Some(here) {
+            return Err(StorageError::Failed("injected fault".to_owned()));
+        }
+        Ok(())
+    }
+
+    fn fate(&self, key: &str) -> Option<Fate> {
+        let (prefix, fates) = &mut self.state.lock().unwrap().fates;
+        if key.starts_with(prefix.as_str()) { fates.pop_front() } else { None }
+    }
+
+    async fn stop_at(&self, here: Death) {
+        if self.state.lock().unwrap().death == Some(here) {
+            self.stopped.notify_one();
+            pending::<()>().await;
+        }
+    }
+}
+
+/// A real storage is asked over a connection: whatever else goes on may come in between.
+async fn let_others_run() {
+    tokio::task::yield_now().await;
+}
+
+#[async_trait]
+impl Storage for Watched {
+    async fn list(&self, prefix: &str) -> Result<Vec<String>, StorageError> {
+        let_others_run().await;
+        self.inner.list(prefix).await
+    }
+
+    async fn get(&self, key: &str) -> Result<Option<Entry>, StorageError> {
+        let_others_run().await;
+        self.inner.get(key).await
+    }
+
+    async fn put(&self, entry: Entry) -> Result<(), StorageError> {
+        let_others_run().await;
+        let number = self.note(Write::Put(entry.clone()));
+        self.stop_at(Death::Before(number)).await;
+        self.fail_at(Failure::Refused(number))?;
+        let fate = self.fate(&entry.key);
+        let outcome = if fate == Some(Fate::Lost) { Ok(()) } else { self.inner.put(entry).await };
+        self.stop_at(Death::After(number)).await;
+        self.fail_at(Failure::Denied(number))?;
+        if fate.is_some() { Err(StorageError::Failed("the leader stepped down".to_owned())) } else { outcome }
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), StorageError> {
+        let_others_run().await;
+        let number = self.note(Write::Delete(key.to_owned()));
+        self.stop_at(Death::Before(number)).await;
+        self.fail_at(Failure::Refused(number))?;
+        let outcome = self.inner.delete(key).await;
+        self.stop_at(Death::After(number)).await;
+        self.fail_at(Failure::Denied(number))?;
+        outcome
+    }
+}

@@ -1,0 +1,111 @@
+//! The server around the mount: what its system view says, and what time it is; a test can change both.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
+use openai_secrets::engine::clock::Clock;
+use openai_secrets::logical::{Event, FixedSystem, ReplicationState, SystemError, SystemView};
+
+/// A system view that can be told to change, and remembers events.
+#[derive(Debug, Default)]
+pub struct Host {
+    state: Mutex<State>,
+}
+
+/// The wall clock, as far ahead as a test wants it.
+#[derive(Debug, Default)]
+pub struct Hands {
+    ahead: Mutex<TimeDelta>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    system: FixedSystem,
+    local_mount: bool,
+    tainted: bool,
+    events: Vec<Event>,
+}
+
+impl Host {
+    /// This node is now a performance standby, or the active node again.
+    pub fn set_performance_standby(&self, standby: bool) {
+        self.state.lock().unwrap().system.replication_state = ReplicationState(u32::from(standby) << 14);
+    }
+
+    /// This cluster is now a performance secondary, or a primary again.
+    pub fn set_performance_secondary(&self, secondary: bool) {
+        self.state.lock().unwrap().system.replication_state = ReplicationState(u32::from(secondary) << 6);
+    }
+
+    /// The mount is local to its cluster.
+    pub fn set_local_mount(&self, local: bool) {
+        self.state.lock().unwrap().local_mount = local;
+    }
+
+    /// The mount is being unmounted, or no longer.
+    pub fn set_tainted(&self, tainted: bool) {
+        self.state.lock().unwrap().tainted = tainted;
+    }
+
+    /// The mount was tuned.
+    pub fn set_max_lease_ttl(&self, ttl: Duration) {
+        self.state.lock().unwrap().system.max_lease_ttl = ttl;
+    }
+
+    /// Every event sent so far.
+    pub fn events(&self) -> Vec<Event> {
+        self.state.lock().unwrap().events.clone()
+    }
+
+    fn now(&self) -> FixedSystem {
+        self.state.lock().unwrap().system.clone()
+    }
+}
+
+#[async_trait]
+impl SystemView for Host {
+    async fn default_lease_ttl(&self) -> Result<Duration, SystemError> {
+        self.now().default_lease_ttl().await
+    }
+    async fn max_lease_ttl(&self) -> Result<Duration, SystemError> {
+        self.now().max_lease_ttl().await
+    }
+    async fn tainted(&self) -> Result<bool, SystemError> {
+        Ok(self.state.lock().unwrap().tainted)
+    }
+    async fn local_mount(&self) -> Result<bool, SystemError> {
+        Ok(self.state.lock().unwrap().local_mount)
+    }
+    async fn replication_state(&self) -> Result<ReplicationState, SystemError> {
+        self.now().replication_state().await
+    }
+    async fn vault_version(&self) -> Result<String, SystemError> {
+        self.now().vault_version().await
+    }
+    async fn send_event(&self, event: Event) -> Result<(), SystemError> {
+        self.state.lock().unwrap().events.push(event);
+        Ok(())
+    }
+}
+
+impl Hands {
+    /// Time passes.
+    pub fn advance(&self, by: Duration) {
+        *self.ahead.lock().unwrap() += TimeDelta::from_std(by).expect("a test is over before that");
+    }
+}
+
+impl Hands {
+    /// The clock was wrong and is put right.
+    pub fn put_back(&self, by: Duration) {
+        *self.ahead.lock().unwrap() -= TimeDelta::from_std(by).expect("a test is over before that");
+    }
+}
+
+impl Clock for Hands {
+    fn now(&self) -> DateTime<Utc> {
+        Utc::now() + *self.ahead.lock().unwrap()
+    }
+}
