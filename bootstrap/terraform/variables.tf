@@ -1,0 +1,106 @@
+# What has no default has to be given. Secrets are best given as TF_VAR_admin_api_key and not in a file.
+
+variable "admin_api_key" {
+  description = "Admin API key of the OpenAI organization (sk-admin-...). Written once; see main.tf on rotation."
+  type        = string
+  sensitive   = true
+}
+
+variable "organization_id" {
+  description = "The OpenAI organization (org-...)."
+  type        = string
+}
+
+variable "api_endpoint" {
+  description = "Where the Admin API is, if it is not OpenAI itself."
+  type        = string
+  default     = "https://api.openai.com/v1"
+}
+
+variable "ca_cert" {
+  description = "PEM certificates to trust besides the public roots when api_endpoint needs that."
+  type        = string
+  default     = null
+}
+
+variable "settings" {
+  description = "Further fields of openai/config by name, durations in seconds, as in { max_requests_per_minute = 60 }."
+  type        = any
+  default     = {}
+}
+
+variable "mount_path" {
+  description = "Where the secrets engine is mounted."
+  type        = string
+  default     = "openai"
+}
+
+variable "plugin" {
+  description = <<-TEXT
+    How the plugin gets into the catalog; null if it is there already.
+    sha256: of the program in the server's plugin_directory, or the id of the image (without "sha256:") when oci_runtime is given.
+    oci_runtime: runc or runsc to run the image as a container, null to run the program as a process.
+  TEXT
+  type = object({
+    sha256      = string
+    version     = optional(string)
+    oci_runtime = optional(string)
+    rootless    = optional(bool, false)
+    env         = optional(list(string), [])
+  })
+  default = null
+
+  validation {
+    condition     = var.plugin == null || can(regex("^[0-9a-f]{64}$", var.plugin.sha256))
+    error_message = "plugin.sha256 is 64 hexadecimal digits, without \"sha256:\"."
+  }
+
+  validation {
+    condition     = try(var.plugin.oci_runtime, null) == null || try(var.plugin.version, null) != null
+    error_message = "A container needs plugin.version: it is how the server finds the tag of the image."
+  }
+}
+
+variable "projects" {
+  description = "OpenAI projects by the name they have in Vault."
+  type = map(object({
+    project_id  = string
+    description = optional(string)
+  }))
+}
+
+variable "roles" {
+  description = "Roles by name: an account and a key of its own for each lease. Durations in seconds."
+  type = map(object({
+    project                       = string
+    ttl                           = optional(number)
+    max_ttl                       = optional(number)
+    service_account_name_template = optional(string)
+    service_account_description   = optional(string)
+    scopes                        = optional(list(string))
+  }))
+  default = {}
+}
+
+variable "static_roles" {
+  description = "Static roles by name: one existing account whose key is rotated. Durations in seconds."
+  type = map(object({
+    project            = string
+    service_account_id = string
+    rotation_period    = optional(number)
+    rotation_method    = optional(string)
+    grace_period       = optional(number)
+  }))
+  default = {}
+}
+
+variable "library_sets" {
+  description = "Library sets by name: accounts that are lent to one borrower at a time. Durations in seconds."
+  type = map(object({
+    project               = string
+    service_account_names = list(string)
+    max_ttl               = optional(number)
+    description           = optional(string)
+  }))
+  default = {}
+}
