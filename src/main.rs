@@ -1,3 +1,42 @@
 //! The plugin's process: wiring only.
 
-fn main() {}
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use openai_secrets::engine::Engines;
+use openai_secrets::goplugin::{self, Cookie, Plugin};
+use openai_secrets::wire;
+use tokio::runtime;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// What Vault registers and compares to the letter (PROTOCOL 8.12).
+const VERSION: &str = concat!("v", env!("CARGO_PKG_VERSION"));
+
+/// As Vault starts its secrets engines (PROTOCOL 1.1); OpenBao uses the same cookie.
+const PLUGIN: Plugin = Plugin {
+    cookie: Cookie { key: "VAULT_BACKEND_PLUGIN", value: "6669da05-b1c8-4f49-97d9-c8e5bed98e20" },
+    protocol_version: 5,
+    about: "This is the OpenAI secrets engine, a plugin that Vault or OpenBao starts: put it into the server's \
+            plugin_directory, then `vault plugin register -sha256=<its SHA-256> secret vault-plugin-secrets-openai` \
+            and `vault secrets enable -path=openai vault-plugin-secrets-openai`.",
+};
+
+fn main() -> ExitCode {
+    if std::env::args().nth(1).is_some_and(|argument| argument == "--version") {
+        // Nobody to tell if stdout is closed.
+        let _ = writeln!(io::stdout(), "vault-plugin-secrets-openai {VERSION}");
+        return ExitCode::SUCCESS;
+    }
+    tracing_subscriber::registry().with(goplugin::log::layer()).init();
+    goplugin::panics::log_by_place();
+    let runtime = match runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return goplugin::exit_code(Err(goplugin::Error::Runtime(error))),
+    };
+    goplugin::exit_code(runtime.block_on(goplugin::serve(PLUGIN, |broker| {
+        let metadata_mode = broker.metadata_mode();
+        wire::services(Arc::new(Engines), broker, VERSION, metadata_mode)
+    })))
+}

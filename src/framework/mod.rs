@@ -1,1 +1,42 @@
-//! Paths, fields, leases and the write-ahead log: what HashiCorp's own framework gives its engines.
+//! Paths, fields, leases and the write-ahead log: what HashiCorp's own framework gives its engines, made anew.
+//!
+//! An engine declares [`Field`]s as statics, [`Path`]s with their handlers, [`LeaseType`]s and [`WalKind`]s, and
+//! [`Backend::builder`] makes of them the [`logical::Backend`](crate::logical::Backend) that answers Vault. It
+//! knows nothing of gRPC and nothing of OpenAI.
+
+mod backend;
+mod builder;
+mod call;
+mod decode;
+mod duration;
+mod field;
+mod handler;
+mod help;
+mod integer;
+mod kinds;
+mod lease;
+mod locks;
+mod openapi;
+mod path;
+mod pattern;
+mod rollback;
+mod route;
+mod schema;
+mod shapes;
+mod values;
+mod wal;
+
+pub use backend::{Backend, Engine, Tick};
+pub use builder::Builder;
+pub use call::Call;
+pub use decode::Refusal;
+pub use field::{About, AnyField, Field};
+pub use kinds::{Kind, Shape};
+pub use lease::{LeaseCall, LeaseType};
+pub use locks::{LockGuard, Locks};
+pub use path::{Help, Path, ResponseField};
+pub use values::{LowercaseString, Name, StringSlice};
+pub use wal::{PREFIX as WAL_PREFIX, Pending, WalKind};
+
+#[cfg(test)]
+mod tests;

@@ -19,7 +19,7 @@ pub use error::{Error, Kind};
 pub use memory::{Calls, InMemory};
 pub use request::{Operation, Request, Secret};
 pub use response::{Lease, Response, WrapInfo};
-pub use storage::{Entry, Storage, StorageError};
+pub use storage::{Entry, Storage, StorageError, page};
 pub use system::{Event, FixedSystem, ReplicationState, SystemError, SystemView};
 
 /// A JSON object, as Vault carries data in requests, responses and leases.

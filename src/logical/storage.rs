@@ -12,11 +12,7 @@ pub trait Storage: Send + Sync + 'static {
     /// Up to `limit` children after the child `after`, in the same order. Where the server cannot page
     /// (Vault), the whole list is fetched and cut.
     async fn list_page(&self, prefix: &str, after: &str, limit: usize) -> Result<Vec<String>, StorageError> {
-        let mut keys = self.list(prefix).await?;
-        let start = keys.partition_point(|key| key.as_str() <= after);
-        keys.drain(..start);
-        keys.truncate(limit);
-        Ok(keys)
+        Ok(page(self.list(prefix).await?, after, limit))
     }
 
     /// The entry under `key`, if there is one.
@@ -27,6 +23,14 @@ pub trait Storage: Send + Sync + 'static {
 
     /// Deletes an entry; deleting none is fine.
     async fn delete(&self, key: &str) -> Result<(), StorageError>;
+}
+
+/// Cuts a page out of a whole sorted list: up to `limit` keys behind `after`.
+pub fn page(mut keys: Vec<String>, after: &str, limit: usize) -> Vec<String> {
+    let start = keys.partition_point(|key| key.as_str() <= after);
+    keys.drain(..start);
+    keys.truncate(limit);
+    keys
 }
 
 /// A storage entry.

@@ -1,1 +1,121 @@
-//! A client of OpenAI's Admin API. It knows nothing of Vault, leases or mounts.
+//! A client of OpenAI's Admin API: one method per call, typed ids, one error. It knows nothing of Vault, leases or
+//! mounts.
+//!
+//! [`Client`] is the entry; the calls stand with their types in the file of their resource. Every call goes through
+//! `send`, behind which the governor decides when it may leave.
+
+mod admin_keys;
+mod answer;
+mod api_keys;
+mod call;
+mod connect;
+mod costs;
+mod deletion;
+mod endpoint;
+mod error;
+mod flow;
+mod governor;
+mod http;
+mod ids;
+mod observer;
+mod pace;
+mod page;
+mod projects;
+mod queue;
+mod redact;
+mod retry;
+mod retry_after;
+mod secret;
+mod service_accounts;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use admin_keys::{AdminKeyOwner, AdminKeyRecord, CreatedAdminKey};
+pub use api_keys::{CreatedKey, KeyOwner, KeyRecord, NewKey, OwnerAccount};
+pub use call::Call;
+pub use connect::SettingsError;
+pub use costs::{Amount, CostBucket, CostLine, Costs, CostsQuery};
+pub use endpoint::{Endpoint, EndpointError};
+pub use error::{Error, Refusal};
+pub use ids::{AdminKeyId, ApiKeyId, IdError, OrganizationId, ProjectId, ServiceAccountId};
+pub use observer::{Attempt, Observer, Outcome, Unobserved};
+pub use page::Page;
+pub use projects::Project;
+pub use secret::{AdminKey, ApiKey, KeyError};
+pub use service_accounts::{CreatedServiceAccount, Role, ServiceAccount};
+
+/// How long a call may wait for its turn unless [`Client::for_work`] says otherwise.
+const DEFAULT_PATIENCE: Duration = Duration::from_secs(45);
+
+/// No patience is longer, so that no clock can overflow.
+const LONGEST_PATIENCE: Duration = Duration::from_secs(86_400);
+
+/// What a [`Client`] is made from.
+pub struct Settings {
+    /// Where the API is.
+    pub endpoint: Endpoint,
+    /// The key that every call carries.
+    pub admin_key: AdminKey,
+    /// The organization that every call names.
+    pub organization: OrganizationId,
+    /// Certificates in PEM that are trusted besides the public roots.
+    pub ca_cert: Option<String>,
+    /// No more calls than this leave in a minute; 0 = learn the pace from OpenAI's answers.
+    pub max_requests_per_minute: u32,
+    /// Told of every attempt.
+    pub observer: Arc<dyn Observer>,
+}
+
+/// A handle on OpenAI's Admin API. Clones share connections and pace.
+#[derive(Clone)]
+pub struct Client {
+    link: Arc<http::Link>,
+    urgency: Urgency,
+    patience: Duration,
+}
+
+/// What a call is for: revocations go before rotations, those before the rest, which keeps a share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Urgency {
+    /// Ends a credential.
+    Revocation,
+    /// Replaces a credential.
+    Rotation,
+    /// Makes a credential that somebody waits for.
+    Issue,
+    /// Looks something up.
+    Check,
+}
+
+impl Client {
+    /// A client of these settings. Nothing is sent yet. Its calls are of [`Urgency::Issue`] until
+    /// [`Client::for_work`] says otherwise.
+    pub fn new(settings: Settings) -> Result<Self, SettingsError> {
+        Self::with_limits(settings, connect::Limits::default())
+    }
+
+    fn with_limits(settings: Settings, limits: connect::Limits) -> Result<Self, SettingsError> {
+        let link = Arc::new(http::Link::new(settings, limits)?);
+        Ok(Self { link, urgency: Urgency::Issue, patience: DEFAULT_PATIENCE })
+    }
+
+    /// The same client for work of this urgency. `patience` is how long after a call is made it may still be sent
+    /// or sent again; a call already sent then has its own time limit of 30 s on top.
+    #[must_use]
+    pub fn for_work(&self, urgency: Urgency, patience: Duration) -> Self {
+        Self { link: Arc::clone(&self.link), urgency, patience: patience.min(LONGEST_PATIENCE) }
+    }
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client")
+            .field("link", &self.link)
+            .field("urgency", &self.urgency)
+            .field("patience", &self.patience)
+            .finish()
+    }
+}

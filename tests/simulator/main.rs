@@ -1,2 +1,69 @@
-//! A strict simulator of OpenAI's Admin API, for tests and the demo.
-fn main() {}
+//! `openai-simulator`: the simulator of OpenAI's Admin API as a program of its own.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+
+mod flags;
+#[path = "mod.rs"]
+mod simulator;
+
+use flags::{Flags, USAGE};
+
+/// The exit status of a command that was typed wrong (`EX_USAGE`).
+const WRONG_USAGE: u8 = 64;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let flags = match Flags::parse(std::env::args().skip(1)) {
+        Ok(flags) if flags.help => return say(USAGE).map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS),
+        Ok(flags) => flags,
+        Err(sentence) => return complain(&format!("{sentence}\n\n{USAGE}"), WRONG_USAGE),
+    };
+    match run(flags).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => complain(&format!("openai-simulator: {error}\n"), 1),
+    }
+}
+
+async fn run(flags: Flags) -> io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let simulator = flags.settings.start().await?;
+    if let (Some(path), Some(pem)) = (&flags.authority, simulator.ca_pem()) {
+        std::fs::write(path, pem)?;
+    }
+    for (project, name) in &flags.accounts {
+        simulator.seed_account(project, name, false).map_err(io::Error::other)?;
+    }
+    say(&format!("listening on {}\n", simulator.url()))?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+        () = stdin_closes(), if flags.exit_with_stdin => {}
+    }
+    Ok(())
+}
+
+/// Reads on a thread that nobody waits for, since a read of standard input cannot be given up.
+async fn stdin_closes() {
+    let (closed, told) = oneshot::channel::<()>();
+    std::thread::spawn(move || {
+        // An error ends the reading as the end of input does.
+        let _ = io::copy(&mut io::stdin(), &mut io::sink());
+        drop(closed);
+    });
+    let _ = told.await;
+}
+
+fn say(text: &str) -> io::Result<()> {
+    io::stdout().write_all(text.as_bytes())?;
+    io::stdout().flush()
+}
+
+fn complain(text: &str, status: u8) -> ExitCode {
+    // Where there is no stderr, the status says it.
+    let _ = io::stderr().write_all(text.as_bytes());
+    ExitCode::from(status)
+}

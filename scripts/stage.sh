@@ -1,0 +1,122 @@
+# shellcheck shell=bash
+# A stage for demo.sh, dev-setup.sh and load.sh: a dev server with the plugin, and an OpenAI to go with it. To be sourced.
+#
+# It leaves behind: $cli (how the server's command line is called), VAULT_ADDR, VAULT_TOKEN, OPENAI_ADMIN_API_KEY, OPENAI_ORG_ID,
+# OPENAI_PROJECT_ID, OPENAI_BASE_URL, $openai_is_real, and processes in server_pid and simulator_pid, which `strike` ends.
+
+# A make within make would announce itself.
+unset MAKEFLAGS MAKELEVEL
+
+stage_folder=
+server_pid=
+simulator_pid=
+# A process of the script's own to be ended with the rest.
+helper_pid=
+cli=
+# Read by the scripts that source this one.
+# shellcheck disable=SC2034
+openai_is_real=
+
+fail() {
+  echo "${0##*/}: $*" >&2
+  exit 1
+}
+
+# $VAULT_BIN, else vault or bao on the PATH, else OpenBao, fetched.
+find_server() {
+  local found
+  found=${VAULT_BIN:-$(command -v vault || command -v bao || scripts/openbao.sh)} || fail 'there is no server to run'
+  [ -x "$found" ] || fail "not a program: $found"
+  cli=$(basename "$found")
+  # What is shown can be typed, and make finds the same program.
+  PATH="$(cd "$(dirname "$found")" && pwd):$PATH"
+  export PATH VAULT_BIN="$found"
+}
+
+# The given port or another; the one above it is free too, which a dev server takes for its cluster address.
+free_port() {
+  python3 - "$1" <<'PYTHON'
+import random, socket, sys
+
+def free(port):
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+candidates = [int(sys.argv[1])] + [random.randrange(20000, 32000) for _ in range(1000)]
+print(next(port for port in candidates if free(port) and free(port + 1)))
+PYTHON
+}
+
+# Asks again until it is so, for half a minute. usage: wait_until 'what for' PID LOG COMMAND...
+wait_until() {
+  local what=$1 pid=$2 log=$3 deadline=$((SECONDS + 30))
+  shift 3
+  until "$@" >/dev/null 2>&1; do
+    if ! kill -0 "$pid" 2>/dev/null || [ $SECONDS -ge $deadline ]; then
+      tail -n 20 "$log" >&2
+      fail "$what: it never happened; above is the end of $log"
+    fi
+    sleep 0.1
+  done
+}
+
+prepare_stage() {
+  stage_folder=$(mktemp -d)
+  trap strike EXIT
+  trap 'exit 130' INT
+  trap 'exit 143' TERM
+}
+
+# usage: start_server PORT [more arguments of the server]
+start_server() {
+  local port=$1
+  shift
+  unset VAULT_NAMESPACE BAO_NAMESPACE
+  export VAULT_ADDR="http://127.0.0.1:$port" VAULT_TOKEN=root
+  export BAO_ADDR="$VAULT_ADDR" BAO_TOKEN="$VAULT_TOKEN"
+  "$cli" server -dev -dev-no-store-token -dev-root-token-id=root -dev-plugin-dir=./bin \
+    -dev-listen-address="127.0.0.1:$port" "$@" >"$stage_folder/server.log" 2>&1 </dev/null &
+  server_pid=$!
+  wait_until 'the server starts' "$server_pid" "$stage_folder/server.log" "$cli" status
+}
+
+# Whether the real OpenAI is meant.
+openai_is_given() {
+  [ -n "${OPENAI_ADMIN_API_KEY:-}" ] && [ -n "${OPENAI_ORG_ID:-}" ] && [ -n "${OPENAI_PROJECT_ID:-}" ]
+}
+
+use_real_openai() {
+  # shellcheck disable=SC2034
+  openai_is_real=yes
+  export OPENAI_BASE_URL="${OPENAI_BASE_URL:-https://api.openai.com/v1}"
+}
+
+# usage: start_simulator PROGRAM [more arguments of it]
+start_simulator() {
+  local simulator=$1 log="$stage_folder/simulator.log"
+  shift
+  export OPENAI_ADMIN_API_KEY=sk-admin-simulated OPENAI_ORG_ID=org-simulated OPENAI_PROJECT_ID=proj_simulated
+  "$simulator" --listen 127.0.0.1:0 --admin-key "$OPENAI_ADMIN_API_KEY" --organization "$OPENAI_ORG_ID" \
+    --project "$OPENAI_PROJECT_ID" --seed-account "$OPENAI_PROJECT_ID/someone-elses-account" "$@" >"$log" 2>&1 </dev/null &
+  simulator_pid=$!
+  wait_until 'the simulator starts' "$simulator_pid" "$log" grep -q '^listening on ' "$log"
+  OPENAI_BASE_URL=$(sed -n 's/^listening on //p' "$log")
+  export OPENAI_BASE_URL
+}
+
+# Ends what was started. A server that ends takes its plugins along.
+strike() {
+  local pid
+  trap - EXIT
+  for pid in $server_pid $simulator_pid $helper_pid; do
+    kill "$pid" 2>/dev/null || true
+    wait "$pid" 2>/dev/null || true
+  done
+  if [ -n "$stage_folder" ]; then
+    rm -rf "$stage_folder"
+  fi
+}

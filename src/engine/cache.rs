@@ -1,0 +1,171 @@
+//! Read-through cache of the records that every request reads: configuration, projects, roles.
+//!
+//! *Guarantee:* what this node wrote, and what Vault said another node changed ([`Cache::invalidate`]), is never
+//! served stale. *Assumption:* nobody else writes under the mount's storage while this instance lives; Vault sets
+//! up a new instance after a seal, a step-down or a restored snapshot.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use crate::logical::{Collection, Record, Storage, StorageError};
+
+/// As many records as one collection keeps in memory; the cache starts over when it is full.
+const MOST: usize = 1_000;
+
+/// A [`Collection`] with its recently read records in memory.
+#[derive(Debug)]
+pub struct Cache<T: 'static> {
+    collection: &'static Collection<T>,
+    held: RwLock<Held<T>>,
+}
+
+#[derive(Debug)]
+struct Held<T> {
+    /// Grows with every change, so that a read that began before one does not put back what it saw.
+    generation: u64,
+    records: HashMap<String, Arc<T>>,
+}
+
+impl<T: Record> Cache<T> {
+    /// An empty cache of this collection.
+    pub fn new(collection: &'static Collection<T>) -> Self {
+        Self { collection, held: RwLock::new(Held { generation: 0, records: HashMap::new() }) }
+    }
+
+    /// The record `name`, from memory or from storage.
+    pub async fn get(&self, storage: &dyn Storage, name: &str) -> Result<Option<Arc<T>>, StorageError> {
+        let generation = {
+            let held = self.read();
+            if let Some(record) = held.records.get(name) {
+                return Ok(Some(Arc::clone(record)));
+            }
+            held.generation
+        };
+        let Some(record) = self.collection.get(storage, name).await? else { return Ok(None) };
+        let record = Arc::new(record);
+        self.keep(generation, name, &record);
+        Ok(Some(record))
+    }
+
+    /// Writes the record `name`.
+    pub async fn put(&self, storage: &dyn Storage, name: &str, record: &T) -> Result<(), StorageError> {
+        self.forget(name);
+        let outcome = self.collection.put(storage, name, record).await;
+        self.forget(name);
+        outcome
+    }
+
+    /// Deletes the record `name`; deleting none is fine.
+    pub async fn delete(&self, storage: &dyn Storage, name: &str) -> Result<(), StorageError> {
+        let outcome = self.collection.delete(storage, name).await;
+        self.forget(name);
+        outcome
+    }
+
+    /// The names there are, sorted; always from storage.
+    pub async fn names(&self, storage: &dyn Storage) -> Result<Vec<String>, StorageError> {
+        self.collection.names(storage).await
+    }
+
+    /// The storage entry `key` was changed elsewhere.
+    pub fn invalidate(&self, key: &str) {
+        if let Some(name) = self.collection.name_of(key) {
+            self.forget(name);
+        }
+    }
+
+    fn keep(&self, generation: u64, name: &str, record: &Arc<T>) {
+        let mut held = self.write();
+        if held.generation != generation {
+            return;
+        }
+        if held.records.len() >= MOST {
+            held.records.clear();
+        }
+        held.records.insert(name.to_owned(), Arc::clone(record));
+    }
+
+    fn forget(&self, name: &str) {
+        let mut held = self.write();
+        held.generation += 1;
+        held.records.remove(name);
+    }
+
+    /// A panic while the lock was held leaves the map whole, so a poisoned lock is taken as it is.
+    fn read(&self) -> RwLockReadGuard<'_, Held<T>> {
+        self.held.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Held<T>> {
+        self.held.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::{Deserialize, Serialize};
+
+    use super::*;
+    use crate::logical::InMemory;
+
+    #[derive(Serialize, Deserialize, Debug, PartialEq)]
+    struct Word(String);
+
+    #[derive(Serialize, Deserialize, Debug, PartialEq)]
+    struct Note {
+        word: Word,
+    }
+
+    impl Record for Note {
+        const VERSION: u32 = 1;
+    }
+
+    static NOTES: Collection<Note> = Collection::new("note/");
+
+    fn note(word: &str) -> Note {
+        Note { word: Word(word.to_owned()) }
+    }
+
+    #[tokio::test]
+    async fn reads_storage_once_and_again_after_a_change_elsewhere() {
+        let (storage, cache) = (InMemory::new(), Cache::new(&NOTES));
+        cache.put(&storage, "a", &note("one")).await.unwrap();
+        for _ in 0..3 {
+            assert_eq!(*cache.get(&storage, "a").await.unwrap().unwrap(), note("one"));
+        }
+        assert_eq!(storage.calls().gets, 1);
+
+        NOTES.put(&storage, "a", &note("two")).await.unwrap();
+        cache.invalidate("note/a");
+        assert_eq!(*cache.get(&storage, "a").await.unwrap().unwrap(), note("two"));
+    }
+
+    #[tokio::test]
+    async fn a_read_that_began_before_a_change_is_not_kept() {
+        let (storage, cache) = (InMemory::new(), Cache::new(&NOTES));
+        let before = cache.read().generation;
+        cache.put(&storage, "a", &note("new")).await.unwrap();
+        cache.keep(before, "a", &Arc::new(note("old")));
+        assert_eq!(*cache.get(&storage, "a").await.unwrap().unwrap(), note("new"));
+    }
+
+    #[tokio::test]
+    async fn a_write_that_failed_is_not_believed() {
+        let (storage, cache) = (InMemory::new(), Cache::new(&NOTES));
+        cache.put(&storage, "a", &note("old")).await.unwrap();
+        storage.fail_put("note/");
+        cache.put(&storage, "a", &note("new")).await.unwrap_err();
+        assert_eq!(*cache.get(&storage, "a").await.unwrap().unwrap(), note("old"));
+    }
+
+    #[tokio::test]
+    async fn memory_is_bounded() {
+        let (storage, cache) = (InMemory::new(), Cache::new(&NOTES));
+        for n in 0..=MOST {
+            let name = n.to_string();
+            cache.put(&storage, &name, &note("x")).await.unwrap();
+            cache.get(&storage, &name).await.unwrap();
+        }
+        assert!(cache.read().records.len() <= MOST);
+    }
+}

@@ -1,0 +1,164 @@
+//! `project/:name`: OpenAI projects by the names that roles and sets use.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{Engine, Error, library_sets, roles, static_roles};
+use crate::framework::{Call, Field, Help, Name, Path, ResponseField};
+use crate::logical::{Collection, Data, Operation, Record, Response, Storage};
+use crate::openai::{Client, ProjectId};
+
+/// A project by its name in Vault.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Project {
+    /// OpenAI's id of it.
+    pub project_id: ProjectId,
+    /// For people.
+    #[serde(default)]
+    pub description: String,
+}
+
+impl Record for Project {
+    const VERSION: u32 = 1;
+}
+
+pub(super) static PROJECTS: Collection<Project> = Collection::new("project/");
+
+static NAME: Field<Name> = Field::new("name", "Name of the project in Vault.");
+static PROJECT_ID: Field<String> =
+    Field::new("project_id", "OpenAI's id of the project, such as proj_abc123.").required();
+static DESCRIPTION: Field<String> = Field::new("description", "What the project is for.").default("");
+
+const HELP: Help = Help {
+    synopsis: "Give an OpenAI project a name that roles and library sets can use.",
+    description: "\
+Writing checks at OpenAI that the project exists and is not archived. A project that a role, a static role or a \
+library set uses cannot be deleted.
+
+    $ vault write openai/project/research project_id=proj_abc123 description=\"Research\"",
+};
+
+const LIST_HELP: Help =
+    Help { synopsis: "List the projects.", description: "Answers the names, and of each its project_id." };
+
+const ANSWER: &[ResponseField] = &[
+    ResponseField::new::<String>("project_id", "OpenAI's id of the project."),
+    ResponseField::new::<String>("description", "What the project is for."),
+];
+
+pub(super) fn paths() -> Vec<Path<Engine>> {
+    vec![
+        Path::new("project/:name", HELP)
+            .field(&NAME)
+            .field(&PROJECT_ID)
+            .field(&DESCRIPTION)
+            .on(Operation::Read, read)
+            .on_write(write)
+            .on(Operation::Delete, delete)
+            .exists(exists)
+            .responds(Operation::Read, ANSWER),
+        Path::new("project/", LIST_HELP).on(Operation::List, list),
+    ]
+}
+
+impl Project {
+    fn view(&self) -> Data {
+        Data::from_iter([
+            ("project_id".to_owned(), Value::from(self.project_id.as_str())),
+            ("description".to_owned(), Value::from(self.description.as_str())),
+        ])
+    }
+}
+
+impl Engine {
+    /// The OpenAI project of a role or set that names a project, or gives its raw id.
+    pub(super) async fn project_id(
+        &self,
+        storage: &dyn Storage,
+        project: &str,
+        project_id: Option<&ProjectId>,
+    ) -> Result<ProjectId, Error> {
+        if let Some(id) = project_id {
+            return Ok(id.clone());
+        }
+        let found = self.projects.get(storage, project).await?;
+        Ok(found.ok_or_else(|| Error::ProjectNotFound(project.to_owned()))?.project_id.clone())
+    }
+}
+
+/// Asks OpenAI whether the project is there and in use.
+pub(super) async fn check(client: &Client, id: &ProjectId) -> Result<(), Error> {
+    match client.project(id).await {
+        Ok(project) if project.is_archived() => {
+            Err(Error::field(format!("project_id must name a project in use: {id} is archived at OpenAI")))
+        }
+        Ok(_) => Ok(()),
+        Err(error) if error.is_gone() => {
+            Err(Error::ProjectNotFound(format!("{id} does not exist at OpenAI")))
+        }
+        Err(error) => Err(Error::call("checking the project at OpenAI")(error)),
+    }
+}
+
+async fn exists(engine: Arc<Engine>, call: Call) -> Result<bool, Error> {
+    Ok(engine.projects.get(&**call.storage(), &call.get(&NAME)?).await?.is_some())
+}
+
+async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
+    let project = engine.projects.get(&**call.storage(), &call.get(&NAME)?).await?;
+    Ok(project.map(|project| Response::new(project.view())))
+}
+
+async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
+    let (storage, name) = (&**call.storage(), call.get(&NAME)?);
+    let old = engine.projects.get(storage, &name).await?;
+    call.patches(old.is_some())?;
+    let project_id = match (call.sent(&PROJECT_ID)?, &old) {
+        (None, Some(old)) => old.project_id.clone(),
+        _ => call.get(&PROJECT_ID)?.parse().map_err(|error| Error::field(format!("project_id: {error}")))?,
+    };
+    let kept = old.as_ref().map(|old| old.description.clone());
+    let description = call.sent(&DESCRIPTION)?.or(kept).unwrap_or_default();
+    if old.as_ref().is_none_or(|old| old.project_id != project_id) {
+        check(&engine.configured(storage).await?.client, &project_id).await?;
+    }
+    engine.projects.put(storage, &name, &Project { project_id, description }).await?;
+    Ok(None)
+}
+
+async fn delete(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
+    let (storage, name) = (&**call.storage(), call.get(&NAME)?);
+    let _no_new_user = engine.locks.lock(&users_lock(&name)).await;
+    let users = users(&engine, storage, &name).await?;
+    if !users.is_empty() {
+        return Err(Error::ProjectInUse(users));
+    }
+    engine.projects.delete(storage, &name).await?;
+    Ok(None)
+}
+
+async fn list(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
+    let storage = &**call.storage();
+    let mut entries = Vec::new();
+    for name in engine.projects.names(storage).await? {
+        let info =
+            engine.projects.get(storage, &name).await?.map(|project| project.view()).unwrap_or_default();
+        entries.push((name, info));
+    }
+    Ok(Some(Response::list(entries)))
+}
+
+/// Held by whoever begins to use a project, and by its deletion.
+pub(super) fn users_lock(project: &str) -> String {
+    format!("project-users/{project}")
+}
+
+/// Everything that names the project.
+async fn users(engine: &Engine, storage: &dyn Storage, project: &str) -> Result<Vec<String>, Error> {
+    let mut users = roles::of_project(engine, storage, project).await?;
+    users.extend(static_roles::of_project(engine, storage, project).await?);
+    users.extend(library_sets::of_project(engine, storage, project).await?);
+    Ok(users)
+}

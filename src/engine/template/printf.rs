@@ -1,0 +1,161 @@
+//! The part of Go's `printf` that a name needs: `%s %v %q %d %x %X %%` with flags, width and precision.
+
+use serde_json::Value as Json;
+
+use super::error::Problem;
+use super::function::hex;
+
+/// The largest width and precision.
+const MAX_WIDTH: usize = 512;
+
+enum Part {
+    Text(String),
+    Value(Verb),
+}
+
+#[derive(Default)]
+struct Verb {
+    letter: char,
+    left: bool,
+    zeros: bool,
+    sign: bool,
+    width: usize,
+    precision: Option<usize>,
+}
+
+/// Whether the format fits as many values, of which some are numbers.
+pub(super) fn check(format: &str, numbers: &[bool]) -> Result<(), Problem> {
+    let verbs: Vec<Verb> = parse(format)?
+        .into_iter()
+        .filter_map(|part| match part {
+            Part::Value(verb) => Some(verb),
+            Part::Text(_) => None,
+        })
+        .collect();
+    if verbs.len() != numbers.len() {
+        return Err(Problem::FormatCount { needs: verbs.len(), given: numbers.len() });
+    }
+    for (index, (verb, number)) in verbs.iter().zip(numbers).enumerate() {
+        let takes = match (verb.letter, number) {
+            ('d', false) => "number",
+            ('s' | 'q', true) => "text",
+            _ => continue,
+        };
+        return Err(Problem::ArgumentKind { function: "printf", argument: index + 2, takes });
+    }
+    Ok(())
+}
+
+/// The formatted text. A format that [`check`] refuses gives nothing.
+pub(super) fn format(format: &str, values: &[&Json]) -> String {
+    let mut values = values.iter();
+    parse(format)
+        .unwrap_or_default()
+        .into_iter()
+        .map(|part| match part {
+            Part::Text(text) => text,
+            Part::Value(verb) => values.next().map_or_else(String::new, |value| verb.write(value)),
+        })
+        .collect()
+}
+
+fn parse(format: &str) -> Result<Vec<Part>, Problem> {
+    let mut parts = Vec::new();
+    let mut rest = format;
+    while let Some(start) = rest.find('%') {
+        parts.push(Part::Text(rest[..start].to_owned()));
+        let (verb, after) = Verb::parse(&rest[start + 1..]);
+        let written = &rest[start..rest.len() - after.len()];
+        parts.push(match verb {
+            Some(verb) if verb.letter != '%' => Part::Value(verb),
+            Some(_) if written == "%%" => Part::Text("%".to_owned()),
+            _ => return Err(Problem::UnknownVerb(written.to_owned())),
+        });
+        rest = after;
+    }
+    parts.push(Part::Text(rest.to_owned()));
+    Ok(parts)
+}
+
+impl Verb {
+    /// Reads flags, width, precision and letter, none if any of it is not known; and what is behind them.
+    fn parse(text: &str) -> (Option<Self>, &str) {
+        let mut verb = Self::default();
+        let mut rest = text;
+        while let Some(after) = rest.strip_prefix(['-', '0', '+']) {
+            match rest.as_bytes()[0] {
+                b'-' => verb.left = true,
+                b'0' => verb.zeros = true,
+                _ => verb.sign = true,
+            }
+            rest = after;
+        }
+        (verb.width, rest) = number(rest);
+        if let Some(after) = rest.strip_prefix('.') {
+            let (precision, after) = number(after);
+            verb.precision = Some(precision);
+            rest = after;
+        }
+        let Some(letter) = rest.chars().next() else { return (None, rest) };
+        verb.letter = letter;
+        let known = matches!(letter, 's' | 'v' | 'q' | 'd' | 'x' | 'X' | '%');
+        let bounded = verb.width <= MAX_WIDTH && verb.precision.unwrap_or(0) <= MAX_WIDTH;
+        ((known && bounded).then_some(verb), &rest[letter.len_utf8()..])
+    }
+
+    fn write(&self, value: &Json) -> String {
+        let text = match value {
+            Json::String(text) => self.write_text(text),
+            number => self.write_number(number.as_i64().unwrap_or_default()),
+        };
+        self.pad(text)
+    }
+
+    fn write_text(&self, text: &str) -> String {
+        let text: String = text.chars().take(self.precision.unwrap_or(usize::MAX)).collect();
+        match self.letter {
+            'x' => hex(text.as_bytes()),
+            'X' => hex(text.as_bytes()).to_uppercase(),
+            'q' => format!("{text:?}"),
+            _ => text,
+        }
+    }
+
+    fn write_number(&self, number: i64) -> String {
+        let digits = match self.letter {
+            'x' => format!("{:x}", number.unsigned_abs()),
+            'X' => format!("{:X}", number.unsigned_abs()),
+            _ => number.unsigned_abs().to_string(),
+        };
+        let sign = if number < 0 {
+            "-"
+        } else if self.sign {
+            "+"
+        } else {
+            ""
+        };
+        let width = match self.precision {
+            Some(precision) => precision,
+            None if self.zeros && !self.left => self.width.saturating_sub(sign.len()),
+            None => 0,
+        };
+        format!("{sign}{digits:0>width$}")
+    }
+
+    fn pad(&self, text: String) -> String {
+        let width = self.width;
+        match (self.left, self.zeros && self.precision.is_none()) {
+            (true, _) => format!("{text:<width$}"),
+            (false, true) => format!("{text:0>width$}"),
+            (false, false) => format!("{text:>width$}"),
+        }
+    }
+}
+
+/// The digits that come next as a number, one too large to use as one too large; and what is behind them.
+fn number(text: &str) -> (usize, &str) {
+    let rest = text.trim_start_matches(|c: char| c.is_ascii_digit());
+    let digits = &text[..text.len() - rest.len()];
+    let number = if digits.is_empty() { 0 } else { digits.parse().unwrap_or(usize::MAX) };
+    (number, rest)
+}

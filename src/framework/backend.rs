@@ -1,0 +1,193 @@
+//! The backend: takes a request to the engine's function for it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::logical::{self, Answer, Error, Operation, Request, SpecialPaths, Storage, SystemView};
+
+use super::handler::Handler;
+use super::lease::LeaseHandlers;
+use super::path::Route;
+use super::route::{Found, Router};
+use super::wal::Undo;
+use super::{Builder, Call, call};
+
+/// What an engine does besides its paths; each hook may be left out.
+#[async_trait]
+pub trait Engine: Send + Sync + 'static {
+    /// Called once when storage became writable, perhaps on a read-only standby.
+    async fn initialize(self: Arc<Self>) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Called once a minute on a node that may write the mount's storage.
+    async fn periodic(self: Arc<Self>, _tick: Tick) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Another node changed the storage entry `key`.
+    fn invalidate(&self, _key: &str) {}
+
+    /// The mount goes away from this process. May be called twice, or never.
+    async fn cleanup(&self) {}
+}
+
+/// One turn of the periodic work.
+pub struct Tick {
+    /// The mount's storage.
+    pub storage: Arc<dyn Storage>,
+    /// Triggered when Vault no longer waits.
+    pub cancelled: CancellationToken,
+    /// When the tick's time is up: what is left waits for the next one.
+    pub deadline: Instant,
+}
+
+impl Tick {
+    /// Whether to begin nothing more.
+    pub fn is_over(&self) -> bool {
+        self.cancelled.is_cancelled() || Instant::now() >= self.deadline
+    }
+}
+
+/// A backend made of what an engine declares.
+pub struct Backend<E> {
+    pub(super) engine: Arc<E>,
+    pub(super) system: Arc<dyn SystemView>,
+    pub(super) router: Router,
+    pub(super) routes: Vec<Route<E>>,
+    pub(super) leases: HashMap<&'static str, LeaseHandlers<E>>,
+    pub(super) wal: HashMap<&'static str, Undo<E>>,
+    pub(super) rotate: Option<Handler<E, Request, ()>>,
+    pub(super) special: SpecialPaths,
+    pub(super) root_help: String,
+}
+
+impl<E: Engine> Backend<E> {
+    /// Starts to put a backend together.
+    pub fn builder(engine: Arc<E>, system: Arc<dyn SystemView>, root_help: &str) -> Builder<E> {
+        Builder::new(engine, system, root_help)
+    }
+
+    pub(super) fn engine(&self) -> Arc<E> {
+        Arc::clone(&self.engine)
+    }
+
+    pub(super) fn system(&self) -> &dyn SystemView {
+        self.system.as_ref()
+    }
+
+    fn route<'a>(&self, path: &'a str) -> Option<(&Route<E>, Found<'a>)> {
+        let found = self.router.find(path)?;
+        Some((&self.routes[found.path], found))
+    }
+
+    /// Takes a request to its path's handler.
+    async fn dispatch(&self, mut request: Request) -> Answer {
+        let (route, found) = self.route(&request.path).ok_or_else(Error::unsupported_path)?;
+        if request.operation == Operation::Help {
+            return self.path_help(route, &request).await;
+        }
+        let endpoint = route.path.operations.get(&request.operation);
+        let endpoint = endpoint.ok_or_else(Error::unsupported_operation)?;
+        if route.path.forwarded.contains(&request.operation) {
+            self.refuse_unless_writable().await?;
+        }
+        let extras = route.schema.complete(&mut request.data, &found.captured);
+        route.schema.check(&request.data).map_err(|reason| call::refused(&reason))?;
+        let origin = Origin::of(&request);
+        let mut answer = endpoint(self.engine(), Call { request }).await;
+        if let Ok(Some(response)) = &mut answer {
+            extras.warn(response);
+            if origin.cancelled.is_cancelled()
+                && let Some(lease) = response.lease.take()
+            {
+                return self.revoke_untaken(lease, origin.into_request()).await;
+            }
+        }
+        answer
+    }
+
+    /// Has Vault forward the request from a node that may not write (PROTOCOL 8.2, 8.7).
+    async fn refuse_unless_writable(&self) -> Result<(), Error> {
+        let state = self.system.replication_state().await?;
+        if state.is_performance_standby() {
+            return Err(Error::read_only());
+        }
+        if state.is_performance_secondary() && !self.system.local_mount().await? {
+            return Err(Error::read_only());
+        }
+        Ok(())
+    }
+
+    /// The rotation manager's call.
+    async fn rotate(&self, request: Request) -> Answer {
+        let rotate = self.rotate.as_ref().ok_or_else(Error::unsupported_operation)?;
+        self.refuse_unless_writable().await?;
+        rotate(self.engine(), request).await.map(|()| None)
+    }
+}
+
+/// What is kept of a request while its handler owns it.
+struct Origin {
+    path: String,
+    storage: Arc<dyn Storage>,
+    cancelled: CancellationToken,
+}
+
+impl Origin {
+    fn of(request: &Request) -> Self {
+        let (path, storage) = (request.path.clone(), Arc::clone(&request.storage));
+        Self { path, storage, cancelled: request.cancelled.clone() }
+    }
+
+    /// A request of nobody's, which nobody cancels.
+    fn into_request(self) -> Request {
+        Request::new(Operation::Revoke, self.path, self.storage)
+    }
+}
+
+#[async_trait]
+impl<E: Engine> logical::Backend for Backend<E> {
+    fn special_paths(&self) -> SpecialPaths {
+        self.special.clone()
+    }
+
+    async fn initialize(&self) -> Result<(), Error> {
+        self.engine().initialize().await
+    }
+
+    async fn handle(&self, request: Request) -> Answer {
+        match request.operation {
+            // OpenBao asks before every request; this says that no path has another name.
+            Operation::ResolvePath => Err(Error::unsupported_operation()),
+            Operation::Renew => self.renew(request).await,
+            Operation::Revoke => self.revoke(request).await,
+            Operation::Rollback => self.rollback(request).await,
+            Operation::Rotate => self.rotate(request).await,
+            Operation::Help if request.path.is_empty() => self.root_help(&request).await,
+            _ => self.dispatch(request).await,
+        }
+    }
+
+    /// A value that its field cannot read is told without the words that `handle` puts before it, as
+    /// Vault's framework does (PROTOCOL 8.3).
+    async fn exists(&self, mut request: Request) -> Result<Option<bool>, Error> {
+        let Some((route, found)) = self.route(&request.path) else { return Ok(None) };
+        let Some(exists) = &route.path.exists else { return Ok(None) };
+        route.schema.complete(&mut request.data, &found.captured);
+        route.schema.check(&request.data).map_err(Error::bad_request)?;
+        exists(self.engine(), Call { request }).await.map(Some)
+    }
+
+    fn invalidate(&self, key: &str) {
+        self.engine.invalidate(key);
+    }
+
+    async fn cleanup(&self) {
+        self.engine.cleanup().await;
+    }
+}

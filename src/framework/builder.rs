@@ -1,0 +1,141 @@
+//! Puts a backend together from what an engine declares.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::logical::{self, Error, Request, Response, SpecialPaths, Storage, SystemView};
+
+use super::backend::{Backend, Engine};
+use super::handler::{Handler, boxed};
+use super::lease::LeaseHandlers;
+use super::path::Route;
+use super::route::Router;
+use super::wal::Undo;
+use super::{LeaseCall, LeaseType, Path, WalKind};
+
+/// Collects what an engine declares; [`Builder::build`] makes the backend of it.
+pub struct Builder<E> {
+    engine: Arc<E>,
+    system: Arc<dyn SystemView>,
+    root_help: String,
+    paths: Vec<Path<E>>,
+    leases: HashMap<&'static str, LeaseHandlers<E>>,
+    wal: HashMap<&'static str, Undo<E>>,
+    rotate: Option<Handler<E, Request, ()>>,
+    special: SpecialPaths,
+}
+
+impl<E: Engine> Builder<E> {
+    pub(super) fn new(engine: Arc<E>, system: Arc<dyn SystemView>, root_help: &str) -> Self {
+        Self {
+            engine,
+            system,
+            root_help: root_help.to_owned(),
+            paths: Vec::new(),
+            leases: HashMap::new(),
+            wal: HashMap::new(),
+            rotate: None,
+            special: SpecialPaths::default(),
+        }
+    }
+
+    /// Adds paths.
+    #[must_use]
+    pub fn paths(mut self, paths: Vec<Path<E>>) -> Self {
+        self.paths.extend(paths);
+        self
+    }
+
+    /// Adds a lease type whose leases cannot be renewed.
+    #[must_use]
+    pub fn lease<Err, F>(
+        self,
+        lease: &'static LeaseType,
+        revoke: impl Fn(Arc<E>, LeaseCall) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Result<(), Err>> + Send + 'static,
+        Err: Into<Error>,
+    {
+        self.lease_handlers(lease, LeaseHandlers { revoke: boxed(revoke), renew: None })
+    }
+
+    /// Adds a lease type whose leases can be renewed.
+    #[must_use]
+    pub fn renewable_lease<RevokeErr, RevokeF, RenewErr, RenewF>(
+        self,
+        lease: &'static LeaseType,
+        revoke: impl Fn(Arc<E>, LeaseCall) -> RevokeF + Send + Sync + 'static,
+        renew: impl Fn(Arc<E>, LeaseCall) -> RenewF + Send + Sync + 'static,
+    ) -> Self
+    where
+        RevokeF: Future<Output = Result<(), RevokeErr>> + Send + 'static,
+        RevokeErr: Into<Error>,
+        RenewF: Future<Output = Result<Response, RenewErr>> + Send + 'static,
+        RenewErr: Into<Error>,
+    {
+        self.lease_handlers(lease, LeaseHandlers { revoke: boxed(revoke), renew: Some(boxed(renew)) })
+    }
+
+    /// Adds a kind of write-ahead entry and what undoes its work.
+    #[must_use]
+    pub fn wal<T, Err, F>(
+        mut self,
+        kind: &WalKind<T>,
+        undo: impl Fn(Arc<E>, Arc<dyn Storage>, T) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        T: Serialize + DeserializeOwned + Send + Sync + 'static,
+        F: Future<Output = Result<(), Err>> + Send + 'static,
+        Err: Into<Error>,
+    {
+        let earlier = self.wal.insert(kind.name(), Undo::new(kind, undo));
+        assert!(earlier.is_none(), "two kinds of write-ahead entry are called {:?}", kind.name());
+        self
+    }
+
+    /// Answers the rotation manager of Vault Enterprise.
+    #[must_use]
+    pub fn rotate<Err, F>(mut self, rotate: impl Fn(Arc<E>, Request) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<(), Err>> + Send + 'static,
+        Err: Into<Error>,
+    {
+        self.rotate = Some(boxed(rotate));
+        self
+    }
+
+    /// The paths and storage keys that Vault treats specially.
+    #[must_use]
+    pub fn special(mut self, special: SpecialPaths) -> Self {
+        self.special = special;
+        self
+    }
+
+    /// The backend. Panics on a mistake in what was declared, which every start of the program would show: two
+    /// paths for the same requests, a capture without a field, two fields or kinds of one name.
+    pub fn build(self) -> Arc<dyn logical::Backend> {
+        let routes: Vec<_> = self.paths.into_iter().map(Route::new).collect();
+        let router = Router::new(routes.iter().map(|route| &route.pattern));
+        Arc::new(Backend {
+            engine: self.engine,
+            system: self.system,
+            router,
+            routes,
+            leases: self.leases,
+            wal: self.wal,
+            rotate: self.rotate,
+            special: self.special,
+            root_help: self.root_help,
+        })
+    }
+
+    fn lease_handlers(mut self, lease: &LeaseType, handlers: LeaseHandlers<E>) -> Self {
+        let earlier = self.leases.insert(lease.name(), handlers);
+        assert!(earlier.is_none(), "two lease types are called {:?}", lease.name());
+        self
+    }
+}

@@ -1,0 +1,57 @@
+//! A request on its path: its typed fields.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::logical::{Error, Operation, Request, Storage};
+
+use super::{Field, Kind};
+
+/// One request to one path. What it sent was checked before the handler began.
+#[derive(Debug)]
+pub struct Call {
+    /// The request itself. Its data holds what the path captured, in place of what the body said.
+    pub request: Request,
+}
+
+impl Call {
+    /// The value sent, else the default, else the caller's fault.
+    pub fn get<T: Kind>(&self, field: &Field<T>) -> Result<T, Error> {
+        let missing = || Error::bad_request(format!("missing required field \"{}\"", field.name()));
+        self.sent(field)?.or_else(|| field.default_typed()).ok_or_else(missing)
+    }
+
+    /// The value sent, under the field's name or its older one, if one was.
+    pub fn sent<T: Kind>(&self, field: &Field<T>) -> Result<Option<T>, Error> {
+        let about = field.about_typed();
+        let lookup = |name: &'static str| self.request.data.get(name).map(|value| (name, value));
+        let Some((name, value)) = lookup(about.name).or_else(|| about.alias.and_then(lookup)) else {
+            return Ok(None);
+        };
+        field.parse(value).map_err(|refusal| refused(&about.refuses(name, &refusal)))
+    }
+
+    /// What was sent under this name, as it came.
+    pub fn raw(&self, name: &str) -> Option<&Value> {
+        self.request.data.get(name)
+    }
+
+    /// Refuses a patch of what does not exist, as Vault's engines do: HTTP 404.
+    pub fn patches(&self, exists: bool) -> Result<(), Error> {
+        if self.request.operation == Operation::Patch && !exists {
+            return Err(Error::unsupported_path());
+        }
+        Ok(())
+    }
+
+    /// The mount's storage.
+    pub fn storage(&self) -> &Arc<dyn Storage> {
+        &self.request.storage
+    }
+}
+
+/// The error of a value that its field cannot read.
+pub(super) fn refused(reason: &str) -> Error {
+    Error::bad_request(format!("Field validation failed: {reason}"))
+}

@@ -1,0 +1,188 @@
+//! Fields: what a path takes, each declared once as a `static`, typed, with its help.
+//!
+//! The same value parses what was sent, and fills path help and the OpenAPI document, so the three cannot part.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde_json::Value;
+
+use super::decode::Refusal;
+use super::kinds::{Kind, Shape};
+
+/// One field of a request: `static TTL: Field<Duration> = Field::new("ttl", "How long it lives.").default(3600)`.
+pub struct Field<T: Kind> {
+    about: About,
+    default: Option<T::Default>,
+}
+
+/// What help and the OpenAPI document say of a field.
+#[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a mark of its own, and any may be set")]
+pub struct About {
+    /// The field's name.
+    pub name: &'static str,
+    /// An older name that is still read where the present one was not sent.
+    pub alias: Option<&'static str>,
+    /// What it is for.
+    pub description: &'static str,
+    /// What its values look like.
+    pub shape: Shape,
+    /// Whether a write needs it at first. Documentation: what enforces it is [`Call::get`](super::Call::get).
+    pub required: bool,
+    /// Whether its value is a secret, which no error then quotes.
+    pub sensitive: bool,
+    /// Whether it should no longer be used.
+    pub deprecated: bool,
+    /// Whether reads, lists and deletions take it from the query string.
+    pub query: bool,
+    /// The values there are; documentation, as in Vault's framework: the handler refuses others.
+    pub allowed: &'static [&'static str],
+}
+
+/// A field of any type.
+pub trait AnyField: Send + Sync {
+    /// What is said of it.
+    fn about(&self) -> &About;
+    /// Its default, as the OpenAPI document shows it.
+    fn default_value(&self) -> Option<Value>;
+    /// Whether the value can be read.
+    fn check(&self, value: &Value) -> Result<(), Refusal>;
+}
+
+impl About {
+    /// Whether the field should not be sent by this name.
+    pub(super) fn is_deprecated_as(&self, name: &str) -> bool {
+        self.deprecated || name != self.name
+    }
+
+    /// Whether a write must hold this name.
+    pub(super) fn is_required_as(&self, name: &str) -> bool {
+        self.required && name == self.name
+    }
+
+    /// What is said of the field under one of its names.
+    pub(super) fn description_as(&self, name: &str) -> Cow<'static, str> {
+        if name == self.name {
+            Cow::Borrowed(self.description)
+        } else {
+            Cow::Owned(format!("Older name of `{}`.", self.name))
+        }
+    }
+
+    /// The sentence for a value that was not taken; a secret is not quoted.
+    pub(super) fn refuses(&self, sent_as: &str, refusal: &Refusal) -> String {
+        let converting = format!("error converting input for field {sent_as:?}");
+        if self.sensitive {
+            format!("{converting}: it must be of type '{}'", self.shape.help_name())
+        } else {
+            format!("{converting}: {refusal}")
+        }
+    }
+}
+
+impl<T: Kind> Field<T> {
+    /// A field that may be left out and has no default.
+    pub const fn new(name: &'static str, description: &'static str) -> Self {
+        let about = About {
+            name,
+            alias: None,
+            description,
+            shape: T::SHAPE,
+            required: false,
+            sensitive: false,
+            deprecated: false,
+            query: false,
+            allowed: &[],
+        };
+        Self { about, default: None }
+    }
+
+    /// What [`Call::get`](super::Call::get) answers where nothing was sent.
+    #[must_use]
+    pub const fn default(mut self, default: T::Default) -> Self {
+        self.default = Some(default);
+        self
+    }
+
+    /// Marks it as needed.
+    #[must_use]
+    pub const fn required(mut self) -> Self {
+        self.about.required = true;
+        self
+    }
+
+    /// Marks its value as a secret: errors do not quote it.
+    #[must_use]
+    pub const fn sensitive(mut self) -> Self {
+        self.about.sensitive = true;
+        self
+    }
+
+    /// Documents the only values there are.
+    #[must_use]
+    pub const fn allowed(mut self, values: &'static [&'static str]) -> Self {
+        self.about.allowed = values;
+        self
+    }
+
+    /// Marks it as one not to use any more.
+    #[must_use]
+    pub const fn deprecated(mut self) -> Self {
+        self.about.deprecated = true;
+        self
+    }
+
+    /// An older name, read where the present one was not sent.
+    #[must_use]
+    pub const fn alias(mut self, older: &'static str) -> Self {
+        self.about.alias = Some(older);
+        self
+    }
+
+    /// Documents that reads, lists and deletions take it from the query string.
+    #[must_use]
+    pub const fn query(mut self) -> Self {
+        self.about.query = true;
+        self
+    }
+
+    pub(super) const fn about_typed(&self) -> &About {
+        &self.about
+    }
+
+    /// The field's name.
+    pub const fn name(&self) -> &'static str {
+        self.about.name
+    }
+
+    /// Reads a value of this field.
+    pub fn parse(&self, value: &Value) -> Result<Option<T>, Refusal> {
+        T::parse(value)
+    }
+
+    /// The default, if it has one.
+    pub fn default_typed(&self) -> Option<T> {
+        self.default.map(T::of_default)
+    }
+}
+
+impl<T: Kind> AnyField for Field<T> {
+    fn about(&self) -> &About {
+        &self.about
+    }
+
+    fn default_value(&self) -> Option<Value> {
+        self.default.map(T::show_default)
+    }
+
+    fn check(&self, value: &Value) -> Result<(), Refusal> {
+        self.parse(value).map(drop)
+    }
+}
+
+impl<T: Kind> fmt::Debug for Field<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Field").field(&self.about.name).finish()
+    }
+}

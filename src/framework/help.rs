@@ -1,0 +1,105 @@
+//! Path help and the mount's own help, laid out as `vault path-help` shows them (PROTOCOL 8.10).
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+use crate::logical::{Answer, Request, Response};
+
+use super::Backend;
+use super::backend::Engine;
+use super::field::AnyField;
+use super::openapi::{Document, References};
+use super::path::Route;
+use super::shapes::one_line;
+
+const NO_SYNOPSIS: &str = "<no synopsis>";
+const NO_DESCRIPTION: &str = "<no description>";
+
+/// What Vault puts into the data of the mount's help: the prefix of operation ids.
+const PREFIX_KEY: &str = "requestResponsePrefix";
+
+/// Between the engine's own words and the list of its paths.
+const PATHS_FOLLOW: &str = "These are the paths of this mount. For the help of one of them, run path-help with the \
+    mount's own path and a path that matches. Your policies may not allow you all of them.";
+
+impl<E: Engine> Backend<E> {
+    /// The help of one path.
+    pub(super) async fn path_help(&self, route: &Route<E>, request: &Request) -> Answer {
+        let mut document = self.document(request, References::Kept);
+        document.add(route);
+        self.answer(path_text(route, &request.path), document).await
+    }
+
+    /// The help of the whole mount. Vault asks for it without a token, for the server's OpenAPI document, which an
+    /// error here would break: nothing here fails.
+    pub(super) async fn root_help(&self, request: &Request) -> Answer {
+        let mut document = self.document(request, References::Inlined);
+        for route in &self.routes {
+            document.add(route);
+        }
+        self.answer(root_text(&self.root_help, &self.routes), document).await
+    }
+
+    fn document<'a>(&'a self, request: &'a Request, references: References) -> Document<'a> {
+        let prefix = request.data.get(PREFIX_KEY).and_then(Value::as_str).unwrap_or_default();
+        Document::new(prefix, &self.special, references)
+    }
+
+    async fn answer(&self, help: String, document: Document<'_>) -> Answer {
+        let version = self.system().vault_version().await.unwrap_or_default();
+        Ok(Some(Response::of([
+            ("help", Value::from(help)),
+            ("see_also", Value::Null),
+            ("openapi", document.finish(&version)),
+        ])))
+    }
+}
+
+fn path_text<E>(route: &Route<E>, path: &str) -> String {
+    let help = &route.path.help;
+    let mut text = format!(
+        "Request:        {path}\nMatching Route: {}\n\n{}\n\n",
+        route.pattern.regex(),
+        or(help.synopsis, NO_SYNOPSIS)
+    );
+    let fields = route.schema.fields();
+    if !fields.is_empty() {
+        text.push_str("## PARAMETERS\n");
+    }
+    for (name, field) in fields {
+        text.push_str(&parameter(name, *field));
+    }
+    // Writing to a string cannot fail.
+    let _ = write!(text, "\n## DESCRIPTION\n\n{}", or(help.description, NO_DESCRIPTION));
+    text.trim().to_owned()
+}
+
+fn parameter(name: &str, field: &dyn AnyField) -> String {
+    let about = field.about();
+    let mark = if about.is_deprecated_as(name) { "(DEPRECATED) " } else { "" };
+    let description = about.description_as(name);
+    let lines = or(&description, NO_DESCRIPTION).lines().map(str::trim).collect::<Vec<_>>();
+    format!("\n    {name} ({})\n\n        {mark}{}\n", about.shape.help_name(), lines.join("\n        "))
+}
+
+fn root_text<E>(help: &str, routes: &[Route<E>]) -> String {
+    let mut paths: Vec<_> =
+        routes.iter().map(|route| (route.pattern.regex(), one_line(route.path.help.synopsis))).collect();
+    paths.sort();
+    let mut text = format!("## DESCRIPTION\n\n{}\n\n## PATHS\n\n{PATHS_FOLLOW}\n\n", help.trim());
+    for (regex, synopsis) in paths {
+        let _ = if synopsis.is_empty() {
+            write!(text, "    {regex}\n\n\n")
+        } else {
+            write!(text, "    {regex}\n        {synopsis}\n\n")
+        };
+    }
+    text.truncate(text.trim_end().len());
+    text
+}
+
+fn or<'a>(text: &'a str, otherwise: &'a str) -> &'a str {
+    let text = text.trim();
+    if text.is_empty() { otherwise } else { text }
+}

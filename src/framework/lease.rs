@@ -1,0 +1,124 @@
+//! Leases by type: the name of the type is kept in every lease and finds the way back on renewal and revocation.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::logical::{Answer, Data, Error, Lease, Operation, Request, Response, Secret};
+
+use super::Backend;
+use super::backend::Engine;
+use super::handler::Handler;
+
+/// Where Vault's framework keeps the type's name (PROTOCOL 8.8).
+const TYPE_KEY: &str = "secret_type";
+const NO_SECRET: &str = "request has no secret";
+
+/// A type of lease.
+#[derive(Debug)]
+pub struct LeaseType {
+    name: &'static str,
+}
+
+/// A lease to renew or revoke.
+#[derive(Debug)]
+pub struct LeaseCall {
+    /// The request; its `secret` is the lease as Vault stored it.
+    pub request: Request,
+}
+
+/// What the engine does with the leases of one type.
+pub(super) struct LeaseHandlers<E> {
+    pub(super) revoke: Handler<E, LeaseCall, ()>,
+    pub(super) renew: Option<Handler<E, LeaseCall, Response>>,
+}
+
+impl LeaseType {
+    /// The type of this name.
+    pub const fn new(name: &'static str) -> Self {
+        Self { name }
+    }
+
+    /// Its name.
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// A lease of this type, with what the engine needs to end it: a struct, or what else is a JSON object.
+    pub fn grant(
+        &self,
+        internal: &impl Serialize,
+        ttl: Duration,
+        max_ttl: Duration,
+        renewable: bool,
+    ) -> Result<Lease, Error> {
+        let Ok(Value::Object(mut internal)) = serde_json::to_value(internal) else {
+            return Err(Error::internal(format!("the internal data of a {} lease is no object", self.name)));
+        };
+        internal.insert(TYPE_KEY.to_owned(), Value::from(self.name));
+        Ok(Lease { internal, ttl, max_ttl, renewable })
+    }
+}
+
+impl LeaseCall {
+    /// What [`LeaseType::grant`] was given.
+    pub fn internal<T: DeserializeOwned>(&self) -> Result<T, Error> {
+        let mut internal = self.secret()?.internal.clone();
+        internal.remove(TYPE_KEY);
+        serde_json::from_value(Value::Object(internal))
+            .map_err(|_| Error::internal("the lease's internal data is not what this version expects"))
+    }
+
+    /// The answer to a renewal: the lease lives on for `ttl`, in all at most `max_ttl`; zero leaves either to
+    /// Vault. The data shown when it was issued is not shown again.
+    pub fn extend(&self, ttl: Duration, max_ttl: Duration) -> Response {
+        let (internal, renewable) = match &self.request.secret {
+            Some(secret) => (secret.internal.clone(), secret.renewable),
+            None => (Data::new(), false),
+        };
+        Response::default().with_lease(Lease { internal, ttl, max_ttl, renewable })
+    }
+
+    fn secret(&self) -> Result<&Secret, Error> {
+        self.request.secret.as_ref().ok_or_else(|| Error::internal(NO_SECRET))
+    }
+}
+
+impl<E: Engine> Backend<E> {
+    /// Ends a lease.
+    pub(super) async fn revoke(&self, request: Request) -> Answer {
+        let handlers = self.lease_handlers(&request)?;
+        (handlers.revoke)(self.engine(), LeaseCall { request }).await.map(|()| None)
+    }
+
+    /// Extends a lease.
+    pub(super) async fn renew(&self, request: Request) -> Answer {
+        let renew = self.lease_handlers(&request)?.renew.as_ref().ok_or_else(Error::unsupported_operation)?;
+        renew(self.engine(), LeaseCall { request }).await.map(Some)
+    }
+
+    /// Ends a lease that was made for nobody, as Vault would end one that it could not store.
+    pub(super) async fn revoke_untaken(&self, lease: Lease, mut request: Request) -> Answer {
+        request.operation = Operation::Revoke;
+        request.secret = Some(Secret {
+            lease_id: String::new(),
+            internal: lease.internal,
+            ttl: lease.ttl,
+            max_ttl: lease.max_ttl,
+            increment: Duration::ZERO,
+            renewable: lease.renewable,
+            issue_time: Some(chrono::Utc::now()),
+        });
+        self.revoke(request).await?;
+        Err(Error::internal("the caller hung up, so what was issued was revoked"))
+    }
+
+    fn lease_handlers(&self, request: &Request) -> Result<&LeaseHandlers<E>, Error> {
+        let secret = request.secret.as_ref().ok_or_else(|| Error::internal(NO_SECRET))?;
+        let kind = secret.internal.get(TYPE_KEY).and_then(Value::as_str);
+        kind.and_then(|kind| self.leases.get(kind))
+            .ok_or_else(|| Error::internal("secret is unsupported by this backend"))
+    }
+}

@@ -1,0 +1,146 @@
+//! Async locks by key, which exist only while somebody holds or awaits them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
+
+/// Locks by key. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct Locks {
+    table: Arc<Table>,
+}
+
+/// Holds one key's lock; dropping it lets the next one in.
+#[derive(Debug)]
+pub struct LockGuard {
+    // Fields are dropped in this order: the lock opens before its seat is given up.
+    _held: OwnedMutexGuard<()>,
+    _seat: Seat,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    locks: Mutex<HashMap<String, Shared>>,
+}
+
+/// A lock and how many hold or await it.
+#[derive(Debug, Default)]
+struct Shared {
+    lock: Arc<AsyncMutex<()>>,
+    seats: usize,
+}
+
+/// A holder's or waiter's share in a lock. The last one to leave removes the lock from the table, also when a
+/// waiter gives up waiting.
+#[derive(Debug)]
+struct Seat {
+    table: Arc<Table>,
+    key: String,
+}
+
+impl Locks {
+    /// No locks yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Waits for the lock of `key`. First come, first served.
+    pub async fn lock(&self, key: &str) -> LockGuard {
+        let (seat, lock) = Seat::take(&self.table, key);
+        LockGuard { _held: lock.lock_owned().await, _seat: seat }
+    }
+
+    /// How many keys are locked or waited for.
+    pub fn len(&self) -> usize {
+        self.table.open().len()
+    }
+
+    /// Whether no key is locked.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Seat {
+    fn take(table: &Arc<Table>, key: &str) -> (Self, Arc<AsyncMutex<()>>) {
+        let mut locks = table.open();
+        let shared = locks.entry(key.to_owned()).or_default();
+        shared.seats += 1;
+        (Self { table: Arc::clone(table), key: key.to_owned() }, Arc::clone(&shared.lock))
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut locks = self.table.open();
+        let Some(shared) = locks.get_mut(&self.key) else { return };
+        shared.seats -= 1;
+        if shared.seats == 0 {
+            locks.remove(&self.key);
+        }
+    }
+}
+
+impl Table {
+    /// Nothing panics while the table is open, and a panic would leave it whole.
+    fn open(&self) -> MutexGuard<'_, HashMap<String, Shared>> {
+        self.locks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn one_key_lets_one_in_at_a_time_and_another_key_does_not_wait() {
+        let locks = Locks::new();
+        let first = locks.lock("a").await;
+        let mut waiting = Box::pin(locks.lock("a"));
+        assert!(futures_util::poll!(waiting.as_mut()).is_pending());
+        drop(locks.lock("b").await);
+        drop(first);
+        assert!(futures_util::poll!(waiting.as_mut()).is_ready());
+    }
+
+    #[tokio::test]
+    async fn a_lock_goes_with_its_last_holder() {
+        let locks = Locks::new();
+        let guard = locks.lock("a").await;
+        assert_eq!(locks.len(), 1);
+        drop(guard);
+        assert!(locks.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_waiter_who_gives_up_leaves_nothing() {
+        let locks = Locks::new();
+        let first = locks.lock("a").await;
+        let mut waiting = Box::pin(locks.lock("a"));
+        assert!(futures_util::poll!(waiting.as_mut()).is_pending());
+        drop(first);
+        drop(waiting);
+        assert!(locks.is_empty());
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn many_tasks_take_turns() {
+        let (locks, inside) = (Locks::new(), Arc::new(AtomicUsize::new(0)));
+        let tasks = (0..200).map(|_| {
+            let (locks, inside) = (locks.clone(), Arc::clone(&inside));
+            tokio::spawn(async move {
+                let _guard = locks.lock("a").await;
+                assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
+                tokio::task::yield_now().await;
+                inside.fetch_sub(1, Ordering::SeqCst);
+            })
+        });
+        for task in tasks.collect::<Vec<_>>() {
+            task.await.unwrap();
+        }
+        assert!(locks.is_empty());
+    }
+}

@@ -1,0 +1,229 @@
+//! The OpenAPI document: what Vault's UI, its client generators and `sys/internal/specs/openapi` read.
+//!
+//! Vault drops every `$ref` when it merges the documents of external plugins (PROTOCOL 8.11). The whole mount's
+//! document, which is merged, therefore carries its schemas where they are used; that of one path refers to them.
+
+use serde_json::{Map, Value, json};
+
+use crate::logical::{Operation, SpecialPaths};
+
+use super::path::Route;
+use super::shapes::{self, Schema};
+
+/// Operations by the word they have in a document; a list's stands at a path of its own.
+const METHODS: [(&str, &[Operation]); 4] = [
+    ("get", &[Operation::Read]),
+    ("post", &[Operation::Update, Operation::Create]),
+    ("patch", &[Operation::Patch]),
+    ("delete", &[Operation::Delete]),
+];
+
+/// Whether schemas are referred to or stand where they are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum References {
+    Kept,
+    Inlined,
+}
+
+/// A document in the making.
+pub(super) struct Document<'a> {
+    prefix: &'a str,
+    special: &'a SpecialPaths,
+    references: References,
+    paths: Map<String, Value>,
+    schemas: Map<String, Value>,
+}
+
+impl<'a> Document<'a> {
+    /// `prefix` begins every operation id.
+    pub(super) fn new(prefix: &'a str, special: &'a SpecialPaths, references: References) -> Self {
+        Self { prefix, special, references, paths: Map::new(), schemas: Map::new() }
+    }
+
+    /// Adds a path.
+    pub(super) fn add<E>(&mut self, route: &Route<E>) {
+        let template = route.pattern.template();
+        let mut methods = Map::new();
+        for (method, operations) in METHODS {
+            let declared = operations.iter().find(|operation| route.path.operations.contains_key(operation));
+            if let Some(operation) = declared {
+                methods.insert(method.to_owned(), self.operation(route, *operation));
+            }
+        }
+        if !methods.is_empty() {
+            let item = self.item(route, &template, methods);
+            self.paths.insert(format!("/{template}"), item);
+        }
+        if route.path.operations.contains_key(&Operation::List) {
+            let list = std::iter::once(("get".to_owned(), self.operation(route, Operation::List)));
+            let path = format!("{template}/");
+            let item = self.item(route, &path, list.collect());
+            self.paths.insert(format!("/{path}"), item);
+        }
+    }
+
+    /// The whole document.
+    pub(super) fn finish(self, version: &str) -> Value {
+        json!({
+            "openapi": "3.0.2",
+            "info": {
+                "title": "HashiCorp Vault API",
+                "description": "The paths of one secrets engine, below the path it is mounted at.",
+                "version": version,
+                "license": {
+                    "name": "Mozilla Public License 2.0",
+                    "url": "https://www.mozilla.org/en-US/MPL/2.0",
+                },
+            },
+            "paths": self.paths,
+            "components": {"schemas": self.schemas},
+        })
+    }
+
+    /// What is said of a path, whatever the operation.
+    fn item<E>(&self, route: &Route<E>, path: &str, methods: Map<String, Value>) -> Value {
+        let mut item = methods;
+        if !route.path.help.synopsis.is_empty() {
+            item.insert("description".to_owned(), shapes::one_line(route.path.help.synopsis).into());
+        }
+        let captured = route.schema.fields().iter().filter(|(name, _)| route.schema.captures(name));
+        let parameters: Vec<_> =
+            captured.map(|(name, field)| shapes::parameter(name, *field, "path")).collect();
+        if !parameters.is_empty() {
+            item.insert("parameters".to_owned(), Value::from(parameters));
+        }
+        let created = route.path.exists.is_some() && route.path.operations.contains_key(&Operation::Create);
+        for (mark, set) in [
+            ("x-vault-sudo", listed(&self.special.root, path)),
+            ("x-vault-unauthenticated", listed(&self.special.unauthenticated, path)),
+            ("x-vault-createSupported", created && !path.ends_with('/')),
+        ] {
+            if set {
+                item.insert(mark.to_owned(), Value::from(true));
+            }
+        }
+        Value::Object(item)
+    }
+
+    fn operation<E>(&mut self, route: &Route<E>, operation: Operation) -> Value {
+        let id = self.id(route, operation);
+        let mut object = Map::new();
+        if !route.path.help.synopsis.is_empty() {
+            object.insert("summary".to_owned(), shapes::one_line(route.path.help.synopsis).into());
+        }
+        object.insert("tags".to_owned(), json!(["secrets"]));
+        object.insert("responses".to_owned(), self.responses(route, operation, &id));
+        if takes_body(operation) {
+            self.body(route, &id).and_then(|body| object.insert("requestBody".to_owned(), body));
+        } else {
+            let parameters = query(route, operation);
+            if !parameters.is_empty() {
+                object.insert("parameters".to_owned(), Value::from(parameters));
+            }
+        }
+        object.insert("operationId".to_owned(), Value::from(id));
+        Value::Object(object)
+    }
+
+    /// The declared id, else one of prefix, verb and the words of the path.
+    fn id<E>(&self, route: &Route<E>, operation: Operation) -> String {
+        if let Some(id) = route.path.operation_ids.get(&operation) {
+            return (*id).to_owned();
+        }
+        let template = route.pattern.template();
+        let words = template.split(|character: char| !character.is_ascii_alphanumeric() && character != '_');
+        let parts = [self.prefix, verb(operation)].into_iter().chain(words).filter(|part| !part.is_empty());
+        parts.map(str::to_lowercase).collect::<Vec<_>>().join("-")
+    }
+
+    fn body<E>(&mut self, route: &Route<E>, id: &str) -> Option<Value> {
+        let fields: Vec<_> =
+            route.schema.fields().iter().filter(|(name, _)| !route.schema.captures(name)).collect();
+        if fields.is_empty() {
+            return None;
+        }
+        let required = fields.iter().filter(|(name, field)| field.about().is_required_as(name));
+        let required = required.map(|(name, _)| *name).collect();
+        let properties =
+            fields.iter().map(|(name, field)| ((*name).to_owned(), shapes::of_field(name, *field).into()));
+        let schema = shapes::of_object(properties.collect(), required);
+        let schema = self.schema(&format!("{}Request", title(id)), schema);
+        Some(json!({"required": true, "content": {"application/json": {"schema": schema}}}))
+    }
+
+    fn responses<E>(&mut self, route: &Route<E>, operation: Operation, id: &str) -> Value {
+        let schema = match (route.path.responses.get(&operation), operation) {
+            (Some(fields), _) => self.schema(&format!("{}Response", title(id)), shapes::of_answer(fields)),
+            (None, Operation::List) => self.schema("StandardListResponse", shapes::of_list()),
+            (None, Operation::Delete) => return json!({"204": {"description": "empty body"}}),
+            (None, _) => return json!({"200": {"description": "OK"}}),
+        };
+        json!({"200": {"description": "OK", "content": {"application/json": {"schema": schema}}}})
+    }
+
+    /// Keeps a schema under its title, and gives what stands where it is used.
+    fn schema(&mut self, title: &str, schema: Schema) -> Value {
+        let used = match self.references {
+            References::Kept => json!({"$ref": format!("#/components/schemas/{title}")}),
+            References::Inlined => Value::Object(schema.clone()),
+        };
+        self.schemas.insert(title.to_owned(), Value::Object(schema));
+        used
+    }
+}
+
+fn takes_body(operation: Operation) -> bool {
+    matches!(operation, Operation::Create | Operation::Update | Operation::Patch)
+}
+
+fn verb(operation: Operation) -> &'static str {
+    match operation {
+        Operation::Create => "create",
+        Operation::Update => "write",
+        Operation::Patch => "patch",
+        Operation::Delete => "delete",
+        Operation::List => "list",
+        _ => "read",
+    }
+}
+
+/// What an operation without a body takes from the query string.
+fn query<E>(route: &Route<E>, operation: Operation) -> Vec<Value> {
+    let fields = route
+        .schema
+        .fields()
+        .iter()
+        .filter(|(name, field)| field.about().query && !route.schema.captures(name));
+    let list = (operation == Operation::List).then(shapes::list_parameter);
+    let mut parameters: Vec<_> =
+        fields.map(|(name, field)| shapes::parameter(name, *field, "query")).collect();
+    parameters.extend(list);
+    parameters
+}
+
+/// `openai-write-roles` as `OpenaiWriteRoles`.
+fn title(id: &str) -> String {
+    let capital = |part: &str| {
+        let mut characters = part.chars();
+        characters.next().map(|first| first.to_uppercase().collect::<String>() + characters.as_str())
+    };
+    id.split('-').filter_map(capital).collect()
+}
+
+/// Whether special paths name this one: exactly, by a prefix that ends in `*`, or with `+` for a segment.
+fn listed(special: &[String], path: &str) -> bool {
+    special.iter().any(|entry| {
+        let (entry, prefix) = entry.strip_suffix('*').map_or((entry.as_str(), false), |entry| (entry, true));
+        let (mut wanted, mut segments) = (entry.split('/').peekable(), path.split('/'));
+        while let Some(segment) = wanted.next() {
+            let Some(actual) = segments.next() else { return false };
+            if prefix && wanted.peek().is_none() {
+                return actual.starts_with(segment);
+            }
+            if segment != "+" && segment != actual {
+                return false;
+            }
+        }
+        segments.next().is_none()
+    })
+}

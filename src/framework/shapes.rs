@@ -1,0 +1,118 @@
+//! What values look like, in the words of the OpenAPI document (PROTOCOL 8.11).
+
+use serde_json::{Map, Value, json};
+
+use super::field::AnyField;
+use super::{ResponseField, Shape};
+
+/// A schema: a JSON object.
+pub(super) type Schema = Map<String, Value>;
+
+/// What a parameter's schema holds; the rest is for bodies only.
+const OF_PARAMETERS: [&str; 5] = ["type", "pattern", "default", "enum", "x-vault-displayAttrs"];
+
+/// The schema of a shape.
+pub(super) fn of_shape(shape: Shape) -> Schema {
+    let (kind, more) = match shape {
+        Shape::String => ("string", None),
+        Shape::Name => ("string", Some(("pattern", json!(r"\w([\w-.]*\w)?")))),
+        Shape::Lowercase => ("string", Some(("format", json!("lowercase")))),
+        Shape::Integer => ("integer", None),
+        Shape::Float => ("number", Some(("format", json!("float")))),
+        Shape::Bool => ("boolean", None),
+        Shape::Map => ("object", Some(("format", json!("map")))),
+        Shape::Duration => ("string", Some(("format", json!("duration")))),
+        Shape::Strings | Shape::CommaStrings => ("array", Some(("items", json!({"type": "string"})))),
+        Shape::KeyValues => ("object", Some(("format", json!("kvpairs")))),
+        Shape::Time => ("string", Some(("format", json!("date-time")))),
+    };
+    let kind = ("type".to_owned(), Value::from(kind));
+    std::iter::once(kind).chain(more.map(|(key, value)| (key.to_owned(), value))).collect()
+}
+
+/// The schema of a field in a body, under one of its names.
+pub(super) fn of_field(name: &str, field: &dyn AnyField) -> Schema {
+    let about = field.about();
+    let mut schema = described(of_shape(about.shape), &about.description_as(name), about.sensitive);
+    if let Some(default) = field.default_value() {
+        schema.insert("default".to_owned(), default);
+    }
+    if !about.allowed.is_empty() {
+        schema.insert("enum".to_owned(), Value::from(about.allowed));
+    }
+    if about.is_deprecated_as(name) {
+        schema.insert("deprecated".to_owned(), Value::from(true));
+    }
+    schema
+}
+
+/// A field in a path or a query string.
+pub(super) fn parameter(name: &str, field: &dyn AnyField, place: &str) -> Value {
+    let about = field.about();
+    let mut schema = of_field(name, field);
+    schema.retain(|key, _| OF_PARAMETERS.contains(&key.as_str()));
+    let mut parameter = described(Schema::new(), &about.description_as(name), false);
+    parameter.insert("name".to_owned(), Value::from(name));
+    parameter.insert("in".to_owned(), Value::from(place));
+    parameter.insert("schema".to_owned(), Value::Object(schema));
+    if place == "path" || about.required {
+        parameter.insert("required".to_owned(), Value::from(true));
+    }
+    if about.is_deprecated_as(name) {
+        parameter.insert("deprecated".to_owned(), Value::from(true));
+    }
+    Value::Object(parameter)
+}
+
+/// The parameter by which a read becomes a list.
+pub(super) fn list_parameter() -> Value {
+    json!({
+        "name": "list",
+        "description": "Must be set to `true`",
+        "in": "query",
+        "required": true,
+        "schema": {"type": "string", "enum": ["true"]},
+    })
+}
+
+/// The schema of an object with these properties.
+pub(super) fn of_object(properties: Schema, mut required: Vec<&str>) -> Schema {
+    required.sort_unstable();
+    let mut schema = Schema::new();
+    schema.insert("type".to_owned(), Value::from("object"));
+    schema.insert("properties".to_owned(), Value::Object(properties));
+    if !required.is_empty() {
+        schema.insert("required".to_owned(), Value::from(required));
+    }
+    schema
+}
+
+/// The schema of an answer.
+pub(super) fn of_answer(fields: &[ResponseField]) -> Schema {
+    let properties = fields.iter().map(|field| {
+        let schema = described(of_shape(field.shape), field.description, field.sensitive);
+        (field.name.to_owned(), Value::Object(schema))
+    });
+    of_object(properties.collect(), Vec::new())
+}
+
+/// The schema of a list's answer.
+pub(super) fn of_list() -> Schema {
+    let keys = Value::Object(of_shape(Shape::Strings));
+    of_object(std::iter::once(("keys".to_owned(), keys)).collect(), Vec::new())
+}
+
+fn described(mut schema: Schema, description: &str, sensitive: bool) -> Schema {
+    if !description.is_empty() {
+        schema.insert("description".to_owned(), Value::from(one_line(description)));
+    }
+    if sensitive {
+        schema.insert("x-vault-displayAttrs".to_owned(), json!({"sensitive": true}));
+    }
+    schema
+}
+
+/// A text with every run of whitespace made one space.
+pub(super) fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,93 @@
+//! Texts and lists that a field's type tells more of.
+
+use std::fmt;
+use std::ops::Deref;
+
+use super::decode::Refusal;
+
+/// A name that matches Vault's generic name pattern.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Name(String);
+
+/// Text in lower case.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LowercaseString(String);
+
+/// A list of texts; unlike `Vec<String>`, one text stays one element, commas and all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StringSlice(pub Vec<String>);
+
+impl Name {
+    /// Takes a text that matches the pattern.
+    pub fn new(text: String) -> Result<Self, Refusal> {
+        if Self::matches(&text) {
+            Ok(Self(text))
+        } else {
+            Err(Refusal::new("field does not match the formatting rules"))
+        }
+    }
+
+    /// A default, which the field's declaration is checked for when the backend is built.
+    pub(super) fn declared(default: &str) -> Self {
+        Self(default.to_owned())
+    }
+
+    /// Whether a text is a name: ASCII letters, digits and `_`, between them also `-` and `.`.
+    pub fn matches(text: &str) -> bool {
+        let word = |byte: u8| byte == b'_' || byte.is_ascii_alphanumeric();
+        match text.as_bytes() {
+            [] => false,
+            [only] => word(*only),
+            [first, middle @ .., last] => {
+                word(*first)
+                    && word(*last)
+                    && middle.iter().all(|byte| word(*byte) || matches!(byte, b'-' | b'.'))
+            }
+        }
+    }
+}
+
+impl Deref for Name {
+    type Target = str;
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<Name> for String {
+    fn from(name: Name) -> Self {
+        name.0
+    }
+}
+
+impl LowercaseString {
+    /// The text in lower case.
+    pub fn new(text: &str) -> Self {
+        Self(text.to_lowercase())
+    }
+}
+
+impl Deref for LowercaseString {
+    type Target = str;
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for LowercaseString {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<LowercaseString> for String {
+    fn from(text: LowercaseString) -> Self {
+        text.0
+    }
+}

@@ -1,0 +1,90 @@
+//! What a connection is here: any byte stream, plain or one of many on a shared socket, under TLS with the host.
+//! It knows nothing of what is said on it.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::timeout;
+use tokio_rustls::server::TlsStream;
+use tonic::transport::server::Connected;
+
+use super::presence::Guest;
+
+/// How long a TLS handshake may take. The host needs a millisecond; this is for whoever connects and says nothing.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// A byte stream below TLS.
+pub(super) type Raw = Box<dyn Stream>;
+
+/// What a byte stream must be able to do.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// A connection of the host to our server. While it lives the host counts as present.
+pub(super) struct Connection {
+    stream: TlsStream<Raw>,
+    _guest: Guest,
+}
+
+/// Waits for a TLS handshake of either side, within the time that one may take.
+pub(super) async fn handshake<T>(handshake: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    let late = |_| io::Error::new(io::ErrorKind::TimedOut, "the TLS handshake took too long");
+    timeout(HANDSHAKE, handshake).await.map_err(late)?
+}
+
+impl Connection {
+    pub(super) fn new(stream: TlsStream<Raw>, guest: Guest) -> Self {
+        Self { stream, _guest: guest }
+    }
+}
+
+/// There is one peer, the pinned host: nothing to tell apart.
+impl Connected for Connection {
+    type ConnectInfo = ();
+
+    fn connect_info(&self) {}
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,107 @@
+//! The handshake: the cookie that tells a host from a person, the protocol version, and the one line on stdout.
+//! It does no input or output of its own besides writing that line.
+
+use std::io::Write;
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use rustls::pki_types::CertificateDer;
+
+use super::environment::{Environment, Multiplexing};
+use super::{Error, Plugin};
+
+/// go-plugin's own version, the first field of the line (PROTOCOL 1.1).
+const CORE_VERSION: u32 = 1;
+
+/// Refuses a process that no host started. The cookie is no secret: it only keeps people from running the binary
+/// and wondering why nothing happens.
+pub(super) fn check_cookie(plugin: &Plugin, environment: &Environment) -> Result<(), Error> {
+    if environment.cookie.as_deref() == Some(plugin.cookie.value) {
+        return Ok(());
+    }
+    Err(Error::StartedByHand(plugin.about))
+}
+
+/// Whether the host offers the version that the plugin speaks.
+pub(super) fn speaks_our_version(plugin: &Plugin, environment: &Environment) -> bool {
+    environment.offered_versions.contains(&plugin.protocol_version)
+}
+
+/// Writes the line and flushes it. It must be the first thing on stdout (PROTOCOL 1.5).
+pub(super) fn announce(mut stdout: impl Write, line: &str) -> Result<(), Error> {
+    stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush()).map_err(Error::Handshake)
+}
+
+/// The line that tells the host where to connect and whom to expect there: six fields, or seven if the host has
+/// heard of multiplexing. Without a certificate the sixth is empty. Go refuses base64 padding (PROTOCOL 1.5).
+pub(super) fn line(
+    version: u32,
+    socket: &Path,
+    certificate: Option<&CertificateDer<'_>>,
+    multiplexing: Multiplexing,
+) -> String {
+    let certificate = certificate.map(|der| STANDARD_NO_PAD.encode(der)).unwrap_or_default();
+    let supported = if multiplexing == Multiplexing::Unheard { "" } else { "|true" };
+    format!("{CORE_VERSION}|{version}|unix|{}|grpc|{certificate}{supported}\n", socket.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Cookie;
+    use super::*;
+
+    const PLUGIN: Plugin = Plugin {
+        cookie: Cookie { key: "COOKIE", value: "crumbs" },
+        protocol_version: 5,
+        about: "This is a plugin.",
+    };
+
+    fn with_cookie(cookie: Option<&str>) -> Environment {
+        Environment { cookie: cookie.map(str::to_owned), ..Environment::default() }
+    }
+
+    #[test]
+    fn only_the_exact_cookie_is_a_host() {
+        assert!(check_cookie(&PLUGIN, &with_cookie(Some("crumbs"))).is_ok());
+        for other in [None, Some(""), Some("crumb"), Some("crumbs ")] {
+            let error = check_cookie(&PLUGIN, &with_cookie(other)).unwrap_err();
+            assert!(error.is_started_by_hand());
+            assert_eq!(error.to_string(), "This is a plugin.");
+        }
+    }
+
+    #[test]
+    fn our_version_is_found_anywhere_among_the_offers() {
+        let offered =
+            |versions: &[u32]| Environment { offered_versions: versions.to_vec(), ..Environment::default() };
+        assert!(speaks_our_version(&PLUGIN, &offered(&[6, 5, 4])));
+        assert!(!speaks_our_version(&PLUGIN, &offered(&[3, 4])));
+        assert!(!speaks_our_version(&PLUGIN, &offered(&[])));
+    }
+
+    #[test]
+    fn the_line_has_six_fields_and_no_padding() {
+        let certificate = CertificateDer::from(vec![0xfb; 100]);
+        let line = line(5, Path::new("/tmp/plugin1"), Some(&certificate), Multiplexing::Unheard);
+        let fields: Vec<&str> = line.strip_suffix('\n').unwrap().split('|').collect();
+        assert_eq!(fields[..5], ["1", "5", "unix", "/tmp/plugin1", "grpc"]);
+        assert_eq!(fields.len(), 6);
+        assert!(!fields[5].contains('='));
+        assert_eq!(STANDARD_NO_PAD.decode(fields[5]).unwrap(), vec![0xfb; 100]);
+    }
+
+    #[test]
+    fn a_host_that_has_heard_of_multiplexing_is_told_that_we_can() {
+        for heard in [Multiplexing::Declined, Multiplexing::Wanted] {
+            assert_eq!(line(5, Path::new("/s"), None, heard), "1|5|unix|/s|grpc||true\n");
+        }
+        assert_eq!(line(5, Path::new("/s"), None, Multiplexing::Unheard), "1|5|unix|/s|grpc|\n");
+    }
+
+    #[test]
+    fn a_broken_stdout_is_an_error_and_no_panic() {
+        let full: &mut [u8] = &mut [];
+        assert!(matches!(announce(full, "line\n"), Err(Error::Handshake(_))));
+    }
+}

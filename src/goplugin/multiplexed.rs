@@ -1,0 +1,101 @@
+//! Many streams over one socket, with yamux: how Vault speaks to a plugin in a container (PROTOCOL 4.3). We are the
+//! yamux server. TLS runs inside each stream, so nothing here is secret, and nothing here knows who the peer is.
+
+use std::task::{Context, Poll};
+
+use tokio::net::UnixStream;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt, TokioAsyncReadCompatExt};
+use tokio_util::sync::CancellationToken;
+use yamux::{Config, Connection, Mode};
+
+use super::Error;
+use super::connection::Raw;
+
+/// A handle on a shared connection; it lives on in its [`Driver`].
+#[derive(Clone)]
+pub(super) struct Session {
+    requests: mpsc::Sender<Request>,
+    end: CancellationToken,
+}
+
+/// The shared connection itself. Nothing moves on any of its streams, and no ping is answered, unless it runs.
+pub(super) struct Driver {
+    connection: Connection<Compat<UnixStream>>,
+    requests: mpsc::Receiver<Request>,
+    waiting: Option<Request>,
+    end: CancellationToken,
+}
+
+/// Where to put a stream that was asked for.
+type Request = oneshot::Sender<Raw>;
+
+/// Speaks yamux on `socket`, as its server.
+pub(super) fn server(socket: UnixStream) -> (Session, Driver) {
+    over(socket, Mode::Server)
+}
+
+/// Speaks yamux on `socket`, as the host does.
+#[cfg(test)]
+pub(super) fn client(socket: UnixStream) -> (Session, Driver) {
+    over(socket, Mode::Client)
+}
+
+fn over(socket: UnixStream, mode: Mode) -> (Session, Driver) {
+    let (sender, requests) = mpsc::channel(1);
+    let end = CancellationToken::new();
+    let connection = Connection::new(socket.compat(), Config::default(), mode);
+    let driver = Driver { connection, requests, waiting: None, end: end.clone() };
+    (Session { requests: sender, end }, driver)
+}
+
+impl Session {
+    /// Opens a stream. The peer hears of it with the first byte that is written.
+    pub(super) async fn open(&self) -> Result<Raw, Error> {
+        let (request, stream) = oneshot::channel();
+        self.requests.send(request).await.map_err(|_| Error::SessionEnded)?;
+        stream.await.map_err(|_| Error::SessionEnded)
+    }
+
+    /// Ends the connection and all its streams.
+    pub(super) fn end(&self) {
+        self.end.cancel();
+    }
+}
+
+impl Driver {
+    /// Moves the connection until it ends. Each stream that the peer opens goes to `on_stream`.
+    pub(super) async fn run(mut self, mut on_stream: impl FnMut(Raw)) {
+        let end = self.end.clone();
+        tokio::select! {
+            () = std::future::poll_fn(|context| self.poll(context, &mut on_stream)) => {}
+            () = end.cancelled() => {}
+        }
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>, on_stream: &mut impl FnMut(Raw)) -> Poll<()> {
+        loop {
+            self.poll_requests(context);
+            match self.connection.poll_next_inbound(context) {
+                Poll::Ready(Some(Ok(stream))) => on_stream(Box::new(stream.compat())),
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Opens what was asked for, until nothing is or the peer must first acknowledge earlier streams.
+    fn poll_requests(&mut self, context: &mut Context<'_>) {
+        loop {
+            if self.waiting.is_none() {
+                let Poll::Ready(Some(request)) = self.requests.poll_recv(context) else { return };
+                self.waiting = Some(request);
+            }
+            let Poll::Ready(stream) = self.connection.poll_new_outbound(context) else { return };
+            if let (Some(request), Ok(stream)) = (self.waiting.take(), stream) {
+                // The asker may have given up; the stream is then dropped unheard of.
+                let _ = request.send(Box::new(stream.compat()));
+            }
+        }
+    }
+}

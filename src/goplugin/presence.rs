@@ -1,0 +1,83 @@
+//! Whether the host is still there: it counts the connections that proved to be the host's. A host that is killed
+//! sends no Shutdown; without this the plugin would outlive it (PROTOCOL 6.5).
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+/// How long a started plugin waits for its host: as long as go-plugin's host waits for a plugin.
+const FIRST: Duration = Duration::from_secs(60);
+/// How long a host may be without a connection: enough to connect again after one broke.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// The number of the host's connections. Clones share it.
+#[derive(Clone, Default)]
+pub(super) struct Presence(watch::Sender<usize>);
+
+/// One connection of the host, counted until dropped.
+pub(super) struct Guest(Presence);
+
+impl Presence {
+    /// Counts one more connection.
+    pub(super) fn enter(&self) -> Guest {
+        self.0.send_modify(|guests| *guests += 1);
+        Guest(self.clone())
+    }
+
+    /// Ends when the host is gone: no connection came, or none came back.
+    pub(super) async fn gone(&self) {
+        let mut guests = self.0.subscribe();
+        let mut patience = FIRST;
+        // `self` holds the sender, so `wait_for` fails only by the time limit.
+        while timeout(patience, guests.wait_for(|guests| *guests > 0)).await.is_ok() {
+            let _ = guests.wait_for(|guests| *guests == 0).await;
+            patience = AGAIN;
+        }
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.0.0.send_modify(|guests| *guests -= 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_host_that_never_comes_is_awaited_for_a_minute() {
+        let start = Instant::now();
+        Presence::default().gone().await;
+        assert_eq!(start.elapsed().as_secs(), 60);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_host_that_left_may_come_back_for_a_few_seconds() {
+        let presence = Presence::default();
+        let start = Instant::now();
+        let visits = async {
+            let first = presence.enter();
+            sleep(Duration::from_secs(100)).await;
+            drop(first);
+            sleep(Duration::from_secs(4)).await;
+            let second = presence.enter();
+            sleep(Duration::from_secs(100)).await;
+            drop(second);
+        };
+        tokio::join!(visits, presence.gone());
+        assert_eq!(start.elapsed().as_secs(), 100 + 4 + 100 + 5);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_host_with_one_connection_left_is_there() {
+        let presence = Presence::default();
+        let (_stays, leaves) = (presence.enter(), presence.enter());
+        drop(leaves);
+        assert!(timeout(Duration::from_secs(3600), presence.gone()).await.is_err());
+    }
+}

@@ -1,0 +1,138 @@
+//! One plugin at work, from the handshake to its end. Everything that a process has only one of is handed in.
+
+use std::convert::Infallible;
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::CertificateDer;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{sleep, timeout};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tokio_stream::StreamExt as _;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use tonic::transport::Server;
+
+use super::broker::{Broker, Way};
+use super::connection::Connection;
+use super::control::{Controller, Stdio};
+use super::door::Door;
+use super::environment::{Environment, Multiplexing};
+use super::health::Health;
+use super::presence::Presence;
+use super::socket::Socket;
+use super::tls::{self, Identity, Tls};
+use super::{Error, Plugin, handshake, pb};
+
+/// How long calls under way may take after the end was decided. The host kills after two seconds (PROTOCOL 6.1).
+const DRAIN: Duration = Duration::from_secs(1);
+/// How long a host that speaks none of our versions has to read the line and end us.
+const REFUSAL: Duration = Duration::from_secs(5);
+/// Calls that the host cancels before we saw them. At HTTP/2's usual 20, a burst of clients that hang up would end
+/// the connection for all others.
+const CANCELLED_UNSEEN: usize = 100_000;
+
+/// A plugin and what it needs of its process.
+pub(super) struct Process<W> {
+    pub(super) plugin: Plugin,
+    pub(super) environment: Environment,
+    /// Where the handshake goes.
+    pub(super) stdout: W,
+    /// Ends the plugin.
+    pub(super) stop: CancellationToken,
+}
+
+impl<W: Write> Process<W> {
+    /// Serves until stopped, told to shut down, or left by the host. The cookie has been checked.
+    pub(super) async fn run(mut self, services: impl FnOnce(Broker) -> Routes) -> Result<(), Error> {
+        if !handshake::speaks_our_version(&self.plugin, &self.environment) {
+            return self.refuse().await;
+        }
+        let identity = Identity::generate()?;
+        let tls = Tls::new(&identity, self.host_certificate()?)?;
+        let socket = Socket::bind(&self.environment)?;
+        self.announce(socket.file.path(), Some(&identity.certificate))?;
+
+        let wanted = self.environment.multiplexing == Multiplexing::Wanted;
+        let sessions = wanted.then(|| Arc::new(watch::Sender::default()));
+        let way = Way::new(sessions.as_ref().map(|sessions| sessions.subscribe()));
+        let metadata_mode = self.environment.metadata_mode;
+        let broker = Broker::new(TlsConnector::from(tls.client), way, self.stop.clone(), metadata_mode);
+        let routes = beside(services(broker.clone()), broker, &self.stop);
+
+        let (server, connections) = mpsc::channel(1);
+        let presence = Presence::default();
+        let tls = TlsAcceptor::from(tls.server);
+        let door = Door { tls, presence: presence.clone(), server, sessions };
+        tokio::select! {
+            result = serve(routes, connections, self.stop.clone()) => result,
+            () = door.keep(socket.listener) => Ok(()),
+            () = stop_when_gone(&presence, &self.stop) => Ok(()),
+            () = drained(&self.stop) => Ok(()),
+        }
+    }
+
+    /// Answers with the version that we do speak and lets the host word its complaint, as in Go (PROTOCOL 1.6). The
+    /// host compares versions before all else and then kills us, so there is no socket: it would be left behind.
+    async fn refuse(mut self) -> Result<(), Error> {
+        let nowhere = self.environment.socket_directory.join("plugin");
+        self.announce(&nowhere, None)?;
+        let _ = timeout(REFUSAL, self.stop.cancelled()).await;
+        Err(Error::Version { offered: self.environment.offered_versions, ours: self.plugin.protocol_version })
+    }
+
+    fn host_certificate(&self) -> Result<CertificateDer<'static>, Error> {
+        let pem = self.environment.host_certificate.as_deref().ok_or(Error::NoHostCertificate)?;
+        tls::host_certificate(pem)
+    }
+
+    fn announce(&mut self, socket: &Path, certificate: Option<&CertificateDer<'_>>) -> Result<(), Error> {
+        let Self { plugin, environment, stdout, .. } = self;
+        let line = handshake::line(plugin.protocol_version, socket, certificate, environment.multiplexing);
+        handshake::announce(stdout, &line)
+    }
+}
+
+/// Adds what every plugin serves.
+fn beside(services: Routes, broker: Broker, stop: &CancellationToken) -> Routes {
+    services
+        .add_service(pb::grpc_broker_server::GrpcBrokerServer::new(broker))
+        .add_service(pb::grpc_controller_server::GrpcControllerServer::new(Controller(stop.clone())))
+        .add_service(pb::grpc_stdio_server::GrpcStdioServer::new(Stdio(stop.clone())))
+        .add_service(pb::health::health_server::HealthServer::new(Health(stop.clone())))
+}
+
+/// Serves until `stop`, and then until the calls under way are answered. The number of concurrent calls has no
+/// limit: the one host brings what its users bring it.
+async fn serve(
+    routes: Routes,
+    connections: mpsc::Receiver<Connection>,
+    stop: CancellationToken,
+) -> Result<(), Error> {
+    let incoming = ReceiverStream::new(connections).map(Ok::<_, Infallible>);
+    Server::builder()
+        .max_concurrent_streams(None)
+        .http2_max_pending_accept_reset_streams(Some(CANCELLED_UNSEEN))
+        .http2_max_local_error_reset_streams(None)
+        .add_routes(routes)
+        .serve_with_incoming_shutdown(incoming, stop.cancelled())
+        .await
+        .map_err(Error::Serve)
+}
+
+/// A host that is gone is as good as one that says Shutdown. The end itself is `serve`'s or `drained`'s.
+async fn stop_when_gone(presence: &Presence, stop: &CancellationToken) {
+    presence.gone().await;
+    tracing::info!("the host is gone; ending");
+    stop.cancel();
+    std::future::pending::<()>().await;
+}
+
+/// Ends when the time for calls under way is over.
+async fn drained(stop: &CancellationToken) {
+    stop.cancelled().await;
+    sleep(DRAIN).await;
+}

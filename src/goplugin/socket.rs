@@ -1,0 +1,137 @@
+//! The unix socket on which the host finds the plugin: where it lies, who may reach it, and that it is gone when
+//! the plugin is. It knows nothing of what is spoken on it.
+
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+
+use tokio::net::UnixListener;
+
+use super::Error;
+use super::environment::Environment;
+
+/// `sun_path` holds 108 bytes, one of them the terminator.
+const LONGEST_PATH: usize = 107;
+
+/// A listening socket and its file.
+pub(super) struct Socket {
+    pub(super) listener: UnixListener,
+    pub(super) file: SocketFile,
+}
+
+/// The socket's file, removed on drop: a plugin leaves nothing behind in the host's directory.
+pub(super) struct SocketFile(PathBuf);
+
+impl Socket {
+    /// Listens on a new socket `plugin<random>` in the directory that the host named (PROTOCOL 1.5).
+    pub(super) fn bind(environment: &Environment) -> Result<Self, Error> {
+        let path = environment.socket_directory.join(format!("plugin{}", rand::random::<u64>()));
+        if path.as_os_str().len() > LONGEST_PATH {
+            return Err(Error::PathTooLong(path));
+        }
+        let failed = |source| Error::Listen { path: path.clone(), source };
+        let listener = UnixListener::bind(&path).map_err(failed)?;
+        let file = SocketFile(path.clone());
+        if let Some(group) = &environment.socket_group {
+            share_with(group_id(group)?, &path).map_err(failed)?;
+        }
+        Ok(Self { listener, file })
+    }
+}
+
+impl SocketFile {
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Whoever removed it before us did our work.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// Lets the group, and nobody else but the owner, connect.
+fn share_with(group: u32, path: &Path) -> io::Result<()> {
+    chown(path, None, Some(group))?;
+    fs::set_permissions(path, Permissions::from_mode(0o660))
+}
+
+/// A number is taken as it is. A name is looked up in `/etc/group` alone: a plugin in an image from scratch has no
+/// other source, and Vault sends numbers.
+fn group_id(group: &str) -> Result<u32, Error> {
+    if let Ok(id) = group.parse() {
+        return Ok(id);
+    }
+    let groups = fs::read_to_string("/etc/group").unwrap_or_default();
+    find_group(&groups, group).ok_or_else(|| Error::Group(group.to_owned()))
+}
+
+/// Finds a name in lines of `name:password:id:members`.
+fn find_group(groups: &str, name: &str) -> Option<u32> {
+    let line = groups.lines().find(|line| line.split(':').next() == Some(name))?;
+    line.split(':').nth(2)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    fn environment(directory: &Path, group: Option<String>) -> Environment {
+        Environment { socket_directory: directory.to_owned(), socket_group: group, ..Environment::default() }
+    }
+
+    #[tokio::test]
+    async fn the_socket_lies_in_the_named_directory_and_goes_with_its_owner() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = Socket::bind(&environment(directory.path(), None)).unwrap();
+        let path = socket.file.path().to_owned();
+        assert_eq!(path.parent(), Some(directory.path()));
+        assert!(path.file_name().unwrap().to_str().unwrap().starts_with("plugin"));
+        assert!(path.exists());
+        drop(socket);
+        assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn a_group_gets_the_socket_and_others_do_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let own_group = fs::metadata(directory.path()).unwrap().gid();
+        let socket = Socket::bind(&environment(directory.path(), Some(own_group.to_string()))).unwrap();
+        let metadata = fs::metadata(socket.file.path()).unwrap();
+        assert_eq!(metadata.mode() & 0o777, 0o660);
+        assert_eq!(metadata.gid(), own_group);
+    }
+
+    #[tokio::test]
+    async fn an_unknown_group_is_refused_and_leaves_no_socket() {
+        let directory = tempfile::tempdir().unwrap();
+        let result = Socket::bind(&environment(directory.path(), Some("no such group".to_owned())));
+        assert!(matches!(result, Err(Error::Group(name)) if name == "no such group"));
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_path_beyond_the_systems_limit_is_named() {
+        let result = Socket::bind(&environment(&Path::new("/tmp").join("x".repeat(100)), None));
+        assert!(matches!(result, Err(Error::PathTooLong(_))));
+    }
+
+    #[tokio::test]
+    async fn a_missing_directory_is_named() {
+        let error = Socket::bind(&environment(Path::new("/nowhere"), None)).err().unwrap().to_string();
+        assert!(error.starts_with("cannot listen on /nowhere/plugin"), "{error}");
+    }
+
+    #[test]
+    fn groups_are_found_by_their_whole_name() {
+        let groups = "root:x:0:\nvaulted:x:7:\nvault:x:1000:a,b\nbroken\n";
+        assert_eq!(find_group(groups, "vault"), Some(1000));
+        assert_eq!(find_group(groups, "vau"), None);
+        assert_eq!(find_group(groups, "broken"), None);
+    }
+}

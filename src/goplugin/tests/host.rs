@@ -1,0 +1,223 @@
+//! A host, as go-plugin's client is one, with both of its ways to connect.
+
+use std::convert::Infallible;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::{CertificateDer, ServerName};
+use tempfile::TempDir;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tokio_util::sync::CancellationToken;
+use tonic::codegen::http::Uri;
+use tonic::service::Routes;
+use tonic::transport::{Channel, Endpoint, Server};
+use tonic::{Code, Request, Response, Status};
+
+use super::super::connection::{Connection, Raw};
+use super::super::environment::Environment;
+use super::super::pb::health::health_client::HealthClient;
+use super::super::pb::health::health_server::{Health, HealthServer};
+use super::super::pb::health::{HealthCheckRequest, HealthCheckResponse};
+use super::super::presence::Presence;
+use super::super::server::Process;
+use super::super::tls::{Identity, Tls};
+use super::super::{Broker, Cookie, Error, Plugin};
+
+const PLUGIN: Plugin = Plugin {
+    cookie: Cookie { key: "TEST_PLUGIN", value: "crumbs" },
+    protocol_version: 5,
+    about: "This is a plugin.",
+};
+
+/// A host before it has started anything.
+pub(super) struct Host {
+    identity: Identity,
+    pub(super) directory: TempDir,
+}
+
+/// A plugin that the host started and whose line it has read.
+pub(super) struct Started {
+    pub(super) line: String,
+    pub(super) socket: PathBuf,
+    broker: watch::Receiver<Option<Broker>>,
+    pub(super) stop: CancellationToken,
+    pub(super) end: JoinHandle<Result<(), Error>>,
+    /// The plugin's certificate, from the line.
+    pub(super) certificate: CertificateDer<'static>,
+    /// TLS towards the plugin.
+    pub(super) tls: Tls,
+}
+
+/// What the host serves as an id: it answers to that number only.
+pub(super) struct Numbered(pub(super) u32);
+
+/// The plugin's stdout.
+struct Stdout(Arc<Mutex<Vec<u8>>>, Option<oneshot::Sender<()>>);
+
+impl Host {
+    pub(super) fn new() -> Self {
+        Self { identity: Identity::of_a_host(), directory: tempfile::tempdir().unwrap() }
+    }
+
+    /// The environment of a plain start.
+    pub(super) fn environment(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("TEST_PLUGIN", "crumbs".to_owned()),
+            ("PLUGIN_PROTOCOL_VERSIONS", "5".to_owned()),
+            ("PLUGIN_CLIENT_CERT", self.identity.pem()),
+            ("TMPDIR", self.directory.path().to_str().unwrap().to_owned()),
+        ]
+    }
+
+    /// Starts a plugin with `environment` and reads its line.
+    pub(super) async fn start(&self, environment: Vec<(&'static str, String)>) -> Started {
+        let variables = environment.into_iter().map(|(key, value)| (key.into(), value.into()));
+        let environment = Environment::read(PLUGIN.cookie.key, variables);
+        let (printed, (told, line)) = (Arc::new(Mutex::new(Vec::new())), oneshot::channel());
+        let stdout = Stdout(Arc::clone(&printed), Some(told));
+        let stop = CancellationToken::new();
+        let process = Process { plugin: PLUGIN, environment, stdout, stop: stop.clone() };
+        let (hand_out, broker) = watch::channel(None);
+        let end = tokio::spawn(process.run(move |broker| {
+            hand_out.send_replace(Some(broker));
+            Routes::default()
+        }));
+        line.await.ok();
+        let line = String::from_utf8(printed.lock().unwrap().clone()).unwrap();
+        self.read(line, broker, stop, end)
+    }
+
+    fn read(
+        &self,
+        line: String,
+        broker: watch::Receiver<Option<Broker>>,
+        stop: CancellationToken,
+        end: JoinHandle<Result<(), Error>>,
+    ) -> Started {
+        let fields: Vec<&str> = line.trim_end().split('|').collect();
+        let socket = PathBuf::from(fields.get(3).copied().unwrap_or_default());
+        let certificate = STANDARD_NO_PAD.decode(fields.get(5).copied().unwrap_or_default()).unwrap();
+        let certificate = CertificateDer::from(certificate);
+        let tls = Tls::new(&self.identity, certificate.clone()).unwrap();
+        Started { line, socket, broker, stop, end, certificate, tls }
+    }
+}
+
+impl Started {
+    /// The main connection, over a socket of its own.
+    pub(super) async fn connect(&self) -> Channel {
+        connect_as(&self.tls, &self.socket).await.unwrap()
+    }
+
+    pub(super) async fn broker(&self) -> Broker {
+        let mut broker = self.broker.clone();
+        broker.wait_for(Option::is_some).await.unwrap().clone().unwrap()
+    }
+}
+
+impl Write for Stdout {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.1.take().map_or(Ok(()), |told| told.send(()).map_err(|()| io::Error::other("nobody reads")))
+    }
+}
+
+#[tonic::async_trait]
+impl Health for Numbered {
+    async fn check(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<HealthCheckResponse>, Status> {
+        let mine = request.get_ref().service == self.0.to_string();
+        if mine {
+            Ok(Response::new(HealthCheckResponse::default()))
+        } else {
+            Err(Status::not_found(format!("this is {}", self.0)))
+        }
+    }
+
+    type WatchStream = tokio_stream::Empty<Result<HealthCheckResponse, Status>>;
+
+    async fn watch(&self, _: Request<HealthCheckRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        Err(Status::unimplemented("not here"))
+    }
+}
+
+/// Connects to the socket at `path` with `tls`, whoever that makes us.
+pub(super) async fn connect_as(tls: &Tls, path: &Path) -> Result<Channel, tonic::transport::Error> {
+    let (tls, path) = (TlsConnector::from(Arc::clone(&tls.client)), path.to_owned());
+    channel(move || {
+        let (tls, path) = (tls.clone(), path.clone());
+        async move { secure(&tls, Box::new(UnixStream::connect(path).await?)).await }
+    })
+    .await
+}
+
+/// A channel over whatever `connect` makes.
+pub(super) async fn channel<F, C>(connect: F) -> Result<Channel, tonic::transport::Error>
+where
+    F: Fn() -> C + Send + 'static,
+    C: Future<Output = io::Result<tokio_rustls::client::TlsStream<Raw>>> + Send + 'static,
+{
+    let connector = tower::service_fn(move |_: Uri| {
+        let connecting = connect();
+        async move { connecting.await.map(TokioIo::new) }
+    });
+    Endpoint::from_static("http://localhost").connect_with_connector(connector).await
+}
+
+/// TLS as a client.
+pub(super) async fn secure(tls: &TlsConnector, raw: Raw) -> io::Result<tokio_rustls::client::TlsStream<Raw>> {
+    tls.connect(ServerName::try_from("localhost").unwrap(), raw).await
+}
+
+/// Serves `id` on each stream that comes, until dropped.
+pub(super) async fn serve(id: u32, tls: TlsAcceptor, mut streams: mpsc::Receiver<Raw>) {
+    let (sender, connections) = mpsc::channel(1);
+    let accepting = async {
+        while let Some(raw) = streams.recv().await {
+            let stream = tls.accept(raw).await.unwrap();
+            let connection = Connection::new(stream, Presence::default().enter());
+            sender.send(Ok::<_, Infallible>(connection)).await.unwrap();
+        }
+    };
+    let incoming = tokio_stream::wrappers::ReceiverStream::new(connections);
+    let serving =
+        Server::builder().add_service(HealthServer::new(Numbered(id))).serve_with_incoming(incoming);
+    let (served, ()) = tokio::join!(serving, accepting);
+    served.unwrap();
+}
+
+/// Serves `id` on a socket, as plain hosts do.
+pub(super) async fn serve_on(path: &Path, id: u32, tls: TlsAcceptor) {
+    let listener = UnixListener::bind(path).unwrap();
+    let (sender, streams) = mpsc::channel(1);
+    let accepting = async {
+        loop {
+            let (socket, _) = listener.accept().await.unwrap();
+            sender.send(Box::new(socket) as Raw).await.unwrap();
+        }
+    };
+    tokio::select! {
+        () = serve(id, tls, streams) => {}
+        () = accepting => {}
+    }
+}
+
+/// Asks what `channel` leads to whether it serves as `service`.
+pub(super) async fn check(channel: &Channel, service: &str) -> Result<i32, Code> {
+    let request = HealthCheckRequest { service: service.to_owned() };
+    let response = HealthClient::new(channel.clone()).check(request).await;
+    response.map(|response| response.into_inner().status).map_err(|status| status.code())
+}

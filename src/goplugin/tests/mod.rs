@@ -1,0 +1,6 @@
+//! The whole protocol in one process: a plugin as [`super::serve`] runs it, and a host that starts it, connects,
+//! and serves what it dials back to.
+
+mod host;
+mod multiplexed;
+mod plain;

@@ -1,0 +1,184 @@
+//! Vault's container plugins: every stream goes over one connection.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
+
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::UnixStream;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
+
+use super::super::Error;
+use super::super::connection::Raw;
+use super::super::multiplexed::{self, Session};
+use super::super::pb;
+use super::super::pb::grpc_broker_client::GrpcBrokerClient;
+use super::super::pb::grpc_controller_client::GrpcControllerClient;
+use super::host::{Host, Started, channel, check, secure, serve};
+
+/// The host's end of the one connection.
+struct Shared {
+    main: Channel,
+    streams: mpsc::Receiver<Raw>,
+    driver: JoinHandle<()>,
+}
+
+async fn start(host: &Host) -> Started {
+    let mut environment = host.environment();
+    environment.push(("PLUGIN_MULTIPLEX_GRPC", "true".to_owned()));
+    host.start(environment).await
+}
+
+/// Connects as go-plugin's client does: yamux at once, and the main connection as its first stream.
+async fn connect(started: &Started) -> Shared {
+    let (session, driver) = multiplexed::client(UnixStream::connect(&started.socket).await.unwrap());
+    let (sender, streams) = mpsc::channel(16);
+    let driver = tokio::spawn(driver.run(move |stream| sender.try_send(stream).ok().unwrap()));
+    let tls = TlsConnector::from(Arc::clone(&started.tls.client));
+    let main = channel(move || stream(session.clone(), tls.clone())).await.unwrap();
+    Shared { main, streams, driver }
+}
+
+async fn stream(
+    session: Session,
+    tls: TlsConnector,
+) -> std::io::Result<tokio_rustls::client::TlsStream<Raw>> {
+    secure(&tls, session.open().await.map_err(std::io::Error::other)?).await
+}
+
+/// Opens the broker's stream and answers knocks for the ids in `listening`: each lets the next stream in.
+async fn answer_knocks(
+    main: &Channel,
+    mut streams: mpsc::Receiver<Raw>,
+    tls: TlsAcceptor,
+    listening: Arc<Mutex<HashSet<u32>>>,
+) {
+    let (sender, messages) = mpsc::channel(1);
+    let mut client = GrpcBrokerClient::new(main.clone());
+    let mut knocks = client.start_stream(ReceiverStream::new(messages)).await.unwrap().into_inner();
+    // A queue that stays open keeps its connection served.
+    let mut open = Vec::new();
+    while let Ok(Some(knock)) = knocks.message().await {
+        let id = knock.service_id;
+        let known = listening.lock().unwrap().contains(&id);
+        let error = if known { String::new() } else { format!("no listener for id {id}") };
+        sender.send(ack(id, error)).await.unwrap();
+        if known {
+            let (one, queue) = mpsc::channel(1);
+            one.send(streams.recv().await.unwrap()).await.unwrap();
+            tokio::spawn(serve(id, tls.clone(), queue));
+            open.push(one);
+        }
+    }
+}
+
+fn ack(id: u32, error: String) -> pb::ConnInfo {
+    let knock = pb::conn_info::Knock { knock: true, ack: true, error };
+    pb::ConnInfo { service_id: id, knock: Some(knock), ..pb::ConnInfo::default() }
+}
+
+/// A started plugin with a connected host that listens for `ids`.
+async fn with_listeners(
+    host: &Host,
+    ids: &[u32],
+) -> (Started, Channel, Arc<Mutex<HashSet<u32>>>, JoinHandle<()>) {
+    let started = start(host).await;
+    let Shared { main, streams, driver } = connect(&started).await;
+    let listening = Arc::new(Mutex::new(ids.iter().copied().collect::<HashSet<_>>()));
+    let (tls, knocked, broker) =
+        (TlsAcceptor::from(started.tls.server.clone()), Arc::clone(&listening), main.clone());
+    tokio::spawn(async move { answer_knocks(&broker, streams, tls, knocked).await });
+    (started, main, listening, driver)
+}
+
+#[tokio::test]
+async fn the_line_says_that_we_can() {
+    let host = Host::new();
+    assert!(start(&host).await.line.ends_with("|true\n"));
+}
+
+#[tokio::test]
+async fn every_stream_reaches_the_id_it_was_opened_for() {
+    let host = Host::new();
+    let (started, main, ..) = with_listeners(&host, &[1, 2, 3]).await;
+    assert_eq!(check(&main, "plugin").await, Ok(1));
+    let mut dials = tokio::task::JoinSet::new();
+    for id in [1, 2, 3, 2, 1, 3] {
+        let broker = started.broker().await;
+        dials.spawn(async move {
+            let channel = broker.dial(id).await.unwrap();
+            check(&channel, &id.to_string()).await.unwrap()
+        });
+    }
+    assert_eq!(dials.join_all().await.len(), 6);
+}
+
+#[tokio::test]
+async fn a_call_may_overtake_the_hosts_broker_stream() {
+    let host = Host::new();
+    let started = start(&host).await;
+    let broker = started.broker().await;
+    let dialling = tokio::spawn(async move { check(&broker.dial(7).await.unwrap(), "7").await });
+    tokio::task::yield_now().await;
+    let Shared { main, streams, .. } = connect(&started).await;
+    let tls = TlsAcceptor::from(started.tls.server.clone());
+    let listening = Arc::new(Mutex::new(HashSet::from([7])));
+    tokio::spawn(async move { answer_knocks(&main, streams, tls, listening).await });
+    dialling.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_host_that_begins_to_listen_late_is_knocked_again() {
+    let host = Host::new();
+    let (started, _main, listening, _) = with_listeners(&host, &[]).await;
+    let broker = started.broker().await;
+    let dialling = tokio::spawn(async move { check(&broker.dial(4).await.unwrap(), "4").await });
+    tokio::task::yield_now().await;
+    listening.lock().unwrap().insert(4);
+    dialling.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_dial_that_is_given_up_does_not_misdirect_the_next() {
+    let host = Host::new();
+    let (started, ..) = with_listeners(&host, &[1, 2]).await;
+    let broker = started.broker().await;
+    let given_up = tokio::spawn(async move { broker.dial(1).await.map(drop) });
+    tokio::task::yield_now().await;
+    given_up.abort();
+    check(&started.broker().await.dial(2).await.unwrap(), "2").await.unwrap();
+}
+
+#[tokio::test]
+async fn rubbish_on_the_socket_harms_nobody() {
+    let host = Host::new();
+    let started = start(&host).await;
+    let mut rubbish = UnixStream::connect(&started.socket).await.unwrap();
+    rubbish.write_all(&[0xff; 64]).await.unwrap();
+    let _silent = UnixStream::connect(&started.socket).await.unwrap();
+    let Shared { main, .. } = connect(&started).await;
+    assert_eq!(check(&main, "plugin").await, Ok(1));
+}
+
+#[tokio::test]
+async fn shutdown_is_answered_and_ends_the_plugin() {
+    let host = Host::new();
+    let (started, main, ..) = with_listeners(&host, &[1]).await;
+    let _channel = started.broker().await.dial(1).await.unwrap();
+    GrpcControllerClient::new(main.clone()).shutdown(pb::Empty {}).await.unwrap();
+    started.end.await.unwrap().unwrap();
+    assert!(!started.socket.exists());
+}
+
+#[tokio::test]
+async fn without_a_host_nothing_is_dialled() {
+    let host = Host::new();
+    let started = start(&host).await;
+    tokio::time::pause();
+    let error = started.broker().await.dial(1).await.unwrap_err();
+    assert!(matches!(error, Error::Dial(_)));
+    assert_eq!(error.to_string(), "cannot reach the host: the host's broker is not connected");
+}

@@ -1,0 +1,170 @@
+//! Where the Admin API is: a base URL that can carry an admin key. It knows nothing of what is called there.
+
+use std::fmt;
+use std::str::FromStr;
+
+use reqwest::Url;
+
+/// OpenAI's own.
+const DEFAULT: &str = "https://api.openai.com/v1";
+
+/// The base URL of the API: https, or http to this machine only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint(Url);
+
+/// Why a text is not an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EndpointError {
+    /// It does not parse.
+    #[error("it must be a URL such as {DEFAULT}")]
+    NotAUrl,
+    /// Neither https nor http.
+    #[error("it must begin with https:// (or http:// to this machine)")]
+    Scheme,
+    /// The admin key would cross the network readably.
+    #[error("http is allowed to localhost, 127.0.0.0/8 and [::1] only: use https")]
+    PlainHttp,
+    /// A user name or password would end up in logs.
+    #[error("it must not hold a user name or password")]
+    UserInfo,
+    /// Calls add their own.
+    #[error("it must not hold a query (?)")]
+    Query,
+    /// It has no meaning in a call.
+    #[error("it must not hold a fragment (#)")]
+    Fragment,
+}
+
+impl Endpoint {
+    /// Reads a base URL; a slash at its end makes no difference.
+    pub fn parse(text: &str) -> Result<Self, EndpointError> {
+        let mut url = Url::parse(text).map_err(|_| EndpointError::NotAUrl)?;
+        match url.scheme() {
+            "https" => {}
+            "http" if is_loopback(&url) => {}
+            "http" => return Err(EndpointError::PlainHttp),
+            _ => return Err(EndpointError::Scheme),
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(EndpointError::UserInfo);
+        }
+        if url.query().is_some() {
+            return Err(EndpointError::Query);
+        }
+        if url.fragment().is_some() {
+            return Err(EndpointError::Fragment);
+        }
+        let path = url.path().trim_end_matches('/').to_owned();
+        url.set_path(&path);
+        Ok(Self(url))
+    }
+
+    /// Whether calls are readable on the wire, which is allowed to this machine only.
+    pub(super) fn is_plain(&self) -> bool {
+        self.0.scheme() == "http"
+    }
+
+    /// The URL below the endpoint that these segments make.
+    pub(super) fn join(&self, segments: &[&str]) -> Url {
+        let mut url = self.0.clone();
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend(segments);
+        }
+        url
+    }
+}
+
+impl Default for Endpoint {
+    fn default() -> Self {
+        // The constant is a https URL, which `defaults_to_openai` checks.
+        #[expect(clippy::expect_used)]
+        Self::parse(DEFAULT).expect("a valid constant")
+    }
+}
+
+impl FromStr for Endpoint {
+    type Err = EndpointError;
+
+    fn from_str(text: &str) -> Result<Self, EndpointError> {
+        Self::parse(text)
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.as_str().trim_end_matches('/'))
+    }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    // An address in a name's place never parses as one: the URL parser made every spelling of it an address.
+    match url.host_str() {
+        Some("localhost" | "[::1]") => true,
+        Some(host) => host.parse::<std::net::Ipv4Addr>().is_ok_and(|address| address.is_loopback()),
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_to_openai() {
+        assert_eq!(Endpoint::default().to_string(), "https://api.openai.com/v1");
+    }
+
+    #[test]
+    fn slashes_at_the_end_make_no_difference() {
+        for (text, base, joined) in [
+            ("https://h/v1/", "https://h/v1", "https://h/v1/a/b"),
+            ("https://h/v1", "https://h/v1", "https://h/v1/a/b"),
+            ("https://h", "https://h", "https://h/a/b"),
+            ("https://h///", "https://h", "https://h/a/b"),
+            ("HTTPS://H:8443/x/v1//", "https://h:8443/x/v1", "https://h:8443/x/v1/a/b"),
+        ] {
+            let endpoint = Endpoint::parse(text).unwrap();
+            assert_eq!(endpoint.to_string(), base);
+            assert_eq!(endpoint.join(&["a", "b"]).as_str(), joined);
+        }
+    }
+
+    #[test]
+    fn plain_http_goes_to_this_machine_only() {
+        for text in
+            ["http://localhost:1/v1", "http://127.0.0.1:8080", "http://127.9.9.9", "http://[::1]:80/v1"]
+        {
+            assert!(Endpoint::parse(text).is_ok(), "{text}");
+        }
+        for text in [
+            "http://api.openai.com/v1",
+            "http://localhost.evil.com",
+            "http://127.0.0.1.evil.com",
+            "http://10.0.0.1",
+            "http://0.0.0.0",
+            "http://[::ffff:127.0.0.1]",
+        ] {
+            assert_eq!(Endpoint::parse(text), Err(EndpointError::PlainHttp), "{text}");
+        }
+    }
+
+    #[test]
+    fn each_refusal_says_what_is_wrong() {
+        for (text, why) in [
+            ("", EndpointError::NotAUrl),
+            ("api.openai.com/v1", EndpointError::NotAUrl),
+            ("https://", EndpointError::NotAUrl),
+            ("ftp://h/v1", EndpointError::Scheme),
+            ("file:///etc/passwd", EndpointError::Scheme),
+            ("https://u@h/v1", EndpointError::UserInfo),
+            ("https://u:p@h/v1", EndpointError::UserInfo),
+            ("https://:p@h/v1", EndpointError::UserInfo),
+            ("https://h/v1?x=1", EndpointError::Query),
+            ("https://h/v1?", EndpointError::Query),
+            ("https://h/v1#x", EndpointError::Fragment),
+        ] {
+            assert_eq!(Endpoint::parse(text), Err(why), "{text}");
+        }
+    }
+}

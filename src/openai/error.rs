@@ -1,0 +1,214 @@
+//! What can go wrong in a call, with the questions that callers ask of it. `Display` is fit for callers: it passes on
+//! OpenAI's own words, and never a key or a body.
+
+use std::time::Duration;
+
+use super::Call;
+use super::call::Effect;
+
+/// Why a call failed.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An answer that is no success.
+    #[error(transparent)]
+    Refused(#[from] Box<Refusal>),
+    /// Its turn would come too late; nothing was sent, or what was sent was turned down for the pace alone.
+    #[error("OpenAI allows no more calls now: try again in {} s", seconds(*retry_after))]
+    Throttled {
+        /// When there may be room.
+        retry_after: Duration,
+    },
+    /// OpenAI failed several times in a row and is given a rest; nothing was sent.
+    #[error("OpenAI is failing or cannot be reached: try again in {} s", seconds(*retry_after))]
+    Unavailable {
+        /// When it is tried again.
+        retry_after: Duration,
+    },
+    /// No connection could be made; nothing was sent.
+    #[error("OpenAI cannot be reached: {reason}")]
+    Unreachable {
+        /// What the connection failed with.
+        reason: String,
+    },
+    /// The other side is not who it should be; nothing was sent.
+    #[error("the connection to OpenAI is not trusted: {reason}")]
+    Untrusted {
+        /// What TLS failed with.
+        reason: String,
+    },
+    /// The call was sent, but no whole answer came in time.
+    #[error("OpenAI did not answer in time")]
+    TimedOut {
+        /// What was called.
+        call: Call,
+    },
+    /// The call was sent, but the connection broke before the answer was whole.
+    #[error("the connection to OpenAI broke before its answer was whole: {reason}")]
+    Cut {
+        /// What was called.
+        call: Call,
+        /// What the connection failed with.
+        reason: String,
+    },
+    /// The answer said success, but is not what OpenAI answers.
+    #[error("OpenAI's answer cannot be read: {reason}{}", request(request_id.as_deref()))]
+    Malformed {
+        /// What was called.
+        call: Call,
+        /// What is wrong with it, without quoting it.
+        reason: String,
+        /// OpenAI's name for the request.
+        request_id: Option<String>,
+    },
+}
+
+/// An answer that is no success.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Refusal {
+    /// What was called.
+    pub call: Call,
+    /// The HTTP status.
+    pub status: u16,
+    /// OpenAI's own words, if the answer was OpenAI's own JSON.
+    pub message: Option<String>,
+    /// OpenAI's code for it, such as `invalid_api_key`.
+    pub code: Option<String>,
+    /// The parameter that OpenAI complains of.
+    pub param: Option<String>,
+    /// OpenAI's name for the request, for its support.
+    pub request_id: Option<String>,
+    /// When OpenAI says to come back.
+    pub retry_after: Option<Duration>,
+}
+
+impl Error {
+    /// What was asked for does not exist: a 404 in OpenAI's own words. A proxy's 404, or one for an address that
+    /// OpenAI does not have, says nothing of that.
+    pub fn is_gone(&self) -> bool {
+        self.refusal().is_some_and(|refusal| {
+            refusal.status == 404 && refusal.message.is_some() && !refusal.is_unknown_address()
+        })
+    }
+
+    /// OpenAI takes no more calls for now; [`Error::retry_after`] may say for how long.
+    pub fn is_limited(&self) -> bool {
+        matches!(self, Self::Throttled { .. }) || self.status() == Some(429)
+    }
+
+    /// When to come back, where that is known.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Throttled { retry_after } | Self::Unavailable { retry_after } => Some(*retry_after),
+            _ => self.refusal()?.retry_after,
+        }
+    }
+
+    /// The key is not, or no longer, good for the call. Sending it again is useless until another key is set.
+    pub fn is_unauthorized(&self) -> bool {
+        matches!(self.status(), Some(401 | 403)) && self.refusal().is_some_and(|it| it.message.is_some())
+    }
+
+    /// It may go better later, as nothing is wrong with the call itself.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Throttled { .. }
+            | Self::Unavailable { .. }
+            | Self::Unreachable { .. }
+            | Self::TimedOut { .. }
+            | Self::Cut { .. } => true,
+            Self::Refused(refusal) => refusal.is_transient(),
+            Self::Untrusted { .. } | Self::Malformed { .. } => false,
+        }
+    }
+
+    /// The call changes something and may have been carried out, although no success was heard of.
+    pub fn is_unknown_outcome(&self) -> bool {
+        match self {
+            Self::TimedOut { call } | Self::Cut { call, .. } | Self::Malformed { call, .. } => {
+                call.effect() != Effect::None
+            }
+            Self::Refused(refusal) => refusal.call.effect() != Effect::None && refusal.leaves_open(),
+            Self::Throttled { .. }
+            | Self::Unavailable { .. }
+            | Self::Unreachable { .. }
+            | Self::Untrusted { .. } => false,
+        }
+    }
+
+    /// The HTTP status, if there was an answer that is no success.
+    pub fn status(&self) -> Option<u16> {
+        self.refusal().map(|refusal| refusal.status)
+    }
+
+    /// OpenAI's name for the request, for its support.
+    pub fn request_id(&self) -> Option<&str> {
+        match self {
+            Self::Malformed { request_id, .. } => request_id.as_deref(),
+            _ => self.refusal()?.request_id.as_deref(),
+        }
+    }
+
+    /// OpenAI's code, such as `invalid_api_key`.
+    pub fn code(&self) -> Option<&str> {
+        self.refusal()?.code.as_deref()
+    }
+
+    pub(super) fn malformed(call: Call, reason: impl Into<String>) -> Self {
+        Self::Malformed { call, reason: reason.into(), request_id: None }
+    }
+
+    fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            Self::Refused(refusal) => Some(refusal),
+            _ => None,
+        }
+    }
+}
+
+impl Refusal {
+    /// OpenAI's own 404 for an address it does not have, which a wrong endpoint brings about.
+    fn is_unknown_address(&self) -> bool {
+        let message = self.message.as_deref().unwrap_or_default();
+        self.code.as_deref() == Some("unknown_url")
+            || message.starts_with("Invalid URL")
+            || message.starts_with("Unknown request URL")
+    }
+
+    /// A proxy's 404 is a fault of the way, not of the call.
+    fn is_transient(&self) -> bool {
+        matches!(self.status, 408 | 429 | 500..=599) || (self.status == 404 && self.message.is_none())
+    }
+
+    /// Whether the call may have been carried out nevertheless: a failure behind the door, or a redirect, which may
+    /// be how something on the way tells of success.
+    fn leaves_open(&self) -> bool {
+        matches!(self.status, 300..=399 | 408 | 500..=599)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { call: _, status, message, code: _, param: _, request_id, retry_after: _ } = self;
+        match message {
+            Some(message) => write!(f, "{message} (HTTP {status})")?,
+            None if (300..400).contains(status) => {
+                write!(f, "the endpoint answered with a redirect, which is not followed (HTTP {status})")?;
+            }
+            None => write!(f, "an answer that is not OpenAI's own (HTTP {status})")?,
+        }
+        f.write_str(&request(request_id.as_deref()))
+    }
+}
+
+/// Whole seconds, never 0: "try again in 0 s" would be a lie.
+fn seconds(time: Duration) -> u64 {
+    time.as_millis().div_ceil(1000).max(1) as u64
+}
+
+fn request(id: Option<&str>) -> String {
+    id.map(|id| format!(" (request {id})")).unwrap_or_default()
+}

@@ -1,0 +1,225 @@
+//! Sends one call over HTTP and reads its answer, within limits of time and size. Whether and when it may be sent is
+//! the governor's, whether again is `retry`'s.
+
+use std::error::Error as _;
+use std::sync::Arc;
+
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use serde::de::DeserializeOwned;
+use tokio::time::Instant;
+use zeroize::{Zeroize, Zeroizing};
+
+use super::answer::Answer;
+use super::call::Request;
+use super::connect::Limits;
+use super::governor::Governor;
+use super::retry::{self, Before, Work};
+use super::{
+    AdminKey, Attempt, Call, Client, Endpoint, Error, Observer, Outcome, Settings, SettingsError, Urgency,
+};
+use super::{answer, connect, redact};
+
+/// No answer of the Admin API comes near this.
+const MAX_BODY: usize = 1 << 20;
+const ORGANIZATION: HeaderName = HeaderName::from_static("openai-organization");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// What the clones of a client share.
+pub(super) struct Link {
+    http: reqwest::Client,
+    endpoint: Endpoint,
+    headers: HeaderMap,
+    admin_key: AdminKey,
+    governor: Governor,
+    observer: Arc<dyn Observer>,
+}
+
+/// Tells the observer of an attempt, also of one whose caller went away.
+struct Report<'a> {
+    observer: &'a dyn Observer,
+    call: Call,
+    urgency: Urgency,
+    before: Before,
+    sent: Instant,
+    outcome: Outcome,
+}
+
+impl Link {
+    pub(super) fn new(settings: Settings, limits: Limits) -> Result<Self, SettingsError> {
+        let Settings { endpoint, admin_key, organization, ca_cert, max_requests_per_minute, observer } =
+            settings;
+        Ok(Self {
+            http: connect::client(&endpoint, ca_cert.as_deref(), limits)?,
+            headers: headers(&admin_key, organization.as_str())?,
+            endpoint,
+            admin_key,
+            governor: Governor::new(max_requests_per_minute),
+            observer,
+        })
+    }
+
+    #[cfg(test)]
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// One attempt, told to the observer.
+    async fn attempt<T: DeserializeOwned>(
+        &self,
+        request: &Request,
+        urgency: Urgency,
+        before: Before,
+    ) -> Result<T, Error> {
+        let mut report = Report::new(&*self.observer, request.call, urgency, before);
+        let (outcome, result) = match self.exchange(request).await {
+            Ok(answer) => {
+                let result = answer.read(request.call, self.admin_key.expose());
+                (answered(answer.status, &result), result)
+            }
+            Err((outcome, error)) => (outcome, Err(error)),
+        };
+        report.outcome = outcome;
+        result
+    }
+
+    /// Sends the request and reads the answer to its end.
+    async fn exchange(&self, request: &Request) -> Result<Answer, (Outcome, Error)> {
+        let call = request.call;
+        let mut response =
+            self.outgoing(request).send().await.map_err(|error| self.transport_error(call, &error))?;
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let announced = response.content_length().unwrap_or(0);
+        if announced > MAX_BODY as u64 {
+            return Err(self.oversized(call, &headers));
+        }
+        let mut body = Zeroizing::new(Vec::with_capacity(announced as usize));
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.transport_error(call, &error))? {
+            if body.len() + chunk.len() > MAX_BODY {
+                return Err(self.oversized(call, &headers));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(Answer { status, headers, body })
+    }
+
+    fn outgoing(&self, request: &Request) -> reqwest::RequestBuilder {
+        let segments: Vec<&str> = request.path.iter().map(String::as_str).collect();
+        let mut url = self.endpoint.join(&segments);
+        if !request.query.is_empty() {
+            url.query_pairs_mut().extend_pairs(&request.query);
+        }
+        let builder = self.http.request(request.method.clone(), url).headers(self.headers.clone());
+        match &request.body {
+            Some(body) => builder.header(CONTENT_TYPE, JSON).body(body.clone()),
+            None => builder,
+        }
+    }
+
+    fn oversized(&self, call: Call, headers: &HeaderMap) -> (Outcome, Error) {
+        let error = Error::Malformed {
+            call,
+            reason: "it is longer than 1 MiB".to_owned(),
+            request_id: answer::request_id(headers, self.admin_key.expose()),
+        };
+        (Outcome::Oversized, error)
+    }
+
+    /// What a connection that failed means for the call.
+    fn transport_error(&self, call: Call, error: &reqwest::Error) -> (Outcome, Error) {
+        let reason = redact::sentence(&root_cause(error), self.admin_key.expose());
+        if is_untrusted(error) {
+            (Outcome::Tls, Error::Untrusted { reason })
+        } else if error.is_connect() {
+            (Outcome::Connect, Error::Unreachable { reason })
+        } else if error.is_timeout() {
+            (Outcome::Timeout, Error::TimedOut { call })
+        } else {
+            (Outcome::Cut, Error::Cut { call, reason })
+        }
+    }
+}
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Link").field("endpoint", &self.endpoint).finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// Sends the call in its turn, again where that is safe.
+    pub(super) async fn send<T: DeserializeOwned>(&self, request: Request) -> Result<T, Error> {
+        let link = &*self.link;
+        let work = Work { call: request.call, urgency: self.urgency, patience: self.patience };
+        let attempt = |before| link.attempt(&request, self.urgency, before);
+        let result = retry::in_turn(&link.governor, work, attempt).await;
+        if matches!(result, Err(Error::Throttled { .. } | Error::Unavailable { .. })) {
+            link.observer.throttled(request.call, self.urgency);
+        }
+        result
+    }
+}
+
+impl<'a> Report<'a> {
+    fn new(observer: &'a dyn Observer, call: Call, urgency: Urgency, before: Before) -> Self {
+        Self { observer, call, urgency, before, sent: Instant::now(), outcome: Outcome::Abandoned }
+    }
+}
+
+impl Drop for Report<'_> {
+    fn drop(&mut self) {
+        let Self { observer, call, urgency, before, sent, outcome } = *self;
+        let Before { wait, retries } = before;
+        observer.attempt(&Attempt { call, urgency, outcome, latency: sent.elapsed(), wait, retries });
+    }
+}
+
+fn headers(admin_key: &AdminKey, organization: &str) -> Result<HeaderMap, SettingsError> {
+    let invalid = |_| SettingsError::Library { reason: "a setting does not fit into a header".to_owned() };
+    let mut bearer = format!("Bearer {}", admin_key.expose());
+    let authorization = HeaderValue::from_str(&bearer).map_err(invalid);
+    bearer.zeroize();
+    let mut authorization = authorization?;
+    authorization.set_sensitive(true);
+    let organization = HeaderValue::from_str(organization).map_err(invalid)?;
+    Ok(HeaderMap::from_iter([(AUTHORIZATION, authorization), (ORGANIZATION, organization), (ACCEPT, JSON)]))
+}
+
+fn answered<T>(status: u16, result: &Result<T, Error>) -> Outcome {
+    match result {
+        Err(Error::Malformed { .. }) => Outcome::Malformed,
+        _ => Outcome::Status(status),
+    }
+}
+
+/// The innermost reason, such as `Connection refused (os error 111)`.
+fn root_cause(error: &reqwest::Error) -> String {
+    causes(error).last().map_or_else(|| "no reason given".to_owned(), ToString::to_string)
+}
+
+/// Whether TLS refused the other side.
+fn is_untrusted(error: &reqwest::Error) -> bool {
+    causes(error).any(<dyn std::error::Error>::is::<rustls::Error>)
+}
+
+/// What is behind an error, outermost first.
+fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+    std::iter::successors(error.source(), |&cause| {
+        // What an `io::Error` wraps is not its source but shares it.
+        let wrapped = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        match wrapped {
+            Some(inner) => Some(inner as &(dyn std::error::Error + 'static)),
+            None => cause.source(),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_header_with_the_key_is_marked_sensitive() {
+        let headers = headers(&AdminKey::parse("sk-admin-secret").unwrap(), "org-1").unwrap();
+        assert!(headers[AUTHORIZATION].is_sensitive() && !format!("{headers:?}").contains("sk-"));
+    }
+}

@@ -1,0 +1,169 @@
+//! Who waits for a turn, and whose turn is next. It knows nothing of time or pace.
+//!
+//! Guarantees: within a class, first come first served; a higher class goes first, but of five turns in a row at least
+//! one goes to each class that waits, so that none starves.
+
+use std::collections::BTreeSet;
+
+use super::Urgency;
+
+/// After so many turns of higher classes, it is a waiting class's turn.
+const PASSED_OVER: u32 = 3;
+const CLASSES: usize = 3;
+
+/// A place in the queue. Keeping it keeps the place for a later attempt of the same call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Ticket {
+    class: usize,
+    number: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    waiting: [BTreeSet<u64>; CLASSES],
+    /// How many turns in a row went to higher classes while this one waited.
+    passed_over: [u32; CLASSES],
+    issued: u64,
+}
+
+impl Queue {
+    /// A new place, not yet taken.
+    pub(super) fn ticket(&mut self, urgency: Urgency) -> Ticket {
+        self.issued += 1;
+        let class = match urgency {
+            Urgency::Revocation => 0,
+            Urgency::Rotation => 1,
+            Urgency::Issue | Urgency::Check => 2,
+        };
+        Ticket { class, number: self.issued }
+    }
+
+    /// Takes the place.
+    pub(super) fn enter(&mut self, ticket: Ticket) {
+        self.waiting[ticket.class].insert(ticket.number);
+    }
+
+    /// Leaves the place without a turn.
+    pub(super) fn leave(&mut self, ticket: Ticket) {
+        self.waiting[ticket.class].remove(&ticket.number);
+        self.forget_skips_of_the_absent();
+    }
+
+    /// Leaves the place for a turn.
+    pub(super) fn serve(&mut self, ticket: Ticket) {
+        self.waiting[ticket.class].remove(&ticket.number);
+        self.passed_over[ticket.class] = 0;
+        for class in ticket.class + 1..CLASSES {
+            self.passed_over[class] += 1;
+        }
+        self.forget_skips_of_the_absent();
+    }
+
+    /// Whose turn it is.
+    pub(super) fn head(&self) -> Option<Ticket> {
+        let waits = |class: &usize| !self.waiting[*class].is_empty();
+        let class = (0..CLASSES)
+            .filter(waits)
+            .find(|&class| self.passed_over[class] >= PASSED_OVER)
+            .or_else(|| (0..CLASSES).find(waits))?;
+        self.waiting[class].first().map(|&number| Ticket { class, number })
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.iter().all(BTreeSet::is_empty)
+    }
+
+    /// How many turns go before this one's at most, if nobody else comes.
+    pub(super) fn ahead(&self, ticket: Ticket) -> usize {
+        let sum = |sets: &[BTreeSet<u64>]| -> usize { sets.iter().map(BTreeSet::len).sum() };
+        let (higher, lower) = self.waiting.split_at(ticket.class);
+        let own = lower[0].range(..ticket.number).count();
+        let between = PASSED_OVER as usize + CLASSES - 2;
+        let higher = sum(higher).min((own + 1) * between);
+        let shares = (own + higher) / PASSED_OVER as usize * (CLASSES - 1);
+        own + higher + sum(&lower[1..]).min(shares)
+    }
+
+    fn forget_skips_of_the_absent(&mut self) {
+        for class in 0..CLASSES {
+            if self.waiting[class].is_empty() {
+                self.passed_over[class] = 0;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn enter(queue: &mut Queue, urgency: Urgency) -> Ticket {
+        let ticket = queue.ticket(urgency);
+        queue.enter(ticket);
+        ticket
+    }
+
+    fn served(queue: &mut Queue, turns: usize) -> Vec<usize> {
+        let mut classes = Vec::new();
+        for _ in 0..turns {
+            let Some(ticket) = queue.head() else { break };
+            queue.serve(ticket);
+            classes.push(ticket.class);
+        }
+        classes
+    }
+
+    #[test]
+    fn within_a_class_the_first_come_is_the_first_served() {
+        let mut queue = Queue::default();
+        let first = enter(&mut queue, Urgency::Issue);
+        let second = enter(&mut queue, Urgency::Check);
+        assert_eq!((queue.ahead(first), queue.ahead(second)), (0, 1));
+        assert_eq!(queue.head(), Some(first));
+        queue.leave(first);
+        assert_eq!(queue.head(), Some(second));
+    }
+
+    #[test]
+    fn a_call_that_comes_again_keeps_its_place() {
+        let mut queue = Queue::default();
+        let first = enter(&mut queue, Urgency::Issue);
+        queue.serve(first);
+        enter(&mut queue, Urgency::Issue);
+        queue.enter(first);
+        assert_eq!(queue.head(), Some(first));
+    }
+
+    #[test]
+    fn revocations_go_before_rotations_before_issues_and_none_starves() {
+        let mut queue = Queue::default();
+        for urgency in [Urgency::Issue, Urgency::Rotation, Urgency::Revocation] {
+            for _ in 0..20 {
+                enter(&mut queue, urgency);
+            }
+        }
+        let order = served(&mut queue, 20);
+        assert_eq!(order[..3], [0, 0, 0]);
+        let of = |class| order.iter().filter(|&&it| it == class).count();
+        assert_eq!((of(0), of(1), of(2)), (12, 4, 4), "{order:?}");
+        assert_eq!(served(&mut queue, 60).len(), 40);
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn what_is_told_to_be_ahead_is_not_less_than_what_goes_ahead() {
+        let mut queue = Queue::default();
+        for _ in 0..50 {
+            enter(&mut queue, Urgency::Revocation);
+        }
+        let mine = enter(&mut queue, Urgency::Issue);
+        let told = queue.ahead(mine);
+        let mut turns = 0;
+        while queue.head() != Some(mine) {
+            let head = queue.head().unwrap();
+            queue.serve(head);
+            turns += 1;
+        }
+        assert!(turns <= told && told <= 4, "{turns} of {told}");
+    }
+}

@@ -1,0 +1,123 @@
+//! Keys: wiped when dropped, never in `Debug`, readable through one call that is easy to search for.
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use zeroize::Zeroizing;
+
+/// A redacted value whose visible end is shorter than this names no key.
+const MIN_VISIBLE_END: usize = 3;
+
+/// A key of a project. Serialized as it is: only into storage that is encrypted.
+#[derive(Clone)]
+pub struct ApiKey(Zeroizing<String>);
+
+/// A key of the organization, with which the Admin API is called. Serialized as it is: only into storage that is
+/// encrypted.
+#[derive(Clone)]
+pub struct AdminKey(Zeroizing<String>);
+
+/// Why a text cannot be a key. It never quotes the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyError {
+    /// There is nothing.
+    #[error("the key must not be empty")]
+    Empty,
+    /// It holds a space, a line break or another character that no key has.
+    #[error("the key must be visible ASCII characters only, without spaces or line breaks")]
+    BadCharacter,
+}
+
+macro_rules! key {
+    ($name:ident) => {
+        impl $name {
+            /// A key from its text.
+            pub fn parse(text: impl Into<String>) -> Result<Self, KeyError> {
+                let text = Zeroizing::new(text.into());
+                if text.is_empty() {
+                    return Err(KeyError::Empty);
+                }
+                if !text.bytes().all(|c| c.is_ascii_graphic()) {
+                    return Err(KeyError::BadCharacter);
+                }
+                Ok(Self(text))
+            }
+
+            /// The secret itself.
+            pub fn expose(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(concat!(stringify!($name), "(redacted)"))
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.expose())
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                Self::parse(String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+key!(ApiKey);
+key!(AdminKey);
+
+impl AdminKey {
+    /// Whether OpenAI's redacted form of a key, such as `sk-admin...def`, can be this key's.
+    pub fn fits(&self, redacted: &str) -> bool {
+        let masked = |c: char| matches!(c, '.' | '*' | '…');
+        let Some((start, rest)) = redacted.split_once(masked) else { return false };
+        let end = rest.trim_start_matches(masked);
+        let key = self.expose();
+        end.len() >= MIN_VISIBLE_END
+            && key.len() > start.len() + end.len()
+            && key.starts_with(start)
+            && key.ends_with(end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_shows_no_key() {
+        let key = AdminKey::parse("sk-admin-secret").unwrap();
+        assert_eq!(format!("{key:?}"), "AdminKey(redacted)");
+        assert_eq!(key.expose(), "sk-admin-secret");
+    }
+
+    #[test]
+    fn a_key_with_a_line_break_is_refused_without_being_quoted() {
+        assert_eq!(ApiKey::parse("").unwrap_err(), KeyError::Empty);
+        let error = AdminKey::parse("sk-secret\n").unwrap_err();
+        assert_eq!(error, KeyError::BadCharacter);
+        assert!(!error.to_string().contains("sk-"));
+        let error = serde_json::from_str::<ApiKey>(r#""sk secret""#).unwrap_err();
+        assert!(!error.to_string().contains("secret"));
+    }
+
+    #[test]
+    fn a_key_is_found_by_its_redacted_value() {
+        let key = AdminKey::parse("sk-admin-0123456789abcdef").unwrap();
+        for redacted in ["sk-admin...def", "sk-admin-0************cdef", "sk-…def"] {
+            assert!(key.fits(redacted), "{redacted}");
+        }
+        for redacted in
+            ["sk-admin...xyz", "sk-other...def", "sk-admin...", "...", "", "sk-admin-0123456789abcdef"]
+        {
+            assert!(!key.fits(redacted), "{redacted}");
+        }
+    }
+}

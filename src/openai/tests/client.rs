@@ -1,0 +1,374 @@
+//! The client against a server on loopback: what it sends, and what it makes of every kind of answer.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::http::{StatusCode, Version};
+use axum::response::{Html, IntoResponse, Redirect, Response};
+use serde_json::{Value, json};
+
+use super::super::{
+    AdminKey, Client, Error, NewKey, Outcome, ProjectId, Role, ServiceAccountId, Settings, Urgency,
+};
+use super::server::{ADMIN_KEY, Log, Server, client, raw, settings};
+
+const ACCOUNT_KEY: &str = "sk-svcacct-very-secret-value";
+
+fn project() -> ProjectId {
+    "proj_1".parse().unwrap()
+}
+
+fn account() -> ServiceAccountId {
+    "user-1".parse().unwrap()
+}
+
+fn json(status: u16, body: Value) -> Response {
+    (StatusCode::from_u16(status).unwrap(), [("x-request-id", "req_1")], axum::Json(body)).into_response()
+}
+
+fn refusal(status: u16, message: &str) -> Response {
+    let error = json!({"message": message, "type": "invalid_request_error", "param": "name", "code": "bad"});
+    json(status, json!({"error": error}))
+}
+
+fn created() -> Value {
+    json!({"object": "organization.project.service_account", "id": "user-1", "name": "n", "role": "member",
+        "created_at": 1_711_471_533, "more": {"new": 1}, "api_key": {"id": "key_1", "name": "Secret Key",
+        "object": "organization.project.service_account.api_key", "created_at": 1_711_471_533,
+        "expires_at": 1_711_475_133, "value": ACCOUNT_KEY}})
+}
+
+fn deleted() -> Value {
+    json!({"object": "organization.project.service_account.deleted", "id": "user-1", "deleted": true})
+}
+
+async fn create(client: &Client) -> Result<(), Error> {
+    client.create_service_account(&project(), "n", Some(Duration::from_secs(3600))).await.map(drop)
+}
+
+/// What a creation gets that is answered so.
+async fn refused(answer: impl IntoResponse) -> Error {
+    create(&Server::answering([answer]).start().await).await.unwrap_err()
+}
+
+#[tokio::test]
+async fn a_creation_carries_everything_and_is_read() {
+    let server = Server::answering([json(200, created())]);
+    let client = server.start().await;
+    let made = client.create_service_account(&project(), "n", Some(Duration::from_secs(3600))).await.unwrap();
+    assert_eq!((made.id.as_str(), made.key.id.as_str()), ("user-1", "key_1"));
+    assert_eq!(made.key.value.expose(), ACCOUNT_KEY);
+    assert_eq!(made.key.expires_at.unwrap().timestamp(), 1_711_475_133);
+    assert!(!format!("{made:?}").contains("sk-"));
+
+    let (request, body) = server.asked().remove(0);
+    assert_eq!(request.method, "POST");
+    assert_eq!(request.uri, "/v1/organization/projects/proj_1/service_accounts");
+    assert_eq!(request.headers["authorization"], format!("Bearer {ADMIN_KEY}"));
+    assert_eq!(request.headers["openai-organization"], "org-1");
+    assert_eq!(request.headers["content-type"], "application/json");
+    assert_eq!(
+        request.headers["user-agent"],
+        concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"))
+    );
+    let body: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(body, json!({"name": "n", "expires_in_seconds": 3600}));
+}
+
+#[tokio::test]
+async fn every_call_goes_to_its_own_path() {
+    let account_json = json!({"id": "user-1", "name": "n", "role": "none", "created_at": 1});
+    let key_json = json!({"id": "key_1", "name": "k", "value": "v", "redacted_value": "sk-...abc", "created_at": 1,
+        "owner": {"type": "service_account", "service_account": {"id": "user-1"}}});
+    let page = |item: &Value| json!({"data": [item], "has_more": false});
+    let server = Server::answering(
+        [
+            json!({"id": "proj_1", "status": "active"}),
+            account_json.clone(),
+            account_json.clone(),
+            account_json.clone(),
+            page(&account_json),
+            deleted(),
+            key_json.clone(),
+            key_json.clone(),
+            key_json.clone(),
+            page(&key_json),
+            deleted(),
+            key_json.clone(),
+            key_json.clone(),
+            page(&key_json),
+            deleted(),
+        ]
+        .map(|body| json(200, body)),
+    );
+    let client = server.start().await;
+    let (project, account, key) = (project(), account(), "key_1".parse().unwrap());
+    let admin_key = "key_1".parse().unwrap();
+    client.project(&project).await.unwrap();
+    client.create_account_only(&project, "n").await.unwrap();
+    assert_eq!(client.service_account(&project, &account).await.unwrap().role, Role::None);
+    client.set_service_account_role(&project, &account, Role::Member).await.unwrap();
+    client.list_service_accounts(&project, Some("user-0"), 50).await.unwrap();
+    client.delete_service_account(&project, &account).await.unwrap();
+    client
+        .create_key(&project, &account, &NewKey { scopes: vec!["a".into()], ..NewKey::default() })
+        .await
+        .unwrap();
+    client.update_key(&project, &key, Some(&[]), None).await.unwrap();
+    assert_eq!(client.key(&project, &key).await.unwrap().service_account(), Some(&account));
+    client.list_keys(&project, None, 100).await.unwrap();
+    client.delete_key(&project, &key).await.unwrap();
+    client.create_admin_key("n", None).await.unwrap();
+    client.admin_key(&admin_key).await.unwrap();
+    client.list_admin_keys(None, 1).await.unwrap();
+    client.delete_admin_key(&admin_key).await.unwrap();
+    let seen: Vec<String> = server
+        .asked()
+        .iter()
+        .map(|(request, body)| {
+            let path = request.uri.to_string().replace("/v1/organization/", "");
+            format!("{} {path} {}", request.method, String::from_utf8_lossy(body)).trim_end().to_owned()
+        })
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            "GET projects/proj_1",
+            r#"POST projects/proj_1/service_accounts {"name":"n","create_service_account_only":true}"#,
+            "GET projects/proj_1/service_accounts/user-1",
+            r#"POST projects/proj_1/service_accounts/user-1 {"role":"member"}"#,
+            "GET projects/proj_1/service_accounts?limit=50&after=user-0",
+            "DELETE projects/proj_1/service_accounts/user-1",
+            r#"POST projects/proj_1/service_accounts/user-1/api_keys {"scopes":["a"]}"#,
+            r#"POST projects/proj_1/api_keys/key_1 {"scopes":[]}"#,
+            "GET projects/proj_1/api_keys/key_1",
+            "GET projects/proj_1/api_keys?limit=100",
+            "DELETE projects/proj_1/api_keys/key_1",
+            r#"POST admin_api_keys {"name":"n"}"#,
+            "GET admin_api_keys/key_1",
+            "GET admin_api_keys?limit=1",
+            "DELETE admin_api_keys/key_1",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn openais_own_words_are_passed_on_with_the_request_id_but_without_keys() {
+    let error = refused(refusal(401, &format!("Incorrect API key provided: {ADMIN_KEY}."))).await;
+    assert_eq!(error.to_string(), "Incorrect API key provided: [redacted]. (HTTP 401) (request req_1)");
+    assert!(error.is_unauthorized() && !error.is_transient() && !error.is_unknown_outcome());
+    assert_eq!((error.status(), error.code(), error.request_id()), (Some(401), Some("bad"), Some("req_1")));
+    assert!(!format!("{error:?}").contains("sk-"));
+}
+
+#[tokio::test]
+async fn a_404_is_gone_only_in_openais_own_words() {
+    let gone = async |answer: Response| {
+        let client = Server::answering([answer]).start().await.for_work(Urgency::Revocation, Duration::ZERO);
+        client.delete_service_account(&project(), &account()).await.unwrap_err()
+    };
+    assert!(gone(refusal(404, "No such service account.")).await.is_gone());
+    for answer in [
+        (StatusCode::NOT_FOUND, Html("<h1>404</h1>")).into_response(),
+        (StatusCode::NOT_FOUND, "").into_response(),
+        json(404, json!({"error": "not found"})),
+        json(404, json!({"error": {"code": 404, "message": "not found", "status": "NOT_FOUND"}})),
+        refusal(404, "Invalid URL (DELETE /organization/projects)"),
+        refusal(410, "Gone."),
+    ] {
+        let error = gone(answer).await;
+        assert!(!error.is_gone(), "{error}");
+    }
+    let proxy = gone((StatusCode::NOT_FOUND, Html("<h1>404</h1>")).into_response()).await;
+    assert!(proxy.is_transient());
+    assert_eq!(proxy.to_string(), "an answer that is not OpenAI's own (HTTP 404)");
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let target = Server::answering([json(200, created())]);
+    let elsewhere = target.start().await;
+    let error = refused(Redirect::temporary(&elsewhere.link_url())).await;
+    assert_eq!(error.to_string(), "the endpoint answered with a redirect, which is not followed (HTTP 307)");
+    assert!(error.is_unknown_outcome());
+    assert!(target.asked().is_empty());
+}
+
+#[tokio::test]
+async fn a_success_that_cannot_be_read_leaves_a_creation_open_and_is_not_quoted() {
+    let mut without_key = created();
+    without_key["api_key"] = Value::Null;
+    let mut odd_key = created();
+    odd_key["api_key"]["id"] = json!({"sk-secret": 1});
+    let cut = created().to_string()[..60].to_owned();
+    for (answer, says) in [
+        (json(200, without_key), "a field is not of the type it should be"),
+        (json(200, odd_key), "a field is not of the type it should be"),
+        (json(200, json!({"id": "user-1", "name": "n"})), "it has no api_key"),
+        (Html(format!("<html>{ACCOUNT_KEY}")).into_response(), "it is not JSON"),
+        (cut.into_response(), "it ends too early"),
+        (StatusCode::NO_CONTENT.into_response(), "it ends too early"),
+    ] {
+        let error = refused(answer).await;
+        assert!(error.is_unknown_outcome() && !error.is_transient(), "{error}");
+        assert!(error.to_string().starts_with(&format!("OpenAI's answer cannot be read: {says}")), "{error}");
+        assert!(!format!("{error} {error:?}").contains("sk-"), "{error}");
+    }
+    let error = refused(json(200, json!({}))).await;
+    assert_eq!(error.request_id(), Some("req_1"));
+}
+
+#[tokio::test]
+async fn an_endless_answer_is_cut_off_announced_or_not() {
+    let long = || vec![b'x'; (1 << 20) + 1];
+    let announced = refused(long()).await;
+    let streamed = axum::body::Body::from_stream(futures_util::stream::iter(
+        (0..100).map(|_| Ok::<_, std::io::Error>(vec![b' '; 1 << 16])),
+    ));
+    let streamed = refused(Response::new(streamed)).await;
+    for error in [announced, streamed] {
+        assert_eq!(error.to_string(), "OpenAI's answer cannot be read: it is longer than 1 MiB");
+        assert!(error.is_unknown_outcome());
+    }
+}
+
+#[tokio::test]
+async fn a_connection_cut_after_sending_leaves_a_creation_open() {
+    let half = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"id\":".to_vec();
+    for answer in [Vec::new(), half] {
+        let error = create(&raw(vec![answer]).await).await.unwrap_err();
+        assert!(matches!(error, Error::Cut { .. }) && error.is_unknown_outcome(), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_read_or_deletion_is_repeated_where_a_creation_is_not() {
+    let body = deleted().to_string();
+    let whole =
+        format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    let client = raw(vec![Vec::new(), whole.into_bytes()]).await;
+    client.delete_service_account(&project(), &account()).await.unwrap();
+
+    let server = Server::answering([refusal(503, "overloaded"), json(200, json!({"id": "proj_1"}))]);
+    server.start().await.project(&project()).await.unwrap();
+
+    let server = Server::answering([refusal(500, "oops"), json(200, created())]);
+    let error = create(&server.start().await).await.unwrap_err();
+    assert!(error.is_unknown_outcome() && error.is_transient());
+    assert_eq!(server.asked().len(), 1);
+}
+
+#[tokio::test]
+async fn a_limited_creation_is_sent_again_when_openai_says() {
+    let limited =
+        (StatusCode::TOO_MANY_REQUESTS, [("retry-after-ms", "300"), ("retry-after", "9")]).into_response();
+    let server = Server::answering([limited, json(200, created())]);
+    let client = server.start().await;
+    let start = Instant::now();
+    create(&client).await.unwrap();
+    assert!((300..8000).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn a_limited_creation_without_patience_is_told_when_to_come_back() {
+    let limited = (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "7")]).into_response();
+    let error = refused(limited).await;
+    assert!(error.is_limited() && !error.is_unknown_outcome());
+    assert!(error.retry_after().unwrap() >= Duration::from_millis(6900), "{error:?}");
+    assert!(error.to_string().starts_with("OpenAI allows no more calls now: try again in "), "{error}");
+}
+
+#[tokio::test]
+async fn where_nobody_listens_nothing_was_done() {
+    let client = client("http://127.0.0.1:1").for_work(Urgency::Issue, Duration::from_millis(100));
+    let error = create(&client).await.unwrap_err();
+    assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");
+    assert!(error.is_transient() && !error.is_unknown_outcome());
+    assert!(error.to_string().starts_with("OpenAI cannot be reached: Connection refused"), "{error}");
+}
+
+#[tokio::test]
+async fn a_slow_answer_is_not_waited_for_and_leaves_a_creation_open() {
+    let server = Server::answering([json(200, created())]).after(Duration::from_secs(60));
+    let client = server.start().await;
+    let start = Instant::now();
+    let error = create(&client).await.unwrap_err();
+    assert!(matches!(error, Error::TimedOut { .. }) && error.is_unknown_outcome(), "{error:?}");
+    assert!(start.elapsed() < Duration::from_secs(30));
+}
+
+#[tokio::test]
+async fn a_private_authority_is_trusted_only_if_it_is_given_and_http2_is_spoken() {
+    let server = Server::answering([json(200, created()), json(200, created())]);
+    let (url, pem) = server.start_tls().await;
+    let start = Instant::now();
+    let error = create(&client(&url)).await.unwrap_err();
+    assert!(matches!(error, Error::Untrusted { .. }) && !error.is_unknown_outcome(), "{error:?}");
+    assert!(start.elapsed() < Duration::from_secs(4), "a lack of trust is not waited out");
+
+    let trusting = Client::new(Settings { ca_cert: Some(pem), ..settings(&url) }).unwrap();
+    create(&trusting).await.unwrap();
+    create(&trusting).await.unwrap();
+    assert!(server.asked().iter().all(|(request, _)| request.version == Version::HTTP_2));
+    assert_eq!(server.connections(), 1);
+}
+
+#[tokio::test]
+async fn many_calls_at_once_reuse_their_connections() {
+    let answers = (0..640).map(|_| json(200, created()));
+    let server = Server::answering(answers).after(Duration::from_millis(20));
+    let client = server.start().await;
+    let caller = async || {
+        for _ in 0..10 {
+            create(&client).await.unwrap();
+        }
+    };
+    futures_util::future::join_all((0..64).map(|_| caller())).await;
+    // A call that finds no idle connection starts one and takes whichever is ready first, so there may be spare ones.
+    assert!(server.connections() <= 128, "{}", server.connections());
+}
+
+#[tokio::test]
+async fn a_key_is_found_in_the_list_by_its_redacted_value() {
+    let record = |id: &str, redacted: &str| json!({"id": id, "redacted_value": redacted, "created_at": 1});
+    let first = json!({"data": [record("key_1", "sk-admin...xyz")], "has_more": true, "last_id": "key_1"});
+    let second = json!({"data": [record("key_2", "sk-admin...hij")], "has_more": false});
+    let twice = json!({"data": [record("a", "sk-admin...hij"), record("b", "sk-...hij")], "has_more": false});
+    let server = Server::answering([json(200, first), json(200, second), json(200, twice)]);
+    let client = server.start().await;
+    let own = AdminKey::parse(ADMIN_KEY).unwrap();
+    assert_eq!(client.find_admin_key(&own).await.unwrap().unwrap().id.as_str(), "key_2");
+    assert_eq!(server.asked()[1].0.uri.query(), Some("limit=100&after=key_1"));
+    assert!(client.find_admin_key(&own).await.unwrap().is_none(), "two fit");
+}
+
+#[tokio::test]
+async fn the_observer_is_told_of_each_attempt_and_of_an_abandoned_one() {
+    let log = Arc::new(Log::default());
+    let server = Server::answering([refusal(502, "oops"), json(200, json!({"id": "proj_1"}))]);
+    let (url, observer) = (server.start().await.link_url(), Arc::clone(&log));
+    let client = Client::new(Settings { observer, ..settings(&url) }).unwrap();
+    client.project(&project()).await.unwrap();
+    let slow = Server::answering([json(200, created())]).after(Duration::from_secs(60));
+    let (url, observer) = (slow.start().await.link_url(), Arc::clone(&log));
+    let client = Client::new(Settings { observer, ..settings(&url) }).unwrap();
+    tokio::time::timeout(Duration::from_millis(300), create(&client)).await.unwrap_err();
+
+    let attempts = log.0.lock().unwrap();
+    let told: Vec<_> =
+        attempts.iter().map(|it| (it.call.as_str(), it.outcome.label().into_owned(), it.retries)).collect();
+    assert_eq!(
+        told,
+        [
+            ("project", "502".to_owned(), 0),
+            ("project", "200".to_owned(), 1),
+            ("create_service_account", "abandoned".to_owned(), 0),
+        ]
+    );
+    assert!(attempts[1].outcome.is_success() && attempts[2].outcome == Outcome::Abandoned);
+}
+
+#[tokio::test]
+async fn a_client_shows_no_key() {
+    assert!(!format!("{:?}", client("http://127.0.0.1:1")).contains("sk-"));
+}

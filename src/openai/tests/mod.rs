@@ -1,0 +1,6 @@
+//! The parts together: the client against a server on loopback, and the pace against simulated limits.
+
+mod client;
+mod pace;
+mod server;
+mod simulation;

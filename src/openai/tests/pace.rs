@@ -1,0 +1,199 @@
+//! The pace and the queue under simulated limits, in simulated time.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::super::{Call, Error, Urgency};
+use super::simulation::{Limit, Simulation, Tally};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const QUICK: Duration = Duration::from_millis(5);
+
+fn twenty_a_second() -> [Limit; 3] {
+    [
+        Limit::Bucket { per_second: 20.0, burst: 20.0 },
+        Limit::Window { calls: 20, span: SECOND },
+        Limit::Strict { calls: 20, span: SECOND },
+    ]
+}
+
+/// What a crowd got, and how many in a thousand of its calls were answered 429.
+async fn crowd(simulation: &Simulation) -> (Tally, usize) {
+    let start = Instant::now();
+    let tally = simulation.clients(16, Urgency::Issue, MINUTE, 15 * SECOND).await;
+    let all = simulation.count(start, |_| true);
+    let limited = simulation.count(start, |status| status == 429);
+    (tally, limited * 1000 / all)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crowd_is_served_as_fast_as_twenty_a_second_allow() {
+    for limit in twenty_a_second() {
+        for latency in [1, 5, 14, 50] {
+            let quiet = Simulation::new(limit, Duration::from_millis(latency));
+            let telling = Simulation::new(limit, Duration::from_millis(latency)).saying_when();
+            for simulation in [quiet, telling] {
+                let (tally, limited) = crowd(&simulation).await;
+                assert!(tally.served >= 200 && tally.refused == 0, "{limit:?}, {latency} ms: {tally:?}");
+                assert!(limited <= 50, "{limit:?}, {latency} ms: {limited}");
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_without_any_burst_is_found_too() {
+    let simulation = Simulation::new(Limit::Bucket { per_second: 20.0, burst: 1.0 }, QUICK);
+    let (tally, limited) = crowd(&simulation).await;
+    assert!(tally.served >= 140 && tally.refused == 0 && limited <= 50, "{tally:?} {limited}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_held_back_where_nothing_is_limited() {
+    let simulation = Simulation::new(Limit::None, Duration::from_millis(100));
+    let tally = simulation.clients(64, Urgency::Issue, MINUTE, 10 * SECOND).await;
+    // 64 calls of 100 ms at once make 640 a second; the climb at the start costs about half a second.
+    assert!(tally.served >= 6000 && tally.refused == 0, "{tally:?}");
+    let start = Instant::now();
+    let tally = simulation.clients(64, Urgency::Issue, MINUTE, 10 * SECOND).await;
+    assert!(tally.served >= 6400 - 64, "{tally:?} in {:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_few_calls_a_minute_are_learned_without_hammering() {
+    let limit = Limit::Strict { calls: 10, span: MINUTE };
+    let simulation = Simulation::new(limit, QUICK);
+    let start = Instant::now();
+    simulation.clients(4, Urgency::Revocation, 10 * MINUTE, 10 * MINUTE).await;
+    let (all, served) = (simulation.count(start, |_| true), simulation.count(start, |status| status == 200));
+    assert!(served >= 60 && all <= served * 2, "{served} of {all}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn revocations_go_first_and_issues_keep_a_share() {
+    let simulation = Simulation::new(Limit::Bucket { per_second: 2.0, burst: 2.0 }, QUICK);
+    let (revoked, issued) = tokio::join!(
+        simulation.clients(32, Urgency::Revocation, 10 * MINUTE, 2 * MINUTE),
+        simulation.clients(8, Urgency::Issue, 10 * MINUTE, 2 * MINUTE),
+    );
+    assert_eq!((revoked.refused, issued.refused), (0, 0));
+    assert!(revoked.served >= 2 * issued.served, "{revoked:?} {issued:?}");
+    assert!(issued.served >= 30 && revoked.served >= 100, "{revoked:?} {issued:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_served_in_time_is_refused_unsent_and_told_when_to_come_back() {
+    let simulation = Simulation::capped(60);
+    let call = |patience| simulation.call(Call::CreateServiceAccount, Urgency::Issue, patience);
+    call(SECOND).await.unwrap();
+    let error = call(SECOND / 2).await.unwrap_err();
+    assert_eq!(error.to_string(), "OpenAI allows no more calls now: try again in 1 s");
+    assert!(error.is_limited() && !error.is_unknown_outcome());
+    assert_eq!(simulation.seen().len(), 1);
+    call(2 * SECOND).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_set_pace_is_never_exceeded_in_any_minute() {
+    let simulation = Simulation::capped(30);
+    simulation.clients(8, Urgency::Issue, MINUTE, 3 * MINUTE).await;
+    let seen = simulation.seen();
+    assert!(seen.len() >= 85, "{}", seen.len());
+    for window in seen.windows(31) {
+        assert!(window[30].at - window[0].at >= 59 * SECOND + Duration::from_millis(990));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_set_pace_is_not_exceeded_by_trying_either() {
+    let simulation = Simulation::capped(6);
+    simulation.fail(true);
+    simulation.clients(8, Urgency::Check, MINUTE, 5 * MINUTE).await;
+    for window in simulation.seen().windows(7) {
+        assert!(window[6].at - window[0].at >= 59 * SECOND);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_pace_recovers_when_the_limit_is_lifted() {
+    for (limit, learned, within) in [
+        (Limit::Bucket { per_second: 20.0, burst: 20.0 }, 15 * SECOND, MINUTE),
+        (Limit::Bucket { per_second: 2.0, burst: 2.0 }, MINUTE, 2 * MINUTE),
+        (Limit::Strict { calls: 10, span: MINUTE }, 5 * MINUTE, 12 * MINUTE),
+    ] {
+        let simulation = Simulation::new(limit, Duration::from_millis(100));
+        simulation.clients(32, Urgency::Revocation, 60 * MINUTE, learned).await;
+        simulation.set_limit(Limit::None);
+        simulation.clients(32, Urgency::Revocation, 60 * MINUTE, within).await;
+        let tally = simulation.clients(32, Urgency::Revocation, 60 * MINUTE, 5 * SECOND).await;
+        assert!(tally.served >= 1400, "{limit:?}: {tally:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_refusal_out_of_the_blue_does_not_slow_a_crowd_for_long() {
+    let simulation = Simulation::new(Limit::Strict { calls: 0, span: SECOND }, Duration::from_millis(100));
+    let lone = simulation.call(Call::Project, Urgency::Check, MINUTE);
+    let lifted = async {
+        sleep(Duration::from_millis(200)).await;
+        simulation.set_limit(Limit::None);
+    };
+    tokio::join!(lone, lifted).0.unwrap();
+    simulation.clients(64, Urgency::Issue, MINUTE, 15 * SECOND).await;
+    let tally = simulation.clients(64, Urgency::Issue, MINUTE, 5 * SECOND).await;
+    assert!(tally.served >= 2800 && tally.refused == 0, "{tally:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_is_not_hammered_and_made_up_for() {
+    let simulation = Simulation::new(Limit::None, QUICK);
+    simulation.fail(true);
+    let start = Instant::now();
+    let deletions = (0..200).map(|_| simulation.call(Call::DeleteKey, Urgency::Revocation, 20 * MINUTE));
+    let recovery = async {
+        sleep(10 * MINUTE).await;
+        simulation.fail(false);
+    };
+    let (results, ()) = tokio::join!(futures_util::future::join_all(deletions), recovery);
+    assert!(results.iter().all(Result::is_ok));
+    assert!(simulation.count(start, |status| status == 500) <= 150);
+    assert!(start.elapsed() <= 10 * MINUTE + 30 * SECOND, "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_an_outage_the_impatient_are_told_so_unsent() {
+    let simulation = Simulation::new(Limit::None, QUICK);
+    simulation.fail(true);
+    let _ = simulation.call(Call::DeleteKey, Urgency::Revocation, 10 * SECOND).await.unwrap_err();
+    let before = simulation.seen().len();
+    let error = simulation.call(Call::CreateKey, Urgency::Issue, SECOND / 10).await.unwrap_err();
+    assert!(matches!(error, Error::Unavailable { .. }) && !error.is_unknown_outcome(), "{error}");
+    assert_eq!(simulation.seen().len(), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_creation_that_failed_is_not_repeated_but_a_limited_one_is() {
+    let simulation = Simulation::new(Limit::Window { calls: 1, span: SECOND }, QUICK);
+    let call = || simulation.call(Call::CreateKey, Urgency::Issue, MINUTE);
+    let (first, second) = tokio::join!(call(), call());
+    assert!(first.is_ok() && second.is_ok());
+    simulation.fail(true);
+    let start = Instant::now();
+    let error = call().await.unwrap_err();
+    assert!(error.is_unknown_outcome());
+    assert_eq!(simulation.count(start, |_| true), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_goes_away_while_waiting_holds_up_nobody() {
+    let simulation = Simulation::capped(60);
+    let call = || simulation.call(Call::CreateKey, Urgency::Issue, MINUTE);
+    call().await.unwrap();
+    let start = Instant::now();
+    let gone = tokio::time::timeout(SECOND / 2, call());
+    let (gone, stayed) = tokio::join!(gone, call());
+    assert!(gone.is_err() && stayed.is_ok());
+    assert!(start.elapsed() <= SECOND + SECOND / 10, "{:?}", start.elapsed());
+}

@@ -1,0 +1,172 @@
+//! Servers on loopback that answer as a test says, and clients of them.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::Request;
+use axum::http::request::Parts;
+use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+
+use super::super::connect::Limits;
+use super::super::{AdminKey, Attempt, Client, Endpoint, Observer, Settings};
+
+pub(super) const ADMIN_KEY: &str = "sk-admin-0123456789abcdefghij";
+
+/// Reads a whole request, answers as it is told, and remembers what it was asked.
+#[derive(Clone, Default)]
+pub(super) struct Server {
+    answers: Arc<Mutex<VecDeque<Response>>>,
+    asked: Arc<Mutex<Vec<(Parts, Bytes)>>>,
+    connections: Arc<AtomicUsize>,
+    delay: Duration,
+}
+
+/// Remembers what it is told.
+#[derive(Default)]
+pub(super) struct Log(pub(super) Mutex<Vec<Attempt>>);
+
+impl Server {
+    /// Answers with these, one after the other, and then with 500.
+    pub(super) fn answering(answers: impl IntoIterator<Item = impl IntoResponse>) -> Self {
+        let answers = answers.into_iter().map(IntoResponse::into_response).collect();
+        Self { answers: Arc::new(Mutex::new(answers)), ..Self::default() }
+    }
+
+    pub(super) fn after(self, delay: Duration) -> Self {
+        Self { delay, ..self }
+    }
+
+    pub(super) async fn start(&self) -> Client {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/v1", listener.local_addr().unwrap());
+        let server = self.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(server.clone().serve(stream));
+            }
+        });
+        client(&url)
+    }
+
+    /// Starts with TLS and a certificate of its own for `localhost`; gives the URL and the certificate in PEM.
+    pub(super) async fn start_tls(&self) -> (String, String) {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("https://localhost:{}/v1", listener.local_addr().unwrap().port());
+        let server = self.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (acceptor, server) = (acceptor.clone(), server.clone());
+                tokio::spawn(async move {
+                    if let Ok(stream) = acceptor.accept(stream).await {
+                        server.serve(stream).await;
+                    }
+                });
+            }
+        });
+        let base64 = base64::engine::general_purpose::STANDARD.encode(made.cert.der());
+        (url, format!("-----BEGIN CERTIFICATE-----\n{base64}\n-----END CERTIFICATE-----\n"))
+    }
+
+    /// What was asked so far.
+    pub(super) fn asked(&self) -> Vec<(Parts, Bytes)> {
+        self.asked.lock().unwrap().clone()
+    }
+
+    pub(super) fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+
+    async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+        self.connections.fetch_add(1, Ordering::SeqCst);
+        let app = Router::new().fallback(async move |request: Request| self.answer(request).await);
+        // A client that goes away is none of the server's business.
+        let _ = auto::Builder::new(TokioExecutor::new())
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(app))
+            .await;
+    }
+
+    async fn answer(&self, request: Request) -> Response {
+        let (parts, body) = request.into_parts();
+        let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+        self.asked.lock().unwrap().push((parts, body));
+        tokio::time::sleep(self.delay).await;
+        let answer = self.answers.lock().unwrap().pop_front();
+        answer.unwrap_or_else(|| axum::http::StatusCode::INTERNAL_SERVER_ERROR.into_response())
+    }
+}
+
+impl Observer for Log {
+    fn attempt(&self, attempt: &Attempt) {
+        self.0.lock().unwrap().push(attempt.clone());
+    }
+}
+
+/// Reads a request and writes these bytes, whatever they are, then closes; for each connection the next ones.
+pub(super) async fn raw(answers: Vec<Vec<u8>>) -> Client {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = client(&format!("http://{}", listener.local_addr().unwrap()));
+    tokio::spawn(async move {
+        for answer in answers {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            read_request(&mut stream).await;
+            stream.write_all(&answer).await.unwrap();
+            stream.shutdown().await.unwrap();
+        }
+    });
+    client
+}
+
+async fn read_request(stream: &mut TcpStream) {
+    let mut bytes = Vec::new();
+    while !bytes.ends_with(b"\r\n\r\n") && !bytes.ends_with(b"}") {
+        if stream.read_buf(&mut bytes).await.unwrap() == 0 {
+            return;
+        }
+    }
+}
+
+pub(super) fn settings(url: &str) -> Settings {
+    Settings {
+        endpoint: Endpoint::parse(url).unwrap(),
+        admin_key: AdminKey::parse(ADMIN_KEY).unwrap(),
+        organization: "org-1".parse().unwrap(),
+        ca_cert: None,
+        max_requests_per_minute: 0,
+        observer: Arc::new(Log::default()),
+    }
+}
+
+pub(super) fn client(url: &str) -> Client {
+    let limits = Limits { connect: Duration::from_secs(3), total: Duration::from_secs(3) };
+    let client = Client::with_limits(settings(url), limits).unwrap();
+    client.for_work(super::super::Urgency::Check, Duration::from_secs(5))
+}
+
+impl Client {
+    pub(super) fn link_url(&self) -> String {
+        self.link.endpoint().to_string()
+    }
+}

@@ -1,0 +1,190 @@
+//! An OpenAI that exists in simulated time only: what it allows, and what was asked of it.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::super::governor::Governor;
+use super::super::retry::{Work, in_turn};
+use super::super::{Call, Error, Refusal, Urgency};
+
+/// What the server allows.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Limit {
+    None,
+    /// Tokens that come in at a rate.
+    Bucket {
+        per_second: f64,
+        burst: f64,
+    },
+    /// So many calls in each fixed span.
+    Window {
+        calls: usize,
+        span: Duration,
+    },
+    /// So many calls in any span, refused ones counted too: who hammers is never let in.
+    Strict {
+        calls: usize,
+        span: Duration,
+    },
+}
+
+pub(super) struct Simulation {
+    pub(super) governor: Governor,
+    state: Mutex<State>,
+    latency: Duration,
+    says_when: bool,
+}
+
+struct State {
+    limit: Limit,
+    failing: bool,
+    tokens: f64,
+    refilled: Instant,
+    seen: Vec<Seen>,
+}
+
+/// One call that arrived.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seen {
+    pub(super) at: Instant,
+    pub(super) status: u16,
+}
+
+/// What clients got.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    pub(super) served: usize,
+    pub(super) refused: usize,
+}
+
+impl Simulation {
+    pub(super) fn new(limit: Limit, latency: Duration) -> Self {
+        let now = Instant::now();
+        let tokens = if let Limit::Bucket { burst, .. } = limit { burst } else { 0.0 };
+        let state = State { limit, failing: false, tokens, refilled: now, seen: Vec::new() };
+        Self { governor: Governor::new(0), state: Mutex::new(state), latency, says_when: false }
+    }
+
+    pub(super) fn capped(per_minute: u32) -> Self {
+        Self { governor: Governor::new(per_minute), ..Self::new(Limit::None, Duration::from_millis(5)) }
+    }
+
+    /// Answers 429 with the time to come back.
+    pub(super) fn saying_when(self) -> Self {
+        Self { says_when: true, ..self }
+    }
+
+    pub(super) fn set_limit(&self, limit: Limit) {
+        self.state.lock().unwrap().limit = limit;
+    }
+
+    pub(super) fn fail(&self, failing: bool) {
+        self.state.lock().unwrap().failing = failing;
+    }
+
+    pub(super) fn seen(&self) -> Vec<Seen> {
+        self.state.lock().unwrap().seen.clone()
+    }
+
+    /// How many calls arrived since then, of these statuses.
+    pub(super) fn count(&self, since: Instant, status: impl Fn(u16) -> bool) -> usize {
+        self.seen().iter().filter(|seen| seen.at >= since && status(seen.status)).count()
+    }
+
+    /// One call, in its turn.
+    pub(super) async fn call(&self, call: Call, urgency: Urgency, patience: Duration) -> Result<(), Error> {
+        let work = Work { call, urgency, patience };
+        in_turn(&self.governor, work, async |_| self.attempt(call).await).await
+    }
+
+    /// So many clients that call one after the other for this time.
+    pub(super) async fn clients(
+        &self,
+        count: usize,
+        urgency: Urgency,
+        patience: Duration,
+        time: Duration,
+    ) -> Tally {
+        let end = Instant::now() + time;
+        let call = if urgency == Urgency::Check { Call::ListKeys } else { Call::CreateServiceAccount };
+        let client = async || {
+            let mut tally = Tally::default();
+            while Instant::now() < end {
+                match self.call(call, urgency, patience).await {
+                    Ok(()) => tally.served += usize::from(Instant::now() <= end),
+                    Err(error) => {
+                        assert!(!error.is_unknown_outcome(), "{error}");
+                        tally.refused += 1;
+                        sleep(Duration::from_millis(100)).await;
+                    }
+                }
+            }
+            tally
+        };
+        let tallies = futures_util::future::join_all((0..count).map(|_| client())).await;
+        tallies.iter().fold(Tally::default(), |all, one| Tally {
+            served: all.served + one.served,
+            refused: all.refused + one.refused,
+        })
+    }
+
+    async fn attempt(&self, call: Call) -> Result<(), Error> {
+        sleep(self.latency / 2).await;
+        let (status, retry_after) = self.state.lock().unwrap().judge();
+        sleep(self.latency / 2).await;
+        if status == 200 {
+            return Ok(());
+        }
+        let message = (status != 500).then(|| "Too Many Requests".to_owned());
+        let retry_after = retry_after.filter(|_| self.says_when);
+        let (code, param, request_id) = (None, None, None);
+        Err(Box::new(Refusal { call, status, message, code, param, request_id, retry_after }).into())
+    }
+}
+
+impl State {
+    fn judge(&mut self) -> (u16, Option<Duration>) {
+        let now = Instant::now();
+        let wait = if self.failing { None } else { self.wait(now) };
+        let status = match wait {
+            _ if self.failing => 500,
+            Some(_) => 429,
+            None => 200,
+        };
+        self.seen.push(Seen { at: now, status });
+        (status, wait)
+    }
+
+    /// How long a call has to wait; `None` if it is allowed.
+    fn wait(&mut self, now: Instant) -> Option<Duration> {
+        match self.limit {
+            Limit::None => None,
+            Limit::Bucket { per_second, burst } => {
+                let came = now.duration_since(self.refilled).as_secs_f64() * per_second;
+                (self.tokens, self.refilled) = ((self.tokens + came).min(burst), now);
+                if self.tokens < 1.0 {
+                    return Some(Duration::from_secs_f64((1.0 - self.tokens) / per_second));
+                }
+                self.tokens -= 1.0;
+                None
+            }
+            Limit::Window { calls, span } => {
+                let into = Duration::from_nanos(
+                    (now.duration_since(self.refilled).as_nanos() % span.as_nanos()) as u64,
+                );
+                let since = now - into;
+                (self.allowed_since(since) >= calls).then(|| span.saturating_sub(into))
+            }
+            Limit::Strict { calls, span } => {
+                let recent = self.seen.iter().filter(|seen| now.duration_since(seen.at) < span).count();
+                (recent >= calls).then_some(span)
+            }
+        }
+    }
+
+    fn allowed_since(&self, since: Instant) -> usize {
+        self.seen.iter().rev().take_while(|seen| seen.at >= since).filter(|seen| seen.status == 200).count()
+    }
+}

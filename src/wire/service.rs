@@ -1,0 +1,233 @@
+//! The backend service: finds the mount that a call is for, converts, asks it, and logs what went wrong, once.
+//!
+//! Every call's work is kept apart: a panic in it is that call's error, and a caller that goes away does not
+//! stop it half way.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tonic::metadata::MetadataMap;
+use tonic::{Request, Response, Status};
+
+use crate::logical::{Backend, Error, Factory, Operation, Setup};
+
+use super::error::{self, Origin};
+use super::host::{Dial, Host};
+use super::instances::{Instance, Instances, multiplex_id};
+use super::pb;
+use super::storage::RemoteStorage;
+use super::system::RemoteSystem;
+use super::{convert, task};
+
+/// The protocol's number for a secrets engine.
+const SECRETS_ENGINE: u32 = 1;
+
+/// How long Cleanup keeps the server waiting, which may hold its lock on all plugins meanwhile (PROTOCOL 6).
+const CLEANUP_PATIENCE: Duration = Duration::from_secs(1);
+
+/// The backend service of this process, for all its mounts.
+pub(super) struct Service {
+    factory: Arc<dyn Factory>,
+    dial: Arc<dyn Dial>,
+    instances: Instances,
+    metadata_mode: bool,
+}
+
+type Reply<T> = Result<Response<T>, Status>;
+
+impl Service {
+    pub(super) fn new(factory: Arc<dyn Factory>, dial: Arc<dyn Dial>, metadata_mode: bool) -> Self {
+        Self { factory, dial, instances: Instances::default(), metadata_mode }
+    }
+
+    /// The mount that a call is for, unless the call would need a server behind it and there is none.
+    fn working(&self, metadata: &MetadataMap) -> Result<Instance, Status> {
+        if self.metadata_mode {
+            return Err(Status::unknown("plugin server can not perform action while in metadata mode"));
+        }
+        self.instances.find(metadata)
+    }
+
+    /// Lets the factory make a mount. Nothing is dialled for it.
+    async fn mount(&self, args: pb::SetupArgs) -> Result<Instance, Error> {
+        let host = Arc::new(Host::new(Arc::clone(&self.dial), args.broker_id));
+        let setup = Setup {
+            config: args.config,
+            backend_uuid: args.backend_uuid,
+            storage: Arc::new(RemoteStorage::of_mount(Arc::clone(&host))),
+            system: Arc::new(RemoteSystem::new(Arc::clone(&host))),
+        };
+        let origin = Origin::call("setup");
+        let backend = task::caught(async { self.factory.mount(setup) })
+            .await
+            .unwrap_or_else(|panic| Err(origin.panicked(panic)))
+            .inspect_err(|error| origin.report(error))?;
+        Ok(Instance { backend, host })
+    }
+}
+
+#[tonic::async_trait]
+impl pb::backend_server::Backend for Service {
+    /// A second Setup of an id takes the place of the first, as its broker id is the one that is served.
+    async fn setup(&self, request: Request<pb::SetupArgs>) -> Reply<pb::SetupReply> {
+        let (metadata, _, args) = request.into_parts();
+        let id = multiplex_id(&metadata)?;
+        match self.mount(args).await {
+            Ok(instance) => {
+                if let Some(replaced) = self.instances.insert(id, instance) {
+                    cleanup(replaced.backend).await;
+                }
+                Ok(Response::new(pb::SetupReply::default()))
+            }
+            Err(error) => Ok(Response::new(pb::SetupReply { err: error::text(&error) })),
+        }
+    }
+
+    async fn r#type(&self, request: Request<pb::Empty>) -> Reply<pb::TypeReply> {
+        self.instances.find(request.metadata())?;
+        Ok(Response::new(pb::TypeReply { r#type: SECRETS_ENGINE }))
+    }
+
+    async fn special_paths(&self, request: Request<pb::Empty>) -> Reply<pb::SpecialPathsReply> {
+        let backend = self.instances.find(request.metadata())?.backend;
+        let paths = unbroken("special paths", async move { backend.special_paths() }).await?;
+        Ok(Response::new(pb::SpecialPathsReply { paths: Some(convert::special_paths(paths)) }))
+    }
+
+    async fn initialize(&self, request: Request<pb::InitializeArgs>) -> Reply<pb::InitializeReply> {
+        let backend = self.working(request.metadata())?.backend;
+        let origin = Origin::call("initialize");
+        let outcome = task::detached(|_| async move {
+            task::caught(backend.initialize())
+                .await
+                .unwrap_or_else(|panic| Err(origin.panicked(panic)))
+                .inspect_err(|error| origin.report(error))
+        });
+        let err = outcome.await?.err().as_ref().map(error::message);
+        Ok(Response::new(pb::InitializeReply { err }))
+    }
+
+    async fn handle_request(&self, request: Request<pb::HandleRequestArgs>) -> Reply<pb::HandleRequestReply> {
+        let instance = self.working(request.metadata())?;
+        let (metadata, _, args) = request.into_parts();
+        let asked = args.request.unwrap_or_default();
+        if is_never_supported(Operation::parse(&asked.operation)) {
+            return Ok(Response::new(error::reply(&Error::unsupported_operation())));
+        }
+        let storage = Arc::new(RemoteStorage::of_request(instance.host, &metadata));
+        let reply = task::detached(|cancelled| handle(instance.backend, asked, storage, cancelled)).await?;
+        Ok(Response::new(reply))
+    }
+
+    async fn handle_existence_check(
+        &self,
+        request: Request<pb::HandleExistenceCheckArgs>,
+    ) -> Reply<pb::HandleExistenceCheckReply> {
+        let instance = self.working(request.metadata())?;
+        let (metadata, _, args) = request.into_parts();
+        let asked = args.request.unwrap_or_default();
+        let storage = Arc::new(RemoteStorage::of_request(instance.host, &metadata));
+        let reply = task::detached(|cancelled| exists(instance.backend, asked, storage, cancelled)).await?;
+        Ok(Response::new(reply))
+    }
+
+    async fn invalidate_key(&self, request: Request<pb::InvalidateKeyArgs>) -> Reply<pb::Empty> {
+        let backend = self.working(request.metadata())?.backend;
+        let key = request.into_inner().key;
+        unbroken("invalidate key", async move { backend.invalidate(&key) }).await?;
+        Ok(Response::new(pb::Empty {}))
+    }
+
+    /// Vault calls it twice; the second time there is nothing left to do.
+    async fn cleanup(&self, request: Request<pb::Empty>) -> Reply<pb::Empty> {
+        if let Some(instance) = self.instances.remove(request.metadata())? {
+            cleanup(instance.backend).await;
+        }
+        Ok(Response::new(pb::Empty {}))
+    }
+}
+
+/// OpenBao's question before every request whether its path has another name, which gets its no before anything
+/// is touched (PROTOCOL 8.13); OpenBao's recursive list; and what Vault may ask in times to come.
+fn is_never_supported(operation: Operation) -> bool {
+    matches!(operation, Operation::ResolvePath | Operation::Scan | Operation::Other)
+}
+
+/// Asks a mount to handle a request, and makes a reply of whatever comes of it.
+async fn handle(
+    backend: Arc<dyn Backend>,
+    asked: pb::Request,
+    storage: Arc<RemoteStorage>,
+    cancelled: CancellationToken,
+) -> pb::HandleRequestReply {
+    let origin = Origin::of(&asked);
+    let answer = match convert::request(asked, storage.clone(), cancelled) {
+        Ok(request) => {
+            let handling = task::caught(async { backend.handle(request).await }).await;
+            handling.unwrap_or_else(|panic| Err(origin.panicked(panic)))
+        }
+        Err(error) => Err(error),
+    };
+    let reply = match answer {
+        Ok(response) => {
+            pb::HandleRequestReply { response: response.map(convert::response), ..Default::default() }
+        }
+        Err(error) => {
+            origin.report(&error);
+            error::reply(&error)
+        }
+    };
+    pb::HandleRequestReply { wal_index: storage.wal_index(), ..reply }
+}
+
+/// Asks a mount whether what a write names exists.
+async fn exists(
+    backend: Arc<dyn Backend>,
+    asked: pb::Request,
+    storage: Arc<RemoteStorage>,
+    cancelled: CancellationToken,
+) -> pb::HandleExistenceCheckReply {
+    let origin = Origin::of(&asked);
+    let found = match convert::request(asked, storage, cancelled) {
+        Ok(request) => {
+            let checking = task::caught(async { backend.exists(request).await }).await;
+            checking.unwrap_or_else(|panic| Err(origin.panicked(panic)))
+        }
+        Err(error) => Err(error),
+    };
+    match found {
+        Ok(exists) => pb::HandleExistenceCheckReply {
+            check_found: exists.is_some(),
+            exists: exists.unwrap_or_default(),
+            err: None,
+        },
+        Err(error) => {
+            origin.report(&error);
+            pb::HandleExistenceCheckReply { err: Some(error::message(&error)), ..Default::default() }
+        }
+    }
+}
+
+/// Lets a mount clean up. What takes longer than the server should wait goes on behind its back.
+async fn cleanup(backend: Arc<dyn Backend>) {
+    let cleaning = task::detached(|_| async move {
+        let origin = Origin::call("cleanup");
+        if let Err(panic) = task::caught(async { backend.cleanup().await }).await {
+            origin.report(&origin.panicked(panic));
+        }
+    });
+    if tokio::time::timeout(CLEANUP_PATIENCE, cleaning).await.is_err() {
+        tracing::warn!("cleaning up after a mount takes longer than the server should wait; it goes on");
+    }
+}
+
+/// Does what can only fail by a panic, which becomes the call's gRPC error.
+async fn unbroken<T>(operation: &str, work: impl Future<Output = T>) -> Result<T, Status> {
+    task::caught(work).await.map_err(|panic| {
+        let origin = Origin::call(operation);
+        let error = origin.panicked(panic);
+        origin.report(&error);
+        Status::internal(error::text(&error))
+    })
+}

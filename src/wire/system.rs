@@ -1,0 +1,104 @@
+//! What the server tells of itself, over the channel to it (PROTOCOL 3.5, 3.6).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use prost_types::value::Kind;
+use prost_types::{Struct, Value};
+use tonic::{Code, Response, Status};
+use uuid::Uuid;
+
+use crate::logical::{Event, ReplicationState, SystemError, SystemView};
+
+use super::host::{DialError, Host, words};
+use super::pb;
+use super::value;
+
+/// The system view of one mount.
+pub(super) struct RemoteSystem {
+    host: Arc<Host>,
+}
+
+impl RemoteSystem {
+    pub(super) fn new(host: Arc<Host>) -> Self {
+        Self { host }
+    }
+}
+
+#[async_trait]
+impl SystemView for RemoteSystem {
+    async fn default_lease_ttl(&self) -> Result<Duration, SystemError> {
+        let reply = self.host.system().await?.default_lease_ttl(pb::Empty {}).await?;
+        Ok(value::duration(reply.into_inner().ttl))
+    }
+
+    async fn max_lease_ttl(&self) -> Result<Duration, SystemError> {
+        let reply = self.host.system().await?.max_lease_ttl(pb::Empty {}).await?;
+        Ok(value::duration(reply.into_inner().ttl))
+    }
+
+    async fn tainted(&self) -> Result<bool, SystemError> {
+        Ok(where_known(self.host.system().await?.tainted(pb::Empty {}).await)?.tainted)
+    }
+
+    async fn local_mount(&self) -> Result<bool, SystemError> {
+        Ok(where_known(self.host.system().await?.local_mount(pb::Empty {}).await)?.local)
+    }
+
+    async fn replication_state(&self) -> Result<ReplicationState, SystemError> {
+        let reply = where_known(self.host.system().await?.replication_state(pb::Empty {}).await)?;
+        Ok(ReplicationState(reply.state as u32))
+    }
+
+    async fn vault_version(&self) -> Result<String, SystemError> {
+        let reply = where_known(self.host.system().await?.plugin_env(pb::Empty {}).await)?;
+        if !reply.err.is_empty() {
+            return Err(SystemError(reply.err));
+        }
+        Ok(reply.plugin_environment.unwrap_or_default().vault_version)
+    }
+
+    async fn send_event(&self, event: Event) -> Result<(), SystemError> {
+        let request = pb::SendEventRequest {
+            event_type: event.kind.to_owned(),
+            event: Some(pb::logical::EventData {
+                id: Uuid::new_v4().to_string(),
+                metadata: Some(text_struct(event.metadata)),
+                ..pb::logical::EventData::default()
+            }),
+        };
+        where_known(self.host.events().await?.send_event(request).await)?;
+        Ok(())
+    }
+}
+
+/// A server that does not know the call answers it with the message's defaults: no, none, zero.
+fn where_known<T: Default>(reply: Result<Response<T>, Status>) -> Result<T, SystemError> {
+    match reply {
+        Ok(reply) => Ok(reply.into_inner()),
+        Err(status) if status.code() == Code::Unimplemented => Ok(T::default()),
+        Err(status) => Err(status.into()),
+    }
+}
+
+fn text_struct(pairs: Vec<(&'static str, String)>) -> Struct {
+    let fields: BTreeMap<String, Value> = pairs
+        .into_iter()
+        .map(|(name, text)| (name.to_owned(), Value { kind: Some(Kind::StringValue(text)) }))
+        .collect();
+    Struct { fields }
+}
+
+impl From<Status> for SystemError {
+    fn from(status: Status) -> Self {
+        Self(words(&status))
+    }
+}
+
+impl From<DialError> for SystemError {
+    fn from(error: DialError) -> Self {
+        Self(error.to_string())
+    }
+}

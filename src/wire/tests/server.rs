@@ -1,0 +1,288 @@
+//! A fake Vault: what it serves to mounts, and how it calls them.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use hyper_util::rt::TokioIo;
+use tokio::io::DuplexStream;
+use tokio::sync::mpsc;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::metadata::{AsciiMetadataValue, MetadataMap};
+use tonic::service::Routes;
+use tonic::transport::{Channel, Endpoint, server};
+use tonic::{Request, Response, Status};
+
+use crate::logical::{Factory, InMemory, Storage, StorageError};
+use crate::wire::pb::backend_client::BackendClient;
+use crate::wire::pb::events_server::{Events, EventsServer};
+use crate::wire::pb::storage_server::StorageServer;
+use crate::wire::pb::system_view_server::{SystemView, SystemViewServer};
+use crate::wire::{Dial, DialError, MESSAGE_LIMIT, pb, services};
+
+/// The fake server.
+#[derive(Clone)]
+pub(super) struct Server {
+    pub(super) state: Arc<State>,
+}
+
+/// What it serves and saw; shared by all broker ids.
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) entries: InMemory,
+    /// OpenBao: pages, but no events.
+    pub(super) openbao: bool,
+    pub(super) dials: AtomicUsize,
+    pub(super) failing_dials: AtomicUsize,
+    /// Connections are refused, though the broker knows where.
+    pub(super) refusing: bool,
+    pub(super) page_calls: AtomicUsize,
+    pub(super) events: Mutex<Vec<pb::SendEventRequest>>,
+    /// The metadata of every storage call.
+    pub(super) metadata: Mutex<Vec<MetadataMap>>,
+    /// Nothing is served behind the broker, as while Vault registers a plugin.
+    pub(super) unserved: bool,
+    pub(super) replication: i32,
+}
+
+/// The server's calls of one mount.
+#[derive(Clone)]
+pub(super) struct Caller {
+    pub(super) backend: BackendClient<Channel>,
+    id: Option<&'static str>,
+}
+
+// === impl Server ===
+
+impl Server {
+    pub(super) fn vault() -> Self {
+        Self::new(State::default())
+    }
+
+    pub(super) fn openbao() -> Self {
+        Self::new(State { openbao: true, ..State::default() })
+    }
+
+    pub(super) fn new(state: State) -> Self {
+        Self { state: Arc::new(state) }
+    }
+
+    /// Starts the plugin's services; the channel reaches them.
+    pub(super) fn plugin(&self, factory: impl Factory) -> Channel {
+        connect(services(Arc::new(factory), self.clone(), "v1.2.3", false))
+    }
+
+    /// Starts the plugin's services and sets up one mount without an id.
+    pub(super) async fn mount(&self, factory: impl Factory) -> Caller {
+        let caller = Caller::new(self.plugin(factory), None);
+        assert_eq!(caller.setup(1).await, "");
+        caller
+    }
+
+    fn serve(&self) -> Channel {
+        let service = StorageServer::new(self.clone())
+            .max_decoding_message_size(MESSAGE_LIMIT)
+            .max_encoding_message_size(MESSAGE_LIMIT);
+        let routes = Routes::new(service).add_service(SystemViewServer::new(self.clone()));
+        connect(if self.state.openbao { routes } else { routes.add_service(EventsServer::new(self.clone())) })
+    }
+
+    fn seen<T>(&self, call: &Request<T>) -> Result<(), Status> {
+        self.state.metadata.lock().unwrap().push(call.metadata().clone());
+        if self.state.unserved {
+            return Err(Status::unknown("missing storage implementation: check your plugin setup"));
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Dial for Server {
+    async fn dial(&self, _id: u32) -> Result<Channel, DialError> {
+        self.state.dials.fetch_add(1, Ordering::SeqCst);
+        let failing = &self.state.failing_dials;
+        if failing.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok() {
+            return Err(DialError("timeout waiting for connection info".to_owned()));
+        }
+        if self.state.refusing {
+            return Ok(channel(mpsc::unbounded_channel().0));
+        }
+        Ok(self.serve())
+    }
+}
+
+/// A channel to `routes` over pipes in memory.
+pub(super) fn connect(routes: Routes) -> Channel {
+    let (accept, accepted) = mpsc::unbounded_channel::<DuplexStream>();
+    let incoming = UnboundedReceiverStream::new(accepted).map(Ok::<_, std::io::Error>);
+    tokio::spawn(server::Server::builder().add_routes(routes).serve_with_incoming(incoming));
+    channel(accept)
+}
+
+/// A channel whose connections are accepted at the other end of `accept`.
+fn channel(accept: mpsc::UnboundedSender<DuplexStream>) -> Channel {
+    Endpoint::from_static("http://localhost").connect_with_connector_lazy(tower::service_fn(move |_| {
+        let (ours, theirs) = tokio::io::duplex(1 << 20);
+        let sent = accept.send(theirs);
+        async move {
+            sent.map_err(|_| std::io::Error::from(std::io::ErrorKind::ConnectionRefused))?;
+            Ok::<_, std::io::Error>(TokioIo::new(ours))
+        }
+    }))
+}
+
+fn text(result: Result<(), StorageError>) -> String {
+    match result {
+        Err(StorageError::Failed(text)) => text,
+        Err(error) => error.to_string(),
+        Ok(()) => String::new(),
+    }
+}
+
+#[tonic::async_trait]
+impl pb::storage_server::Storage for Server {
+    async fn list(
+        &self,
+        call: Request<pb::StorageListArgs>,
+    ) -> Result<Response<pb::StorageListReply>, Status> {
+        self.seen(&call)?;
+        let keys = self.state.entries.list(&call.into_inner().prefix).await.unwrap();
+        Ok(Response::new(pb::StorageListReply { keys, err: String::new() }))
+    }
+
+    async fn get(&self, call: Request<pb::StorageGetArgs>) -> Result<Response<pb::StorageGetReply>, Status> {
+        self.seen(&call)?;
+        let entry = self.state.entries.get(&call.into_inner().key).await.unwrap();
+        let entry =
+            entry.map(|found| pb::StorageEntry { key: found.key, value: found.value, seal_wrap: false });
+        Ok(Response::new(pb::StorageGetReply { entry, err: String::new() }))
+    }
+
+    async fn put(&self, call: Request<pb::StoragePutArgs>) -> Result<Response<pb::StoragePutReply>, Status> {
+        self.seen(&call)?;
+        let pb::StorageEntry { key, value, seal_wrap } = call.into_inner().entry.unwrap();
+        let err = text(self.state.entries.put(crate::logical::Entry { key, value, seal_wrap }).await);
+        let puts = self.state.entries.calls().puts as u64;
+        let wal_index = Some(pb::WalIndex { local_index: 100 + puts, replicated_index: 200 });
+        Ok(Response::new(pb::StoragePutReply { err, wal_index }))
+    }
+
+    async fn delete(
+        &self,
+        call: Request<pb::StorageDeleteArgs>,
+    ) -> Result<Response<pb::StorageDeleteReply>, Status> {
+        self.seen(&call)?;
+        let err = text(self.state.entries.delete(&call.into_inner().key).await);
+        Ok(Response::new(pb::StorageDeleteReply { err, wal_index: None }))
+    }
+
+    async fn list_page(
+        &self,
+        call: Request<pb::StorageListPageArgs>,
+    ) -> Result<Response<pb::StorageListReply>, Status> {
+        self.state.page_calls.fetch_add(1, Ordering::SeqCst);
+        if !self.state.openbao {
+            return Err(Status::unimplemented("unknown method ListPage"));
+        }
+        let args = call.into_inner();
+        let keys =
+            self.state.entries.list_page(&args.prefix, &args.after, args.limit as usize).await.unwrap();
+        Ok(Response::new(pb::StorageListReply { keys, err: String::new() }))
+    }
+}
+
+#[tonic::async_trait]
+impl SystemView for Server {
+    async fn default_lease_ttl(&self, call: Request<pb::Empty>) -> Result<Response<pb::TtlReply>, Status> {
+        self.seen(&call)?;
+        Ok(Response::new(pb::TtlReply { ttl: Duration::from_secs(3600).as_nanos() as i64 }))
+    }
+    async fn max_lease_ttl(&self, _: Request<pb::Empty>) -> Result<Response<pb::TtlReply>, Status> {
+        Ok(Response::new(pb::TtlReply { ttl: Duration::from_secs(7200).as_nanos() as i64 }))
+    }
+    async fn tainted(&self, _: Request<pb::Empty>) -> Result<Response<pb::TaintedReply>, Status> {
+        Ok(Response::new(pb::TaintedReply { tainted: true }))
+    }
+    async fn local_mount(&self, _: Request<pb::Empty>) -> Result<Response<pb::LocalMountReply>, Status> {
+        Err(Status::unimplemented("unknown method LocalMount"))
+    }
+    async fn replication_state(
+        &self,
+        _: Request<pb::Empty>,
+    ) -> Result<Response<pb::ReplicationStateReply>, Status> {
+        Ok(Response::new(pb::ReplicationStateReply { state: self.state.replication }))
+    }
+    async fn plugin_env(&self, _: Request<pb::Empty>) -> Result<Response<pb::PluginEnvReply>, Status> {
+        let vault_version = "1.21.4".to_owned();
+        let plugin_environment = Some(pb::PluginEnvironment { vault_version });
+        Ok(Response::new(pb::PluginEnvReply { plugin_environment, err: String::new() }))
+    }
+}
+
+#[tonic::async_trait]
+impl Events for Server {
+    async fn send_event(&self, call: Request<pb::SendEventRequest>) -> Result<Response<pb::Empty>, Status> {
+        self.state.events.lock().unwrap().push(call.into_inner());
+        Ok(Response::new(pb::Empty {}))
+    }
+}
+
+// === impl Caller ===
+
+impl Caller {
+    pub(super) fn new(plugin: Channel, id: Option<&'static str>) -> Self {
+        let backend = BackendClient::new(plugin)
+            .max_decoding_message_size(MESSAGE_LIMIT)
+            .max_encoding_message_size(MESSAGE_LIMIT);
+        Self { backend, id }
+    }
+
+    pub(super) fn call<T>(&self, message: T) -> Request<T> {
+        let mut call = Request::new(message);
+        if let Some(id) = self.id {
+            call.metadata_mut().insert("multiplex_id", AsciiMetadataValue::from_static(id));
+        }
+        call
+    }
+
+    /// Sets the mount up; the text of the refusal, or none.
+    pub(super) async fn setup(&self, broker_id: u32) -> String {
+        let config = HashMap::from([("plugin_name".to_owned(), "openai".to_owned())]);
+        let args = pb::SetupArgs { broker_id, config, backend_uuid: "uuid-1".to_owned() };
+        self.backend.clone().setup(self.call(args)).await.unwrap().into_inner().err
+    }
+
+    pub(super) async fn ask(&self, operation: &str, path: &str) -> pb::HandleRequestReply {
+        self.send(operation, path, "null").await.unwrap()
+    }
+
+    pub(super) async fn send(
+        &self,
+        operation: &str,
+        path: &str,
+        data: &str,
+    ) -> Result<pb::HandleRequestReply, Status> {
+        let args = request(operation, path, data);
+        let reply = self.backend.clone().handle_request(self.call(args)).await?;
+        Ok(reply.into_inner())
+    }
+
+    pub(super) async fn cleanup(&self) -> Result<(), Status> {
+        self.backend.clone().cleanup(self.call(pb::Empty {})).await.map(drop)
+    }
+}
+
+pub(super) fn request(operation: &str, path: &str, data: &str) -> pb::HandleRequestArgs {
+    let request = pb::Request {
+        id: "request-1".to_owned(),
+        operation: operation.to_owned(),
+        path: path.to_owned(),
+        data: data.to_owned(),
+        mount_point: "openai/".to_owned(),
+        ..pb::Request::default()
+    };
+    pb::HandleRequestArgs { request: Some(request) }
+}

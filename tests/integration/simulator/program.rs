@@ -1,0 +1,173 @@
+//! The example binary: its one line, its flags, how it ends; and OpenAI's own SDK against it.
+
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
+
+use reqwest::Version;
+use serde_json::Value;
+
+use super::client;
+
+/// The running binary; killed and waited for when dropped.
+struct Program {
+    child: Child,
+    url: String,
+}
+
+impl Program {
+    fn start(flags: &[&str]) -> Self {
+        let mut command = Command::new(binary());
+        let mut child = command.args(flags).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        let url = line.trim_end().strip_prefix("listening on ").unwrap().to_owned();
+        Self { child, url }
+    }
+
+    fn control(&self, path: &str) -> String {
+        format!("{}/_sim{path}", self.url.strip_suffix("/v1").unwrap())
+    }
+
+    /// Waits for its end; nothing more may have been printed.
+    fn ended(mut self) -> ExitStatus {
+        let mut rest = String::new();
+        self.child.stdout.take().unwrap().read_to_string(&mut rest).unwrap();
+        assert_eq!(rest, "");
+        self.child.wait().unwrap()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The example binary of this build, built where `cargo test --test integration` did not.
+fn binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        let test = std::env::current_exe().unwrap();
+        let profile = test.parent().and_then(Path::parent).unwrap();
+        let name = profile.file_name().unwrap().to_str().unwrap().replace("debug", "dev");
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
+        let built = Command::new(cargo)
+            .args(["build", "--quiet", "--example", "openai-simulator", "--profile", &name, "--target-dir"])
+            .arg(profile.parent().unwrap())
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .status();
+        assert!(built.unwrap().success());
+        profile.join("examples/openai-simulator")
+    })
+}
+
+#[tokio::test]
+async fn the_flags_say_what_there_is_at_first() {
+    let flags = ["--organization", "org-a", "--admin-key", "sk-admin-a", "--project", "proj_a"];
+    let more = ["--project", "proj_b", "--seed-account", "proj_b/lib-1", "--latency-ms", "1"];
+    let program = Program::start(&[&flags[..], &more[..]].concat());
+    assert!(program.url.starts_with("http://127.0.0.1:") && program.url.ends_with("/v1"), "{}", program.url);
+    let state = client(None).get(program.control("/state")).send().await.unwrap().text().await.unwrap();
+    let state: Value = serde_json::from_str(&state).unwrap();
+    assert_eq!(
+        (&state["organization"], &state["admin_keys"][0]["value"]),
+        (&"org-a".into(), &"sk-admin-a".into())
+    );
+    assert_eq!(state["projects"], serde_json::json!({"proj_a": false, "proj_b": false}));
+    assert_eq!(
+        (&state["accounts"][0]["project"], &state["accounts"][0]["name"]),
+        (&"proj_b".into(), &"lib-1".into())
+    );
+}
+
+#[tokio::test]
+async fn it_speaks_tls_and_http_2_by_an_authority_it_writes_down() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ca.pem");
+    let program =
+        Program::start(&["--tls", path.to_str().unwrap(), "--tls-name", "sim.test", "--listen", "0.0.0.0:0"]);
+    assert!(program.url.starts_with("https://127.0.0.1:"));
+    let http = client(Some(&std::fs::read_to_string(&path).unwrap()));
+    let response = http.get(program.control("/state")).send().await.unwrap();
+    assert_eq!((response.status().as_u16(), response.version()), (200, Version::HTTP_2));
+    assert!(client(None).get(program.control("/state")).send().await.is_err());
+}
+
+#[test]
+fn it_ends_well_on_sigterm() {
+    let program = Program::start(&[]);
+    let told = Command::new("kill").arg(program.child.id().to_string()).status().unwrap();
+    assert!(told.success() && program.ended().success());
+}
+
+#[test]
+fn it_ends_with_its_standard_input_if_told_to() {
+    let mut program = Program::start(&["--exit-with-stdin"]);
+    program.child.stdin.take().unwrap().write_all(b"ignored").unwrap();
+    assert!(program.ended().success());
+}
+
+#[test]
+fn a_wrong_flag_is_one_sentence_and_status_64() {
+    for flags in [&["--nothing"][..], &["--listen"], &["--latency-ms", "soon"], &["--tls-cert", "/dev/null"]]
+    {
+        let output = Command::new(binary()).args(flags).output().unwrap();
+        assert_eq!(output.status.code(), Some(64), "{flags:?}");
+        assert!(
+            output.stdout.is_empty() && String::from_utf8_lossy(&output.stderr).contains("--exit-with-stdin")
+        );
+    }
+}
+
+#[test]
+fn openais_own_sdk_works_with_it() {
+    let sdk = match sdk() {
+        Ok(sdk) => sdk,
+        Err(reason) => {
+            assert!(std::env::var_os("CI").is_none(), "OpenAI's SDK is not there: {reason}");
+            let loud = format!("\nNOT TESTED: the simulator with OpenAI's own SDK, because {reason}\n");
+            // Straight to stderr, which the test runner does not capture.
+            std::io::stderr().write_all(loud.as_bytes()).unwrap();
+            return;
+        }
+    };
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sdk/drive.py");
+    let output =
+        Command::new("python3").arg("-B").arg(script).arg(binary()).env("PYTHONPATH", sdk).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// The folder with OpenAI's SDK, installed if it is not there; else why not.
+fn sdk() -> Result<PathBuf, String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let requirements = root.join("tests/sdk/requirements.txt");
+    let wanted = std::fs::read_to_string(&requirements).unwrap();
+    let folder = root.join(".cache/python").join(wanted.trim());
+    if !folder.is_dir() {
+        let parent = folder.parent().unwrap();
+        std::fs::create_dir_all(parent).map_err(|error| error.to_string())?;
+        let partial = tempfile::tempdir_in(parent).map_err(|error| error.to_string())?;
+        install(&requirements, partial.path())?;
+        // Only a whole installation gets the name; another test run may have been first.
+        let renamed = std::fs::rename(partial.path(), &folder);
+        renamed.or_else(|error| if folder.is_dir() { Ok(()) } else { Err(error.to_string()) })?;
+    }
+    Ok(folder)
+}
+
+fn install(requirements: &Path, folder: &Path) -> Result<(), String> {
+    let output = Command::new("python3")
+        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-warn-conflicts"])
+        .args(["--root-user-action", "ignore", "--target"])
+        .arg(folder)
+        .arg("-r")
+        .arg(requirements)
+        .output()
+        .map_err(|error| format!("python3 does not start: {error}"))?;
+    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+}

@@ -1,0 +1,107 @@
+//! The simulated OpenAI of one story: one organization with one project, and an account in it that is not
+//! ours.
+
+use std::net::SocketAddr;
+
+use serde_json::{Value, json};
+
+use super::api::{Answer, exchange};
+use crate::simulator::{Action, Fault, Settings, Simulator, State};
+
+pub(crate) const ADMIN_KEY: &str = "sk-admin-host-tests-0123456789abcdefghij";
+pub(crate) const ORGANIZATION: &str = "org-hosttests";
+pub(crate) const PROJECT: &str = "proj_hosttests";
+
+pub(crate) struct OpenAi {
+    simulator: Simulator,
+    bystander: String,
+}
+
+impl OpenAi {
+    pub(crate) async fn start() -> Self {
+        let settings = Settings {
+            admin_key: ADMIN_KEY.to_owned(),
+            organization: ORGANIZATION.to_owned(),
+            projects: vec![PROJECT.to_owned()],
+            ..Settings::default()
+        };
+        let simulator = settings.start().await.expect("loopback has free ports");
+        let bystander = simulator.seed_account(PROJECT, "not-ours", false).expect("the project is there").id;
+        Self { simulator, bystander }
+    }
+
+    /// What a mount has as its `api_endpoint`.
+    pub(crate) fn endpoint(&self) -> String {
+        self.simulator.url()
+    }
+
+    /// The id of an account that was there before.
+    pub(crate) fn bystander(&self) -> &str {
+        &self.bystander
+    }
+
+    /// The names of all accounts, but for the one that was there before.
+    pub(crate) fn accounts(&self) -> Vec<String> {
+        let accounts = self.state().accounts.into_iter();
+        accounts.filter(|account| account.id != self.bystander).map(|account| account.name).collect()
+    }
+
+    pub(crate) fn state(&self) -> State {
+        self.simulator.state()
+    }
+
+    /// Whether it takes a request with this key, as an application would make it.
+    pub(crate) async fn accepts(&self, key: &str) -> bool {
+        match self.call("GET", "/models", key, None).await.status {
+            200 => true,
+            401 => false,
+            status => panic!("OpenAI answered {status} to a request for its models"),
+        }
+    }
+
+    /// Somebody else deletes an account.
+    pub(crate) async fn delete_account(&self, id: &str) {
+        self.administer("DELETE", &format!("projects/{PROJECT}/service_accounts/{id}"), None).await;
+    }
+
+    /// A project that is no longer in use.
+    pub(crate) async fn archived_project(&self) -> String {
+        let project = self.administer("POST", "projects", Some(json!({"name": "archived"}))).await;
+        let id = project["id"].as_str().expect("a project has an id").to_owned();
+        self.administer("POST", &format!("projects/{id}/archive"), None).await;
+        id
+    }
+
+    /// The next call to this endpoint is answered with this status and message, and does nothing.
+    pub(crate) fn refuse_next(&self, endpoint: &str, status: u16, message: &str) {
+        let error = json!({"message": message, "type": "invalid_request_error", "param": null, "code": null});
+        let body = Some(json!({"error": error}));
+        let action = Action::Status { status, headers: std::collections::BTreeMap::new(), body };
+        self.simulator.fault(Fault::on(endpoint, action).times(1));
+    }
+
+    /// For what only some tests do to it.
+    pub(crate) fn simulator(&self) -> &Simulator {
+        &self.simulator
+    }
+
+    async fn administer(&self, method: &str, path: &str, body: Option<Value>) -> Value {
+        self.call(method, &format!("/organization/{path}"), ADMIN_KEY, body).await.ok().body
+    }
+
+    async fn call(&self, method: &str, path: &str, key: &str, body: Option<Value>) -> Answer {
+        let bearer = format!("Bearer {key}");
+        let headers = [
+            ("Authorization", bearer.as_str()),
+            ("OpenAI-Organization", ORGANIZATION),
+            ("Content-Type", "application/json"),
+        ];
+        let answer = exchange(self.address(), method, &format!("/v1{path}"), &headers, body).await;
+        answer.unwrap_or_else(|error| panic!("the simulator does not answer {method} {path}: {error}"))
+    }
+
+    fn address(&self) -> SocketAddr {
+        let origin = self.simulator.origin();
+        origin.trim_start_matches("http://").parse().expect("an origin is a scheme, an address and a port")
+    }
+}

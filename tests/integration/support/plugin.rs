@@ -1,0 +1,141 @@
+//! The plugin on a [`Host`]: in the catalog, mounted, reloaded, killed; and a mount set up as the Quick Start
+//! does it. It knows what to send, not what a mount must answer.
+
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use super::api::Answer;
+use super::host::Host;
+use super::openai::{ADMIN_KEY, ORGANIZATION, OpenAi, PROJECT};
+use super::process::{running, signal};
+use super::programs::{self, PLUGIN};
+use super::wait::eventually;
+
+/// The plugin and its process.
+impl Host {
+    /// Puts the plugin where the server takes plugins from, and its digest into the server's catalog.
+    pub(crate) async fn register(&self) {
+        self.register_with(&[]).await;
+    }
+
+    /// The same, and the plugin is given these variables.
+    pub(crate) async fn register_with(&self, environment: &[(&str, &str)]) {
+        self.install_plugin();
+        let environment: Vec<_> = environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let entry = json!({
+            "sha256": programs::sha256(&self.plugin()), "command": PLUGIN, "env": environment,
+        });
+        self.api().write(&format!("sys/plugins/catalog/secret/{PLUGIN}"), entry).await.ok();
+    }
+
+    /// Puts the plugin where the server takes plugins from.
+    pub(crate) fn install_plugin(&self) {
+        install(&programs::plugin(), &self.plugin());
+    }
+
+    /// `secrets enable -path=<mount> vault-plugin-secrets-openai`.
+    pub(crate) async fn enable(&self, mount: &str) {
+        self.api().write(&format!("sys/mounts/{mount}"), json!({"type": PLUGIN})).await.ok();
+    }
+
+    pub(crate) async fn disable(&self, mount: &str) -> Answer {
+        self.api().delete(&format!("sys/mounts/{mount}")).await
+    }
+
+    /// `plugin reload -plugin=vault-plugin-secrets-openai`.
+    pub(crate) async fn reload_plugin(&self) {
+        self.api().write("sys/plugins/reload/backend", json!({"plugin": PLUGIN})).await.ok();
+    }
+
+    /// The processes that run this server's copy of the plugin.
+    pub(crate) fn plugin_processes(&self) -> Vec<u32> {
+        running(&self.plugin())
+    }
+
+    /// The one process that serves all mounts.
+    pub(crate) fn plugin_process(&self) -> u32 {
+        let processes = self.plugin_processes();
+        assert_eq!(processes.len(), 1, "one process serves every mount: {processes:?}");
+        processes[0]
+    }
+
+    /// `kill -9`, and waits until the server knows: a request before that meets the broken connection, which
+    /// is the server's affair.
+    pub(crate) async fn kill_plugin(&self) {
+        let id = self.plugin_process();
+        signal(id, Signal::KILL);
+        let tells = |line: &str| line.contains("plugin process exited") && line.contains(&format!("id={id}"));
+        eventually("the server sees the plugin's end", async || self.log().lines().any(tells).then_some(()))
+            .await;
+    }
+
+    /// `kill -9` of whatever process there is now, in the middle of what it does.
+    pub(crate) fn strike_plugin(&self) {
+        for id in self.plugin_processes() {
+            signal(id, Signal::KILL);
+        }
+    }
+
+    /// The socket its process listens on.
+    pub(crate) fn plugin_socket(&self) -> PathBuf {
+        let files = fs::read_dir(self.temporary_folder()).expect("the server's folder").flatten();
+        let mut sockets = files.filter(|file| file.file_type().is_ok_and(|kind| kind.is_socket()));
+        sockets.next().expect("a plugin makes its socket among the temporary files").path()
+    }
+
+    /// The server's copy of it.
+    fn plugin(&self) -> PathBuf {
+        self.plugins().join(PLUGIN)
+    }
+}
+
+/// Mounts and what they hand out.
+impl Host {
+    /// The plugin registered and mounted at `openai/`, with the project `my-project` and the role `my-role`.
+    pub(crate) async fn quick_start(&self, openai: &OpenAi) {
+        self.register().await;
+        self.set_up("openai", openai).await;
+    }
+
+    /// A configured mount with the project `my-project` and the role `my-role`.
+    pub(crate) async fn set_up(&self, mount: &str, openai: &OpenAi) {
+        self.enable(mount).await;
+        self.api().write(&format!("{mount}/config"), self.config(openai)).await.ok();
+        self.api().write(&format!("{mount}/project/my-project"), json!({"project_id": PROJECT})).await.ok();
+        self.api().write(&format!("{mount}/roles/my-role"), json!({"project": "my-project"})).await.ok();
+    }
+
+    /// What is written to `config`.
+    pub(crate) fn config(&self, openai: &OpenAi) -> Value {
+        self.keep_secret(ADMIN_KEY);
+        json!({"admin_api_key": ADMIN_KEY, "organization_id": ORGANIZATION, "api_endpoint": openai.endpoint()})
+    }
+
+    /// Reads a new credential of `my-role` at `openai/`.
+    pub(crate) async fn credential(&self) -> Answer {
+        self.credential_at("openai").await
+    }
+
+    pub(crate) async fn credential_at(&self, mount: &str) -> Answer {
+        let answer = self.api().read(&format!("{mount}/creds/my-role")).await.ok();
+        self.keep_secret(&answer.text("api_key"));
+        answer
+    }
+
+    pub(crate) async fn revoke(&self, credential: &Answer) {
+        self.api().write("sys/leases/revoke", json!({"lease_id": credential.lease_id()})).await.ok();
+    }
+}
+
+/// A hard link where that is possible: a plugin built for tests is large.
+fn install(from: &Path, to: &Path) {
+    let placed = fs::hard_link(from, to).or_else(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => Ok(()),
+        _ => fs::copy(from, to).map(drop),
+    });
+    placed.unwrap_or_else(|error| panic!("{} does not go to {}: {error}", from.display(), to.display()));
+}

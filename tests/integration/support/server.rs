@@ -1,0 +1,170 @@
+//! One node of a real server: its process, folder, addresses and log. It knows neither unsealing nor the
+//! plugin.
+
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use tempfile::TempDir;
+
+use super::api::Api;
+use super::process::Subprocess;
+use super::programs::Program;
+use super::wait::eventually;
+
+/// Where a node keeps its data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Storage {
+    /// Gone with the process.
+    Memory,
+    /// Integrated storage, in the node's folder: a new process takes it up. A cluster is several of these.
+    Raft,
+}
+
+/// A node, running or stopped.
+pub(crate) struct Server {
+    program: Program,
+    storage: Storage,
+    folder: TempDir,
+    addresses: Addresses,
+    process: Option<Subprocess>,
+}
+
+#[derive(Clone, Copy)]
+struct Addresses {
+    api: SocketAddr,
+    cluster: SocketAddr,
+}
+
+impl Server {
+    /// A node in a folder of its own, on free ports, whose API answers.
+    pub(crate) async fn start(program: &Program, storage: Storage) -> Self {
+        let folder = TempDir::with_prefix("openai-host-").expect("there is a place for temporary files");
+        for part in ["plugins", "tmp", "data"] {
+            fs::create_dir(folder.path().join(part)).expect("the folder is new and ours");
+        }
+        let addresses = Addresses::free();
+        let mut server = Self { program: program.clone(), storage, folder, addresses, process: None };
+        server.resume().await;
+        server
+    }
+
+    /// Starts the stopped node again, in the same folder and on the same ports.
+    pub(crate) async fn resume(&mut self) {
+        fs::write(self.file("server.hcl"), self.configuration()).expect("the folder is ours");
+        self.process = Some(Subprocess::spawn(&mut self.command()));
+        let api = self.api("");
+        eventually("the server's API answers", async || {
+            let ended = self.process.as_mut().and_then(Subprocess::ended);
+            assert!(ended.is_none(), "the server ended, {ended:?}:\n{}", self.log());
+            api.try_send("GET", "sys/health", None).await.ok()
+        })
+        .await;
+    }
+
+    /// Only what a test gives it reaches the server and its plugins: no proxy, no key of the machine's user.
+    fn command(&self) -> Command {
+        let log = File::options().create(true).append(true).open(self.file("server.log"));
+        let log = log.expect("the folder is ours");
+        let mut command = Command::new(&self.program.path);
+        command.arg("server").arg("-config").arg(self.file("server.hcl")).env_clear();
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.env("HOME", self.folder.path()).env("TMPDIR", self.file("tmp"));
+        command.stdin(Stdio::null()).stdout(log.try_clone().expect("an open file")).stderr(log);
+        command
+    }
+
+    fn configuration(&self) -> String {
+        let Addresses { api, cluster } = self.addresses;
+        let (plugins, data) = (self.plugins(), self.file("data"));
+        let storage = match self.storage {
+            Storage::Memory => r#"storage "inmem" {}"#.to_owned(),
+            Storage::Raft => format!(
+                r#"storage "raft" {{
+                       path = "{}"
+                       node_id = "{api}"
+                       performance_multiplier = 1
+                   }}"#,
+                data.display()
+            ),
+        };
+        // `disable_mlock` is Vault's; OpenBao warns that it does not know it.
+        format!(
+            r#"{storage}
+               listener "tcp" {{
+                   address = "{api}"
+                   cluster_address = "{cluster}"
+                   tls_disable = true
+               }}
+               api_addr = "http://{api}"
+               cluster_addr = "https://{cluster}"
+               plugin_directory = "{}"
+               log_level = "trace"
+               raw_storage_endpoint = true
+               disable_mlock = true
+            "#,
+            plugins.display()
+        )
+    }
+
+    pub(crate) fn api(&self, token: &str) -> Api {
+        Api::new(self.addresses.api, token)
+    }
+
+    /// Where it takes plugins from.
+    pub(crate) fn plugins(&self) -> PathBuf {
+        self.file("plugins")
+    }
+
+    /// Where it and its plugins keep temporary files, sockets among them.
+    pub(crate) fn temporary(&self) -> PathBuf {
+        self.file("tmp")
+    }
+
+    /// All it logged so far, at trace.
+    pub(crate) fn log(&self) -> String {
+        let log = fs::read(self.file("server.log")).unwrap_or_default();
+        String::from_utf8_lossy(&log).into_owned()
+    }
+
+    /// Ends the process as a service manager does.
+    pub(crate) fn stop(&mut self) {
+        self.process = None;
+    }
+
+    /// `kill -9` of the server itself.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill();
+        }
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+}
+
+impl Addresses {
+    fn free() -> Self {
+        Self { api: free_port(), cluster: free_port() }
+    }
+}
+
+/// From below the range that the system gives to outgoing connections, and never the same twice in one run of
+/// the tests: between this look and the server's own bind nobody takes it.
+fn free_port() -> SocketAddr {
+    const FIRST: u16 = 20_000;
+    const COUNT: u16 = 12_000;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Another run at the same time starts elsewhere.
+    let start = std::process::id() as u16;
+    loop {
+        let port = FIRST + start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
+}

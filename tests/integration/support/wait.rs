@@ -1,0 +1,26 @@
+//! Waiting for what another process will do: ask again until it is so, and fail with a sentence when it never
+//! is.
+
+use std::time::{Duration, Instant};
+
+/// Longer than anything takes on a busy machine with two cores; only a failing test waits this long.
+const PATIENCE: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// The first answer of `probe`; `what` completes the sentence "never happened: ...".
+pub(crate) async fn eventually<T>(what: &str, probe: impl AsyncFnMut() -> Option<T>) -> T {
+    let answer = within(PATIENCE, probe).await;
+    answer.unwrap_or_else(|| panic!("never happened in {} s: {what}", PATIENCE.as_secs()))
+}
+
+/// The first answer of `probe` in this time, if there is one.
+pub(crate) async fn within<T>(time: Duration, mut probe: impl AsyncFnMut() -> Option<T>) -> Option<T> {
+    let deadline = Instant::now() + time;
+    loop {
+        let answer = probe().await;
+        if answer.is_some() || Instant::now() >= deadline {
+            return answer;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}

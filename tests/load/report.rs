@@ -1,0 +1,37 @@
+//! What came of a run, for people.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use crate::client::Tally;
+
+/// Count, rate, how long reads took, and what failed.
+#[expect(clippy::cast_precision_loss, reason = "a count of reads is far below 2^53")]
+pub(crate) fn table(tally: &Tally, elapsed: Duration) -> String {
+    let mut latencies = tally.latencies.clone();
+    latencies.sort_unstable();
+    let rate = latencies.len() as f64 / elapsed.as_secs_f64();
+    let failed: usize = tally.failures.values().sum();
+    let mut text = format!(
+        "credentials    {} in {:.1} s\nper second     {rate:.1}\np50            {:.1} ms\np99            {:.1} ms\nfailures       {failed}",
+        latencies.len(),
+        elapsed.as_secs_f64(),
+        milliseconds(percentile(&latencies, 50)),
+        milliseconds(percentile(&latencies, 99)),
+    );
+    for (reason, count) in &tally.failures {
+        // A String takes all that is written to it.
+        let _ = write!(text, "\n  {count} times  {reason}");
+    }
+    text
+}
+
+/// The smallest latency that `percent` of all do not exceed; zero when there are none.
+fn percentile(sorted: &[Duration], percent: usize) -> Duration {
+    let rank = (sorted.len() * percent).div_ceil(100);
+    sorted.get(rank.saturating_sub(1)).copied().unwrap_or_default()
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
+}

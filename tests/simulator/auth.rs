@@ -1,0 +1,38 @@
+//! Who is calling: an admin key for the Admin API, a live service account key for everything else.
+
+use super::call::Call;
+use super::id::redacted;
+use super::refusal::Refusal;
+use super::world::{World, live};
+
+/// What kind of key an endpoint wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// An admin key.
+    Admin,
+    /// A key of a service account.
+    Account,
+}
+
+impl Access {
+    /// Lets the call in, and notes that its key was used.
+    pub fn check(self, world: &mut World, call: &Call) -> Result<(), Refusal> {
+        let sent = call.bearer().ok_or_else(Refusal::no_key)?;
+        let now = world.now();
+        let admin = world.admin_keys.values_mut().find(|key| key.value == sent && live(key.expires_at, now));
+        let account = world.by_value.get(sent).and_then(|serial| world.keys.get_mut(serial));
+        let account = account.filter(|key| live(key.expires_at, now));
+        let last_used_at = match (self, admin, account) {
+            (Self::Admin, Some(key), _) => &mut key.last_used_at,
+            (Self::Account, _, Some(key)) => &mut key.last_used_at,
+            (Self::Admin, None, Some(_)) => return Err(Refusal::missing_scope("api.management.read")),
+            (Self::Account, Some(_), None) => return Err(Refusal::missing_scope("api.model.read")),
+            (_, None, None) => return Err(Refusal::wrong_key(&redacted(sent))),
+        };
+        *last_used_at = Some(now);
+        match &call.organization {
+            Some(organization) if *organization != world.organization => Err(Refusal::wrong_organization()),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! `/_sim/`: the simulator's own controls over HTTP, without authorization.
+//!
+//! Each is also a method of [`super::Simulator`]; the demo and other languages use these.
+
+use std::time::Duration;
+
+use axum::body::Bytes;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::exchange::Shared;
+use super::reply::Reply;
+use super::state::State;
+use super::{Seeded, admin_keys};
+
+/// `POST /_sim/latency`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Latency {
+    ms: u64,
+}
+
+/// `POST /_sim/clock`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Advance {
+    advance_ms: u64,
+}
+
+/// `POST /_sim/accounts`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewAccount {
+    project: String,
+    name: String,
+    #[serde(default)]
+    with_key: bool,
+}
+
+/// `POST /_sim/owner`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Owner {
+    admin_key_id: String,
+    service_account_id: Option<String>,
+}
+
+/// `POST /_sim/costs`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Cost {
+    project: String,
+    amount: f64,
+}
+
+/// What went wrong with a control call: a sentence.
+type Wrong = String;
+
+impl Shared {
+    /// Answers a control call; `path` is what follows `/_sim`.
+    pub fn control(&self, method: &str, path: &str, body: &Bytes) -> Reply {
+        match self.controlled(method, path, body) {
+            Some(Ok(value)) => Reply::json(200, &value),
+            Some(Err(message)) => Reply::json(400, &json!({"error": message})),
+            None => Reply::json(404, &json!({"error": format!("no control {method} /_sim{path}")})),
+        }
+    }
+
+    fn controlled(&self, method: &str, path: &str, body: &Bytes) -> Option<Result<Value, Wrong>> {
+        Some(match (method, path) {
+            ("GET", "/state") => Ok(json!(self.state())),
+            ("GET", "/calls") => Ok(json!(self.traffic().log())),
+            ("POST", "/faults") => read(body).map(|fault| json!({"id": self.traffic().add_fault(fault)})),
+            ("DELETE", "/faults") => {
+                self.traffic().clear_faults();
+                Ok(json!({}))
+            }
+            ("DELETE", one) if one.starts_with("/faults/") => self.remove_fault(&one["/faults/".len()..]),
+            ("POST", "/limit") => done(read(body).map(|limit| self.traffic().set_limit(limit))),
+            ("DELETE", "/limit") => {
+                self.traffic().clear_limits();
+                Ok(json!({}))
+            }
+            ("POST", "/latency") => done(read(body).map(|Latency { ms }| self.slow_down(ms))),
+            ("POST", "/clock") => done(read(body).map(|Advance { advance_ms }| {
+                self.clock.advance(Duration::from_millis(advance_ms));
+            })),
+            ("POST", "/policy") => done(read(body).map(|policy| self.world().policy = policy)),
+            ("POST", "/accounts") => read(body).and_then(|new| self.new_account(&new)),
+            ("POST", "/owner") => done(read(body).and_then(|owner| self.own(owner))),
+            ("POST", "/costs") => done(read(body).map(|cost: Cost| self.spend(&cost.project, cost.amount))),
+            ("POST", "/reset") => {
+                self.reset();
+                Ok(json!({}))
+            }
+            _ => return None,
+        })
+    }
+
+    /// What is there now.
+    pub fn state(&self) -> State {
+        State::of(&self.world(), &self.traffic())
+    }
+
+    fn slow_down(&self, ms: u64) {
+        self.traffic().set_latency(Duration::from_millis(ms));
+    }
+
+    fn remove_fault(&self, number: &str) -> Result<Value, Wrong> {
+        let removed = number.parse().is_ok_and(|number| self.traffic().remove_fault(number));
+        if removed { Ok(json!({})) } else { Err(format!("no fault {number}")) }
+    }
+
+    fn new_account(&self, new: &NewAccount) -> Result<Value, Wrong> {
+        let Seeded { id, key } = self.seed(&new.project, &new.name, new.with_key)?;
+        Ok(json!({"id": id, "key": key.map(|(id, value)| json!({"id": id, "value": value}))}))
+    }
+
+    /// Makes an account, with a key or without, as if it had been there before.
+    pub fn seed(&self, project: &str, name: &str, with_key: bool) -> Result<Seeded, Wrong> {
+        let mut world = self.world();
+        world.active_project(project).map_err(|refusal| refusal.message)?;
+        let serial = world.add_account(project, name.to_owned(), "member");
+        let id = world.accounts[&serial].id.clone();
+        let name = super::accounts::FIRST_KEY.to_owned();
+        let key = if with_key { world.add_key(serial, name, Vec::new(), None) } else { None };
+        Ok(Seeded { id, key: key.map(|key| (key.id.clone(), key.value.clone())) })
+    }
+
+    fn own(&self, owner: Owner) -> Result<(), Wrong> {
+        let mut world = self.world();
+        let serial = admin_keys::find(&world, &owner.admin_key_id).map_err(|refusal| refusal.message)?;
+        if let Some(key) = world.admin_keys.get_mut(&serial) {
+            key.owner = owner.service_account_id;
+        }
+        Ok(())
+    }
+
+    /// Spends a project's money now.
+    pub fn spend(&self, project: &str, amount: f64) {
+        let mut world = self.world();
+        let (project, at) = (project.to_owned(), world.now());
+        world.spending.push(super::world::Spending { project, at, amount });
+    }
+}
+
+fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, Wrong> {
+    serde_json::from_slice(body).map_err(|error| error.to_string())
+}
+
+fn done(result: Result<(), Wrong>) -> Result<Value, Wrong> {
+    result.map(|()| json!({}))
+}

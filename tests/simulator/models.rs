@@ -1,0 +1,15 @@
+//! `GET /models`: what a service account's key is good for here, namely showing that it lives.
+
+use serde_json::{Value, json};
+
+use super::call::Call;
+use super::refusal::Refusal;
+use super::world::World;
+
+/// The models a key can use.
+#[expect(clippy::unnecessary_wraps, reason = "all endpoints have one signature")]
+pub fn list(_: &mut World, _: &Call) -> Result<Value, Refusal> {
+    let model =
+        |id: &str| json!({"id": id, "object": "model", "created": 1_754_425_777, "owned_by": "system"});
+    Ok(json!({"object": "list", "data": [model("gpt-5"), model("gpt-5-mini")]}))
+}

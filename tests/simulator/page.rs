@@ -1,0 +1,42 @@
+//! Lists: `after`, `limit`, `has_more`, `first_id`, `last_id`.
+//!
+//! A page can start after something that was deleted meanwhile; a cursor that never was an id is refused.
+
+use serde_json::{Value, json};
+
+use super::call::Call;
+use super::id;
+use super::refusal::Refusal;
+
+/// One page: the first `limit` of what is left to list. Every item has an `id`.
+pub fn page(items: impl IntoIterator<Item = Value>, limit: usize) -> Value {
+    let mut data: Vec<Value> = items.into_iter().take(limit + 1).collect();
+    let has_more = data.len() > limit;
+    data.truncate(limit);
+    let id_of = |item: Option<&Value>| item.map_or(Value::Null, |item| item["id"].clone());
+    let (first_id, last_id) = (id_of(data.first()), id_of(data.last()));
+    json!({"object": "list", "data": data, "first_id": first_id, "last_id": last_id, "has_more": has_more})
+}
+
+/// The serial number that the page starts after.
+pub fn cursor(call: &Call, prefix: &str) -> Result<Option<u64>, Refusal> {
+    let read = |sent| id::serial(prefix, sent).ok_or_else(|| unknown_cursor("after", sent));
+    call.parameter("after").map(read).transpose()
+}
+
+/// A page of things whose ids have no serial number.
+pub fn page_by_id(items: Vec<Value>, call: &Call, limit: usize) -> Result<Value, Refusal> {
+    let at = |name: &str| {
+        let found = |sent: &str| {
+            items.iter().position(|item| item["id"] == sent).ok_or_else(|| unknown_cursor(name, sent))
+        };
+        call.parameter(name).map(found).transpose()
+    };
+    let start = at("after")?.map_or(0, |after| after + 1);
+    let end = at("before")?.unwrap_or(items.len());
+    Ok(page(items.into_iter().take(end).skip(start), limit))
+}
+
+fn unknown_cursor(name: &str, sent: &str) -> Refusal {
+    Refusal::invalid(name, format!("Invalid '{name}': '{sent}' is not an object of this list."))
+}

@@ -1,0 +1,183 @@
+//! How OpenAI says no: a status and `{"error": {message, type, param, code}}`.
+//!
+//! The codes and sentences are those OpenAI's API is known to answer with. Knows nothing of what was asked for.
+
+use serde_json::{Value, json};
+
+/// The type of every refusal that is the caller's fault.
+const INVALID_REQUEST: &str = "invalid_request_error";
+
+/// One refusal; [`Refusal::body`] is what goes over the wire.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Refusal {
+    /// HTTP status.
+    pub status: u16,
+    /// The sentence for people.
+    pub message: String,
+    /// OpenAI's `type`.
+    pub kind: &'static str,
+    /// The field or parameter at fault.
+    pub param: Option<String>,
+    /// OpenAI's `code`.
+    pub code: Option<&'static str>,
+}
+
+impl Refusal {
+    /// The JSON body of the answer.
+    pub fn body(&self) -> Value {
+        let Self { message, kind, param, code, .. } = self;
+        json!({"error": {"message": message, "type": kind, "param": param, "code": code}})
+    }
+
+    fn new(status: u16, code: Option<&'static str>, message: String) -> Self {
+        Self { status, message, kind: INVALID_REQUEST, param: None, code }
+    }
+
+    fn of(param: &str, code: &'static str, message: String) -> Self {
+        Self { param: Some(param.to_owned()), ..Self::new(400, Some(code), message) }
+    }
+
+    /// The organization's policy or the state of things forbids what was asked for.
+    pub fn forbidden_by_state(param: Option<&str>, code: &'static str, message: String) -> Self {
+        Self { param: param.map(str::to_owned), ..Self::new(400, Some(code), message) }
+    }
+
+    /// The body is no JSON object.
+    pub fn unreadable_body() -> Self {
+        let message = "We could not parse the JSON body of your request. (HINT: This likely means you aren't \
+                       using your HTTP library correctly. The OpenAI API expects a JSON payload, but what was \
+                       sent was not valid JSON.)";
+        Self::new(400, None, message.to_owned())
+    }
+
+    /// The body says it is something else than JSON.
+    pub fn wrong_content_type(sent: &str) -> Self {
+        let message = format!("Invalid Content-Type header ({sent}), expected application/json.");
+        Self::new(400, Some("unsupported_content_type"), message)
+    }
+
+    /// The body is larger than any of these calls needs.
+    pub fn too_large() -> Self {
+        Self::new(413, Some("request_too_large"), "The request body is too large.".to_owned())
+    }
+
+    /// A field or query parameter that the call does not have.
+    pub fn unknown(param: &str) -> Self {
+        Self::of(param, "unknown_parameter", format!("Unknown parameter: '{param}'."))
+    }
+
+    /// A field or query parameter that the call cannot do without.
+    pub fn missing(param: &str) -> Self {
+        Self::of(param, "missing_required_parameter", format!("Missing required parameter: '{param}'."))
+    }
+
+    /// A value of another JSON type.
+    pub fn wrong_type(param: &str, expected: &str, sent: &Value) -> Self {
+        let got = named(sent);
+        Self::of(
+            param,
+            "invalid_type",
+            format!("Invalid type for '{param}': expected {expected}, but got {got} instead."),
+        )
+    }
+
+    /// An integer below its minimum.
+    pub fn below(param: &str, minimum: i64, sent: impl std::fmt::Display) -> Self {
+        let message = format!(
+            "Invalid '{param}': integer below minimum value. Expected a value >= {minimum}, but got {sent} instead."
+        );
+        Self::of(param, "integer_below_min_value", message)
+    }
+
+    /// An integer above its maximum.
+    pub fn above(param: &str, maximum: i64, sent: impl std::fmt::Display) -> Self {
+        let message = format!(
+            "Invalid '{param}': integer above maximum value. Expected a value <= {maximum}, but got {sent} instead."
+        );
+        Self::of(param, "integer_above_max_value", message)
+    }
+
+    /// A text that may not be empty.
+    pub fn empty(param: &str) -> Self {
+        let message = format!(
+            "Invalid '{param}': empty string. Expected a string with minimum length 1, but got an empty string instead."
+        );
+        Self::of(param, "empty_string", message)
+    }
+
+    /// A value outside the ones allowed.
+    pub fn not_one_of(param: &str, allowed: &[&str], sent: &str) -> Self {
+        let allowed = allowed.iter().map(|one| format!("'{one}'")).collect::<Vec<_>>().join(", ");
+        let message = format!("Invalid value: '{sent}'. Supported values are: {allowed}.");
+        Self::of(param, "invalid_value", message)
+    }
+
+    /// A value that is wrong in a way of its own.
+    pub fn invalid(param: &str, message: String) -> Self {
+        Self::of(param, "invalid_value", message)
+    }
+
+    /// No `Authorization: Bearer ...`.
+    pub fn no_key() -> Self {
+        let message = "You didn't provide an API key. You need to provide your API key in an Authorization header \
+                       using Bearer auth (i.e. Authorization: Bearer YOUR_KEY).";
+        Self::new(401, None, message.to_owned())
+    }
+
+    /// A key that does not exist, was deleted or has expired. `redacted` is the key, made unreadable.
+    pub fn wrong_key(redacted: &str) -> Self {
+        let message = format!(
+            "Incorrect API key provided: {redacted}. You can find your API key at https://platform.openai.com/account/api-keys."
+        );
+        Self::new(401, Some("invalid_api_key"), message)
+    }
+
+    /// A key that is good, but not for this.
+    pub fn missing_scope(scope: &str) -> Self {
+        let message =
+            format!("You have insufficient permissions for this operation. Missing scopes: {scope}.");
+        Self::new(401, Some("missing_scope"), message)
+    }
+
+    /// `OpenAI-Organization` names another organization than the key's.
+    pub fn wrong_organization() -> Self {
+        let message = "OpenAI-Organization header should match organization for API key";
+        Self::new(401, Some("mismatched_organization"), message.to_owned())
+    }
+
+    /// No such thing.
+    pub fn not_found(what: &str, id: &str) -> Self {
+        Self::new(404, Some("not_found"), format!("{what} '{id}' not found."))
+    }
+
+    /// No such path.
+    pub fn no_such_url(method: &str, path: &str) -> Self {
+        Self::new(404, None, format!("Invalid URL ({method} {path})"))
+    }
+
+    /// The path exists, for other methods.
+    pub fn wrong_method(method: &str, path: &str) -> Self {
+        let message = format!(
+            "Not allowed to {method} on {path} (HINT: Perhaps you meant to use a different HTTP method?)"
+        );
+        Self::new(405, Some("method_not_supported"), message)
+    }
+
+    /// Too many calls; `wait` is when to try again.
+    pub fn limited(wait: std::time::Duration) -> Self {
+        let message = format!("Rate limit reached for requests. Please try again in {}ms.", wait.as_millis());
+        Self { kind: "requests", ..Self::new(429, Some("rate_limit_exceeded"), message) }
+    }
+}
+
+fn named(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(number) if number.is_f64() => "a decimal number",
+        Value::Number(_) => "an integer",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}

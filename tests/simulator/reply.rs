@@ -1,0 +1,150 @@
+//! An answer before it becomes HTTP, and what faults make of it.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use futures_util::{StreamExt, stream};
+use serde_json::{Value, json};
+
+use super::fault::Action;
+use super::id;
+use super::refusal::Refusal;
+
+/// Status, headers and body.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reply {
+    /// HTTP status.
+    pub status: u16,
+    /// Headers by name, `content-type` among them.
+    pub headers: BTreeMap<String, String>,
+    /// The body.
+    pub body: Bytes,
+}
+
+/// How a call ends.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Ending {
+    /// With a whole answer.
+    Whole(Reply),
+    /// With half an answer and a closed connection.
+    Cut(Reply),
+    /// With a closed connection.
+    Dropped,
+}
+
+/// A body larger than what any client should read.
+const HUGE: usize = 2 * 1024 * 1024;
+
+impl Reply {
+    /// A JSON answer.
+    pub fn json(status: u16, body: &Value) -> Self {
+        Self::new(status, "application/json", body.to_string())
+    }
+
+    /// What a call's work came to.
+    pub fn of(result: Result<Value, Refusal>) -> Self {
+        match result {
+            Ok(body) => Self::json(200, &body),
+            Err(refusal) => Self::json(refusal.status, &refusal.body()),
+        }
+    }
+
+    /// With one more header.
+    pub fn with(mut self, name: &str, value: String) -> Self {
+        self.headers.insert(name.to_owned(), value);
+        self
+    }
+
+    fn new(status: u16, content_type: &str, body: impl Into<Bytes>) -> Self {
+        let headers = BTreeMap::from([("content-type".to_owned(), content_type.to_owned())]);
+        Self { status, headers, body: body.into() }.with("x-request-id", format!("req_{}", id::random(24)))
+    }
+
+    /// The HTTP response; if it is cut, half of the body is sent and then the connection closes.
+    pub fn into_response(self, cut: bool) -> Response<Body> {
+        let length = self.body.len();
+        let body = if cut { broken_off(self.body) } else { Body::from(self.body) };
+        let mut response = Response::new(body);
+        *response.status_mut() = StatusCode::from_u16(self.status).unwrap_or(StatusCode::IM_A_TEAPOT);
+        for (name, value) in self.headers {
+            if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+                response.headers_mut().insert(name, value);
+            }
+        }
+        response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        response
+    }
+}
+
+impl Action {
+    /// How a call ends that this happens to. `answer` is its own answer, where the work was done.
+    pub fn ending(&self, answer: Option<Reply>) -> Ending {
+        let answer = answer.unwrap_or_else(|| Reply::json(200, &json!({})));
+        Ending::Whole(match self {
+            Self::Delay { .. } => answer,
+            Self::Drop => return Ending::Dropped,
+            Self::Cut => return Ending::Cut(answer),
+            Self::Html => Reply::new(200, "text/html", "<!DOCTYPE html><html><body>Welcome</body></html>"),
+            Self::Empty => Reply::new(200, "application/json", ""),
+            Self::Huge => altered(answer, |mut body| {
+                body["padding"] = Value::String("x".repeat(HUGE));
+                body.to_string().into()
+            }),
+            Self::Truncated => Reply { body: answer.body.slice(..answer.body.len() / 2), ..answer },
+            Self::WrongTypes => altered(answer, |body| retyped(body).to_string().into()),
+            Self::Redirect { location } => Reply::json(307, &json!({})).with("location", location.clone()),
+            Self::Status { status, headers, body } => status_reply(*status, headers, body.as_ref()),
+        })
+    }
+}
+
+fn status_reply(status: u16, headers: &BTreeMap<String, String>, body: Option<&Value>) -> Reply {
+    let mut reply = match body {
+        None => Reply::json(status, &server_error(status)),
+        Some(Value::String(text)) => Reply::new(status, "text/plain", text.clone()),
+        Some(body) => Reply::json(status, body),
+    };
+    reply.headers.extend(headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone())));
+    reply
+}
+
+fn server_error(status: u16) -> Value {
+    let (kind, code) = match status {
+        429 => ("requests", Some("rate_limit_exceeded")),
+        500.. => ("server_error", None),
+        _ => ("invalid_request_error", None),
+    };
+    let message = format!("The simulator was told to answer {status}.");
+    json!({"error": {"message": message, "type": kind, "param": null, "code": code}})
+}
+
+fn altered(answer: Reply, alter: impl FnOnce(Value) -> Bytes) -> Reply {
+    let body = serde_json::from_slice(&answer.body).unwrap_or_default();
+    Reply { body: alter(body), ..answer }
+}
+
+/// The same shape with every leaf of another type; `object` stays, so that it still looks like what was asked for.
+fn retyped(value: Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let kept = |name: &str, value| if name == "object" { value } else { retyped(value) };
+            fields.into_iter().map(|(name, value)| (name.clone(), kept(&name, value))).collect()
+        }
+        Value::Array(_) => json!("not an array"),
+        Value::String(_) => json!(["not a string"]),
+        Value::Number(_) => json!("not a number"),
+        Value::Bool(_) | Value::Null => json!({"not": "that"}),
+    }
+}
+
+/// Half of the body, then an error. Hyper sends what it has when the body makes it wait, so the half does arrive.
+fn broken_off(body: Bytes) -> Body {
+    let half = stream::once(std::future::ready(Ok(body.slice(..body.len() / 2))));
+    let end = stream::once(async {
+        tokio::task::yield_now().await;
+        Err(io::Error::other("cut"))
+    });
+    Body::from_stream(half.chain(end))
+}

@@ -1,0 +1,112 @@
+//! Sockets: accepts connections, plain or TLS, HTTP/1.1 or HTTP/2, and closes one in the middle when told to.
+
+use std::convert::Infallible;
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::BoxError;
+use axum::body::{Body, Bytes, HttpBody, to_bytes};
+use axum::http::{Request, Response};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tower::service_fn;
+
+use super::call::Call;
+use super::exchange::Shared;
+use super::refusal::Refusal;
+use super::reply::{Ending, Reply};
+
+/// No call to this API needs more.
+const LARGEST_BODY: usize = 1024 * 1024;
+
+/// Accepts until `stop`; that closes every connection too.
+pub async fn accept(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    shared: Arc<Shared>,
+    stop: CancellationToken,
+) {
+    while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
+        match accepted {
+            Ok((socket, _)) => {
+                tokio::spawn(connection(socket, tls.clone(), Arc::clone(&shared), stop.child_token()));
+            }
+            // Out of descriptors: some connection has to end first.
+            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+        }
+    }
+}
+
+async fn connection(
+    socket: TcpStream,
+    tls: Option<TlsAcceptor>,
+    shared: Arc<Shared>,
+    stop: CancellationToken,
+) {
+    // Only latency is lost where this fails.
+    let _ = socket.set_nodelay(true);
+    match tls {
+        None => serve(socket, shared, stop).await,
+        Some(tls) => {
+            if let Ok(stream) = tls.accept(socket).await {
+                serve(stream, shared, stop).await;
+            }
+        }
+    }
+}
+
+async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    shared: Arc<Shared>,
+    stop: CancellationToken,
+) {
+    let stopped = stop.clone();
+    let service = service_fn(move |request| respond(request, Arc::clone(&shared), stop.clone()));
+    let builder = Builder::new(TokioExecutor::new());
+    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+    // How a connection ends is the client's business.
+    let _ = stopped.run_until_cancelled(connection).await;
+}
+
+async fn respond<B>(
+    request: Request<B>,
+    shared: Arc<Shared>,
+    connection: CancellationToken,
+) -> Result<Response<Body>, Infallible>
+where
+    B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
+    match ending(request.map(Body::new), shared).await {
+        Ending::Whole(reply) => Ok(reply.into_response(false)),
+        Ending::Cut(reply) => Ok(reply.into_response(true)),
+        Ending::Dropped => {
+            connection.cancel();
+            pending().await
+        }
+    }
+}
+
+async fn ending(request: Request<Body>, shared: Arc<Shared>) -> Ending {
+    let (parts, body) = request.into_parts();
+    let Ok(body) = to_bytes(body, LARGEST_BODY).await else {
+        return Ending::Whole(Reply::of(Err(Refusal::too_large())));
+    };
+    let (method, path) = (parts.method.as_str(), parts.uri.path());
+    if let Some(control) = path.strip_prefix("/_sim") {
+        return Ending::Whole(shared.control(method, control, &body));
+    }
+    let Some(below) = path.strip_prefix("/v1").filter(|below| below.starts_with('/')) else {
+        return Ending::Whole(Reply::of(Err(Refusal::no_such_url(method, path))));
+    };
+    match Call::new(&parts, below, body) {
+        Err(refusal) => Ending::Whole(Reply::of(Err(refusal))),
+        // In a task of its own: a caller that hangs up does not undo what it asked for.
+        Ok(call) => tokio::spawn(shared.exchange(call)).await.unwrap_or(Ending::Dropped),
+    }
+}

@@ -1,0 +1,166 @@
+//! What a test or a person can see of the simulator at one moment: `GET /_sim/state`.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::traffic::Traffic;
+use super::world::{Account, AdminKey, Key, Tally, World, live};
+
+/// Everything at one moment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// Unix seconds.
+    pub now: u64,
+    /// The organization.
+    pub organization: String,
+    /// Projects by id: archived or not.
+    pub projects: BTreeMap<String, bool>,
+    /// Service accounts, oldest first.
+    pub accounts: Vec<AccountState>,
+    /// Admin keys, oldest first.
+    pub admin_keys: Vec<AdminKeyState>,
+    /// How many were made by calls or beforehand.
+    pub created: Tally,
+    /// How many were deleted by calls.
+    pub deleted: Tally,
+    /// Calls by endpoint and status; status 0 is a connection that was closed instead.
+    pub calls: BTreeMap<String, BTreeMap<u16, u64>>,
+}
+
+/// A service account.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AccountState {
+    /// Its project.
+    pub project: String,
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Its role.
+    pub role: String,
+    /// When it was made.
+    pub created_at: u64,
+    /// Its keys, oldest first, expired ones too.
+    pub keys: Vec<KeyState>,
+}
+
+/// A key of a service account.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct KeyState {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// The key itself: this is no real one.
+    pub value: String,
+    /// Its restrictions.
+    pub scopes: Vec<String>,
+    /// When it ends.
+    pub expires_at: Option<u64>,
+    /// Whether it opens anything now.
+    pub live: bool,
+}
+
+/// An admin key.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AdminKeyState {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// The key itself: this is no real one.
+    pub value: String,
+    /// When it ends.
+    pub expires_at: Option<u64>,
+    /// Whether it opens anything now.
+    pub live: bool,
+}
+
+impl State {
+    /// What is there.
+    pub fn of(world: &World, traffic: &Traffic) -> Self {
+        let named =
+            |(endpoint, calls): (&&'static str, &BTreeMap<u16, u64>)| ((*endpoint).to_owned(), calls.clone());
+        Self {
+            now: world.now(),
+            organization: world.organization.clone(),
+            projects: world.projects.iter().map(|one| (one.id.clone(), one.archived_at.is_some())).collect(),
+            accounts: world.accounts.values().map(|account| AccountState::of(world, account)).collect(),
+            admin_keys: world.admin_keys.values().map(|key| AdminKeyState::of(key, world.now())).collect(),
+            created: world.created,
+            deleted: world.deleted,
+            calls: traffic.calls().iter().map(named).collect(),
+        }
+    }
+
+    /// The account of this id.
+    pub fn account(&self, id: &str) -> Option<&AccountState> {
+        self.accounts.iter().find(|account| account.id == id)
+    }
+
+    /// The keys that open something now.
+    pub fn live_keys(&self) -> impl Iterator<Item = &KeyState> {
+        self.accounts.iter().flat_map(|account| &account.keys).filter(|key| key.live)
+    }
+
+    /// Whether this value opens something now.
+    pub fn is_live(&self, value: &str) -> bool {
+        self.live_keys().any(|key| key.value == value)
+    }
+
+    /// All calls to an endpoint.
+    pub fn calls(&self, endpoint: &str) -> u64 {
+        self.calls.get(endpoint).map_or(0, |calls| calls.values().sum())
+    }
+
+    /// The calls to an endpoint that ended with this status.
+    pub fn answered(&self, endpoint: &str, status: u16) -> u64 {
+        self.calls.get(endpoint).and_then(|calls| calls.get(&status)).copied().unwrap_or(0)
+    }
+
+    /// All calls to anything.
+    pub fn all_calls(&self) -> u64 {
+        self.calls.values().flat_map(BTreeMap::values).sum()
+    }
+}
+
+impl AccountState {
+    fn of(world: &World, account: &Account) -> Self {
+        let now = world.now();
+        let keys = account.keys.iter().filter_map(|serial| world.keys.get(serial));
+        Self {
+            project: account.project.clone(),
+            id: account.id.clone(),
+            name: account.name.clone(),
+            role: account.role.clone(),
+            created_at: account.created_at,
+            keys: keys.map(|key| KeyState::of(key, now)).collect(),
+        }
+    }
+}
+
+impl KeyState {
+    fn of(key: &Key, now: u64) -> Self {
+        Self {
+            id: key.id.clone(),
+            name: key.name.clone(),
+            value: key.value.clone(),
+            scopes: key.scopes.clone(),
+            expires_at: key.expires_at,
+            live: live(key.expires_at, now),
+        }
+    }
+}
+
+impl AdminKeyState {
+    fn of(key: &AdminKey, now: u64) -> Self {
+        Self {
+            id: key.id.clone(),
+            name: key.name.clone(),
+            value: key.value.clone(),
+            expires_at: key.expires_at,
+            live: live(key.expires_at, now),
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! TLS for clients that refuse plain HTTP: a certificate given as PEM, or one from an authority made on the spot.
+
+use std::io;
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::TlsAcceptor;
+
+/// Where the certificate comes from.
+#[derive(Debug, Clone)]
+pub enum Tls {
+    /// PEM texts: the chain and its private key.
+    Given {
+        /// Certificates.
+        certificate: String,
+        /// Private key.
+        key: String,
+    },
+    /// A new authority, and a certificate of it for these names besides loopback's.
+    Made {
+        /// DNS names and IP addresses.
+        names: Vec<String>,
+    },
+}
+
+/// A ready acceptor, and the authority to trust where it was made here.
+pub struct Ready {
+    /// Takes connections.
+    pub acceptor: TlsAcceptor,
+    /// The authority's certificate as PEM.
+    pub authority: Option<String>,
+}
+
+impl Tls {
+    /// Reads or makes the certificate.
+    pub fn ready(&self) -> io::Result<Ready> {
+        let (chain, key, authority) = match self {
+            Self::Given { certificate, key } => {
+                let chain =
+                    CertificateDer::pem_slice_iter(certificate.as_bytes()).collect::<Result<Vec<_>, _>>();
+                let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(io::Error::other)?;
+                (chain.map_err(io::Error::other)?, key, None)
+            }
+            Self::Made { names } => made(names).map_err(io::Error::other)?,
+        };
+        let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()
+            .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
+            .map_err(io::Error::other)?;
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(Ready { acceptor: TlsAcceptor::from(Arc::new(config)), authority })
+    }
+}
+
+type Made = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>, Option<String>);
+
+fn made(names: &[String]) -> Result<Made, rcgen::Error> {
+    let mut authority = CertificateParams::default();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+    authority.distinguished_name.push(DnType::CommonName, "OpenAI simulator authority");
+    let authority_key = KeyPair::generate()?;
+    let pem = pem(authority.self_signed(&authority_key)?.der());
+    let mut all = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
+    all.extend_from_slice(names);
+    let key = KeyPair::generate()?;
+    let leaf = CertificateParams::new(all)?.signed_by(&key, &Issuer::new(authority, authority_key))?;
+    let private =
+        PrivateKeyDer::try_from(key.serialize_der()).map_err(|_| rcgen::Error::CouldNotParseKeyPair)?;
+    Ok((vec![leaf.der().clone()], private, Some(pem)))
+}
+
+fn pem(der: &[u8]) -> String {
+    let text = STANDARD.encode(der);
+    let lines: Vec<&str> =
+        text.as_bytes().chunks(64).filter_map(|line| std::str::from_utf8(line).ok()).collect();
+    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
+}

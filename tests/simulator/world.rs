@@ -1,0 +1,310 @@
+//! What the simulated OpenAI holds: projects, service accounts, keys, admin keys, policy, spending.
+//!
+//! Plain data behind one short lock. Knows no HTTP; the resource files read and change it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::Settings;
+use super::clock::Clock;
+use super::id;
+use super::refusal::Refusal;
+
+/// Prefix of service account ids.
+pub const ACCOUNT: &str = "svc_acct";
+/// Prefix of the ids of keys, admin keys included.
+pub const KEY: &str = "key";
+
+/// Everything that exists.
+#[derive(Debug)]
+pub struct World {
+    /// What time it is.
+    pub clock: Arc<Clock>,
+    /// The one organization.
+    pub organization: String,
+    /// Projects in the order of their creation.
+    pub projects: Vec<Project>,
+    /// Service accounts by serial number.
+    pub accounts: BTreeMap<u64, Account>,
+    /// Their keys by serial number.
+    pub keys: BTreeMap<u64, Key>,
+    /// Admin keys by serial number.
+    pub admin_keys: BTreeMap<u64, AdminKey>,
+    /// The service account keys by value.
+    pub by_value: HashMap<String, u64>,
+    /// What the organization demands of new keys.
+    pub policy: Policy,
+    /// Money spent.
+    pub spending: Vec<Spending>,
+    /// How many of each were ever made.
+    pub created: Tally,
+    /// How many of each were ended by a call (expiry is no deletion).
+    pub deleted: Tally,
+    last_serial: u64,
+}
+
+/// A project.
+#[derive(Debug, Clone)]
+pub struct Project {
+    /// `proj_...`
+    pub id: String,
+    /// Its name.
+    pub name: Option<String>,
+    /// When it was made.
+    pub created_at: u64,
+    /// When it was archived.
+    pub archived_at: Option<u64>,
+    /// Data residency.
+    pub residency: Option<String>,
+    /// The key-management key it is bound to.
+    pub external_key_id: Option<String>,
+}
+
+/// A service account.
+#[derive(Debug, Clone)]
+pub struct Account {
+    /// `svc_acct_...`
+    pub id: String,
+    /// Its project's id.
+    pub project: String,
+    /// Its name; need not be unique.
+    pub name: String,
+    /// `owner`, `member` or `none`.
+    pub role: String,
+    /// When it was made.
+    pub created_at: u64,
+    /// The serial numbers of its keys.
+    pub keys: Vec<u64>,
+}
+
+/// A key of a service account.
+#[derive(Debug, Clone)]
+pub struct Key {
+    /// `key_...`
+    pub id: String,
+    /// The account's serial number.
+    pub account: u64,
+    /// The account's project.
+    pub project: String,
+    /// Its name.
+    pub name: String,
+    /// `sk-svcacct-...`
+    pub value: String,
+    /// Restrictions; none at all means all permissions.
+    pub scopes: Vec<String>,
+    /// When it was made.
+    pub created_at: u64,
+    /// From this second on it is dead.
+    pub expires_at: Option<u64>,
+    /// When it last opened something.
+    pub last_used_at: Option<u64>,
+}
+
+/// A key for the Admin API itself.
+#[derive(Debug, Clone)]
+pub struct AdminKey {
+    /// `key_...`
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// `sk-admin-...`
+    pub value: String,
+    /// When it was made.
+    pub created_at: u64,
+    /// From this second on it is dead.
+    pub expires_at: Option<u64>,
+    /// When it was last used.
+    pub last_used_at: Option<u64>,
+    /// The service account that owns it, if it is not a person's.
+    pub owner: Option<String>,
+}
+
+/// What the organization demands of service account keys. The default demands nothing.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Policy {
+    /// Every key has to expire.
+    pub expiry_required: bool,
+    /// The longest life of a key in seconds; implies that it has to expire.
+    pub max_lifetime: Option<u64>,
+    /// Service account names outside `[A-Za-z0-9_-]{3,64}` are refused.
+    pub plain_names: bool,
+}
+
+/// Money spent by a project on one day.
+#[derive(Debug, Clone)]
+pub struct Spending {
+    /// Its project's id.
+    pub project: String,
+    /// When.
+    pub at: u64,
+    /// US dollars.
+    pub amount: f64,
+}
+
+/// Counts by kind of thing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tally {
+    /// Service accounts.
+    pub accounts: u64,
+    /// Their keys.
+    pub keys: u64,
+    /// Admin keys.
+    pub admin_keys: u64,
+}
+
+impl World {
+    /// An organization with these projects and one admin key, and nothing else.
+    pub fn new(clock: Arc<Clock>, settings: &Settings) -> Self {
+        let mut world = Self {
+            clock,
+            organization: settings.organization.clone(),
+            projects: Vec::new(),
+            accounts: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            admin_keys: BTreeMap::new(),
+            by_value: HashMap::new(),
+            policy: Policy::default(),
+            spending: Vec::new(),
+            created: Tally::default(),
+            deleted: Tally::default(),
+            last_serial: 0,
+        };
+        for id in &settings.projects {
+            world.add_project(id.clone(), Some(id.clone()));
+        }
+        world.add_admin_key("First admin key".to_owned(), settings.admin_key.clone(), None);
+        world.created = Tally::default();
+        world
+    }
+
+    /// The next serial number.
+    pub fn serial(&mut self) -> u64 {
+        self.last_serial += 1;
+        self.last_serial
+    }
+
+    /// Unix seconds.
+    pub fn now(&self) -> u64 {
+        self.clock.seconds()
+    }
+
+    /// Adds a project that is in use.
+    pub fn add_project(&mut self, id: String, name: Option<String>) -> &mut Project {
+        let created_at = self.now();
+        let (archived_at, residency, external_key_id) = (None, None, None);
+        self.projects.push(Project { id, name, created_at, archived_at, residency, external_key_id });
+        let last = self.projects.len() - 1;
+        &mut self.projects[last]
+    }
+
+    /// Adds a service account without a key.
+    pub fn add_account(&mut self, project: &str, name: String, role: &str) -> u64 {
+        let serial = self.serial();
+        let account = Account {
+            id: id::id(ACCOUNT, serial),
+            project: project.to_owned(),
+            name,
+            role: role.to_owned(),
+            created_at: self.now(),
+            keys: Vec::new(),
+        };
+        self.accounts.insert(serial, account);
+        self.created.accounts += 1;
+        serial
+    }
+
+    /// Adds a key to an account; an account that is not there gets none.
+    pub fn add_key(
+        &mut self,
+        account: u64,
+        name: String,
+        scopes: Vec<String>,
+        lifetime: Option<u64>,
+    ) -> Option<&Key> {
+        let (serial, created_at) = (self.serial(), self.now());
+        let owner = self.accounts.get_mut(&account)?;
+        owner.keys.push(serial);
+        let key = Key {
+            id: id::id(KEY, serial),
+            account,
+            project: owner.project.clone(),
+            name,
+            value: id::key_value("sk-svcacct"),
+            scopes,
+            created_at,
+            expires_at: lifetime.map(|seconds| created_at + seconds),
+            last_used_at: None,
+        };
+        self.by_value.insert(key.value.clone(), serial);
+        self.created.keys += 1;
+        Some(self.keys.entry(serial).or_insert(key))
+    }
+
+    /// Adds an admin key, owned by a person.
+    pub fn add_admin_key(&mut self, name: String, value: String, lifetime: Option<u64>) -> &AdminKey {
+        let (serial, created_at) = (self.serial(), self.now());
+        let expires_at = lifetime.map(|seconds| created_at + seconds);
+        let id = id::id(KEY, serial);
+        self.created.admin_keys += 1;
+        let key = AdminKey { id, name, value, created_at, expires_at, last_used_at: None, owner: None };
+        self.admin_keys.entry(serial).or_insert(key)
+    }
+
+    /// Ends a key.
+    pub fn remove_key(&mut self, serial: u64) {
+        let Some(key) = self.keys.remove(&serial) else { return };
+        self.by_value.remove(&key.value);
+        self.deleted.keys += 1;
+        if let Some(owner) = self.accounts.get_mut(&key.account) {
+            owner.keys.retain(|kept| *kept != serial);
+        }
+    }
+
+    /// Ends an account and every key it has.
+    pub fn remove_account(&mut self, serial: u64) {
+        let Some(account) = self.accounts.remove(&serial) else { return };
+        self.deleted.accounts += 1;
+        for key in account.keys {
+            self.remove_key(key);
+        }
+    }
+
+    /// The project, archived or not.
+    pub fn project(&self, id: &str) -> Result<&Project, Refusal> {
+        self.projects.iter().find(|project| project.id == id).ok_or_else(|| Refusal::not_found("Project", id))
+    }
+
+    /// The project, which has to be in use.
+    pub fn active_project(&self, id: &str) -> Result<&Project, Refusal> {
+        let project = self.project(id)?;
+        if project.archived_at.is_some() {
+            let message = format!("Project '{id}' is archived.");
+            return Err(Refusal::forbidden_by_state(None, "project_archived", message));
+        }
+        Ok(project)
+    }
+
+    /// The serial number of an account of this project.
+    pub fn account(&self, project: &str, id: &str) -> Result<u64, Refusal> {
+        id::serial(ACCOUNT, id)
+            .filter(|serial| {
+                self.accounts.get(serial).is_some_and(|one| one.id == id && one.project == project)
+            })
+            .ok_or_else(|| Refusal::not_found("Service account", id))
+    }
+
+    /// The serial number of a key of this project.
+    pub fn key(&self, project: &str, id: &str) -> Result<u64, Refusal> {
+        id::serial(KEY, id)
+            .filter(|serial| self.keys.get(serial).is_some_and(|one| one.id == id && one.project == project))
+            .ok_or_else(|| Refusal::not_found("API key", id))
+    }
+}
+
+/// Whether something with this end is still good at `now`.
+pub fn live(expires_at: Option<u64>, now: u64) -> bool {
+    expires_at.is_none_or(|end| now < end)
+}
