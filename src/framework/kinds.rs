@@ -49,6 +49,8 @@ pub enum Shape {
     Strings,
     /// A list of texts that may also come as one text with commas.
     CommaStrings,
+    /// A list of objects.
+    Maps,
     /// Texts by name.
     KeyValues,
     /// A point in time.
@@ -67,7 +69,7 @@ impl Shape {
             Self::Bool => "bool",
             Self::Map => "map",
             Self::Duration => "duration (sec)",
-            Self::Strings | Self::CommaStrings => "slice",
+            Self::Strings | Self::CommaStrings | Self::Maps => "slice",
             Self::KeyValues => "keypair",
             Self::Time => "time",
         }
@@ -170,6 +172,22 @@ impl Kind for Data {
     }
     fn show_default((): ()) -> Value {
         Value::Object(Self::new())
+    }
+}
+
+/// The only default of a list of objects is the empty one.
+impl Kind for Vec<Data> {
+    type Default = ();
+    const SHAPE: Shape = Shape::Maps;
+    fn parse(value: &Value) -> Result<Option<Self>, Refusal> {
+        let objects = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+        objects.iter().map(decode::map).collect::<Result<_, _>>().map(Some)
+    }
+    fn of_default((): ()) -> Self {
+        Self::new()
+    }
+    fn show_default((): ()) -> Value {
+        Value::Array(Vec::new())
     }
 }
 

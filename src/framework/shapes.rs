@@ -23,6 +23,7 @@ pub(super) fn of_shape(shape: Shape) -> Schema {
         Shape::Map => ("object", Some(("format", json!("map")))),
         Shape::Duration => ("string", Some(("format", json!("duration")))),
         Shape::Strings | Shape::CommaStrings => ("array", Some(("items", json!({"type": "string"})))),
+        Shape::Maps => ("array", Some(("items", json!({"type": "object"})))),
         Shape::KeyValues => ("object", Some(("format", json!("kvpairs")))),
         Shape::Time => ("string", Some(("format", json!("date-time")))),
     };

@@ -59,7 +59,7 @@ const STATUS: &[ResponseField] = &[
     ResponseField::new::<Duration>("min_age", "The age below which accounts are left alone, in seconds."),
     ResponseField::new::<i64>("looked_at", "How many accounts were looked at."),
     ResponseField::new::<i64>("found_count", "How many of them nothing owns."),
-    ResponseField::new::<Vec<String>>("found", "The first 1000 of these: name, id, project_id, created_at."),
+    ResponseField::new::<Vec<Data>>("found", "The first 1000 of these: name, id, project_id, created_at."),
     ResponseField::new::<i64>("removed", "How many were removed."),
     ResponseField::new::<i64>("failed", "How many projects or accounts could not be dealt with."),
     ResponseField::new::<String>("last_error", "Why, the last time."),
