@@ -4,6 +4,7 @@
 pub mod answer;
 pub(crate) mod api;
 pub(crate) mod callers;
+pub mod document;
 pub(crate) mod host;
 #[allow(dead_code, unreachable_pub, reason = "each story uses a part of it")]
 pub mod leases;

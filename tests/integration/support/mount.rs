@@ -5,7 +5,7 @@
 //! as `api_key`. When it goes away, nothing may stand at OpenAI that no lease and no storage entry knows of.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -17,6 +17,7 @@ use openai_secrets::logical::{
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+use super::document::Document;
 use super::leases::Book;
 use super::logs;
 use super::secrets::Secrets;
@@ -47,6 +48,8 @@ pub struct Mount {
     secrets: Mutex<Secrets>,
     /// Accounts and keys that were there before; nobody has to own them.
     foreign: Mutex<BTreeSet<String>>,
+    /// What the mount says of its answers.
+    document: OnceLock<Document>,
     abandoned: bool,
 }
 
@@ -85,9 +88,13 @@ impl Mount {
             leases: Mutex::default(),
             secrets: Mutex::default(),
             foreign: Mutex::default(),
+            document: OnceLock::new(),
             abandoned: false,
         };
         mount.backend().initialize().await.expect("a fresh mount initializes");
+        let help = mount.help("").await;
+        let document = mount.document.set(Document::of(&help.json()["openapi"]));
+        document.expect("it is set here alone");
         mount
     }
 
@@ -300,6 +307,7 @@ impl Mount {
         let name = format!("{:?} {}", request.operation, request.path);
         let state = self.learn();
         self.check_answer(&name, &answer);
+        self.check_shape(&name, request, &answer);
         self.check_storage(&name);
         self.check_logs(&name);
         let mut lease = None;
@@ -341,6 +349,14 @@ impl Mount {
         };
         if let Some(secret) = self.secrets().find_in(&text) {
             panic!("{name} shows the key {secret}");
+        }
+    }
+
+    /// An answer has the fields that the mount's OpenAPI document declares, and no others.
+    fn check_shape(&self, name: &str, request: &Request, answer: &Answer) {
+        let Ok(Some(response)) = answer else { return };
+        if let Some(oddity) = self.document.get().and_then(|it| it.oddity(request, &response.data)) {
+            panic!("{name} answers {oddity}");
         }
     }
 

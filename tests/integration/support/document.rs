@@ -1,0 +1,105 @@
+//! The mount's OpenAPI document, to hold answers against: the fields that are declared, of the types that are declared.
+
+use std::collections::BTreeMap;
+
+use openai_secrets::logical::{Data, Operation, Request};
+use serde_json::Value;
+
+/// The declared answers.
+#[derive(Debug)]
+pub struct Document {
+    answers: Vec<Declared>,
+}
+
+/// One operation's answer.
+#[derive(Debug)]
+struct Declared {
+    /// Segments; `None` captures.
+    path: Vec<Option<String>>,
+    method: String,
+    /// Fields and their types.
+    fields: BTreeMap<String, String>,
+}
+
+impl Document {
+    /// Reads the document.
+    pub fn of(document: &Value) -> Self {
+        let mut answers = Vec::new();
+        for (path, item) in document["paths"].as_object().into_iter().flatten() {
+            for (method, operation) in item.as_object().into_iter().flatten() {
+                answers.extend(Declared::of(path, method, operation));
+            }
+        }
+        Self { answers }
+    }
+
+    /// What of an answer is not as declared, if anything is.
+    pub fn oddity(&self, request: &Request, data: &Data) -> Option<String> {
+        // A raw body is text.
+        if data.contains_key("http_raw_body") {
+            return None;
+        }
+        let declared =
+            self.answers.iter().filter(|declared| declared.is_of(request)).max_by_key(|it| it.literals())?;
+        data.iter().find_map(|(name, value)| {
+            let Some(kind) = declared.fields.get(name) else { return Some(format!("undeclared {name}")) };
+            (!is_of(kind, value)).then(|| format!("{name} as another type than {kind}"))
+        })
+    }
+}
+
+impl Declared {
+    fn of(path: &str, method: &str, operation: &Value) -> Option<Self> {
+        let schema = &operation["responses"]["200"]["content"]["application/json"]["schema"]["properties"];
+        let kind = |field: &Value| full_type(field);
+        let fields = schema.as_object()?.iter().map(|(name, field)| (name.clone(), kind(field))).collect();
+        let segments = path.trim_matches('/').split('/');
+        let path = segments.map(|segment| (!segment.starts_with('{')).then(|| segment.to_owned())).collect();
+        Some(Self { path, method: method.to_owned(), fields })
+    }
+
+    fn is_of(&self, request: &Request) -> bool {
+        let method = match request.operation {
+            Operation::Read => "get",
+            Operation::Create | Operation::Update => "post",
+            Operation::Patch => "patch",
+            Operation::Delete => "delete",
+            _ => return false,
+        };
+        let segments: Vec<&str> = request.path.trim_matches('/').split('/').collect();
+        let fits = |(own, sent): (&Option<String>, &&str)| own.as_ref().is_none_or(|own| own == sent);
+        self.method == method
+            && segments.len() == self.path.len()
+            && self.path.iter().zip(&segments).all(fits)
+    }
+
+    fn literals(&self) -> usize {
+        self.path.iter().flatten().count()
+    }
+}
+
+/// `array` with what it is of, where that is said.
+fn full_type(schema: &Value) -> String {
+    let kind = schema["type"].as_str().unwrap_or_default();
+    match schema["items"]["type"].as_str() {
+        Some(item) => format!("{kind} of {item}"),
+        None if schema["format"] == "duration" => "duration".to_owned(),
+        None => kind.to_owned(),
+    }
+}
+
+fn is_of(kind: &str, value: &Value) -> bool {
+    if let Some(item) = kind.strip_prefix("array of ") {
+        return value.as_array().is_some_and(|values| values.iter().all(|value| is_of(item, value)));
+    }
+    match kind {
+        "string" => value.is_string(),
+        // Asked for in any writing, answered in whole seconds.
+        "integer" | "duration" => value.is_i64() || value.is_u64(),
+        "number" => value.is_number(),
+        "boolean" => value.is_boolean(),
+        "array" => value.is_array(),
+        "object" => value.is_object(),
+        _ => false,
+    }
+}
