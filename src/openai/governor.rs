@@ -118,7 +118,8 @@ impl<'a> Claim<'a> {
         let turn = state.pace.ask(now, self.ticket);
         match turn {
             Turn::Go(_) => state.ring(),
-            Turn::Wait(_) if now >= self.deadline => {
+            // A gate that OpenAI keeps closed for longer opens no sooner for waiting: whoever waits learns it now.
+            Turn::Wait(_) if now >= self.deadline || state.pace.is_closed_at(self.deadline) => {
                 return Err(TooLate::new(&state.pace, self.ticket));
             }
             Turn::Wait(_) => {}

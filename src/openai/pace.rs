@@ -180,6 +180,11 @@ impl Pace {
         }
     }
 
+    /// Whether the gate is closed until after `time`, unless OpenAI's word changes.
+    pub(super) fn is_closed_at(&self, time: Instant) -> bool {
+        self.pause.as_ref().is_some_and(|pause| !pause.trying && pause.until > time)
+    }
+
     /// Whether calls wait because OpenAI fails, and not because of its limits.
     pub(super) fn is_outage(&self) -> bool {
         self.pause.as_ref().is_some_and(|pause| pause.cause == Cause::Outage)

@@ -174,6 +174,19 @@ async fn in_an_outage_the_impatient_are_told_so_unsent() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_waits_learns_at_once_of_a_limit_that_outlasts_his_patience() {
+    let limit = Limit::Window { calls: 1, span: 10 * MINUTE };
+    let simulation = Simulation::new(limit, QUICK).saying_when();
+    let start = Instant::now();
+    let calls = (0..50).map(|_| simulation.call(Call::CreateKey, Urgency::Issue, SECOND * 30));
+    let results = futures_util::future::join_all(calls).await;
+    assert!(start.elapsed() <= SECOND, "{:?}", start.elapsed());
+    let throttled = |result: &&Result<(), Error>| matches!(result, Err(Error::Throttled { .. }));
+    assert_eq!(results.iter().filter(throttled).count(), 49);
+    assert!(simulation.seen().len() <= 10, "the rest was not sent");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_creation_that_failed_is_not_repeated_but_a_limited_one_is() {
     let simulation = Simulation::new(Limit::Window { calls: 1, span: SECOND }, QUICK);
     let call = || simulation.call(Call::CreateKey, Urgency::Issue, MINUTE);
