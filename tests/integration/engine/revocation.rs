@@ -212,7 +212,7 @@ async fn a_limited_openai_ends_the_tick_and_costs_nobody_his_next_try() {
         mount.lose(made.lease());
     }
     mount.advance(HOUR);
-    let headers = [("Retry-After".to_owned(), "60".to_owned())].into();
+    let headers = [("Retry-After".to_owned(), "300".to_owned())].into();
     let limited = Action::Status { status: 429, headers, body: None };
     mount.sim.fault(Fault::on(endpoint::DELETE_ACCOUNT, limited).skipping(2).times(1));
     mount.tick().await.done();
