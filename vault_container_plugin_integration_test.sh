@@ -8,6 +8,7 @@
 #   VAULT_BIN=FILE         Vault's program, if it is not on the PATH
 #   VAULT_RUN_AS=UID:GID   root can have Vault run as that user
 #   RUN_AS=UID:GID         the user of the image (Dockerfile)
+#   ROOTLESS=1             registers the runtimes with -rootless
 #   PLUGIN_BINARY=FILE     a static program to pack into the image, instead of building one
 #   KEEP=ADDRESS:PORT      leaves all of it running, Vault at that address with the token `root`
 # shellcheck disable=SC2016 # commands are shown as typed and expanded when they run
@@ -131,7 +132,7 @@ start_reachable_simulator() {
 
 register() {
   chapter "Step 3: register the image, to run under $runtime"
-  run "$cli plugin runtime register -type=container -oci_runtime=$runtime $runtime"
+  run "$cli plugin runtime register -type=container -oci_runtime=$runtime ${ROOTLESS:+-rootless }$runtime"
   run "$cli plugin register -runtime=$runtime -oci_image=$name -version=$version \\
   -sha256=$image_id secret $name"
 }
@@ -191,7 +192,7 @@ revoke() {
   chapter 'After it: revoke the credential'
   run "$cli lease revoke -sync $(field lease_id)"
   show 'scripts/ask_openai.py key'
-  key_is_refused
+  key_is_refused key
 }
 
 # A Vault that was told to end takes its containers along; one that died leaves them.

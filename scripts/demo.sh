@@ -87,7 +87,7 @@ dynamic() {
     fail "the account $account_id is still there"
   fi
   show 'scripts/ask_openai.py key'
-  key_is_refused
+  key_is_refused key
 }
 
 static() {
@@ -131,7 +131,7 @@ library() {
   run "$cli write openai/library-sets/shared-pool/check-in service_account_id=$account_id"
   run "$cli read openai/library-sets/shared-pool/status"
   show 'scripts/ask_openai.py key'
-  key_is_refused
+  key_is_refused key
 }
 
 take_down() {
