@@ -25,9 +25,14 @@ const PLUGIN: Plugin = Plugin {
 };
 
 fn main() -> ExitCode {
+    run(VERSION)
+}
+
+/// The process of the release `version`.
+pub fn run(version: &'static str) -> ExitCode {
     if std::env::args().nth(1).is_some_and(|argument| argument == "--version") {
         // Nobody to tell if stdout is closed.
-        let _ = writeln!(io::stdout(), "vault-plugin-secrets-openai {VERSION}");
+        let _ = writeln!(io::stdout(), "vault-plugin-secrets-openai {version}");
         return ExitCode::SUCCESS;
     }
     tracing_subscriber::registry().with(goplugin::log::layer()).init();
@@ -39,7 +44,7 @@ fn main() -> ExitCode {
     goplugin::exit_code(runtime.block_on(goplugin::serve(PLUGIN, |broker| {
         let metadata_mode = broker.metadata_mode();
         let listener = Listener::parse(std::env::var("OPENAI_METRICS_LISTEN").ok().as_deref());
-        let engines = Engines::default().heard_at(listener);
-        wire::services(Arc::new(engines), broker, VERSION, metadata_mode)
+        let engines = Engines::default().of_release(version).heard_at(listener);
+        wire::services(Arc::new(engines), broker, version, metadata_mode)
     })))
 }

@@ -1,9 +1,9 @@
 //! Which build of the plugin this is.
 
-/// As Vault knows it.
+/// The release, as Vault knows it.
 pub(super) const VERSION: &str = concat!("v", env!("CARGO_PKG_VERSION"));
 
-/// The commit, where the build said it (`BUILD_COMMIT`, as `make build` does).
+/// The commit, where the build said it (`BUILD_COMMIT`, as `make build` and the image do).
 pub(super) const COMMIT: &str = match option_env!("BUILD_COMMIT") {
     Some(commit) if !commit.is_empty() => commit,
     _ => "unknown",

@@ -52,7 +52,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::engine::clock::WallClock;
+    use crate::engine::Engines;
     use crate::logical::{FixedSystem, InMemory, Setup};
 
     fn engine(storage: &Arc<InMemory>) -> Engine {
@@ -62,7 +62,7 @@ mod tests {
             storage: Arc::<InMemory>::clone(storage),
             system: Arc::new(FixedSystem::default()),
         };
-        Engine::new(&setup, Arc::new(WallClock), None)
+        Engine::new(&Engines::default(), &setup)
     }
 
     fn at(minutes: i64) -> DateTime<Utc> {

@@ -90,6 +90,7 @@ Makes OpenAI API keys that end by themselves. `creds` makes a service account wi
 /// Mounts engines in this process.
 #[derive(Debug)]
 pub struct Engines {
+    version: &'static str,
     clock: Arc<dyn Clock>,
     listener: Option<Arc<Listener>>,
 }
@@ -103,7 +104,13 @@ impl Default for Engines {
 impl Engines {
     /// Engines that go by this clock.
     pub fn by(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, listener: None }
+        Self { version: build::VERSION, clock, listener: None }
+    }
+
+    /// The same, as this release.
+    #[must_use]
+    pub fn of_release(self, version: &'static str) -> Self {
+        Self { version, ..self }
     }
 
     /// The same, with all their metrics at this listener.
@@ -115,7 +122,7 @@ impl Engines {
 
 impl Factory for Engines {
     fn mount(&self, setup: Setup) -> Result<Arc<dyn logical::Backend>, logical::Error> {
-        let engine = Arc::new(Engine::new(&setup, Arc::clone(&self.clock), self.listener.clone()));
+        let engine = Arc::new(Engine::new(self, &setup));
         if let Some(listener) = &self.listener {
             let mount: Weak<Engine> = Arc::downgrade(&engine);
             listener.add(mount);
@@ -168,6 +175,7 @@ fn special_paths() -> SpecialPaths {
 
 /// One mount.
 pub struct Engine {
+    version: &'static str,
     tag: MountTag,
     system: Arc<dyn SystemView>,
     clock: Arc<dyn Clock>,
@@ -192,17 +200,19 @@ pub struct Engine {
 }
 
 impl Engine {
-    fn new(setup: &Setup, clock: Arc<dyn Clock>, listener: Option<Arc<Listener>>) -> Self {
-        let metrics = Arc::new(Metrics::new(build::VERSION, build::COMMIT));
+    fn new(engines: &Engines, setup: &Setup) -> Self {
+        let Engines { version, clock, listener } = engines;
+        let metrics = Arc::new(Metrics::new(version, build::COMMIT));
         Self {
+            version,
             tag: MountTag::of(&setup.backend_uuid),
             system: Arc::clone(&setup.system),
-            clients: Clients::new(Arc::clone(&metrics), Pulse::new(Arc::clone(&clock))),
-            clock,
+            clients: Clients::new(Arc::clone(&metrics), Pulse::new(Arc::clone(clock))),
+            clock: Arc::clone(clock),
             locks: Locks::new(),
             metrics,
             events: Events::new(Arc::clone(&setup.system)),
-            listener,
+            listener: listener.clone(),
             tidying: Tidying::default(),
             storage: Arc::clone(&setup.storage),
             mount_point: Mutex::default(),
@@ -242,7 +252,7 @@ impl Engine {
 #[async_trait]
 impl framework::Engine for Engine {
     async fn initialize(self: Arc<Self>) -> Result<(), logical::Error> {
-        tracing::info!(version = build::VERSION, tag = self.tag.as_str(), "OpenAI secrets engine ready");
+        tracing::info!(version = self.version, tag = self.tag.as_str(), "OpenAI secrets engine ready");
         // Not before: while Vault merely registers the plugin, the address is another process' own.
         if let Some(listener) = &self.listener {
             listener.start();

@@ -157,7 +157,7 @@ async fn metrics(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Er
 
 async fn info(engine: Arc<Engine>, _: Call) -> Result<Option<Response>, Error> {
     Ok(Some(Response::of([
-        ("version", Value::from(build::VERSION)),
+        ("version", Value::from(engine.version)),
         ("commit", build::COMMIT.into()),
         ("build", build::describe().into()),
         ("mount_tag", engine.tag.as_str().into()),

@@ -12,3 +12,4 @@ mod refusals;
 mod restarts;
 mod static_roles;
 mod tick;
+mod upgrades;

@@ -1,6 +1,5 @@
 //! The example binary: its one line, its flags, how it ends; and OpenAI's own SDK against it.
 
-use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -10,6 +9,12 @@ use reqwest::Version;
 use serde_json::Value;
 
 use super::client;
+use crate::support::programs;
+
+fn binary() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| programs::example("openai-simulator"))
+}
 
 /// The running binary; killed and waited for when dropped.
 struct Program {
@@ -46,24 +51,6 @@ impl Drop for Program {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// The example binary of this build, built where `cargo test --test integration` did not.
-fn binary() -> &'static Path {
-    static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| {
-        let test = std::env::current_exe().unwrap();
-        let profile = test.parent().and_then(Path::parent).unwrap();
-        let name = profile.file_name().unwrap().to_str().unwrap().replace("debug", "dev");
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
-        let built = Command::new(cargo)
-            .args(["build", "--quiet", "--example", "openai-simulator", "--profile", &name, "--target-dir"])
-            .arg(profile.parent().unwrap())
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .status();
-        assert!(built.unwrap().success());
-        profile.join("examples/openai-simulator")
-    })
 }
 
 #[tokio::test]

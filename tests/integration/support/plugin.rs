@@ -29,6 +29,20 @@ impl Host {
         self.api().write(&format!("sys/plugins/catalog/secret/{PLUGIN}"), entry).await.ok();
     }
 
+    /// Puts a release of the plugin beside the others, and into the catalog as this version.
+    pub(crate) async fn register_release(&self, version: &str, program: &Path) {
+        let command = format!("{PLUGIN}-{version}");
+        install(program, &self.plugins().join(&command));
+        let entry = json!({"sha256": programs::sha256(program), "command": command, "version": version});
+        self.api().write(&format!("sys/plugins/catalog/secret/{PLUGIN}"), entry).await.ok();
+    }
+
+    /// `secrets tune -plugin-version=<version> openai`, which the reload then brings about.
+    pub(crate) async fn change_release(&self, version: &str) {
+        self.api().write("sys/mounts/openai/tune", json!({"plugin_version": version})).await.ok();
+        self.reload_plugin().await;
+    }
+
     /// `secrets enable -path=<mount> vault-plugin-secrets-openai`.
     pub(crate) async fn enable(&self, mount: &str) {
         self.api().write(&format!("sys/mounts/{mount}"), json!({"type": PLUGIN})).await.ok();
@@ -87,6 +101,11 @@ impl Host {
     /// A configured mount with the project `my-project` and the role `my-role`.
     pub(crate) async fn set_up(&self, mount: &str, openai: &OpenAi) {
         self.enable(mount).await;
+        self.configure(mount, openai).await;
+    }
+
+    /// What [`Host::set_up`] does after mounting.
+    pub(crate) async fn configure(&self, mount: &str, openai: &OpenAi) {
         self.api().write(&format!("{mount}/config"), self.config(openai)).await.ok();
         self.api().write(&format!("{mount}/project/my-project"), json!({"project_id": PROJECT})).await.ok();
         self.api().write(&format!("{mount}/roles/my-role"), json!({"project": "my-project"})).await.ok();

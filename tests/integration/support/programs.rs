@@ -1,5 +1,6 @@
 //! The programs a test runs: the two servers and the plugin, and how each is found.
 
+use std::ffi::OsStr;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -71,9 +72,34 @@ pub(crate) fn say_once(said: &Once, sentence: &str) {
     said.call_once(|| writeln!(std::io::stdout(), "\n*** {sentence}\n").expect("stdout is open"));
 }
 
+/// The version that [`next_release`] has.
+pub(crate) const NEXT_VERSION: &str = "v99.0.0";
+
+/// The plugin as a later release of it.
+pub(crate) fn next_release() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| example("next-release")).clone()
+}
+
 /// The plugin as cargo built it for this test.
 pub(crate) fn plugin() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_vault-plugin-secrets-openai"))
+}
+
+/// An example of this build, built where `cargo test --test integration` did not.
+pub(crate) fn example(name: &str) -> PathBuf {
+    let test = env::current_exe().expect("a test knows its own program");
+    let profile = test.parent().and_then(Path::parent).expect("it lies in a folder of the profile's");
+    let profile_name = profile.file_name().and_then(OsStr::to_str).expect("a profile's folder has its name");
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let built = Command::new(cargo)
+        .args(["build", "--quiet", "--example", name, "--profile", &profile_name.replace("debug", "dev")])
+        .arg("--target-dir")
+        .arg(profile.parent().expect("the profile's folder lies in the target folder"))
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .status();
+    assert!(built.is_ok_and(|built| built.success()), "the example {name} cannot be built");
+    profile.join("examples").join(name)
 }
 
 /// The digest by which a server recognises a plugin's file.
