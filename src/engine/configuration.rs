@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::key_history::KeyHistory;
 use super::schedule::Schedule;
 use super::schedule_fields::ScheduleFields;
-use super::{Engine, Error, rfc3339};
+use super::{Engine, Error, predecessor, rfc3339};
 use crate::logical::{Collection, Record, Storage};
 use crate::openai::{AdminKey, AdminKeyId, OrganizationId};
 
@@ -82,6 +82,9 @@ pub enum RevocationMode {
 impl Record for Config {
     const VERSION: u32 = 1;
     const SEAL_WRAP: bool = true;
+    fn adopt(entry: serde_json::Value) -> Result<serde_json::Value, serde_json::Error> {
+        predecessor::config(entry)
+    }
 }
 
 pub(super) static CONFIG: Collection<Config> = Collection::new("config");

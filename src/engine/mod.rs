@@ -39,6 +39,7 @@ pub mod names;
 mod observed;
 mod owned;
 mod owners;
+mod predecessor;
 mod projects;
 mod pulse;
 mod quota;
@@ -131,6 +132,7 @@ impl Factory for Engines {
             .paths(paths())
             .renewable_lease(&loan_leases::CHECK_OUT, loan_leases::revoke, loan_leases::renew)
             .lease(&creds::CREDENTIAL, revocations::revoke)
+            .lease(&predecessor::CREDENTIAL, predecessor::revoke)
             .wal(&issuer::CREATION, issuer::sweep)
             .wal(&admin_rotation::CREATION, retiring_keys::sweep)
             .rotate(admin_key::rotate_for_vault)

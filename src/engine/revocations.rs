@@ -116,7 +116,8 @@ pub(super) async fn revoke(engine: Arc<Engine>, call: LeaseCall) -> Result<(), l
     revoke_handed(&engine, &call.request.storage, &handed).await.map_err(for_lease)
 }
 
-async fn revoke_handed(
+/// Ends what was handed out, or says why it cannot be ended now.
+pub(super) async fn revoke_handed(
     engine: &Arc<Engine>,
     storage: &Arc<dyn Storage>,
     handed: &Handed,
@@ -188,7 +189,7 @@ fn may_pass(error: &Error) -> bool {
 
 /// Whoever revokes learns the sentence, whatever kind of error it is; of all kinds, only those that say that there is no
 /// such path or operation make Vault give up at once (PROTOCOL 8.8), and none of ours does.
-fn for_lease(error: Error) -> logical::Error {
+pub(super) fn for_lease(error: Error) -> logical::Error {
     let sentence = error.to_string();
     match error {
         Error::Revocation(error) if error.is_limited() => logical::Error::status(429, sentence),

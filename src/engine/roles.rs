@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::events::Happening;
 use super::names::{MountTag, ServiceAccountName};
 use super::template::{Template, Values};
-use super::{Engine, Error, issuer, names, projects, seconds};
+use super::{Engine, Error, issuer, names, predecessor, projects, seconds};
 use crate::framework::{Call, Field, Help, Name, Path, ResponseField};
 use crate::logical::{Collection, Data, Operation, Record, Response, Storage};
 use crate::openai::{ProjectId, ServiceAccountId};
@@ -50,9 +50,12 @@ pub struct Role {
 
 impl Record for Role {
     const VERSION: u32 = 1;
+    fn adopt(entry: Value) -> Result<Value, serde_json::Error> {
+        predecessor::role(entry)
+    }
 }
 
-pub(super) static ROLES: Collection<Role> = Collection::new("role/");
+pub(super) static ROLES: Collection<Role> = Collection::new("role/").formerly(predecessor::ROLES);
 
 static NAME: Field<Name> = Field::new("name", "Name of the role.");
 static PROJECT: Field<String> =

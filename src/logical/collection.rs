@@ -4,8 +4,11 @@ use std::marker::PhantomData;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::{Entry, Storage, StorageError};
+
+const UNEXPECTED: &str = "its fields are not what this version expects";
 
 /// What is kept under one prefix: a value of `T` under each name, as JSON with the record's version in it.
 ///
@@ -13,6 +16,7 @@ use super::{Entry, Storage, StorageError};
 #[derive(Debug)]
 pub struct Collection<T> {
     prefix: &'static str,
+    former: Option<&'static str>,
     record: PhantomData<fn() -> T>,
 }
 
@@ -22,6 +26,10 @@ pub trait Record: Serialize + DeserializeOwned + Send + Sync {
     const VERSION: u32;
     /// Whether the seal encrypts it once more: true for what holds keys.
     const SEAL_WRAP: bool = false;
+    /// An entry without a version, which this program did not write, in this program's form.
+    fn adopt(entry: Value) -> Result<Value, serde_json::Error> {
+        Ok(entry)
+    }
 }
 
 #[derive(Serialize)]
@@ -34,7 +42,13 @@ struct Stored<'a, T> {
 impl<T: Record> Collection<T> {
     /// The collection under `prefix`.
     pub const fn new(prefix: &'static str) -> Self {
-        Self { prefix, record: PhantomData }
+        Self { prefix, former: None, record: PhantomData }
+    }
+
+    /// The same, where another program kept its records under this prefix: those are read, listed and deleted as well.
+    #[must_use]
+    pub const fn formerly(self, prefix: &'static str) -> Self {
+        Self { former: Some(prefix), ..self }
     }
 
     /// The prefix, for special paths and invalidation.
@@ -49,14 +63,25 @@ impl<T: Record> Collection<T> {
 
     /// The name that a storage key stands for, if it is one of this collection's.
     pub fn name_of<'a>(&self, key: &'a str) -> Option<&'a str> {
-        key.strip_prefix(self.prefix)
+        let former = || key.strip_prefix(self.former?);
+        key.strip_prefix(self.prefix).or_else(former)
     }
 
     /// Reads the record `name`.
     pub async fn get(&self, storage: &dyn Storage, name: &str) -> Result<Option<T>, StorageError> {
-        let key = self.key(name);
-        let Some(entry) = storage.get(&key).await? else { return Ok(None) };
-        Self::decode(&key, &entry.value).map(Some)
+        let Some(entry) = self.entry(storage, name).await? else { return Ok(None) };
+        Self::decode(&entry.key, &entry.value).map(Some)
+    }
+
+    async fn entry(&self, storage: &dyn Storage, name: &str) -> Result<Option<Entry>, StorageError> {
+        match (storage.get(&self.key(name)).await?, self.former_key(name)) {
+            (None, Some(key)) => storage.get(&key).await,
+            (found, _) => Ok(found),
+        }
+    }
+
+    fn former_key(&self, name: &str) -> Option<String> {
+        self.former.map(|prefix| format!("{prefix}{name}"))
     }
 
     /// Writes the record `name`, in place of an earlier one.
@@ -69,33 +94,46 @@ impl<T: Record> Collection<T> {
 
     /// Deletes the record `name`; deleting none is fine.
     pub async fn delete(&self, storage: &dyn Storage, name: &str) -> Result<(), StorageError> {
+        // First, or it would come back if the second failed.
+        if let Some(key) = self.former_key(name) {
+            storage.delete(&key).await?;
+        }
         storage.delete(&self.key(name)).await
     }
 
     /// The names there are, sorted.
     pub async fn names(&self, storage: &dyn Storage) -> Result<Vec<String>, StorageError> {
-        storage.list(self.prefix).await
+        let mut names = storage.list(self.prefix).await?;
+        if let Some(prefix) = self.former {
+            names.extend(storage.list(prefix).await?);
+            names.sort_unstable();
+            names.dedup();
+        }
+        Ok(names)
     }
 
     /// Whether there is a record `name`.
     pub async fn contains(&self, storage: &dyn Storage, name: &str) -> Result<bool, StorageError> {
-        Ok(storage.get(&self.key(name)).await?.is_some())
+        Ok(self.entry(storage, name).await?.is_some())
     }
 
     /// Reads bytes as Go's encoder or ours wrote them; the reason of a refusal never quotes the content.
     fn decode(key: &str, bytes: &[u8]) -> Result<T, StorageError> {
         let malformed = |reason: String| StorageError::Malformed { key: key.to_owned(), reason };
-        let value: serde_json::Value = serde_json::from_slice(bytes)
+        let value: Value = serde_json::from_slice(bytes)
             .map_err(|error| malformed(format!("not JSON, at byte {}", error.column())))?;
-        let version = value.get("version").and_then(serde_json::Value::as_u64).unwrap_or(0);
+        let Some(version) = value.get("version").and_then(Value::as_u64) else {
+            return T::adopt(value)
+                .and_then(serde_json::from_value)
+                .map_err(|_| malformed(UNEXPECTED.to_owned()));
+        };
         if version > u64::from(T::VERSION) {
             return Err(malformed(format!(
                 "it was written as version {version} by a newer release of this plugin, which knows up to {}",
                 T::VERSION
             )));
         }
-        serde_json::from_value(value)
-            .map_err(|_| malformed("its fields are not what this version expects".to_owned()))
+        serde_json::from_value(value).map_err(|_| malformed(UNEXPECTED.to_owned()))
     }
 }
 
@@ -116,6 +154,7 @@ mod tests {
     }
 
     static COLORS: Collection<Color> = Collection::new("color/");
+    static PAINTS: Collection<Color> = Collection::new("color/").formerly("paint/");
 
     #[tokio::test]
     async fn keeps_records_with_their_version() {
@@ -141,5 +180,27 @@ mod tests {
             let error = COLORS.get(&storage, "a").await.unwrap_err().to_string();
             assert!(error.contains(says) && !error.contains("sk-secret"), "{error}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_another_program_kept_is_found_listed_superseded_and_deleted() {
+        let storage = InMemory::new();
+        for key in ["paint/a", "paint/b"] {
+            let value = br#"{"name":"old"}"#.to_vec();
+            storage.put(Entry { key: key.into(), value, seal_wrap: false }).await.unwrap();
+        }
+        let name = async |name| PAINTS.get(&storage, name).await.unwrap().map(|color| color.name);
+        assert_eq!(COLORS.get(&storage, "a").await.unwrap(), None);
+        assert_eq!(name("a").await.as_deref(), Some("old"));
+        PAINTS.put(&storage, "a", &Color { name: "new".into() }).await.unwrap();
+        assert_eq!(name("a").await.as_deref(), Some("new"));
+        assert_eq!(PAINTS.names(&storage).await.unwrap(), ["a", "b"]);
+        assert_eq!((PAINTS.name_of("paint/a"), PAINTS.name_of("color/a")), (Some("a"), Some("a")));
+
+        storage.fail_delete("color/");
+        PAINTS.delete(&storage, "a").await.unwrap_err();
+        assert_eq!(name("a").await.as_deref(), Some("new"));
+        PAINTS.delete(&storage, "a").await.unwrap();
+        assert!(!PAINTS.contains(&storage, "a").await.unwrap());
     }
 }

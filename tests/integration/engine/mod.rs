@@ -14,6 +14,7 @@ mod library_sets;
 mod observed;
 mod outcomes;
 mod patience;
+mod predecessor;
 mod projects;
 mod random;
 mod revocation;

@@ -8,6 +8,7 @@ mod library;
 mod logs;
 mod monitoring;
 mod mounts;
+mod predecessor;
 mod refusals;
 mod restarts;
 mod static_roles;

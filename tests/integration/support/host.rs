@@ -41,6 +41,11 @@ pub(crate) async fn on_all_servers_at_once(story: impl AsyncFn(&mut Host)) {
     join_all(programs.iter().map(|program| tell(program, Storage::Memory, &story))).await;
 }
 
+/// As [`on_each_server`], on this one alone.
+pub(crate) async fn on_server(program: &Program, story: impl AsyncFn(&mut Host)) {
+    tell(program, Storage::Memory, &story).await;
+}
+
 async fn on_each_server_with(storage: Storage, story: impl AsyncFn(&mut Host)) {
     for program in programs::servers() {
         tell(&program, storage, &story).await;

@@ -16,6 +16,7 @@ pub mod logs;
 pub mod mount;
 pub(crate) mod openai;
 pub(crate) mod plugin;
+pub(crate) mod predecessor;
 pub(crate) mod process;
 pub(crate) mod programs;
 pub(crate) mod prometheus;

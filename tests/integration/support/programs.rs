@@ -49,11 +49,7 @@ fn find_openbao() -> PathBuf {
 
 fn vault() -> Option<PathBuf> {
     static SAID: Once = Once::new();
-    let named = env::var_os("VAULT_BIN").filter(|path| !path.is_empty()).map(PathBuf::from);
-    if let Some(path) = &named {
-        assert!(path.is_file(), "VAULT_BIN names no file: {}", path.display());
-    }
-    let found = named.or_else(|| on_the_path("vault"));
+    let found = named("VAULT_BIN").or_else(|| on_the_path("vault"));
     if found.is_none() {
         say_once(
             &SAID,
@@ -61,6 +57,28 @@ fn vault() -> Option<PathBuf> {
         );
     }
     found
+}
+
+/// Vault, and the Go plugin that this one takes over from, which runs on Vault alone; that there are not both is said.
+pub(crate) fn vault_and_go_plugin() -> Option<(Program, PathBuf)> {
+    static SAID: Once = Once::new();
+    let vault = vault().map(|path| Program { product: Product::Vault, path });
+    let found = vault.zip(named("GO_PLUGIN"));
+    if found.is_none() {
+        say_once(
+            &SAID,
+            "NOT RUN WITH THE GO PLUGIN: GO_PLUGIN names no binary of it, or there is no Vault; that its mounts are \
+             taken over is tested with a copy of its storage alone.",
+        );
+    }
+    found
+}
+
+/// The program that an environment variable names.
+fn named(variable: &str) -> Option<PathBuf> {
+    let path = env::var_os(variable).filter(|path| !path.is_empty()).map(PathBuf::from)?;
+    assert!(path.is_file(), "{variable} names no file: {}", path.display());
+    Some(path)
 }
 
 pub(crate) fn on_the_path(name: &str) -> Option<PathBuf> {

@@ -120,6 +120,7 @@ impl Server {
                plugin_directory = "{}"
                log_level = "trace"
                disable_mlock = true
+               raw_storage_endpoint = true
             "#,
             plugins.display()
         )
