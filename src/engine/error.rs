@@ -191,7 +191,11 @@ impl From<Error> for logical::Error {
             | Error::Undeleted { error, .. }
             | Error::OpenAi { error, .. } => of_openai(&error, sentence),
             Error::Panicked => Self::internal(sentence),
-            Error::Revocation(error) => Self::internal(sentence).with_detail(error_class(&error)),
+            // It can be asked for again, whatever came of it: only what OpenAI refused in its own words is the caller's.
+            Error::Revocation(openai::Error::Malformed { .. } | openai::Error::Untrusted { .. }) => {
+                Self::internal(sentence)
+            }
+            Error::Revocation(error) => of_openai(&error, sentence),
             // Vault's client repeats 429 and 5xx by itself: what may have left something behind is neither.
             Error::LeftBehind(_)
             | Error::Validation(_)
@@ -228,15 +232,5 @@ fn of_openai(error: &openai::Error, sentence: String) -> logical::Error {
         logical::Error::status(503, sentence)
     } else {
         logical::Error::bad_request(sentence)
-    }
-}
-
-fn error_class(error: &openai::Error) -> &'static str {
-    if error.is_limited() {
-        "limited"
-    } else if error.is_transient() {
-        "transient"
-    } else {
-        "refused"
     }
 }

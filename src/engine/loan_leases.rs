@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::loans::{State, Ticket};
+use super::revocations::for_lease;
 use super::{Engine, Error, lending, returns};
 use crate::framework::{LeaseCall, LeaseType};
-use crate::logical::Response;
+use crate::logical::{self, Response};
 
 pub(super) static CHECK_OUT: LeaseType = LeaseType::new("library_check_out");
 
@@ -15,9 +16,9 @@ pub(super) static CHECK_OUT: LeaseType = LeaseType::new("library_check_out");
 const PATIENCE: Duration = Duration::from_secs(45);
 
 /// Vault ends the lease.
-pub(super) async fn revoke(engine: Arc<Engine>, call: LeaseCall) -> Result<(), Error> {
+pub(super) async fn revoke(engine: Arc<Engine>, call: LeaseCall) -> Result<(), logical::Error> {
     let ticket: Ticket = call.internal()?;
-    returns::give_back(&engine, &*call.request.storage, &ticket, PATIENCE).await
+    returns::give_back(&engine, &*call.request.storage, &ticket, PATIENCE).await.map_err(for_lease)
 }
 
 /// The borrower keeps the account for longer. Vault takes what the borrower asks for, else what is answered here, both

@@ -302,7 +302,7 @@ impl Outcome {
 }
 
 /// Whether the next one would fail alike: nothing is wrong with this one.
-fn concerns_all(error: &Error) -> bool {
+pub(super) fn concerns_all(error: &Error) -> bool {
     match error {
         Error::NotConfigured | Error::Settings(_) => true,
         Error::Revocation(error) => {

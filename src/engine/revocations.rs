@@ -234,8 +234,10 @@ async fn retry(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Erro
     let place = place_of(&engine, storage, &name).await?.ok_or_else(none)?;
     let mut entry = LEDGER.get(storage, &place).await?.ok_or_else(none)?;
     if let Err(error) = removal::end(&engine, storage, &entry.handed, PATIENCE).await {
-        entry.failed(&error, engine.now());
-        LEDGER.put(storage, &place, &entry).await?;
+        if !removal::concerns_all(&error) && !may_pass(&error) {
+            entry.failed(&error, engine.now());
+            LEDGER.put(storage, &place, &entry).await?;
+        }
         return Err(error);
     }
     LEDGER.delete(storage, &place).await?;

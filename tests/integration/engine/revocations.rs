@@ -174,7 +174,7 @@ async fn nothing_is_put_off_when_the_mount_goes_away() {
 async fn an_unconfigured_mount_goes_away_when_its_keys_are_dead() {
     let mount = start().await;
     let lease = lease(&mount).await;
-    mount.delete("config").await.done();
+    mount.delete_by_force("config").await.done();
     mount.host.set_tainted(true);
     mount.revoke(&lease).await.failed(Kind::Internal, "OpenAI client not configured");
     mount.advance(UNTIL_DEAD);
@@ -186,7 +186,7 @@ async fn an_unconfigured_mount_goes_away_when_its_keys_are_dead() {
 async fn without_a_configuration_a_key_is_dead_when_it_has_expired() {
     let mount = start().await;
     let lease = lease(&mount).await;
-    mount.delete("config").await.done();
+    mount.delete_by_force("config").await.done();
     mount.revoke(&lease).await.failed(Kind::Internal, "OpenAI client not configured");
     mount.advance(UNTIL_DEAD);
     mount.revoke(&lease).await.nothing();
@@ -280,6 +280,27 @@ async fn an_operator_may_try_again_at_once() {
     mount.write(&retry, json!({})).await.refused("not found");
     mount.read(&format!("revocations/{}", names[0])).await.nothing();
     assert_eq!((accounts(&mount), on_record(&mount)), (0, 0));
+}
+
+#[tokio::test]
+async fn a_retry_that_openai_refuses_is_told_as_a_refusal_and_leaves_the_record() {
+    let mount = start().await;
+    let lease = lease(&mount).await;
+    mount.sim.fault(Fault::on(endpoint::DELETE_ACCOUNT, Action::status(400)));
+    let _failed = mount.revoke(&lease).await;
+    let name = mount.list("revocations").await.keys().remove(0);
+    let retry = format!("revocations/{name}/retry");
+    mount.write(&retry, json!({})).await.refused("revocation failed: ");
+    mount.sim.clear_faults();
+    let before = mount.read(&format!("revocations/{name}")).await.json();
+    assert_eq!((&before["key_dead"], &before["failures"]), (&json!(false), &json!(2)));
+    // That the admin key is no good says nothing of this one.
+    let fault = mount.sim.fault(Fault::on(endpoint::DELETE_ACCOUNT, Action::status(401)));
+    mount.write(&retry, json!({})).await.failed(Kind::BadRequest, "HTTP 401");
+    mount.sim.remove_fault(fault);
+    assert_eq!(mount.read(&format!("revocations/{name}")).await.json(), before);
+    assert!(mount.sim.state().is_live(&lease.api_key));
+    ends(&mount, "refused, then not").await;
 }
 
 #[tokio::test]

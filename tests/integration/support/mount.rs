@@ -171,6 +171,11 @@ impl Mount {
         self.anybody().ask(Operation::Delete, path, json!({})).await
     }
 
+    /// Deletes with `force=true`.
+    pub async fn delete_by_force(&self, path: &str) -> Answered {
+        self.anybody().ask(Operation::Delete, path, json!({"force": true})).await
+    }
+
     /// Lists; the path ends in `/` here or by this.
     pub async fn list(&self, path: &str) -> Answered {
         let path = format!("{}/", path.trim_end_matches('/'));
