@@ -5,11 +5,12 @@
 //!
 //! *Assumptions:* what the mount makes has a unique name (`names.rs`), by which the ledger and write-ahead entries know
 //! it; what belongs to a static role or a library set is claimed (`owners.rs`) before its owner's record is stored.
+//! What a static role was given, or left behind, it speaks for as long as it is stored, claim or no claim.
 
 use std::collections::HashSet;
 
 use super::issuer::CREATION;
-use super::{Engine, Error, ledger, owners};
+use super::{Engine, Error, ledger, owners, static_roles};
 use crate::logical::{Storage, StorageError};
 use crate::openai::{ServiceAccount, ServiceAccountId};
 
@@ -33,6 +34,9 @@ impl Owned {
             let role = engine.roles.get(storage, &name).await?;
             owned.accounts.extend(role.and_then(|role| role.service_account_id.clone()));
         }
+        // Besides the accounts that static roles claim: one that was left behind may have a key of theirs, and goes
+        // back to whoever gave it.
+        owned.accounts.extend(static_roles::accounts(storage).await?);
         Ok(owned)
     }
 }

@@ -221,6 +221,17 @@ pub(super) async fn raw_projects(_: &Engine, storage: &dyn Storage) -> Result<Ve
     Ok(found)
 }
 
+/// Every account that a static role was given, has, or had and may still have a key on.
+pub(super) async fn accounts(storage: &dyn Storage) -> Result<Vec<ServiceAccountId>, StorageError> {
+    let mut found = Vec::new();
+    for (_, role) in all(storage).await? {
+        let Some(StaticRole { given_account_id, current, retiring, .. }) = role? else { continue };
+        found.extend([given_account_id, current.service_account_id]);
+        found.extend(retiring.into_iter().map(|old| old.service_account_id));
+    }
+    Ok(found)
+}
+
 /// Since when each overdue rotation has been due; at most `most` of them. A role that failed is looked for ahead, where
 /// its next try is.
 pub(super) async fn overdue(

@@ -131,6 +131,23 @@ async fn what_anything_speaks_for_is_not_found() {
 }
 
 #[tokio::test]
+async fn an_account_that_a_static_role_was_given_stays() {
+    let mount = mount().await;
+    let given = mount.seed(&tagged(&mount, "vault-given123").await, false).id;
+    let role = json!({"project": "research", "service_account_id": given, "rotation_method": "account",
+        "grace_period": "2h"});
+    mount.write("static-roles/app", role).await.done();
+    let old = mount.read("static-creds/app").await.text("api_key");
+    mount.write("static-creds/app/rotate", json!({})).await.done();
+    let status = tidy(&mount, json!({"dry_run": false, "min_age": 0})).await;
+    assert_eq!(status["found_count"], 0, "{status}");
+    assert!(mount.sim.state().is_live(&old), "its grace is not over");
+    mount.delete("static-roles/app").await.done();
+    let status = tidy(&mount, json!({"dry_run": true, "min_age": 0})).await;
+    assert_eq!(status["found_count"], 1, "nothing speaks for it any more: {status}");
+}
+
+#[tokio::test]
 async fn a_write_ahead_entry_that_cannot_be_read_stops_the_run() {
     let mount = mount().await;
     mount.seed(&tagged(&mount, "vault-stray123").await, false);
