@@ -10,9 +10,9 @@ pub(super) use super::configuration::{CONFIG, Config, LOCK, ONLY, RevocationMode
 use super::configuration::{DEFAULT_ENDPOINT, default_endpoint, default_margin};
 use super::events::Happening;
 use super::key_history::KeyHistory;
-use super::{Engine, Error, admin_timetable, issuer, retiring_keys, rfc3339};
+use super::{Engine, Error, admin_timetable, issuer, retiring_keys, rfc3339, unended};
 use crate::framework::{Call, Field, Help, Path, ResponseField};
-use crate::logical::{Data, Operation, Response, StorageError};
+use crate::logical::{Data, Operation, Response, Storage, StorageError};
 use crate::openai::{AdminKey, AdminKeyId, Client, Endpoint, OrganizationId, Urgency};
 
 /// As long as a write waits for OpenAI.
@@ -70,7 +70,7 @@ static QUOTA: Field<bool> =
     Field::new("quota_tracking", "Read the projects' costs for the metrics.").default(false);
 static FORCE: Field<bool> = Field::new(
     "force",
-    "On deletion: delete the configuration even if admin keys that were replaced still stand at OpenAI.",
+    "On deletion: delete the configuration even if credentials or replaced admin keys still stand at OpenAI.",
 )
 .default(false)
 .query();
@@ -82,9 +82,9 @@ admin_api_key and organization_id are needed at first; a later write changes onl
 organization are tried before they are stored. A read shows everything but the key. A key that rotation has \
 replaced is refused. A period and a schedule exclude each other: sending one switches the other off.
 
-Deleting the configuration leaves what was handed out to its leases and to OpenAI's own expiry. It deletes admin keys \
-that were replaced and still stand, and is refused while one of them cannot be deleted; force=true deletes the \
-configuration all the same.
+Deleting the configuration is refused while credentials or check-outs have still to be ended at OpenAI, which nothing \
+can do without it. It deletes admin keys that were replaced and still stand, and is refused while one of them cannot be \
+deleted. force=true deletes the configuration all the same: keys then live until their own end at OpenAI.
 
     $ vault write openai/config admin_api_key=sk-admin-... organization_id=org-123456",
 };
@@ -365,7 +365,7 @@ async fn delete(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Err
     let _alone = engine.locks.lock(LOCK).await;
     let left = match engine.stored_config(&**storage).await {
         Ok(None) => return Ok(None),
-        Ok(Some(config)) => retiring_keys::end_all(&engine, storage, &config).await,
+        Ok(Some(config)) => end_what_needs_it(&engine, storage, &config).await,
         Err(error) => Err(error),
     };
     let warning = match left {
@@ -379,4 +379,15 @@ async fn delete(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Err
     engine.clients.forget();
     engine.tell(Happening::ConfigDelete, "config");
     Ok(warning.map(|warning| Response::default().with_warning(warning)))
+}
+
+/// What is left at OpenAI afterwards nothing here could end: admin keys that were replaced go first, and credentials
+/// are not left behind.
+async fn end_what_needs_it(
+    engine: &Engine,
+    storage: &Arc<dyn Storage>,
+    config: &Config,
+) -> Result<(), Error> {
+    let unended = unended::refuse(engine, &**storage, config).await;
+    retiring_keys::end_all(engine, storage, config).await.and(unended)
 }

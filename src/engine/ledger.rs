@@ -75,6 +75,11 @@ pub(super) async fn names(storage: &dyn Storage) -> Result<Vec<String>, StorageE
     calendar::names(storage, LEDGER.prefix()).await
 }
 
+/// Places of all records, whatever their end; at most `most`.
+pub(super) async fn places(storage: &dyn Storage, most: usize) -> Result<Vec<String>, StorageError> {
+    calendar::due_after(storage, LEDGER.prefix(), DateTime::<Utc>::MAX_UTC, "", most).await
+}
+
 /// Since when what stands at this place has been due, as far as the place tells: for what was asked for it does not.
 pub(super) fn due_since(place: &str) -> Option<DateTime<Utc>> {
     calendar::minute_of(place).filter(|minute| *minute > DateTime::UNIX_EPOCH)

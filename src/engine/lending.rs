@@ -69,6 +69,18 @@ pub(super) async fn of_set(storage: &dyn Storage, set: &str) -> Result<Vec<Loan>
     Ok(loans)
 }
 
+/// All loans of a set that can be read: one that cannot hides no other.
+pub(super) async fn readable_of_set(storage: &dyn Storage, set: &str) -> Result<Vec<Loan>, StorageError> {
+    let mut loans = Vec::new();
+    for account in taken(storage, set).await? {
+        match LOANS.get(storage, &format!("{set}/{account}")).await {
+            Err(StorageError::Malformed { .. }) => {}
+            loan => loans.extend(loan?),
+        }
+    }
+    Ok(loans)
+}
+
 /// The check-out that a ticket points to, if it is not over.
 pub(super) async fn of_ticket(storage: &dyn Storage, ticket: &Ticket) -> Result<Option<Loan>, StorageError> {
     let loan = of_account(storage, &ticket.set, &ticket.service_account_id).await?;

@@ -58,6 +58,7 @@ mod static_roles;
 pub mod template;
 mod tidy;
 pub mod timetable;
+mod unended;
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 

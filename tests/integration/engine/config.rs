@@ -372,6 +372,56 @@ async fn it_is_gone_after_its_deletion_and_deleting_it_twice_is_fine() {
 }
 
 #[tokio::test]
+async fn it_stays_while_something_that_it_made_has_still_to_be_ended() {
+    let mount = Mount::start().await.configured().await.with_project().await.with_role(json!({})).await;
+    let made = mount.read("creds/app").await;
+    mount.delete("config").await.refused("1 credential");
+    mount.read("config").await.done();
+    mount.revoke(made.lease()).await.done();
+
+    let set = json!({"project": "research", "service_account_names": "a"});
+    mount.write("library-sets/pool", set).await.done();
+    let lent = mount.write("library-sets/pool/check-out", json!({})).await;
+    mount.delete("config").await.refused("1 check-out");
+    mount.revoke(lent.lease()).await.done();
+
+    // An account whose key is dead is still to be removed.
+    let made = mount.read("creds/app").await;
+    mount.lose(made.lease());
+    mount.advance(Duration::from_secs(2 * 3600));
+    mount.delete("config").await.refused("1 credential");
+    mount.advance(Duration::from_secs(600));
+    mount.tick().await.done();
+    mount.delete("library-sets/pool").await.nothing();
+    mount.delete("config").await.nothing();
+}
+
+#[tokio::test]
+async fn it_goes_by_force_with_a_warning_and_what_it_made_is_ended_once_there_is_one_again() {
+    let mount = Mount::start().await.configured().await.with_project().await.with_role(json!({})).await;
+    let made = mount.read("creds/app").await;
+    let warnings = mount.delete_by_force("config").await.warnings().to_vec();
+    assert!(warnings.len() == 1 && warnings[0].contains("1 credential"), "{warnings:?}");
+    mount.read("config").await.nothing();
+    let mount = mount.configured().await;
+    mount.revoke(made.lease()).await.done();
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn what_another_organization_has_to_end_does_not_hold_it() {
+    let mount = Mount::start().await.configured().await.with_project().await.with_role(json!({})).await;
+    let made = mount.read("creds/app").await;
+    let mut elsewhere = mount.config();
+    elsewhere["organization_id"] = "org-other".into();
+    elsewhere["verify_connection"] = false.into();
+    mount.write("config", elsewhere).await.done();
+    mount.delete("config").await.nothing();
+    let mount = mount.configured().await;
+    mount.revoke(made.lease()).await.done();
+}
+
+#[tokio::test]
 async fn a_write_that_storage_refuses_leaves_what_was_there() {
     let mount = Mount::start().await.configured().await;
     let before = mount.read("config").await.json();

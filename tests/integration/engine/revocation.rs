@@ -66,7 +66,7 @@ async fn a_lost_answer_is_made_up_for_by_asking_again() {
 async fn nothing_is_ended_without_a_configuration_or_under_another_organization() {
     let mount = mount(json!({})).await;
     let made = mount.read(PATH).await;
-    mount.delete("config").await.done();
+    mount.delete_by_force("config").await.done();
     mount.revoke(made.lease()).await.failed(Kind::Internal, "OpenAI client not configured");
     let mut elsewhere = mount.config();
     elsewhere["organization_id"] = "org-other".into();
@@ -74,7 +74,7 @@ async fn nothing_is_ended_without_a_configuration_or_under_another_organization(
     mount.write("config", elsewhere).await.done();
     // Its 404 would prove nothing there.
     mount.revoke(made.lease()).await.failed(Kind::Internal, "org-other");
-    mount.delete("config").await.done();
+    mount.delete_by_force("config").await.done();
     let mount = mount.configured().await;
     mount.revoke(made.lease()).await.done();
     assert!(mount.sim.state().accounts.is_empty());
