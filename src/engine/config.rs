@@ -17,6 +17,8 @@ use crate::openai::{AdminKey, AdminKeyId, Client, Endpoint, OrganizationId, Urge
 
 /// As long as a write waits for OpenAI.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// As long as it tries to connect: an endpoint that is mistyped is told soon.
+const TO_CONNECT: Duration = Duration::from_secs(2);
 
 static ADMIN_KEY: Field<String> =
     Field::new("admin_api_key", "Admin API key of the organization. It is never shown.")
@@ -328,6 +330,7 @@ async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Erro
 async fn prove(engine: &Engine, config: &mut Config) -> Result<Option<String>, Error> {
     // Made even if nothing is tried, so that certificates which do not parse are refused now.
     let client = engine.clients.connect(config)?.for_work(Urgency::Check, PATIENCE);
+    let client = client.doubting_the_address(TO_CONNECT);
     if !config.verify_connection {
         return Ok(None);
     }

@@ -204,7 +204,7 @@ impl Client {
     /// OpenAI's limits is not learned anew, and a ceiling holds for both together.
     pub fn with_admin_key(&self, key: &AdminKey) -> Result<Self, SettingsError> {
         let link = Arc::new(self.link.with_admin_key(key)?);
-        Ok(Self { link, urgency: self.urgency, patience: self.patience })
+        Ok(Self { link, ..self.clone() })
     }
 
     /// From now on this client and its clones carry this key, also in calls that wait for their turn already. A call
@@ -218,7 +218,8 @@ impl Client {
     /// Sends the call in its turn, again where that is safe.
     pub(super) async fn send<T: DeserializeOwned>(&self, request: Request) -> Result<T, Error> {
         let link = &*self.link;
-        let work = Work { call: request.call, urgency: self.urgency, patience: self.patience };
+        let Self { urgency, patience, to_connect, .. } = *self;
+        let work = Work { call: request.call, urgency, patience, to_connect };
         let attempt = |before| link.attempt(&request, self.urgency, before);
         let result = retry::in_turn(&link.governor, work, attempt).await;
         if matches!(result, Err(Error::Throttled { .. } | Error::Unavailable { .. })) {

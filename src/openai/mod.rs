@@ -75,6 +75,7 @@ pub struct Client {
     link: Arc<http::Link>,
     urgency: Urgency,
     patience: Duration,
+    to_connect: Duration,
 }
 
 /// What a call is for: revocations go before rotations, those before the rest, which keeps a share.
@@ -99,14 +100,21 @@ impl Client {
 
     fn with_limits(settings: Settings, limits: connect::Limits) -> Result<Self, SettingsError> {
         let link = Arc::new(http::Link::new(settings, limits)?);
-        Ok(Self { link, urgency: Urgency::Issue, patience: DEFAULT_PATIENCE })
+        Ok(Self { link, urgency: Urgency::Issue, patience: DEFAULT_PATIENCE, to_connect: LONGEST_PATIENCE })
     }
 
     /// The same client for work of this urgency. `patience` is how long after a call is made it may still be sent
     /// or sent again; a call already sent then has its own time limit of 30 s on top.
     #[must_use]
     pub fn for_work(&self, urgency: Urgency, patience: Duration) -> Self {
-        Self { link: Arc::clone(&self.link), urgency, patience: patience.min(LONGEST_PATIENCE) }
+        Self { urgency, patience: patience.min(LONGEST_PATIENCE), ..self.clone() }
+    }
+
+    /// The same client where the endpoint may be mistyped: a call to which no connection can be made fails after this
+    /// time, while a limit or a failure is waited for as before.
+    #[must_use]
+    pub fn doubting_the_address(&self, to_connect: Duration) -> Self {
+        Self { to_connect, ..self.clone() }
     }
 }
 
@@ -116,6 +124,6 @@ impl std::fmt::Debug for Client {
             .field("link", &self.link)
             .field("urgency", &self.urgency)
             .field("patience", &self.patience)
-            .finish()
+            .finish_non_exhaustive()
     }
 }

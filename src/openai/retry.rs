@@ -19,6 +19,8 @@ pub(super) struct Work {
     pub(super) call: Call,
     pub(super) urgency: Urgency,
     pub(super) patience: Duration,
+    /// As long as no connection can be made: shorter where the address may be wrong.
+    pub(super) to_connect: Duration,
 }
 
 /// What went before an attempt.
@@ -34,7 +36,8 @@ pub(super) async fn in_turn<T, F: Future<Output = Result<T, Error>>>(
     work: Work,
     attempt: impl Fn(Before) -> F,
 ) -> Result<T, Error> {
-    let deadline = Instant::now() + work.patience;
+    let begun = Instant::now();
+    let deadline = begun + work.patience;
     let claim = governor.claim(work.urgency, deadline);
     let mut failure = None;
     let mut retries = 0;
@@ -53,7 +56,9 @@ pub(super) async fn in_turn<T, F: Future<Output = Result<T, Error>>>(
         // A limit is waited out in the queue; a failure also has a wait of its own.
         if error.status() != Some(429) {
             let wait = backoff(retries, rand::random());
-            if Instant::now() + wait > deadline {
+            let unreachable = matches!(error, Error::Unreachable { .. });
+            let patience = if unreachable { work.patience.min(work.to_connect) } else { work.patience };
+            if Instant::now() + wait > begun + patience {
                 return Err(error);
             }
             failure = Some(error);

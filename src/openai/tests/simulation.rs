@@ -95,7 +95,7 @@ impl Simulation {
 
     /// One call, in its turn.
     pub(super) async fn call(&self, call: Call, urgency: Urgency, patience: Duration) -> Result<(), Error> {
-        let work = Work { call, urgency, patience };
+        let work = Work { call, urgency, patience, to_connect: patience };
         in_turn(&self.governor, work, async |_| self.attempt(call).await).await
     }
 

@@ -422,6 +422,25 @@ async fn what_another_organization_has_to_end_does_not_hold_it() {
 }
 
 #[tokio::test]
+async fn an_endpoint_where_nobody_listens_is_refused_soon_and_a_slow_start_is_waited_for() {
+    let mount = Mount::start().await;
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let closed = nobody.local_addr().unwrap();
+    drop(nobody);
+    for endpoint in [format!("http://{closed}/v1"), "https://no-such-host.invalid/v1".to_owned()] {
+        let mut body = mount.config();
+        body["api_endpoint"] = endpoint.into();
+        let begun = std::time::Instant::now();
+        mount.write("config", body).await.refused("error validating OpenAI configuration: OpenAI cannot be");
+        assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+    }
+    for status in [429, 503] {
+        mount.sim.fault(Fault::everywhere(Action::status(status)).times(3));
+        mount.write("config", mount.config()).await.done();
+    }
+}
+
+#[tokio::test]
 async fn a_write_that_storage_refuses_leaves_what_was_there() {
     let mount = Mount::start().await.configured().await;
     let before = mount.read("config").await.json();
