@@ -322,7 +322,8 @@ async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Erro
         engine.store_config(storage, &mut config).await?;
         engine.tell(Happening::ConfigWrite, "config");
     }
-    let warnings: Vec<String> = [unknown, config.warn_of_retiring()].into_iter().flatten().collect();
+    let warnings = [unknown, config.warn_of_retiring(), config.warn_of_margin()];
+    let warnings: Vec<String> = warnings.into_iter().flatten().collect();
     Ok((!warnings.is_empty()).then(|| Response { warnings, ..Response::default() }))
 }
 

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::key_history::KeyHistory;
 use super::schedule::Schedule;
 use super::schedule_fields::ScheduleFields;
-use super::{Engine, Error, predecessor, rfc3339};
+use super::{Engine, Error, predecessor, revocations, rfc3339, seconds};
 use crate::logical::{Collection, Record, Storage};
 use crate::openai::{AdminKey, AdminKeyId, OrganizationId};
 
@@ -192,6 +192,18 @@ impl Config {
              give a new key",
             rfc3339::text(self.last_rotated)
         )))
+    }
+
+    /// A strict revocation says the truth until the key is dead; Vault may give up before.
+    pub(super) fn warn_of_margin(&self) -> Option<String> {
+        let is_long = self.key_expiry_margin > revocations::LONGEST_SAFE_MARGIN;
+        (is_long && self.revocation_mode == RevocationMode::Strict).then(|| {
+            format!(
+                "key_expiry_margin is above {}: while OpenAI cannot be reached for longer than that, leases that run out \
+                 may become irrevocable at Vault before their keys end; with revocation_mode=queue they do not",
+                seconds::text(revocations::LONGEST_SAFE_MARGIN)
+            )
+        })
     }
 
     /// Replaced keys can only be deleted under their own organization.

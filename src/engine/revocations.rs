@@ -7,14 +7,15 @@
 //! is fine.
 //!
 //! *How long a revocation waits.* Vault has some 200 workers for the leases of all its mounts, tries each lease 6 times
-//! (after 10 s, doubled, give or take a half) and then calls it irrevocable. So a worker must come free soon, and a
+//! (again after 20 s, doubled each time, give or take a half) and then calls it irrevocable. So a worker must come free soon, and a
 //! lease must not use up its tries while its key lives:
 //! - What lives waits at most [`PATIENCE`]; if its turn would come later, it is refused without waiting, at once. At 2
 //!   calls a second that is 40 workers at a time, and OpenAI is never idle.
 //! - What is dead is never waited for: success, and its account is left to the ledger.
 //!
-//! The sixth try comes 155 s after the first at the earliest. A key dies `key_expiry_margin` (60 s) after its lease at
-//! the latest, so every lease that runs out is revoked by its fifth try, however slow OpenAI is, or absent.
+//! The fifth try comes 150 s after the first at the earliest, the sixth and last 310 s. A key dies `key_expiry_margin`
+//! (60 s) after its lease at the latest, so every lease that runs out is revoked by its fifth try, however slow OpenAI
+//! is, or absent. With a margin above [`LONGEST_SAFE_MARGIN`] that is not sure any more: a write of `config` warns of it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +32,8 @@ use crate::logical::{self, Data, Operation, Response, Storage};
 
 /// As long as a revocation of something alive waits for its turn at OpenAI; see above.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// A key of no longer margin is dead before Vault gives up its lease, clocks and slow tries included.
+pub(super) const LONGEST_SAFE_MARGIN: Duration = Duration::from_secs(150);
 /// As long as an operator's retry of everything takes.
 const RETRY_PATIENCE: Duration = Duration::from_secs(45);
 /// So many are listed at once.

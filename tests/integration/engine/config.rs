@@ -441,6 +441,18 @@ async fn an_endpoint_where_nobody_listens_is_refused_soon_and_a_slow_start_is_wa
 }
 
 #[tokio::test]
+async fn a_margin_in_which_vault_gives_up_a_lease_is_warned_of() {
+    let mount = Mount::start().await.configured().await;
+    let margin = async |margin: &str| {
+        mount.write("config", json!({"key_expiry_margin": margin})).await.warnings().to_vec()
+    };
+    assert_eq!(margin("150s").await, Vec::<String>::new());
+    let warnings = margin("151s").await;
+    assert!(warnings.len() == 1 && warnings[0].contains("irrevocable"), "{warnings:?}");
+    mount.write("config", json!({"revocation_mode": "queue"})).await.nothing();
+}
+
+#[tokio::test]
 async fn a_write_that_storage_refuses_leaves_what_was_there() {
     let mount = Mount::start().await.configured().await;
     let before = mount.read("config").await.json();
