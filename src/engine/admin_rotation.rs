@@ -40,7 +40,8 @@ pub(super) const NEW_KEY: &str = "new_admin_api_key";
 pub(super) const NEW_KEY_ID: &str = "new_admin_api_key_id";
 
 /// The write-ahead entry of an admin key about to be made.
-pub(super) static CREATION: WalKind<Creation> = WalKind::new("admin_key_creation", SWEEP_AGE);
+pub(super) static CREATION: WalKind<Creation> =
+    WalKind::new("admin_key_creation", SWEEP_AGE).forgotten_after(issuer::FORGOTTEN_AFTER);
 
 /// An admin key about to be made. The configuration owns it once it names it.
 #[derive(Clone, Debug, Serialize, Deserialize)]

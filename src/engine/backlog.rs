@@ -6,8 +6,9 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::config::ONLY;
-use super::{Engine, Error, admin_timetable, removal, static_roles};
+use super::{Engine, Error, admin_rotation, admin_timetable, issuer, removal, static_roles};
 use crate::logical::Storage;
+use crate::openai::OrganizationId;
 
 /// More is not counted: then this number means at least so many.
 pub(super) const MOST: usize = 1_000;
@@ -36,6 +37,36 @@ impl Backlog {
 pub(super) async fn pending_deletions(storage: &dyn Storage, now: DateTime<Utc>) -> Result<Backlog, Error> {
     let removal::Backlog { waiting, oldest } = removal::backlog(storage, now, MOST).await?;
     Ok(Backlog { count: waiting, oldest })
+}
+
+/// Creations at OpenAI that were cut off, and that no sweep could undo though it was time: their organization is not, or
+/// no longer, configured, or OpenAI fails.
+#[derive(Debug, Default)]
+pub(super) struct Unfinished {
+    pub(super) count: usize,
+    pub(super) age: Duration,
+    /// The oldest one's organization.
+    pub(super) organization: Option<OrganizationId>,
+}
+
+impl Unfinished {
+    fn count(&mut self, organization: OrganizationId, age: Duration) {
+        self.count += 1;
+        if self.organization.is_none() || age > self.age {
+            (self.age, self.organization) = (age, Some(organization));
+        }
+    }
+}
+
+pub(super) async fn unfinished_creations(storage: &dyn Storage) -> Result<Unfinished, Error> {
+    let mut unfinished = Unfinished::default();
+    for (creation, age) in issuer::CREATION.overdue(storage, MOST).await? {
+        unfinished.count(creation.organization_id, age);
+    }
+    for (creation, age) in admin_rotation::CREATION.overdue(storage, MOST).await? {
+        unfinished.count(creation.organization_id, age);
+    }
+    Ok(unfinished)
 }
 
 /// Rotations of the admin key and of static roles whose time has passed.

@@ -140,9 +140,9 @@ impl Engine {
         if config.organization_id == *organization {
             return Ok(client);
         }
-        Err(Error::field(format!(
-            "this belongs to organization {organization}, but config names {}: its end cannot be told from there",
-            config.organization_id
-        )))
+        Err(Error::OtherOrganization {
+            organization: organization.clone(),
+            configured: config.organization_id.clone(),
+        })
     }
 }

@@ -11,6 +11,16 @@ pub enum Error {
     /// There is no configuration yet.
     #[error("OpenAI client not configured")]
     NotConfigured,
+    /// What is asked about lives where the present key says nothing.
+    #[error(
+        "this belongs to organization {organization}, but config names {configured}: its end cannot be told from there"
+    )]
+    OtherOrganization {
+        /// Where it lives.
+        organization: openai::OrganizationId,
+        /// Where the present key is good.
+        configured: openai::OrganizationId,
+    },
     /// The admin key or the organization was refused, or could not be tried.
     #[error("error validating OpenAI configuration: {0}")]
     Validation(openai::Error),
@@ -172,6 +182,11 @@ impl Error {
 }
 
 impl Error {
+    /// Nothing can be said or done about it under the present configuration, which an operator may change.
+    pub(super) fn is_out_of_reach(&self) -> bool {
+        matches!(self, Self::NotConfigured | Self::OtherOrganization { .. })
+    }
+
     /// OpenAI has no room or is failing, and nothing was sent: it says nothing of what it was to be sent for.
     pub(super) fn is_unsent(&self) -> bool {
         let (Self::AccountCreation(error) | Self::KeyCreation(error)) = self else { return false };
@@ -200,6 +215,7 @@ impl From<Error> for logical::Error {
             Error::LeftBehind(_)
             | Error::Validation(_)
             | Error::NotConfigured
+            | Error::OtherOrganization { .. }
             | Error::Field(_)
             | Error::ProjectNotFound(_)
             | Error::ProjectInUse(_)

@@ -15,7 +15,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::{Engine, Error};
-use crate::framework::{Pending, WalKind};
+use crate::framework::{Pending, Swept, WalKind};
 use crate::logical::Storage;
 use crate::openai::{
     self, ApiKeyId, Client, CreatedKey, NewKey, OrganizationId, ProjectId, ServiceAccountId, Urgency,
@@ -25,13 +25,17 @@ use crate::openai::{
 pub(super) const SWEEP_AGE: Duration = Duration::from_secs(300);
 /// The longest that OpenAI lets a key live: one year.
 pub(super) const LONGEST_EXPIRY: Duration = Duration::from_secs(31_536_000);
+/// A creation in an organization that is no longer configured is remembered for so long: then what it may have made has
+/// no key that lives.
+pub(super) const FORGOTTEN_AFTER: Duration = Duration::from_secs(LONGEST_EXPIRY.as_secs() + 86_400);
 /// As long as a sweep waits for its turn at OpenAI; what is left waits for the next tick.
 const SWEEP_PATIENCE: Duration = Duration::from_secs(10);
 /// The most that OpenAI lists at once.
 pub(super) const PAGE: u32 = 100;
 
 /// The write-ahead entry of everything that is made at OpenAI for somebody.
-pub(super) static CREATION: WalKind<Creation> = WalKind::new("creation", SWEEP_AGE);
+pub(super) static CREATION: WalKind<Creation> =
+    WalKind::new("creation", SWEEP_AGE).forgotten_after(FORGOTTEN_AFTER);
 
 /// What is about to be made, and who will own it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -238,20 +242,24 @@ pub(super) async fn remove_account(
     done_or_gone(client.delete_service_account(project_id, account).await)
 }
 
-/// The sweep of a write-ahead entry: what its owner's record names stays, anything else goes.
+/// The sweep of a write-ahead entry: what its owner's record names stays, anything else goes; under another
+/// organization's key it waits.
 pub(super) async fn sweep(
     engine: Arc<Engine>,
     storage: Arc<dyn Storage>,
     creation: Creation,
-) -> Result<(), Error> {
+) -> Result<Swept, Error> {
     if engine.owns(&*storage, &creation).await? {
-        return Ok(());
+        return Ok(Swept::Done);
     }
-    let client = engine.client_of(&*storage, &creation.organization_id).await?;
+    let client = match engine.client_of(&*storage, &creation.organization_id).await {
+        Err(error) if error.is_out_of_reach() => return Ok(Swept::Waits),
+        client => client?,
+    };
     undo(&client.for_work(Urgency::Revocation, SWEEP_PATIENCE), &creation)
         .await
         .map_err(Error::Revocation)?;
-    Ok(())
+    Ok(Swept::Done)
 }
 
 /// An entry that stays costs the sweep one look later, nothing more: its failure is not the caller's.

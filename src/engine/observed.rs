@@ -6,7 +6,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use super::backlog::{self, Backlog};
+use super::backlog::{self, Backlog, Unfinished};
 use super::config::{Config, ONLY};
 use super::metrics::Level;
 use super::pulse::Beat;
@@ -70,6 +70,8 @@ const HEALTH: &[ResponseField] = &[
         "Ended credentials not yet removed at OpenAI; at most 1000.",
     ),
     ResponseField::new::<i64>("pending_deletion_age", "How long the first has been due, in seconds."),
+    ResponseField::new::<i64>("unfinished_creations", "Creations that were cut off and are not undone yet."),
+    ResponseField::new::<i64>("unfinished_creation_age", "How long ago the first was cut off, in seconds."),
     ResponseField::new::<i64>("overdue_rotations", "Rotations that are due."),
     ResponseField::new::<i64>("overdue_rotation_age", "How long the first has been due, in seconds."),
 ];
@@ -87,6 +89,7 @@ struct Observation {
     now: DateTime<Utc>,
     config: Option<Arc<Config>>,
     deletions: Backlog,
+    creations: Unfinished,
     rotations: Backlog,
     beat: Beat,
 }
@@ -110,6 +113,7 @@ impl Engine {
             now,
             config: self.config.get(storage, ONLY).await?,
             deletions: backlog::pending_deletions(storage, now).await?,
+            creations: backlog::unfinished_creations(storage).await?,
             rotations: backlog::overdue_rotations(self, storage, now).await?,
             beat: self.clients.pulse().beat(),
         })
@@ -118,13 +122,15 @@ impl Engine {
 
 impl Observation {
     #[expect(clippy::cast_precision_loss, reason = "seconds and counts are far below 2^52")]
-    fn levels(&self) -> [(Level, f64); 6] {
+    fn levels(&self) -> [(Level, f64); 8] {
         let key_age = self.config.as_ref().and_then(|config| (self.now - config.last_rotated).to_std().ok());
         [
             (Level::OverdueRotations, self.rotations.count as f64),
             (Level::RotationOverdueSeconds, self.rotations.age(self.now).as_secs() as f64),
             (Level::PendingDeletions, self.deletions.count as f64),
             (Level::PendingDeletionAgeSeconds, self.deletions.age(self.now).as_secs() as f64),
+            (Level::UnfinishedCreations, self.creations.count as f64),
+            (Level::UnfinishedCreationAgeSeconds, self.creations.age.as_secs() as f64),
             (Level::AdminKeyAgeSeconds, key_age.unwrap_or_default().as_secs() as f64),
             (Level::AdminKeyRefused, f64::from(u8::from(self.beat.refused))),
         ]
@@ -142,11 +148,24 @@ impl Observation {
                 format!("no call to OpenAI has succeeded for {} s", failing.unwrap_or_default().as_secs()),
             ),
             (deletions > TOLERATED, format!("a credential that ended {deletions} s ago is not removed")),
+            (self.creations.age.as_secs() > TOLERATED, self.unfinished()),
             (rotations > TOLERATED, format!("a rotation is overdue for {rotations} s")),
         ]
         .into_iter()
         .filter_map(|(is_so, reason)| is_so.then_some(reason))
         .collect()
+    }
+
+    fn unfinished(&self) -> String {
+        let Unfinished { age, organization, .. } = &self.creations;
+        let said = format!("a creation that was cut off {} s ago is not undone", age.as_secs());
+        let configured = self.config.as_ref().map(|config| &config.organization_id);
+        match organization {
+            Some(organization) if configured != Some(organization) => {
+                format!("{said}: it waits for a configuration of organization {organization}")
+            }
+            _ => said,
+        }
     }
 }
 
@@ -167,7 +186,7 @@ async fn info(engine: Arc<Engine>, _: Call) -> Result<Option<Response>, Error> {
 async fn health(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let observation = engine.observe(&**call.storage()).await?;
     let reasons = observation.reasons();
-    let Observation { now, config, deletions, rotations, beat } = observation;
+    let Observation { now, config, deletions, creations, rotations, beat } = observation;
     let status = match &config {
         None => "unconfigured",
         Some(_) if reasons.is_empty() => "ok",
@@ -186,6 +205,8 @@ async fn health(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Err
         ("last_error_at", time(failure.map(|failure| failure.at))),
         ("pending_deletions", deletions.count.into()),
         ("pending_deletion_age", deletions.age(now).as_secs().into()),
+        ("unfinished_creations", creations.count.into()),
+        ("unfinished_creation_age", creations.age.as_secs().into()),
         ("overdue_rotations", rotations.count.into()),
         ("overdue_rotation_age", rotations.age(now).as_secs().into()),
     ])))

@@ -15,6 +15,7 @@ use super::admin_rotation::{CREATION, Creation};
 use super::config::{Config, LOCK};
 use super::key_history::Retiring;
 use super::{Engine, Error, backoff, issuer};
+use crate::framework::Swept;
 use crate::logical::Storage;
 use crate::openai::{self, AdminKeyId, Client, Urgency};
 
@@ -128,16 +129,19 @@ pub(super) async fn sweep(
     engine: Arc<Engine>,
     storage: Arc<dyn Storage>,
     creation: Creation,
-) -> Result<(), Error> {
+) -> Result<Swept, Error> {
     let _alone = engine.locks.lock(LOCK).await;
-    let config = engine.stored_config(&*storage).await?.ok_or(Error::NotConfigured)?;
+    let Some(config) = engine.stored_config(&*storage).await? else { return Ok(Swept::Waits) };
     if config.history.name.as_ref() == Some(&creation.name) {
-        return Ok(());
+        return Ok(Swept::Done);
     }
-    let client = engine.client_of(&*storage, &creation.organization_id).await?;
+    let client = match engine.client_of(&*storage, &creation.organization_id).await {
+        Err(error) if error.is_out_of_reach() => return Ok(Swept::Waits),
+        client => client?,
+    };
     let client = client.for_work(Urgency::Revocation, PATIENCE);
     undo(&client, &config, &creation).await.map_err(Error::Revocation)?;
-    Ok(())
+    Ok(Swept::Done)
 }
 
 /// Finds the key that was made by its unique name and deletes it, unless it is in use. Answers whether there was one.

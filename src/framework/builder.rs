@@ -13,7 +13,7 @@ use super::handler::{Handler, boxed};
 use super::lease::LeaseHandlers;
 use super::path::Route;
 use super::route::Router;
-use super::wal::Undo;
+use super::wal::{Swept, Undo};
 use super::{LeaseCall, LeaseType, Path, WalKind};
 
 /// Collects what an engine declares; [`Builder::build`] makes the backend of it.
@@ -82,14 +82,15 @@ impl<E: Engine> Builder<E> {
 
     /// Adds a kind of write-ahead entry and what undoes its work.
     #[must_use]
-    pub fn wal<T, Err, F>(
+    pub fn wal<T, Done, Err, F>(
         mut self,
         kind: &'static WalKind<T>,
         undo: impl Fn(Arc<E>, Arc<dyn Storage>, T) -> F + Send + Sync + 'static,
     ) -> Self
     where
         T: Serialize + DeserializeOwned + Send + Sync + 'static,
-        F: Future<Output = Result<(), Err>> + Send + 'static,
+        F: Future<Output = Result<Done, Err>> + Send + 'static,
+        Done: Into<Swept>,
         Err: Into<Error>,
     {
         let earlier = self.wal.insert(kind.name(), Undo::new(kind, undo));

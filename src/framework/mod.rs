@@ -36,7 +36,7 @@ pub use lease::{LeaseCall, LeaseType};
 pub use locks::{LockGuard, Locks};
 pub use path::{Help, Path, ResponseField};
 pub use values::{LowercaseString, Name, StringSlice};
-pub use wal::{PREFIX as WAL_PREFIX, Pending, WalKind};
+pub use wal::{PREFIX as WAL_PREFIX, Pending, Swept, WalKind};
 
 #[cfg(test)]
 mod tests;

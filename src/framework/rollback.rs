@@ -2,7 +2,8 @@
 //!
 //! # Guarantees
 //! One failure, even a panic, stops neither the sweep nor another entry. Entries are taken oldest first. An entry
-//! goes only after its work was undone; one of an unknown kind, or that cannot be read, is left and reported. The
+//! goes only after its work was undone, or when it has waited for what would undo it for as long as its kind may; one of
+//! an unknown kind, or that cannot be read, is left and reported. The
 //! sweep begins nothing more, and cuts off what it began, when the tick's time is up or Vault stops waiting.
 //!
 //! # Assumptions
@@ -21,7 +22,7 @@ use crate::logical::{Answer, Error, Kind, Request, Storage, StorageError};
 
 use super::Backend;
 use super::backend::{Engine, Tick};
-use super::wal::{self, Record, Undo};
+use super::wal::{self, Record, Swept, Undo};
 
 /// Time for a whole tick; what is left then waits for the next one.
 const BUDGET: Duration = Duration::from_secs(75);
@@ -125,6 +126,7 @@ impl<E: Engine> Backend<E> {
             return Ok(());
         }
         let Due { key, record, undo } = due;
+        let age = record.age(Utc::now().timestamp());
         let undoing = async { (undo.run)(self.engine(), (Arc::clone(&request.storage), record.data)).await };
         let undone = tokio::select! {
             undone = contained(undoing) => undone,
@@ -132,7 +134,13 @@ impl<E: Engine> Backend<E> {
             () = request.cancelled.cancelled() => Err(Error::internal("Vault stopped waiting")),
         };
         let deleted = match undone {
-            Ok(()) => request.storage.delete(&key).await.map_err(StorageError::into),
+            Ok(Swept::Waits) if age <= undo.max_age => Ok(()),
+            Ok(swept) => {
+                if swept == Swept::Waits {
+                    tracing::warn!(kind = %record.kind, "{key} is forgotten: for too long nothing could undo it");
+                }
+                request.storage.delete(&key).await.map_err(StorageError::into)
+            }
             Err(error) => Err(error),
         };
         deleted.map_err(|error| named(&format!("{key} ({})", record.kind), &error))
@@ -145,7 +153,7 @@ fn is_over(request: &Request, deadline: Instant) -> bool {
 }
 
 /// Makes a panic that one's error.
-async fn contained(work: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {
+async fn contained<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     let caught = AssertUnwindSafe(work).catch_unwind().await;
     caught.unwrap_or_else(|_| Err(Error::internal("it panicked")))
 }

@@ -28,7 +28,18 @@ pub const PREFIX: &str = "wal/";
 pub struct WalKind<T> {
     name: &'static str,
     min_age: Duration,
+    max_age: Duration,
     entry: PhantomData<fn() -> T>,
+}
+
+/// What a sweep of an entry came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Swept {
+    /// Its work stands or is undone: the entry goes.
+    Done,
+    /// It cannot be undone from here as things are, which is nobody's failure: the entry stays until that changes, or
+    /// until it is as old as its kind may become.
+    Waits,
 }
 
 /// An entry whose work goes on. Dropped without [`Pending::commit`] it stays, and a sweep undoes the work.
@@ -51,13 +62,20 @@ pub(super) struct Record<T = Value> {
 /// How the engine undoes the work of one kind of entry.
 pub(super) struct Undo<E> {
     pub(super) min_age: Duration,
-    pub(super) run: Handler<E, (Arc<dyn Storage>, Value), ()>,
+    pub(super) max_age: Duration,
+    pub(super) run: Handler<E, (Arc<dyn Storage>, Value), Swept>,
 }
 
 impl<T: Serialize + DeserializeOwned + Send + Sync> WalKind<T> {
     /// Entries of this name. Those younger than `min_age` are left alone, as their work may go on.
     pub const fn new(name: &'static str, min_age: Duration) -> Self {
-        Self { name, min_age, entry: PhantomData }
+        Self { name, min_age, max_age: Duration::MAX, entry: PhantomData }
+    }
+
+    /// Entries that still wait at this age are forgotten.
+    #[must_use]
+    pub const fn forgotten_after(self, max_age: Duration) -> Self {
+        Self { max_age, ..self }
     }
 
     /// The kind's name.
@@ -102,13 +120,41 @@ impl<T: Serialize + DeserializeOwned + Send + Sync> WalKind<T> {
     /// The entries of this kind, of any age: for who cannot wait for a sweep, and knows that none of their work goes
     /// on. What cannot be read is left to the sweep, which reports it.
     pub async fn pending(&self, storage: &Arc<dyn Storage>) -> Result<Vec<(T, Pending)>, StorageError> {
+        let found = self.readable(&**storage, usize::MAX).await?;
+        let pending = |key| Pending { storage: Arc::clone(storage), key };
+        Ok(found.into_iter().map(|(key, record)| (record.data, pending(key))).collect())
+    }
+
+    /// The entries that a sweep should have done away with, and how old each is. Looks at no more than `most` entries.
+    pub async fn overdue(
+        &self,
+        storage: &dyn Storage,
+        most: usize,
+    ) -> Result<Vec<(T, Duration)>, StorageError> {
+        let now = Utc::now().timestamp();
+        let found = self.readable(storage, most).await?.into_iter();
+        let aged = found.map(|(_, record)| (record.age(now), record.data));
+        Ok(aged.filter(|(age, _)| *age >= self.min_age).map(|(age, data)| (data, age)).collect())
+    }
+
+    /// The entries of this kind that can be read, with their keys.
+    async fn readable(
+        &self,
+        storage: &dyn Storage,
+        most: usize,
+    ) -> Result<Vec<(String, Record<T>)>, StorageError> {
         let mut found = Vec::new();
-        for name in storage.list(PREFIX).await? {
+        for name in storage.list_page(PREFIX, "", most).await? {
             let key = format!("{PREFIX}{name}");
             let Some(entry) = storage.get(&key).await? else { continue };
-            let Ok(record) = serde_json::from_slice::<Record>(&entry.value) else { continue };
-            let data = (record.kind == self.name).then(|| serde_json::from_value(record.data).ok()).flatten();
-            found.extend(data.map(|data| (data, Pending { storage: Arc::clone(storage), key })));
+            let Ok(Record { kind, data, created_at }) = serde_json::from_slice::<Record>(&entry.value) else {
+                continue;
+            };
+            if kind == self.name
+                && let Ok(data) = serde_json::from_value(data)
+            {
+                found.push((key, Record { kind, data, created_at }));
+            }
         }
         Ok(found)
     }
@@ -122,25 +168,32 @@ impl Pending {
 }
 
 impl<E: Send + Sync + 'static> Undo<E> {
-    pub(super) fn new<T, Err, F>(
+    pub(super) fn new<T, Done, Err, F>(
         kind: &WalKind<T>,
         undo: impl Fn(Arc<E>, Arc<dyn Storage>, T) -> F + Send + Sync + 'static,
     ) -> Self
     where
         T: Serialize + DeserializeOwned + Send + Sync + 'static,
-        F: Future<Output = Result<(), Err>> + Send + 'static,
+        F: Future<Output = Result<Done, Err>> + Send + 'static,
+        Done: Into<Swept>,
         Err: Into<Error>,
     {
         let run = move |engine, (storage, data)| {
             let undoing = serde_json::from_value(data).map(|entry: T| undo(engine, storage, entry));
             async move {
                 match undoing {
-                    Ok(undoing) => undoing.await.map_err(Into::into),
+                    Ok(undoing) => undoing.await.map(Into::into).map_err(Into::into),
                     Err(_) => Err(Error::internal("its data is not what this version expects")),
                 }
             }
         };
-        Self { min_age: kind.min_age, run: boxed(run) }
+        Self { min_age: kind.min_age, max_age: kind.max_age, run: boxed(run) }
+    }
+}
+
+impl From<()> for Swept {
+    fn from((): ()) -> Self {
+        Self::Done
     }
 }
 

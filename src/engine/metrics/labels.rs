@@ -40,6 +40,10 @@ pub enum Level {
     PendingDeletions,
     /// The age of the oldest of them, in seconds.
     PendingDeletionAgeSeconds,
+    /// Creations at OpenAI that were cut off and are not undone.
+    UnfinishedCreations,
+    /// The age of the oldest of them, in seconds.
+    UnfinishedCreationAgeSeconds,
     /// The age of the admin key, in seconds.
     AdminKeyAgeSeconds,
     /// 1 while OpenAI refuses the admin key.
@@ -84,11 +88,13 @@ impl CheckOutResult {
 }
 
 impl Level {
-    pub(super) const ALL: [Self; 6] = [
+    pub(super) const ALL: [Self; 8] = [
         Self::OverdueRotations,
         Self::RotationOverdueSeconds,
         Self::PendingDeletions,
         Self::PendingDeletionAgeSeconds,
+        Self::UnfinishedCreations,
+        Self::UnfinishedCreationAgeSeconds,
         Self::AdminKeyAgeSeconds,
         Self::AdminKeyRefused,
     ];
@@ -100,6 +106,8 @@ impl Level {
             Self::RotationOverdueSeconds => "openai_rotation_overdue_seconds",
             Self::PendingDeletions => "openai_pending_deletions",
             Self::PendingDeletionAgeSeconds => "openai_pending_deletion_age_seconds",
+            Self::UnfinishedCreations => "openai_unfinished_creations",
+            Self::UnfinishedCreationAgeSeconds => "openai_unfinished_creation_age_seconds",
             Self::AdminKeyAgeSeconds => "openai_admin_key_age_seconds",
             Self::AdminKeyRefused => "openai_admin_key_refused",
         }
@@ -113,6 +121,10 @@ impl Level {
                 "Deletions at OpenAI that are still to be done; 1000 means at least so many."
             }
             Self::PendingDeletionAgeSeconds => "Age of the oldest deletion that is still to be done.",
+            Self::UnfinishedCreations => "Creations at OpenAI that were cut off and are not undone yet.",
+            Self::UnfinishedCreationAgeSeconds => {
+                "Age of the oldest creation that was cut off and is not undone."
+            }
             Self::AdminKeyAgeSeconds => "Age of the admin API key.",
             Self::AdminKeyRefused => "1 while OpenAI's last word on the admin key is that it is no good.",
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use openai_secrets::logical::Operation;
+use openai_secrets::logical::{Entry, Operation, Storage as _};
 use serde_json::json;
 
 use crate::simulator::{Action, Fault, endpoint};
@@ -161,4 +161,55 @@ async fn lose_some(mount: &Mount) {
     mount.sim.fault(Fault::on(endpoint::LIST_ACCOUNTS, Action::Html).times(1));
     mount.read(PATH).await.error();
     assert_eq!(mount.sim.state().accounts.len(), 3);
+}
+
+/// A write-ahead entry of a creation in this organization, so many seconds old.
+async fn cut_off(mount: &Mount, organization: &str, age: i64) {
+    let creation = json!({"organization_id": organization, "project_id": mount.sim.project(), "name": "vault-cut-off",
+        "service_account_id": null, "owner": {"ledger": "00000001/00/vault-cut-off"}});
+    let created_at = chrono::Utc::now().timestamp() - age;
+    let entry = json!({"type": "creation", "data": creation, "created_at": created_at});
+    let value = entry.to_string().into_bytes();
+    mount.storage.put(Entry { key: "wal/cut-off".to_owned(), value, seal_wrap: false }).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_was_cut_off_in_another_organization_waits_for_it_and_is_told_of() {
+    let mount = mount().await;
+    cut_off(&mount, "org-other", 1200).await;
+    for _ in 0..2 {
+        mount.tick().await.done();
+        assert_eq!(mount.stored("wal/").len(), 1);
+    }
+    assert_eq!(mount.sim.calls(endpoint::LIST_ACCOUNTS), 0, "its absence here proves nothing");
+    let health = mount.read("health").await.json();
+    assert_eq!((&health["status"], &health["unfinished_creations"]), (&json!("degraded"), &json!(1)));
+    assert!(health["unfinished_creation_age"].as_i64().unwrap() >= 1200, "{health}");
+    assert!(health["reasons"][0].as_str().unwrap().contains("org-other"), "{health}");
+    let metrics = mount.read("metrics").await.text("http_raw_body");
+    assert!(metrics.contains("\nopenai_unfinished_creations 1\n"), "{metrics}");
+
+    // Without any configuration it is the same.
+    mount.delete_by_force("config").await.done();
+    mount.tick().await.done();
+    assert_eq!(mount.stored("wal/").len(), 1);
+    let mut elsewhere = mount.config();
+    elsewhere["organization_id"] = "org-other".into();
+    elsewhere["verify_connection"] = false.into();
+    mount.write("config", elsewhere).await.done();
+    mount.sim.fault(Fault::on(
+        endpoint::LIST_ACCOUNTS,
+        Action::status_with(200, json!({"data": [], "has_more": false})),
+    ));
+    mount.tick().await.done();
+    assert_eq!(mount.stored("wal/").len(), 0);
+    assert_eq!(mount.read("health").await.json()["unfinished_creations"], 0);
+}
+
+#[tokio::test]
+async fn what_was_cut_off_is_forgotten_when_no_key_of_it_can_live() {
+    let mount = mount().await;
+    cut_off(&mount, "org-other", 400 * 86_400).await;
+    mount.tick().await.done();
+    assert_eq!(mount.stored("wal/").len(), 0);
 }
