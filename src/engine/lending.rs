@@ -134,6 +134,7 @@ pub(super) async fn begin_return(
     }
     if loan.state != State::Returning {
         loan.state = State::Returning;
+        loan.returning_since = Some(engine.now());
         keep(storage, &ticket.set, &mut loan, engine.now() + RETURN_AGE).await?;
     }
     Ok(Some(loan))

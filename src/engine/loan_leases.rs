@@ -1,4 +1,5 @@
-//! The lease of a check-out: renewed without a call to OpenAI, and ended with its key. A lease whose check-out is over,
+//! The lease of a check-out: renewed without a call to OpenAI, and ended with its key; in queue mode its end is put on
+//! record and the key's follows. A lease whose check-out is over,
 //! because it was checked in or its set is gone, has nothing left to end.
 
 use std::sync::Arc;
@@ -17,8 +18,13 @@ const PATIENCE: Duration = Duration::from_secs(45);
 
 /// Vault ends the lease.
 pub(super) async fn revoke(engine: Arc<Engine>, call: LeaseCall) -> Result<(), logical::Error> {
-    let ticket: Ticket = call.internal()?;
-    returns::give_back(&engine, &*call.request.storage, &ticket, PATIENCE).await.map_err(for_lease)
+    let (ticket, storage): (Ticket, _) = (call.internal()?, &call.request.storage);
+    let returned = match engine.queues_revocations(&**storage).await {
+        Ok(true) => returns::begin(&engine, storage, ticket).await,
+        Ok(false) => returns::give_back(&engine, &**storage, &ticket, PATIENCE).await,
+        Err(error) => Err(error),
+    };
+    returned.map_err(for_lease)
 }
 
 /// The borrower keeps the account for longer. Vault takes what the borrower asks for, else what is answered here, both

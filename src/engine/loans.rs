@@ -46,6 +46,9 @@ pub struct Loan {
     pub api_key_id: Option<ApiKeyId>,
     /// When the tick looks at it; it gives the place in the index.
     pub due: DateTime<Utc>,
+    /// Since when its key is to be ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub returning_since: Option<DateTime<Utc>>,
     /// How often ending its key failed.
     #[serde(default)]
     pub failures: u32,
@@ -96,6 +99,7 @@ impl Record for Loan {
 
 /// A lease that Vault itself ends comes first; that needs a moment.
 const GRACE: TimeDelta = TimeDelta::minutes(2);
+
 impl Loan {
     /// An account taken at `now`, whose key is to be made.
     pub fn reserved(
@@ -117,6 +121,7 @@ impl Loan {
             expires: now + SWEEP_AGE + max_ttl,
             api_key_id: None,
             due: now + SWEEP_AGE,
+            returning_since: None,
             failures: 0,
             last_error: None,
         }

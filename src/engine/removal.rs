@@ -89,7 +89,8 @@ pub(super) struct Backlog {
     pub(super) oldest: Option<DateTime<Utc>>,
 }
 
-enum Step {
+/// What became of one.
+pub(super) enum Step {
     Removed,
     Failed(Error),
     Skipped,
@@ -289,7 +290,7 @@ impl<'a> Pass<'a> {
 }
 
 impl Outcome {
-    fn count(&mut self, step: Step) {
+    pub(super) fn count(&mut self, step: Step) {
         match step {
             Step::Removed => self.removed += 1,
             Step::Skipped => {}

@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures_util::{FutureExt as _, StreamExt as _, stream};
+use tokio::time::Instant;
 
 use super::issuer::{self, Undone};
 use super::lending::{self, DUE};
-use super::loans::{Loan, Ticket};
-use super::{Engine, Error, backoff, calendar};
+use super::loans::{Loan, State, Ticket};
+use super::{Engine, Error, backoff, calendar, removal};
 use crate::framework::Tick;
 use crate::logical::Storage;
 use crate::openai::Urgency;
@@ -22,6 +23,8 @@ use crate::openai::Urgency;
 /// As many loans as one tick takes on, and how many side by side.
 const MOST_PER_TICK: usize = 500;
 const ABREAST: usize = 4;
+/// As long as a return for which nobody waits does; then it is the tick's.
+const QUEUE_PATIENCE: Duration = Duration::from_secs(60);
 /// As long as the tick waits for its turn at OpenAI.
 const TICK_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -42,6 +45,62 @@ pub(super) async fn give_back(
             Err(error)
         }
     }
+}
+
+/// Puts on record that the check-out is over and begins to end its key, for which nobody waits: what this does not come
+/// to is the tick's.
+pub(super) async fn begin(
+    engine: &Arc<Engine>,
+    storage: &Arc<dyn Storage>,
+    ticket: Ticket,
+) -> Result<(), Error> {
+    if lending::begin_return(engine, &**storage, &ticket).await?.is_none() {
+        return Ok(());
+    }
+    let (engine, storage) = (Arc::clone(engine), Arc::clone(storage));
+    tokio::spawn(async move {
+        tokio::select! {
+            // That it failed is on record with the loan.
+            _ = give_back(&engine, &*storage, &ticket, QUEUE_PATIENCE) => {}
+            () = engine.gone.cancelled() => {}
+        }
+    });
+    Ok(())
+}
+
+/// The check-outs whose keys are to be ended, by the keys' names, with their sets.
+pub(super) async fn waiting(engine: &Engine, storage: &dyn Storage) -> Result<Vec<(String, Loan)>, Error> {
+    let mut waiting = Vec::new();
+    for set in engine.library_sets.names(storage).await? {
+        let loans = lending::readable_of_set(storage, &set).await?.into_iter();
+        let returning = loans.filter(|loan| loan.state == State::Returning);
+        waiting.extend(returning.map(|loan| (set.clone(), loan)));
+    }
+    waiting.sort_by(|(_, one), (_, other)| one.id.cmp(&other.id));
+    Ok(waiting)
+}
+
+/// Tries to end the keys of all that wait, for somebody who waits for it.
+pub(super) async fn run_now(
+    engine: &Engine,
+    storage: &dyn Storage,
+    patience: Duration,
+) -> Result<removal::Outcome, Error> {
+    let deadline = Instant::now() + patience;
+    let attempts = waiting(engine, storage).await?.into_iter().map(|(set, loan)| {
+        async move {
+            let patience = deadline.saturating_duration_since(Instant::now());
+            give_back(engine, storage, &loan.ticket(&set), patience).await
+        }
+        .boxed()
+    });
+    let mut attempts = stream::iter(attempts.collect::<Vec<_>>()).buffer_unordered(ABREAST);
+    let mut outcome = removal::Outcome::default();
+    while let Some(ended) = attempts.next().await {
+        outcome.count(ended.map_or_else(removal::Step::Failed, |()| removal::Step::Removed));
+    }
+    drop(attempts);
+    Ok(outcome)
 }
 
 async fn end_key(

@@ -22,13 +22,16 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::config::{ONLY, RevocationMode};
 use super::issuer::Handed;
 use super::ledger::{self, Entry, LEDGER};
-use super::{Engine, Error, calendar, removal, rfc3339};
+use super::loans::Loan;
+use super::{Engine, Error, calendar, removal, returns, rfc3339};
 use crate::framework::{Call, Field, Help, LeaseCall, Name, Path, ResponseField};
 use crate::logical::{self, Data, Operation, Response, Storage};
+use crate::openai::ApiKeyId;
 
 /// As long as a revocation of something alive waits for its turn at OpenAI; see above.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -51,7 +54,8 @@ const LIST_HELP: Help = Help {
     synopsis: "List what waits for its end at OpenAI, and why.",
     description: "\
 Lists credentials that have ended, or were revoked, and still have something at OpenAI to remove: for the most part the \
-empty account of a key that has expired. What was revoked before its time comes first, then the oldest. The tick \
+empty account of a key that has expired; and check-outs of library sets whose key is to be ended. These come first, \
+then what was revoked before its time, then the oldest. The tick \
 removes them, as fast as OpenAI allows. A list is cut at 1000; it goes on with after, unless that one is gone by then.
 
     $ vault list -detailed openai/revocations",
@@ -82,7 +86,7 @@ Works for up to 45 seconds through everything that waits, also what failed a mom
 };
 
 const ANSWER: &[ResponseField] = &[
-    ResponseField::new::<String>("role", "The role it was made for."),
+    ResponseField::new::<String>("role", "The role or library set it was made for."),
     ResponseField::new::<String>("service_account_id", "OpenAI's id of the service account."),
     ResponseField::new::<String>("api_key_id", "OpenAI's id of the key."),
     ResponseField::new::<DateTime<Utc>>("since", "Since when it is to be ended."),
@@ -152,6 +156,11 @@ pub(super) async fn revoke_handed(
 }
 
 impl Engine {
+    /// Whether a revocation answers before the key is dead. Not on unmounting, when Vault wipes the mount's storage.
+    pub(super) async fn queues_revocations(&self, storage: &dyn Storage) -> Result<bool, Error> {
+        Ok(self.mode(storage).await? == RevocationMode::Queue && !self.system.tainted().await?)
+    }
+
     async fn mode(&self, storage: &dyn Storage) -> Result<RevocationMode, Error> {
         let config = self.config.get(storage, ONLY).await?;
         Ok(config.map(|config| config.revocation_mode).unwrap_or_default())
@@ -211,7 +220,13 @@ async fn list(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error
         name => place_of(&engine, storage, &name).await?.unwrap_or_default(),
     };
     let mut entries = Vec::new();
-    for place in ledger::ended(storage, engine.now(), &after, limit).await? {
+    if after.is_empty() {
+        entries = loans_after(&engine, storage, &call.get(&AFTER)?, limit).await?;
+    }
+    let room = limit - entries.len();
+    let places =
+        if room == 0 { Vec::new() } else { ledger::ended(storage, engine.now(), &after, room).await? };
+    for place in places {
         let Some(entry) = LEDGER.get(storage, &place).await? else { continue };
         entries.push((calendar::name_in(&place).to_owned(), view(&engine, &entry)));
     }
@@ -225,14 +240,20 @@ async fn list(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error
 }
 
 async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
-    let storage = &**call.storage();
-    let Some(place) = place_of(&engine, storage, &call.get(&NAME)?).await? else { return Ok(None) };
+    let (storage, name) = (&**call.storage(), call.get(&NAME)?);
+    if let Some((set, loan)) = loan_of(&engine, storage, &name).await? {
+        return Ok(Some(Response::new(view_loan(&set, &loan, engine.now()))));
+    }
+    let Some(place) = place_of(&engine, storage, &name).await? else { return Ok(None) };
     let entry = LEDGER.get(storage, &place).await?;
     Ok(entry.map(|entry| Response::new(view(&engine, &entry))))
 }
 
 async fn retry(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let (storage, name) = (&**call.storage(), call.get(&NAME)?);
+    if let Some((set, loan)) = loan_of(&engine, storage, &name).await? {
+        return returns::give_back(&engine, storage, &loan.ticket(&set), PATIENCE).await.map(|()| None);
+    }
     let none = || Error::NotFound { kind: "revocation", name: name.to_string() };
     let place = place_of(&engine, storage, &name).await?.ok_or_else(none)?;
     let mut entry = LEDGER.get(storage, &place).await?.ok_or_else(none)?;
@@ -248,14 +269,20 @@ async fn retry(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Erro
 }
 
 async fn retry_all(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
-    let storage = &**call.storage();
-    let outcome = removal::run_now(&engine, storage, RETRY_PATIENCE).await;
+    let (storage, deadline) = (&**call.storage(), Instant::now() + RETRY_PATIENCE);
+    let loans = returns::run_now(&engine, storage, RETRY_PATIENCE).await?;
+    let patience = deadline.saturating_duration_since(Instant::now());
+    let outcome = removal::run_now(&engine, storage, patience).await;
     let waiting = removal::backlog(storage, engine.now(), usize::MAX).await?.waiting;
+    let waiting = waiting + returns::waiting(&engine, storage).await?.len();
     Ok(Some(Response::of([
-        ("removed", Value::from(outcome.removed)),
-        ("failed", outcome.failed.into()),
+        ("removed", Value::from(loans.removed + outcome.removed)),
+        ("failed", (loans.failed + outcome.failed).into()),
         ("waiting", waiting.into()),
-        ("last_error", outcome.error.map(|error| error.to_string()).unwrap_or_default().into()),
+        (
+            "last_error",
+            loans.error.or(outcome.error).map(|error| error.to_string()).unwrap_or_default().into(),
+        ),
     ])))
 }
 
@@ -274,6 +301,45 @@ async fn place_of(engine: &Engine, storage: &dyn Storage, name: &str) -> Result<
         let Some(last) = places.into_iter().next_back() else { return Ok(None) };
         after = last;
     }
+}
+
+/// The first check-outs that wait, after the one of this name.
+async fn loans_after(
+    engine: &Engine,
+    storage: &dyn Storage,
+    name: &str,
+    most: usize,
+) -> Result<Vec<(String, Data)>, Error> {
+    let waiting = returns::waiting(engine, storage).await?;
+    let first = waiting.iter().position(|(_, loan)| loan.id == name).map_or(0, |at| at + 1);
+    let listed = waiting.iter().skip(first).take(most);
+    Ok(listed.map(|(set, loan)| (loan.id.clone(), view_loan(set, loan, engine.now()))).collect())
+}
+
+/// The check-out that waits under this name, and its set.
+async fn loan_of(
+    engine: &Engine,
+    storage: &dyn Storage,
+    name: &str,
+) -> Result<Option<(String, Loan)>, Error> {
+    Ok(returns::waiting(engine, storage).await?.into_iter().find(|(_, loan)| loan.id == name))
+}
+
+fn view_loan(set: &str, loan: &Loan, now: DateTime<Utc>) -> Data {
+    let waits = loan.failures > 0 && loan.due > now;
+    Data::from_iter(
+        [
+            ("role", Value::from(set)),
+            ("service_account_id", loan.account.id.as_str().into()),
+            ("api_key_id", loan.api_key_id.as_ref().map_or("", ApiKeyId::as_str).into()),
+            ("since", rfc3339::text(loan.returning_since.unwrap_or(loan.ends)).into()),
+            ("key_dead", (loan.expires <= now).into()),
+            ("failures", loan.failures.into()),
+            ("last_error", loan.last_error.as_deref().unwrap_or_default().into()),
+            ("retry_at", if waits { rfc3339::text(loan.due) } else { String::new() }.into()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value)),
+    )
 }
 
 fn view(engine: &Engine, entry: &Entry) -> Data {

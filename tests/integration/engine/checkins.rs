@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::simulator::{Action, Fault, endpoint};
 use crate::support::library::{self, SET, SETTLED};
+use crate::support::wait::eventually;
 use crate::support::{Answered, Mount};
 
 const ONE_RETRY: Duration = Duration::from_secs(180);
@@ -173,6 +174,93 @@ async fn a_revocation_that_openai_fails_says_so_and_a_later_one_ends_it() {
     assert_eq!(library::status(&mount).await, json!({"a": "returning"}));
     mount.revoke(lent.lease()).await.done();
     library::assert_at_rest(&mount, &["a"]).await;
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn in_queue_mode_a_lease_ends_at_once_and_its_key_as_openai_allows() {
+    let mount = library::mount_with("a").await;
+    mount.write("config", json!({"revocation_mode": "queue"})).await.done();
+    let lent = library::check_out(&mount).await;
+    let fault = mount.sim.fault(Fault::on(endpoint::DELETE_KEY, Action::status(403)));
+    mount.revoke(lent.lease()).await.nothing();
+    assert!(mount.sim.state().is_live(&lent.text("api_key")));
+    mount.write(&path("check-out"), json!({})).await.refused("no available service accounts in library");
+
+    let (name, info) = eventually("the end of its key was tried", async || {
+        let listed = mount.list("revocations").await.json();
+        let info = listed["key_info"][listed["keys"][0].as_str()?].clone();
+        (info["failures"] == 1).then_some((listed["keys"][0].as_str()?.to_owned(), info))
+    })
+    .await;
+    assert_eq!([&info["role"], &info["key_dead"]], [&json!("pool"), &json!(false)], "{info}");
+    assert_eq!(info["service_account_id"], lent.text("service_account_id"));
+    assert!(info["last_error"].as_str().unwrap().contains("revocation failed"), "{info}");
+    assert_eq!(mount.read(&format!("revocations/{name}")).await.json(), info);
+
+    let retry = format!("revocations/{name}/retry");
+    mount.write(&retry, json!({})).await.refused("revocation failed");
+    let tried = mount.write("revocations/retry", json!({})).await.json();
+    assert_eq!((&tried["removed"], &tried["failed"], &tried["waiting"]), (&json!(0), &json!(1), &json!(1)));
+    mount.sim.remove_fault(fault);
+    mount.write(&retry, json!({})).await.nothing();
+    library::assert_at_rest(&mount, &["a"]).await;
+    assert_eq!(mount.list("revocations").await.keys(), Vec::<String>::new());
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn in_queue_mode_a_check_in_still_answers_when_the_key_is_dead() {
+    let mount = library::mount_with("a").await;
+    mount.write("config", json!({"revocation_mode": "queue"})).await.done();
+    let lent = library::check_out(&mount).await;
+    let fault = mount.sim.fault(Fault::on(endpoint::DELETE_KEY, Action::status(403)));
+    library::check_in(&mount, &lent).await.refused("is not free yet");
+    mount.sim.remove_fault(fault);
+    // What was asked for and not done is done by the tick, though nobody asks again.
+    mount.advance(ONE_RETRY);
+    mount.tick().await.done();
+    library::assert_at_rest(&mount, &["a"]).await;
+}
+
+#[tokio::test]
+async fn nothing_lent_is_put_off_when_the_mount_goes_away() {
+    let mount = library::mount_with("a").await;
+    mount.write("config", json!({"revocation_mode": "queue"})).await.done();
+    let lent = library::check_out(&mount).await;
+    mount.host.set_tainted(true);
+    mount.sim.fault(Fault::on(endpoint::DELETE_KEY, Action::status(403)).times(1));
+    mount.revoke(lent.lease()).await.failed(openai_secrets::logical::Kind::Internal, "revocation failed");
+    mount.revoke(lent.lease()).await.nothing();
+    assert!(!mount.sim.state().is_live(&lent.text("api_key")));
+}
+
+#[tokio::test]
+async fn a_list_of_what_waits_goes_on_from_loans_to_credentials() {
+    let mount = library::mount_with("a,b").await.with_role(json!({})).await;
+    let loans = [library::check_out(&mount).await, library::check_out(&mount).await];
+    let credentials = [mount.read("creds/app").await, mount.read("creds/app").await];
+    mount.sim.fault(Fault::everywhere(Action::Html));
+    for lease in loans.iter().chain(&credentials) {
+        mount.revoke(lease.lease()).await.error();
+    }
+    let all = mount.list("revocations").await.keys();
+    assert_eq!(all.len(), 4);
+    let (mut seen, mut after) = (Vec::new(), String::new());
+    loop {
+        let query = json!({"after": after, "limit": 1});
+        let page =
+            mount.ask(mount.request(openai_secrets::logical::Operation::List, "revocations/", query)).await;
+        let keys = page.keys();
+        let Some(last) = keys.last() else { break };
+        assert_eq!(keys.len(), 1);
+        after.clone_from(last);
+        seen.extend(keys);
+    }
+    assert_eq!(seen, all);
+    mount.sim.clear_faults();
+    let tried = mount.write("revocations/retry", json!({})).await.json();
+    assert_eq!((&tried["removed"], &tried["waiting"]), (&json!(4), &json!(0)), "{tried}");
     mount.finish().await;
 }
 
