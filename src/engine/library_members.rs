@@ -99,30 +99,6 @@ impl Home {
         dubbed.await.map(drop).map_err(Error::AccountCreation)
     }
 
-    /// Refuses the account that owns the admin key: a key of it would be more than a borrower may have.
-    pub(super) async fn refuse_admin(
-        &self,
-        configured: &Configured,
-        adopted: &[Member],
-    ) -> Result<(), Error> {
-        if adopted.is_empty() {
-            return Ok(());
-        }
-        let record = match &configured.config.admin_api_key_id {
-            Some(id) => self.client.admin_key(id).await.map(Some),
-            None => self.client.find_admin_key(&configured.config.admin_api_key).await,
-        };
-        let record = record.map_err(Error::call("finding the owner of the admin key"))?;
-        let owner = record.and_then(|record| record.owner).and_then(|owner| owner.id);
-        match adopted.iter().find(|member| owner.as_deref() == Some(member.id.as_str())) {
-            Some(member) => Err(Error::field(format!(
-                "service_account_names must not name {}: the admin key of this mount belongs to it",
-                member.name
-            ))),
-            None => Ok(()),
-        }
-    }
-
     /// A warning for accounts that already have keys, which no check-in will end.
     pub(super) async fn warn_of_keys(&self, adopted: &[Member]) -> Result<Option<String>, Error> {
         if adopted.is_empty() {

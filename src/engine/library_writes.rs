@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::library_members::{Home, Member};
 use super::library_sets::{ACCOUNTS, LibrarySet, NAME};
-use super::{Engine, Error, lending, library_changes, library_status, projects};
+use super::{Engine, Error, lending, library_changes, library_status, owners, projects};
 use crate::framework::Call;
 use crate::logical::{Response, Storage};
 use crate::openai::ProjectId;
@@ -81,7 +81,9 @@ impl Join<'_> {
                 member.made_as = earlier.made_as;
             }
         }
-        home.refuse_admin(&configured, &members).await?;
+        let adopted: Vec<_> = members.iter().map(|member| (&member.id, member.name.as_str())).collect();
+        owners::refuse_owner_of_admin_key(&configured.config, &home.client, ACCOUNTS.name(), &adopted)
+            .await?;
         if !members.is_empty() {
             library_changes::adopt(engine, &**storage, self.name, &members).await?;
             self.warning = home.warn_of_keys(&members).await?;

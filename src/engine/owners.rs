@@ -9,9 +9,10 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::config::Config;
 use super::{Engine, Error, issuer, library_sets, static_roles};
 use crate::logical::{Collection, Record, Storage, StorageError};
-use crate::openai::{Client, ServiceAccountId};
+use crate::openai::{self, Client, ServiceAccountId};
 
 /// Who an account belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,6 +67,44 @@ pub(super) async fn is_claimed(
     CLAIMS.contains(storage, account.as_str()).await
 }
 
+/// Refuses the account that owns the admin key: ending its keys would lock us out, and a key of it is more than a
+/// reader or borrower may have. The field is the caller's; each account comes with what the caller calls it.
+pub(super) async fn refuse_owner_of_admin_key(
+    config: &Config,
+    client: &Client,
+    field: &str,
+    accounts: &[(&ServiceAccountId, &str)],
+) -> Result<(), Error> {
+    if accounts.is_empty() {
+        return Ok(());
+    }
+    let owner =
+        owner_of_admin_key(config, client).await.map_err(Error::call("checking whose the admin key is"))?;
+    match accounts.iter().find(|(id, _)| owner.as_deref() == Some(id.as_str())) {
+        Some((_, called)) => Err(Error::field(format!(
+            "{field} must not name {called}: it is the account that owns the admin key of this mount"
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// By the key's id, or by its redacted value where the id is not known, was given wrongly, or is of a key that was
+/// rotated in this very moment.
+async fn owner_of_admin_key(config: &Config, client: &Client) -> Result<Option<String>, openai::Error> {
+    let known = match &config.admin_api_key_id {
+        Some(id) => client.admin_key(id).await.map(Some).or_else(|error| match error {
+            error if error.is_gone() => Ok(None),
+            error => Err(error),
+        })?,
+        None => None,
+    };
+    let record = match known {
+        Some(record) => Some(record),
+        None => client.find_admin_key(&config.admin_api_key).await?,
+    };
+    Ok(record.and_then(|record| record.owner).and_then(|owner| owner.id))
+}
+
 impl Engine {
     /// Claims the account for `owner`, unless another's record names it. Claiming what one owns already is fine.
     pub(super) async fn claim(
@@ -87,28 +126,6 @@ impl Engine {
             }
         }
         Ok(CLAIMS.put(storage, account.as_str(), &Claim { owner: owner.clone(), made: now }).await?)
-    }
-
-    /// Refuses the account that owns the admin key: ending its keys would lock us out.
-    pub(super) async fn refuse_owner_of_admin_key(
-        &self,
-        storage: &dyn Storage,
-        account: &ServiceAccountId,
-        client: &Client,
-    ) -> Result<(), Error> {
-        let Some(id) = self.configured(storage).await?.config.admin_api_key_id.clone() else { return Ok(()) };
-        let owner = match client.admin_key(&id).await {
-            Ok(record) => record.owner.and_then(|owner| owner.id),
-            // Rotated in this very moment, or the id was given wrongly.
-            Err(error) if error.is_gone() => None,
-            Err(error) => return Err(Error::call("checking whose the admin key is")(error)),
-        };
-        if owner.as_deref() == Some(account.as_str()) {
-            return Err(Error::field(format!(
-                "service_account_id must not be the account that owns the admin key, as {account} does"
-            )));
-        }
-        Ok(())
     }
 
     /// Whether the owner's record is stored and names the account.

@@ -5,11 +5,12 @@
 
 use chrono::{DateTime, Utc};
 
+use super::ACCOUNT;
 use super::due;
 use super::record::{Current, StaticRole, Trouble};
 use super::rotate::{Place, Work};
 use super::settings::Settings;
-use crate::engine::{Error, issuer, projects};
+use crate::engine::{Error, issuer, owners, projects};
 use crate::openai::{OrganizationId, ProjectId, ServiceAccount, ServiceAccountId, Urgency};
 
 /// Where a new role's account is.
@@ -75,6 +76,8 @@ async fn check(work: &Work<'_>, given: &Given) -> Result<ServiceAccount, Error> 
         }
         Err(error) => return Err(Error::call("checking the service account at OpenAI")(error)),
     };
-    work.engine.refuse_owner_of_admin_key(&**work.storage, &given.account, &client).await?;
+    let config = work.engine.configured(&**work.storage).await?.config;
+    let (field, adopted) = (ACCOUNT.name(), [(&given.account, given.account.as_str())]);
+    owners::refuse_owner_of_admin_key(&config, &client, field, &adopted).await?;
     Ok(account)
 }

@@ -123,7 +123,7 @@ async fn the_account_that_owns_the_admin_key_is_never_lent() {
     let admin = mount.seed("admin", false);
     mount.sim.own_admin_keys(&admin.id);
     let body = json!({"project": "research", "service_account_names": "admin"});
-    mount.write(SET, body).await.refused("must not name admin: the admin key of this mount belongs to it");
+    mount.write(SET, body).await.refused("must not name admin: it is the account that owns the admin key");
     assert!(mount.stored("library").is_empty() && mount.stored("account-owner/").is_empty());
     mount.finish().await;
 }

@@ -390,7 +390,7 @@ async fn a_wrong_library_set_is_refused_and_not_stored() {
             ),
             (
                 json!({"project": "my-project", "service_account_names": "admin"}),
-                "the admin key of this mount belongs to it",
+                "the account that owns the admin key of this mount",
             ),
         ] {
             host.api().write("openai/library-sets/other", body.clone()).await.refused(400, sentence);

@@ -113,7 +113,7 @@ async fn the_account_that_owns_the_admin_key_is_refused() {
     let account = mount.seed("automation", true);
     mount.sim.own_admin_keys(&account.id);
     let body = json!({"service_account_id": account.id, "project": PROJECT});
-    mount.write("static-roles/app", body).await.refused("must not be the account that owns the admin key");
+    mount.write("static-roles/app", body).await.refused("it is the account that owns the admin key");
     assert_eq!(live_keys(&mount, &account.id).len(), 1);
 }
 
