@@ -4,6 +4,7 @@
 //! `RANDOM_REQUESTS` says how many (20,000), `RANDOM_SEED` repeats a life. It runs in a process of its own, whose
 //! memory nobody else uses.
 
+use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::Duration;
 
@@ -35,7 +36,8 @@ const OPERATIONS: [Operation; 13] = [
 const NAMES: [&str; 12] = ["a", "b", "app", "research", "a.b-c", "A_1", "-", "..", "a b", "ü", "", "x%2fy"];
 /// No request takes longer.
 const HANG: Duration = Duration::from_secs(100);
-/// What the second half of a life may add to the process's memory: buffers and what the tests themselves keep.
+/// What a life may add to the process's memory between its tenth and its end: buffers and what the tests themselves
+/// keep. It is the same for a life fifty times as long.
 const MORE_KILOBYTES: u64 = 24 * 1024;
 
 /// A path of the mount with the fields it takes.
@@ -71,22 +73,38 @@ async fn a_life() {
     println!("RANDOM_SEED={seed} RANDOM_REQUESTS={requests}");
     let mount = Mount::start().await.configured().await.with_project().await.with_role(json!({})).await;
     let mut dice = Dice { rng: StdRng::seed_from_u64(seed), places: places(&mount).await };
-    let (mut done, mut half) = (0, None);
+    let (mut done, mut memory) = (0, Memory::default());
     while done < requests {
         let batch = dice.rng.random_range(1..=8);
         tokio::time::timeout(HANG, step(&mount, &mut dice, batch)).await.expect("a request hangs");
         done += batch;
-        if done >= requests / 2 {
-            half.get_or_insert_with(kilobytes);
+        memory.look(100 * done / requests);
+    }
+    println!("{done} requests; OpenAI saw {} calls", mount.sim.state().all_calls());
+    memory.assert_flat();
+    ends_well(mount).await;
+}
+
+/// The memory of this process, in kilobytes, by the hundredths of the life that had passed.
+#[derive(Default)]
+struct Memory(BTreeMap<u64, u64>);
+
+impl Memory {
+    /// Takes note at 10%, 50% and 100%.
+    fn look(&mut self, percent: u64) {
+        for mark in [10, 50, 100] {
+            if percent >= mark && !self.0.contains_key(&mark) {
+                let now = kilobytes();
+                println!("at {mark}%: {now} kB resident");
+                self.0.insert(mark, now);
+            }
         }
     }
-    let grown = kilobytes().saturating_sub(half.unwrap_or_default());
-    println!(
-        "{done} requests; the second half added {grown} kB; OpenAI saw {} calls",
-        mount.sim.state().all_calls()
-    );
-    assert!(grown < MORE_KILOBYTES, "memory grows: {grown} kB in the second half");
-    ends_well(mount).await;
+
+    fn assert_flat(&self) {
+        let grown = self.0[&100].saturating_sub(self.0[&10]);
+        assert!(grown < MORE_KILOBYTES, "memory grows: {grown} kB from 10% to 100%");
+    }
 }
 
 async fn step(mount: &Mount, dice: &mut Dice, batch: u64) {
