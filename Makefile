@@ -7,7 +7,7 @@ CLI = $(or $(VAULT_BIN),$(shell command -v vault || command -v bao),vault)
 SHA256 = $(firstword $(shell sha256sum $(BIN) 2>/dev/null || shasum -a 256 $(BIN)))
 
 .DEFAULT_GOAL := help
-.PHONY: help build test check demo register enable dev-setup load image test-container release clean
+.PHONY: help build test check audit demo register enable dev-setup load image test-container release clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ check: ## Format, lints and documentation, without a warning
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --document-private-items
+
+audit: ## Licenses, sources and known faults of the dependencies; says loudly what cannot be asked here
+	@scripts/audit.sh
 
 demo: ## Show the Quick Start from beginning to end, on a server and an OpenAI of its own
 	@scripts/demo.sh
