@@ -7,7 +7,7 @@ CLI = $(or $(VAULT_BIN),$(shell command -v vault || command -v bao),vault)
 SHA256 = $(firstword $(shell sha256sum $(BIN) 2>/dev/null || shasum -a 256 $(BIN)))
 
 .DEFAULT_GOAL := help
-.PHONY: help build test check audit demo register enable dev-setup load image test-container release clean
+.PHONY: help build test check audit demo register enable dev-setup load bench image test-container release clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,10 @@ dev-setup: build ## Run a development server with the plugin mounted, until Ctrl
 load: build ## Measure credentials a second: 64 clients, 100 ms for each call of OpenAI
 	cargo build --release --example openai-simulator --example load
 	@scripts/load.sh
+
+bench: build ## Measure beside the Go plugin at PEER=, in turn on one server, and keep the table in README.md
+	cargo build --release --example openai-simulator --example load
+	@python3 scripts/bench --readme "$(or $(PEER),$(error PEER= has to name the Go plugin's program))"
 
 image: ## Make the container image in Docker and print its id, Vault's -sha256
 	@scripts/image.sh

@@ -1,8 +1,10 @@
 //! One client: one connection kept alive, one request after the other.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt, Empty};
@@ -12,7 +14,7 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use crate::arguments::Arguments;
+use crate::arguments::{Arguments, Until};
 
 /// After a failed connection the next try waits, so that a dead server is not hammered.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -36,6 +38,37 @@ pub(crate) struct Tally {
     pub(crate) failures: BTreeMap<String, usize>,
 }
 
+/// What all clients together have still to do. They share one thread.
+#[derive(Debug)]
+pub(crate) enum Left {
+    /// Whatever is done until then.
+    Until(Instant),
+    /// So many requests.
+    Requests(Cell<usize>),
+}
+
+impl Left {
+    /// From now on.
+    pub(crate) fn start(until: Until) -> Self {
+        match until {
+            Until::Elapsed(duration) => Self::Until(Instant::now() + duration),
+            Until::Requests(count) => Self::Requests(Cell::new(count)),
+        }
+    }
+
+    /// Takes one request to do, if there is one.
+    fn take(&self) -> bool {
+        match self {
+            Self::Until(end) => Instant::now() < *end,
+            Self::Requests(count) => {
+                let left = count.get();
+                count.set(left.saturating_sub(1));
+                left > 0
+            }
+        }
+    }
+}
+
 impl Client {
     /// A client that is not connected yet.
     pub(crate) fn new(arguments: &Arguments) -> Self {
@@ -54,10 +87,10 @@ impl Client {
         Self { server: arguments.server, request, connection: None }
     }
 
-    /// Reads until `end`; the read that is under way then is finished.
-    pub(crate) async fn read_until(mut self, end: Instant) -> Tally {
+    /// Reads while there is something to do; the read that is under way at the end is finished.
+    pub(crate) async fn read_while(mut self, left: Rc<Left>) -> Tally {
         let mut tally = Tally::default();
-        while Instant::now() < end {
+        while left.take() {
             let start = Instant::now();
             match self.read().await {
                 Ok(200) => tally.latencies.push(start.elapsed()),

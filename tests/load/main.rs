@@ -10,11 +10,12 @@ mod client;
 mod report;
 
 use std::process::ExitCode;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use arguments::Arguments;
-use client::{Client, Tally};
-use tokio::task::JoinSet;
+use client::{Client, Left, Tally};
+use tokio::task::{JoinSet, LocalSet};
 
 fn main() -> ExitCode {
     let arguments = match Arguments::parse(std::env::args().skip(1)) {
@@ -26,7 +27,7 @@ fn main() -> ExitCode {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let (tally, elapsed) = match runtime {
-        Ok(runtime) => runtime.block_on(run(&arguments)),
+        Ok(runtime) => LocalSet::new().block_on(&runtime, run(&arguments)),
         Err(error) => {
             eprintln!("load: {error}");
             return ExitCode::FAILURE;
@@ -40,14 +41,14 @@ fn main() -> ExitCode {
     }
 }
 
-/// All clients at once until the time is over; what was begun by then is finished and counts, as does the
-/// time it took.
+/// All clients at once until they have done what they should; what was begun by then is finished and counts, as
+/// does the time it took.
 async fn run(arguments: &Arguments) -> (Tally, Duration) {
     let start = Instant::now();
-    let end = start + arguments.duration;
+    let left = Rc::new(Left::start(arguments.until));
     let mut clients = JoinSet::new();
     for _ in 0..arguments.clients {
-        clients.spawn(Client::new(arguments).read_until(end));
+        clients.spawn_local(Client::new(arguments).read_while(Rc::clone(&left)));
     }
     let mut all = Tally::default();
     while let Some(one) = clients.join_next().await {
