@@ -238,17 +238,9 @@ impl Config {
     /// Key, organization and where they are sent: a key must never go to a host that its writer did not name.
     fn change_access(&mut self, call: &Call, now: DateTime<Utc>) -> Result<(), Error> {
         let key = call.sent(&ADMIN_KEY)?.map(|key| admin_key(&key)).transpose()?;
-        let was = (self.api_endpoint.clone(), self.organization_id.clone());
+        let was = (self.endpoint()?, self.organization_id.clone());
         if let Some(endpoint) = call.sent(&ENDPOINT)? {
-            let endpoint = Endpoint::parse(&endpoint)
-                .map_err(|error| Error::field(format!("api_endpoint: {error}")))?
-                .to_string();
-            if endpoint != self.api_endpoint && key.is_none() {
-                return Err(Error::field(
-                    "api_endpoint can only be changed with admin_api_key in the same write",
-                ));
-            }
-            self.api_endpoint = endpoint;
+            self.change_endpoint(endpoint, key.is_some())?;
         }
         if let Some(key) = key {
             self.take_key(key, now)?;
@@ -256,7 +248,7 @@ impl Config {
         if let Some(id) = call.sent(&ORGANIZATION)? {
             self.organization_id = organization(&id)?;
         }
-        if was != (self.api_endpoint.clone(), self.organization_id.clone()) {
+        if was != (self.endpoint()?, self.organization_id.clone()) {
             // The key has another id elsewhere.
             self.admin_api_key_id = None;
         }
@@ -265,6 +257,22 @@ impl Config {
         }
         set(&mut self.ca_cert, call.sent(&CA_CERT)?);
         Ok(())
+    }
+
+    /// It stays as it was written, a slash at its end included: who reads it back, as Terraform does, finds no difference.
+    fn change_endpoint(&mut self, written: String, with_key: bool) -> Result<(), Error> {
+        if endpoint(&written)? != self.endpoint()? && !with_key {
+            return Err(Error::field(
+                "api_endpoint can only be changed with admin_api_key in the same write",
+            ));
+        }
+        self.api_endpoint = written;
+        Ok(())
+    }
+
+    /// Where the API is, however it is written.
+    fn endpoint(&self) -> Result<Endpoint, Error> {
+        endpoint(&self.api_endpoint)
     }
 
     fn check(&self) -> Result<(), Error> {
@@ -281,6 +289,10 @@ fn set<T>(place: &mut T, sent: Option<T>) {
     if let Some(sent) = sent {
         *place = sent;
     }
+}
+
+fn endpoint(text: &str) -> Result<Endpoint, Error> {
+    Endpoint::parse(text).map_err(|error| Error::field(format!("api_endpoint: {error}")))
 }
 
 fn admin_key(text: &str) -> Result<AdminKey, Error> {

@@ -78,8 +78,15 @@ const ANSWER: &[ResponseField] = &{
         method,
         grace,
         ttl,
-        ResponseField::new::<String>("service_account_id", "OpenAI's id of the account that it has now."),
-        ResponseField::new::<String>("service_account", "The account's name."),
+        ResponseField::new::<String>(
+            "service_account_id",
+            "OpenAI's id of the account that it was written with.",
+        ),
+        ResponseField::new::<String>(
+            "current_service_account_id",
+            "OpenAI's id of the account that it has now: another after a rotation with rotation_method=account.",
+        ),
+        ResponseField::new::<String>("service_account", "The name of the account that it has now."),
         ResponseField::new::<String>("last_vault_rotation", "When the key was made."),
         ResponseField::new::<String>(
             "next_vault_rotation",
@@ -113,7 +120,8 @@ impl StaticRole {
         let mut view = self.settings.view();
         view.extend(
             [
-                ("service_account_id", Value::from(self.current.service_account_id.as_str())),
+                ("service_account_id", Value::from(self.given_account_id.as_str())),
+                ("current_service_account_id", self.current.service_account_id.as_str().into()),
                 ("service_account", self.current.service_account.as_str().into()),
                 ("last_vault_rotation", rfc3339::text(self.current.last_rotation).into()),
                 ("next_vault_rotation", next.into()),
@@ -128,10 +136,11 @@ impl StaticRole {
     }
 
     fn info(&self, name: &str, now: DateTime<Utc>) -> Result<Data, Error> {
-        const SHOWN: [&str; 8] = [
+        const SHOWN: [&str; 9] = [
             "project",
             "project_id",
             "service_account_id",
+            "current_service_account_id",
             "rotation_period",
             "rotation_schedule",
             "last_vault_rotation",
@@ -310,7 +319,7 @@ async fn create(engine: &Engine, call: &Call, name: &str) -> Result<(), Error> {
 async fn update(engine: &Engine, call: &Call, name: &str, mut role: StaticRole) -> Result<(), Error> {
     let storage = &**call.storage();
     if let Some(sent) = call.sent(&ACCOUNT)? {
-        refuse_other_account(&role, &account(&sent)?)?;
+        take_account(&mut role, account(&sent)?)?;
     }
     let settings = role.settings.changed_by(call, engine.now())?;
     let _no_deletion = engine.locks.lock(&projects::users_lock(&settings.project)).await;
@@ -330,10 +339,12 @@ async fn update(engine: &Engine, call: &Call, name: &str, mut role: StaticRole) 
     due::store(storage, name, &mut role, engine.now()).await
 }
 
-/// The account that the role was written with may be sent for ever, so that writing the same again changes nothing.
-fn refuse_other_account(role: &StaticRole, sent: &ServiceAccountId) -> Result<(), Error> {
+/// The account that the role was written with may be sent for ever, and so may the one it has now; it is read back as it was
+/// sent, so that writing the same again changes nothing.
+fn take_account(role: &mut StaticRole, sent: ServiceAccountId) -> Result<(), Error> {
     let present = &role.current.service_account_id;
-    if sent == present || *sent == role.given_account_id {
+    if sent == *present || sent == role.given_account_id {
+        role.given_account_id = sent;
         return Ok(());
     }
     Err(Error::field(format!(

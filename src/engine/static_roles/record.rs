@@ -20,7 +20,7 @@ pub struct StaticRole {
     pub organization_id: OrganizationId,
     /// The project its account lives in, whatever the project's name in Vault is pointed at later.
     pub account_project_id: ProjectId,
-    /// The account it was written with; with `rotation_method=account` a rotation leaves it behind.
+    /// The account it was last written with; with `rotation_method=account` a rotation leaves it behind.
     pub given_account_id: ServiceAccountId,
     /// The key that readers get.
     pub current: Current,

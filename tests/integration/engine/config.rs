@@ -192,11 +192,11 @@ async fn an_endpoint_does_not_change_without_the_key() {
     let elsewhere = json!({"api_endpoint": "http://127.0.0.1:9/v1", "verify_connection": false});
     mount.write("config", elsewhere.clone()).await.refused("admin_api_key in the same write");
     mount.patch("config", elsewhere).await.refused("admin_api_key in the same write");
-    // As it is, with a slash or without, it is no change.
-    for same in [mount.sim.url(), format!("{}/", mount.sim.url())] {
+    // With a slash or without, it is the same place; it is read back as it was written.
+    for same in [format!("{}/", mount.sim.url()), mount.sim.url()] {
         mount.write("config", json!({"api_endpoint": same})).await.done();
+        assert_eq!(mount.read("config").await.text("api_endpoint"), same);
     }
-    assert_eq!(mount.read("config").await.text("api_endpoint"), mount.sim.url());
 }
 
 #[tokio::test]

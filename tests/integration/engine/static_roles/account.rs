@@ -14,7 +14,7 @@ async fn the_given_account_stays_with_its_own_key_and_the_made_ones_go() {
     let rotated = mount.write("static-creds/app/rotate", json!({})).await.json();
     let made = rotated["service_account_id"].as_str().unwrap().to_owned();
     assert_ne!(made, account.id);
-    assert_eq!(role(&mount, "app").await["service_account_id"], made.as_str());
+    assert_eq!(role(&mount, "app").await["current_service_account_id"], made.as_str());
     let name = mount.sim.state().account(&made).unwrap().name.clone();
     assert!(name.starts_with("app-key-") && rotated["service_account"] == name.as_str(), "{name}");
     assert!(!mount.sim.state().is_live(&first) && is_untouched(&mount, &account));

@@ -31,7 +31,8 @@ async fn reads_answer_the_documented_fields_and_no_others() {
         read,
         json!({
             "project": PROJECT, "project_id": "", "service_account_id": account.id,
-            "service_account": "account-of-app", "api_key_name": "vault-static-key",
+            "current_service_account_id": account.id, "service_account": "account-of-app",
+            "api_key_name": "vault-static-key",
             "rotation_period": 172_800, "rotation_schedule": "", "rotation_window": 0,
             "rotation_method": "key", "grace_period": 0, "ttl": 86_400,
             "rotation_failures": 0, "last_rotation_error": "", "grace_keys": {}, "deleting": false,
