@@ -3,6 +3,7 @@
 mod admin_key;
 mod answers;
 mod by_hand;
+mod clients;
 mod credentials;
 mod library;
 mod logs;

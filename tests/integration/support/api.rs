@@ -44,6 +44,10 @@ impl Api {
         self.address
     }
 
+    pub(crate) fn token(&self) -> &str {
+        &self.token
+    }
+
     pub(crate) async fn read(&self, path: &str) -> Answer {
         self.send("GET", path, None).await
     }

@@ -1,6 +1,7 @@
 //! A server ready for use: initialised and unsealed, to be sealed, stopped and killed. What a story does with
 //! the plugin on it is in the file beside this one.
 
+use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -127,12 +128,35 @@ impl Host {
         self.server.plugins()
     }
 
+    /// Where it and its plugins keep temporary files.
+    pub(crate) fn temporary_folder(&self) -> PathBuf {
+        self.server.temporary()
+    }
+
+    pub(crate) fn program(&self) -> &Program {
+        self.server.program()
+    }
+
+    /// From now on every request and answer is in its audit log, as an operator would have it.
+    pub(crate) async fn audit(&self) {
+        let options = json!({"file_path": self.server.audit_log()});
+        self.api.write("sys/audit/file", json!({"type": "file", "options": options})).await.ok();
+    }
+
+    /// What was audited so far of requests to this path, and of the answers to them.
+    pub(crate) fn audited(&self, path: &str) -> Vec<Value> {
+        let log = fs::read_to_string(self.server.audit_log()).unwrap_or_default();
+        let named = format!(r#""path":"{path}""#);
+        let lines = log.lines().filter(|line| line.contains(&named));
+        lines.map(|line| serde_json::from_str(line).expect("an entry is JSON")).collect()
+    }
+
     pub(crate) fn keep_secret(&self, secret: &str) {
         self.secrets.lock().expect("no test panics with it held").push(secret.to_owned());
     }
 
     fn leaves_no_secret_in_its_log(&self) {
-        let log = self.log();
+        let log = self.log() + &fs::read_to_string(self.server.audit_log()).unwrap_or_default();
         for secret in self.secrets.lock().expect("no test panics with it held").iter() {
             let line = log.lines().find(|line| line.contains(secret.as_str()));
             assert!(line.is_none(), "a secret is in the server's log: {line:?}");

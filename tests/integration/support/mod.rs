@@ -4,6 +4,7 @@
 pub mod answer;
 pub(crate) mod api;
 pub(crate) mod callers;
+pub(crate) mod cli;
 pub mod document;
 pub(crate) mod host;
 #[allow(dead_code, unreachable_pub, reason = "each story uses a part of it")]
@@ -27,6 +28,8 @@ pub(crate) mod server;
 pub mod storage;
 #[allow(dead_code, unreachable_pub, reason = "each story uses a part of it")]
 pub mod system;
+pub(crate) mod templates;
+pub(crate) mod terraform;
 pub(crate) mod wait;
 
 pub use answer::Answered;

@@ -129,6 +129,17 @@ impl OpenAi {
         self.simulator.fault(Fault::on(endpoint, action).times(1));
     }
 
+    /// Every call is answered 503 from now on, and does nothing.
+    pub(crate) fn goes_down(&self) {
+        let action = Action::Status { status: 503, headers: std::collections::BTreeMap::new(), body: None };
+        self.simulator.fault(Fault::everywhere(action));
+    }
+
+    /// It works again.
+    pub(crate) fn comes_back(&self) {
+        self.simulator.clear_faults();
+    }
+
     async fn administer(&self, method: &str, path: &str, body: Option<Value>) -> Value {
         self.call(method, &format!("/organization/{path}"), ADMIN_KEY, body).await.ok().body
     }

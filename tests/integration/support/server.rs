@@ -107,7 +107,7 @@ impl Server {
                 data.display()
             ),
         };
-        // `disable_mlock` is Vault's; OpenBao warns that it does not know it.
+        // `disable_mlock` is Vault's, and leave to audit is asked for by OpenBao; the other warns that it does not know it.
         format!(
             r#"{storage}
                listener "tcp" {{
@@ -121,6 +121,7 @@ impl Server {
                log_level = "trace"
                disable_mlock = true
                raw_storage_endpoint = true
+               unsafe_allow_api_audit_creation = true
             "#,
             plugins.display()
         )
@@ -133,6 +134,20 @@ impl Server {
     /// Where it takes plugins from.
     pub(crate) fn plugins(&self) -> PathBuf {
         self.file("plugins")
+    }
+
+    /// Where it and its plugins keep temporary files.
+    pub(crate) fn temporary(&self) -> PathBuf {
+        self.file("tmp")
+    }
+
+    pub(crate) fn program(&self) -> &Program {
+        &self.program
+    }
+
+    /// Where its audit device writes, if it has one.
+    pub(crate) fn audit_log(&self) -> PathBuf {
+        self.file("audit.log")
     }
 
     /// All it logged so far, at trace.

@@ -8,13 +8,19 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// The first answer of `probe`; `what` completes the sentence "never happened: ...".
-pub(crate) async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+pub(crate) async fn eventually<T>(what: &str, probe: impl AsyncFnMut() -> Option<T>) -> T {
+    let answer = within(PATIENCE, probe).await;
+    answer.unwrap_or_else(|| panic!("never happened in {} s: {what}", PATIENCE.as_secs()))
+}
+
+/// The first answer of `probe` in this time, if there is one.
+pub(crate) async fn within<T>(time: Duration, mut probe: impl AsyncFnMut() -> Option<T>) -> Option<T> {
+    let deadline = Instant::now() + time;
     loop {
-        if let Some(answer) = probe().await {
+        let answer = probe().await;
+        if answer.is_some() || Instant::now() >= deadline {
             return answer;
         }
-        assert!(Instant::now() < deadline, "never happened in {} s: {what}", PATIENCE.as_secs());
         tokio::time::sleep(PAUSE).await;
     }
 }

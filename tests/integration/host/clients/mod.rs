@@ -1,0 +1,6 @@
+//! Programs that people use with Vault already, each with the mount as it is: nothing here is made for them.
+
+mod command_line;
+mod operator;
+mod templates;
+mod terraform;

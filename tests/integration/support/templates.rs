@@ -1,0 +1,131 @@
+//! Programs that keep files as their templates say: the Agent in a server's own binary, and consul-template.
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::Once;
+use std::{env, fmt::Write as _};
+
+use tempfile::TempDir;
+
+use super::host::Host;
+use super::process::Subprocess;
+use super::programs::{on_the_path, say_once};
+
+/// A file's name and the template it is made of.
+pub(crate) type Template = (&'static str, String);
+
+/// One of these programs, running.
+pub(crate) struct Renderer {
+    pub(crate) name: &'static str,
+    folder: TempDir,
+    process: Subprocess,
+}
+
+impl Renderer {
+    /// `vault agent`, or `bao agent`, with the token that a file holds.
+    pub(crate) fn agent(host: &Host, token: &str, templates: &[Template]) -> Self {
+        let folder = folder_with(token);
+        let token_file = folder.path().join("token");
+        let configuration = format!(
+            r#"vault {{
+                   address = "http://{}"
+               }}
+               auto_auth {{
+                   method "token_file" {{
+                       config = {{ token_file_path = "{}" }}
+                   }}
+               }}
+               {}"#,
+            host.address(),
+            token_file.display(),
+            blocks(&folder, templates),
+        );
+        let command = host.command("", &["agent", "-log-level=debug"]);
+        Self::start("the agent", folder, command, &configuration)
+    }
+
+    /// consul-template, where there is one; that there is none is said.
+    pub(crate) fn consul_template(host: &Host, token: &str, templates: &[Template]) -> Option<Self> {
+        static SAID: Once = Once::new();
+        let Some(program) = consul_template() else {
+            say_once(
+                &SAID,
+                "NOT RUN WITH CONSUL-TEMPLATE: it is not on the PATH and CONSUL_TEMPLATE_BIN is not set.",
+            );
+            return None;
+        };
+        let folder = folder_with(token);
+        let configuration = format!(
+            r#"vault {{
+                   address = "http://{}"
+                   token = "{token}"
+                   renew_token = false
+               }}
+               {}"#,
+            host.address(),
+            blocks(&folder, templates),
+        );
+        let mut command = Command::new(program);
+        command.arg("-log-level=debug").env_clear().env("HOME", folder.path());
+        Some(Self::start("consul-template", folder, command, &configuration))
+    }
+
+    fn start(name: &'static str, folder: TempDir, mut command: Command, configuration: &str) -> Self {
+        let file = folder.path().join("configuration.hcl");
+        fs::write(&file, configuration).expect("the folder is ours");
+        let log = File::create(folder.path().join("log")).expect("the folder is ours");
+        command.arg(format!("-config={}", file.display()));
+        command.stdin(Stdio::null()).stdout(log.try_clone().expect("an open file")).stderr(log);
+        Self { name, folder, process: Subprocess::spawn(&mut command) }
+    }
+
+    /// What it made of a template; `None` before it did.
+    pub(crate) fn rendered(&self, file: &str) -> Option<String> {
+        fs::read_to_string(self.folder.path().join(file)).ok().filter(|text| !text.is_empty())
+    }
+
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    /// It has not ended.
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.process.ended().is_none()
+    }
+}
+
+impl Drop for Renderer {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.log();
+            let lines: Vec<_> = log.lines().collect();
+            println!(
+                "{}'s log ends with:\n{}",
+                self.name,
+                lines[lines.len().saturating_sub(60)..].join("\n")
+            );
+        }
+    }
+}
+
+fn consul_template() -> Option<PathBuf> {
+    let named = env::var_os("CONSUL_TEMPLATE_BIN").filter(|path| !path.is_empty()).map(PathBuf::from);
+    named.or_else(|| on_the_path("consul-template"))
+}
+
+fn folder_with(token: &str) -> TempDir {
+    let folder = TempDir::with_prefix("openai-templates-").expect("there is a place for temporary files");
+    fs::write(folder.path().join("token"), token).expect("the folder is ours");
+    folder
+}
+
+fn blocks(folder: &TempDir, templates: &[Template]) -> String {
+    templates.iter().fold(String::new(), |mut text, (file, contents)| {
+        let (contents, file) = (contents.replace('"', "\\\""), folder.path().join(file));
+        let block =
+            format!("template {{\n contents = \"{contents}\"\n destination = \"{}\"\n}}\n", file.display());
+        text.write_str(&block).expect("a String takes all");
+        text
+    })
+}
