@@ -134,6 +134,17 @@ impl Span {
     }
 }
 
+/// A number of seconds as a person would write it: `24h`, `90s`.
+pub(super) fn shown(seconds: u64) -> String {
+    let (count, unit) = match seconds {
+        0 => (0, 's'),
+        _ if seconds % 3600 == 0 => (seconds / 3600, 'h'),
+        _ if seconds % 60 == 0 => (seconds / 60, 'm'),
+        _ => (seconds, 's'),
+    };
+    format!("{count}{unit}")
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -202,7 +202,8 @@ impl Kind for Duration {
         Self::from_secs(default)
     }
     fn show_default(default: u64) -> Value {
-        Value::from(default)
+        // The document's type for it is a text, and its default has to be of that type.
+        duration::shown(default).into()
     }
 }
 

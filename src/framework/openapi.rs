@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::logical::{Operation, SpecialPaths};
 
+use super::field::AnyField;
 use super::path::Route;
 use super::shapes::{self, Schema};
 
@@ -114,7 +115,7 @@ impl<'a> Document<'a> {
         object.insert("tags".to_owned(), json!(["secrets"]));
         object.insert("responses".to_owned(), self.responses(route, operation, &id));
         if takes_body(operation) {
-            self.body(route, &id).and_then(|body| object.insert("requestBody".to_owned(), body));
+            self.body(route, operation, &id).and_then(|body| object.insert("requestBody".to_owned(), body));
         } else {
             let parameters = query(route, operation);
             if !parameters.is_empty() {
@@ -136,13 +137,16 @@ impl<'a> Document<'a> {
         parts.map(str::to_lowercase).collect::<Vec<_>>().join("-")
     }
 
-    fn body<E>(&mut self, route: &Route<E>, id: &str) -> Option<Value> {
+    fn body<E>(&mut self, route: &Route<E>, operation: Operation, id: &str) -> Option<Value> {
         let fields: Vec<_> =
             route.schema.fields().iter().filter(|(name, _)| !route.schema.captures(name)).collect();
         if fields.is_empty() {
             return None;
         }
-        let required = fields.iter().filter(|(name, field)| field.about().is_required_as(name));
+        // A patch is of what is there already.
+        let is_needed =
+            |name, field: &dyn AnyField| operation != Operation::Patch && field.about().is_required_as(name);
+        let required = fields.iter().filter(|(name, field)| is_needed(name, *field));
         let required = required.map(|(name, _)| *name).collect();
         let properties =
             fields.iter().map(|(name, field)| ((*name).to_owned(), shapes::of_field(name, *field).into()));

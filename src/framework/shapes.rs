@@ -15,7 +15,7 @@ const OF_PARAMETERS: [&str; 5] = ["type", "pattern", "default", "enum", "x-vault
 pub(super) fn of_shape(shape: Shape) -> Schema {
     let (kind, more) = match shape {
         Shape::String => ("string", None),
-        Shape::Name => ("string", Some(("pattern", json!(r"\w([\w-.]*\w)?")))),
+        Shape::Name => ("string", Some(("pattern", json!(r"\w([\w.-]*\w)?")))),
         Shape::Lowercase => ("string", Some(("format", json!("lowercase")))),
         Shape::Integer => ("integer", None),
         Shape::Float => ("number", Some(("format", json!("float")))),
@@ -29,6 +29,11 @@ pub(super) fn of_shape(shape: Shape) -> Schema {
     };
     let kind = ("type".to_owned(), Value::from(kind));
     std::iter::once(kind).chain(more.map(|(key, value)| (key.to_owned(), value))).collect()
+}
+
+/// The schema of a shape in an answer: what may be sent in any writing is answered in one.
+fn of_answered(shape: Shape) -> Schema {
+    of_shape(if shape == Shape::Duration { Shape::Integer } else { shape })
 }
 
 /// The schema of a field in a body, under one of its names.
@@ -91,7 +96,7 @@ pub(super) fn of_object(properties: Schema, mut required: Vec<&str>) -> Schema {
 /// The schema of an answer.
 pub(super) fn of_answer(fields: &[ResponseField]) -> Schema {
     let properties = fields.iter().map(|field| {
-        let schema = described(of_shape(field.shape), field.description, field.sensitive);
+        let schema = described(of_answered(field.shape), field.description, field.sensitive);
         (field.name.to_owned(), Value::Object(schema))
     });
     of_object(properties.collect(), Vec::new())

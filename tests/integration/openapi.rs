@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use crate::support::Mount;
+use crate::support::document::is_valid;
 
 /// Fields that hold a key.
 const SECRETS: [&str; 3] = ["admin_api_key", "new_admin_api_key", "api_key"];
@@ -65,6 +66,11 @@ async fn the_document_is_the_one_agreed_on() {
     let agreed = fs::read_to_string(golden()).unwrap_or_default();
     let difference = text.lines().zip(agreed.lines()).find(|(now, agreed)| now != agreed);
     assert!(text == agreed, "the first difference (now, agreed): {difference:?}\nsee the head of this file");
+}
+
+#[tokio::test]
+async fn a_validator_of_openapi_finds_no_fault_in_the_document() {
+    is_valid(&document().await, "/");
 }
 
 #[tokio::test]

@@ -104,11 +104,11 @@ fn pot_body(required: &Value) -> Value {
             },
             "color": {"type": "string", "description": "What is in it.", "enum": ["red", "blue"]},
             "dries": {
-                "type": "string", "format": "duration", "description": "How long it takes.", "default": 3600,
+                "type": "string", "format": "duration", "description": "How long it takes.", "default": "1h",
             },
             "drying_time": {
                 "type": "string", "format": "duration", "description": "Older name of `dries`.",
-                "default": 3600, "deprecated": true,
+                "default": "1h", "deprecated": true,
             },
             "labels": {"type": "array", "items": {"type": "string"}, "description": "What is written on it."},
             "liters": {"type": "integer", "default": 1, "deprecated": true},

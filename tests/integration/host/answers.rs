@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::support::document::is_valid;
 use crate::support::host::on_each_server;
 use crate::support::openai::{ORGANIZATION, OpenAi, PROJECT};
 
@@ -141,6 +142,11 @@ async fn the_servers_api_document_has_our_paths() {
             assert!(document["paths"][path][method].is_object(), "no {method} for {path} in the document");
         }
         assert!(document["paths"]["/sys/mounts"].is_object(), "the rest of the document is there");
+        // As merged by the server, which drops what refers to other parts.
+        is_valid(&document, "/openai/");
+        let answer = &document["paths"]["/openai/creds/{name}"]["get"]["responses"]["200"];
+        let fields = &answer["content"]["application/json"]["schema"]["properties"];
+        assert_eq!(fields["api_key"]["x-vault-displayAttrs"]["sensitive"], true, "{answer}");
     })
     .await;
 }

@@ -9,7 +9,7 @@ use reqwest::Version;
 use serde_json::Value;
 
 use super::client;
-use crate::support::programs;
+use crate::support::{programs, python};
 
 fn binary() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
@@ -113,48 +113,9 @@ fn a_wrong_flag_is_one_sentence_and_status_64() {
 
 #[test]
 fn openais_own_sdk_works_with_it() {
-    let sdk = match sdk() {
-        Ok(sdk) => sdk,
-        Err(reason) => {
-            assert!(std::env::var_os("CI").is_none(), "OpenAI's SDK is not there: {reason}");
-            let loud = format!("\nNOT TESTED: the simulator with OpenAI's own SDK, because {reason}\n");
-            // Straight to stderr, which the test runner does not capture.
-            std::io::stderr().write_all(loud.as_bytes()).unwrap();
-            return;
-        }
+    let Some(mut drive) = python::script("tests/sdk/drive.py", "the simulator with OpenAI's own SDK") else {
+        return;
     };
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sdk/drive.py");
-    let output =
-        Command::new("python3").arg("-B").arg(script).arg(binary()).env("PYTHONPATH", sdk).output().unwrap();
+    let output = drive.arg(binary()).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-}
-
-/// The folder with OpenAI's SDK, installed if it is not there; else why not.
-fn sdk() -> Result<PathBuf, String> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let requirements = root.join("tests/sdk/requirements.txt");
-    let wanted = std::fs::read_to_string(&requirements).unwrap();
-    let folder = root.join(".cache/python").join(wanted.trim());
-    if !folder.is_dir() {
-        let parent = folder.parent().unwrap();
-        std::fs::create_dir_all(parent).map_err(|error| error.to_string())?;
-        let partial = tempfile::tempdir_in(parent).map_err(|error| error.to_string())?;
-        install(&requirements, partial.path())?;
-        // Only a whole installation gets the name; another test run may have been first.
-        let renamed = std::fs::rename(partial.path(), &folder);
-        renamed.or_else(|error| if folder.is_dir() { Ok(()) } else { Err(error.to_string()) })?;
-    }
-    Ok(folder)
-}
-
-fn install(requirements: &Path, folder: &Path) -> Result<(), String> {
-    let output = Command::new("python3")
-        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-warn-conflicts"])
-        .args(["--root-user-action", "ignore", "--target"])
-        .arg(folder)
-        .arg("-r")
-        .arg(requirements)
-        .output()
-        .map_err(|error| format!("python3 does not start: {error}"))?;
-    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
 }

@@ -21,6 +21,7 @@ pub(crate) mod predecessor;
 pub(crate) mod process;
 pub(crate) mod programs;
 pub(crate) mod prometheus;
+pub(crate) mod python;
 #[allow(dead_code, unreachable_pub, reason = "each story uses a part of it")]
 pub mod secrets;
 pub(crate) mod server;

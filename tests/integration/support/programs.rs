@@ -87,7 +87,12 @@ pub(crate) fn on_the_path(name: &str) -> Option<PathBuf> {
 
 /// Written past the test harness, which would swallow what a passing test prints.
 pub(crate) fn say_once(said: &Once, sentence: &str) {
-    said.call_once(|| writeln!(std::io::stdout(), "\n*** {sentence}\n").expect("stdout is open"));
+    said.call_once(|| say(sentence));
+}
+
+/// As [`say_once`], each time.
+pub(crate) fn say(sentence: &str) {
+    writeln!(std::io::stdout(), "\n*** {sentence}\n").expect("stdout is open");
 }
 
 /// The version that [`next_release`] has.
