@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep};
 
 use super::clients::Configured;
 use super::config::{self, Config};
+use super::events::Happening;
 use super::metrics::{RotationKind, RotationResult};
 use super::names::ServiceAccountName;
 use super::template::{Template, Values};
@@ -102,6 +103,8 @@ impl<'a> Rotation<'a> {
         let outcome = self.make_and_store(config.clone(), &client).await;
         let result = if outcome.is_ok() { RotationResult::Done } else { RotationResult::Failed };
         self.engine.metrics.rotated(RotationKind::AdminKey, result);
+        let happening = if outcome.is_ok() { Happening::RootRotate } else { Happening::RootRotateFail };
+        self.engine.tell(happening, "config");
         if let Err(error) = &outcome {
             self.note_failure(config, error).await;
         }
@@ -227,6 +230,7 @@ impl<'a> Rotation<'a> {
         let warnings = warn_of_unknown(old_id.as_ref(), id.as_ref());
         let config = self.store(config, Proven { key, id, name: None }, old_id).await?;
         self.engine.metrics.rotated(RotationKind::AdminKey, RotationResult::Done);
+        self.engine.tell(Happening::RootRotate, "config");
         let mut rotated = self.end_old(config).await;
         rotated.warnings.extend(warnings);
         Ok(rotated)

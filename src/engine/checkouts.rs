@@ -12,6 +12,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
+use super::events::Happening;
 use super::issuer;
 use super::library_members::Member;
 use super::library_sets::LibrarySet;
@@ -81,10 +82,22 @@ async fn check_out(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, 
     let set = library_sets::find(&engine, storage, &name).await?;
     let wish = Wish::of(&engine, &call, &name, &set).await?;
     let outcome = lend(&engine, storage, &wish).await;
-    engine.metrics.checked_out(&name, counted(&outcome));
+    let result = counted(&outcome);
+    engine.metrics.checked_out(&name, result);
+    tell(&engine, &name, result);
     // What it counts is counted again by the tick; that it failed is not the caller's.
     let _ = library_status::count(&engine, storage, &name).await;
     outcome.map(Some)
+}
+
+/// That a set is lent out is nobody's news.
+fn tell(engine: &Engine, name: &str, result: CheckOutResult) {
+    let happening = match result {
+        CheckOutResult::Lent => Happening::CheckOut,
+        CheckOutResult::Failed => Happening::CheckOutFail,
+        CheckOutResult::Refused => return,
+    };
+    engine.tell(happening, &format!("library-sets/{name}/status"));
 }
 
 fn counted(outcome: &Result<Response, Error>) -> CheckOutResult {

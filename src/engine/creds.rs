@@ -83,7 +83,9 @@ async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error
     };
     let Configured { config, client } = configured;
     let client = client.for_work(Urgency::Issue, PATIENCE);
-    let (made, pending) = issuer::issue(&client, &config.organization_id, storage, order).await?;
+    let issued = issuer::issue(&client, &config.organization_id, storage, order).await;
+    let (made, pending) =
+        issued.inspect_err(|_| engine.tell(Happening::CredsCreateFail, &format!("creds/{name}")))?;
 
     let handed = Handed {
         organization_id: config.organization_id.clone(),

@@ -19,8 +19,24 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(super) enum Happening {
     /// A credential was made.
     CredsCreate,
+    /// OpenAI did not make one.
+    CredsCreateFail,
     /// A credential was ended.
     CredsRevoke,
+    /// The key of a static role was rotated.
+    Rotate,
+    /// It was to be, and was not.
+    RotateFail,
+    /// The admin key was rotated.
+    RootRotate,
+    /// It was to be, and was not.
+    RootRotateFail,
+    /// An account of a library set was lent.
+    CheckOut,
+    /// It was to be, and OpenAI made no key.
+    CheckOutFail,
+    /// A loan is over, and its key is dead.
+    CheckIn,
     /// The configuration was written.
     ConfigWrite,
     /// The configuration was deleted.
@@ -41,7 +57,15 @@ impl Happening {
     fn kind(self) -> &'static str {
         match self {
             Self::CredsCreate => "openai/creds-create",
+            Self::CredsCreateFail => "openai/creds-create-fail",
             Self::CredsRevoke => "openai/creds-revoke",
+            Self::Rotate => "openai/rotate",
+            Self::RotateFail => "openai/rotate-fail",
+            Self::RootRotate => "openai/root-rotate",
+            Self::RootRotateFail => "openai/root-rotate-fail",
+            Self::CheckOut => "openai/check-out",
+            Self::CheckOutFail => "openai/check-out-fail",
+            Self::CheckIn => "openai/check-in",
             Self::ConfigWrite => "openai/config-write",
             Self::ConfigDelete => "openai/config-delete",
             Self::RoleWrite => "openai/role-write",
@@ -52,8 +76,12 @@ impl Happening {
     /// The operation, and whether what `path` shows has changed by it.
     fn operation(self) -> (&'static str, bool) {
         match self {
-            Self::CredsCreate => ("read", false),
+            Self::CredsCreate | Self::CredsCreateFail => ("read", false),
             Self::CredsRevoke => ("revoke", false),
+            Self::Rotate | Self::RootRotate => ("rotate", true),
+            Self::RotateFail | Self::RootRotateFail => ("rotate", false),
+            Self::CheckOut | Self::CheckIn => ("update", true),
+            Self::CheckOutFail => ("update", false),
             Self::ConfigWrite | Self::RoleWrite => ("update", true),
             Self::ConfigDelete | Self::RoleDelete => ("delete", true),
         }

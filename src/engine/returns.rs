@@ -12,6 +12,7 @@ use chrono::{DateTime, Utc};
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 use tokio::time::Instant;
 
+use super::events::Happening;
 use super::issuer::{self, Undone};
 use super::lending::{self, DUE};
 use super::loans::{Loan, State, Ticket};
@@ -37,14 +38,16 @@ pub(super) async fn give_back(
 ) -> Result<(), Error> {
     let Some(loan) = lending::begin_return(engine, storage, ticket).await? else { return Ok(()) };
     match end_key(engine, storage, &loan, patience).await {
-        Ok(()) => Ok(lending::finish_return(engine, storage, ticket).await?),
-        Err(_) if loan.expires <= engine.now() => Ok(lending::finish_return(engine, storage, ticket).await?),
-        Err(error) => {
+        Err(error) if loan.expires > engine.now() => {
             let due = |loan: &Loan| next_try(loan, &error, engine.now());
             lending::put_off_return(engine, storage, ticket, error.to_string(), due).await?;
-            Err(error)
+            return Err(error);
         }
+        // What has expired is dead, whatever OpenAI says.
+        Ok(()) | Err(_) => lending::finish_return(engine, storage, ticket).await?,
     }
+    engine.tell(Happening::CheckIn, &format!("library-sets/{}/status", ticket.set));
+    Ok(())
 }
 
 /// Puts on record that the check-out is over and begins to end its key, for which nobody waits: what this does not come

@@ -16,6 +16,7 @@ use chrono::{DateTime, SubsecRound, Utc};
 use super::due;
 use super::record::{Current, Retiring, StaticRole, Trouble};
 use super::settings::Method;
+use crate::engine::events::Happening;
 use crate::engine::issuer::{self, Made, Order, Owner};
 use crate::engine::metrics::{RotationKind, RotationResult};
 use crate::engine::names::ServiceAccountName;
@@ -145,6 +146,8 @@ pub(in crate::engine) async fn rotate(
         Err(_) => RotationResult::Failed,
     };
     work.engine.metrics.rotated(RotationKind::StaticRole, result);
+    let happening = if outcome.is_ok() { Happening::Rotate } else { Happening::RotateFail };
+    work.engine.tell(happening, &format!("static-creds/{}", work.name));
     outcome
 }
 

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use openai_secrets::engine::Engines;
 use openai_secrets::engine::listener::Listener;
-use openai_secrets::logical::{Factory, FixedSystem, InMemory, Kind, Operation, Request, Setup, Storage};
+use openai_secrets::logical::{
+    Event, Factory, FixedSystem, InMemory, Kind, Operation, Request, Setup, Storage,
+};
 use serde_json::{Value, json};
 
 use crate::simulator::{Action, Fault, endpoint};
@@ -259,32 +261,79 @@ async fn costs_are_not_asked_for_unless_tracking_is_on() {
     assert_eq!(mount.sim.calls(endpoint::READ_COSTS), 0);
 }
 
+/// The kinds and paths of so many events, once they have arrived.
+async fn events(mount: &Mount, count: usize) -> Vec<(&'static str, String)> {
+    let mut told = eventually("all events arrive", async || {
+        let events = mount.host.events();
+        let path = |event: &Event| event.metadata.iter().find(|(name, _)| *name == "path").unwrap().1.clone();
+        let told: Vec<_> = events.iter().map(|event| (event.kind, path(event))).collect();
+        (told.len() == count).then_some(told)
+    })
+    .await;
+    told.sort_unstable();
+    told
+}
+
 #[tokio::test]
-async fn the_servers_event_bus_is_told() {
+async fn the_servers_event_bus_is_told_of_creation_rotation_loan_and_end() {
     let mount = mount().await;
+    let account = mount.sim.seed_account(mount.sim.project(), "stays", false).unwrap().id;
     let credential = mount.read("creds/app").await;
     mount.revoke(credential.lease()).await.done();
     mount.delete("roles/app").await.done();
-    let mut kinds = eventually("all events arrive", async || {
-        let kinds: Vec<_> = mount.host.events().iter().map(|event| event.kind).collect();
-        (kinds.len() == 5).then_some(kinds)
-    })
-    .await;
-    kinds.sort_unstable();
-    assert_eq!(
-        kinds,
-        [
-            "openai/config-write",
-            "openai/creds-create",
-            "openai/creds-revoke",
-            "openai/role-delete",
-            "openai/role-write"
-        ]
-    );
-    for event in mount.host.events() {
-        let path = event.metadata.iter().find(|(name, _)| *name == "path").map(|(_, path)| path.as_str());
-        assert!(matches!(path, Some("config" | "creds/app" | "roles/app")), "{event:?}");
-    }
+    mount.write("config/rotate", json!({})).await.text("message");
+    let role = json!({"service_account_id": account, "project_id": mount.sim.project()});
+    mount.write("static-roles/app", role).await.done();
+    mount.write("static-creds/app/rotate", json!({})).await.text("api_key");
+    let set = json!({"service_account_names": "one", "project_id": mount.sim.project()});
+    mount.write("library-sets/pool", set).await.done();
+    let lent = mount.write("library-sets/pool/check-out", json!({})).await.text("service_account_id");
+    mount.write("library-sets/pool/check-out", json!({})).await.refused("no available");
+    mount
+        .write("library-sets/pool/admin-check-in", json!({"service_account_id": lent}))
+        .await
+        .text("message");
+
+    let expected = [
+        ("openai/check-in", "library-sets/pool/status"),
+        ("openai/check-out", "library-sets/pool/status"),
+        ("openai/config-write", "config"),
+        ("openai/creds-create", "creds/app"),
+        ("openai/creds-revoke", "creds/app"),
+        ("openai/role-delete", "roles/app"),
+        ("openai/role-write", "roles/app"),
+        ("openai/root-rotate", "config"),
+        ("openai/rotate", "static-creds/app"),
+    ];
+    let told = events(&mount, expected.len()).await;
+    assert_eq!(told, expected.map(|(kind, path)| (kind, path.to_owned())));
+}
+
+#[tokio::test]
+async fn the_servers_event_bus_is_told_of_what_openai_did_not_do() {
+    let mount = mount().await;
+    let account = mount.sim.seed_account(mount.sim.project(), "stays", false).unwrap().id;
+    let role = json!({"service_account_id": account, "project_id": mount.sim.project()});
+    mount.write("static-roles/app", role).await.done();
+    let set = json!({"service_account_names": "one", "project_id": mount.sim.project()});
+    mount.write("library-sets/pool", set).await.done();
+    mount.sim.fault(Fault::everywhere(refusal(400)));
+    mount.read("creds/app").await.refused("no");
+    // That it is nobody's role is the caller's own affair.
+    mount.read("creds/nobody").await.refused("nobody");
+    mount.write("static-creds/app/rotate", json!({})).await.refused("no");
+    mount.write("config/rotate", json!({})).await.refused("no");
+    mount.write("library-sets/pool/check-out", json!({})).await.refused("no");
+    let told = events(&mount, 6).await;
+    let failed: Vec<_> = told.iter().filter(|(kind, _)| kind.ends_with("-fail")).collect();
+    let expected = [
+        ("openai/check-out-fail", "library-sets/pool/status"),
+        ("openai/creds-create-fail", "creds/app"),
+        ("openai/root-rotate-fail", "config"),
+        ("openai/rotate-fail", "static-creds/app"),
+    ];
+    assert_eq!(failed, expected.map(|(kind, path)| (kind, path.to_owned())).iter().collect::<Vec<_>>());
+    mount.sim.clear_faults();
 }
 
 #[tokio::test]
