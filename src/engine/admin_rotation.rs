@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep};
 use super::clients::Configured;
 use super::config::{self, Config};
 use super::events::Happening;
+use super::failpoint::shortened;
 use super::metrics::{RotationKind, RotationResult};
 use super::names::ServiceAccountName;
 use super::template::{Template, Values};
@@ -43,6 +44,12 @@ pub(super) const NEW_KEY_ID: &str = "new_admin_api_key_id";
 /// The write-ahead entry of an admin key about to be made.
 pub(super) static CREATION: WalKind<Creation> =
     WalKind::new("admin_key_creation", SWEEP_AGE).forgotten_after(issuer::FORGOTTEN_AFTER);
+
+/// What is swept, and when.
+pub(super) fn swept() -> WalKind<Creation> {
+    WalKind::new(CREATION.name(), shortened!("OPENAI_SWEEP_AGE", SWEEP_AGE))
+        .forgotten_after(issuer::FORGOTTEN_AFTER)
+}
 
 /// An admin key about to be made. The configuration owns it once it names it.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::clients::Configured;
 use super::events::Happening;
+use super::failpoint::failpoint;
 use super::issuer::{self, Handed, Made, Order, Owner};
 use super::ledger::{self, LEDGER};
 use super::roles::Role;
@@ -99,9 +100,12 @@ async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error
         expires: Some(made.key.expires_at.unwrap_or(now + expires_in)),
     };
     if let Err(error) = LEDGER.put(&**storage, &place, &ledger::Entry::new(handed.clone())).await {
+        failpoint!("creds.not_recorded");
         return Err(take_back(&client, &handed, pending, error.into()).await);
     }
+    failpoint!("creds.recorded");
     issuer::forget(pending).await;
+    failpoint!("creds.committed");
     engine.metrics.credential_issued(&name);
     engine.tell(Happening::CredsCreate, &format!("creds/{name}"));
     let lease = CREDENTIAL.grant(&handed, ttl, Duration::ZERO, false)?;
@@ -137,9 +141,10 @@ async fn ttl(engine: &Engine, role: &Role, asked: Option<Duration>) -> Result<Du
 
 /// Ends what could not be recorded. The write-ahead entry stays if that fails.
 async fn take_back(client: &Client, handed: &Handed, pending: Pending, error: Error) -> Error {
-    if issuer::retire(client, handed).await.is_err() {
+    if issuer::take_back(client, handed).await.is_err() {
         return Error::LeftBehind(Box::new(error));
     }
+    failpoint!("creds.taken_back");
     issuer::forget(pending).await;
     error
 }

@@ -13,7 +13,10 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
 
+use super::failpoint::{failpoint, shortened};
+use super::listing::{self, Found, Sought};
 use super::{Engine, Error};
 use crate::framework::{Pending, Swept, WalKind};
 use crate::logical::Storage;
@@ -22,12 +25,15 @@ use crate::openai::{
 };
 
 /// A write-ahead entry younger than this may belong to a request still running: Vault ends those after 90 s.
-pub(super) const SWEEP_AGE: Duration = Duration::from_secs(300);
+const SWEEP_AGE: Duration = Duration::from_secs(300);
 /// The longest that OpenAI lets a key live: one year.
 pub(super) const LONGEST_EXPIRY: Duration = Duration::from_secs(31_536_000);
 /// A creation in an organization that is no longer configured is remembered for so long: then what it may have made has
 /// no key that lives.
 pub(super) const FORGOTTEN_AFTER: Duration = Duration::from_secs(LONGEST_EXPIRY.as_secs() + 86_400);
+/// As long as a request goes on, or waits for its turn at OpenAI, once something was made that has to be changed or
+/// undone: with what went before it ends before the 90 s after which Vault ends it. What is left then is the sweep's.
+const AFTERWARDS: Duration = Duration::from_secs(10);
 /// As long as a sweep waits for its turn at OpenAI; what is left waits for the next tick.
 const SWEEP_PATIENCE: Duration = Duration::from_secs(10);
 /// The most that OpenAI lists at once.
@@ -50,6 +56,16 @@ pub struct Creation {
     pub service_account_id: Option<ServiceAccountId>,
     /// The record that owns it once it names it.
     pub owner: Owner,
+    /// When this was written.
+    #[serde(default = "Utc::now")]
+    pub announced: DateTime<Utc>,
+}
+
+impl Creation {
+    /// What it made, as it can be found.
+    fn sought(&self) -> Sought<'_> {
+        Sought { project: &self.project_id, account: self.service_account_id.as_ref(), name: &self.name }
+    }
 }
 
 /// Which record owns what was made.
@@ -124,8 +140,10 @@ pub(super) async fn issue(
         name: order.name,
         service_account_id: order.account.cloned(),
         owner: order.owner,
+        announced: Utc::now(),
     };
     let pending = CREATION.begin(storage, &creation).await?;
+    failpoint!("issue.announced");
     let outcome = make(client, &creation, order.expires_in, order.scopes).await;
     conclude(client, &creation, pending, outcome).await
 }
@@ -166,10 +184,16 @@ pub(super) async fn issue_recorded_key(
     if !left_open {
         return Err(error);
     }
-    match end_key_named(client, project_id, account, name).await {
-        Ok(Undone::Ended) => Err(error),
-        Ok(Undone::NothingFound) | Err(_) => Err(Error::LeftBehind(Box::new(error))),
+    let afterwards = afterwards(client, Urgency::Revocation);
+    match timeout(AFTERWARDS, end_key_named(&afterwards, project_id, account, name)).await {
+        Ok(Ok(Undone::Ended)) => Err(error),
+        Ok(Ok(Undone::NothingFound) | Err(_)) | Err(_) => Err(Error::LeftBehind(Box::new(error))),
     }
+}
+
+/// Takes back what was made a moment ago and cannot be recorded.
+pub(super) async fn take_back(client: &Client, handed: &Handed) -> Result<(), openai::Error> {
+    retire(&afterwards(client, Urgency::Revocation), handed).await
 }
 
 /// Ends what was handed out; that it is gone already is success.
@@ -218,7 +242,9 @@ pub(super) async fn end_key_named(
     account: &ServiceAccountId,
     name: &str,
 ) -> Result<Undone, openai::Error> {
-    ended_with_project(client, project_id, undo_key(client, project_id, account, name).await).await
+    let sought = Sought { project: project_id, account: Some(account), name };
+    let undone = end_found(client, project_id, listing::find_now(client, &sought).await).await;
+    ended_with_project(client, project_id, undone).await
 }
 
 /// A deletion's outcome, where what went with its archived project is ended, too.
@@ -256,10 +282,22 @@ pub(super) async fn sweep(
         Err(error) if error.is_out_of_reach() => return Ok(Swept::Waits),
         client => client?,
     };
-    undo(&client.for_work(Urgency::Revocation, SWEEP_PATIENCE), &creation)
-        .await
-        .map_err(Error::Revocation)?;
+    let client = client.for_work(Urgency::Revocation, SWEEP_PATIENCE);
+    let found = engine.listings.find(&client, &creation.sought(), creation.announced).await;
+    let undone = end_found(&client, &creation.project_id, found).await;
+    ended_with_project(&client, &creation.project_id, undone).await.map_err(Error::Revocation)?;
+    failpoint!("sweep.undone");
     Ok(Swept::Done)
+}
+
+/// What is swept, and when.
+pub(super) fn swept() -> WalKind<Creation> {
+    WalKind::new(CREATION.name(), sweep_age()).forgotten_after(FORGOTTEN_AFTER)
+}
+
+/// From this age on, no request can be at work on what it began.
+pub(super) fn sweep_age() -> Duration {
+    shortened!("OPENAI_SWEEP_AGE", SWEEP_AGE)
 }
 
 /// An entry that stays costs the sweep one look later, nothing more: its failure is not the caller's.
@@ -275,20 +313,32 @@ async fn conclude<T>(
     outcome: Result<T, Failure>,
 ) -> Result<(T, Pending), Error> {
     match outcome {
-        Ok(made) => Ok((made, pending)),
+        Ok(made) => {
+            failpoint!("issue.made");
+            Ok((made, pending))
+        }
         Err(Failure { error, nothing_left: true }) => {
+            failpoint!("issue.refused");
             forget(pending).await;
             Err(error)
         }
-        Err(Failure { error, nothing_left: false }) => match undo(client, creation).await {
-            Ok(Undone::Ended) => {
-                forget(pending).await;
-                Err(error)
+        Err(Failure { error, nothing_left: false }) => {
+            match timeout(AFTERWARDS, undo(&afterwards(client, Urgency::Revocation), creation)).await {
+                Ok(Ok(Undone::Ended)) => {
+                    failpoint!("issue.undone");
+                    forget(pending).await;
+                    Err(error)
+                }
+                // Not found is no proof yet: the creation may still be under way at OpenAI. The sweep looks again.
+                Ok(Ok(Undone::NothingFound) | Err(_)) | Err(_) => Err(Error::LeftBehind(Box::new(error))),
             }
-            // Not found is no proof yet: the creation may still be under way at OpenAI. The sweep looks again.
-            Ok(Undone::NothingFound) | Err(_) => Err(Error::LeftBehind(Box::new(error))),
-        },
+        }
     }
+}
+
+/// The client, for what a request still has to do after it made something.
+fn afterwards(client: &Client, urgency: Urgency) -> Client {
+    client.for_work(urgency, AFTERWARDS)
 }
 
 struct Failure {
@@ -338,6 +388,7 @@ async fn make_account(
             error: Error::AccountCreation(error),
         })?;
     let made = Made { service_account_id: made.id, key: made.key };
+    failpoint!("issue.made_wide");
     if !scopes.is_empty() {
         narrow(client, creation, &made, scopes).await?;
     }
@@ -346,10 +397,12 @@ async fn make_account(
 
 /// Narrows a new account's key, or takes the account back.
 async fn narrow(client: &Client, creation: &Creation, made: &Made, scopes: &[String]) -> Result<(), Failure> {
-    let Err(error) = client.update_key(&creation.project_id, &made.key.id, Some(scopes), None).await else {
+    let (issue, undo) = (afterwards(client, Urgency::Issue), afterwards(client, Urgency::Revocation));
+    let Err(error) = issue.update_key(&creation.project_id, &made.key.id, Some(scopes), None).await else {
         return Ok(());
     };
-    let taken_back = client.delete_service_account(&creation.project_id, &made.service_account_id).await;
+    failpoint!("issue.not_narrowed");
+    let taken_back = undo.delete_service_account(&creation.project_id, &made.service_account_id).await;
     Err(Failure { error: Error::KeyCreation(error), nothing_left: done_or_gone(taken_back).is_ok() })
 }
 
@@ -363,10 +416,8 @@ pub(super) enum Undone {
 
 /// Finds what the creation made by its unique name and ends it.
 async fn undo(client: &Client, creation: &Creation) -> Result<Undone, openai::Error> {
-    let undone = match &creation.service_account_id {
-        Some(account) => undo_key(client, &creation.project_id, account, &creation.name).await,
-        None => undo_account(client, creation).await,
-    };
+    let found = listing::find_now(client, &creation.sought()).await;
+    let undone = end_found(client, &creation.project_id, found).await;
     ended_with_project(client, &creation.project_id, undone).await
 }
 
@@ -377,51 +428,22 @@ async fn ended_with_project(
     undone: Result<Undone, openai::Error>,
 ) -> Result<Undone, openai::Error> {
     match undone {
-        // The project itself is gone, and all that was in it.
-        Err(error) if error.is_gone() || went_with_project(client, project, &error).await => {
-            Ok(Undone::Ended)
-        }
+        Err(error) if went_with_project(client, project, &error).await => Ok(Undone::Ended),
         other => other,
     }
 }
 
-async fn undo_account(client: &Client, creation: &Creation) -> Result<Undone, openai::Error> {
-    let mut after = None;
-    loop {
-        let page = client.list_service_accounts(&creation.project_id, after.as_deref(), PAGE).await?;
-        if let Some(account) = page.items.iter().find(|account| account.name == creation.name) {
-            done_or_gone(client.delete_service_account(&creation.project_id, &account.id).await)?;
-            return Ok(Undone::Ended);
-        }
-        match page.next {
-            Some(next) => after = Some(next),
-            None => return Ok(Undone::NothingFound),
-        }
-    }
-}
-
-async fn undo_key(
+async fn end_found(
     client: &Client,
-    project_id: &ProjectId,
-    account: &ServiceAccountId,
-    name: &str,
+    project: &ProjectId,
+    found: Result<Option<Found>, openai::Error>,
 ) -> Result<Undone, openai::Error> {
-    let mut after = None;
-    loop {
-        let page = client.list_keys(project_id, after.as_deref(), PAGE).await?;
-        let made = page
-            .items
-            .iter()
-            .find(|key| key.name.as_deref() == Some(name) && key.service_account() == Some(account));
-        if let Some(key) = made {
-            end_key(client, project_id, &key.id).await?;
-            return Ok(Undone::Ended);
-        }
-        match page.next {
-            Some(next) => after = Some(next),
-            None => return Ok(Undone::NothingFound),
-        }
+    match found? {
+        Some(Found { key: Some(key), .. }) => end_key(client, project, &key).await?,
+        Some(Found { account, key: None }) => remove_account(client, project, &account).await?,
+        None => return Ok(Undone::NothingFound),
     }
+    Ok(Undone::Ended)
 }
 
 /// Whether a refusal stands for a project that is gone or archived: OpenAI has ended all that was in it, and says no to

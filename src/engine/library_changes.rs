@@ -18,7 +18,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::issuer::{self, Creation, Owner, SWEEP_AGE};
+use super::issuer::{self, Creation, Owner};
 use super::library_members::{Home, Member};
 use super::owners::AccountOwner;
 use super::{Engine, Error, backoff, library_sets};
@@ -73,7 +73,7 @@ pub(super) async fn touch(
     let mut touched = touched(storage, set).await?;
     touched.retain(|old| members.iter().all(|new| new.id != old.id));
     touched.extend_from_slice(members);
-    let due = engine.now() + SWEEP_AGE;
+    let due = engine.now() + issuer::sweep_age();
     CHANGES.put(storage, set, &Change { touched, due, failures: 0, last_error: None }).await
 }
 
@@ -106,6 +106,7 @@ pub(super) async fn make(
         name: made_as.clone(),
         service_account_id: None,
         owner: Owner::LibrarySet(set.to_owned()),
+        announced: Utc::now(),
     };
     let (id, pending) = issuer::issue_bare_account(&home.client, storage, &creation).await?;
     let member = home.member(name, id, Some(made_as));

@@ -12,9 +12,8 @@ use aws_lc_rs::digest;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::calendar;
-use super::issuer::SWEEP_AGE;
 use super::library_members::Member;
+use super::{calendar, issuer};
 use crate::logical::{Record, Request};
 use crate::openai::{ApiKeyId, CreatedKey, ServiceAccountId};
 
@@ -118,9 +117,9 @@ impl Loan {
             ttl,
             max_ttl,
             ends: now + ttl,
-            expires: now + SWEEP_AGE + max_ttl,
+            expires: now + issuer::sweep_age() + max_ttl,
             api_key_id: None,
-            due: now + SWEEP_AGE,
+            due: now + issuer::sweep_age(),
             returning_since: None,
             failures: 0,
             last_error: None,
@@ -150,7 +149,7 @@ impl Loan {
     /// When the tick has something to do about it.
     pub fn next_look(&self) -> DateTime<Utc> {
         match self.state {
-            State::Reserved => self.since + SWEEP_AGE,
+            State::Reserved => self.since + issuer::sweep_age(),
             State::Lent => self.ends + GRACE,
             State::Returning => self.due,
         }
@@ -158,7 +157,7 @@ impl Loan {
 
     /// From when on a key that cannot be found does not exist and will not.
     pub fn doubt_ends(&self) -> DateTime<Utc> {
-        self.since + SWEEP_AGE
+        self.since + issuer::sweep_age()
     }
 
     /// Its place in the index.

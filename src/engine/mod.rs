@@ -21,6 +21,7 @@ mod configuration;
 mod creds;
 mod error;
 mod events;
+pub mod failpoint;
 pub mod fingerprint;
 mod issuer;
 mod key_history;
@@ -32,6 +33,7 @@ mod library_sets;
 mod library_status;
 mod library_writes;
 pub mod listener;
+mod listing;
 mod loan_leases;
 mod loans;
 pub mod metrics;
@@ -74,6 +76,7 @@ pub use self::error::Error;
 use self::events::Events;
 use self::library_sets::LibrarySet;
 use self::listener::{Listener, Source};
+use self::listing::Listings;
 use self::metrics::Metrics;
 use self::names::MountTag;
 use self::projects::Project;
@@ -134,8 +137,8 @@ impl Factory for Engines {
             .renewable_lease(&loan_leases::CHECK_OUT, loan_leases::revoke, loan_leases::renew)
             .lease(&creds::CREDENTIAL, revocations::revoke)
             .lease(&predecessor::CREDENTIAL, predecessor::revoke)
-            .wal(&issuer::CREATION, issuer::sweep)
-            .wal(&admin_rotation::CREATION, retiring_keys::sweep)
+            .wal(&issuer::swept(), issuer::sweep)
+            .wal(&admin_rotation::swept(), retiring_keys::sweep)
             .rotate(admin_key::rotate_for_vault)
             .special(special_paths())
             .build())
@@ -183,6 +186,7 @@ pub struct Engine {
     system: Arc<dyn SystemView>,
     clock: Arc<dyn Clock>,
     locks: Locks,
+    listings: Listings,
     clients: Clients,
     metrics: Arc<Metrics>,
     events: Events,
@@ -213,6 +217,7 @@ impl Engine {
             clients: Clients::new(Arc::clone(&metrics), Pulse::new(Arc::clone(clock))),
             clock: Arc::clone(clock),
             locks: Locks::new(),
+            listings: Listings::default(),
             metrics,
             events: Events::new(Arc::clone(&setup.system)),
             listener: listener.clone(),

@@ -4,7 +4,7 @@
 //! ever stored for one account. A claim whose owner's record does not name the account is void once no request that
 //! made it can still run (a crash lay between the two, or a write that failed); the next one then takes its place.
 //!
-//! *Assumption:* no request lives longer than [`issuer::SWEEP_AGE`].
+//! *Assumption:* no request lives longer than [`issuer::sweep_age`].
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -35,7 +35,7 @@ impl Claim {
     /// Whether the request that made it may still be about to store its record. A time ahead of ours is a clock that
     /// was put back.
     fn may_be_under_way(&self, now: DateTime<Utc>) -> bool {
-        (now - self.made).abs().to_std().is_ok_and(|age| age < issuer::SWEEP_AGE)
+        (now - self.made).abs().to_std().is_ok_and(|age| age < issuer::sweep_age())
     }
 }
 

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::events::Happening;
+use super::failpoint::{failpoint, shortened};
 use super::issuer::{self, Handed};
 use super::ledger::{self, LEDGER};
 use super::{Engine, Error};
@@ -33,7 +34,7 @@ const CHUNK: usize = 256;
 /// So many names are listed at once to be counted.
 const PAGE: usize = 1_000;
 /// Vault's own revocation of an ended lease comes first; it needs a moment.
-const GRACE: TimeDelta = TimeDelta::seconds(120);
+const GRACE: Duration = Duration::from_secs(120);
 /// A pass besides the ticks is over before the next tick.
 const PASS: Duration = Duration::from_secs(50);
 /// By so much OpenAI's clock may be behind ours: no key is called dead before it surely is.
@@ -237,7 +238,7 @@ impl<'a> Pass<'a> {
     async fn work_through(&self, outcome: &mut Outcome) -> Result<(), Error> {
         let mut after = String::new();
         while !self.is_over() {
-            let by = self.engine.now() - if self.which == Which::All { TimeDelta::zero() } else { GRACE };
+            let by = self.engine.now() - if self.which == Which::All { Duration::ZERO } else { grace() };
             let places = ledger::ended(self.storage, by, &after, CHUNK).await?;
             let Some(last) = places.last() else { break };
             after.clone_from(last);
@@ -272,6 +273,7 @@ impl<'a> Pass<'a> {
         let patience = self.deadline.saturating_duration_since(Instant::now());
         match end(self.engine, self.storage, &entry.handed, patience).await {
             Ok(()) => {
+                failpoint!("tick.ended");
                 LEDGER.delete(self.storage, place).await?;
                 Ok(Step::Removed)
             }
@@ -300,6 +302,10 @@ impl Outcome {
             }
         }
     }
+}
+
+fn grace() -> Duration {
+    shortened!("OPENAI_LEDGER_GRACE", GRACE)
 }
 
 /// Whether the next one would fail alike: nothing is wrong with this one.

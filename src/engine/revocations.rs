@@ -25,6 +25,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::config::{ONLY, RevocationMode};
+use super::failpoint::failpoint;
 use super::issuer::Handed;
 use super::ledger::{self, Entry, LEDGER};
 use super::loans::Loan;
@@ -141,7 +142,9 @@ pub(super) async fn revoke_handed(
     let patience = if is_dead && !is_last_chance { Duration::ZERO } else { PATIENCE };
     match removal::end(engine, &**storage, handed, patience).await {
         Ok(()) => {
+            failpoint!("revoke.ended");
             forget(&**storage, handed).await;
+            failpoint!("revoke.forgotten");
             Ok(())
         }
         Err(error) if is_dead && !(is_last_chance && may_pass(&error)) => Ok(()),

@@ -84,7 +84,7 @@ impl<E: Engine> Builder<E> {
     #[must_use]
     pub fn wal<T, Done, Err, F>(
         mut self,
-        kind: &'static WalKind<T>,
+        kind: &WalKind<T>,
         undo: impl Fn(Arc<E>, Arc<dyn Storage>, T) -> F + Send + Sync + 'static,
     ) -> Self
     where

@@ -1,0 +1,161 @@
+//! What a project holds at OpenAI, listed once for all write-ahead entries that are looked up in it: after a crash
+//! there may be hundreds, in a project of thousands of accounts, at an OpenAI that takes few calls a minute.
+//!
+//! *Guarantees:* a listing that began when the creation was surely over has what it made, or nothing was made; a
+//! younger creation waits for a listing of its own. A listing that is cut off goes on where it was.
+//!
+//! *Assumptions:* OpenAI lists what was there when the listing began, whatever is made and deleted meanwhile. The clocks
+//! of two nodes are not half a minute apart.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio::sync::Mutex;
+
+use crate::openai::{self, ApiKeyId, Client, ProjectId, ServiceAccountId};
+
+/// The most that OpenAI lists at once.
+const PAGE: u32 = 100;
+/// Longer than any request goes on: Vault ends them after 90 s.
+const CREATION_IS_OVER: TimeDelta = TimeDelta::seconds(120);
+
+/// A whole listing older than this is of no use to anyone.
+const LIFE: TimeDelta = TimeDelta::minutes(10);
+
+/// What is looked for: something of a unique name.
+pub(super) struct Sought<'a> {
+    pub(super) project: &'a ProjectId,
+    /// The account that it is a key of; none if it is an account.
+    pub(super) account: Option<&'a ServiceAccountId>,
+    pub(super) name: &'a str,
+}
+
+/// The latest listing of each project.
+#[derive(Debug, Default)]
+pub(super) struct Listings {
+    latest: Mutex<HashMap<(ProjectId, Kind), Listing>>,
+}
+
+/// What is listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Kind {
+    Accounts,
+    Keys,
+}
+
+#[derive(Debug)]
+struct Listing {
+    began: DateTime<Utc>,
+    after: Option<String>,
+    is_whole: bool,
+    found: HashMap<String, Found>,
+}
+
+/// What has the name that was looked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    /// The account, or the one that the key is of.
+    pub(super) account: ServiceAccountId,
+    /// The key, if that was looked for.
+    pub(super) key: Option<ApiKeyId>,
+}
+
+impl Listings {
+    /// What has the name, if anything has: made by a creation that was announced at this time.
+    pub(super) async fn find(
+        &self,
+        client: &Client,
+        sought: &Sought<'_>,
+        announced: DateTime<Utc>,
+    ) -> Result<Option<Found>, openai::Error> {
+        let place = (sought.project.clone(), Kind::of(sought));
+        let mut latest = self.latest.lock().await;
+        latest.retain(|_, listing| !listing.is_whole || Utc::now() - listing.began < LIFE);
+        let listing = latest.entry(place).or_insert_with(Listing::begin);
+        listing.seek(client, sought).await?;
+        if listing.of(sought).is_none() && !listing.covers(announced) {
+            *listing = Listing::begin();
+            listing.seek(client, sought).await?;
+        }
+        Ok(listing.of(sought))
+    }
+}
+
+/// What a creation made that is perhaps not over: that nothing is found is no proof.
+pub(super) async fn find_now(client: &Client, sought: &Sought<'_>) -> Result<Option<Found>, openai::Error> {
+    let mut listing = Listing::begin();
+    listing.seek(client, sought).await?;
+    Ok(listing.of(sought))
+}
+
+impl Kind {
+    fn of(sought: &Sought<'_>) -> Self {
+        if sought.account.is_some() { Self::Keys } else { Self::Accounts }
+    }
+}
+
+impl Listing {
+    fn begin() -> Self {
+        Self { began: Utc::now(), after: None, is_whole: false, found: HashMap::new() }
+    }
+
+    fn covers(&self, announced: DateTime<Utc>) -> bool {
+        announced + CREATION_IS_OVER < self.began
+    }
+
+    fn of(&self, sought: &Sought<'_>) -> Option<Found> {
+        let found = self.found.get(sought.name)?;
+        sought.account.is_none_or(|account| *account == found.account).then(|| found.clone())
+    }
+
+    /// Lists on until it is found or all is listed.
+    async fn seek(&mut self, client: &Client, sought: &Sought<'_>) -> Result<(), openai::Error> {
+        let project = sought.project;
+        while !self.is_whole && !self.found.contains_key(sought.name) {
+            let next = match Kind::of(sought) {
+                Kind::Accounts => self.list_accounts(client, project).await,
+                Kind::Keys => self.list_keys(client, project).await,
+            };
+            match next {
+                Ok(next) => {
+                    self.is_whole = next.is_none();
+                    self.after = next;
+                }
+                Err(error) => {
+                    // Perhaps what the page goes on from is gone: the next look begins anew.
+                    if !error.is_transient() {
+                        *self = Self::begin();
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn list_accounts(
+        &mut self,
+        client: &Client,
+        project: &ProjectId,
+    ) -> Result<Option<String>, openai::Error> {
+        let page = client.list_service_accounts(project, self.after.as_deref(), PAGE).await?;
+        let accounts = page.items.into_iter();
+        self.found.extend(accounts.map(|account| (account.name, Found { account: account.id, key: None })));
+        Ok(page.next)
+    }
+
+    async fn list_keys(
+        &mut self,
+        client: &Client,
+        project: &ProjectId,
+    ) -> Result<Option<String>, openai::Error> {
+        let page = client.list_keys(project, self.after.as_deref(), PAGE).await?;
+        for key in page.items {
+            let account = key.service_account().cloned();
+            if let (Some(account), Some(name)) = (account, key.name) {
+                self.found.insert(name, Found { account, key: Some(key.id) });
+            }
+        }
+        Ok(page.next)
+    }
+}
