@@ -7,7 +7,7 @@ CLI = $(or $(VAULT_BIN),$(shell command -v vault || command -v bao),vault)
 SHA256 = $(firstword $(shell sha256sum $(BIN) 2>/dev/null || shasum -a 256 $(BIN)))
 
 .DEFAULT_GOAL := help
-.PHONY: help build test check audit demo register enable dev-setup load bench image test-container release clean
+.PHONY: help build test check audit demo register enable dev-setup load bench image test-container release clean torture
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,11 +18,15 @@ build: ## Build the plugin into bin/
 	@install -m 755 target/release/$(NAME) $(BIN)
 
 test: ## Run every test; on a real OpenBao, and on Vault too where VAULT_BIN or the PATH has one
-	BAO_BIN="$$(scripts/openbao.sh)" cargo test
+	BAO_BIN="$$(scripts/openbao.sh)" cargo test --features failpoints
+
+torture: ## Print what comes of kills, floods and outages at full size: up to 20 minutes
+	BAO_BIN="$$(scripts/openbao.sh)" timeout 20m cargo test --test integration torture::full -- --ignored --nocapture
 
 check: ## Format, lints and documentation, without a warning
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
+	cargo clippy --all-targets --features failpoints -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --document-private-items
 
 audit: ## Licenses, sources and known faults of the dependencies; says loudly what cannot be asked here

@@ -4,6 +4,9 @@ mod admin_key;
 mod answers;
 mod by_hand;
 mod clients;
+mod cluster;
+#[cfg(feature = "failpoints")]
+mod crashes;
 mod credentials;
 mod library;
 mod logs;

@@ -16,11 +16,17 @@ use super::programs::{self, Program};
 use super::server::{Server, Storage};
 use super::wait::eventually;
 
-/// A single node with one share of its key.
+/// What `sys/health` answers on an unsealed node: active; and in a cluster also standby, with reads or without.
+const ALONE: &[u16] = &[200];
+const IN_CLUSTER: &[u16] = &[200, 429, 473];
+const SEALED: &[u16] = &[503];
+
+/// A node, by itself or of a cluster, with one share of its key.
 pub(crate) struct Host {
     server: Server,
     api: Api,
     unseal_key: String,
+    unsealed: &'static [u16],
     /// What must appear in no log.
     secrets: Mutex<Vec<String>>,
 }
@@ -69,7 +75,21 @@ impl Host {
         let keys = server.api("").write("sys/init", request).await.ok().body;
         let text = |value: &Value| value.as_str().expect("a text in the answer to sys/init").to_owned();
         let api = server.api(&text(&keys["root_token"]));
-        let host = Self { server, api, unseal_key: text(&keys["keys"][0]), secrets: Mutex::default() };
+        let unseal_key = text(&keys["keys"][0]);
+        let host = Self { server, api, unseal_key, unsealed: ALONE, secrets: Mutex::default() };
+        host.unseal().await;
+        host
+    }
+
+    /// One more node of the cluster that the other is a node of.
+    pub(crate) async fn join(program: &Program, other: &mut Self) -> Self {
+        other.unsealed = IN_CLUSTER;
+        let server = Server::start(program, Storage::Raft).await;
+        let request = json!({"leader_api_addr": format!("http://{}", other.api.address())});
+        server.api("").write("sys/storage/raft/join", request).await.ok();
+        let api = server.api(other.api.token());
+        let unseal_key = other.unseal_key.clone();
+        let host = Self { server, api, unseal_key, unsealed: IN_CLUSTER, secrets: Mutex::default() };
         host.unseal().await;
         host
     }
@@ -91,18 +111,24 @@ impl Host {
 
     pub(crate) async fn seal(&self) {
         self.api.write("sys/seal", json!({})).await.ok();
-        self.is_in_state(503).await;
+        self.is_in_state(SEALED).await;
     }
 
     pub(crate) async fn unseal(&self) {
         self.api.write("sys/unseal", json!({"key": self.unseal_key})).await.ok();
-        self.is_in_state(200).await;
+        self.is_in_state(self.unsealed).await;
     }
 
-    /// `sys/health` answers 200 on an active node and 503 on a sealed one.
-    async fn is_in_state(&self, status: u16) {
-        let what = format!("sys/health answers {status}");
-        eventually(&what, async || (self.api.read("sys/health").await.status == status).then_some(())).await;
+    async fn is_in_state(&self, states: &[u16]) {
+        let what = format!("sys/health answers one of {states:?}");
+        eventually(&what, async || states.contains(&self.api.read("sys/health").await.status).then_some(()))
+            .await;
+    }
+
+    /// Whether it is the active node, and says so itself. A node that does not answer is not.
+    pub(crate) async fn is_active(&self) -> bool {
+        let health = self.api.try_send("GET", "sys/health", None).await;
+        health.is_ok_and(|health| health.status == 200)
     }
 
     /// The server is stopped as a service manager does, and started and unsealed again.
@@ -114,7 +140,17 @@ impl Host {
 
     /// The server is killed with `-9`, and started and unsealed again.
     pub(crate) async fn crash(&mut self) {
+        self.kill();
+        self.resume().await;
+    }
+
+    /// The server is killed with `-9`.
+    pub(crate) fn kill(&mut self) {
         self.server.kill();
+    }
+
+    /// The killed server is started and unsealed again.
+    pub(crate) async fn resume(&mut self) {
         self.server.resume().await;
         self.unseal().await;
     }

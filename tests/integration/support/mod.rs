@@ -5,12 +5,14 @@ pub mod answer;
 pub(crate) mod api;
 pub(crate) mod callers;
 pub(crate) mod cli;
+pub(crate) mod cluster;
 pub mod document;
 pub(crate) mod host;
 #[allow(dead_code, unreachable_pub, reason = "each story uses a part of it")]
 pub mod leases;
 #[allow(dead_code, unreachable_pub, reason = "each story uses a part of it")]
 pub mod library;
+pub(crate) mod load;
 #[allow(dead_code, unreachable_pub, reason = "each story uses a part of it")]
 pub mod logs;
 #[allow(dead_code, unreachable_pub, reason = "each story uses a part of it")]
@@ -22,6 +24,7 @@ pub(crate) mod process;
 pub(crate) mod programs;
 pub(crate) mod prometheus;
 pub(crate) mod python;
+pub(crate) mod records;
 #[allow(dead_code, unreachable_pub, reason = "each story uses a part of it")]
 pub mod secrets;
 pub(crate) mod server;

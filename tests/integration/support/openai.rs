@@ -140,6 +140,11 @@ impl OpenAi {
         self.simulator.clear_faults();
     }
 
+    /// For what only some tests do to it.
+    pub(crate) fn simulator(&self) -> &Simulator {
+        &self.simulator
+    }
+
     async fn administer(&self, method: &str, path: &str, body: Option<Value>) -> Value {
         self.call(method, &format!("/organization/{path}"), ADMIN_KEY, body).await.ok().body
     }

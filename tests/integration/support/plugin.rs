@@ -18,12 +18,13 @@ use super::wait::eventually;
 impl Host {
     /// Puts the plugin where the server takes plugins from, and its digest into the server's catalog.
     pub(crate) async fn register(&self) {
-        self.register_with(&[]).await;
+        self.register_with::<&str>(&[]).await;
     }
 
     /// The same, with `-env` of its own for the plugin's process.
-    pub(crate) async fn register_with(&self, environment: &[String]) {
-        install(&programs::plugin(), &self.plugin());
+    pub(crate) async fn register_with<T: AsRef<str>>(&self, environment: &[T]) {
+        self.install_plugin();
+        let environment: Vec<&str> = environment.iter().map(AsRef::as_ref).collect();
         let digest = programs::sha256(&self.plugin());
         let entry = json!({"sha256": digest, "command": PLUGIN, "env": environment});
         self.api().write(&format!("sys/plugins/catalog/secret/{PLUGIN}"), entry).await.ok();
@@ -41,6 +42,11 @@ impl Host {
     pub(crate) async fn change_release(&self, version: &str) {
         self.api().write("sys/mounts/openai/tune", json!({"plugin_version": version})).await.ok();
         self.reload_plugin().await;
+    }
+
+    /// Puts the plugin where the server takes plugins from.
+    pub(crate) fn install_plugin(&self) {
+        install(&programs::plugin(), &self.plugin());
     }
 
     /// `secrets enable -path=<mount> vault-plugin-secrets-openai`.
@@ -77,6 +83,13 @@ impl Host {
         let tells = |line: &str| line.contains("plugin process exited") && line.contains(&format!("id={id}"));
         eventually("the server sees the plugin's end", async || self.log().lines().any(tells).then_some(()))
             .await;
+    }
+
+    /// `kill -9` of whatever process there is now, in the middle of what it does.
+    pub(crate) fn strike_plugin(&self) {
+        for id in self.plugin_processes() {
+            signal(id, Signal::KILL);
+        }
     }
 
     /// The socket its process listens on.

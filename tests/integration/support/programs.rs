@@ -28,9 +28,13 @@ pub(crate) struct Program {
 
 /// Every server that host tests run on: OpenBao always, Vault where there is one.
 pub(crate) fn servers() -> Vec<Program> {
-    let openbao = Program { product: Product::OpenBao, path: openbao() };
+    let openbao = openbao_server();
     let vault = vault().map(|path| Program { product: Product::Vault, path });
     std::iter::once(openbao).chain(vault).collect()
+}
+
+pub(crate) fn openbao_server() -> Program {
+    Program { product: Product::OpenBao, path: openbao() }
 }
 
 /// OpenBao is found, or fetched, by the script that also serves `make demo`.

@@ -1,0 +1,115 @@
+//! Three nodes of OpenBao that keep their data together (integrated storage), and what can happen to the one that
+//! leads. It knows nothing of what a mount answers.
+
+use serde_json::json;
+
+use super::host::Host;
+use super::openai::OpenAi;
+use super::programs;
+use super::server::Storage;
+use super::wait::eventually;
+
+const NODES: usize = 3;
+
+/// The nodes, by the order in which they came; each is stopped when this is dropped.
+pub(crate) struct Cluster {
+    nodes: Vec<Host>,
+}
+
+impl Cluster {
+    /// Three unsealed nodes, of which one leads.
+    pub(crate) async fn start() -> Self {
+        let program = programs::openbao_server();
+        let mut first = Host::start(&program, Storage::Raft).await;
+        let mut others = Vec::new();
+        while others.len() + 1 < NODES {
+            others.push(Host::join(&program, &mut first).await);
+        }
+        let cluster = Self { nodes: std::iter::once(first).chain(others).collect() };
+        cluster.every_node_votes().await;
+        cluster
+    }
+
+    /// The plugin on every node and in the catalog, and a mount as in the Quick Start.
+    pub(crate) async fn quick_start(&self, openai: &OpenAi, environment: &[&str]) {
+        for node in &self.nodes {
+            node.install_plugin();
+        }
+        let leader = &self.nodes[self.leader().await];
+        leader.register_with(environment).await;
+        leader.set_up("openai", openai).await;
+        for node in &self.nodes {
+            node.knows_the_mount().await;
+        }
+    }
+
+    pub(crate) fn nodes(&self) -> &[Host] {
+        &self.nodes
+    }
+
+    /// Which node leads, once one does.
+    pub(crate) async fn leader(&self) -> usize {
+        eventually("one node leads", async || {
+            for (number, node) in self.nodes.iter().enumerate() {
+                if node.is_active().await {
+                    return Some(number);
+                }
+            }
+            None
+        })
+        .await
+    }
+
+    /// The nodes that do not lead now.
+    pub(crate) async fn standbys(&self) -> Vec<&Host> {
+        let leader = self.leader().await;
+        let others = self.nodes.iter().enumerate().filter(|(number, _)| *number != leader);
+        others.map(|(_, node)| node).collect()
+    }
+
+    /// Kills the leading node with `-9`; answers which it was once another one leads.
+    pub(crate) async fn kill_leader(&mut self) -> usize {
+        let number = self.leader().await;
+        self.nodes[number].kill();
+        self.leader().await;
+        number
+    }
+
+    /// Starts the killed node again.
+    pub(crate) async fn resume(&mut self, number: usize) {
+        self.nodes[number].resume().await;
+    }
+
+    /// The leading node hands its part over.
+    pub(crate) async fn step_down(&self) {
+        let number = self.leader().await;
+        self.nodes[number].api().write("sys/step-down", json!({})).await.ok();
+        eventually("the node no longer leads", async || {
+            (!self.nodes[number].is_active().await).then_some(())
+        })
+        .await;
+        self.leader().await;
+    }
+
+    /// A node that only just came counts no vote yet; without it, the loss of another node would stop all.
+    async fn every_node_votes(&self) {
+        let api = self.nodes[self.leader().await].api();
+        eventually("every node has a vote", async || {
+            let answer = api.read("sys/storage/raft/configuration").await;
+            let servers = answer.data("config")["servers"].as_array()?.clone();
+            let voters = servers.iter().filter(|server| server["voter"] == true).count();
+            (voters == NODES).then_some(())
+        })
+        .await;
+    }
+}
+
+impl Host {
+    /// A standby learns of a new mount a moment later, as of anything else.
+    async fn knows_the_mount(&self) {
+        eventually("the node serves the mount", async || {
+            (self.api().read("openai/roles/my-role").await.status == 200).then_some(())
+        })
+        .await;
+    }
+}
