@@ -16,3 +16,4 @@ mod simulator;
 #[path = "simulator/mod.rs"]
 mod simulator_test;
 mod support;
+mod torture;
