@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep};
 use super::clients::Configured;
 use super::config::{self, Config};
 use super::events::Happening;
-use super::failpoint::shortened;
+use super::failpoint::{failpoint, shortened};
 use super::metrics::{RotationKind, RotationResult};
 use super::names::ServiceAccountName;
 use super::template::{Template, Values};
@@ -126,17 +126,21 @@ impl<'a> Rotation<'a> {
         // If this fails the entry stays: whether the write came through is not known, and the sweep will see.
         let stored = self.store(config, proven, Some(old_id)).await;
         let config = stored.map_err(|error| Error::LeftBehind(Box::new(error)))?;
+        failpoint!("admin.stored");
         issuer::forget(pending.pending).await;
+        failpoint!("admin.committed");
         Ok(self.end_old(config).await)
     }
 
     /// Makes a key and tries it. What is no good is deleted again, or left to the sweep.
     async fn make(&self, config: &Config, client: &Client) -> Result<(CreatedAdminKey, Begun), Error> {
         let begun = self.begin(config).await?;
+        failpoint!("admin.announced");
         let made = match self.in_time(client).create_admin_key(&begun.creation.name, None).await {
             Ok(made) => made,
             Err(error) => return Err(self.not_made(config, client, begun, error).await),
         };
+        failpoint!("admin.made");
         match self.prove(client, &made).await {
             Ok(()) => Ok((made, begun)),
             Err(error) => Err(self.not_proven(client, &made, begun, error).await),

@@ -13,6 +13,7 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use super::events::Happening;
+use super::failpoint::failpoint;
 use super::issuer;
 use super::library_members::Member;
 use super::library_sets::LibrarySet;
@@ -206,6 +207,7 @@ async fn lend_reserved(
     loan: Loan,
 ) -> Result<Response, Error> {
     let ticket = loan.ticket(&wish.set);
+    failpoint!("loan.reserved");
     let made = match engine.client_of(storage, &loan.account.organization_id).await {
         Ok(client) => make_key(&client.for_work(Urgency::Issue, PATIENCE), &loan).await,
         Err(error) => Err(error),
@@ -216,7 +218,10 @@ async fn lend_reserved(
     };
     let ticket = Ticket { api_key_id: Some(key.id.clone()), ..ticket };
     match record(engine, storage, &ticket, &key).await {
-        Ok(loan) => answer(&loan, &ticket, &key),
+        Ok(loan) => {
+            failpoint!("loan.recorded");
+            answer(&loan, &ticket, &key)
+        }
         Err(error) => Err(take_back(engine, storage, &loan, &ticket, error).await),
     }
 }

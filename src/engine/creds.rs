@@ -74,6 +74,7 @@ async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error
     let ends = now + ttl;
     let place = ledger::place(ends, &account_name);
     let expires_in = ttl.saturating_add(configured.config.key_expiry_margin).min(issuer::LONGEST_EXPIRY);
+    let told = engine.answers.told();
     let order = Order {
         project_id: &project_id,
         account: role.service_account_id.as_ref(),
@@ -81,6 +82,7 @@ async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error
         expires_in: Some(expires_in),
         scopes: &role.scopes,
         owner: Owner::Ledger(place.clone()),
+        told,
     };
     let Configured { config, client } = configured;
     let client = client.for_work(Urgency::Issue, PATIENCE);
@@ -93,7 +95,7 @@ async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error
         project_id: project_id.clone(),
         service_account_id: made.service_account_id.clone(),
         api_key_id: made.key.id.clone(),
-        name: account_name,
+        name: account_name.clone(),
         with_account: role.service_account_id.is_none(),
         role: name.to_string(),
         ends,
@@ -104,8 +106,9 @@ async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error
         return Err(take_back(&client, &handed, pending, error.into()).await);
     }
     failpoint!("creds.recorded");
-    issuer::forget(pending).await;
-    failpoint!("creds.committed");
+    let given = engine.answers.give(told, &account_name, pending).await;
+    given.map_err(|error| Error::LeftBehind(Box::new(error.into())))?;
+    failpoint!("creds.answered");
     engine.metrics.credential_issued(&name);
     engine.tell(Happening::CredsCreate, &format!("creds/{name}"));
     let lease = CREDENTIAL.grant(&handed, ttl, Duration::ZERO, false)?;

@@ -15,7 +15,9 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
+use super::answers::Told;
 use super::failpoint::{failpoint, shortened};
+use super::ledger::LEDGER;
 use super::listing::{self, Found, Sought};
 use super::{Engine, Error};
 use crate::framework::{Pending, Swept, WalKind};
@@ -56,6 +58,9 @@ pub struct Creation {
     pub service_account_id: Option<ServiceAccountId>,
     /// The record that owns it once it names it.
     pub owner: Owner,
+    /// What tells whether the answer with it was given, where the owner's record does not.
+    #[serde(default)]
+    pub told: Told,
     /// When this was written.
     #[serde(default = "Utc::now")]
     pub announced: DateTime<Utc>,
@@ -119,6 +124,7 @@ pub(super) struct Order<'a> {
     pub(super) expires_in: Option<Duration>,
     pub(super) scopes: &'a [String],
     pub(super) owner: Owner,
+    pub(super) told: Told,
 }
 
 /// What OpenAI made.
@@ -140,6 +146,7 @@ pub(super) async fn issue(
         name: order.name,
         service_account_id: order.account.cloned(),
         owner: order.owner,
+        told: order.told,
         announced: Utc::now(),
     };
     let pending = CREATION.begin(storage, &creation).await?;
@@ -156,6 +163,7 @@ pub(super) async fn issue_bare_account(
     creation: &Creation,
 ) -> Result<(ServiceAccountId, Pending), Error> {
     let pending = CREATION.begin(storage, creation).await?;
+    failpoint!("issue.bare_announced");
     let outcome = client.create_account_only(&creation.project_id, &creation.name).await;
     let outcome = outcome.map(|account| account.id).map_err(|error| Failure {
         nothing_left: !error.is_unknown_outcome(),
@@ -176,7 +184,10 @@ pub(super) async fn issue_recorded_key(
 ) -> Result<CreatedKey, Error> {
     let new = NewKey { name: Some(name.to_owned()), scopes: Vec::new(), expires_in: Some(expires_in) };
     let error = match client.create_key(project_id, account, &new).await {
-        Ok(key) => return Ok(key),
+        Ok(key) => {
+            failpoint!("loan.made");
+            return Ok(key);
+        }
         Err(error) => error,
     };
     let left_open = error.is_unknown_outcome();
@@ -268,15 +279,20 @@ pub(super) async fn remove_account(
     done_or_gone(client.delete_service_account(project_id, account).await)
 }
 
-/// The sweep of a write-ahead entry: what its owner's record names stays, anything else goes; under another
-/// organization's key it waits.
+/// The sweep of a write-ahead entry: what its owner's record names stays, anything else goes; so does a credential that
+/// was recorded and surely never answered with. Under another organization's key it waits.
 pub(super) async fn sweep(
     engine: Arc<Engine>,
     storage: Arc<dyn Storage>,
     creation: Creation,
 ) -> Result<Swept, Error> {
     if engine.owns(&*storage, &creation).await? {
-        return Ok(Swept::Done);
+        return match &creation.owner {
+            Owner::Ledger(place) if engine.answers.was_never_given(creation.told, &creation.name) => {
+                sweep_recorded(&engine, &*storage, place).await
+            }
+            _ => Ok(Swept::Done),
+        };
     }
     let client = match engine.client_of(&*storage, &creation.organization_id).await {
         Err(error) if error.is_out_of_reach() => return Ok(Swept::Waits),
@@ -287,6 +303,20 @@ pub(super) async fn sweep(
     let undone = end_found(&client, &creation.project_id, found).await;
     ended_with_project(&client, &creation.project_id, undone).await.map_err(Error::Revocation)?;
     failpoint!("sweep.undone");
+    Ok(Swept::Done)
+}
+
+/// Nobody has it.
+async fn sweep_recorded(engine: &Engine, storage: &dyn Storage, place: &str) -> Result<Swept, Error> {
+    let Some(entry) = LEDGER.get(storage, place).await? else { return Ok(Swept::Done) };
+    let client = match engine.client_of(storage, &entry.handed.organization_id).await {
+        Err(error) if error.is_out_of_reach() => return Ok(Swept::Waits),
+        client => client?,
+    };
+    let client = client.for_work(Urgency::Revocation, SWEEP_PATIENCE);
+    retire(&client, &entry.handed).await.map_err(Error::Revocation)?;
+    failpoint!("sweep.unanswered");
+    LEDGER.delete(storage, place).await?;
     Ok(Swept::Done)
 }
 

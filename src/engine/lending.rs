@@ -11,6 +11,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::Engine;
+use super::failpoint::failpoint;
 use super::loans::{Loan, State, Ticket};
 use crate::framework::LockGuard;
 use crate::logical::{Collection, Record, Storage, StorageError};
@@ -90,6 +91,7 @@ pub(super) async fn of_ticket(storage: &dyn Storage, ticket: &Ticket) -> Result<
 /// Stores a new loan.
 pub(super) async fn open(storage: &dyn Storage, set: &str, loan: &Loan) -> Result<(), StorageError> {
     DUE.put(storage, &loan.place(), &entry(set, loan)).await?;
+    failpoint!("loan.marked");
     LOANS.put(storage, &name(set, &loan.account.id), loan).await
 }
 
@@ -117,6 +119,7 @@ pub(super) async fn keep(
 /// The account is free.
 pub(super) async fn close(storage: &dyn Storage, set: &str, loan: &Loan) -> Result<(), StorageError> {
     LOANS.delete(storage, &name(set, &loan.account.id)).await?;
+    failpoint!("loan.closed");
     let _ = DUE.delete(storage, &loan.place()).await;
     Ok(())
 }

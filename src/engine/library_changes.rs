@@ -18,6 +18,8 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::answers::Told;
+use super::failpoint::failpoint;
 use super::issuer::{self, Creation, Owner};
 use super::library_members::{Home, Member};
 use super::owners::AccountOwner;
@@ -85,8 +87,10 @@ pub(super) async fn adopt(
     members: &[Member],
 ) -> Result<(), Error> {
     touch(engine, storage, set, members).await?;
+    failpoint!("set.touched");
     for member in members {
         engine.claim(storage, &member.id, &AccountOwner::LibrarySet(set.to_owned())).await?;
+        failpoint!("set.claimed");
     }
     Ok(())
 }
@@ -106,12 +110,14 @@ pub(super) async fn make(
         name: made_as.clone(),
         service_account_id: None,
         owner: Owner::LibrarySet(set.to_owned()),
+        told: Told::ByNothing,
         announced: Utc::now(),
     };
     let (id, pending) = issuer::issue_bare_account(&home.client, storage, &creation).await?;
     let member = home.member(name, id, Some(made_as));
     adopt(engine, &**storage, set, std::slice::from_ref(&member)).await?;
     issuer::forget(pending).await;
+    failpoint!("set.made");
     home.dub(&member).await?;
     Ok(member)
 }
@@ -177,6 +183,7 @@ async fn let_go(
         let client = engine.client_of(storage, &member.organization_id).await?;
         let client = client.for_work(Urgency::Revocation, patience);
         issuer::end_account(&client, &member.project_id, &member.id).await.map_err(Error::Revocation)?;
+        failpoint!("set.account_ended");
     }
     engine.release(storage, &member.id, &AccountOwner::LibrarySet(set.to_owned())).await
 }

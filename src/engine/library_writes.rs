@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::failpoint::failpoint;
 use super::library_members::{Home, Member};
 use super::library_sets::{ACCOUNTS, LibrarySet, NAME};
 use super::{Engine, Error, lending, library_changes, library_status, owners, projects};
@@ -106,7 +107,9 @@ impl Join<'_> {
         engine.project_id(storage, &set.project, set.project_id.as_ref()).await?;
         let _no_loan = engine.lock_loans(self.name).await;
         refuse_lent(storage, self.name, removed).await?;
-        Ok(engine.library_sets.put(storage, self.name, set).await?)
+        engine.library_sets.put(storage, self.name, set).await?;
+        failpoint!("set.stored");
+        Ok(())
     }
 }
 
@@ -143,6 +146,7 @@ pub(super) async fn delete(engine: Arc<Engine>, call: Call) -> Result<Option<Res
         refuse_lent(storage, &name, &set.members).await?;
         library_changes::touch(&engine, storage, &name, &set.members).await?;
         engine.library_sets.delete(storage, &name).await?;
+        failpoint!("set.deleted");
     }
     let warning = library_changes::finish(&engine, storage, &name).await;
     let _ = library_status::count(&engine, storage, &name).await;

@@ -6,6 +6,7 @@
 mod admin_key;
 mod admin_rotation;
 mod admin_timetable;
+pub mod answers;
 mod backlog;
 pub mod backoff;
 mod build;
@@ -68,6 +69,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
 
+use self::answers::Answers;
 use self::cache::Cache;
 use self::clients::Clients;
 use self::clock::{Clock, WallClock};
@@ -98,6 +100,7 @@ pub struct Engines {
     version: &'static str,
     clock: Arc<dyn Clock>,
     listener: Option<Arc<Listener>>,
+    answers: Arc<Answers>,
 }
 
 impl Default for Engines {
@@ -109,7 +112,8 @@ impl Default for Engines {
 impl Engines {
     /// Engines that go by this clock.
     pub fn by(clock: Arc<dyn Clock>) -> Self {
-        Self { version: build::VERSION, clock, listener: None }
+        let answers = Arc::new(Answers::unlogged());
+        Self { version: build::VERSION, clock, listener: None, answers }
     }
 
     /// The same, as this release.
@@ -122,6 +126,12 @@ impl Engines {
     #[must_use]
     pub fn heard_at(self, listener: Option<Arc<Listener>>) -> Self {
         Self { listener, ..self }
+    }
+
+    /// The same, with a log of their answers.
+    #[must_use]
+    pub fn logging(self, answers: Answers) -> Self {
+        Self { answers: Arc::new(answers), ..self }
     }
 }
 
@@ -185,6 +195,7 @@ pub struct Engine {
     tag: MountTag,
     system: Arc<dyn SystemView>,
     clock: Arc<dyn Clock>,
+    answers: Arc<Answers>,
     locks: Locks,
     listings: Listings,
     clients: Clients,
@@ -208,7 +219,7 @@ pub struct Engine {
 
 impl Engine {
     fn new(engines: &Engines, setup: &Setup) -> Self {
-        let Engines { version, clock, listener } = engines;
+        let Engines { version, clock, listener, answers } = engines;
         let metrics = Arc::new(Metrics::new(version, build::COMMIT));
         Self {
             version,
@@ -216,6 +227,7 @@ impl Engine {
             system: Arc::clone(&setup.system),
             clients: Clients::new(Arc::clone(&metrics), Pulse::new(Arc::clone(clock))),
             clock: Arc::clone(clock),
+            answers: Arc::clone(answers),
             locks: Locks::new(),
             listings: Listings::default(),
             metrics,

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::admin_rotation::{CREATION, Creation};
 use super::config::{Config, LOCK};
+use super::failpoint::failpoint;
 use super::key_history::Retiring;
 use super::{Engine, Error, backoff, issuer};
 use crate::framework::Swept;
@@ -61,6 +62,7 @@ async fn end_where(
     }
     let mut config = config.clone();
     config.history.retiring = left;
+    failpoint!("admin.old_ended");
     engine.store_config(storage, &mut config).await?;
     failure.map_or(Ok(()), Err)
 }
@@ -141,6 +143,7 @@ pub(super) async fn sweep(
     };
     let client = client.for_work(Urgency::Revocation, PATIENCE);
     undo(&client, &config, &creation).await.map_err(Error::Revocation)?;
+    failpoint!("sweep.admin_undone");
     Ok(Swept::Done)
 }
 

@@ -13,6 +13,7 @@ use futures_util::{FutureExt as _, StreamExt as _, stream};
 use tokio::time::Instant;
 
 use super::events::Happening;
+use super::failpoint::failpoint;
 use super::issuer::{self, Undone};
 use super::lending::{self, DUE};
 use super::loans::{Loan, State, Ticket};
@@ -37,6 +38,7 @@ pub(super) async fn give_back(
     patience: Duration,
 ) -> Result<(), Error> {
     let Some(loan) = lending::begin_return(engine, storage, ticket).await? else { return Ok(()) };
+    failpoint!("return.begun");
     match end_key(engine, storage, &loan, patience).await {
         Err(error) if loan.expires > engine.now() => {
             let due = |loan: &Loan| next_try(loan, &error, engine.now());
@@ -44,7 +46,10 @@ pub(super) async fn give_back(
             return Err(error);
         }
         // What has expired is dead, whatever OpenAI says.
-        Ok(()) | Err(_) => lending::finish_return(engine, storage, ticket).await?,
+        Ok(()) | Err(_) => {
+            failpoint!("return.ended");
+            lending::finish_return(engine, storage, ticket).await?;
+        }
     }
     engine.tell(Happening::CheckIn, &format!("library-sets/{}/status", ticket.set));
     Ok(())

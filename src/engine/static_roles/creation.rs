@@ -10,6 +10,7 @@ use super::due;
 use super::record::{Current, StaticRole, Trouble};
 use super::rotate::{Place, Work};
 use super::settings::Settings;
+use crate::engine::failpoint::failpoint;
 use crate::engine::{Error, issuer, owners, projects};
 use crate::openai::{OrganizationId, ProjectId, ServiceAccount, ServiceAccountId, Urgency};
 
@@ -24,6 +25,7 @@ pub(super) struct Given {
 pub(super) async fn create(work: &Work<'_>, settings: Settings, given: Given) -> Result<(), Error> {
     let account = check(work, &given).await?;
     work.engine.claim(&**work.storage, &account.id, &work.owner()).await?;
+    failpoint!("static.claimed");
     let place = Place {
         organization_id: &given.organization,
         project_id: &given.project,
@@ -51,6 +53,7 @@ pub(super) async fn create(work: &Work<'_>, settings: Settings, given: Given) ->
     let stored = store(work, &mut role, now).await;
     // A write that failed may still have happened: the claim stays, and is void if it did not.
     stored.map_err(|error| Error::LeftBehind(Box::new(error)))?;
+    failpoint!("static.stored");
     issuer::forget(pending).await;
     Ok(())
 }

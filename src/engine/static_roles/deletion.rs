@@ -7,6 +7,7 @@
 use super::due;
 use super::record::{StaticRole, Trouble};
 use super::rotate::Work;
+use crate::engine::failpoint::failpoint;
 use crate::engine::{Error, issuer};
 use crate::openai::{self, ServiceAccountId};
 
@@ -19,6 +20,7 @@ pub(in crate::engine) async fn begin(work: &Work<'_>, role: &mut StaticRole) -> 
 
 /// Ends what the role has. If OpenAI fails, the role stays for the tick.
 pub(in crate::engine) async fn finish(work: &Work<'_>, role: &mut StaticRole) -> Result<(), Error> {
+    failpoint!("static.deleting");
     if let Err(error) = end_all(work, role).await {
         let now = work.engine.now();
         role.trouble.note(&error, now);
@@ -26,7 +28,9 @@ pub(in crate::engine) async fn finish(work: &Work<'_>, role: &mut StaticRole) ->
         let _ = due::store(&**work.storage, work.name, role, now).await;
         return Err(Error::Undeleted { name: work.name.to_owned(), error });
     }
+    failpoint!("static.ended");
     due::remove(&**work.storage, work.name, role).await?;
+    failpoint!("static.removed");
     for account in accounts(role) {
         work.release(account).await;
     }

@@ -9,6 +9,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::record::{STATIC_ROLES, StaticRole};
+use crate::engine::failpoint::failpoint;
 use crate::engine::{Error, calendar};
 use crate::logical::{Collection, Record, Storage, StorageError};
 
@@ -34,6 +35,7 @@ pub(in crate::engine) async fn store(
     let moved = before != role.due;
     if let Some(place) = role.due.as_ref().filter(|_| moved) {
         MARKERS.put(storage, place, &Marker {}).await?;
+        failpoint!("static.marked");
     }
     STATIC_ROLES.put(storage, name, role).await?;
     if let Some(before) = before.filter(|_| moved) {

@@ -16,7 +16,9 @@ use chrono::{DateTime, SubsecRound, Utc};
 use super::due;
 use super::record::{Current, Retiring, StaticRole, Trouble};
 use super::settings::Method;
+use crate::engine::answers::Told;
 use crate::engine::events::Happening;
+use crate::engine::failpoint::failpoint;
 use crate::engine::issuer::{self, Made, Order, Owner};
 use crate::engine::metrics::{RotationKind, RotationResult};
 use crate::engine::names::ServiceAccountName;
@@ -86,6 +88,7 @@ impl Work<'_> {
             expires_in: None,
             scopes: &[],
             owner: Owner::StaticRole(self.name.to_owned()),
+            told: Told::ByNothing,
         };
         let client = self.client.for_work(Urgency::Rotation, self.patience);
         match issuer::issue(&client, place.organization_id, self.storage, order).await {
@@ -171,7 +174,9 @@ async fn replace(work: &Work<'_>, role: &mut StaticRole, grace: Duration) -> Res
     rotated.replace_current(role.current.succeeded_by(key, new_account, now), now + grace);
     let stored = store_new(work, &mut rotated, new_account, now).await;
     stored.map_err(|error| Error::LeftBehind(Box::new(error)))?;
+    failpoint!("rotate.stored");
     issuer::forget(pending).await;
+    failpoint!("rotate.committed");
     let old = std::mem::replace(role, rotated).current.service_account_id;
     if !role.names_account(&old) {
         work.release(&old).await;
@@ -188,6 +193,7 @@ async fn store_new(
 ) -> Result<(), Error> {
     if new_account {
         work.engine.claim(&**work.storage, &role.current.service_account_id, &work.owner()).await?;
+        failpoint!("rotate.claimed");
     }
     due::store(&**work.storage, work.name, role, now).await
 }
@@ -217,7 +223,9 @@ pub(in crate::engine) async fn settle(
         }
     }
     if changed || role.place(work.name, now)? != role.due {
+        failpoint!("rotate.old_treated");
         due::store(&**work.storage, work.name, role, now).await?;
+        failpoint!("rotate.settled");
     }
     for account in ended.iter().filter(|account| !role.names_account(account)) {
         work.release(account).await;

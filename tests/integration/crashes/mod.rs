@@ -7,6 +7,7 @@
 //!
 //! [`Trap`]: openai_secrets::engine::failpoint::Trap
 
+mod answers;
 mod points;
 mod random;
 mod steps;

@@ -7,7 +7,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::steps::STORY;
-use super::world::World;
+use super::world::{Log, World};
 
 /// How many rounds there are, and the seed of the first; the next is one more.
 const ROUNDS: &str = "CRASH_ROUNDS";
@@ -29,7 +29,8 @@ async fn the_engine_may_end_anywhere_in_any_order() {
 
 /// How often the engine ended.
 async fn round(dice: &mut StdRng) -> usize {
-    let (mut world, mut ends) = (World::begin().await, 0);
+    let log = if dice.random() { Log::Kept } else { Log::None };
+    let (mut world, mut ends) = (World::begin(log).await, 0);
     for _ in 0..STEPS {
         let step = STORY[dice.random_range(0..STORY.len())];
         let trap = dice.random_bool(0.4).then(|| Trap::after(dice.random_range(0..5)));
@@ -41,7 +42,6 @@ async fn round(dice: &mut StdRng) -> usize {
         }
         world.nothing_is_lost();
     }
-    world.openai.simulator().clear_faults();
     world.settles().await;
     ends
 }

@@ -4,9 +4,12 @@
 use std::sync::Arc;
 
 use openai_secrets::engine::failpoint::Trap;
+use serde_json::json;
 
 use super::world::World;
-use crate::simulator::endpoint::{CREATE_ACCOUNT, LIST_ACCOUNTS, UPDATE_KEY};
+use crate::simulator::endpoint::{
+    CREATE_ACCOUNT, CREATE_ADMIN_KEY, CREATE_KEY, DELETE_KEY, LIST_ACCOUNTS, LIST_ADMIN_KEYS, UPDATE_KEY,
+};
 use crate::simulator::{Action, Fault};
 
 /// One thing that happens.
@@ -14,58 +17,134 @@ use crate::simulator::{Action, Fault};
 pub(super) enum Step {
     /// A credential of this role is read.
     Read(&'static str),
-    /// OpenAI makes the account of the next read, and the answer is lost.
-    LoseTheNextAnswer,
-    /// OpenAI refuses to list accounts once: what it made is not found at once.
-    RefuseTheNextList,
-    /// OpenAI refuses to make the next account.
-    RefuseTheNextAccount,
-    /// OpenAI refuses to narrow the next key.
-    RefuseToNarrow,
-    /// Storage refuses the next record of a credential.
-    RefuseTheNextRecord,
     /// Vault ends its oldest lease.
     Revoke,
     /// Vault loses its oldest lease: it died before it recorded it, or was restored from a backup.
     LoseALease,
+    /// The static role of this rotation method is written.
+    WriteStatic(&'static str),
+    /// It is rotated, and the old key ends at once.
+    Rotate(&'static str),
+    /// It is rotated, and the old key works for an hour.
+    RotateWithGrace(&'static str),
+    DeleteStatic(&'static str),
+    /// The library set is written with these accounts.
+    WriteSet(&'static [&'static str]),
+    DeleteSet,
+    CheckOut,
+    /// The borrower gives the oldest loan back.
+    CheckIn,
+    /// Vault ends the lease of the oldest loan.
+    RevokeALoan,
+    /// Vault loses it.
+    LoseALoan,
+    RotateTheAdminKey,
+    /// OpenAI goes wrong once.
+    OpenAi(Wrong),
+    /// Storage refuses the next record of a credential.
+    RefuseTheNextRecord,
+    /// Storage refuses to delete the next write-ahead entry.
+    KeepTheNextEntry,
     /// The end of what has no lease passes.
     EndsPass,
     /// A minute passed.
     Tick,
 }
 
+/// What OpenAI does wrong the next time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wrong {
+    /// It makes an account, a key or an admin key, and the answer is lost.
+    LoseAnAccount,
+    LoseAKey,
+    LoseAnAdminKey,
+    /// It refuses to list: what it made is not found at once.
+    RefuseAList,
+    RefuseAnAdminList,
+    RefuseAnAccount,
+    RefuseAKey,
+    RefuseToNarrow,
+    RefuseToEndAKey,
+}
+
+const BY_KEY: &str = "key";
+const BY_ACCOUNT: &str = "account";
+
 /// Every step in an order in which each leads somewhere.
 pub(super) const STORY: &[Step] = &[
     Step::Read("plain"),
     Step::Read("narrow"),
     Step::Read("adopted"),
-    Step::LoseTheNextAnswer,
+    Step::OpenAi(Wrong::LoseAnAccount),
     Step::Read("plain"),
-    Step::LoseTheNextAnswer,
-    Step::RefuseTheNextList,
+    Step::OpenAi(Wrong::LoseAnAccount),
+    Step::OpenAi(Wrong::RefuseAList),
     Step::Read("plain"),
-    Step::RefuseTheNextAccount,
+    Step::OpenAi(Wrong::RefuseAnAccount),
     Step::Read("plain"),
-    Step::RefuseToNarrow,
+    Step::OpenAi(Wrong::RefuseToNarrow),
     Step::Read("narrow"),
     Step::RefuseTheNextRecord,
+    Step::Read("plain"),
+    Step::KeepTheNextEntry,
     Step::Read("plain"),
     Step::Tick,
     Step::Revoke,
     Step::LoseALease,
     Step::EndsPass,
     Step::Tick,
+    Step::WriteStatic(BY_KEY),
+    Step::WriteStatic(BY_ACCOUNT),
+    Step::Rotate(BY_KEY),
+    Step::Rotate(BY_ACCOUNT),
+    Step::RotateWithGrace(BY_KEY),
+    Step::Rotate(BY_ACCOUNT),
+    Step::OpenAi(Wrong::LoseAKey),
+    Step::Rotate(BY_KEY),
+    Step::OpenAi(Wrong::RefuseToEndAKey),
+    Step::Rotate(BY_KEY),
+    Step::Tick,
+    Step::WriteSet(&["given-to-set", "made-1"]),
+    Step::CheckOut,
+    Step::CheckOut,
+    Step::CheckOut,
+    Step::CheckIn,
+    Step::OpenAi(Wrong::LoseAKey),
+    Step::CheckOut,
+    Step::RevokeALoan,
+    Step::RevokeALoan,
+    Step::WriteSet(&["given-to-set", "made-2"]),
+    Step::DeleteSet,
+    Step::WriteSet(&["given-to-set", "made-1"]),
+    Step::OpenAi(Wrong::RefuseAKey),
+    Step::CheckOut,
+    Step::CheckOut,
+    Step::LoseALoan,
+    Step::EndsPass,
+    Step::Tick,
+    Step::RotateTheAdminKey,
+    Step::OpenAi(Wrong::LoseAnAdminKey),
+    Step::OpenAi(Wrong::RefuseAnAdminList),
+    Step::RotateTheAdminKey,
+    Step::Tick,
+    Step::DeleteStatic(BY_KEY),
+    Step::DeleteStatic(BY_ACCOUNT),
+    Step::DeleteSet,
     Step::Read("plain"),
     Step::Read("plain"),
     Step::Revoke,
+    Step::WriteStatic(BY_ACCOUNT),
+    Step::WriteSet(&["made-3"]),
 ];
 
 impl Step {
     /// Takes it; false if the engine ended under it.
     pub(super) async fn take(self, world: &mut World, trap: Option<&Arc<Trap>>) -> bool {
+        let pool = "library-sets/pool";
         let outcome = match self {
             Self::Read(role) => world.read(&format!("creds/{role}"), trap).await,
             Self::Revoke | Self::LoseALease if world.leases.is_empty() => return true,
+            Self::CheckIn | Self::RevokeALoan | Self::LoseALoan if world.loans.is_empty() => return true,
             Self::LoseALease => {
                 world.leases.remove(0);
                 return true;
@@ -74,6 +153,41 @@ impl Step {
                 let lease = world.leases.remove(0);
                 world.revoke(lease, trap).await
             }
+            Self::LoseALoan => {
+                world.loans.remove(0);
+                return true;
+            }
+            Self::RevokeALoan => {
+                let loan = world.loans.remove(0);
+                world.revoke(loan, trap).await
+            }
+            Self::CheckOut => world.check_out(&format!("{pool}/check-out"), trap).await,
+            Self::CheckIn => {
+                let account = json!({"service_account_id": world.loans[0]["service_account_id"]});
+                world.write(&format!("{pool}/check-in"), account, trap).await
+            }
+            Self::WriteSet(names) => {
+                let set =
+                    json!({"project_id": world.project(), "service_account_names": names, "ttl": "10m"});
+                world.write(pool, set, trap).await
+            }
+            Self::DeleteSet => world.delete(pool, trap).await,
+            Self::WriteStatic(method) => {
+                let role = json!({
+                    "project_id": world.project(), "service_account_id": world.given[method],
+                    "rotation_method": method,
+                });
+                world.write(&format!("static-roles/{method}"), role, trap).await
+            }
+            Self::Rotate(method) => {
+                world.write(&format!("static-creds/{method}/rotate"), json!({}), trap).await
+            }
+            Self::RotateWithGrace(method) => {
+                let grace = json!({"grace_period": "1h"});
+                world.write(&format!("static-creds/{method}/rotate"), grace, trap).await
+            }
+            Self::DeleteStatic(method) => world.delete(&format!("static-roles/{method}"), trap).await,
+            Self::RotateTheAdminKey => world.write("config/rotate", json!({}), trap).await,
             Self::Tick => world.tick(trap).await,
             Self::EndsPass => {
                 world.let_ends_pass();
@@ -83,23 +197,33 @@ impl Step {
                 world.storage.fail_put("ledger/");
                 return true;
             }
-            Self::LoseTheNextAnswer
-            | Self::RefuseTheNextList
-            | Self::RefuseTheNextAccount
-            | Self::RefuseToNarrow => {
-                world.openai.simulator().fault(self.fault());
+            Self::KeepTheNextEntry => {
+                world.storage.fail_delete("wal/");
+                return true;
+            }
+            Self::OpenAi(wrong) => {
+                world.openai.simulator().fault(wrong.fault());
                 return true;
             }
         };
         outcome.is_some()
     }
+}
 
+impl Wrong {
     fn fault(self) -> Fault {
+        let refuse = |endpoint| Fault::on(endpoint, Action::status(400));
+        let lose = |endpoint| Fault::on(endpoint, Action::Drop).after_the_work();
         match self {
-            Self::LoseTheNextAnswer => Fault::on(CREATE_ACCOUNT, Action::Drop).after_the_work(),
-            Self::RefuseTheNextList => Fault::on(LIST_ACCOUNTS, Action::status(400)),
-            Self::RefuseToNarrow => Fault::on(UPDATE_KEY, Action::status(400)),
-            _ => Fault::on(CREATE_ACCOUNT, Action::status(400)),
+            Self::LoseAnAccount => lose(CREATE_ACCOUNT),
+            Self::LoseAKey => lose(CREATE_KEY),
+            Self::LoseAnAdminKey => lose(CREATE_ADMIN_KEY),
+            Self::RefuseAList => refuse(LIST_ACCOUNTS),
+            Self::RefuseAnAdminList => refuse(LIST_ADMIN_KEYS),
+            Self::RefuseAnAccount => refuse(CREATE_ACCOUNT),
+            Self::RefuseAKey => refuse(CREATE_KEY),
+            Self::RefuseToNarrow => refuse(UPDATE_KEY),
+            Self::RefuseToEndAKey => refuse(DELETE_KEY),
         }
         .times(1)
     }

@@ -2,51 +2,83 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+use chrono::Utc;
 use openai_secrets::engine::Engines;
+use openai_secrets::engine::answers::Answers;
 use openai_secrets::engine::failpoint::Trap;
 use openai_secrets::logical::{
-    Answer, Backend, Data, Entry, Factory, FixedSystem, InMemory, Operation, Request, Secret, Setup, Storage,
+    Answer, Backend, Data, Factory, FixedSystem, InMemory, Operation, Request, Secret, Setup, Storage,
 };
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
+use crate::simulator::{AccountState, KeyState};
 use crate::support::openai::{ADMIN_KEY, ORGANIZATION, OpenAi, PROJECT};
+use crate::support::system::Hands;
 
 /// Where the records of credentials stand by their end; and an end long ago.
 const LEDGER: &str = "ledger/";
 const LONG_AGO: &str = "ledger/00000000/00/";
+/// Longer than what was left half way is left alone, or put off; shorter than anything lives.
+const A_WHILE: Duration = Duration::from_secs(20 * 60);
+/// What is under way, or is to be put right.
+const UNDER_WAY: [&str; 4] = ["wal/", "library-loan/", "library-due/", "library-change/"];
 
 /// All there is.
 pub(super) struct World {
     pub(super) openai: OpenAi,
     pub(super) storage: Arc<InMemory>,
-    /// The leases that Vault keeps.
+    /// The leases of credentials that Vault keeps.
     pub(super) leases: Vec<Data>,
+    /// Those of loans.
+    pub(super) loans: Vec<Data>,
     /// Leases whose revocation did not come to its end: Vault will ask again.
     pub(super) ending: Vec<Data>,
+    /// Accounts that were there before, by what they are given to.
+    pub(super) given: HashMap<&'static str, String>,
+    clock: Arc<Hands>,
+    /// Where logs of answers are kept, if they are.
+    logs: Option<TempDir>,
     mount: Arc<dyn Backend>,
 }
 
 /// A request's answer; nothing if the engine ended under it.
 pub(super) type Outcome = Option<Answer>;
 
+/// Whether a log of answers can be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Log {
+    Kept,
+    None,
+}
+
 impl World {
     /// A configured mount with the roles that [`super::steps`] use.
-    pub(super) async fn begin() -> Self {
-        let (openai, storage) = (OpenAi::start().await, Arc::new(InMemory::new()));
-        let mount = mount(&storage);
-        let world = Self { openai, storage, leases: Vec::new(), ending: Vec::new(), mount };
+    pub(super) async fn begin(log: Log) -> Self {
+        let (openai, storage, clock) =
+            (OpenAi::start().await, Arc::new(InMemory::new()), Arc::new(Hands::default()));
+        let given = HashMap::from(
+            ["role", "key", "account", "given-to-set"].map(|name| (name, openai.existing_account(name))),
+        );
+        let logs = (log == Log::Kept).then(|| tempfile::tempdir().expect("a folder can be had"));
+        let mount = mount(&storage, &clock, logs.as_ref());
+        let (leases, loans, ending) = (Vec::new(), Vec::new(), Vec::new());
+        let world = Self { openai, storage, leases, loans, ending, given, clock, logs, mount };
         let config = json!({
             "admin_api_key": ADMIN_KEY, "organization_id": ORGANIZATION, "api_endpoint": world.openai.endpoint(),
         });
-        let adopted = world.openai.bystander();
         for (path, data) in [
             ("config", config),
-            ("roles/plain", json!({"project_id": PROJECT})),
-            ("roles/narrow", json!({"project_id": PROJECT, "scopes": "api.responses.write"})),
-            ("roles/adopted", json!({"project_id": PROJECT, "service_account_id": adopted})),
+            ("roles/plain", json!({"project_id": PROJECT, "ttl": "24h"})),
+            ("roles/narrow", json!({"project_id": PROJECT, "ttl": "24h", "scopes": "api.responses.write"})),
+            (
+                "roles/adopted",
+                json!({"project_id": PROJECT, "ttl": "24h", "service_account_id": world.given["role"]}),
+            ),
         ] {
-            let written = world.write(path, data).await;
+            let written = world.write(path, data, None).await.expect("nothing ends here");
             written.unwrap_or_else(|error| panic!("{path} is not written: {error:?}"));
         }
         world
@@ -54,19 +86,31 @@ impl World {
 
     /// The engine ended; another one takes its place on what it left in storage.
     pub(super) fn restart(&mut self) {
-        self.mount = mount(&self.storage);
+        self.mount = mount(&self.storage, &self.clock, self.logs.as_ref());
     }
 
-    pub(super) async fn write(&self, path: &str, data: Value) -> Answer {
-        self.mount.handle(self.request(Operation::Update, path, data)).await
+    pub(super) fn project(&self) -> &'static str {
+        PROJECT
+    }
+
+    pub(super) async fn write(&self, path: &str, data: Value, trap: Option<&Arc<Trap>>) -> Outcome {
+        self.run(self.request(Operation::Update, path, data), trap).await
+    }
+
+    pub(super) async fn delete(&self, path: &str, trap: Option<&Arc<Trap>>) -> Outcome {
+        self.run(self.request(Operation::Delete, path, json!({})), trap).await
     }
 
     /// Reads what may come with a lease, which is kept if it does.
     pub(super) async fn read(&mut self, path: &str, trap: Option<&Arc<Trap>>) -> Outcome {
         let outcome = self.run(self.request(Operation::Read, path, json!({})), trap).await;
-        if let Some(Ok(Some(response))) = &outcome {
-            self.leases.extend(response.lease.as_ref().map(|lease| lease.internal.clone()));
-        }
+        self.leases.extend(lease_in(&outcome));
+        outcome
+    }
+
+    pub(super) async fn check_out(&mut self, path: &str, trap: Option<&Arc<Trap>>) -> Outcome {
+        let outcome = self.run(self.request(Operation::Update, path, json!({})), trap).await;
+        self.loans.extend(lease_in(&outcome));
         outcome
     }
 
@@ -76,11 +120,11 @@ impl World {
         request.secret = Some(Secret {
             lease_id: "openai/creds/plain/lease".to_owned(),
             internal: lease.clone(),
-            ttl: std::time::Duration::from_secs(1),
-            max_ttl: std::time::Duration::ZERO,
-            increment: std::time::Duration::ZERO,
+            ttl: Duration::from_secs(1),
+            max_ttl: Duration::ZERO,
+            increment: Duration::ZERO,
             renewable: false,
-            issue_time: Some(chrono::Utc::now()),
+            issue_time: Some(Utc::now()),
         });
         let outcome = self.run(request, trap).await;
         if !matches!(outcome, Some(Ok(_))) {
@@ -96,65 +140,102 @@ impl World {
 
     /// The end of whatever is on record without a lease passes.
     pub(super) fn let_ends_pass(&self) {
-        let entries = self.storage.snapshot().into_iter().map(|entry| self.ended(entry)).collect();
-        self.storage.restore(entries);
-    }
-
-    fn ended(&self, entry: Entry) -> Entry {
-        let leases = || self.leases.iter().chain(&self.ending);
-        match entry.key.strip_prefix(LEDGER).and_then(|place| place.rsplit('/').next()) {
-            Some(name) if !leases().any(|lease| mentions(lease, name)) => {
-                Entry { key: format!("{LONG_AGO}{name}"), ..entry }
+        let leases: Vec<_> = self.leases.iter().chain(&self.ending).collect();
+        let entries = self.storage.snapshot().into_iter().map(|mut entry| {
+            let name = entry.key.strip_prefix(LEDGER).and_then(|place| place.rsplit('/').next());
+            if let Some(name) = name.filter(|name| !leases.iter().any(|lease| mentions(lease, name))) {
+                entry.key = format!("{LONG_AGO}{name}");
             }
-            _ => entry,
-        }
+            entry
+        });
+        self.storage.restore(entries.collect());
     }
 
-    /// The sentence: every account and every live key at OpenAI is named by a lease or a record.
+    /// The sentence: every account and every live key at OpenAI, admin keys too, is named by a lease or a record.
     pub(super) fn nothing_is_lost(&self) {
-        let records = self.storage.snapshot();
-        let leases = self.leases.iter().chain(&self.ending);
-        let mut texts: Vec<String> = leases.map(|lease| Value::Object(lease.clone()).to_string()).collect();
-        texts.extend(records.iter().map(|entry| String::from_utf8_lossy(&entry.value).into_owned()));
-        let named = |id: &str| texts.iter().any(|text| text.contains(&format!("\"{id}\"")));
+        let all = Texts(self.lease_texts().chain(self.records(|_| true)).collect());
+        let credentials = |key: &str| key.starts_with("wal/") || key.starts_with(LEDGER);
+        let credentials = Texts(self.lease_texts().chain(self.records(credentials)).collect());
         for account in self.openai.state().accounts {
-            let known = named(&account.id) || named(&account.name);
-            assert!(known, "nothing names the account {account:?}: {texts:#?}");
+            let is_named = self.was_there(&account) || all.name(&account);
+            assert!(is_named, "nothing names the account {account:?}: {all:#?}");
             for key in account.keys.iter().filter(|key| key.live) {
-                assert!(
-                    named(&key.id) || named(&key.name) || (known && account.id != self.openai.bystander()),
-                    "nothing names the key {key:?}: {texts:#?}"
-                );
+                // The key of an account that was made with it goes with it.
+                let is_named = all.name_key(key) || !self.was_there(&account) && credentials.name(&account);
+                assert!(is_named, "nothing names the key {key:?}: {all:#?}");
             }
+        }
+        for key in self.openai.admin_keys() {
+            assert!(all.say(&key.id) || all.say(&key.name), "nothing names the admin key {key:?}: {all:#?}");
         }
     }
 
-    /// Vault comes back to what it has begun, ticks come, and ends pass: then each account is a lease's, each lease
-    /// has its key, and nothing is under way.
+    /// Vault comes back to what it has begun and ends all loans, ticks come, and time passes: then each account is a
+    /// lease's, a role's or a set's, each of these has its key, and nothing is under way.
     pub(super) async fn settles(&mut self) {
+        self.openai.simulator().clear_faults();
+        self.storage.heal();
         self.restart();
+        self.ending.append(&mut self.loans);
         for lease in std::mem::take(&mut self.ending) {
             let revoked = self.revoke(lease, None).await;
             assert!(matches!(revoked, Some(Ok(_))), "a revocation does not come to its end: {revoked:?}");
         }
-        for _ in 0..2 {
+        for _ in 0..4 {
             let ticked = self.tick(None).await;
             assert!(matches!(ticked, Some(Ok(_))), "the tick failed: {ticked:?}");
             self.nothing_is_lost();
             self.let_ends_pass();
+            self.clock.advance(A_WHILE);
+            self.openai.simulator().advance(A_WHILE);
         }
         let keys = self.storage.keys();
-        assert!(!keys.iter().any(|key| key.starts_with("wal/")), "work is still under way: {keys:?}");
+        let under_way: Vec<_> =
+            keys.iter().filter(|key| UNDER_WAY.iter().any(|prefix| key.starts_with(prefix))).collect();
+        assert!(under_way.is_empty(), "work is still under way: {under_way:?}");
+        self.everything_has_an_owner();
+    }
+
+    fn everything_has_an_owner(&self) {
         let state = self.openai.state();
-        let alive: HashMap<_, _> = state.live_keys().map(|key| (key.id.clone(), key)).collect();
-        for lease in &self.leases {
-            let key = lease["api_key_id"].as_str().expect("a lease names its key");
-            assert!(alive.contains_key(key), "the key of a lease is gone: {lease:?}");
+        let alive: Vec<_> = state.live_keys().map(|key| key.id.as_str()).collect();
+        let roles: Vec<Value> = self
+            .records(|key| key.starts_with("static-role/"))
+            .map(|role| serde_json::from_str(&role).expect("a record is JSON"))
+            .collect();
+        let mut owned: Vec<_> = self.leases.iter().map(|lease| text(&lease["api_key_id"])).collect();
+        for role in &roles {
+            owned.push(text(&role["current"]["api_key_id"]));
+            let retiring = role["retiring"].as_array().into_iter().flatten();
+            owned.extend(retiring.map(|old| text(&old["api_key_id"])));
         }
-        // The account that was there before has keys, but no owner here.
-        let leased = self.leases.len();
-        assert_eq!(alive.len(), leased, "{alive:#?} are alive for {leased} leases");
-        assert!(state.accounts.len() <= leased + 1, "{:#?}", state.accounts);
+        for key in &owned {
+            assert!(alive.contains(key), "a key that is owned is gone: {key}");
+        }
+        assert_eq!(alive.len(), owned.len(), "{alive:#?} are alive for {owned:#?}");
+
+        let owners = |key: &str| key.starts_with("static-role/") || key.starts_with("library-set/");
+        let owners = Texts(self.lease_texts().chain(self.records(owners)).collect());
+        for account in &state.accounts {
+            assert!(self.was_there(account) || owners.name(account), "nobody has {account:?}: {owners:#?}");
+        }
+        let admin_keys = self.openai.admin_keys();
+        let config = Texts(self.records(|key| key == "config").collect());
+        assert!(admin_keys.len() == 1 && config.say(&admin_keys[0].id), "{admin_keys:#?} {config:#?}");
+    }
+
+    fn was_there(&self, account: &AccountState) -> bool {
+        account.id == self.openai.bystander() || self.given.values().any(|id| *id == account.id)
+    }
+
+    fn lease_texts(&self) -> impl Iterator<Item = String> {
+        let leases = self.leases.iter().chain(&self.loans).chain(&self.ending);
+        leases.map(|lease| Value::Object(lease.clone()).to_string())
+    }
+
+    fn records(&self, which: impl Fn(&str) -> bool) -> impl Iterator<Item = String> {
+        let entries = self.storage.snapshot().into_iter().filter(move |entry| which(&entry.key));
+        entries.map(|entry| String::from_utf8_lossy(&entry.value).into_owned())
     }
 
     async fn run(&self, request: Request, trap: Option<&Arc<Trap>>) -> Outcome {
@@ -167,21 +248,54 @@ impl World {
     fn request(&self, operation: Operation, path: &str, data: Value) -> Request {
         let storage: Arc<dyn Storage> = Arc::<InMemory>::clone(&self.storage);
         let mut request = Request::new(operation, path, storage);
+        request.client_token = "the only caller".to_owned();
         request.data = serde_json::from_value(data).expect("an object");
         request
     }
 }
 
-fn mount(storage: &Arc<InMemory>) -> Arc<dyn Backend> {
+/// What leases and records say.
+#[derive(Debug)]
+struct Texts(Vec<String>);
+
+impl Texts {
+    fn say(&self, name: &str) -> bool {
+        let quoted = format!("\"{name}\"");
+        self.0.iter().any(|text| text.contains(&quoted))
+    }
+
+    fn name(&self, account: &AccountState) -> bool {
+        self.say(&account.id) || self.say(&account.name)
+    }
+
+    fn name_key(&self, key: &KeyState) -> bool {
+        self.say(&key.id) || self.say(&key.name)
+    }
+}
+
+fn mount(storage: &Arc<InMemory>, clock: &Arc<Hands>, logs: Option<&TempDir>) -> Arc<dyn Backend> {
     let setup = Setup {
         config: HashMap::new(),
         backend_uuid: "6f0d3a52-5b6e-4f4e-8d8c-0a8f6f3a1c11".to_owned(),
         storage: Arc::<InMemory>::clone(storage),
         system: Arc::new(FixedSystem::default()),
     };
-    Engines::default().mount(setup).expect("it mounts")
+    let engines = Engines::by(Arc::<Hands>::clone(clock));
+    let logging = logs.map(|logs| Answers::logged_in(logs.path().to_owned()));
+    engines.logging(logging.unwrap_or_else(Answers::unlogged)).mount(setup).expect("it mounts")
+}
+
+fn lease_in(outcome: &Outcome) -> Option<Data> {
+    match outcome {
+        Some(Ok(Some(response))) => response.lease.as_ref().map(|lease| lease.internal.clone()),
+        _ => None,
+    }
 }
 
 fn mentions(lease: &Data, text: &str) -> bool {
     lease.values().any(|value| value.as_str() == Some(text))
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_else(|| panic!("{value} is no text"))
 }

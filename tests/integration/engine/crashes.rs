@@ -53,15 +53,14 @@ async fn nothing_is_made_without_its_write_ahead_entry() {
 }
 
 #[tokio::test]
-async fn a_write_ahead_entry_that_stays_harms_nothing() {
+async fn what_still_has_its_write_ahead_entry_is_not_handed_out() {
     let mount = mount().await;
     mount.storage.fail_delete("wal/");
-    let made = mount.read(PATH).await;
-    assert_eq!(mount.stored("wal/").len(), 1);
+    mount.read(PATH).await.refused("removed within 10 minutes");
+    assert_eq!((mount.stored("wal/").len(), mount.stored("ledger/").len()), (1, 1));
     mount.tick_now().await.done();
-    assert_eq!(mount.stored("wal/").len(), 0);
-    assert!(mount.sim.state().is_live(&made.text("api_key")), "the sweep took what is leased");
-    mount.revoke(made.lease()).await.done();
+    assert!(mount.sim.state().accounts.is_empty());
+    assert_eq!((mount.stored("wal/"), mount.stored("ledger/")), (Vec::new(), Vec::new()));
     ends_empty(mount).await;
 }
 

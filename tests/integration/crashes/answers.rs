@@ -1,0 +1,38 @@
+//! What was recorded and never answered with goes by the next sweep; what may have been answered with stays.
+
+use openai_secrets::engine::failpoint::Trap;
+
+use super::steps::Step;
+use super::world::{Log, World};
+
+/// The engine ends here in the middle of a read; what is left after the next sweep.
+async fn swept_after(point: &str, log: Log) -> (World, usize) {
+    let mut world = World::begin(log).await;
+    assert!(Step::Read("plain").take(&mut world, None).await);
+    assert!(!Step::Read("plain").take(&mut world, Some(&Trap::at(point, 0))).await);
+    world.restart();
+    world.tick(None).await.expect("it goes on").expect("the tick succeeds");
+    let left = world.openai.state().live_keys().count() - 1;
+    (world, left)
+}
+
+#[tokio::test]
+async fn what_was_recorded_and_not_answered_with_is_ended_by_the_sweep() {
+    for log in [Log::Kept, Log::None] {
+        let (mut world, left) = swept_after("creds.recorded", log).await;
+        assert_eq!(left, 0, "{log:?}");
+        world.settles().await;
+    }
+}
+
+#[tokio::test]
+async fn what_may_have_been_answered_with_stays_until_its_own_end() {
+    for (point, log) in
+        [("creds.noted", Log::Kept), ("creds.answered", Log::Kept), ("creds.answered", Log::None)]
+    {
+        let (mut world, left) = swept_after(point, log).await;
+        assert_eq!(left, 1, "{point} {log:?}");
+        world.settles().await;
+        assert_eq!(world.openai.state().live_keys().count(), 1, "{point} {log:?}");
+    }
+}
