@@ -52,10 +52,16 @@ impl Aftermath {
         let missing = tally.accounts.iter().filter(|id| left.iter().all(|account| account.id != **id));
         report.note(format!("{title}: leases"), stage.host.leases().await);
         report.note(format!("{title}: accounts"), stage.accounts());
-        // The plugin ended after it had recorded the credential and before the server had its answer: nobody can
-        // tell that from an answer that arrived, so it stays on record and goes after its own end.
+        // The plugin ended after it had noted that it answers and before the server had the answer: nobody can tell
+        // that from an answer that arrived, so it stays on record and goes after its own end.
         let more = (known.len() + lost.len()) as u64;
         report.ideally(format!("{title}: accounts without a lease, {took} s later"), 0, more);
+        report.at_most(
+            format!("{title}: of them kept in case of doubt"),
+            KILLS as u64,
+            "",
+            known.len() as u64,
+        );
         report.exactly(format!("{title}: of them on no record to be ended"), 0, lost.len() as u64);
         report.exactly(format!("{title}: leases whose account is gone"), 0, missing.count() as u64);
         report

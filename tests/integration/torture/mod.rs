@@ -93,6 +93,13 @@ async fn full() {
     run(&FULL).await.holds();
 }
 
+/// One part of it, by itself.
+#[tokio::test]
+#[ignore = "a part of `make torture`"]
+async fn plugin_killed() {
+    killed_plugin::load(&FULL).await.settle(&FULL).await.holds();
+}
+
 /// The loads that kill come first and one by one; what then takes minutes of waiting waits at the same time.
 async fn run(size: &Size) -> Report {
     let plugin = killed_plugin::load(size).await;
