@@ -7,7 +7,7 @@ CLI = $(or $(VAULT_BIN),$(shell command -v vault || command -v bao),vault)
 SHA256 = $(firstword $(shell sha256sum $(BIN) 2>/dev/null || shasum -a 256 $(BIN)))
 
 .DEFAULT_GOAL := help
-.PHONY: help build test check audit demo register enable dev-setup load bench image test-container release clean torture
+.PHONY: help build test torture check lint audit demo register enable dev-setup load bench image test-container release clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ check: ## Format, lints and documentation, without a warning
 	cargo clippy --all-targets -- -D warnings
 	cargo clippy --all-targets --features failpoints -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --document-private-items
+
+lint: ## Shell scripts, Vagrant machine and Terraform's files, as far as their linters are here
+	@scripts/lint.sh
 
 audit: ## Licenses, sources and known faults of the dependencies; says loudly what cannot be asked here
 	@scripts/audit.sh

@@ -2,6 +2,8 @@
 # Builds the plugin as one static program, the same bytes wherever the source and the cargo folder lie, and puts it into a folder.
 # It goes into the image and into a release. usage: scripts/static_binary.sh FOLDER
 #
+# REVISION is the commit that the program tells as its own; that of this checkout if it is not set.
+#
 # Static on the GNU target: that needs no second C library, and the plugin brings its own resolver and CA roots anyway.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -20,13 +22,15 @@ upper=$(printf %s "$triple" | tr 'a-z-' 'A-Z_')
 export "CARGO_TARGET_${upper}_RUSTFLAGS=-C target-feature=+crt-static --remap-path-prefix=$PWD=/src --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo"
 # They would come before the ones above.
 unset RUSTFLAGS CARGO_ENCODED_RUSTFLAGS
+BUILD_COMMIT=${REVISION:-$(git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/null || true)}
+export BUILD_COMMIT
 
 cargo build --release --locked --target "$triple" --bin "$name"
 mkdir -p "$folder"
 install -m 755 "${CARGO_TARGET_DIR:-target}/$triple/release/$name" "$folder/$name"
 
 # A program that asks for an interpreter would start here and not in an empty image.
-if grep -aq '/ld-linux' "$folder/$name"; then
-  echo "static_binary.sh: $folder/$name is not static" >&2
+if grep -aq '/ld-linux' "$folder/$name" || ! env -i "$folder/$name" --version >/dev/null; then
+  echo "static_binary.sh: $folder/$name is not static, or does not start" >&2
   exit 1
 fi
