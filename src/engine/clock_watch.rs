@@ -8,7 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::{Engine, Error};
-use crate::logical::{Collection, Record, Storage};
+use crate::logical::{Collection, Record, Storage, StorageError};
 
 /// The latest time that a tick saw.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -28,18 +28,22 @@ const ONLY: &str = "";
 const SLACK: TimeDelta = TimeDelta::minutes(10);
 
 impl Engine {
-    /// Whether the clock was put back since it was last written down.
+    /// Whether the clock was put back since it was last written down, or may have been: what was written down cannot be
+    /// read.
     pub(super) async fn clock_went_back(
         &self,
         storage: &dyn Storage,
         now: DateTime<Utc>,
     ) -> Result<bool, Error> {
-        Ok(self.seen.get(storage, ONLY).await?.is_some_and(|seen| seen.at - now > SLACK))
+        match self.seen.get(storage, ONLY).await {
+            Err(StorageError::Malformed { .. }) => Ok(true),
+            seen => Ok(seen?.is_some_and(|seen| seen.at - now > SLACK)),
+        }
     }
 
     /// Writes the time down, if it is worth it.
     pub(super) async fn note_time(&self, storage: &dyn Storage, now: DateTime<Utc>) -> Result<(), Error> {
-        let seen = self.seen.get(storage, ONLY).await?;
+        let seen = self.seen.get_readable(storage, ONLY).await?;
         if seen.is_none_or(|seen| (now - seen.at).abs() > SLACK) {
             self.seen.put(storage, ONLY, &Seen { at: now }).await?;
         }

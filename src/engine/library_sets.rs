@@ -306,8 +306,8 @@ async fn list(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error
     let storage = &**call.storage();
     let mut entries = Vec::new();
     for name in engine.library_sets.names(storage).await? {
-        let info = engine.library_sets.get(storage, &name).await?.map(|set| set.info()).unwrap_or_default();
-        entries.push((name, info));
+        let set = engine.library_sets.get_readable(storage, &name).await?;
+        entries.push((name, set.map(|set| set.info()).unwrap_or_default()));
     }
     Ok(Some(Response::list(entries)))
 }

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::clients::Configured;
 use super::{Engine, Error, projects};
 use crate::framework::Tick;
-use crate::logical::{Collection, Record, Storage};
+use crate::logical::{Collection, Record, Storage, StorageError};
 use crate::openai::{Client, CostBucket, CostsQuery, ProjectId, Urgency};
 
 /// OpenAI is asked no more often.
@@ -156,7 +156,12 @@ async fn ask(client: &Client, spent: &mut Spent, known: &BTreeMap<ProjectId, Str
 
 /// Puts the totals into the metrics.
 pub(super) async fn tell(engine: &Engine, storage: &dyn Storage) -> Result<(), Error> {
-    if let Some(spent) = SPENT.get(storage, ONLY).await? {
+    let spent = match SPENT.get(storage, ONLY).await {
+        // The tick says so; the other metrics go on.
+        Err(StorageError::Malformed { .. }) => None,
+        spent => spent?,
+    };
+    if let Some(spent) = spent {
         for project in spent.projects.values() {
             engine.metrics.quota_used(&project.label, project.cents());
         }

@@ -31,7 +31,7 @@ use super::ledger::{self, Entry, LEDGER};
 use super::loans::Loan;
 use super::{Engine, Error, calendar, removal, returns, rfc3339};
 use crate::framework::{Call, Field, Help, LeaseCall, Name, Path, ResponseField};
-use crate::logical::{self, Data, Operation, Response, Storage};
+use crate::logical::{self, Data, Operation, Response, Storage, StorageError};
 use crate::openai::ApiKeyId;
 
 /// As long as a revocation of something alive waits for its turn at OpenAI; see above.
@@ -230,8 +230,16 @@ async fn list(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error
     let places =
         if room == 0 { Vec::new() } else { ledger::ended(storage, engine.now(), &after, room).await? };
     for place in places {
-        let Some(entry) = LEDGER.get(storage, &place).await? else { continue };
-        entries.push((calendar::name_in(&place).to_owned(), view(&engine, &entry)));
+        let info = match LEDGER.get(storage, &place).await {
+            Ok(None) => continue,
+            Ok(Some(entry)) => view(&engine, &entry),
+            // It hides no other.
+            Err(error @ StorageError::Malformed { .. }) => {
+                Data::from_iter([("last_error".to_owned(), error.to_string().into())])
+            }
+            Err(error) => return Err(error.into()),
+        };
+        entries.push((calendar::name_in(&place).to_owned(), info));
     }
     let is_cut = entries.len() >= limit;
     let response = Response::list(entries);

@@ -9,18 +9,79 @@ use serde_json::{Value, json};
 use crate::simulator::{Action, Fault, endpoint};
 use crate::support::Mount;
 
-/// A mount with an entry of every kind that this noun's life leaves.
-async fn lived_in() -> Mount {
+/// Where entries of each kind stand.
+const PREFIXES: [&str; 15] = [
+    "config",
+    "project/",
+    "role/",
+    "ledger/",
+    "static-role/",
+    "static-due/",
+    "account-owner/",
+    "library-set/",
+    "library-loan/",
+    "library-due/",
+    "library-change/",
+    "tick-seen",
+    "quota",
+    CREATION,
+    ADMIN_KEY_CREATION,
+];
+/// The names of write-ahead entries are random: these two are put under names of their own.
+const CREATION: &str = "wal/creation";
+const ADMIN_KEY_CREATION: &str = "wal/admin";
+
+/// A mount with the record of a credential whose lease was lost, and a write-ahead entry of another.
+async fn with_a_credential() -> Mount {
     let mount =
         Mount::start().await.configured().await.with_project().await.with_role(json!({"ttl": 60})).await;
     let made = mount.read("creds/app").await;
     mount.lose(made.lease());
     mount.sim.fault(Fault::on(endpoint::CREATE_ACCOUNT, Action::Drop).times(1));
     mount.read("creds/app").await.error();
-    for prefix in ["config", "project/", "role/", "ledger/", "wal/"] {
+    mount
+}
+
+/// A mount with an entry of every kind that its life leaves.
+async fn lived_in() -> Mount {
+    let mount =
+        Mount::start().await.configured().await.with_project().await.with_role(json!({"ttl": 60})).await;
+    mount.write("config", json!({"quota_tracking": true, "key_expiry_margin": 60})).await.done();
+    let made = mount.read("creds/app").await;
+    mount.lose(made.lease());
+
+    let account = mount.seed("automation", false).id;
+    let role = json!({"project": "research", "service_account_id": account, "grace_period": "1h"});
+    mount.write("static-roles/app", role).await.done();
+    mount.write("static-creds/app/rotate", json!({})).await.done();
+
+    let set = |names: &str| json!({"project": "research", "service_account_names": names});
+    mount.write("library-sets/pool", set("a,b,c")).await.done();
+    let lent = mount.write("library-sets/pool/check-out", json!({})).await;
+    mount.lose(lent.lease());
+    let fault = mount.sim.fault(Fault::on(endpoint::DELETE_ACCOUNT, Action::status(403)));
+    mount.write("library-sets/pool", set("a,b")).await.done();
+    mount.sim.remove_fault(fault);
+
+    mount.tick().await.done();
+    cut_off(&mount).await;
+    for prefix in PREFIXES {
         assert!(!mount.stored(prefix).is_empty(), "{prefix}");
     }
     mount
+}
+
+/// Write-ahead entries of a credential and of an admin key that nobody heard of again.
+async fn cut_off(mount: &Mount) {
+    let (organization, project) = (mount.sim.organization(), mount.sim.project());
+    let creation = json!({"organization_id": organization, "project_id": project, "name": "vault-app-cut",
+        "service_account_id": null, "owner": {"ledger": "00000001/00/vault-app-cut"}});
+    let admin = json!({"organization_id": organization, "name": "vault-admin-cut"});
+    for (key, kind, data) in
+        [(CREATION, "creation", creation), (ADMIN_KEY_CREATION, "admin_key_creation", admin)]
+    {
+        put(mount, key, json!({"type": kind, "data": data, "created_at": 1_700_000_000}).to_string()).await;
+    }
 }
 
 async fn put(mount: &Mount, key: &str, value: impl Into<Vec<u8>>) {
@@ -39,9 +100,7 @@ fn odd_values(good: &[u8]) -> Vec<Vec<u8>> {
     odd.push(b"[".repeat(100_000));
     let Ok(Value::Object(object)) = serde_json::from_slice(good) else { return odd };
     for name in object.keys() {
-        for wrong in
-            [json!(null), json!(-1), json!({"a": []}), json!("\u{0}../"), json!(u64::MAX), json!([[]])]
-        {
+        for wrong in [json!(null), json!(-1), json!({"a": []}), json!("\u{0}../"), json!(u64::MAX)] {
             let mut changed = object.clone();
             changed[name] = wrong;
             odd.push(Value::Object(changed).to_string().into_bytes());
@@ -50,27 +109,73 @@ fn odd_values(good: &[u8]) -> Vec<Vec<u8>> {
     odd
 }
 
-/// Every request that there is here. None may panic; what cannot be read is an error without its content.
+/// Every request that there is. None may panic; what cannot be read is an error without its content.
 async fn asks_everything(mount: &Mount) {
-    for path in ["config", "project/research", "roles/app", "creds/app"] {
+    for path in READS {
         let answered = mount.read(path).await;
         if let (Some(lease), true) = (&answered.lease, answered.answer.is_ok()) {
             let _ = mount.revoke(lease).await;
         }
     }
-    for path in ["project", "roles"] {
-        assert_eq!(mount.list(path).await.keys().len(), 1, "a list tells the name in any case");
+    for (path, prefix) in [
+        ("project", "project/"),
+        ("roles", "role/"),
+        ("static-roles", "static-role/"),
+        ("library-sets", "library-set/"),
+    ] {
+        assert_eq!(
+            mount.list(path).await.keys().len(),
+            mount.stored(prefix).len(),
+            "a list tells every name of {path}"
+        );
     }
-    let _ = mount.write("roles/app", json!({"ttl": 61})).await;
-    let _ = mount.write("project/research", json!({"description": "x"})).await;
-    let _ = mount.write("config", json!({"key_expiry_margin": 61})).await;
+    mount.list("revocations").await.done();
+    for (path, body) in [
+        ("roles/app", json!({"ttl": 61})),
+        ("project/research", json!({"description": "x"})),
+        ("config", json!({"key_expiry_margin": 61})),
+        ("static-roles/app", json!({"ttl": 61})),
+        ("static-creds/app/rotate", json!({})),
+        ("library-sets/pool", json!({"description": "x"})),
+        ("library-sets/pool/check-out", json!({})),
+        ("library-sets/pool/admin-check-in", json!({"service_account": "a"})),
+        ("revocations/retry", json!({})),
+        ("config/rotate", json!({})),
+        ("tidy", json!({})),
+    ] {
+        let answered = mount.write(path, body).await;
+        if let (Some(lease), true) = (&answered.lease, answered.answer.is_ok()) {
+            let _ = mount.revoke(lease).await;
+        }
+    }
     mount.help("").await.done();
+    if mount.read("config").await.answer.is_ok() {
+        mount.read("health").await.done();
+        mount.read("metrics").await.done();
+    }
     let _ = mount.tick_now().await;
+    let _ = mount.delete("static-roles/app").await;
+    let _ = mount.delete("library-sets/pool").await;
 }
+
+/// What is only read.
+const READS: [&str; 11] = [
+    "config",
+    "project/research",
+    "roles/app",
+    "creds/app",
+    "static-roles/app",
+    "static-creds/app",
+    "library-sets/pool",
+    "library-sets/pool/status",
+    "health",
+    "metrics",
+    "tidy/status",
+];
 
 #[tokio::test]
 async fn no_entry_of_any_content_breaks_more_than_what_needs_it() {
-    for prefix in ["config", "project/", "role/", "ledger/", "wal/"] {
+    for prefix in PREFIXES {
         let mount = lived_in().await;
         let saved = mount.storage.snapshot();
         let key = mount.stored(prefix).remove(0);
@@ -139,8 +244,25 @@ async fn an_entry_of_an_older_version_without_later_fields_is_read() {
 }
 
 #[tokio::test]
+async fn an_unreadable_mark_of_time_stops_no_rotation_and_is_replaced() {
+    let mount = Mount::start().await.configured().await.with_project().await;
+    let account = mount.seed("automation", false).id;
+    mount
+        .write("static-roles/app", json!({"project": "research", "service_account_id": account}))
+        .await
+        .done();
+    let first = mount.read("static-creds/app").await.text("api_key");
+    put(&mount, "tick-seen", "garbage").await;
+    mount.restart().await;
+    mount.advance(Duration::from_secs(2 * 86_400));
+    mount.tick().await.done();
+    assert_ne!(mount.read("static-creds/app").await.text("api_key"), first);
+    assert!(mount.storage_text("tick-seen").contains("\"at\""));
+}
+
+#[tokio::test]
 async fn one_unreadable_record_holds_up_no_other_removal() {
-    let mount = lived_in().await;
+    let mount = with_a_credential().await;
     let oldest = "ledger/00000001/00/old";
     put(&mount, oldest, "garbage").await;
     put(&mount, "ledger/not-a-number/x", "garbage").await;
@@ -163,14 +285,14 @@ proptest! {
     /// Bytes at any place of any entry.
     #[test]
     fn no_bytes_in_storage_make_a_request_panic(
-        which in 0_usize..5,
+        which in 0..PREFIXES.len(),
         at in any::<prop::sample::Index>(),
         bytes in prop::collection::vec(any::<u8>(), 0..16),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let mount = lived_in().await;
-            let key = mount.stored(["config", "project/", "role/", "ledger/", "wal/"][which]).remove(0);
+            let key = mount.stored(PREFIXES[which]).remove(0);
             let mut value = mount.storage.get(&key).await.unwrap().unwrap().value;
             let at = at.index(value.len());
             value.splice(at..(at + bytes.len() / 2).min(value.len()), bytes);
