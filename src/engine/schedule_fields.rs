@@ -108,6 +108,8 @@ impl ScheduleFields {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const HOUR: Duration = Duration::from_secs(3600);
@@ -171,6 +173,22 @@ mod tests {
         }
         assert!(hourly().updated(fields(None, None, Some(7200))).unwrap().schedule().is_err());
         assert!(nightly().updated(fields(Some(60), None, Some(60))).is_err());
+    }
+
+    proptest! {
+        /// What is taken plans a next time, whatever the expression says and whenever it is asked.
+        #[test]
+        fn no_expression_breaks_the_plan(
+            text in "[-*/,0-9 LW#?a-z]{0,24}|\\PC{0,40}|([*]|[0-9*/,-]{1,5}|[0-9]{1,3})( ([*]|[0-9*/,-]{1,5}|[0-9]{1,3})){3,5}",
+            window in prop::option::of(any::<u32>()),
+            now in 0_i64..4_000_000_000,
+        ) {
+            let fields = fields(None, Some(&text), window.map(u64::from));
+            if let Ok(Some(schedule)) = fields.schedule() {
+                let now = chrono::DateTime::from_timestamp(now, 0).unwrap();
+                prop_assert!(schedule.next(now, now, schedule.spread("a")) > now);
+            }
+        }
     }
 
     #[test]

@@ -107,10 +107,46 @@ fn versions(text: &str) -> Vec<u32> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStringExt as _;
+
+    use proptest::prelude::*;
+
     use super::*;
 
     fn read(variables: &[(&str, &str)]) -> Environment {
         Environment::read("COOKIE", variables.iter().map(|(key, value)| (key.into(), value.into())))
+    }
+
+    /// A variable that is looked at, with bytes that need not be text.
+    fn variable() -> impl Strategy<Value = (OsString, OsString)> {
+        let name = prop::sample::select(vec![
+            "COOKIE",
+            "PLUGIN_PROTOCOL_VERSIONS",
+            "PLUGIN_CLIENT_CERT",
+            "PLUGIN_MULTIPLEX_GRPC",
+            "PLUGIN_UNIX_SOCKET_DIR",
+            "PLUGIN_UNIX_SOCKET_GROUP",
+            "TMPDIR",
+            "VAULT_PLUGIN_METADATA_MODE",
+            "BAO_PLUGIN_METADATA_MODE",
+        ]);
+        let value = prop_oneof![
+            prop::collection::vec(1_u8..=255, 0..40),
+            "[-0-9, tT]{0,12}|true|5,6|\\PC{0,20}".prop_map(String::into_bytes),
+        ];
+        (name, value).prop_map(|(name, value)| (name.into(), OsString::from_vec(value)))
+    }
+
+    proptest! {
+        #[test]
+        fn no_environment_breaks_the_reading(variables in prop::collection::vec(variable(), 0..12)) {
+            let named = |name: &str| variables.iter().any(|(key, value)| key == name && !value.is_empty());
+            let environment = Environment::read("COOKIE", variables.clone());
+            prop_assert_eq!(environment.socket_group.is_some_and(|group| group.is_empty()), false);
+            prop_assert!(environment.cookie.is_some() || !named("COOKIE"));
+            prop_assert!(!environment.socket_directory.as_os_str().is_empty());
+            prop_assert!(environment.multiplexing == Multiplexing::Unheard || named("PLUGIN_MULTIPLEX_GRPC"));
+        }
     }
 
     #[test]

@@ -91,3 +91,87 @@ fn reason(error: &serde_json::Error) -> String {
 fn missing_field(message: &str) -> Option<&str> {
     message.strip_prefix("missing field `")?.split('`').next()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use reqwest::header::{HeaderName, HeaderValue};
+    use serde_json::json;
+
+    use super::super::page::WirePage;
+    use super::super::{AdminKeyRecord, CreatedAdminKey, CreatedKey, Project, ServiceAccount};
+    use super::*;
+
+    const SECRET: &str = "sk-admin-the-key-that-the-call-carried";
+
+    /// Bodies as OpenAI might send them, with the call's own key in some places.
+    fn body() -> impl Strategy<Value = Vec<u8>> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            Just(Value::from(SECRET)),
+            "\\PC{0,20}".prop_map(|text| Value::from(format!("{text}{SECRET}{text}"))),
+            "(proj|key|svc_acct)_[a-z0-9]{0,9}|sk-[a-z0-9*]{0,30}|active|archived".prop_map(Value::from),
+        ];
+        let name = "id|object|name|value|data|error|message|type|param|code|has_more|last_id|api_key|created_at|owner|x";
+        let value = leaf.prop_recursive(4, 32, 8, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::btree_map(name, inner, 0..8)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        });
+        let text = value.prop_map(|value| value.to_string().into_bytes());
+        let cut = (text.clone(), any::<prop::sample::Index>()).prop_map(|(mut bytes, at)| {
+            bytes.truncate(at.index(bytes.len() + 1));
+            bytes
+        });
+        prop_oneof![4 => text, 2 => cut, 1 => prop::collection::vec(any::<u8>(), 0..99)]
+    }
+
+    /// What is read of the answer, as text, if it is an error.
+    fn error<T: DeserializeOwned>(answer: &Answer) -> String {
+        answer
+            .read::<T>(Call::Key, SECRET)
+            .err()
+            .map(|error| format!("{error} {error:?}"))
+            .unwrap_or_default()
+    }
+
+    proptest! {
+        #[test]
+        fn no_body_breaks_the_reading_or_shows_the_key(
+            status in 100_u16..600,
+            body in body(),
+            request_id in "[ -~]{0,150}",
+            wait in "[ -~]{0,20}|[0-9]{1,25}|-1|1e300",
+        ) {
+            let mut headers = HeaderMap::new();
+            for (name, value) in [("x-request-id", &request_id), ("retry-after", &wait), ("retry-after-ms", &wait)] {
+                let value = HeaderValue::from_str(value).unwrap();
+                headers.insert(HeaderName::from_static(name), value);
+            }
+            let answer = Answer { status, headers, body: Zeroizing::new(body) };
+            for text in [
+                error::<Project>(&answer),
+                error::<ServiceAccount>(&answer),
+                error::<CreatedKey>(&answer),
+                error::<AdminKeyRecord>(&answer),
+                error::<CreatedAdminKey>(&answer),
+                error::<WirePage<ServiceAccount>>(&answer),
+            ] {
+                prop_assert!(!text.contains(SECRET), "{}", text);
+            }
+        }
+    }
+
+    #[test]
+    fn the_key_in_a_refusal_is_taken_out() {
+        let told = json!({"error": {"message": format!("no {SECRET}"), "type": "x", "param": SECRET, "code": SECRET}});
+        let body = Zeroizing::new(told.to_string().into_bytes());
+        let text = error::<Project>(&Answer { status: 401, headers: HeaderMap::new(), body });
+        assert!(text.contains("no ") && !text.contains(SECRET), "{text}");
+    }
+}

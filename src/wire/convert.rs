@@ -191,6 +191,48 @@ mod tests {
         fn no_text_for_data_breaks_the_reading(data in any::<String>()) {
             let _either = read(pb::Request { data, ..pb::Request::default() });
         }
+
+        #[test]
+        fn no_bytes_break_the_reading(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            if let Ok(message) = pb::Request::decode(bytes.as_slice()) {
+                let _either = read(message);
+            }
+        }
+
+        /// A message that was good, with bytes put into it, is more often still one than bytes at random.
+        #[test]
+        fn no_bytes_in_a_request_break_the_reading(
+            data in object(),
+            headers in headers(),
+            [ttl, increment, seconds] in any::<[i64; 3]>(),
+            nanos: i32,
+            at in any::<prop::sample::Index>(),
+            bytes in prop::collection::vec(any::<u8>(), 0..8),
+        ) {
+            let options = pb::LeaseOptions {
+                ttl, increment, renewable: true, max_ttl: ttl,
+                issue_time: Some(Timestamp { seconds, nanos }),
+            };
+            let secret = pb::Secret {
+                lease_options: Some(options),
+                internal_data: serde_json::to_string(&data).unwrap(),
+                ..pb::Secret::default()
+            };
+            let sent = pb::Request {
+                data: serde_json::to_string(&data).unwrap(),
+                headers: value::header_messages(headers),
+                operation: "revoke".to_owned(),
+                secret: Some(secret),
+                ..pb::Request::default()
+            };
+            let _either = read(sent.clone());
+            let mut encoded = sent.encode_to_vec();
+            let at = at.index(encoded.len());
+            encoded.splice(at..(at + bytes.len() / 2).min(encoded.len()), bytes);
+            if let Ok(message) = pb::Request::decode(encoded.as_slice()) {
+                let _either = read(message);
+            }
+        }
     }
 
     #[test]
