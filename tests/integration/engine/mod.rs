@@ -7,6 +7,7 @@ mod checkouts;
 mod config;
 mod crashes;
 mod creds;
+mod fixtures;
 mod garbage;
 mod help;
 mod library_crashes;

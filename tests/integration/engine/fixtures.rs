@@ -1,0 +1,98 @@
+//! What releases have stored, kept as they wrote it: every later release reads it, and what a newer one wrote is refused
+//! and kept.
+//!
+//! A release that stores something in a new way gets a folder of its own beside `v1`; none is ever changed.
+
+use std::collections::BTreeMap;
+
+use openai_secrets::logical::{Entry, Kind, Storage as _};
+use serde_json::{Value, json};
+
+use crate::support::Mount;
+
+/// The storage of a mount that has lived: entries of every kind there is.
+const V1: &str = include_str!("../fixtures/v1/storage.json");
+
+/// The entries, with this test's OpenAI in place of the real one.
+fn entries(mount: &Mount) -> BTreeMap<String, Value> {
+    let mut entries: BTreeMap<String, Value> = serde_json::from_str(V1).unwrap();
+    entries.get_mut("config").unwrap()["api_endpoint"] = mount.sim.url().into();
+    entries
+}
+
+async fn store(mount: &Mount, entries: &BTreeMap<String, Value>) {
+    for (key, value) in entries {
+        let value = value.to_string().into_bytes();
+        mount.storage.put(Entry { key: key.clone(), value, seal_wrap: true }).await.unwrap();
+    }
+    mount.restart().await;
+}
+
+#[tokio::test]
+async fn what_the_first_version_stored_is_read() {
+    let mount = Mount::start().await;
+    store(&mount, &entries(&mount)).await;
+    let config = mount.read("config").await.json();
+    assert_eq!(
+        (&config["organization_id"], &config["quota_tracking"]),
+        (&json!("org-fixture"), &json!(true))
+    );
+    assert_eq!(mount.read("project/research").await.text("project_id"), "proj_fixture");
+    assert_eq!(mount.read("roles/app").await.json()["ttl"], 60);
+    assert_eq!(
+        mount.read("static-creds/app").await.text("api_key"),
+        "sk-svcacct-of-the-fixture-00000000000000"
+    );
+    assert!(mount.read("static-roles/app").await.json()["grace_keys"]["key_5"].is_object());
+    let status = mount.read("library-sets/pool/status").await.json();
+    assert_eq!(status["account_status"], json!({"a": "checked-out", "b": "available"}));
+    let claimed = json!({"project": "research", "service_account_names": "a"});
+    mount.write("library-sets/other", claimed).await.error();
+    let health = mount.read("health").await.json();
+    assert_eq!(health["unfinished_creations"], 2, "{health}");
+    // Their records hold the configuration, once no admin key does.
+    mount.storage.delete("wal/admin").await.unwrap();
+    mount.delete("config").await.refused("1 credential and 1 check-out");
+    mount.abandon();
+}
+
+#[tokio::test]
+async fn what_a_newer_version_stored_is_refused_and_kept() {
+    for (key, path) in [
+        ("config", "config"),
+        ("project/research", "project/research"),
+        ("role/app", "roles/app"),
+        ("static-role/app", "static-creds/app"),
+        ("library-set/pool", "library-sets/pool"),
+        ("library-loan/pool/svc_acct_2", "library-sets/pool/status"),
+    ] {
+        let mount = Mount::start().await;
+        let mut entries = entries(&mount);
+        entries.get_mut(key).unwrap()["version"] = 2.into();
+        store(&mount, &entries).await;
+        mount.read(path).await.failed(Kind::Internal, "by a newer release of this plugin");
+        mount.abandon();
+    }
+}
+
+#[tokio::test]
+async fn no_tick_touches_what_a_newer_version_stored() {
+    let mount = Mount::start().await;
+    let mut entries = entries(&mount);
+    for (_, entry) in entries.iter_mut().filter(|(key, _)| *key != "config") {
+        entry["version"] = 2.into();
+    }
+    // Where it is noted what time it is, and what is only an index, is no loss.
+    entries
+        .retain(|key, _| !["tick-seen", "static-due/", "library-due/"].iter().any(|it| key.starts_with(it)));
+    store(&mount, &entries).await;
+    for _ in 0..2 {
+        let _said = mount.tick_now().await;
+        mount.advance(std::time::Duration::from_secs(1000 * 86_400));
+    }
+    for (key, value) in entries.iter().filter(|(key, _)| *key != "config") {
+        let stored = mount.storage.get(key).await.unwrap().unwrap_or_else(|| panic!("{key} is gone"));
+        assert_eq!(serde_json::from_slice::<Value>(&stored.value).unwrap(), *value, "{key}");
+    }
+    mount.abandon();
+}
