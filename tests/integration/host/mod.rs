@@ -15,6 +15,7 @@ mod mounts;
 mod predecessor;
 mod refusals;
 mod restarts;
+mod secrets;
 mod static_roles;
 mod tick;
 mod upgrades;

@@ -187,6 +187,11 @@ impl Host {
         lines.map(|line| serde_json::from_str(line).expect("an entry is JSON")).collect()
     }
 
+    /// What its storage holds on disk.
+    pub(crate) fn stored_bytes(&self) -> Vec<u8> {
+        self.server.stored_bytes()
+    }
+
     pub(crate) fn keep_secret(&self, secret: &str) {
         self.secrets.lock().expect("no test panics with it held").push(secret.to_owned());
     }

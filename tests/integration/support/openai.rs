@@ -135,7 +135,7 @@ impl OpenAi {
         self.simulator.fault(Fault::everywhere(action));
     }
 
-    /// It works again.
+    /// It works again; what was to be refused and was not asked for is not refused any more.
     pub(crate) fn comes_back(&self) {
         self.simulator.clear_faults();
     }

@@ -156,6 +156,22 @@ impl Server {
         String::from_utf8_lossy(&log).into_owned()
     }
 
+    /// What its storage holds on disk, and under which names: with integrated storage, keys as they are and values
+    /// encrypted.
+    pub(crate) fn stored_bytes(&self) -> Vec<u8> {
+        let (mut bytes, mut folders) = (Vec::new(), vec![self.file("data")]);
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).expect("the folder is ours").flatten() {
+                bytes.extend_from_slice(entry.file_name().as_encoded_bytes());
+                match entry.path() {
+                    path if path.is_dir() => folders.push(path),
+                    path => bytes.extend(fs::read(path).expect("the file is ours")),
+                }
+            }
+        }
+        bytes
+    }
+
     /// Ends the process as a service manager does. The log is complete then.
     pub(crate) fn stop(&mut self) {
         self.end(Subprocess::stop);
