@@ -9,9 +9,10 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use aws_lc_rs::digest;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::failpoint::shortened;
 use super::library_members::Member;
 use super::{calendar, issuer};
 use crate::logical::{Record, Request};
@@ -97,7 +98,11 @@ impl Record for Loan {
 }
 
 /// A lease that Vault itself ends comes first; that needs a moment.
-const GRACE: TimeDelta = TimeDelta::minutes(2);
+const GRACE: Duration = Duration::from_secs(120);
+
+fn grace() -> Duration {
+    shortened!("OPENAI_LEDGER_GRACE", GRACE)
+}
 
 impl Loan {
     /// An account taken at `now`, whose key is to be made.
@@ -150,7 +155,7 @@ impl Loan {
     pub fn next_look(&self) -> DateTime<Utc> {
         match self.state {
             State::Reserved => self.since + issuer::sweep_age(),
-            State::Lent => self.ends + GRACE,
+            State::Lent => self.ends + grace(),
             State::Returning => self.due,
         }
     }
@@ -201,6 +206,7 @@ fn hashed(token: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use chrono::TimeDelta;
     use serde_json::{Value, json};
 
     use super::*;

@@ -1,18 +1,12 @@
-//! Three nodes: what one is asked another may have to do, and whoever leads may go at any moment.
-
-use std::time::Duration;
+//! Three nodes: what one is asked another may have to do, once, and what is written at one all others see. That
+//! whoever leads may go at any moment is `failover`'s.
 
 use serde_json::json;
 
+use crate::simulator::endpoint::CREATE_KEY;
 use crate::support::cluster::Cluster;
-use crate::support::load::Load;
-use crate::support::openai::OpenAi;
-use crate::support::wait::{eventually, within};
-
-/// So that what a dead leader left is removed while the test waits. It takes a plugin built for that.
-const SHORTENED: &[&str] = &["OPENAI_SWEEP_AGE=5", "OPENAI_LEDGER_GRACE=1"];
-/// A lease of 20 s, the minute that its record is filed under, and two ticks of a minute.
-const UNTIL_ALL_IS_REMOVED: Duration = Duration::from_secs(220);
+use crate::support::openai::{OpenAi, PROJECT};
+use crate::support::wait::eventually;
 
 #[tokio::test]
 async fn a_credential_read_at_a_standby_is_made_once() {
@@ -68,36 +62,55 @@ async fn standbys_serve_reads_themselves() {
 }
 
 #[tokio::test]
-#[cfg_attr(not(feature = "failpoints"), ignore = "needs --features failpoints, as `make test` gives it")]
-async fn leaders_that_go_in_the_middle_of_reads_leave_nothing_behind() {
-    let (openai, mut cluster) = (OpenAi::start().await, Cluster::start().await);
-    cluster.quick_start(&openai, SHORTENED).await;
-    openai.simulator().latency(Duration::from_millis(100));
+async fn a_static_role_is_rotated_once_at_any_node_and_read_at_all() {
+    let (openai, cluster) = (OpenAi::start().await, Cluster::start().await);
+    cluster.quick_start(&openai, &[]).await;
+    let account = openai.existing_account("always");
+    let role = json!({"project_id": PROJECT, "service_account_id": account});
+    cluster.nodes()[0].api().write("openai/static-roles/always", role).await.ok();
 
-    let apis: Vec<_> = cluster.nodes().iter().map(|node| node.api().clone()).collect();
-    let load = Load::start(&apis.iter().collect::<Vec<_>>(), "openai/creds/my-role?ttl=20s", 16);
-    some_are_made(&openai).await;
-    let killed = cluster.kill_leader().await;
-    some_are_made(&openai).await;
-    cluster.resume(killed).await;
-    cluster.step_down().await;
-    some_are_made(&openai).await;
-    cluster.step_down().await;
-    some_are_made(&openai).await;
-    let tally = load.end().await;
-    println!("{} handed out; {tally:?}", tally.accounts.len());
-
-    for node in cluster.nodes() {
-        let credential = node.credential().await;
-        node.revoke(&credential).await;
+    for writer in cluster.nodes() {
+        for node in cluster.nodes() {
+            eventually("the node reads the role", async || {
+                (node.api().read("openai/static-creds/always").await.status == 200).then_some(())
+            })
+            .await;
+        }
+        let before = openai.state().calls(CREATE_KEY);
+        let rotated = writer.api().write("openai/static-creds/always/rotate", json!({})).await.ok();
+        assert_eq!(openai.state().calls(CREATE_KEY), before + 1);
+        assert_eq!(openai.live_keys_of(&account), [rotated.text("api_key_id")]);
+        for node in cluster.nodes() {
+            eventually("the node reads the new key", async || {
+                let read = node.api().read("openai/static-creds/always").await.ok();
+                (read.text("api_key") == rotated.text("api_key")).then_some(())
+            })
+            .await;
+        }
     }
-    let gone = within(UNTIL_ALL_IS_REMOVED, async || openai.accounts().is_empty().then_some(())).await;
-    assert!(gone.is_some(), "{} accounts are left", openai.accounts().len());
 }
 
-/// Reads go on: after what just happened, accounts are made again.
-async fn some_are_made(openai: &OpenAi) {
-    let before = openai.state().created.accounts;
-    eventually("accounts are made", async || (openai.state().created.accounts >= before + 50).then_some(()))
+#[tokio::test]
+async fn an_account_is_lent_at_one_node_and_given_back_at_another() {
+    let (openai, cluster) = (OpenAi::start().await, Cluster::start().await);
+    cluster.quick_start(&openai, &[]).await;
+    let set = json!({"project_id": PROJECT, "service_account_names": ["the-only-one"]});
+    cluster.nodes()[0].api().write("openai/library-sets/pool", set).await.ok();
+
+    let nodes = cluster.nodes();
+    for (number, node) in nodes.iter().enumerate() {
+        let lent = eventually("the node knows the set", async || {
+            let lent = node.api().write("openai/library-sets/pool/check-out", json!({})).await;
+            (lent.status == 200).then_some(lent)
+        })
         .await;
+        assert!(openai.accepts(&lent.text("api_key")).await);
+        for other in nodes {
+            let refused = other.api().write("openai/library-sets/pool/check-out", json!({})).await;
+            refused.refused(400, "no available service accounts in library");
+        }
+        let back = nodes[(number + 1) % nodes.len()].api();
+        back.write("openai/library-sets/pool/check-in", json!({})).await.ok();
+        assert!(!openai.accepts(&lent.text("api_key")).await);
+    }
 }

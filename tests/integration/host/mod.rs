@@ -8,6 +8,7 @@ mod cluster;
 #[cfg(feature = "failpoints")]
 mod crashes;
 mod credentials;
+mod failover;
 mod library;
 mod logs;
 mod monitoring;
