@@ -7,7 +7,7 @@ CLI = $(or $(VAULT_BIN),$(shell command -v vault || command -v bao),vault)
 SHA256 = $(firstword $(shell sha256sum $(BIN) 2>/dev/null || shasum -a 256 $(BIN)))
 
 .DEFAULT_GOAL := help
-.PHONY: help build test torture check lint audit demo register enable dev-setup load bench image test-container release clean
+.PHONY: help build test torture check lint audit demo register enable dev-setup load bench micro image test-container release clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,12 @@ load: build ## Measure credentials a second: 64 clients, 100 ms for each call of
 bench: build ## Measure beside the Go plugin at PEER=, in turn on one server, and keep the table in README.md
 	cargo build --release --example openai-simulator --example load
 	@python3 scripts/bench --readme "$(or $(PEER),$(error PEER= has to name the Go plugin's program))"
+
+micro: ## Count the instructions of each kind of request, under callgrind
+	CARGO_PROFILE_RELEASE_DEBUG=1 CARGO_PROFILE_RELEASE_STRIP=none CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
+		cargo build --release --target-dir target/micro --bin $(NAME)
+	cargo build --release --example openai-simulator --example load
+	@python3 scripts/bench/micro.py target/micro/release/$(NAME)
 
 image: ## Make the container image in Docker and print its id, Vault's -sha256
 	@scripts/image.sh
