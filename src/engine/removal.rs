@@ -29,10 +29,11 @@ use crate::openai::{self, Urgency};
 
 /// So many removals are under way at once: with OpenAI at 50 ms a call, 160 a second.
 const ABREAST: usize = 8;
-/// So many records are looked at before the next are listed.
+/// So many names are listed at once. Vault lists a folder whole for each part of it, and all that was asked for at once
+/// is in one: with small parts the work would grow by the square.
+const PAGE: usize = 16_384;
+/// So many records are taken up at once.
 const CHUNK: usize = 256;
-/// So many names are listed at once to be counted.
-const PAGE: usize = 1_000;
 /// Vault's own revocation of an ended lease comes first; it needs a moment.
 const GRACE: Duration = Duration::from_secs(120);
 /// A pass besides the ticks is over before the next tick.
@@ -239,16 +240,22 @@ impl<'a> Pass<'a> {
         let mut after = String::new();
         while !self.is_over() {
             let by = self.engine.now() - if self.which == Which::All { Duration::ZERO } else { grace() };
-            let places = ledger::ended(self.storage, by, &after, CHUNK).await?;
+            let places = ledger::ended(self.storage, by, &after, PAGE).await?;
             let Some(last) = places.last() else { break };
             after.clone_from(last);
-            let steps: Vec<_> = places.into_iter().map(|place| self.step(place).boxed()).collect();
-            let mut steps = stream::iter(steps).buffer_unordered(ABREAST);
-            while let Some(step) = steps.next().await {
-                outcome.count(step);
+            for chunk in places.chunks(CHUNK) {
+                self.take(chunk, outcome).await;
             }
         }
         Ok(())
+    }
+
+    async fn take(&self, places: &[String], outcome: &mut Outcome) {
+        let steps: Vec<_> = places.iter().map(|place| self.step(place).boxed()).collect();
+        let mut steps = stream::iter(steps).buffer_unordered(ABREAST);
+        while let Some(step) = steps.next().await {
+            outcome.count(step);
+        }
     }
 
     fn is_over(&self) -> bool {
@@ -258,11 +265,11 @@ impl<'a> Pass<'a> {
             || Instant::now() >= self.deadline
     }
 
-    async fn step(&self, place: String) -> Step {
+    async fn step(&self, place: &str) -> Step {
         if self.is_over() {
             return Step::Skipped;
         }
-        self.remove(&place).await.unwrap_or_else(Step::Failed)
+        self.remove(place).await.unwrap_or_else(Step::Failed)
     }
 
     async fn remove(&self, place: &str) -> Result<Step, Error> {

@@ -9,6 +9,7 @@ mod crashes;
 mod creds;
 mod fixtures;
 mod garbage;
+mod growth;
 mod help;
 mod library_crashes;
 mod library_sets;
