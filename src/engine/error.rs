@@ -201,16 +201,16 @@ impl From<Error> for logical::Error {
             Error::Storage(error) => error.into(),
             Error::System(error) => error.into(),
             Error::Framework(error) => error,
-            Error::AccountCreation(error)
-            | Error::KeyCreation(error)
-            | Error::Undeleted { error, .. }
-            | Error::OpenAi { error, .. } => of_openai(&error, sentence),
             Error::Panicked => Self::internal(sentence),
             // It can be asked for again, whatever came of it: only what OpenAI refused in its own words is the caller's.
             Error::Revocation(openai::Error::Malformed { .. } | openai::Error::Untrusted { .. }) => {
                 Self::internal(sentence)
             }
-            Error::Revocation(error) => of_openai(&error, sentence),
+            Error::AccountCreation(error)
+            | Error::KeyCreation(error)
+            | Error::Revocation(error)
+            | Error::Undeleted { error, .. }
+            | Error::OpenAi { error, .. } => of_openai(&error, sentence),
             // Vault's client repeats 429 and 5xx by itself: what may have left something behind is neither.
             Error::LeftBehind(_)
             | Error::Validation(_)
