@@ -140,7 +140,9 @@ pub(super) async fn tick(engine: &Engine, tick: &Tick) -> Result<(), Error> {
     // A pass that runs already does what this one would.
     let Ok(_turn) = engine.removals.turn.try_lock() else { return Ok(()) };
     let (storage, cancelled) = (&*tick.storage, &tick.cancelled);
-    let outcome = Pass::new(engine, storage, tick.deadline, cancelled, Which::Due).run().await;
+    // On unmounting it is now or never: Vault wipes the mount's storage after this.
+    let which = if engine.system.tainted().await? { Which::All } else { Which::Due };
+    let outcome = Pass::new(engine, storage, tick.deadline, cancelled, which).run().await;
     // A limit is no failure: the rest comes with the next ticks. Nor is a configuration that somebody deleted.
     let is_failure = |error: &Error| !is_limit(error) && !matches!(error, Error::NotConfigured);
     outcome.error.filter(is_failure).map_or(Ok(()), Err)

@@ -171,6 +171,19 @@ async fn nothing_is_put_off_when_the_mount_goes_away() {
 }
 
 #[tokio::test]
+async fn the_last_tick_of_a_mount_tries_what_failed_a_moment_ago() {
+    let mount = start().await;
+    let lease = lease(&mount).await;
+    mount.sim.fault(Fault::on(endpoint::DELETE_ACCOUNT, Action::Html).times(1));
+    mount.revoke(&lease).await.failed(Kind::Internal, "revocation failed");
+    mount.tick().await.done();
+    assert_eq!((accounts(&mount), on_record(&mount)), (1, 1), "it is left alone for a while");
+    mount.host.set_tainted(true);
+    mount.tick().await.done();
+    assert_eq!((accounts(&mount), on_record(&mount)), (0, 0));
+}
+
+#[tokio::test]
 async fn an_unconfigured_mount_goes_away_when_its_keys_are_dead() {
     let mount = start().await;
     let lease = lease(&mount).await;
