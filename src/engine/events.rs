@@ -80,9 +80,8 @@ impl Happening {
             Self::CredsRevoke => ("revoke", false),
             Self::Rotate | Self::RootRotate => ("rotate", true),
             Self::RotateFail | Self::RootRotateFail => ("rotate", false),
-            Self::CheckOut | Self::CheckIn => ("update", true),
             Self::CheckOutFail => ("update", false),
-            Self::ConfigWrite | Self::RoleWrite => ("update", true),
+            Self::CheckOut | Self::CheckIn | Self::ConfigWrite | Self::RoleWrite => ("update", true),
             Self::ConfigDelete | Self::RoleDelete => ("delete", true),
         }
     }

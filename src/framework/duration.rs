@@ -138,8 +138,8 @@ impl Span {
 pub(super) fn shown(seconds: u64) -> String {
     let (count, unit) = match seconds {
         0 => (0, 's'),
-        _ if seconds % 3600 == 0 => (seconds / 3600, 'h'),
-        _ if seconds % 60 == 0 => (seconds / 60, 'm'),
+        _ if seconds.is_multiple_of(3600) => (seconds / 3600, 'h'),
+        _ if seconds.is_multiple_of(60) => (seconds / 60, 'm'),
         _ => (seconds, 's'),
     };
     format!("{count}{unit}")
