@@ -88,7 +88,9 @@ Deleting the configuration is refused while credentials or check-outs have still
 can do without it. It deletes admin keys that were replaced and still stand, and is refused while one of them cannot be \
 deleted. force=true deletes the configuration all the same: keys then live until their own end at OpenAI.
 
-    $ vault write openai/config admin_api_key=sk-admin-... organization_id=org-123456",
+    $ vault write openai/config admin_api_key=sk-admin-... organization_id=org-123456
+    $ vault write openai/config automatic_rotation_period=30d
+    $ vault read openai/config",
 };
 
 const ANSWER: &[ResponseField] = &[

@@ -71,7 +71,7 @@ static UNENFORCED: Field<bool> = Field::new(
 .default(false);
 
 const HELP: Help = Help {
-    synopsis: "Say which service accounts are lent out, and for how long.",
+    synopsis: "Manage a set of service accounts, each of which is lent to one borrower at a time.",
     description: "\
 An account that exists in the project is adopted; one that does not is made, and goes with its place in the set. An \
 account belongs to one set or static role at most. Names can be added, and removed while they are checked in. A set \

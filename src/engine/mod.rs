@@ -90,9 +90,18 @@ use crate::logical::{self, Factory, Setup, SpecialPaths, Storage, SystemView};
 
 /// What `vault path-help` of the mount says first.
 const ROOT_HELP: &str = "\
-Makes OpenAI API keys that end by themselves. `creds` makes a service account with a key for each lease, on \
-`roles` that belong to a `project`; `static-creds` shows the keys of accounts that stay and rotates them, on \
-`static-roles`; `config` holds the admin key that all of it is done with.";
+Hands out OpenAI API keys, in three ways: creds/<role> makes a service account with a key for each lease, which ends \
+with it; static-creds/<role> answers the key of an account that stays, which is rotated; library-sets/<set>/check-out lends \
+an account of a set to one borrower at a time. config holds the admin key that all of it is done with.
+
+Begin with:
+
+    $ vault write openai/config admin_api_key=sk-admin-... organization_id=org-123456
+    $ vault write openai/project/research project_id=proj_abc123
+    $ vault write openai/roles/app project=research
+    $ vault read openai/creds/app
+
+When something is wrong, health says what, and revocations what waits for its end.";
 
 /// Mounts engines in this process.
 #[derive(Debug)]

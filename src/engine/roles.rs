@@ -86,7 +86,7 @@ static ACCOUNT: Field<String> = Field::new(
 .default("");
 
 const HELP: Help = Help {
-    synopsis: "Say how dynamic credentials are made.",
+    synopsis: "Manage a role: how dynamic credentials are made, and how long they live.",
     description: "\
 Each read of creds/<role> makes a service account with a key in the role's project, or, with service_account_id, \
 a key on that account. The key ends with its lease, and by itself at OpenAI soon after.

@@ -68,19 +68,48 @@ fn path_text<E>(route: &Route<E>, path: &str) -> String {
         text.push_str("## PARAMETERS\n");
     }
     for (name, field) in fields {
-        text.push_str(&parameter(name, *field));
+        let captured = route.schema.captures(name);
+        text.push_str(&parameter(name, *field, captured, route.path.exists.is_some()));
     }
     // Writing to a string cannot fail.
     let _ = write!(text, "\n## DESCRIPTION\n\n{}", or(help.description, NO_DESCRIPTION));
     text.trim().to_owned()
 }
 
-fn parameter(name: &str, field: &dyn AnyField) -> String {
+/// `creates`: a write of what is there already needs nothing.
+fn parameter(name: &str, field: &dyn AnyField, captured: bool, creates: bool) -> String {
     let about = field.about();
     let mark = if about.is_deprecated_as(name) { "(DEPRECATED) " } else { "" };
     let description = about.description_as(name);
     let lines = or(&description, NO_DESCRIPTION).lines().map(str::trim).collect::<Vec<_>>();
-    format!("\n    {name} ({})\n\n        {mark}{}\n", about.shape.help_name(), lines.join("\n        "))
+    let need = if captured || about.is_deprecated_as(name) {
+        String::new()
+    } else if about.required {
+        if creates { " Required at first.".to_owned() } else { " Required.".to_owned() }
+    } else {
+        field
+            .default_value()
+            .as_ref()
+            .and_then(telling)
+            .map_or_else(String::new, |it| format!(" Default: {it}."))
+    };
+    format!(
+        "\n    {name} ({})\n\n        {mark}{}{need}\n",
+        about.shape.help_name(),
+        lines.join("\n        ")
+    )
+}
+
+/// A default that says something: no empty one, and no zero, of which the description tells.
+fn telling(default: &Value) -> Option<String> {
+    match default {
+        Value::String(text) if text.is_empty() || text == "0s" => None,
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) if number.as_f64() != Some(0.0) => Some(number.to_string()),
+        Value::Bool(true) => Some("true".to_owned()),
+        Value::Array(values) if !values.is_empty() => Some(default.to_string()),
+        _ => None,
+    }
 }
 
 fn root_text<E>(help: &str, routes: &[Route<E>]) -> String {

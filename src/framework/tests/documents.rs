@@ -16,11 +16,11 @@ One pot.
     color (string)
 
         What is
-        in it.
+        in it. Required at first.
 
     dries (duration (sec))
 
-        How long it takes.
+        How long it takes. Default: 1h.
 
     drying_time (duration (sec))
 
