@@ -98,6 +98,69 @@ async fn offered() -> BTreeMap<Endpoint, BTreeSet<String>> {
     offered
 }
 
+/// The text of all files below a folder that end like this.
+fn texts(folder: &str, end: &str) -> String {
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)];
+    let mut text = String::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.to_str().unwrap().ends_with(end) {
+                text.push_str(&fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    text
+}
+
+#[test]
+fn every_test_that_a_document_names_is_there() {
+    let code = texts("src", ".rs") + &texts("tests", ".rs");
+    let documents = readme() + &texts("docs", ".md");
+    let words = documents.split('`').skip(1).step_by(2);
+    // Names of fields and metrics are shorter.
+    let named: BTreeSet<_> =
+        words.filter(|word| word.matches('_').count() > 4 && !word.contains([' ', '/'])).collect();
+    assert!(named.len() > 25, "{named:?}");
+    let missing: Vec<_> = named.into_iter().filter(|name| !code.contains(&format!("fn {name}("))).collect();
+    assert_eq!(missing, Vec::<&str>::new());
+}
+
+#[test]
+fn every_link_of_a_document_leads_to_a_file() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let pages = ["README.md", "docs/alerts.md", "docs/credentials.md", "docs/policies.md", "docs/recipes.md"];
+    let more = ["docs/security.md", "docs/sizing.md", "docs/monitoring/README.md"];
+    for page in pages.into_iter().chain(more) {
+        let text = fs::read_to_string(root.join(page)).unwrap();
+        let links = text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link);
+        for link in links.filter(|link| !link.starts_with("http")) {
+            let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+            let target =
+                if file.is_empty() { root.join(page) } else { root.join(page).parent().unwrap().join(file) };
+            assert!(target.exists(), "{page}: {link}");
+            assert!(
+                heading.is_empty() || headings(&fs::read_to_string(target).unwrap()).contains(heading),
+                "{page}: {link}"
+            );
+        }
+    }
+}
+
+/// What a page's headings are called in links.
+fn headings(page: &str) -> BTreeSet<String> {
+    let titles = page
+        .lines()
+        .filter(|line| line.starts_with('#'))
+        .map(|line| line.trim_matches(['#', ' ']).to_lowercase());
+    let kept = |title: String| {
+        title.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c)).collect::<String>()
+    };
+    titles.map(|title| kept(title).replace(' ', "-")).collect()
+}
+
 #[tokio::test]
 async fn every_path_of_the_mount_is_in_the_readme_and_the_other_way_round() {
     let readme = readme();

@@ -13,6 +13,7 @@ mod library;
 mod logs;
 mod monitoring;
 mod mounts;
+mod policies;
 mod predecessor;
 mod refusals;
 mod restarts;

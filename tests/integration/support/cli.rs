@@ -1,5 +1,6 @@
 //! The server's own command line, which is in its binary: `vault lease renew ...`, typed as an operator types it.
 
+use std::ffi::OsStr;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
@@ -21,10 +22,17 @@ impl Host {
         serde_json::from_str(&says).unwrap_or_else(|error| panic!("{error}: {says}"))
     }
 
-    /// The server's binary as a client of this server; nothing else reaches it.
+    /// The server's binary as a client of this server.
     pub(crate) fn command(&self, token: &str, arguments: &[&str]) -> Command {
-        let mut command = Command::new(&self.program().path);
-        command.args(arguments).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        let mut command = self.client(&self.program().path, token);
+        command.args(arguments);
+        command
+    }
+
+    /// A program that is to be a client of this server; nothing else of the environment reaches it.
+    pub(crate) fn client(&self, program: impl AsRef<OsStr>, token: &str) -> Command {
+        let mut command = Command::new(program);
+        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         let address = format!("http://{}", self.address());
         // OpenBao takes Vault's names too, but its own first.
         command.env("VAULT_ADDR", &address).env("VAULT_TOKEN", token).env("HOME", self.temporary_folder());
