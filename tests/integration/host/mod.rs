@@ -8,6 +8,7 @@ mod cluster;
 #[cfg(feature = "failpoints")]
 mod crashes;
 mod credentials;
+mod events;
 mod failover;
 mod library;
 mod logs;
