@@ -21,7 +21,8 @@ test: ## Run every test; on a real OpenBao, and on Vault too where VAULT_BIN or 
 	BAO_BIN="$$(scripts/openbao.sh)" cargo test --features failpoints
 
 torture: ## Print what comes of kills, floods and outages at full size: up to 20 minutes
-	BAO_BIN="$$(scripts/openbao.sh)" timeout 20m cargo test --test integration torture::full -- --ignored --nocapture
+	cargo test --profile torture --test integration --no-run
+	BAO_BIN="$$(scripts/openbao.sh)" timeout 20m cargo test --profile torture --test integration torture::full -- --ignored --nocapture
 
 check: ## Format, lints and documentation, without a warning
 	cargo fmt --check

@@ -9,6 +9,7 @@ mod killed_plugin;
 mod killed_server;
 mod limited;
 mod outage;
+mod random;
 mod report;
 mod stage;
 
@@ -41,6 +42,8 @@ struct Size {
     outage_leases: usize,
     /// Until all is made up for.
     outage_removal: Duration,
+    /// How many random requests are made in one process.
+    random_requests: u64,
 }
 
 const fn seconds(seconds: u64) -> Duration {
@@ -60,6 +63,7 @@ const FULL: Size = Size {
     outage: seconds(600),
     outage_leases: 30,
     outage_removal: seconds(240),
+    random_requests: 1_000_000,
 };
 
 /// A tick comes once a minute and a record is filed under its minute: no wait below is shorter than both.
@@ -77,6 +81,7 @@ const SHORT: Size = Size {
     outage: seconds(60),
     outage_leases: 10,
     outage_removal: seconds(150),
+    random_requests: 2_000,
 };
 
 /// A few minutes, nearly all of it waiting for ticks.
@@ -93,11 +98,25 @@ async fn full() {
     run(&FULL).await.holds();
 }
 
-/// One part of it, by itself.
+/// Its parts, each by itself.
 #[tokio::test]
 #[ignore = "a part of `make torture`"]
-async fn plugin_killed() {
+async fn part_plugin() {
     killed_plugin::load(&FULL).await.settle(&FULL).await.holds();
+}
+
+#[tokio::test]
+#[ignore = "a part of `make torture`"]
+async fn part_limits() {
+    let mut report = limited::run(&FULL).await;
+    report.extend(flood::run(&FULL).await);
+    report.holds();
+}
+
+#[tokio::test]
+#[ignore = "a part of `make torture`"]
+async fn part_random() {
+    random::run(&FULL).await.holds();
 }
 
 /// The loads that kill come first and one by one; what then takes minutes of waiting waits at the same time.
@@ -107,6 +126,7 @@ async fn run(size: &Size) -> Report {
     let others = async {
         let mut report = limited::run(size).await;
         report.extend(flood::run(size).await);
+        report.extend(random::run(size).await);
         report
     };
     let (mut report, server, others, outage) =
