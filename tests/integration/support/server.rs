@@ -137,6 +137,7 @@ impl Server {
     }
 
     /// Where it and its plugins keep temporary files.
+    #[cfg(feature = "failpoints")]
     pub(crate) fn temporary(&self) -> PathBuf {
         self.file("tmp")
     }
