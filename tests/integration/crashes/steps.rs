@@ -11,6 +11,7 @@ use crate::simulator::endpoint::{
     CREATE_ACCOUNT, CREATE_ADMIN_KEY, CREATE_KEY, DELETE_KEY, LIST_ACCOUNTS, LIST_ADMIN_KEYS, UPDATE_KEY,
 };
 use crate::simulator::{Action, Fault};
+use crate::support::openai::PROJECT;
 
 /// One thing that happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,14 +168,13 @@ impl Step {
                 world.write(&format!("{pool}/check-in"), account, trap).await
             }
             Self::WriteSet(names) => {
-                let set =
-                    json!({"project_id": world.project(), "service_account_names": names, "ttl": "10m"});
+                let set = json!({"project_id": PROJECT, "service_account_names": names, "ttl": "10m"});
                 world.write(pool, set, trap).await
             }
             Self::DeleteSet => world.delete(pool, trap).await,
             Self::WriteStatic(method) => {
                 let role = json!({
-                    "project_id": world.project(), "service_account_id": world.given[method],
+                    "project_id": PROJECT, "service_account_id": world.given[method],
                     "rotation_method": method,
                 });
                 world.write(&format!("static-roles/{method}"), role, trap).await

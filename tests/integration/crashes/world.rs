@@ -89,10 +89,6 @@ impl World {
         self.mount = mount(&self.storage, &self.clock, self.logs.as_ref());
     }
 
-    pub(super) fn project(&self) -> &'static str {
-        PROJECT
-    }
-
     pub(super) async fn write(&self, path: &str, data: Value, trap: Option<&Arc<Trap>>) -> Outcome {
         self.run(self.request(Operation::Update, path, data), trap).await
     }
@@ -248,7 +244,7 @@ impl World {
     fn request(&self, operation: Operation, path: &str, data: Value) -> Request {
         let storage: Arc<dyn Storage> = Arc::<InMemory>::clone(&self.storage);
         let mut request = Request::new(operation, path, storage);
-        request.client_token = "the only caller".to_owned();
+        "the only caller".clone_into(&mut request.client_token);
         request.data = serde_json::from_value(data).expect("an object");
         request
     }

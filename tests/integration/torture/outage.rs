@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::Size;
 use super::report::Report;
@@ -125,7 +125,7 @@ async fn static_key(stage: &Stage) -> String {
 async fn free(stage: &Stage) -> u64 {
     let status = stage.host.api().read(&format!("{SET}/status")).await.ok();
     let accounts = status.data("account_status").as_object().cloned().unwrap_or_default();
-    accounts.values().filter(|state| **state == Value::from("available")).count() as u64
+    accounts.values().filter(|state| *state == "available").count() as u64
 }
 
 /// Three borrowers ask for the two accounts; how many different ones they got.
