@@ -38,7 +38,7 @@ def main(arguments):
     rows.extend(images())
     version = " ".join(subprocess.check_output([server, "version"], text=True).replace(",", "").split()[:2])
     text = f"{table.markdown(rows)}\n\n{table.machine(version, quick)}"
-    print(f"\n{text}\n\n{time.monotonic() - start:.0f} s; load average {os.getloadavg()[0]:.1f}")
+    print(f"\n{text}\n\n{time.monotonic() - start:.0f} s")
     if arguments.readme:
         table.keep(ROOT / "README.md", text)
     missed = [row.what for row in rows if row.missed]

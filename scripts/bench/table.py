@@ -83,7 +83,7 @@ def machine(server, quick):
     memory = int(Path("/proc/meminfo").read_text().split()[1]) * 1024 / 1e9
     shape = f"{os.cpu_count()} cores of {model}, {memory:.0f} GB, Linux {platform.release().split('-')[0]}"
     note = "; a quick run" if quick else ""
-    return f"Server, OpenAI's simulator, clients and plugins on one machine: {shape}; {server}{note}."
+    return f"Server, OpenAI's simulator, clients and plugins on one machine: {shape}; {server}{note}. Load average at the end: {os.getloadavg()[0]:.1f}."
 
 
 def keep(readme, text):
