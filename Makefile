@@ -7,7 +7,7 @@ CLI = $(or $(VAULT_BIN),$(shell command -v vault || command -v bao),vault)
 SHA256 = $(firstword $(shell sha256sum $(BIN) 2>/dev/null || shasum -a 256 $(BIN)))
 
 .DEFAULT_GOAL := help
-.PHONY: help build test torture check lint audit demo register enable dev-setup load bench micro image test-container release clean
+.PHONY: help build test torture check lint audit demo register enable dev-setup load bench peer micro image test-container release clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,9 +52,13 @@ load: build ## Measure credentials a second: 64 clients, 100 ms for each call of
 	cargo build --release --example openai-simulator --example load
 	@scripts/load.sh
 
-bench: build ## Measure beside the Go plugin at PEER=, in turn on one server, and keep the table in README.md
+bench: peer build ## Measure beside the Go plugin at PEER=, in turn on one server, and keep the table in README.md
 	cargo build --release --example openai-simulator --example load
-	@python3 scripts/bench --readme "$(or $(PEER),$(error PEER= has to name the Go plugin's program))"
+	@python3 scripts/bench --readme "$(PEER)"
+
+# Before anything is built for it.
+peer:
+	@test -f "$(PEER)" || { echo "make bench: PEER= has to name the Go plugin's program" >&2; exit 1; }
 
 micro: ## Count the instructions of each kind of request, under callgrind
 	CARGO_PROFILE_RELEASE_DEBUG=1 CARGO_PROFILE_RELEASE_STRIP=none CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
