@@ -135,7 +135,8 @@ impl Answers {
         let mut log = lock(log);
         // First here: whatever becomes of the write, this process never calls it unanswered.
         log.standing.insert(name.to_owned());
-        log.append(name).and_then(|()| self.compact(&mut log)).is_ok()
+        // On a line of its own, also after one that a full disk cut off.
+        log.append(&format!("\n{name}")).and_then(|()| self.compact(&mut log)).is_ok()
     }
 
     fn settle(&self, name: &str) {
