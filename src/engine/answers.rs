@@ -287,7 +287,17 @@ mod tests {
         assert!(matches!(told, Told::ByLog(_)));
         assert!(!next.was_never_given(told, "a"));
         assert!(next.was_never_given(told, "b"));
-        assert!(next.was_never_given(told, ""));
+    }
+
+    #[tokio::test]
+    async fn a_note_that_was_cut_off_hides_no_later_one() {
+        let folder = Folder::new();
+        let process = folder.process();
+        give(&process, "a").await;
+        let path = fs::read_dir(folder.logs()).unwrap().next().unwrap().unwrap().path();
+        OpenOptions::new().append(true).open(path).unwrap().write_all(b"\nof-a-full-di").unwrap();
+        let told = give(&process, "b").await;
+        assert!(!folder.process().was_never_given(told, "b"));
     }
 
     #[tokio::test]
