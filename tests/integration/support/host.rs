@@ -165,7 +165,6 @@ impl Host {
     }
 
     /// Where it and its plugins keep temporary files.
-    #[cfg(feature = "failpoints")]
     pub(crate) fn temporary_folder(&self) -> PathBuf {
         self.server.temporary()
     }

@@ -137,7 +137,6 @@ impl Server {
     }
 
     /// Where it and its plugins keep temporary files.
-    #[cfg(feature = "failpoints")]
     pub(crate) fn temporary(&self) -> PathBuf {
         self.file("tmp")
     }
