@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
-use crate::logical::{Backend, Error, Factory, Operation, Setup};
+use crate::logical::{self, Backend, Error, Factory, Operation, Setup};
 
 use super::error::{self, Origin};
 use super::host::{Dial, Host};
@@ -162,14 +162,8 @@ async fn handle(
     cancelled: CancellationToken,
 ) -> pb::HandleRequestReply {
     let origin = Origin::of(&asked);
-    let answer = match convert::request(asked, storage.clone(), cancelled) {
-        Ok(request) => {
-            let handling = task::caught(async { backend.handle(request).await }).await;
-            handling.unwrap_or_else(|panic| Err(origin.panicked(panic)))
-        }
-        Err(error) => Err(error),
-    };
-    let reply = match answer {
+    let request = convert::request(asked, storage.clone(), cancelled);
+    let reply = match ask(&origin, request, async |request| backend.handle(request).await).await {
         Ok(response) => {
             pb::HandleRequestReply { response: response.map(convert::response), ..Default::default() }
         }
@@ -189,14 +183,8 @@ async fn exists(
     cancelled: CancellationToken,
 ) -> pb::HandleExistenceCheckReply {
     let origin = Origin::of(&asked);
-    let found = match convert::request(asked, storage, cancelled) {
-        Ok(request) => {
-            let checking = task::caught(async { backend.exists(request).await }).await;
-            checking.unwrap_or_else(|panic| Err(origin.panicked(panic)))
-        }
-        Err(error) => Err(error),
-    };
-    match found {
+    let request = convert::request(asked, storage, cancelled);
+    match ask(&origin, request, async |request| backend.exists(request).await).await {
         Ok(exists) => pb::HandleExistenceCheckReply {
             check_found: exists.is_some(),
             exists: exists.unwrap_or_default(),
@@ -207,6 +195,16 @@ async fn exists(
             pb::HandleExistenceCheckReply { err: Some(error::message(&error)), ..Default::default() }
         }
     }
+}
+
+/// What comes of a request, if it can be read; a panic is an error like another.
+async fn ask<T>(
+    origin: &Origin,
+    request: Result<logical::Request, Error>,
+    answer: impl AsyncFnOnce(logical::Request) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let request = request?;
+    task::caught(async { answer(request).await }).await.unwrap_or_else(|panic| Err(origin.panicked(panic)))
 }
 
 /// Lets a mount clean up. What takes longer than the server should wait goes on behind its back.
