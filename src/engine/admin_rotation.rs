@@ -42,13 +42,15 @@ pub(super) const NEW_KEY: &str = "new_admin_api_key";
 pub(super) const NEW_KEY_ID: &str = "new_admin_api_key_id";
 
 /// The write-ahead entry of an admin key about to be made.
-pub(super) static CREATION: WalKind<Creation> =
-    WalKind::new("admin_key_creation", SWEEP_AGE).forgotten_after(issuer::FORGOTTEN_AFTER);
+pub(super) static CREATION: WalKind<Creation> = creation(SWEEP_AGE);
+
+const fn creation(swept_from: Duration) -> WalKind<Creation> {
+    WalKind::new("admin_key_creation", swept_from).forgotten_after(issuer::FORGOTTEN_AFTER)
+}
 
 /// What is swept, and when.
 pub(super) fn swept() -> WalKind<Creation> {
-    WalKind::new(CREATION.name(), shortened!("OPENAI_SWEEP_AGE", SWEEP_AGE))
-        .forgotten_after(issuer::FORGOTTEN_AFTER)
+    creation(shortened!("OPENAI_SWEEP_AGE", SWEEP_AGE))
 }
 
 /// An admin key about to be made. The configuration owns it once it names it.

@@ -145,4 +145,16 @@ impl Engine {
             configured: config.organization_id.clone(),
         })
     }
+
+    /// The same for a sweep, which waits if there is none under the present configuration: an operator may change it.
+    pub(super) async fn client_in_reach(
+        &self,
+        storage: &dyn Storage,
+        organization: &OrganizationId,
+    ) -> Result<Option<Client>, Error> {
+        match self.client_of(storage, organization).await {
+            Err(Error::NotConfigured | Error::OtherOrganization { .. }) => Ok(None),
+            client => client.map(Some),
+        }
+    }
 }

@@ -182,11 +182,6 @@ impl Error {
 }
 
 impl Error {
-    /// Nothing can be said or done about it under the present configuration, which an operator may change.
-    pub(super) fn is_out_of_reach(&self) -> bool {
-        matches!(self, Self::NotConfigured | Self::OtherOrganization { .. })
-    }
-
     /// OpenAI has no room or is failing, and nothing was sent: it says nothing of what it was to be sent for.
     pub(super) fn is_unsent(&self) -> bool {
         let (Self::AccountCreation(error) | Self::KeyCreation(error)) = self else { return false };

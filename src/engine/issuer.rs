@@ -42,8 +42,11 @@ const SWEEP_PATIENCE: Duration = Duration::from_secs(10);
 pub(super) const PAGE: u32 = 100;
 
 /// The write-ahead entry of everything that is made at OpenAI for somebody.
-pub(super) static CREATION: WalKind<Creation> =
-    WalKind::new("creation", SWEEP_AGE).forgotten_after(FORGOTTEN_AFTER);
+pub(super) static CREATION: WalKind<Creation> = creation(SWEEP_AGE);
+
+const fn creation(swept_from: Duration) -> WalKind<Creation> {
+    WalKind::new("creation", swept_from).forgotten_after(FORGOTTEN_AFTER)
+}
 
 /// What is about to be made, and who will own it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -294,9 +297,8 @@ pub(super) async fn sweep(
             _ => Ok(Swept::Done),
         };
     }
-    let client = match engine.client_of(&*storage, &creation.organization_id).await {
-        Err(error) if error.is_out_of_reach() => return Ok(Swept::Waits),
-        client => client?,
+    let Some(client) = engine.client_in_reach(&*storage, &creation.organization_id).await? else {
+        return Ok(Swept::Waits);
     };
     let client = client.for_work(Urgency::Revocation, SWEEP_PATIENCE);
     let found = engine.listings.find(&client, &creation.sought(), creation.announced).await;
@@ -309,9 +311,8 @@ pub(super) async fn sweep(
 /// Nobody has it.
 async fn sweep_recorded(engine: &Engine, storage: &dyn Storage, place: &str) -> Result<Swept, Error> {
     let Some(entry) = LEDGER.get(storage, place).await? else { return Ok(Swept::Done) };
-    let client = match engine.client_of(storage, &entry.handed.organization_id).await {
-        Err(error) if error.is_out_of_reach() => return Ok(Swept::Waits),
-        client => client?,
+    let Some(client) = engine.client_in_reach(storage, &entry.handed.organization_id).await? else {
+        return Ok(Swept::Waits);
     };
     let client = client.for_work(Urgency::Revocation, SWEEP_PATIENCE);
     retire(&client, &entry.handed).await.map_err(Error::Revocation)?;
@@ -322,7 +323,7 @@ async fn sweep_recorded(engine: &Engine, storage: &dyn Storage, place: &str) -> 
 
 /// What is swept, and when.
 pub(super) fn swept() -> WalKind<Creation> {
-    WalKind::new(CREATION.name(), sweep_age()).forgotten_after(FORGOTTEN_AFTER)
+    creation(sweep_age())
 }
 
 /// From this age on, no request can be at work on what it began.

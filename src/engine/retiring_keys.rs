@@ -137,9 +137,8 @@ pub(super) async fn sweep(
     if config.history.name.as_ref() == Some(&creation.name) {
         return Ok(Swept::Done);
     }
-    let client = match engine.client_of(&*storage, &creation.organization_id).await {
-        Err(error) if error.is_out_of_reach() => return Ok(Swept::Waits),
-        client => client?,
+    let Some(client) = engine.client_in_reach(&*storage, &creation.organization_id).await? else {
+        return Ok(Swept::Waits);
     };
     let client = client.for_work(Urgency::Revocation, PATIENCE);
     undo(&client, &config, &creation).await.map_err(Error::Revocation)?;
