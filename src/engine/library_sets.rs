@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::library_members::Member;
 use super::names::{self, ServiceAccountName};
 use super::template::{Template, Values};
-use super::{Engine, Error, issuer, library_changes, library_writes, seconds};
+use super::{Engine, Error, checks, library_changes, library_writes};
 use crate::framework::{Call, Field, Help, Name, Path, ResponseField};
 use crate::logical::{Collection, Data, Operation, Record, Response, Storage};
 use crate::openai::{ProjectId, ServiceAccountId};
@@ -160,7 +160,7 @@ impl LibrarySet {
     pub(super) fn change(&mut self, call: &Call) -> Result<(), Error> {
         self.project = call.sent(&PROJECT)?.unwrap_or_else(|| self.project.clone());
         if let Some(id) = call.sent(&PROJECT_ID)? {
-            self.project_id = project_id(&id)?;
+            self.project_id = checks::optional(&id, PROJECT_ID.name())?;
         }
         self.ttl = call.sent(&TTL)?.unwrap_or(self.ttl);
         self.max_ttl = call.sent(&MAX_TTL)?.unwrap_or(self.max_ttl);
@@ -171,31 +171,11 @@ impl LibrarySet {
     }
 
     fn check(&self) -> Result<(), Error> {
-        match (self.project.is_empty(), self.project_id.is_some()) {
-            (true, false) => {
-                return Err(Error::field("project (a name) or project_id (OpenAI's id) is required"));
-            }
-            (false, true) => {
-                return Err(Error::field("project and project_id exclude each other: give one of them"));
-            }
-            _ => {}
-        }
+        checks::one_project(&self.project, self.project_id.as_ref())?;
         if self.ttl.is_zero() {
             return Err(Error::field("ttl and max_ttl must be at least 1s"));
         }
-        if self.ttl > self.max_ttl {
-            return Err(Error::field(format!(
-                "ttl must not be above max_ttl: {} is more than {}",
-                seconds::text(self.ttl),
-                seconds::text(self.max_ttl)
-            )));
-        }
-        if self.max_ttl > issuer::LONGEST_EXPIRY {
-            return Err(Error::field(
-                "max_ttl must not be above one year (8760h), the longest that OpenAI lets a key live",
-            ));
-        }
-        Ok(())
+        checks::ttls(self.ttl, self.max_ttl)
     }
 
     /// A set stays where its accounts are.
@@ -209,13 +189,6 @@ impl LibrarySet {
         }
         Ok(())
     }
-}
-
-fn project_id(text: &str) -> Result<Option<ProjectId>, Error> {
-    if text.is_empty() {
-        return Ok(None);
-    }
-    text.parse().map(Some).map_err(|error| Error::field(format!("project_id: {error}")))
 }
 
 /// The set, which must be there.

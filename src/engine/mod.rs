@@ -14,6 +14,7 @@ mod cache;
 mod calendar;
 mod checkins;
 mod checkouts;
+mod checks;
 mod clients;
 pub mod clock;
 mod clock_watch;

@@ -1,7 +1,6 @@
 //! `roles/:name`: how dynamic credentials are made.
 
 use std::fmt::Display;
-use std::str::FromStr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use serde_json::Value;
 use super::events::Happening;
 use super::names::{MountTag, ServiceAccountName};
 use super::template::{Template, Values};
-use super::{Engine, Error, issuer, names, predecessor, projects, seconds};
+use super::{Engine, Error, checks, names, predecessor, projects};
 use crate::framework::{Call, Field, Help, Name, Path, ResponseField};
 use crate::logical::{Collection, Data, Operation, Record, Response, Storage};
 use crate::openai::{ProjectId, ServiceAccountId};
@@ -180,7 +179,7 @@ impl Role {
         )?;
         Ok(Self {
             project,
-            project_id: optional(&project_id, "project_id")?,
+            project_id: checks::optional(&project_id, "project_id")?,
             service_account_name_template: text(
                 &TEMPLATE,
                 old.map(|old| old.service_account_name_template.as_str()),
@@ -192,7 +191,7 @@ impl Role {
             ttl: time(&TTL, old.map(|old| old.ttl))?,
             max_ttl: time(&MAX_TTL, old.map(|old| old.max_ttl))?,
             scopes: call.sent(&SCOPES)?.or_else(|| old.map(|old| old.scopes.clone())).unwrap_or_default(),
-            service_account_id: optional(&account, "service_account_id")?,
+            service_account_id: checks::optional(&account, "service_account_id")?,
             template: OnceLock::new(),
         })
     }
@@ -218,31 +217,11 @@ impl Role {
     }
 
     fn check(&self) -> Result<(), Error> {
-        match (self.project.is_empty(), self.project_id.is_some()) {
-            (true, false) => {
-                return Err(Error::field("project (a name) or project_id (OpenAI's id) is required"));
-            }
-            (false, true) => {
-                return Err(Error::field("project and project_id exclude each other: give one of them"));
-            }
-            _ => {}
-        }
+        checks::one_project(&self.project, self.project_id.as_ref())?;
         if self.ttl.is_zero() {
             return Err(Error::field("ttl must be at least 1s"));
         }
-        if self.ttl > self.max_ttl {
-            return Err(Error::field(format!(
-                "ttl must not be above max_ttl: {} is more than {}",
-                seconds::text(self.ttl),
-                seconds::text(self.max_ttl)
-            )));
-        }
-        if self.max_ttl > issuer::LONGEST_EXPIRY {
-            return Err(Error::field(
-                "max_ttl must not be above one year (8760h), the longest that OpenAI lets a key live",
-            ));
-        }
-        Ok(())
+        checks::ttls(self.ttl, self.max_ttl)
     }
 }
 
@@ -255,13 +234,6 @@ fn projects_named(call: &Call, old: Option<&Role>) -> Result<(String, String), E
         }
         (project, id) => Ok((project.unwrap_or_default(), id.unwrap_or_default())),
     }
-}
-
-fn optional<T: FromStr<Err: Display>>(text: &str, field: &str) -> Result<Option<T>, Error> {
-    if text.is_empty() {
-        return Ok(None);
-    }
-    text.parse().map(Some).map_err(|error| Error::field(format!("{field}: {error}")))
 }
 
 /// The roles that name this project.

@@ -1,7 +1,5 @@
 //! What a static role is told: its fields, how a write changes them, and what is refused.
 
-use std::fmt::Display;
-use std::str::FromStr;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -10,7 +8,7 @@ use serde_json::Value;
 
 use crate::engine::schedule::Schedule;
 use crate::engine::schedule_fields::ScheduleFields;
-use crate::engine::{Error, issuer, seconds};
+use crate::engine::{Error, checks, issuer, seconds};
 use crate::framework::{Call, Field, Path, ResponseField};
 use crate::logical::Data;
 use crate::openai::ProjectId;
@@ -128,7 +126,7 @@ impl Settings {
         }
         let settings = Self {
             project: call.get(&PROJECT)?,
-            project_id: optional(&call.get(&PROJECT_ID)?, PROJECT_ID.name())?,
+            project_id: checks::optional(&call.get(&PROJECT_ID)?, PROJECT_ID.name())?,
             api_key_name: call.get(&KEY_NAME)?,
             schedule,
             rotation_method: Method::parse(&call.get(&METHOD)?)?,
@@ -185,20 +183,14 @@ impl Settings {
             (None, None) => (self.project.clone(), self.project_id.clone()),
             (Some(name), None) if name.is_empty() => (name, self.project_id.clone()),
             (None, Some(id)) if id.is_empty() => (self.project.clone(), None),
-            (name, id) => (name.unwrap_or_default(), optional(&id.unwrap_or_default(), PROJECT_ID.name())?),
+            (name, id) => {
+                (name.unwrap_or_default(), checks::optional(&id.unwrap_or_default(), PROJECT_ID.name())?)
+            }
         })
     }
 
     fn checked(self, now: DateTime<Utc>) -> Result<Self, Error> {
-        match (self.project.is_empty(), self.project_id.is_some()) {
-            (true, false) => {
-                return Err(Error::field("project (a name) or project_id (OpenAI's id) is required"));
-            }
-            (false, true) => {
-                return Err(Error::field("project and project_id exclude each other: give one of them"));
-            }
-            _ => {}
-        }
+        checks::one_project(&self.project, self.project_id.as_ref())?;
         if self.api_key_name.trim().is_empty() {
             return Err(Error::field("api_key_name must not be empty"));
         }
@@ -260,12 +252,4 @@ fn sent_schedule(call: &Call) -> Result<ScheduleFields, Error> {
 
 fn of_schedule(error: crate::engine::schedule_fields::ScheduleError) -> Error {
     Error::field(error.to_string())
-}
-
-/// An id, or none for an empty text.
-fn optional<T: FromStr<Err: Display>>(text: &str, field: &str) -> Result<Option<T>, Error> {
-    if text.is_empty() {
-        return Ok(None);
-    }
-    text.parse().map(Some).map_err(|error| Error::field(format!("{field}: {error}")))
 }

@@ -1,0 +1,42 @@
+//! What roles, static roles and library sets ask alike of what is written to them.
+
+use std::fmt::Display;
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::{Error, issuer, seconds};
+use crate::openai::ProjectId;
+
+/// The project is named in exactly one of the two ways.
+pub(super) fn one_project(name: &str, id: Option<&ProjectId>) -> Result<(), Error> {
+    match (name.is_empty(), id.is_some()) {
+        (true, false) => Err(Error::field("project (a name) or project_id (OpenAI's id) is required")),
+        (false, true) => Err(Error::field("project and project_id exclude each other: give one of them")),
+        _ => Ok(()),
+    }
+}
+
+/// A lease's times fit each other, and OpenAI.
+pub(super) fn ttls(ttl: Duration, max_ttl: Duration) -> Result<(), Error> {
+    if ttl > max_ttl {
+        return Err(Error::field(format!(
+            "ttl must not be above max_ttl: {} is more than {}",
+            seconds::text(ttl),
+            seconds::text(max_ttl)
+        )));
+    }
+    if max_ttl > issuer::LONGEST_EXPIRY {
+        return Err(Error::field(
+            "max_ttl must not be above one year (8760h), the longest that OpenAI lets a key live",
+        ));
+    }
+    Ok(())
+}
+
+/// The value of a field that may be left empty.
+pub(super) fn optional<T: FromStr<Err: Display>>(text: &str, field: &str) -> Result<Option<T>, Error> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|error| Error::field(format!("{field}: {error}")))
+}
