@@ -12,10 +12,7 @@ async fn a_server_takes_its_events_or_is_left_alone_with_them() {
     on_each_server(async |host| {
         let openai = OpenAi::start().await;
         host.quick_start(&openai).await;
-        let role = json!({
-            "project": "my-project", "service_account_id": openai.bystander(), "rotation_period": "24h"
-        });
-        host.api().write("openai/static-roles/kept", role).await.ok();
+        host.static_role("kept", &openai).await;
         let rotated = host.api().write("openai/static-creds/kept/rotate", json!({})).await.ok();
         host.keep_secret(&rotated.text("api_key"));
         openai.refuse_next(CREATE_ACCOUNT, 400, "not now");

@@ -37,9 +37,7 @@ async fn token_of(host: &Host, name: &str) -> String {
 
 async fn set_up(host: &Host, openai: &OpenAi) {
     host.quick_start(openai).await;
-    let role =
-        json!({"project": "my-project", "service_account_id": openai.bystander(), "rotation_period": "24h"});
-    host.api().write("openai/static-roles/app", role).await.ok();
+    host.static_role("app", openai).await;
     let set = json!({"project": "my-project", "service_account_names": "one,two"});
     host.api().write("openai/library-sets/shared-pool", set).await.ok();
 }

@@ -26,10 +26,7 @@ async fn set_up(host: &Host, openai: &OpenAi) {
     let mount = json!({"type": PLUGIN, "config": {"plugin_version": VERSION}});
     host.api().write("sys/mounts/openai", mount).await.ok();
     host.configure("openai", openai).await;
-    let role = json!({
-        "project": "my-project", "service_account_id": openai.bystander(), "rotation_period": "24h"
-    });
-    host.api().write("openai/static-roles/reports", role).await.ok();
+    host.static_role("reports", openai).await;
     let set = json!({"project": "my-project", "service_account_names": ["pool-1", "pool-2"]});
     host.api().write(LIBRARY, set).await.ok();
 }

@@ -130,6 +130,14 @@ impl Host {
         json!({"admin_api_key": ADMIN_KEY, "organization_id": ORGANIZATION, "api_endpoint": openai.endpoint()})
     }
 
+    /// A static role at `openai/` for the account that was there before.
+    pub(crate) async fn static_role(&self, name: &str, openai: &OpenAi) {
+        let role = json!({
+            "project": "my-project", "service_account_id": openai.bystander(), "rotation_period": "24h"
+        });
+        self.api().write(&format!("openai/static-roles/{name}"), role).await.ok();
+    }
+
     /// Reads a new credential of `my-role` at `openai/`.
     pub(crate) async fn credential(&self) -> Answer {
         self.credential_at("openai").await

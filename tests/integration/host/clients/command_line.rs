@@ -78,10 +78,7 @@ async fn a_wrapped_answer_shows_the_key_once_and_to_whoever_unwraps_it() {
     on_each_server(async |host| {
         let openai = OpenAi::start().await;
         host.quick_start(&openai).await;
-        let role = json!({
-            "project": "my-project", "service_account_id": openai.bystander(), "rotation_period": "24h"
-        });
-        host.api().write("openai/static-roles/kept", role).await.ok();
+        host.static_role("kept", &openai).await;
 
         for path in ["openai/creds/my-role", "openai/static-creds/kept"] {
             let wrapped = host.cli_json(&["read"], &["-wrap-ttl=5m", path]).await;
@@ -107,10 +104,7 @@ async fn the_audit_log_says_who_did_what_and_no_key_is_in_it() {
         let credential = host.credential().await;
         host.revoke(&credential).await;
         lend(host).await;
-        let role = json!({
-            "project": "my-project", "service_account_id": openai.bystander(), "rotation_period": "24h"
-        });
-        host.api().write("openai/static-roles/kept", role).await.ok();
+        host.static_role("kept", &openai).await;
         for answer in [
             host.api().read("openai/static-creds/kept").await.ok(),
             host.api().write("openai/static-creds/kept/rotate", json!({})).await.ok(),
