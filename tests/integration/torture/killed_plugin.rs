@@ -42,13 +42,14 @@ impl Aftermath {
         report.note(format!("{title}: accounts without a lease right after"), stage.accounts() - leases);
 
         let took = seconds_until(size.plugin_sweep, async || stage.accounts() == leases).await;
-        let records = stage.host.records("ledger/").await;
+        let records = stage.host.records("ledger/").await + &stage.host.records("wal/").await;
         let leased = stage.host.lease_records().await;
         let left: Vec<_> = stage.openai.state().accounts;
         let unleased = left.iter().filter(|account| {
             account.id != stage.openai.bystander() && !leased.contains(&format!("\"{}\"", account.id))
         });
-        let (known, lost): (Vec<_>, Vec<_>) = unleased.partition(|account| records.contains(&account.id));
+        let (known, lost): (Vec<_>, Vec<_>) =
+            unleased.partition(|account| records.contains(&account.id) || records.contains(&account.name));
         let missing = tally.accounts.iter().filter(|id| left.iter().all(|account| account.id != **id));
         report.note(format!("{title}: leases"), stage.host.leases().await);
         report.note(format!("{title}: accounts"), stage.accounts());
