@@ -168,6 +168,11 @@ impl Simulator {
         self.shared.traffic().log()
     }
 
+    /// The log is empty.
+    pub fn forget_log(&self) {
+        self.shared.traffic().forget_log();
+    }
+
     /// Adds a fault; the number is for [`Simulator::remove_fault`].
     pub fn fault(&self, fault: Fault) -> u64 {
         self.shared.traffic().add_fault(fault)

@@ -152,4 +152,9 @@ impl Traffic {
     pub fn log(&self) -> Vec<Logged> {
         self.log.iter().cloned().collect()
     }
+
+    /// Empties the log.
+    pub fn forget_log(&mut self) {
+        self.log = VecDeque::new();
+    }
 }

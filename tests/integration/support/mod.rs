@@ -15,6 +15,7 @@ pub mod library;
 pub(crate) mod load;
 #[allow(dead_code, unreachable_pub, reason = "each story uses a part of it")]
 pub mod logs;
+pub(crate) mod memory;
 #[allow(dead_code, unreachable_pub, reason = "each story uses a part of it")]
 pub mod mount;
 pub(crate) mod openai;

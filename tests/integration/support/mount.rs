@@ -253,6 +253,13 @@ impl Mount {
         self.clock.now()
     }
 
+    /// The test's own books forget what is over: events, calls, and keys that are dead.
+    pub fn forget_past(&self) {
+        self.host.forget_events();
+        self.sim.forget_log();
+        *self.secrets() = Secrets::default();
+    }
+
     // === The mount's process ===
 
     /// A new instance on the same storage, as after a crash.

@@ -1,5 +1,6 @@
 //! The server around the mount: what its system view says, and what time it is; a test can change both.
 
+use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -7,6 +8,9 @@ use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use openai_secrets::engine::clock::Clock;
 use openai_secrets::logical::{Event, FixedSystem, ReplicationState, SystemError, SystemView};
+
+/// How many events are remembered.
+const EVENTS: usize = 1_000;
 
 /// A system view that can be told to change, and remembers events.
 #[derive(Debug, Default)]
@@ -25,7 +29,7 @@ struct State {
     system: FixedSystem,
     local_mount: bool,
     tainted: bool,
-    events: Vec<Event>,
+    events: VecDeque<Event>,
 }
 
 impl Host {
@@ -54,9 +58,14 @@ impl Host {
         self.state.lock().unwrap().system.max_lease_ttl = ttl;
     }
 
-    /// Every event sent so far.
+    /// The latest events, oldest first.
     pub fn events(&self) -> Vec<Event> {
-        self.state.lock().unwrap().events.clone()
+        self.state.lock().unwrap().events.iter().cloned().collect()
+    }
+
+    /// No event was sent so far.
+    pub fn forget_events(&self) {
+        self.state.lock().unwrap().events = VecDeque::new();
     }
 
     fn now(&self) -> FixedSystem {
@@ -85,7 +94,11 @@ impl SystemView for Host {
         self.now().vault_version().await
     }
     async fn send_event(&self, event: Event) -> Result<(), SystemError> {
-        self.state.lock().unwrap().events.push(event);
+        let events = &mut self.state.lock().unwrap().events;
+        if events.len() == EVENTS {
+            events.pop_front();
+        }
+        events.push_back(event);
         Ok(())
     }
 }

@@ -24,8 +24,8 @@ pub(super) async fn run(size: &Size) -> Report {
 
     let mut report = Report::default();
     let title = format!("{} random requests, {} s", size.random_requests, start.elapsed().as_secs());
-    let grown = told.split("the second half added ").nth(1).and_then(|rest| rest.split(' ').next());
-    report.note(format!("{title}: kB that the second half added"), grown.unwrap_or("unknown"));
+    let grown = told.split("from 50% to 100%: ").nth(1).and_then(|rest| rest.split(' ').next());
+    report.note(format!("{title}: bytes that the second half added"), grown.unwrap_or("unknown"));
     report.exactly(
         format!("{title}: panics, hangs, growth or leftovers"),
         0,
