@@ -34,6 +34,10 @@ const MARKS: [u64; 3] = [10, 50, 100];
 /// lost in each request would be 1 MB in the second half of 20,000, and 50 MB in that of a million.
 const MORE_BYTES: u64 = 256 * 1024;
 
+/// So many mounts come and go, each of which may leave less than the smallest thing that it has.
+const MOUNTS: u64 = 500;
+const MORE_BY_MOUNT: u64 = 256;
+
 /// The bytes that were allocated at each mark.
 #[derive(Default)]
 struct Memory(BTreeMap<u64, u64>);
@@ -42,14 +46,42 @@ fn number(variable: &str, otherwise: u64) -> u64 {
     std::env::var(variable).map_or(otherwise, |text| text.parse().expect("a number"))
 }
 
-#[test]
-fn no_random_life_ends_badly() {
+/// Runs a test in a process of its own.
+fn alone(test: &str) {
     let mut child = Command::new(std::env::current_exe().unwrap());
-    child.args(["--exact", "engine::random::a_life", "--ignored", "--nocapture"]);
+    child.args(["--exact", &format!("engine::random::{test}"), "--ignored", "--nocapture"]);
     let output = child.output().unwrap();
     let told = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{told}");
     println!("{told}");
+}
+
+#[test]
+fn no_random_life_ends_badly() {
+    alone("a_life");
+}
+
+#[test]
+fn mounts_that_go_leave_nothing() {
+    alone("many_mounts");
+}
+
+#[tokio::test(start_paused = true)]
+#[ignore = "mounts_that_go_leave_nothing runs it in a process of its own"]
+async fn many_mounts() {
+    let mount = Mount::start().await.configured().await.with_project().await.with_role(json!({})).await;
+    let mut bytes = Vec::new();
+    for mounts in [MOUNTS / 10, MOUNTS] {
+        for _ in 0..mounts {
+            mount.restart().await;
+            mount.read("creds/app").await.done();
+        }
+        rest(&mount).await;
+        bytes.push(live_bytes());
+    }
+    let each = bytes[1].saturating_sub(bytes[0]) / MOUNTS;
+    assert!(each < MORE_BY_MOUNT, "each mount leaves {each} bytes");
+    mount.finish().await;
 }
 
 #[tokio::test(start_paused = true)]
