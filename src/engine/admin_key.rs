@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
 use super::admin_rotation::{NEW_KEY, NEW_KEY_ID, Rotated, Rotation};
-use super::config::LOCK;
+use super::configuration::LOCK;
 use super::{Engine, Error, admin_timetable, retiring_keys, rfc3339};
 use crate::framework::{Call, Field, Help, Path, ResponseField, Tick};
 use crate::logical::{Operation, Request, Response, Storage};

@@ -8,28 +8,26 @@
 //! A write whose outcome is not known undoes nothing: what storage then says decides. No two of these run at once
 //! (the configuration's lock), and whoever waits for a turn at OpenAI meanwhile takes the new key.
 //!
-//! *Assumptions:* what OpenAI makes carries the name it was given; a rotation does not outlive [`SWEEP_AGE`].
+//! *Assumptions:* what OpenAI makes carries the name it was given; a rotation does not outlive the age from which its entry is swept.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
 
 use super::clients::Configured;
-use super::config::{self, Config};
+use super::configuration::Config;
 use super::events::Happening;
-use super::failpoint::{failpoint, shortened};
+use super::failpoint::failpoint;
 use super::metrics::{RotationKind, RotationResult};
 use super::names::ServiceAccountName;
+use super::retiring_keys::{self, CREATION, Creation};
 use super::template::{Template, Values};
-use super::{Engine, Error, issuer, retiring_keys};
-use crate::framework::{Pending, WalKind};
+use super::{Engine, Error, issuer, key_records};
+use crate::framework::Pending;
 use crate::logical::Storage;
-use crate::openai::{self, AdminKey, AdminKeyId, Client, CreatedAdminKey, OrganizationId, Urgency};
+use crate::openai::{self, AdminKey, AdminKeyId, Client, CreatedAdminKey, Urgency};
 
-/// An entry younger than this may belong to a rotation still under way elsewhere, on a node that lost its leadership.
-const SWEEP_AGE: Duration = Duration::from_secs(300);
 /// A new key may take a moment to work everywhere at OpenAI.
 const PROOF_PATIENCE: Duration = Duration::from_secs(20);
 const FIRST_PROOF_WAIT: Duration = Duration::from_millis(250);
@@ -40,27 +38,6 @@ const NAME_TEMPLATE: &str = "vault-admin-{{.RandomSuffix}}";
 /// The fields that an operator's key comes in.
 pub(super) const NEW_KEY: &str = "new_admin_api_key";
 pub(super) const NEW_KEY_ID: &str = "new_admin_api_key_id";
-
-/// The write-ahead entry of an admin key about to be made.
-pub(super) static CREATION: WalKind<Creation> = creation(SWEEP_AGE);
-
-const fn creation(swept_from: Duration) -> WalKind<Creation> {
-    WalKind::new("admin_key_creation", swept_from).forgotten_after(issuer::FORGOTTEN_AFTER)
-}
-
-/// What is swept, and when.
-pub(super) fn swept() -> WalKind<Creation> {
-    creation(shortened!("OPENAI_SWEEP_AGE", SWEEP_AGE))
-}
-
-/// An admin key about to be made. The configuration owns it once it names it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Creation {
-    /// The organization it is made in.
-    pub organization_id: OrganizationId,
-    /// Its unique name.
-    pub name: String,
-}
 
 /// One rotation, under the configuration's lock.
 pub(super) struct Rotation<'a> {
@@ -121,7 +98,7 @@ impl<'a> Rotation<'a> {
     }
 
     async fn make_and_store(&self, config: Config, client: &Client) -> Result<Rotated, Error> {
-        let old_id = own_id(&self.in_time(client), &config).await;
+        let old_id = key_records::own_id(&self.in_time(client), &config).await;
         let old_id = old_id.map_err(Error::call("looking up the admin key"))?.ok_or_else(id_unknown)?;
         let (made, pending) = self.make(&config, client).await?;
         let proven = Proven { key: made.value, id: Some(made.id), name: Some(pending.creation.name) };
@@ -236,10 +213,10 @@ impl<'a> Rotation<'a> {
         config.refuse_retired(NEW_KEY, &key)?;
         let client = self.in_time(&client.with_admin_key(&key)?);
         let id = match id {
-            Some(id) => config::check_id(&client, NEW_KEY_ID, &id, &key).await.map(|()| Some(id))?,
+            Some(id) => key_records::check_id(&client, NEW_KEY_ID, &id, &key).await.map(|()| Some(id))?,
             None => client.find_admin_key(&key).await.map_err(Error::Validation)?.map(|record| record.id),
         };
-        let old_id = own_id(&client, &config).await.map_err(Error::Validation)?;
+        let old_id = key_records::own_id(&client, &config).await.map_err(Error::Validation)?;
         let warnings = warn_of_unknown(old_id.as_ref(), id.as_ref());
         let config = self.store(config, Proven { key, id, name: None }, old_id).await?;
         self.engine.metrics.rotated(RotationKind::AdminKey, RotationResult::Done);
@@ -254,18 +231,6 @@ impl<'a> Rotation<'a> {
         config.history.failed(error.to_string(), self.engine.now());
         let _ = self.engine.store_config(&**self.storage, &mut config).await;
     }
-}
-
-/// OpenAI's id of the present key, held against the key itself: a wrong one would delete somebody else's.
-async fn own_id(client: &Client, config: &Config) -> Result<Option<AdminKeyId>, openai::Error> {
-    if let Some(id) = &config.admin_api_key_id {
-        match client.admin_key(id).await {
-            Ok(record) if config.admin_api_key.fits(&record.redacted_value) => return Ok(Some(id.clone())),
-            Err(error) if !error.is_gone() => return Err(error),
-            Ok(_) | Err(_) => {}
-        }
-    }
-    Ok(client.find_admin_key(&config.admin_api_key).await?.map(|record| record.id))
 }
 
 fn id_unknown() -> Error {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::backoff;
-use super::config::Config;
+use super::configuration::Config;
 use super::schedule::{MIN_WINDOW, Schedule};
 use super::{Error, seconds};
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use super::config::ONLY;
-use super::{Engine, Error, admin_rotation, admin_timetable, issuer, removal, static_roles};
+use super::configuration::ONLY;
+use super::{Engine, Error, admin_timetable, issuer, removal, retiring_keys, static_roles};
 use crate::logical::Storage;
 use crate::openai::OrganizationId;
 
@@ -63,7 +63,7 @@ pub(super) async fn unfinished_creations(storage: &dyn Storage) -> Result<Unfini
     for (creation, age) in issuer::CREATION.overdue(storage, MOST).await? {
         unfinished.count(creation.organization_id, age);
     }
-    for (creation, age) in admin_rotation::CREATION.overdue(storage, MOST).await? {
+    for (creation, age) in retiring_keys::CREATION.overdue(storage, MOST).await? {
         unfinished.count(creation.organization_id, age);
     }
     Ok(unfinished)

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::config::Config;
+use super::configuration::{Config, ONLY};
 use super::metrics::{ApiAttempt, Metrics};
 use super::pulse::Pulse;
 use super::{Engine, Error};
@@ -126,7 +126,7 @@ impl Configured {
 impl Engine {
     /// The configuration and its client.
     pub(super) async fn configured(&self, storage: &dyn Storage) -> Result<Configured, Error> {
-        let config = self.config.get(storage, "").await?.ok_or(Error::NotConfigured)?;
+        let config = self.config.get(storage, ONLY).await?.ok_or(Error::NotConfigured)?;
         self.clients.of(config)
     }
 

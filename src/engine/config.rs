@@ -6,14 +6,13 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-pub(super) use super::configuration::{CONFIG, Config, LOCK, ONLY, RevocationMode};
-use super::configuration::{DEFAULT_ENDPOINT, default_endpoint, default_margin};
+use super::configuration::{Config, LOCK, ONLY, RevocationMode, default_endpoint, default_margin};
 use super::events::Happening;
 use super::key_history::KeyHistory;
-use super::{Engine, Error, admin_timetable, issuer, retiring_keys, rfc3339, unended};
+use super::{Engine, Error, admin_timetable, issuer, key_records, retiring_keys, rfc3339, unended};
 use crate::framework::{Call, Field, Help, Path, ResponseField};
 use crate::logical::{Data, Operation, Response, Storage, StorageError};
-use crate::openai::{AdminKey, AdminKeyId, Client, Endpoint, OrganizationId, Urgency};
+use crate::openai::{AdminKey, AdminKeyId, Endpoint, OrganizationId, Urgency};
 
 /// As long as a write waits for OpenAI.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -35,7 +34,7 @@ static ENDPOINT: Field<String> = Field::new(
     "api_endpoint",
     "Where the API is: https, or http to this machine. Changing it needs the admin key in the same write.",
 )
-.default(DEFAULT_ENDPOINT);
+.default(Endpoint::DEFAULT);
 static CA_CERT: Field<String> =
     Field::new("ca_cert", "PEM certificates to trust besides the public roots.").default("");
 static VERIFY: Field<bool> =
@@ -350,7 +349,9 @@ async fn prove(engine: &Engine, config: &mut Config) -> Result<Option<String>, E
         return Ok(None);
     }
     if let Some(id) = &config.admin_api_key_id {
-        return check_id(&client, "admin_api_key_id", id, &config.admin_api_key).await.map(|()| None);
+        return key_records::check_id(&client, "admin_api_key_id", id, &config.admin_api_key)
+            .await
+            .map(|()| None);
     }
     let found = client.find_admin_key(&config.admin_api_key).await.map_err(Error::Validation)?;
     config.admin_api_key_id = found.map(|record| record.id);
@@ -359,23 +360,6 @@ async fn prove(engine: &Engine, config: &mut Config) -> Result<Option<String>, E
          delete it"
             .to_owned()
     }))
-}
-
-/// Refuses an id that is another key's: rotation would delete that one.
-pub(super) async fn check_id(
-    client: &Client,
-    field: &str,
-    id: &AdminKeyId,
-    key: &AdminKey,
-) -> Result<(), Error> {
-    match client.admin_key(id).await {
-        Ok(record) if key.fits(&record.redacted_value) => Ok(()),
-        Ok(_) => Err(Error::field(format!("{field} must be the id of this key: {id} is another key's"))),
-        Err(error) if error.is_gone() => {
-            Err(Error::field(format!("{field} must be the id of this key: OpenAI has no admin key {id}")))
-        }
-        Err(error) => Err(Error::Validation(error)),
-    }
 }
 
 async fn delete(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {

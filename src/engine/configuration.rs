@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 use super::key_history::KeyHistory;
 use super::schedule::Schedule;
 use super::schedule_fields::ScheduleFields;
-use super::{Engine, Error, predecessor, revocations, rfc3339, seconds};
+use super::{Engine, Error, predecessor, rfc3339, seconds};
 use crate::logical::{Collection, Record, Storage};
-use crate::openai::{AdminKey, AdminKeyId, OrganizationId};
+use crate::openai::{AdminKey, AdminKeyId, Endpoint, OrganizationId};
 
 /// The stored configuration.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -93,11 +93,11 @@ pub(super) const ONLY: &str = "";
 /// Held by whoever changes the configuration.
 pub(super) const LOCK: &str = "config";
 
-/// OpenAI's own.
-pub(super) const DEFAULT_ENDPOINT: &str = "https://api.openai.com/v1";
+/// A key of no longer margin is dead before Vault gives up its lease, clocks and slow tries included; see `revocations`.
+pub(super) const LONGEST_SAFE_MARGIN: Duration = Duration::from_secs(150);
 
 pub(super) fn default_endpoint() -> String {
-    DEFAULT_ENDPOINT.to_owned()
+    Endpoint::DEFAULT.to_owned()
 }
 
 pub(super) fn default_margin() -> Duration {
@@ -196,12 +196,12 @@ impl Config {
 
     /// A strict revocation says the truth until the key is dead; Vault may give up before.
     pub(super) fn warn_of_margin(&self) -> Option<String> {
-        let is_long = self.key_expiry_margin > revocations::LONGEST_SAFE_MARGIN;
+        let is_long = self.key_expiry_margin > LONGEST_SAFE_MARGIN;
         (is_long && self.revocation_mode == RevocationMode::Strict).then(|| {
             format!(
                 "key_expiry_margin is above {}: while OpenAI cannot be reached for longer than that, leases that run out \
                  may become irrevocable at Vault before their keys end; with revocation_mode=queue they do not",
-                seconds::text(revocations::LONGEST_SAFE_MARGIN)
+                seconds::text(LONGEST_SAFE_MARGIN)
             )
         })
     }
@@ -271,7 +271,7 @@ mod tests {
     async fn the_shortest_configuration_is_read_with_its_defaults() {
         let short = r#"{"admin_api_key":"sk-admin-x","organization_id":"org-1","last_rotated":"2025-06-01T12:00:00Z"}"#;
         let config = stored(short).await;
-        assert!(config.verify_connection && config.api_endpoint == DEFAULT_ENDPOINT);
+        assert!(config.verify_connection && config.api_endpoint == Endpoint::DEFAULT);
         assert_eq!(config.key_expiry_margin, default_margin());
     }
 

@@ -17,6 +17,7 @@ use tokio::time::timeout;
 
 use super::answers::Told;
 use super::failpoint::{failpoint, shortened};
+pub(super) use super::ledger::Handed;
 use super::ledger::LEDGER;
 use super::listing::{self, Found, Sought};
 use super::{Engine, Error};
@@ -86,36 +87,6 @@ pub enum Owner {
     StaticRole(String),
     /// The library set of this name: an account of it.
     LibrarySet(String),
-}
-
-/// What somebody got, and what ends it: kept with the lease and in the ledger.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Handed {
-    /// The organization it lives in: another one's 404 proves nothing.
-    pub organization_id: OrganizationId,
-    /// The project it lives in.
-    pub project_id: ProjectId,
-    /// The account.
-    pub service_account_id: ServiceAccountId,
-    /// The key.
-    pub api_key_id: ApiKeyId,
-    /// Its unique name.
-    pub name: String,
-    /// Whether the account was made with it and goes with it.
-    pub with_account: bool,
-    /// The role or set it was handed out by.
-    pub role: String,
-    /// When the lease ends; it gives the place in the ledger.
-    pub ends: DateTime<Utc>,
-    /// When OpenAI ends the key by itself.
-    pub expires: Option<DateTime<Utc>>,
-}
-
-impl Handed {
-    /// Whether OpenAI has ended the key by itself at `now`.
-    pub fn is_expired(&self, now: DateTime<Utc>) -> bool {
-        self.expires.is_some_and(|expires| expires <= now)
-    }
 }
 
 /// What is to be made.

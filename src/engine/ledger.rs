@@ -11,9 +11,32 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::issuer::Handed;
 use super::{Error, backoff, calendar};
 use crate::logical::{Collection, Record, Storage, StorageError};
+use crate::openai::{ApiKeyId, OrganizationId, ProjectId, ServiceAccountId};
+
+/// What somebody got, and what ends it: kept with the lease and in the ledger.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Handed {
+    /// The organization it lives in: another one's 404 proves nothing.
+    pub organization_id: OrganizationId,
+    /// The project it lives in.
+    pub project_id: ProjectId,
+    /// The account.
+    pub service_account_id: ServiceAccountId,
+    /// The key.
+    pub api_key_id: ApiKeyId,
+    /// Its unique name.
+    pub name: String,
+    /// Whether the account was made with it and goes with it.
+    pub with_account: bool,
+    /// The role or set it was handed out by.
+    pub role: String,
+    /// When the lease ends; it gives the place in the ledger.
+    pub ends: DateTime<Utc>,
+    /// When OpenAI ends the key by itself.
+    pub expires: Option<DateTime<Utc>>,
+}
 
 /// One credential that was handed out.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -33,6 +56,13 @@ pub struct Entry {
     /// Not to be tried again before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_at: Option<DateTime<Utc>>,
+}
+
+impl Handed {
+    /// Whether OpenAI has ended the key by itself at `now`.
+    pub fn is_expired(&self, now: DateTime<Utc>) -> bool {
+        self.expires.is_some_and(|expires| expires <= now)
+    }
 }
 
 impl Record for Entry {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::failpoint::failpoint;
 use super::library_members::{Home, Member};
 use super::library_sets::{ACCOUNTS, LibrarySet, NAME};
-use super::{Engine, Error, lending, library_changes, library_status, owners, projects};
+use super::{Engine, Error, key_records, lending, library_changes, library_status, projects};
 use crate::framework::Call;
 use crate::logical::{Response, Storage};
 use crate::openai::ProjectId;
@@ -83,7 +83,7 @@ impl Join<'_> {
             }
         }
         let adopted: Vec<_> = members.iter().map(|member| (&member.id, member.name.as_str())).collect();
-        owners::refuse_owner_of_admin_key(&configured.config, &home.client, ACCOUNTS.name(), &adopted)
+        key_records::refuse_owner_of_admin_key(&configured.config, &home.client, ACCOUNTS.name(), &adopted)
             .await?;
         if !members.is_empty() {
             library_changes::adopt(engine, &**storage, self.name, &members).await?;

@@ -27,6 +27,7 @@ pub mod failpoint;
 pub mod fingerprint;
 mod issuer;
 mod key_history;
+mod key_records;
 mod ledger;
 mod lending;
 mod library_changes;
@@ -44,6 +45,7 @@ mod observed;
 mod owned;
 mod owners;
 mod predecessor;
+mod predecessor_leases;
 mod projects;
 mod pulse;
 mod quota;
@@ -74,7 +76,7 @@ use self::answers::Answers;
 use self::cache::Cache;
 use self::clients::Clients;
 use self::clock::{Clock, WallClock};
-use self::config::Config;
+use self::configuration::Config;
 pub use self::error::Error;
 use self::events::Events;
 use self::library_sets::LibrarySet;
@@ -156,9 +158,9 @@ impl Factory for Engines {
             .paths(paths())
             .renewable_lease(&loan_leases::CHECK_OUT, loan_leases::revoke, loan_leases::renew)
             .lease(&creds::CREDENTIAL, revocations::revoke)
-            .lease(&predecessor::CREDENTIAL, predecessor::revoke)
+            .lease(&predecessor_leases::CREDENTIAL, predecessor_leases::revoke)
             .wal(&issuer::swept(), issuer::sweep)
-            .wal(&admin_rotation::swept(), retiring_keys::sweep)
+            .wal(&retiring_keys::swept(), retiring_keys::sweep)
             .rotate(admin_key::rotate_for_vault)
             .special(special_paths())
             .build())
@@ -191,7 +193,7 @@ fn paths() -> Vec<Path<Engine>> {
 fn special_paths() -> SpecialPaths {
     SpecialPaths {
         seal_wrap_storage: vec![
-            config::CONFIG.prefix().to_owned(),
+            configuration::CONFIG.prefix().to_owned(),
             static_roles::STATIC_ROLES.prefix().to_owned(),
         ],
         local_storage: vec![framework::WAL_PREFIX.to_owned(), ledger::LEDGER.prefix().to_owned()],
@@ -247,7 +249,7 @@ impl Engine {
             storage: Arc::clone(&setup.storage),
             mount_point: Mutex::default(),
             gone: CancellationToken::new(),
-            config: Cache::new(&config::CONFIG),
+            config: Cache::new(&configuration::CONFIG),
             projects: Cache::new(&projects::PROJECTS),
             roles: Cache::new(&roles::ROLES),
             seen: Cache::new(&clock_watch::SEEN),
@@ -306,7 +308,7 @@ impl framework::Engine for Engine {
     }
 
     fn invalidate(&self, key: &str) {
-        if key == config::CONFIG.prefix() {
+        if key == configuration::CONFIG.prefix() {
             self.config.invalidate(key);
             self.clients.forget();
         }

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use super::backlog::{self, Backlog, Unfinished};
-use super::config::{Config, ONLY};
+use super::configuration::{Config, ONLY};
 use super::metrics::Level;
 use super::pulse::Beat;
 use super::{Engine, Error, build, quota, rfc3339};

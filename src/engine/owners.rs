@@ -9,10 +9,9 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::config::Config;
 use super::{Engine, Error, issuer, library_sets, static_roles};
 use crate::logical::{Collection, Record, Storage, StorageError};
-use crate::openai::{self, Client, ServiceAccountId};
+use crate::openai::ServiceAccountId;
 
 /// Who an account belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,44 +64,6 @@ pub(super) async fn is_claimed(
     account: &ServiceAccountId,
 ) -> Result<bool, StorageError> {
     CLAIMS.contains(storage, account.as_str()).await
-}
-
-/// Refuses the account that owns the admin key: ending its keys would lock us out, and a key of it is more than a
-/// reader or borrower may have. The field is the caller's; each account comes with what the caller calls it.
-pub(super) async fn refuse_owner_of_admin_key(
-    config: &Config,
-    client: &Client,
-    field: &str,
-    accounts: &[(&ServiceAccountId, &str)],
-) -> Result<(), Error> {
-    if accounts.is_empty() {
-        return Ok(());
-    }
-    let owner =
-        owner_of_admin_key(config, client).await.map_err(Error::call("checking whose the admin key is"))?;
-    match accounts.iter().find(|(id, _)| owner.as_deref() == Some(id.as_str())) {
-        Some((_, called)) => Err(Error::field(format!(
-            "{field} must not name {called}: it is the account that owns the admin key of this mount"
-        ))),
-        None => Ok(()),
-    }
-}
-
-/// By the key's id, or by its redacted value where the id is not known, was given wrongly, or is of a key that was
-/// rotated in this very moment.
-async fn owner_of_admin_key(config: &Config, client: &Client) -> Result<Option<String>, openai::Error> {
-    let known = match &config.admin_api_key_id {
-        Some(id) => client.admin_key(id).await.map(Some).or_else(|error| match error {
-            error if error.is_gone() => Ok(None),
-            error => Err(error),
-        })?,
-        None => None,
-    };
-    let record = match known {
-        Some(record) => Some(record),
-        None => client.find_admin_key(&config.admin_api_key).await?,
-    };
-    Ok(record.and_then(|record| record.owner).and_then(|owner| owner.id))
 }
 
 impl Engine {

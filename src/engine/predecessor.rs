@@ -1,34 +1,24 @@
-//! What the Go plugin of the same name left behind when this one takes its mount over: its entries as ours, and the end
-//! of its leases. Nothing else here knows of it.
+//! What the Go plugin of the same name stored before this one took its mount over, as entries of ours. How its leases end
+//! is `predecessor_leases`'.
 //!
 //! *Guarantees:* its entries are read where they stand and never changed, so that it finds them again if it is put back;
-//! a write makes one of ours. Its leases end as ours do: what cannot be ended at once is on record, whether or not
-//! Vault asks again.
+//! a write makes one of ours.
 //!
-//! *Its ways:* entries carry no version and count time in nanoseconds; a role gives OpenAI's id of its project; a key has
-//! no end of its own at OpenAI, and belongs to an account made for it.
+//! *Its ways:* entries carry no version and count time in nanoseconds; a role gives OpenAI's id of its project.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
-use super::configuration::default_endpoint;
-use super::issuer::{Handed, LONGEST_EXPIRY};
-use super::ledger::{self, Entry, LEDGER};
+use super::issuer::LONGEST_EXPIRY;
 use super::schedule::{MIN_PERIOD, MIN_WINDOW};
 use super::timetable::Timetable;
-use super::{Engine, Error, revocations};
-use crate::framework::{LeaseCall, LeaseType};
-use crate::logical::{self, Storage};
-use crate::openai::{AdminKeyId, ApiKeyId, ProjectId, ServiceAccountId};
+use crate::openai::{AdminKeyId, Endpoint, ProjectId};
 
 /// Where its roles stand.
 pub(super) const ROLES: &str = "roles/";
-/// The lease of a credential that it handed out.
-pub(super) static CREDENTIAL: LeaseType = LeaseType::new("openai_api_key");
 
 /// What it gives a role whose times are not set.
 const TTL: Duration = Duration::from_secs(3_600);
@@ -67,15 +57,6 @@ struct Role {
     max_ttl: Duration,
 }
 
-/// What it keeps with a lease.
-#[derive(Deserialize)]
-#[expect(clippy::struct_field_names, reason = "these are its names")]
-struct Held {
-    project_id: ProjectId,
-    service_account_id: ServiceAccountId,
-    api_key_id: ApiKeyId,
-}
-
 fn nanoseconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     i64::deserialize(deserializer).map(|count| Duration::from_nanos(u64::try_from(count).unwrap_or(0)))
 }
@@ -88,7 +69,7 @@ pub(super) fn config(entry: Value) -> Result<Value, serde_json::Error> {
     let its: Config = serde_json::from_value(entry)?;
     let schedule = readable(its.rotation_schedule);
     let period = if schedule.is_empty() { at_least(MIN_PERIOD, its.rotation_period) } else { Duration::ZERO };
-    let endpoint = if its.api_endpoint.is_empty() { default_endpoint() } else { its.api_endpoint };
+    let endpoint = if its.api_endpoint.is_empty() { Endpoint::DEFAULT } else { &its.api_endpoint };
     Ok(json!({
         "admin_api_key": its.admin_api_key,
         "admin_api_key_id": its.admin_api_key_id.parse::<AdminKeyId>().ok(),
@@ -138,48 +119,12 @@ fn at_least(least: Duration, duration: Duration) -> Duration {
     if duration.is_zero() { duration } else { duration.max(least) }
 }
 
-/// Vault ends a lease that it made.
-pub(super) async fn revoke(engine: Arc<Engine>, call: LeaseCall) -> Result<(), logical::Error> {
-    let storage = &call.request.storage;
-    let handed = handed(&engine, &call).await?;
-    put_on_record(&**storage, &handed).await?;
-    revocations::revoke_handed(&engine, storage, &handed).await.map_err(revocations::for_lease)
-}
-
-/// What the lease stands for, as if it had been handed out here. Its account's name is not known; its id is as unique.
-async fn handed(engine: &Engine, call: &LeaseCall) -> Result<Handed, logical::Error> {
-    let held: Held = call.internal()?;
-    let configured = engine.configured(&*call.request.storage).await.map_err(revocations::for_lease)?;
-    let path = call.request.path.as_str();
-    let ends = call.request.secret.as_ref().and_then(|lease| Some(lease.issue_time? + lease.ttl));
-    Ok(Handed {
-        organization_id: configured.config.organization_id.clone(),
-        project_id: held.project_id,
-        name: held.service_account_id.to_string(),
-        service_account_id: held.service_account_id,
-        api_key_id: held.api_key_id,
-        with_account: true,
-        role: path.strip_prefix("creds/").unwrap_or(path).to_owned(),
-        ends: ends.unwrap_or_else(|| engine.now()),
-        expires: None,
-    })
-}
-
-/// What is ours was put on record when it was made.
-async fn put_on_record(storage: &dyn Storage, handed: &Handed) -> Result<(), Error> {
-    let (place, asked) = (ledger::place(handed.ends, &handed.name), ledger::asked_place(&handed.name));
-    if LEDGER.contains(storage, &asked).await? || LEDGER.contains(storage, &place).await? {
-        return Ok(());
-    }
-    Ok(LEDGER.put(storage, &place, &Entry::new(handed.clone())).await?)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::engine::configuration::{self, CONFIG, ONLY};
     use crate::engine::roles;
-    use crate::logical::{self, InMemory};
+    use crate::logical::{self, InMemory, Storage as _};
 
     async fn config_of(changes: Value) -> configuration::Config {
         let mut entry = json!({
@@ -227,7 +172,7 @@ mod tests {
     async fn an_id_that_is_none_and_an_empty_endpoint_stand_for_nothing() {
         let config = config_of(json!({"admin_api_key_id": "not an id", "api_endpoint": ""})).await;
         assert_eq!(config.admin_api_key_id, None);
-        assert_eq!(config.api_endpoint, default_endpoint());
+        assert_eq!(config.api_endpoint, Endpoint::DEFAULT);
         assert_eq!(config.last_rotated, "2025-06-01T10:00:00.5Z".parse::<DateTime<Utc>>().unwrap());
     }
 

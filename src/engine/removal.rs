@@ -20,9 +20,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::events::Happening;
 use super::failpoint::{failpoint, shortened};
-use super::issuer::{self, Handed};
-use super::ledger::{self, LEDGER};
-use super::{Engine, Error};
+use super::ledger::{self, Handed, LEDGER};
+use super::{Engine, Error, issuer};
 use crate::framework::Tick;
 use crate::logical::{Storage, StorageError};
 use crate::openai::{self, Urgency};

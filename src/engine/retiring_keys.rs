@@ -9,21 +9,44 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::admin_rotation::{CREATION, Creation};
-use super::config::{Config, LOCK};
-use super::failpoint::failpoint;
+use super::configuration::{Config, LOCK};
+use super::failpoint::{failpoint, shortened};
 use super::key_history::Retiring;
 use super::{Engine, Error, backoff, issuer};
-use crate::framework::Swept;
+use crate::framework::{Swept, WalKind};
 use crate::logical::Storage;
-use crate::openai::{self, AdminKeyId, Client, Urgency};
+use crate::openai::{self, AdminKeyId, Client, OrganizationId, Urgency};
 
 /// As long as a sweep or a deletion of the configuration waits for its turn at OpenAI.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The most that OpenAI lists at once.
 const PAGE: u32 = 100;
+/// An entry younger than this may belong to a rotation still under way elsewhere, on a node that lost its leadership.
+const SWEEP_AGE: Duration = Duration::from_secs(300);
+
+/// The write-ahead entry of an admin key about to be made.
+pub(super) static CREATION: WalKind<Creation> = creation(SWEEP_AGE);
+
+const fn creation(swept_from: Duration) -> WalKind<Creation> {
+    WalKind::new("admin_key_creation", swept_from).forgotten_after(issuer::FORGOTTEN_AFTER)
+}
+
+/// What is swept, and when.
+pub(super) fn swept() -> WalKind<Creation> {
+    creation(shortened!("OPENAI_SWEEP_AGE", SWEEP_AGE))
+}
+
+/// An admin key about to be made. The configuration owns it once it names it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Creation {
+    /// The organization it is made in.
+    pub organization_id: OrganizationId,
+    /// Its unique name.
+    pub name: String,
+}
 
 /// Deletes the old keys whose time to be tried has come. The error is the last of those that stay.
 pub(super) async fn end_due(

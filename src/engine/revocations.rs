@@ -15,7 +15,7 @@
 //!
 //! The fifth try comes 150 s after the first at the earliest, the sixth and last 310 s. A key dies `key_expiry_margin`
 //! (60 s) after its lease at the latest, so every lease that runs out is revoked by its fifth try, however slow OpenAI
-//! is, or absent. With a margin above [`LONGEST_SAFE_MARGIN`] that is not sure any more: a write of `config` warns of it.
+//! is, or absent. With a margin above [`LONGEST_SAFE_MARGIN`](super::configuration::LONGEST_SAFE_MARGIN) that is not sure any more: a write of `config` warns of it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,10 +24,9 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::config::{ONLY, RevocationMode};
+use super::configuration::{ONLY, RevocationMode};
 use super::failpoint::failpoint;
-use super::issuer::Handed;
-use super::ledger::{self, Entry, LEDGER};
+use super::ledger::{self, Entry, Handed, LEDGER};
 use super::loans::Loan;
 use super::{Engine, Error, calendar, removal, returns, rfc3339};
 use crate::framework::{Call, Field, Help, LeaseCall, Name, Path, ResponseField};
@@ -36,8 +35,6 @@ use crate::openai::ApiKeyId;
 
 /// As long as a revocation of something alive waits for its turn at OpenAI; see above.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// A key of no longer margin is dead before Vault gives up its lease, clocks and slow tries included.
-pub(super) const LONGEST_SAFE_MARGIN: Duration = Duration::from_secs(150);
 /// As long as an operator's retry of everything takes.
 const RETRY_PATIENCE: Duration = Duration::from_secs(45);
 /// So many are listed at once.

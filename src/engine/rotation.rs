@@ -15,7 +15,7 @@ use futures_util::{FutureExt as _, StreamExt as _, stream};
 use tokio::time::Instant;
 
 use super::static_roles::{self, STATIC_ROLES, StaticRole, Work, due};
-use super::{Engine, Error, calendar, config};
+use super::{Engine, Error, calendar, configuration};
 use crate::framework::Tick;
 
 /// As many roles are worked on side by side.
@@ -49,7 +49,7 @@ pub(super) async fn tick(engine: &Engine, tick: &Tick) -> Result<(), Error> {
     };
     let shift = Shift { engine, tick, no_room: AtomicBool::new(false) };
     if !looks.is_empty() {
-        if engine.config.get(storage, config::ONLY).await?.is_none() {
+        if engine.config.get(storage, configuration::ONLY).await?.is_none() {
             return Ok(());
         }
         shift.work_on(looks).await?;

@@ -1,6 +1,6 @@
 //! What this mount handed out and only its configuration can end at OpenAI: asked before the configuration goes.
 
-use super::config::Config;
+use super::configuration::Config;
 use super::ledger::{self, LEDGER};
 use super::{Engine, Error, lending};
 use crate::logical::{Storage, StorageError};

@@ -5,9 +5,6 @@ use std::str::FromStr;
 
 use reqwest::Url;
 
-/// OpenAI's own.
-const DEFAULT: &str = "https://api.openai.com/v1";
-
 /// The base URL of the API: https, or http to this machine only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint(Url);
@@ -17,7 +14,7 @@ pub struct Endpoint(Url);
 #[non_exhaustive]
 pub enum EndpointError {
     /// It does not parse.
-    #[error("it must be a URL such as {DEFAULT}")]
+    #[error("it must be a URL such as {}", Endpoint::DEFAULT)]
     NotAUrl,
     /// Neither https nor http.
     #[error("it must begin with https:// (or http:// to this machine)")]
@@ -37,6 +34,9 @@ pub enum EndpointError {
 }
 
 impl Endpoint {
+    /// OpenAI's own.
+    pub const DEFAULT: &'static str = "https://api.openai.com/v1";
+
     /// Reads a base URL; a slash at its end makes no difference.
     pub fn parse(text: &str) -> Result<Self, EndpointError> {
         let mut url = Url::parse(text).map_err(|_| EndpointError::NotAUrl)?;
@@ -79,7 +79,7 @@ impl Default for Endpoint {
     fn default() -> Self {
         // The constant is a https URL, which `defaults_to_openai` checks.
         #[expect(clippy::expect_used)]
-        Self::parse(DEFAULT).expect("a valid constant")
+        Self::parse(Self::DEFAULT).expect("a valid constant")
     }
 }
 

@@ -11,7 +11,7 @@ use super::record::{Current, StaticRole, Trouble};
 use super::rotate::{Place, Work};
 use super::settings::Settings;
 use crate::engine::failpoint::failpoint;
-use crate::engine::{Error, issuer, owners, projects};
+use crate::engine::{Error, issuer, key_records, projects};
 use crate::openai::{OrganizationId, ProjectId, ServiceAccount, ServiceAccountId, Urgency};
 
 /// Where a new role's account is.
@@ -81,6 +81,6 @@ async fn check(work: &Work<'_>, given: &Given) -> Result<ServiceAccount, Error> 
     };
     let config = work.engine.configured(&**work.storage).await?.config;
     let (field, adopted) = (ACCOUNT.name(), [(&given.account, given.account.as_str())]);
-    owners::refuse_owner_of_admin_key(&config, &client, field, &adopted).await?;
+    key_records::refuse_owner_of_admin_key(&config, &client, field, &adopted).await?;
     Ok(account)
 }

@@ -1,0 +1,73 @@
+//! What OpenAI has on record of admin keys: which record is the present key's, and whose account it is. It changes
+//! nothing.
+
+use super::Error;
+use super::configuration::Config;
+use crate::openai::{self, AdminKey, AdminKeyId, Client, ServiceAccountId};
+
+/// Refuses an id that is another key's: rotation would delete that one.
+pub(super) async fn check_id(
+    client: &Client,
+    field: &str,
+    id: &AdminKeyId,
+    key: &AdminKey,
+) -> Result<(), Error> {
+    match client.admin_key(id).await {
+        Ok(record) if key.fits(&record.redacted_value) => Ok(()),
+        Ok(_) => Err(Error::field(format!("{field} must be the id of this key: {id} is another key's"))),
+        Err(error) if error.is_gone() => {
+            Err(Error::field(format!("{field} must be the id of this key: OpenAI has no admin key {id}")))
+        }
+        Err(error) => Err(Error::Validation(error)),
+    }
+}
+
+/// OpenAI's id of the present key, held against the key itself: a wrong one would delete somebody else's.
+pub(super) async fn own_id(client: &Client, config: &Config) -> Result<Option<AdminKeyId>, openai::Error> {
+    if let Some(id) = &config.admin_api_key_id {
+        match client.admin_key(id).await {
+            Ok(record) if config.admin_api_key.fits(&record.redacted_value) => return Ok(Some(id.clone())),
+            Err(error) if !error.is_gone() => return Err(error),
+            Ok(_) | Err(_) => {}
+        }
+    }
+    Ok(client.find_admin_key(&config.admin_api_key).await?.map(|record| record.id))
+}
+
+/// Refuses the account that owns the admin key: ending its keys would lock us out, and a key of it is more than a
+/// reader or borrower may have. The field is the caller's; each account comes with what the caller calls it.
+pub(super) async fn refuse_owner_of_admin_key(
+    config: &Config,
+    client: &Client,
+    field: &str,
+    accounts: &[(&ServiceAccountId, &str)],
+) -> Result<(), Error> {
+    if accounts.is_empty() {
+        return Ok(());
+    }
+    let owner =
+        owner_of_admin_key(config, client).await.map_err(Error::call("checking whose the admin key is"))?;
+    match accounts.iter().find(|(id, _)| owner.as_deref() == Some(id.as_str())) {
+        Some((_, called)) => Err(Error::field(format!(
+            "{field} must not name {called}: it is the account that owns the admin key of this mount"
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// By the key's id, or by its redacted value where the id is not known, was given wrongly, or is of a key that was
+/// rotated in this very moment.
+async fn owner_of_admin_key(config: &Config, client: &Client) -> Result<Option<String>, openai::Error> {
+    let known = match &config.admin_api_key_id {
+        Some(id) => client.admin_key(id).await.map(Some).or_else(|error| match error {
+            error if error.is_gone() => Ok(None),
+            error => Err(error),
+        })?,
+        None => None,
+    };
+    let record = match known {
+        Some(record) => Some(record),
+        None => client.find_admin_key(&config.admin_api_key).await?,
+    };
+    Ok(record.and_then(|record| record.owner).and_then(|owner| owner.id))
+}
