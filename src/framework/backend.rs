@@ -9,12 +9,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::logical::{self, Answer, Error, Operation, Request, Response, SpecialPaths, Storage, SystemView};
 
+use super::call::{self, Call};
 use super::handler::Handler;
 use super::lease::LeaseHandlers;
 use super::path::Route;
 use super::route::{Found, Router};
 use super::wal::Undo;
-use super::{Builder, Call, call};
 
 /// What an engine does besides its paths; each hook may be left out.
 #[async_trait]
@@ -69,11 +69,6 @@ pub struct Backend<E> {
 }
 
 impl<E: Engine> Backend<E> {
-    /// Starts to put a backend together.
-    pub fn builder(engine: Arc<E>, system: Arc<dyn SystemView>, root_help: &str) -> Builder<E> {
-        Builder::new(engine, system, root_help)
-    }
-
     pub(super) fn engine(&self) -> Arc<E> {
         Arc::clone(&self.engine)
     }

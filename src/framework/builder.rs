@@ -28,8 +28,15 @@ pub struct Builder<E> {
     special: SpecialPaths,
 }
 
+impl<E: Engine> Backend<E> {
+    /// Starts to put a backend together.
+    pub fn builder(engine: Arc<E>, system: Arc<dyn SystemView>, root_help: &str) -> Builder<E> {
+        Builder::new(engine, system, root_help)
+    }
+}
+
 impl<E: Engine> Builder<E> {
-    pub(super) fn new(engine: Arc<E>, system: Arc<dyn SystemView>, root_help: &str) -> Self {
+    fn new(engine: Arc<E>, system: Arc<dyn SystemView>, root_help: &str) -> Self {
         Self {
             engine,
             system,

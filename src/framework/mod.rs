@@ -15,6 +15,7 @@ mod help;
 mod integer;
 mod kinds;
 mod lease;
+mod leasing;
 mod locks;
 mod openapi;
 mod path;

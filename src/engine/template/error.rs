@@ -15,8 +15,8 @@ pub struct TemplateError {
 #[non_exhaustive]
 pub enum Problem {
     /// Longer than a template may be.
-    #[error("the template is too long: it must have less than {} bytes", super::Template::MAX_LENGTH)]
-    TooLong,
+    #[error("the template is too long: it must have less than {0} bytes")]
+    TooLong(usize),
     /// More actions than anyone needs in a name.
     #[error("the template has too many {{{{ }}}}: at most {0} are allowed")]
     TooManyActions(usize),
@@ -48,8 +48,13 @@ pub enum Problem {
     #[error("( has no closing )")]
     UnclosedParenthesis,
     /// A function that does not exist.
-    #[error("function {0:?} is not known; known are {known}", known = super::function::names())]
-    UnknownFunction(String),
+    #[error("function {name:?} is not known; known are {known}")]
+    UnknownFunction {
+        /// What was called.
+        name: String,
+        /// The names of those there are.
+        known: String,
+    },
     /// A variable that does not exist.
     #[error("variable {0:?} is not known; known are .RoleName, .ProjectName and .RandomSuffix")]
     UnknownVariable(String),

@@ -7,13 +7,16 @@
 //! Known are the variables `.RoleName`, `.ProjectName`, `.RandomSuffix` and the functions of `function`; there
 //! are no conditions, loops or assignments.
 
+mod calls;
 mod draw;
 mod error;
+mod expression;
 mod function;
 mod layout;
 mod lexer;
 mod parser;
 mod printf;
+mod results;
 mod translation;
 
 use chrono::{DateTime, Utc};
@@ -22,21 +25,13 @@ use rand::Rng;
 use draw::Draw;
 pub use draw::Drawn;
 pub use error::{Problem, RenderError, TemplateError};
+pub use translation::Values;
 
 /// A template that was read and checked, cheap to render again and again.
 #[derive(Debug)]
 pub struct Template {
     tree: handlebars::Template,
     draws: Vec<Draw>,
-}
-
-/// What a template's variables stand for.
-#[derive(Clone, Copy, Debug)]
-pub struct Values<'a> {
-    /// `.RoleName`
-    pub role_name: &'a str,
-    /// `.ProjectName`
-    pub project_name: &'a str,
 }
 
 /// One rendering of a template, with the randomness that went into it.
@@ -57,7 +52,7 @@ impl Template {
     /// Reads a template and checks all of it.
     pub fn parse(text: &str) -> Result<Self, TemplateError> {
         if text.len() >= Self::MAX_LENGTH {
-            return Err(TemplateError::new(text, 0, Problem::TooLong));
+            return Err(TemplateError::new(text, 0, Problem::TooLong(Self::MAX_LENGTH)));
         }
         lexer::split(text)
             .and_then(parser::parse)

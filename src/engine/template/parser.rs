@@ -1,8 +1,9 @@
 //! Reads the tokens of actions into expressions that are right by construction: every function exists and has
 //! the arguments it takes.
 
-use super::draw::Draw;
+use super::calls;
 use super::error::{Fault, Problem};
+use super::expression::{Expression, Part, Variable};
 use super::function::{self, Function};
 use super::lexer::{Action, Lexeme, Piece, Token};
 
@@ -14,30 +15,6 @@ const LANGUAGE: [&str; 14] = [
     "block", "break", "continue", "define", "else", "end", "false", "if", "nil", "range", "template", "true",
     "with", "try",
 ];
-
-/// A part of a template.
-#[derive(Debug, PartialEq)]
-pub(super) enum Part {
-    Text(String),
-    Value(Expression),
-}
-
-/// A value in a template.
-#[derive(Debug, PartialEq)]
-pub(super) enum Expression {
-    Text(String),
-    Number(i64),
-    Variable(Variable),
-    Draw(Draw),
-    Call(Function, Vec<Expression>),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Variable {
-    RoleName,
-    ProjectName,
-    RandomSuffix,
-}
 
 /// Reads a template's pieces.
 pub(super) fn parse(pieces: Vec<Piece>) -> Result<Vec<Part>, Fault> {
@@ -86,7 +63,7 @@ impl Parser {
             let function = known(name).map_err(|problem| problem.at(at))?;
             let mut arguments = self.operands()?;
             arguments.extend(piped);
-            return function::call(function, arguments).map_err(|problem| problem.at(at));
+            return calls::call(function, arguments).map_err(|problem| problem.at(at));
         }
         let value = self.operand(first)?;
         if piped.is_some() || self.next_is_operand() {
@@ -123,7 +100,7 @@ impl Parser {
             Lexeme::Number(number) => Ok(Expression::Number(number)),
             Lexeme::Variable(name) => variable(&name).map_err(|problem| problem.at(at)),
             Lexeme::Word(name) => known(&name)
-                .and_then(|function| function::call(function, Vec::new()))
+                .and_then(|function| calls::call(function, Vec::new()))
                 .map_err(|problem| problem.at(at)),
             Lexeme::Open => self.parenthesised(at),
             Lexeme::Close | Lexeme::Pipe => Err(Problem::MissingValue.at(at)),
@@ -143,7 +120,7 @@ fn known(name: &str) -> Result<Function, Problem> {
     match Function::named(name) {
         Some(function) => Ok(function),
         None if LANGUAGE.contains(&name) => Err(Problem::Unsupported(name.to_owned())),
-        None => Err(Problem::UnknownFunction(name.to_owned())),
+        None => Err(Problem::UnknownFunction { name: name.to_owned(), known: function::names() }),
     }
 }
 

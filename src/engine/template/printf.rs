@@ -3,7 +3,6 @@
 use serde_json::Value as Json;
 
 use super::error::Problem;
-use super::function::hex;
 
 /// The largest width and precision.
 const MAX_WIDTH: usize = 512;
@@ -158,4 +157,10 @@ fn number(text: &str) -> (usize, &str) {
     let digits = &text[..text.len() - rest.len()];
     let number = if digits.is_empty() { 0 } else { digits.parse().unwrap_or(usize::MAX) };
     (number, rest)
+}
+
+/// Bytes in lower-case hexadecimal digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    let digit = |half: u8| char::from_digit(half.into(), 16).unwrap_or('0');
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }

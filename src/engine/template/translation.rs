@@ -14,11 +14,10 @@ use handlebars::{
 };
 use serde_json::{Value as Json, json};
 
-use super::Values;
 use super::draw::{Draw, Drawn};
 use super::error::RenderError;
+use super::expression::{Expression, Part, Variable};
 use super::function::Function;
-use super::parser::{Expression, Part, Variable};
 
 const NOW: &str = "Now";
 const DRAWN: &str = "Drawn";
@@ -33,6 +32,15 @@ static HELPERS: LazyLock<Handlebars<'static>> = LazyLock::new(|| {
     }
     registry
 });
+
+/// What a template's variables stand for.
+#[derive(Clone, Copy, Debug)]
+pub struct Values<'a> {
+    /// `.RoleName`
+    pub role_name: &'a str,
+    /// `.ProjectName`
+    pub project_name: &'a str,
+}
 
 /// A template for handlebars, and what must be drawn before each rendering.
 pub(super) struct Translation {

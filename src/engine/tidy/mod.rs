@@ -10,7 +10,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use self::run::Order;
+use self::status::Order;
 pub(super) use self::status::Tidying;
 use super::{Engine, Error};
 use crate::framework::{Call, Field, Help, Path, ResponseField};

@@ -13,7 +13,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 
-use super::status::State;
+use super::status::{Order, State, Stray};
 use crate::engine::owned::Owned;
 use crate::engine::{Engine, Error, issuer, owners, projects};
 use crate::logical::Storage;
@@ -23,20 +23,6 @@ use crate::openai::{self, Client, ProjectId, ServiceAccount, Urgency};
 const PATIENCE: Duration = Duration::from_secs(600);
 /// What is known of owners is read anew after so long, as a run at OpenAI's pace may take hours.
 const TRUSTED_FOR: Duration = Duration::from_secs(300);
-
-/// What a run was told.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Order {
-    pub(super) dry_run: bool,
-    pub(super) min_age: Duration,
-}
-
-/// An account that carries the tag.
-#[derive(Clone, Debug)]
-pub(super) struct Stray {
-    pub(super) project_id: ProjectId,
-    pub(super) account: ServiceAccount,
-}
 
 struct Run {
     engine: Arc<Engine>,

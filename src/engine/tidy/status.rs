@@ -1,13 +1,14 @@
 //! How far the present run of `tidy` is, or what the last one did. In memory only: a new process begins anew.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
-use super::run::{Order, Stray};
 use crate::engine::{Error, rfc3339};
 use crate::logical::Data;
+use crate::openai::{ProjectId, ServiceAccount};
 
 /// As many of the accounts found are named.
 const NAMED: usize = 1_000;
@@ -30,6 +31,20 @@ struct Status {
     removed: u64,
     failed: u64,
     last_error: Option<String>,
+}
+
+/// What a run was told.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Order {
+    pub(super) dry_run: bool,
+    pub(super) min_age: Duration,
+}
+
+/// An account that carries the tag.
+#[derive(Clone, Debug)]
+pub(super) struct Stray {
+    pub(super) project_id: ProjectId,
+    pub(super) account: ServiceAccount,
 }
 
 /// How a run stands.
