@@ -22,7 +22,6 @@ use super::failpoint::failpoint;
 use super::metrics::{RotationKind, RotationResult};
 use super::names::ServiceAccountName;
 use super::retiring_keys::{self, CREATION, Creation};
-use super::template::{Template, Values};
 use super::{Engine, Error, issuer, key_records};
 use crate::framework::Pending;
 use crate::logical::Storage;
@@ -32,8 +31,8 @@ use crate::openai::{self, AdminKey, AdminKeyId, Client, CreatedAdminKey, Urgency
 const PROOF_PATIENCE: Duration = Duration::from_secs(20);
 const FIRST_PROOF_WAIT: Duration = Duration::from_millis(250);
 
-/// Names what is made, so that it is told from other people's admin keys; the mount's tag follows.
-const NAME_TEMPLATE: &str = "vault-admin-{{.RandomSuffix}}";
+/// The names of what is made begin with this, so that it is told from other people's admin keys.
+const FRONT: &str = "vault-admin";
 
 /// The fields that an operator's key comes in.
 pub(super) const NEW_KEY: &str = "new_admin_api_key";
@@ -127,8 +126,8 @@ impl<'a> Rotation<'a> {
     }
 
     async fn begin(&self, config: &Config) -> Result<Begun, Error> {
-        let creation =
-            Creation { organization_id: config.organization_id.clone(), name: new_name(self.engine)? };
+        let name = ServiceAccountName::beginning(FRONT, &self.engine.tag, &mut rand::rng());
+        let creation = Creation { organization_id: config.organization_id.clone(), name: name.into() };
         let pending = CREATION.begin(self.storage, &creation).await?;
         Ok(Begun { creation, pending })
     }
@@ -258,12 +257,4 @@ fn warn_of_unknown(old: Option<&AdminKeyId>, new: Option<&AdminKeyId>) -> Vec<St
 /// A key that OpenAI does not know everywhere yet.
 fn is_young(error: &openai::Error) -> bool {
     error.is_unauthorized() || error.is_gone()
-}
-
-fn new_name(engine: &Engine) -> Result<String, Error> {
-    let refused = |error: &dyn std::fmt::Display| Error::field(format!("naming the new admin key: {error}"));
-    let template = Template::parse(NAME_TEMPLATE).map_err(|error| refused(&error))?;
-    let values = Values { role_name: "admin", project_name: "" };
-    let name = ServiceAccountName::new(&template, &values, &engine.tag, engine.now(), &mut rand::rng());
-    Ok(name.map_err(|error| refused(&error))?.into())
 }

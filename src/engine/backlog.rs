@@ -75,7 +75,7 @@ pub(super) async fn overdue_rotations(
     storage: &dyn Storage,
     now: DateTime<Utc>,
 ) -> Result<Backlog, Error> {
-    let mut due = static_roles::overdue(engine, storage, now, MOST).await?;
+    let mut due = static_roles::overdue(storage, now, MOST).await?;
     if let Some(config) = engine.config.get(storage, ONLY).await? {
         due.extend(admin_timetable::overdue_since(&config, now)?);
     }

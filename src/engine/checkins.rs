@@ -6,17 +6,17 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::library_fields::NAME;
 use super::library_members::Member;
-use super::library_sets::LibrarySet;
+use super::library_records::LibrarySet;
 use super::loans::{Borrower, Loan, State};
-use super::{Engine, Error, lending, library_sets, library_status, returns};
-use crate::framework::{Call, Field, Help, Name, Path, ResponseField};
+use super::{Engine, Error, lending, library_records, library_status, returns};
+use crate::framework::{Call, Field, Help, Path, ResponseField};
 use crate::logical::{Operation, Response, Storage};
 
 /// As long as a check-in waits for OpenAI; Vault gives up after 90 s.
 const PATIENCE: Duration = Duration::from_secs(45);
 
-static NAME: Field<Name> = Field::new("name", "Name of the library set.");
 static ACCOUNT_ID: Field<String> = Field::new(
     "service_account_id",
     "OpenAI's id of the account to check in. Not needed if the caller has just one of the set.",
@@ -64,7 +64,7 @@ pub(super) fn paths() -> Vec<Path<Engine>> {
 
 async fn check_in(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let (storage, name) = (&**call.storage(), call.get(&NAME)?);
-    let set = library_sets::find(&engine, storage, &name).await?;
+    let set = library_records::find(&engine, storage, &name).await?;
     let caller = Borrower::of(&call.request);
     let loan = match asked_for(&call, &name, &set)? {
         Some(member) => lent(storage, &name, member).await?,
@@ -79,7 +79,7 @@ async fn check_in(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, E
 
 async fn admin_check_in(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let (storage, name) = (&**call.storage(), call.get(&NAME)?);
-    let set = library_sets::find(&engine, storage, &name).await?;
+    let set = library_records::find(&engine, storage, &name).await?;
     let member = asked_for(&call, &name, &set)?.ok_or_else(|| {
         Error::field("service_account_id (or service_account) must say which account to check in")
     })?;

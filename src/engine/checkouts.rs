@@ -15,13 +15,14 @@ use serde_json::Value;
 use super::events::Happening;
 use super::failpoint::failpoint;
 use super::issuer;
+use super::library_fields::NAME;
 use super::library_members::Member;
-use super::library_sets::LibrarySet;
+use super::library_records::LibrarySet;
 use super::loan_leases::CHECK_OUT;
 use super::loans::{Borrower, Loan, State, Ticket};
 use super::metrics::CheckOutResult;
-use super::{Engine, Error, lending, library_sets, library_status, returns, rfc3339, seconds};
-use crate::framework::{Call, Field, Help, Name, Path, ResponseField};
+use super::{Engine, Error, lending, library_records, library_status, returns, rfc3339, seconds};
+use crate::framework::{Call, Field, Help, Path, ResponseField};
 use crate::logical::{Operation, Response, Storage};
 use crate::openai::{self, Client, CreatedKey, Urgency};
 
@@ -30,7 +31,6 @@ const PATIENCE: Duration = Duration::from_secs(45);
 /// So many accounts that OpenAI no longer has are passed over in one check-out.
 const MOST_PASSED: usize = 3;
 
-static NAME: Field<Name> = Field::new("name", "Name of the library set.");
 static TTL: Field<Duration> =
     Field::new("ttl", "How long the check-out lasts unless renewed; the set's ttl if not given.");
 static ACCOUNT: Field<String> =
@@ -80,7 +80,7 @@ fn path(pattern: &'static str) -> Path<Engine> {
 async fn check_out(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let storage = &**call.storage();
     let name = call.get(&NAME)?;
-    let set = library_sets::find(&engine, storage, &name).await?;
+    let set = library_records::find(&engine, storage, &name).await?;
     let wish = Wish::of(&engine, &call, &name, &set).await?;
     let outcome = lend(&engine, storage, &wish).await;
     let result = counted(&outcome);
@@ -188,9 +188,9 @@ async fn reserve(
     wish: &Wish,
     gone: &[Member],
 ) -> Result<Loan, Error> {
-    let id = library_sets::unique_name(engine, &wish.set)?;
+    let id = engine.new_name_for_set(&wish.set);
     let _alone = engine.lock_loans(&wish.set).await;
-    let set = library_sets::find(engine, storage, &wish.set).await?;
+    let set = library_records::find(engine, storage, &wish.set).await?;
     let mut taken = lending::taken(storage, &wish.set).await?;
     taken.extend(gone.iter().map(|member| member.id.as_str().to_owned()));
     let account = wish.choose(&set.members, &taken)?.clone();

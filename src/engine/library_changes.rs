@@ -15,39 +15,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
+use chrono::Utc;
 
 use super::answers::Told;
 use super::failpoint::failpoint;
 use super::issuer::{self, Creation, Owner};
 use super::library_members::{Home, Member};
+use super::library_records::{CHANGES, Change, touched};
 use super::owners::AccountOwner;
-use super::{Engine, Error, backoff, library_sets};
+use super::{Engine, Error, backoff};
 use crate::framework::{LockGuard, Tick};
-use crate::logical::{Collection, Record, Storage, StorageError};
-use crate::openai::{ServiceAccountId, Urgency};
-
-/// A change under way, or one that has still to let accounts go.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Change {
-    /// The accounts it touches.
-    pub touched: Vec<Member>,
-    /// The tick leaves it alone until then.
-    pub due: DateTime<Utc>,
-    /// How often letting go failed.
-    #[serde(default)]
-    pub failures: u32,
-    /// Why it failed last.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_error: Option<String>,
-}
-
-impl Record for Change {
-    const VERSION: u32 = 1;
-}
-
-static CHANGES: Collection<Change> = Collection::new("library-change/");
+use crate::logical::{Storage, StorageError};
+use crate::openai::Urgency;
 
 /// As long as letting go waits for its turn at OpenAI: in a request, and in the tick.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -58,11 +37,6 @@ impl Engine {
     pub(super) async fn lock_set(&self, set: &str) -> LockGuard {
         self.locks.lock(&format!("library-set/{set}")).await
     }
-}
-
-/// The accounts that a change of the set touches, though the set need not name them.
-pub(super) async fn touched(storage: &dyn Storage, set: &str) -> Result<Vec<Member>, StorageError> {
-    Ok(CHANGES.get(storage, set).await?.map(|change| change.touched).unwrap_or_default())
 }
 
 /// Puts accounts on the change's record.
@@ -103,7 +77,7 @@ pub(super) async fn make(
     home: &Home,
     name: &str,
 ) -> Result<Member, Error> {
-    let made_as = library_sets::unique_name(engine, set)?;
+    let made_as = engine.new_name_for_set(set);
     let creation = Creation {
         organization_id: home.organization_id.clone(),
         project_id: home.project_id.clone(),
@@ -186,15 +160,6 @@ async fn let_go(
         failpoint!("set.account_ended");
     }
     engine.release(storage, &member.id, &AccountOwner::LibrarySet(set.to_owned())).await
-}
-
-/// Whether a change of the set touches the account.
-pub(super) async fn touches(
-    storage: &dyn Storage,
-    set: &str,
-    account: &ServiceAccountId,
-) -> Result<bool, StorageError> {
-    Ok(touched(storage, set).await?.iter().any(|member| member.id == *account))
 }
 
 /// Part of the tick: finishes or undoes what died half way, and what could not be finished before. One failure never

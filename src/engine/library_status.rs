@@ -5,14 +5,13 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::library_sets::{self, LibrarySet};
+use super::library_fields::NAME;
+use super::library_records::{self, LibrarySet};
 use super::loans::{Loan, State};
 use super::metrics::MAX_LABELS;
 use super::{Engine, Error, lending, rfc3339};
-use crate::framework::{Call, Field, Help, Name, Path, ResponseField, Tick};
+use crate::framework::{Call, Help, Path, ResponseField, Tick};
 use crate::logical::{Data, Operation, Response, Storage};
-
-static NAME: Field<Name> = Field::new("name", "Name of the library set.");
 
 const HELP: Help = Help {
     synopsis: "Show which accounts of a library set are free and who has the others.",
@@ -104,7 +103,7 @@ pub(super) async fn count(engine: &Engine, storage: &dyn Storage, name: &str) ->
 
 /// Part of the tick: after a failover, too, the metrics say how many accounts are free.
 pub(super) async fn measure(engine: &Engine, tick: &Tick) -> Result<(), Error> {
-    let names = library_sets::SETS.names(&*tick.storage).await?;
+    let names = library_records::SETS.names(&*tick.storage).await?;
     for name in names.into_iter().take(MAX_LABELS).take_while(|_| !tick.is_over()) {
         count(engine, &*tick.storage, &name).await?;
     }

@@ -4,9 +4,10 @@
 use std::sync::Arc;
 
 use super::failpoint::failpoint;
+use super::library_fields::{ACCOUNTS, NAME};
 use super::library_members::{Home, Member};
-use super::library_sets::{ACCOUNTS, LibrarySet, NAME};
-use super::{Engine, Error, key_records, lending, library_changes, library_status, projects};
+use super::library_records::{LibrarySet, touched};
+use super::{Engine, Error, key_records, lending, library_changes, library_status, named_projects};
 use crate::framework::Call;
 use crate::logical::{Response, Storage};
 use crate::openai::ProjectId;
@@ -75,7 +76,7 @@ impl Join<'_> {
         let home = Home::new(&configured, project_id);
         let mut members = home.find(names).await?;
         // One that the set has under an older name, or that is still to go after an earlier change, stays what it was.
-        let mut earlier = library_changes::touched(&**storage, self.name).await?;
+        let mut earlier = touched(&**storage, self.name).await?;
         earlier.extend_from_slice(removed);
         for earlier in earlier {
             if let Some(member) = members.iter_mut().find(|member| member.id == earlier.id) {
@@ -103,7 +104,7 @@ impl Join<'_> {
         if !removed.is_empty() {
             library_changes::touch(engine, storage, self.name, removed).await?;
         }
-        let _no_deletion = engine.locks.lock(&projects::users_lock(&set.project)).await;
+        let _no_deletion = engine.locks.lock(&named_projects::users_lock(&set.project)).await;
         engine.project_id(storage, &set.project, set.project_id.as_ref()).await?;
         let _no_loan = engine.lock_loans(self.name).await;
         refuse_lent(storage, self.name, removed).await?;

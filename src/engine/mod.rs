@@ -31,7 +31,9 @@ mod key_records;
 mod ledger;
 mod lending;
 mod library_changes;
+mod library_fields;
 mod library_members;
+mod library_records;
 mod library_sets;
 mod library_status;
 mod library_writes;
@@ -40,6 +42,7 @@ mod listing;
 mod loan_leases;
 mod loans;
 pub mod metrics;
+mod named_projects;
 pub mod names;
 mod observed;
 mod owned;
@@ -79,12 +82,12 @@ use self::clock::{Clock, WallClock};
 use self::configuration::Config;
 pub use self::error::Error;
 use self::events::Events;
-use self::library_sets::LibrarySet;
+use self::library_records::LibrarySet;
 use self::listener::{Listener, Source};
 use self::listing::Listings;
 use self::metrics::Metrics;
+use self::named_projects::Project;
 use self::names::MountTag;
-use self::projects::Project;
 use self::pulse::Pulse;
 use self::roles::Role;
 use self::tidy::Tidying;
@@ -250,10 +253,10 @@ impl Engine {
             mount_point: Mutex::default(),
             gone: CancellationToken::new(),
             config: Cache::new(&configuration::CONFIG),
-            projects: Cache::new(&projects::PROJECTS),
+            projects: Cache::new(&named_projects::PROJECTS),
             roles: Cache::new(&roles::ROLES),
             seen: Cache::new(&clock_watch::SEEN),
-            library_sets: Cache::new(&library_sets::SETS),
+            library_sets: Cache::new(&library_records::SETS),
             removals: removal::Removals::default(),
         }
     }
@@ -267,17 +270,6 @@ impl Engine {
     fn housekeeping(&self, tick: &Tick) {
         tick.mount_point.clone_into(&mut self.mount_point.lock().unwrap_or_else(PoisonError::into_inner));
         self.metrics.upkeep();
-    }
-
-    /// Whether the owner's record names what was made.
-    async fn owns(&self, storage: &dyn Storage, creation: &issuer::Creation) -> Result<bool, Error> {
-        match &creation.owner {
-            issuer::Owner::Ledger(place) => Ok(ledger::LEDGER.contains(storage, place).await?),
-            issuer::Owner::StaticRole(name) => {
-                static_roles::names_creation(storage, name, &creation.name).await
-            }
-            issuer::Owner::LibrarySet(set) => library_sets::made(self, storage, set, &creation.name).await,
-        }
     }
 }
 

@@ -9,8 +9,9 @@
 
 use std::collections::HashSet;
 
-use super::issuer::CREATION;
-use super::{Engine, Error, ledger, owners, static_roles};
+use super::issuer::{CREATION, Creation, Owner};
+use super::owners::{self, AccountOwner};
+use super::{Engine, Error, ledger, library_records, static_roles};
 use crate::logical::{Storage, StorageError};
 use crate::openai::{ServiceAccount, ServiceAccountId};
 
@@ -53,5 +54,29 @@ impl Engine {
             return Ok(true);
         }
         Ok(owners::is_claimed(storage, &account.id).await?)
+    }
+
+    /// Whether the owner's record names what was made.
+    pub(super) async fn owns(&self, storage: &dyn Storage, creation: &Creation) -> Result<bool, Error> {
+        match &creation.owner {
+            Owner::Ledger(place) => Ok(ledger::LEDGER.contains(storage, place).await?),
+            Owner::StaticRole(name) => static_roles::names_creation(storage, name, &creation.name).await,
+            Owner::LibrarySet(set) => library_records::made(self, storage, set, &creation.name).await,
+        }
+    }
+
+    /// Whether the owner's record is stored and names the account.
+    pub(super) async fn names_account(
+        &self,
+        storage: &dyn Storage,
+        owner: &AccountOwner,
+        account: &ServiceAccountId,
+    ) -> Result<bool, Error> {
+        match owner {
+            AccountOwner::StaticRole(name) => static_roles::names_account(storage, name, account).await,
+            AccountOwner::LibrarySet(name) => {
+                library_records::names_account(self, storage, name, account).await
+            }
+        }
     }
 }

@@ -9,7 +9,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::{Engine, Error, issuer, library_sets, static_roles};
+use super::{Engine, Error, issuer};
 use crate::logical::{Collection, Record, Storage, StorageError};
 use crate::openai::ServiceAccountId;
 
@@ -87,19 +87,6 @@ impl Engine {
             }
         }
         Ok(CLAIMS.put(storage, account.as_str(), &Claim { owner: owner.clone(), made: now }).await?)
-    }
-
-    /// Whether the owner's record is stored and names the account.
-    async fn names_account(
-        &self,
-        storage: &dyn Storage,
-        owner: &AccountOwner,
-        account: &ServiceAccountId,
-    ) -> Result<bool, Error> {
-        match owner {
-            AccountOwner::StaticRole(name) => static_roles::names_account(self, storage, name, account).await,
-            AccountOwner::LibrarySet(name) => library_sets::names_account(self, storage, name, account).await,
-        }
     }
 
     /// Gives the account up, if `owner` holds it.

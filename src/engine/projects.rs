@@ -3,29 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Engine, Error, library_sets, roles, static_roles};
+use super::named_projects::{Project, users_lock};
+use super::{Engine, Error, library_records, roles, static_roles};
 use crate::framework::{Call, Field, Help, Name, Path, ResponseField};
-use crate::logical::{Collection, Data, Operation, Record, Response, Storage};
+use crate::logical::{Data, Operation, Response, Storage};
 use crate::openai::{Client, ProjectId};
-
-/// A project by its name in Vault.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Project {
-    /// OpenAI's id of it.
-    pub project_id: ProjectId,
-    /// For people.
-    #[serde(default)]
-    pub description: String,
-}
-
-impl Record for Project {
-    const VERSION: u32 = 1;
-}
-
-pub(super) static PROJECTS: Collection<Project> = Collection::new("project/");
 
 static NAME: Field<Name> = Field::new("name", "Name of the project in Vault.");
 static PROJECT_ID: Field<String> =
@@ -75,22 +59,6 @@ impl Project {
             ("project_id".to_owned(), Value::from(self.project_id.as_str())),
             ("description".to_owned(), Value::from(self.description.as_str())),
         ])
-    }
-}
-
-impl Engine {
-    /// The OpenAI project of a role or set that names a project, or gives its raw id.
-    pub(super) async fn project_id(
-        &self,
-        storage: &dyn Storage,
-        project: &str,
-        project_id: Option<&ProjectId>,
-    ) -> Result<ProjectId, Error> {
-        if let Some(id) = project_id {
-            return Ok(id.clone());
-        }
-        let found = self.projects.get(storage, project).await?;
-        Ok(found.ok_or_else(|| Error::ProjectNotFound(project.to_owned()))?.project_id.clone())
     }
 }
 
@@ -160,11 +128,6 @@ async fn list(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error
     Ok(Some(Response::list(entries)))
 }
 
-/// Held by whoever begins to use a project, and by its deletion.
-pub(super) fn users_lock(project: &str) -> String {
-    format!("project-users/{project}")
-}
-
 /// Every project that something here is about, by OpenAI's id, with its name in Vault where it has one. It reads all
 /// there is: not for a request.
 pub(super) async fn known(
@@ -172,8 +135,8 @@ pub(super) async fn known(
     storage: &dyn Storage,
 ) -> Result<BTreeMap<ProjectId, String>, Error> {
     let mut raw = roles::raw_projects(engine, storage).await?;
-    raw.extend(static_roles::raw_projects(engine, storage).await?);
-    raw.extend(library_sets::raw_projects(engine, storage).await?);
+    raw.extend(static_roles::raw_projects(storage).await?);
+    raw.extend(library_records::raw_projects(engine, storage).await?);
     let mut known: BTreeMap<_, _> = raw.into_iter().map(|id| (id.clone(), id.to_string())).collect();
     for name in engine.projects.names(storage).await? {
         if let Some(project) = engine.projects.get(storage, &name).await? {
@@ -186,7 +149,7 @@ pub(super) async fn known(
 /// Everything that names the project.
 async fn users(engine: &Engine, storage: &dyn Storage, project: &str) -> Result<Vec<String>, Error> {
     let mut users = roles::of_project(engine, storage, project).await?;
-    users.extend(static_roles::of_project(engine, storage, project).await?);
-    users.extend(library_sets::of_project(engine, storage, project).await?);
+    users.extend(static_roles::of_project(storage, project).await?);
+    users.extend(library_records::of_project(engine, storage, project).await?);
     Ok(users)
 }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::events::Happening;
 use super::names::{MountTag, ServiceAccountName};
 use super::template::{Template, Values};
-use super::{Engine, Error, checks, names, predecessor, projects};
+use super::{Engine, Error, checks, named_projects, names, predecessor};
 use crate::framework::{Call, Field, Help, Name, Path, ResponseField};
 use crate::logical::{Collection, Data, Operation, Record, Response, Storage};
 use crate::openai::{ProjectId, ServiceAccountId};
@@ -279,7 +279,7 @@ async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Erro
     role.new_name(&engine.tag, &name)?;
     check_account(&engine, storage, &role, old.as_deref()).await?;
 
-    let _no_deletion = engine.locks.lock(&projects::users_lock(&role.project)).await;
+    let _no_deletion = engine.locks.lock(&named_projects::users_lock(&role.project)).await;
     engine.project_id(storage, &role.project, role.project_id.as_ref()).await?;
     engine.roles.put(storage, &name, &role).await?;
     engine.tell(Happening::RoleWrite, &format!("roles/{name}"));

@@ -19,13 +19,13 @@ const LANGUAGES: [(&str, &[&str]); 7] = [
 const NOT_OPENAIS: [&str; 4] = ["vault", "lease", "leases", "mount"];
 
 /// One file of `src`: the module it belongs to, and its code without comments.
-struct Source {
-    path: PathBuf,
+pub(crate) struct Source {
+    pub(crate) path: PathBuf,
     module: String,
-    code: String,
+    pub(crate) code: String,
 }
 
-fn sources() -> Vec<Source> {
+pub(crate) fn sources() -> Vec<Source> {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut found = Vec::new();
     let mut folders = vec![src.clone()];
@@ -78,12 +78,12 @@ impl Source {
     }
 }
 
-fn word(text: &str) -> String {
+pub(crate) fn word(text: &str) -> String {
     text.trim_start().chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect()
 }
 
 /// The parts between the commas at the top of a group that was opened.
-fn branches(group: &str) -> Vec<&str> {
+pub(crate) fn branches(group: &str) -> Vec<&str> {
     let (mut depth, mut begin, mut parts) = (0, 0, Vec::new());
     for (at, c) in group.char_indices() {
         match c {

@@ -5,13 +5,12 @@
 
 use chrono::{DateTime, Utc};
 
-use super::ACCOUNT;
 use super::due;
 use super::record::{Current, StaticRole, Trouble};
 use super::rotate::{Place, Work};
-use super::settings::Settings;
+use super::settings::{ACCOUNT, Settings};
 use crate::engine::failpoint::failpoint;
-use crate::engine::{Error, issuer, key_records, projects};
+use crate::engine::{Error, issuer, key_records, named_projects};
 use crate::openai::{OrganizationId, ProjectId, ServiceAccount, ServiceAccountId, Urgency};
 
 /// Where a new role's account is.
@@ -61,7 +60,7 @@ pub(super) async fn create(work: &Work<'_>, settings: Settings, given: Given) ->
 /// The project's name must still be there, and stays as long as the role is.
 async fn store(work: &Work<'_>, role: &mut StaticRole, now: DateTime<Utc>) -> Result<(), Error> {
     let (storage, settings) = (&**work.storage, &role.settings);
-    let _no_deletion = work.engine.locks.lock(&projects::users_lock(&settings.project)).await;
+    let _no_deletion = work.engine.locks.lock(&named_projects::users_lock(&settings.project)).await;
     work.engine.project_id(storage, &settings.project, settings.project_id.as_ref()).await?;
     due::store(storage, work.name, role, now).await
 }

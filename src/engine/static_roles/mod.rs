@@ -1,7 +1,7 @@
 //! `static-roles/:name`: accounts that stay, whose keys rotate.
 //!
 //! This file is the path: fields, answers, handlers. `settings` is what a role is told, `record` what is stored of it,
-//! `plan` when something is due, `due` the index by which a tick finds it; `creation`, `rotate` and `deletion` are what
+//! `stored` what all of them tell, `plan` when something is due, `due` the index by which a tick finds it; `creation`, `rotate` and `deletion` are what
 //! happens at OpenAI.
 
 mod creation;
@@ -11,40 +11,34 @@ mod plan;
 mod record;
 mod rotate;
 mod settings;
+mod stored;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use futures_util::{FutureExt as _, StreamExt as _, stream};
 use serde_json::{Value, json};
 
 pub(super) use self::deletion::finish as finish_deletion;
 pub(super) use self::record::{STATIC_ROLES, StaticRole};
 pub(super) use self::rotate::{Work, rotate, settle};
 pub(super) use self::settings::check_grace;
+pub(super) use self::stored::{
+    accounts, find, lock, names_account, names_creation, of_project, overdue, raw_projects,
+};
 
 use self::creation::Given;
-use self::settings::Settings;
+use self::settings::{ACCOUNT, Settings};
+use self::stored::all;
 use super::clients::Configured;
-use super::{Engine, Error, backoff, calendar, projects, rfc3339};
+use super::{Engine, Error, named_projects, rfc3339};
 use crate::framework::{Call, Field, Help, Name, Path, ResponseField};
-use crate::logical::{Data, Operation, Response, Storage, StorageError};
-use crate::openai::{ProjectId, ServiceAccountId};
+use crate::logical::{Data, Operation, Response, StorageError};
+use crate::openai::ServiceAccountId;
 
 /// As long as each call of a request waits for its turn; Vault gives a request 90 s.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
-/// As many records are read at once for a list.
-const ABREAST: usize = 16;
-
 static NAME: Field<Name> = Field::new("name", "Name of the static role.");
-static ACCOUNT: Field<String> = Field::new(
-    "service_account_id",
-    "OpenAI's id of the service account. It cannot be changed later; rotation_method=account replaces it.",
-)
-.required();
-
 const HELP: Help = Help {
     synopsis: "Manage the key of a service account that stays, and rotate it.",
     description: "\
@@ -156,10 +150,6 @@ impl StaticRole {
     pub(super) fn trouble_with_replaced(&self) -> Option<String> {
         self.retiring.iter().rev().find_map(|old| old.trouble.last_error.clone())
     }
-
-    fn refuse_if_deleting(&self, name: &str) -> Result<(), Error> {
-        if self.deleting { Err(Error::BeingDeleted(name.to_owned())) } else { Ok(()) }
-    }
 }
 
 impl record::Retiring {
@@ -171,115 +161,6 @@ impl record::Retiring {
         });
         (self.api_key_id.to_string(), view)
     }
-}
-
-/// Held by whoever changes the static role.
-pub(super) fn lock(name: &str) -> String {
-    format!("static-role/{name}")
-}
-
-/// The static role, unless there is none or it is on its way out.
-pub(super) async fn find(storage: &dyn Storage, name: &str) -> Result<Option<StaticRole>, Error> {
-    let role = STATIC_ROLES.get(storage, name).await?;
-    if let Some(role) = &role {
-        role.refuse_if_deleting(name)?;
-    }
-    Ok(role)
-}
-
-/// Whether the static role `name` is stored and names this account.
-pub(super) async fn names_account(
-    _: &Engine,
-    storage: &dyn Storage,
-    name: &str,
-    account: &ServiceAccountId,
-) -> Result<bool, Error> {
-    Ok(STATIC_ROLES.get(storage, name).await?.is_some_and(|role| role.names_account(account)))
-}
-
-/// Whether the static role `name` is stored and owns what was made under this name.
-pub(super) async fn names_creation(
-    storage: &dyn Storage,
-    name: &str,
-    unique_name: &str,
-) -> Result<bool, Error> {
-    Ok(STATIC_ROLES.get(storage, name).await?.is_some_and(|role| role.names_creation(unique_name)))
-}
-
-/// The static roles that name this project. One that cannot be read may do so: then nobody can tell.
-pub(super) async fn of_project(
-    _: &Engine,
-    storage: &dyn Storage,
-    project: &str,
-) -> Result<Vec<String>, Error> {
-    let mut found = Vec::new();
-    for (name, role) in all(storage).await? {
-        if role?.is_some_and(|role| role.settings.project == project) {
-            found.push(format!("static role {name}"));
-        }
-    }
-    Ok(found)
-}
-
-/// OpenAI's ids of the projects that static roles' accounts are in: what the project's name points at may have changed.
-pub(super) async fn raw_projects(_: &Engine, storage: &dyn Storage) -> Result<Vec<ProjectId>, Error> {
-    let mut found = Vec::new();
-    for (_, role) in all(storage).await? {
-        found.extend(role?.map(|role| role.account_project_id));
-    }
-    Ok(found)
-}
-
-/// Every account that a static role was given, has, or had and may still have a key on.
-pub(super) async fn accounts(storage: &dyn Storage) -> Result<Vec<ServiceAccountId>, StorageError> {
-    let mut found = Vec::new();
-    for (_, role) in all(storage).await? {
-        let Some(StaticRole { given_account_id, current, retiring, .. }) = role? else { continue };
-        found.extend([given_account_id, current.service_account_id]);
-        found.extend(retiring.into_iter().map(|old| old.service_account_id));
-    }
-    Ok(found)
-}
-
-/// Since when each overdue rotation has been due; at most `most` of them. A role that failed is looked for ahead, where
-/// its next try is.
-pub(super) async fn overdue(
-    _: &Engine,
-    storage: &dyn Storage,
-    now: DateTime<Utc>,
-    most: usize,
-) -> Result<Vec<DateTime<Utc>>, Error> {
-    let mut overdue = Vec::new();
-    let places = due::come(storage, now + backoff::LONGEST, most).await?;
-    let names: BTreeSet<_> = places.iter().map(|place| calendar::name_in(place).to_owned()).collect();
-    for (name, role) in read_all(storage, names).await {
-        match role {
-            Ok(Some(role)) => overdue.extend(role.overdue_since(&name, now)?),
-            // It hides no other.
-            Ok(None) | Err(StorageError::Malformed { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(overdue)
-}
-
-type Found = Result<Option<StaticRole>, StorageError>;
-
-/// Every name, with what is stored under it.
-async fn all(storage: &dyn Storage) -> Result<Vec<(String, Found)>, StorageError> {
-    Ok(read_all(storage, STATIC_ROLES.names(storage).await?).await)
-}
-
-/// What is stored under each of these names.
-async fn read_all(storage: &dyn Storage, names: impl IntoIterator<Item = String>) -> Vec<(String, Found)> {
-    let reads = names.into_iter().map(|name| {
-        async move {
-            let found = STATIC_ROLES.get(storage, &name).await;
-            (name, found)
-        }
-        .boxed()
-    });
-    stream::iter(reads.collect::<Vec<_>>()).buffered(ABREAST).collect().await
 }
 
 async fn exists(_: Arc<Engine>, call: Call) -> Result<bool, Error> {
@@ -322,7 +203,7 @@ async fn update(engine: &Engine, call: &Call, name: &str, mut role: StaticRole) 
         take_account(&mut role, account(&sent)?)?;
     }
     let settings = role.settings.changed_by(call, engine.now())?;
-    let _no_deletion = engine.locks.lock(&projects::users_lock(&settings.project)).await;
+    let _no_deletion = engine.locks.lock(&named_projects::users_lock(&settings.project)).await;
     if (&settings.project, &settings.project_id) != (&role.settings.project, &role.settings.project_id) {
         let project_id = engine.project_id(storage, &settings.project, settings.project_id.as_ref()).await?;
         if project_id != role.account_project_id {

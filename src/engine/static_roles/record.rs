@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::Settings;
+use super::settings::Settings;
 use crate::engine::backoff;
 use crate::logical::{Collection, Record};
 use crate::openai::{ApiKey, ApiKeyId, OrganizationId, ProjectId, ServiceAccountId};

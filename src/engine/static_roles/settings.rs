@@ -91,7 +91,13 @@ static GRACE: Field<Duration> =
 static TTL: Field<Duration> =
     Field::new("ttl", "The longest time after which readers are told to come back.").default(86_400);
 
-/// What a read answers of them.
+pub(super) static ACCOUNT: Field<String> = Field::new(
+    "service_account_id",
+    "OpenAI's id of the service account. It cannot be changed later; rotation_method=account replaces it.",
+)
+.required();
+
+/// What a read answers of the settings.
 pub(super) const ANSWER: [ResponseField; 9] = [
     ResponseField::new::<String>("project", "Name of the project."),
     ResponseField::new::<String>("project_id", "OpenAI's id of the project, if the role gives it."),

@@ -1,0 +1,44 @@
+//! Projects by their names in Vault, as they are stored and as whoever names one finds it. Their path is `projects`'.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Engine, Error};
+use crate::logical::{Collection, Record, Storage};
+use crate::openai::ProjectId;
+
+/// A project by its name in Vault.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Project {
+    /// OpenAI's id of it.
+    pub project_id: ProjectId,
+    /// For people.
+    #[serde(default)]
+    pub description: String,
+}
+
+impl Record for Project {
+    const VERSION: u32 = 1;
+}
+
+pub(super) static PROJECTS: Collection<Project> = Collection::new("project/");
+
+/// Held by whoever begins to use a project, and by its deletion.
+pub(super) fn users_lock(project: &str) -> String {
+    format!("project-users/{project}")
+}
+
+impl Engine {
+    /// The OpenAI project of a role or set that names a project, or gives its raw id.
+    pub(super) async fn project_id(
+        &self,
+        storage: &dyn Storage,
+        project: &str,
+        project_id: Option<&ProjectId>,
+    ) -> Result<ProjectId, Error> {
+        if let Some(id) = project_id {
+            return Ok(id.clone());
+        }
+        let found = self.projects.get(storage, project).await?;
+        Ok(found.ok_or_else(|| Error::ProjectNotFound(project.to_owned()))?.project_id.clone())
+    }
+}

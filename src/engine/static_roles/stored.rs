@@ -1,0 +1,122 @@
+//! What the static roles that are stored tell: one by its name, or all of them together.
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, Utc};
+use futures_util::{FutureExt as _, StreamExt as _, stream};
+
+use super::due;
+use super::record::{STATIC_ROLES, StaticRole};
+use crate::engine::{Error, backoff, calendar};
+use crate::logical::{Storage, StorageError};
+use crate::openai::{ProjectId, ServiceAccountId};
+
+/// As many records are read at once for a list.
+const ABREAST: usize = 16;
+
+/// Held by whoever changes the static role.
+pub(in crate::engine) fn lock(name: &str) -> String {
+    format!("static-role/{name}")
+}
+
+/// The static role, unless there is none or it is on its way out.
+pub(in crate::engine) async fn find(storage: &dyn Storage, name: &str) -> Result<Option<StaticRole>, Error> {
+    match STATIC_ROLES.get(storage, name).await? {
+        Some(role) if role.deleting => Err(Error::BeingDeleted(name.to_owned())),
+        role => Ok(role),
+    }
+}
+
+/// Whether the static role `name` is stored and names this account.
+pub(in crate::engine) async fn names_account(
+    storage: &dyn Storage,
+    name: &str,
+    account: &ServiceAccountId,
+) -> Result<bool, Error> {
+    Ok(STATIC_ROLES.get(storage, name).await?.is_some_and(|role| role.names_account(account)))
+}
+
+/// Whether the static role `name` is stored and owns what was made under this name.
+pub(in crate::engine) async fn names_creation(
+    storage: &dyn Storage,
+    name: &str,
+    unique_name: &str,
+) -> Result<bool, Error> {
+    Ok(STATIC_ROLES.get(storage, name).await?.is_some_and(|role| role.names_creation(unique_name)))
+}
+
+/// The static roles that name this project. One that cannot be read may do so: then nobody can tell.
+pub(in crate::engine) async fn of_project(
+    storage: &dyn Storage,
+    project: &str,
+) -> Result<Vec<String>, Error> {
+    let mut found = Vec::new();
+    for (name, role) in all(storage).await? {
+        if role?.is_some_and(|role| role.settings.project == project) {
+            found.push(format!("static role {name}"));
+        }
+    }
+    Ok(found)
+}
+
+/// OpenAI's ids of the projects that static roles' accounts are in: what the project's name points at may have changed.
+pub(in crate::engine) async fn raw_projects(storage: &dyn Storage) -> Result<Vec<ProjectId>, Error> {
+    let mut found = Vec::new();
+    for (_, role) in all(storage).await? {
+        found.extend(role?.map(|role| role.account_project_id));
+    }
+    Ok(found)
+}
+
+/// Every account that a static role was given, has, or had and may still have a key on.
+pub(in crate::engine) async fn accounts(
+    storage: &dyn Storage,
+) -> Result<Vec<ServiceAccountId>, StorageError> {
+    let mut found = Vec::new();
+    for (_, role) in all(storage).await? {
+        let Some(StaticRole { given_account_id, current, retiring, .. }) = role? else { continue };
+        found.extend([given_account_id, current.service_account_id]);
+        found.extend(retiring.into_iter().map(|old| old.service_account_id));
+    }
+    Ok(found)
+}
+
+/// Since when each overdue rotation has been due; at most `most` of them. A role that failed is looked for ahead, where
+/// its next try is.
+pub(in crate::engine) async fn overdue(
+    storage: &dyn Storage,
+    now: DateTime<Utc>,
+    most: usize,
+) -> Result<Vec<DateTime<Utc>>, Error> {
+    let mut overdue = Vec::new();
+    let places = due::come(storage, now + backoff::LONGEST, most).await?;
+    let names: BTreeSet<_> = places.iter().map(|place| calendar::name_in(place).to_owned()).collect();
+    for (name, role) in read_all(storage, names).await {
+        match role {
+            Ok(Some(role)) => overdue.extend(role.overdue_since(&name, now)?),
+            // It hides no other.
+            Ok(None) | Err(StorageError::Malformed { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(overdue)
+}
+
+pub(super) type Found = Result<Option<StaticRole>, StorageError>;
+
+/// Every name, with what is stored under it.
+pub(super) async fn all(storage: &dyn Storage) -> Result<Vec<(String, Found)>, StorageError> {
+    Ok(read_all(storage, STATIC_ROLES.names(storage).await?).await)
+}
+
+/// What is stored under each of these names.
+async fn read_all(storage: &dyn Storage, names: impl IntoIterator<Item = String>) -> Vec<(String, Found)> {
+    let reads = names.into_iter().map(|name| {
+        async move {
+            let found = STATIC_ROLES.get(storage, &name).await;
+            (name, found)
+        }
+        .boxed()
+    });
+    stream::iter(reads.collect::<Vec<_>>()).buffered(ABREAST).collect().await
+}
