@@ -16,6 +16,9 @@
 //! `openai` never says Vault, lease or mount; `engine` never says gRPC; protobuf types stay inside `wire` and
 //! `goplugin`.
 //!
+//! Within a module files use one another one way, too: no file leads back to itself. Comments cite what the servers are
+//! taken to do as `PROTOCOL` with a number, under which `docs/protocol.md` tells it.
+//!
 //! # How `vault read openai/creds/app` flows
 //! 1. `goplugin` accepts the one peer whose certificate Vault announced; `wire` finds the mount, makes the request a
 //!    [`logical::Request`] and runs it in a task of its own.

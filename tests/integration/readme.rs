@@ -132,7 +132,7 @@ fn every_test_that_a_document_names_is_there() {
 fn every_link_of_a_document_leads_to_a_file() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let pages = ["README.md", "docs/alerts.md", "docs/credentials.md", "docs/policies.md", "docs/recipes.md"];
-    let more = ["docs/security.md", "docs/sizing.md", "docs/monitoring/README.md"];
+    let more = ["docs/protocol.md", "docs/security.md", "docs/sizing.md", "docs/monitoring/README.md"];
     for page in pages.into_iter().chain(more) {
         let text = fs::read_to_string(root.join(page)).unwrap();
         let links = text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link);
@@ -147,6 +147,29 @@ fn every_link_of_a_document_leads_to_a_file() {
             );
         }
     }
+}
+
+/// The numbers that comments cite the protocol by: `PROTOCOL 8.2, 8.7`, `PROTOCOL 1.2 to 1.4`.
+fn cited(code: &str) -> BTreeSet<String> {
+    let of_citation = |c: char| c.is_ascii_digit() || ".,to ".contains(c);
+    let lists = code.split("PROTOCOL ").skip(1).map(|rest| rest.split(|c| !of_citation(c)).next());
+    let words = lists.flatten().flat_map(str::split_whitespace).map(|word| word.trim_matches(['.', ',']));
+    words.filter(|word| word.starts_with(|c: char| c.is_ascii_digit())).map(str::to_owned).collect()
+}
+
+#[test]
+fn every_fact_of_the_protocol_that_the_code_cites_is_told_and_no_other() {
+    let cited = cited(&(texts("src", ".rs") + &texts("tests", ".rs")));
+    assert!(cited.len() > 30, "{cited:?}");
+    let page = texts("docs", "protocol.md");
+    let numbers =
+        page.lines().filter(|line| line.starts_with("##")).filter_map(|line| line.split(' ').nth(1));
+    let told: BTreeSet<_> = numbers.map(|number| number.trim_end_matches('.').to_owned()).collect();
+    assert_eq!(cited.difference(&told).collect::<Vec<_>>(), Vec::<&String>::new(), "not in docs/protocol.md");
+    // A chapter holds what is cited below it; `1.2 to 1.4` cites 1.3.
+    let of_chapter = |number: &&String| !number.contains('.') || *number == "1.3";
+    let uncited: Vec<_> = told.difference(&cited).filter(|number| !of_chapter(number)).collect();
+    assert_eq!(uncited, Vec::<&String>::new(), "cited nowhere");
 }
 
 /// What a page's headings are called in links.

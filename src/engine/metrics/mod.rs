@@ -185,7 +185,7 @@ impl Metrics {
     }
 
     /// All metrics as Prometheus text. It is never empty and full of spaces and `#`, so Vault does not take it for
-    /// base64 (PROTOCOL, trap 37).
+    /// base64 (PROTOCOL 8.6).
     pub fn render(&self) -> String {
         self.registry.render()
     }
