@@ -19,6 +19,7 @@ mod clients;
 pub mod clock;
 mod clock_watch;
 mod config;
+mod config_fields;
 mod configuration;
 mod creds;
 mod error;

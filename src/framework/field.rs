@@ -8,7 +8,7 @@ use std::fmt;
 use serde_json::Value;
 
 use super::decode::Refusal;
-use super::kinds::{Kind, Shape};
+use super::kind::{Kind, Shape};
 
 /// One field of a request: `static TTL: Field<Duration> = Field::new("ttl", "How long it lives.").default(3600)`.
 pub struct Field<T: Kind> {
