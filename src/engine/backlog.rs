@@ -6,12 +6,15 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::configuration::ONLY;
+use super::ledger::{self, LEDGER};
 use super::{Engine, Error, admin_timetable, issuer, removal, retiring_keys, static_roles};
-use crate::logical::Storage;
+use crate::logical::{Storage, StorageError};
 use crate::openai::OrganizationId;
 
 /// More is not counted: then this number means at least so many.
 pub(super) const MOST: usize = 1_000;
+/// So many records are read to find the oldest of what was asked for.
+const FIRST_FEW: usize = 256;
 
 /// Things that are due, and since when the first of them has been.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,11 +35,46 @@ impl Backlog {
     }
 }
 
-/// Credentials that have ended, or were revoked, and that are not known to be gone at OpenAI. Keys of library sets are
-/// none of them: the places of `library-due/` tell when a loan is looked at next, not since when it is over.
-pub(super) async fn pending_deletions(storage: &dyn Storage, now: DateTime<Utc>) -> Result<Backlog, Error> {
-    let removal::Backlog { waiting, oldest } = removal::backlog(storage, now, MOST).await?;
-    Ok(Backlog { count: waiting, oldest })
+/// Credentials that have ended, or were revoked, and that are not known to be gone at OpenAI: by the names of the records
+/// alone, at most `most`. Since when the oldest is due is, for what was asked for, the oldest of the first few. Keys of
+/// library sets are none of them: the places of `library-due/` tell when a loan is looked at next, not since when it is over.
+pub(super) async fn deletions(
+    storage: &dyn Storage,
+    now: DateTime<Utc>,
+    most: usize,
+) -> Result<Backlog, Error> {
+    let (mut backlog, mut after) = (Backlog::default(), String::new());
+    loop {
+        let room = most - backlog.count;
+        if room == 0 {
+            return Ok(backlog);
+        }
+        let places = ledger::ended(storage, now, &after, removal::PAGE.min(room)).await?;
+        let Some(last) = places.last() else { return Ok(backlog) };
+        if backlog.count == 0 {
+            backlog.oldest = oldest_of(storage, &places).await?;
+        }
+        backlog.count += places.len();
+        after.clone_from(last);
+    }
+}
+
+async fn oldest_of(storage: &dyn Storage, places: &[String]) -> Result<Option<DateTime<Utc>>, Error> {
+    let mut oldest = None;
+    for place in places.iter().take(FIRST_FEW) {
+        if let Some(since) = ledger::due_since(place) {
+            return Ok(Some(oldest.map_or(since, |oldest| since.min(oldest))));
+        }
+        match LEDGER.get(storage, place).await {
+            Ok(Some(entry)) => {
+                oldest = Some(oldest.map_or(entry.since(), |oldest| entry.since().min(oldest)));
+            }
+            // It hides no other.
+            Ok(None) | Err(StorageError::Malformed { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(oldest)
 }
 
 /// Creations at OpenAI that were cut off, and that no sweep could undo though it was time: their organization is not, or

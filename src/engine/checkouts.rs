@@ -14,14 +14,15 @@ use serde_json::Value;
 
 use super::events::Happening;
 use super::failpoint::failpoint;
-use super::issuer;
 use super::library_fields::NAME;
 use super::library_members::Member;
 use super::library_records::LibrarySet;
 use super::loan_leases::CHECK_OUT;
 use super::loans::{Borrower, Loan, State, Ticket};
 use super::metrics::CheckOutResult;
-use super::{Engine, Error, lending, library_records, library_status, returns, rfc3339, seconds};
+use super::{
+    Engine, Error, endings, issuer, lending, library_records, library_status, returns, rfc3339, seconds,
+};
 use crate::framework::{Call, Field, Help, Path, ResponseField};
 use crate::logical::{Operation, Response, Storage};
 use crate::openai::{self, Client, CreatedKey, Urgency};
@@ -291,7 +292,7 @@ async fn take_back(
         };
     }
     let ended = match (engine.client_of(storage, &loan.account.organization_id).await, &ticket.api_key_id) {
-        (Ok(client), Some(key)) => issuer::end_key(&client, &loan.account.project_id, key).await.is_ok(),
+        (Ok(client), Some(key)) => endings::end_key(&client, &loan.account.project_id, key).await.is_ok(),
         _ => false,
     };
     if ended { error } else { Error::LeftBehind(Box::new(error)) }

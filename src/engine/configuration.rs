@@ -93,7 +93,7 @@ pub(super) const ONLY: &str = "";
 /// Held by whoever changes the configuration.
 pub(super) const LOCK: &str = "config";
 
-/// A key of no longer margin is dead before Vault gives up its lease, clocks and slow tries included; see `revocations`.
+/// A key of no longer margin is dead before Vault gives up its lease, clocks and slow tries included; see `credential_end`.
 pub(super) const LONGEST_SAFE_MARGIN: Duration = Duration::from_secs(150);
 
 pub(super) fn default_endpoint() -> String {

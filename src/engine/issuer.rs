@@ -1,5 +1,5 @@
-//! Makes and ends what is handed out: a service account with its key, or a key on an account that stays. The only
-//! place where either is created, whoever it is for.
+//! Makes what is handed out: a service account with its key, or a key on an account that stays. The only place where
+//! either is created, whoever it is for. How it ends is `endings`', what the sweep does `creation_sweep`'s.
 //!
 //! *Guarantees:* before OpenAI is asked, a write-ahead entry names what will be made and who will own it. Once the
 //! owner's record names it, it is owned; until then the sweep finds it by its unique name and ends it. So a crash at
@@ -15,17 +15,15 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
+use super::Error;
 use super::answers::Told;
+use super::endings::{Undone, done_or_gone, end_key_named, end_sought, retire};
 use super::failpoint::{failpoint, shortened};
 pub(super) use super::ledger::Handed;
-use super::ledger::LEDGER;
-use super::listing::{self, Found, Sought};
-use super::{Engine, Error};
-use crate::framework::{Pending, Swept, WalKind};
+use super::listing::Sought;
+use crate::framework::{Pending, WalKind};
 use crate::logical::Storage;
-use crate::openai::{
-    self, ApiKeyId, Client, CreatedKey, NewKey, OrganizationId, ProjectId, ServiceAccountId, Urgency,
-};
+use crate::openai::{self, Client, CreatedKey, NewKey, OrganizationId, ProjectId, ServiceAccountId, Urgency};
 
 /// A write-ahead entry younger than this may belong to a request still running: Vault ends those after 90 s.
 const SWEEP_AGE: Duration = Duration::from_secs(300);
@@ -37,8 +35,6 @@ pub(super) const FORGOTTEN_AFTER: Duration = Duration::from_secs(LONGEST_EXPIRY.
 /// As long as a request goes on, or waits for its turn at OpenAI, once something was made that has to be changed or
 /// undone: with what went before it ends before the 90 s after which Vault ends it. What is left then is the sweep's.
 const AFTERWARDS: Duration = Duration::from_secs(10);
-/// As long as a sweep waits for its turn at OpenAI; what is left waits for the next tick.
-const SWEEP_PATIENCE: Duration = Duration::from_secs(10);
 /// The most that OpenAI lists at once.
 pub(super) const PAGE: u32 = 100;
 
@@ -72,7 +68,7 @@ pub struct Creation {
 
 impl Creation {
     /// What it made, as it can be found.
-    fn sought(&self) -> Sought<'_> {
+    pub(super) fn sought(&self) -> Sought<'_> {
         Sought { project: &self.project_id, account: self.service_account_id.as_ref(), name: &self.name }
     }
 }
@@ -105,6 +101,13 @@ pub(super) struct Order<'a> {
 pub(super) struct Made {
     pub(super) service_account_id: ServiceAccountId,
     pub(super) key: CreatedKey,
+}
+
+/// Why nothing was made.
+struct Failure {
+    error: Error,
+    /// Whether it is certain that nothing stands at OpenAI.
+    nothing_left: bool,
 }
 
 /// Makes what `order` says. The caller stores the owner's record, then commits the [`Pending`].
@@ -181,117 +184,6 @@ pub(super) async fn take_back(client: &Client, handed: &Handed) -> Result<(), op
     retire(&afterwards(client, Urgency::Revocation), handed).await
 }
 
-/// Ends what was handed out; that it is gone already is success.
-pub(super) async fn retire(client: &Client, handed: &Handed) -> Result<(), openai::Error> {
-    let Handed { project_id, service_account_id, api_key_id, with_account, .. } = handed;
-    end(client, project_id, service_account_id, api_key_id, *with_account).await
-}
-
-/// Ends a key, or its account with all its keys; that it is gone already is success.
-pub(super) async fn end(
-    client: &Client,
-    project: &ProjectId,
-    account: &ServiceAccountId,
-    key: &ApiKeyId,
-    with_account: bool,
-) -> Result<(), openai::Error> {
-    if with_account {
-        end_account(client, project, account).await
-    } else {
-        end_key(client, project, key).await
-    }
-}
-
-/// Ends an account and all its keys; that it is gone already is success.
-pub(super) async fn end_account(
-    client: &Client,
-    project_id: &ProjectId,
-    account: &ServiceAccountId,
-) -> Result<(), openai::Error> {
-    ended(client, project_id, client.delete_service_account(project_id, account).await).await
-}
-
-/// Ends a key; that it is gone already is success.
-pub(super) async fn end_key(
-    client: &Client,
-    project_id: &ProjectId,
-    key: &ApiKeyId,
-) -> Result<(), openai::Error> {
-    ended(client, project_id, client.delete_key(project_id, key).await).await
-}
-
-/// Ends the key of this unique name on an account. Its project being gone is its end, too.
-pub(super) async fn end_key_named(
-    client: &Client,
-    project_id: &ProjectId,
-    account: &ServiceAccountId,
-    name: &str,
-) -> Result<Undone, openai::Error> {
-    let sought = Sought { project: project_id, account: Some(account), name };
-    let undone = end_found(client, project_id, listing::find_now(client, &sought).await).await;
-    ended_with_project(client, project_id, undone).await
-}
-
-/// A deletion's outcome, where what went with its archived project is ended, too.
-async fn ended(
-    client: &Client,
-    project: &ProjectId,
-    outcome: Result<(), openai::Error>,
-) -> Result<(), openai::Error> {
-    match done_or_gone(outcome) {
-        Err(error) if went_with_project(client, project, &error).await => Ok(()),
-        other => other,
-    }
-}
-
-/// Ends an account that nobody has; that it is gone already is success.
-pub(super) async fn remove_account(
-    client: &Client,
-    project_id: &ProjectId,
-    account: &ServiceAccountId,
-) -> Result<(), openai::Error> {
-    done_or_gone(client.delete_service_account(project_id, account).await)
-}
-
-/// The sweep of a write-ahead entry: what its owner's record names stays, anything else goes; so does a credential that
-/// was recorded and surely never answered with. Under another organization's key it waits.
-pub(super) async fn sweep(
-    engine: Arc<Engine>,
-    storage: Arc<dyn Storage>,
-    creation: Creation,
-) -> Result<Swept, Error> {
-    if engine.owns(&*storage, &creation).await? {
-        return match &creation.owner {
-            Owner::Ledger(place) if engine.answers.was_never_given(creation.told, &creation.name) => {
-                sweep_recorded(&engine, &*storage, place).await
-            }
-            _ => Ok(Swept::Done),
-        };
-    }
-    let Some(client) = engine.client_in_reach(&*storage, &creation.organization_id).await? else {
-        return Ok(Swept::Waits);
-    };
-    let client = client.for_work(Urgency::Revocation, SWEEP_PATIENCE);
-    let found = engine.listings.find(&client, &creation.sought(), creation.announced).await;
-    let undone = end_found(&client, &creation.project_id, found).await;
-    ended_with_project(&client, &creation.project_id, undone).await.map_err(Error::Revocation)?;
-    failpoint!("sweep.undone");
-    Ok(Swept::Done)
-}
-
-/// Nobody has it.
-async fn sweep_recorded(engine: &Engine, storage: &dyn Storage, place: &str) -> Result<Swept, Error> {
-    let Some(entry) = LEDGER.get(storage, place).await? else { return Ok(Swept::Done) };
-    let Some(client) = engine.client_in_reach(storage, &entry.handed.organization_id).await? else {
-        return Ok(Swept::Waits);
-    };
-    let client = client.for_work(Urgency::Revocation, SWEEP_PATIENCE);
-    retire(&client, &entry.handed).await.map_err(Error::Revocation)?;
-    failpoint!("sweep.unanswered");
-    LEDGER.delete(storage, place).await?;
-    Ok(Swept::Done)
-}
-
 /// What is swept, and when.
 pub(super) fn swept() -> WalKind<Creation> {
     creation(sweep_age())
@@ -325,7 +217,8 @@ async fn conclude<T>(
             Err(error)
         }
         Err(Failure { error, nothing_left: false }) => {
-            match timeout(AFTERWARDS, undo(&afterwards(client, Urgency::Revocation), creation)).await {
+            let afterwards = afterwards(client, Urgency::Revocation);
+            match timeout(AFTERWARDS, end_sought(&afterwards, &creation.sought())).await {
                 Ok(Ok(Undone::Ended)) => {
                     failpoint!("issue.undone");
                     forget(pending).await;
@@ -341,12 +234,6 @@ async fn conclude<T>(
 /// The client, for what a request still has to do after it made something.
 fn afterwards(client: &Client, urgency: Urgency) -> Client {
     client.for_work(urgency, AFTERWARDS)
-}
-
-struct Failure {
-    error: Error,
-    /// Whether it is certain that nothing stands at OpenAI.
-    nothing_left: bool,
 }
 
 async fn make(
@@ -406,63 +293,4 @@ async fn narrow(client: &Client, creation: &Creation, made: &Made, scopes: &[Str
     failpoint!("issue.not_narrowed");
     let taken_back = undo.delete_service_account(&creation.project_id, &made.service_account_id).await;
     Err(Failure { error: Error::KeyCreation(error), nothing_left: done_or_gone(taken_back).is_ok() })
-}
-
-/// What looking for something by its unique name came to.
-pub(super) enum Undone {
-    /// It was there, and is no more; or all it was in is gone.
-    Ended,
-    /// It was not there, or not yet.
-    NothingFound,
-}
-
-/// Finds what the creation made by its unique name and ends it.
-async fn undo(client: &Client, creation: &Creation) -> Result<Undone, openai::Error> {
-    let found = listing::find_now(client, &creation.sought()).await;
-    let undone = end_found(client, &creation.project_id, found).await;
-    ended_with_project(client, &creation.project_id, undone).await
-}
-
-/// If the project itself is gone, so is all that was in it.
-async fn ended_with_project(
-    client: &Client,
-    project: &ProjectId,
-    undone: Result<Undone, openai::Error>,
-) -> Result<Undone, openai::Error> {
-    match undone {
-        Err(error) if went_with_project(client, project, &error).await => Ok(Undone::Ended),
-        other => other,
-    }
-}
-
-async fn end_found(
-    client: &Client,
-    project: &ProjectId,
-    found: Result<Option<Found>, openai::Error>,
-) -> Result<Undone, openai::Error> {
-    match found? {
-        Some(Found { key: Some(key), .. }) => end_key(client, project, &key).await?,
-        Some(Found { account, key: None }) => remove_account(client, project, &account).await?,
-        None => return Ok(Undone::NothingFound),
-    }
-    Ok(Undone::Ended)
-}
-
-/// Whether a refusal stands for a project that is gone or archived: OpenAI has ended all that was in it, and says no to
-/// any call. A 404 alone may mean something else, such as a list's cursor that was deleted meanwhile.
-async fn went_with_project(client: &Client, project: &ProjectId, error: &openai::Error) -> bool {
-    if !matches!(error.status(), Some(400 | 404)) {
-        return false;
-    }
-    match client.project(project).await {
-        Ok(project) => project.is_archived(),
-        Err(error) => error.is_gone(),
-    }
-}
-
-fn done_or_gone(outcome: Result<(), openai::Error>) -> Result<(), openai::Error> {
-    match outcome {
-        Err(error) if error.is_gone() => Ok(()),
-        other => other,
-    }
 }

@@ -23,7 +23,7 @@ use super::issuer::{self, Creation, Owner};
 use super::library_members::{Home, Member};
 use super::library_records::{CHANGES, Change, touched};
 use super::owners::AccountOwner;
-use super::{Engine, Error, backoff};
+use super::{Engine, Error, backoff, endings};
 use crate::framework::{LockGuard, Tick};
 use crate::logical::{Storage, StorageError};
 use crate::openai::Urgency;
@@ -156,7 +156,7 @@ async fn let_go(
     if member.made_as.is_some() {
         let client = engine.client_of(storage, &member.organization_id).await?;
         let client = client.for_work(Urgency::Revocation, patience);
-        issuer::end_account(&client, &member.project_id, &member.id).await.map_err(Error::Revocation)?;
+        endings::end_account(&client, &member.project_id, &member.id).await.map_err(Error::Revocation)?;
         failpoint!("set.account_ended");
     }
     engine.release(storage, &member.id, &AccountOwner::LibrarySet(set.to_owned())).await

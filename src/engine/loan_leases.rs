@@ -5,8 +5,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::credential_end::for_lease;
 use super::loans::{State, Ticket};
-use super::revocations::for_lease;
 use super::{Engine, Error, lending, returns};
 use crate::framework::{LeaseCall, LeaseType};
 use crate::logical::{self, Response};

@@ -21,7 +21,10 @@ mod clock_watch;
 mod config;
 mod config_fields;
 mod configuration;
+mod creation_sweep;
+mod credential_end;
 mod creds;
+mod endings;
 mod error;
 mod events;
 pub mod failpoint;
@@ -161,9 +164,9 @@ impl Factory for Engines {
         Ok(Backend::builder(engine, setup.system, ROOT_HELP)
             .paths(paths())
             .renewable_lease(&loan_leases::CHECK_OUT, loan_leases::revoke, loan_leases::renew)
-            .lease(&creds::CREDENTIAL, revocations::revoke)
+            .lease(&creds::CREDENTIAL, credential_end::revoke)
             .lease(&predecessor_leases::CREDENTIAL, predecessor_leases::revoke)
-            .wal(&issuer::swept(), issuer::sweep)
+            .wal(&issuer::swept(), creation_sweep::sweep)
             .wal(&retiring_keys::swept(), retiring_keys::sweep)
             .rotate(admin_key::rotate_for_vault)
             .special(special_paths())

@@ -112,7 +112,7 @@ impl Engine {
         Ok(Observation {
             now,
             config: self.config.get(storage, ONLY).await?,
-            deletions: backlog::pending_deletions(storage, now).await?,
+            deletions: backlog::deletions(storage, now, backlog::MOST).await?,
             creations: backlog::unfinished_creations(storage).await?,
             rotations: backlog::overdue_rotations(self, storage, now).await?,
             beat: self.clients.pulse().beat(),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::ledger::{self, Entry, Handed, LEDGER};
-use super::{Engine, Error, revocations};
+use super::{Engine, Error, credential_end};
 use crate::framework::{LeaseCall, LeaseType};
 use crate::logical::{self, Storage};
 use crate::openai::{ApiKeyId, ProjectId, ServiceAccountId};
@@ -31,13 +31,13 @@ pub(super) async fn revoke(engine: Arc<Engine>, call: LeaseCall) -> Result<(), l
     let storage = &call.request.storage;
     let handed = handed(&engine, &call).await?;
     put_on_record(&**storage, &handed).await?;
-    revocations::revoke_handed(&engine, storage, &handed).await.map_err(revocations::for_lease)
+    credential_end::revoke_handed(&engine, storage, &handed).await.map_err(credential_end::for_lease)
 }
 
 /// What the lease stands for, as if it had been handed out here. Its account's name is not known; its id is as unique.
 async fn handed(engine: &Engine, call: &LeaseCall) -> Result<Handed, logical::Error> {
     let held: Held = call.internal()?;
-    let configured = engine.configured(&*call.request.storage).await.map_err(revocations::for_lease)?;
+    let configured = engine.configured(&*call.request.storage).await.map_err(credential_end::for_lease)?;
     let path = call.request.path.as_str();
     let ends = call.request.secret.as_ref().and_then(|lease| Some(lease.issue_time? + lease.ttl));
     Ok(Handed {

@@ -21,16 +21,16 @@ use tokio_util::sync::CancellationToken;
 use super::events::Happening;
 use super::failpoint::{failpoint, shortened};
 use super::ledger::{self, Handed, LEDGER};
-use super::{Engine, Error, issuer};
+use super::{Engine, Error, endings};
 use crate::framework::Tick;
-use crate::logical::{Storage, StorageError};
+use crate::logical::Storage;
 use crate::openai::{self, Urgency};
 
 /// So many removals are under way at once: with OpenAI at 50 ms a call, 160 a second.
 const ABREAST: usize = 8;
 /// So many names are listed at once. Vault lists a folder whole for each part of it, and all that was asked for at once
 /// is in one: with small parts the work would grow by the square.
-const PAGE: usize = 16_384;
+pub(super) const PAGE: usize = 16_384;
 /// So many records are taken up at once.
 const CHUNK: usize = 256;
 /// Vault's own revocation of an ended lease comes first; it needs a moment.
@@ -81,15 +81,6 @@ pub(super) struct Outcome {
     pub(super) error: Option<Error>,
 }
 
-/// What waits for its removal.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Backlog {
-    /// How much.
-    pub(super) waiting: usize,
-    /// Since when the oldest does; for what was asked for, the oldest of the first few.
-    pub(super) oldest: Option<DateTime<Utc>>,
-}
-
 /// What became of one.
 pub(super) enum Step {
     Removed,
@@ -128,7 +119,7 @@ pub(super) async fn end(
 ) -> Result<(), Error> {
     let client = engine.client_of(storage, &handed.organization_id).await?;
     let urgency = if is_dead(handed, engine.now()) { Urgency::Check } else { Urgency::Revocation };
-    issuer::retire(&client.for_work(urgency, patience), handed).await.map_err(Error::Revocation)?;
+    endings::retire(&client.for_work(urgency, patience), handed).await.map_err(Error::Revocation)?;
     engine.metrics.credential_revoked(&handed.role);
     engine.tell(Happening::CredsRevoke, &format!("creds/{}", handed.role));
     Ok(())
@@ -172,46 +163,6 @@ pub(super) fn begin(engine: &Arc<Engine>, storage: &Arc<dyn Storage>) {
             }
         }
     });
-}
-
-/// What waits, by the names of the records alone; no more than `most` is counted.
-pub(super) async fn backlog(
-    storage: &dyn Storage,
-    now: DateTime<Utc>,
-    most: usize,
-) -> Result<Backlog, Error> {
-    let (mut backlog, mut after) = (Backlog::default(), String::new());
-    loop {
-        let room = most - backlog.waiting;
-        if room == 0 {
-            return Ok(backlog);
-        }
-        let places = ledger::ended(storage, now, &after, PAGE.min(room)).await?;
-        let Some(last) = places.last() else { return Ok(backlog) };
-        if backlog.waiting == 0 {
-            backlog.oldest = oldest_of(storage, &places).await?;
-        }
-        backlog.waiting += places.len();
-        after.clone_from(last);
-    }
-}
-
-async fn oldest_of(storage: &dyn Storage, places: &[String]) -> Result<Option<DateTime<Utc>>, Error> {
-    let mut oldest = None;
-    for place in places.iter().take(CHUNK) {
-        if let Some(since) = ledger::due_since(place) {
-            return Ok(Some(oldest.map_or(since, |oldest| since.min(oldest))));
-        }
-        match LEDGER.get(storage, place).await {
-            Ok(Some(entry)) => {
-                oldest = Some(oldest.map_or(entry.since(), |oldest| entry.since().min(oldest)));
-            }
-            // It hides no other.
-            Ok(None) | Err(StorageError::Malformed { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(oldest)
 }
 
 impl<'a> Pass<'a> {

@@ -12,9 +12,9 @@ use chrono::{DateTime, Utc};
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 use tokio::time::Instant;
 
+use super::endings::{self, Undone};
 use super::events::Happening;
 use super::failpoint::failpoint;
-use super::issuer::{self, Undone};
 use super::lending::{self, DUE};
 use super::loans::{Loan, State, Ticket};
 use super::{Engine, Error, backoff, calendar, removal};
@@ -121,9 +121,9 @@ async fn end_key(
     let client = engine.client_of(storage, &account.organization_id).await?;
     let client = client.for_work(Urgency::Revocation, patience);
     if let Some(key) = &loan.api_key_id {
-        return issuer::end_key(&client, &account.project_id, key).await.map_err(Error::Revocation);
+        return endings::end_key(&client, &account.project_id, key).await.map_err(Error::Revocation);
     }
-    let found = issuer::end_key_named(&client, &account.project_id, &account.id, &loan.id).await;
+    let found = endings::end_key_named(&client, &account.project_id, &account.id, &loan.id).await;
     match found.map_err(Error::Revocation)? {
         Undone::NothingFound if engine.now() < loan.doubt_ends() => Err(Error::KeyInDoubt),
         Undone::NothingFound | Undone::Ended => Ok(()),

@@ -8,7 +8,7 @@ use super::due;
 use super::record::{StaticRole, Trouble};
 use super::rotate::Work;
 use crate::engine::failpoint::failpoint;
-use crate::engine::{Error, issuer};
+use crate::engine::{Error, endings};
 use crate::openai::{self, ServiceAccountId};
 
 /// Stores that the role is to go.
@@ -40,10 +40,10 @@ pub(in crate::engine) async fn finish(work: &Work<'_>, role: &mut StaticRole) ->
 /// The current key first: it is the one that is used.
 async fn end_all(work: &Work<'_>, role: &StaticRole) -> Result<(), openai::Error> {
     let (client, project, current) = (work.ending(), &role.account_project_id, &role.current);
-    issuer::end(&client, project, &current.service_account_id, &current.api_key_id, current.made_account)
+    endings::end(&client, project, &current.service_account_id, &current.api_key_id, current.made_account)
         .await?;
     for old in &role.retiring {
-        issuer::end(&client, project, &old.service_account_id, &old.api_key_id, old.with_account).await?;
+        endings::end(&client, project, &old.service_account_id, &old.api_key_id, old.with_account).await?;
     }
     Ok(())
 }

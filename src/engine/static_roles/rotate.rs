@@ -23,7 +23,7 @@ use crate::engine::issuer::{self, Made, Order, Owner};
 use crate::engine::metrics::{RotationKind, RotationResult};
 use crate::engine::names::ServiceAccountName;
 use crate::engine::owners::AccountOwner;
-use crate::engine::{Engine, Error};
+use crate::engine::{Engine, Error, endings};
 use crate::framework::Pending;
 use crate::logical::Storage;
 use crate::openai::{self, Client, OrganizationId, ProjectId, ServiceAccountId, Urgency};
@@ -242,7 +242,7 @@ async fn treat(
 ) -> Result<Treated, openai::Error> {
     let left = (old.ends - now).to_std().unwrap_or_default();
     if left.is_zero() {
-        issuer::end(client, project, &old.service_account_id, &old.api_key_id, old.with_account).await?;
+        endings::end(client, project, &old.service_account_id, &old.api_key_id, old.with_account).await?;
         return Ok(Treated::Gone);
     }
     // OpenAI counts in whole seconds.

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::status::{Order, State, Stray};
 use crate::engine::owned::Owned;
-use crate::engine::{Engine, Error, issuer, owners, projects};
+use crate::engine::{Engine, Error, endings, issuer, owners, projects};
 use crate::logical::Storage;
 use crate::openai::{self, Client, ProjectId, ServiceAccount, Urgency};
 
@@ -111,7 +111,7 @@ impl Run {
         if self.order.dry_run {
             return Ok(());
         }
-        issuer::remove_account(&self.client, project_id, &account.id).await.map_err(Error::Revocation)?;
+        endings::remove_account(&self.client, project_id, &account.id).await.map_err(Error::Revocation)?;
         self.engine.tidying.removed();
         Ok(())
     }

@@ -1,0 +1,54 @@
+//! The sweep of creations: undoes what was made and has no owner.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::endings::{end_found, retire};
+use super::failpoint::failpoint;
+use super::issuer::{Creation, Owner};
+use super::ledger::LEDGER;
+use super::{Engine, Error};
+use crate::framework::Swept;
+use crate::logical::Storage;
+use crate::openai::Urgency;
+
+/// As long as a sweep waits for its turn at OpenAI; what is left waits for the next tick.
+const SWEEP_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The sweep of a write-ahead entry: what its owner's record names stays, anything else goes; so does a credential that
+/// was recorded and surely never answered with. Under another organization's key it waits.
+pub(super) async fn sweep(
+    engine: Arc<Engine>,
+    storage: Arc<dyn Storage>,
+    creation: Creation,
+) -> Result<Swept, Error> {
+    if engine.owns(&*storage, &creation).await? {
+        return match &creation.owner {
+            Owner::Ledger(place) if engine.answers.was_never_given(creation.told, &creation.name) => {
+                sweep_recorded(&engine, &*storage, place).await
+            }
+            _ => Ok(Swept::Done),
+        };
+    }
+    let Some(client) = engine.client_in_reach(&*storage, &creation.organization_id).await? else {
+        return Ok(Swept::Waits);
+    };
+    let client = client.for_work(Urgency::Revocation, SWEEP_PATIENCE);
+    let found = engine.listings.find(&client, &creation.sought(), creation.announced).await;
+    end_found(&client, &creation.project_id, found).await.map_err(Error::Revocation)?;
+    failpoint!("sweep.undone");
+    Ok(Swept::Done)
+}
+
+/// Nobody has it.
+async fn sweep_recorded(engine: &Engine, storage: &dyn Storage, place: &str) -> Result<Swept, Error> {
+    let Some(entry) = LEDGER.get(storage, place).await? else { return Ok(Swept::Done) };
+    let Some(client) = engine.client_in_reach(storage, &entry.handed.organization_id).await? else {
+        return Ok(Swept::Waits);
+    };
+    let client = client.for_work(Urgency::Revocation, SWEEP_PATIENCE);
+    retire(&client, &entry.handed).await.map_err(Error::Revocation)?;
+    failpoint!("sweep.unanswered");
+    LEDGER.delete(storage, place).await?;
+    Ok(Swept::Done)
+}
