@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::setbacks::Setbacks;
 use crate::openai::{AdminKey, AdminKeyId, OrganizationId};
 
 /// So many replaced keys are known again. Older ones are long dead, and OpenAI refuses them itself.
@@ -43,15 +44,9 @@ pub struct Retiring {
     pub id: AdminKeyId,
     /// Where it lives: another organization's 404 proves nothing.
     pub organization_id: OrganizationId,
-    /// How often its deletion failed.
-    #[serde(default)]
-    pub failures: u32,
-    /// Why it failed last.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_error: Option<String>,
-    /// Not to be tried again before.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub retry_at: Option<DateTime<Utc>>,
+    /// How its deletion fares.
+    #[serde(flatten)]
+    pub setbacks: Setbacks,
 }
 
 impl KeyHistory {
@@ -68,13 +63,7 @@ impl KeyHistory {
         self.retired.drain(..surplus);
         if let Some(id) = id {
             let organization_id = organization_id.clone();
-            self.retiring.push(Retiring {
-                id,
-                organization_id,
-                failures: 0,
-                last_error: None,
-                retry_at: None,
-            });
+            self.retiring.push(Retiring { id, organization_id, setbacks: Setbacks::default() });
         }
         self.succeeded();
     }

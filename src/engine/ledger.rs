@@ -6,12 +6,11 @@
 //! *Layout:* a record stands under the minute of its end. One whose end was asked for earlier, and could not be had at
 //! once, moves to the minute 0, where it is due at once and before all others; so its place is known from its name.
 
-use std::time::Duration;
-
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::{Error, backoff, calendar};
+use super::setbacks::Setbacks;
+use super::{Error, calendar};
 use crate::logical::{Collection, Record, Storage, StorageError};
 use crate::openai::{ApiKeyId, OrganizationId, ProjectId, ServiceAccountId};
 
@@ -47,15 +46,9 @@ pub struct Entry {
     /// When its end was asked for, if that was before its time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked: Option<DateTime<Utc>>,
-    /// How often its removal failed since its end.
-    #[serde(default)]
-    pub failures: u32,
-    /// Why it failed last, in OpenAI's words.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_error: Option<String>,
-    /// Not to be tried again before.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub retry_at: Option<DateTime<Utc>>,
+    /// How its removal fares since then.
+    #[serde(flatten)]
+    pub setbacks: Setbacks,
 }
 
 impl Handed {
@@ -72,7 +65,7 @@ impl Record for Entry {
 impl Entry {
     /// The record of what was just handed out.
     pub(super) fn new(handed: Handed) -> Self {
-        Self { handed, asked: None, failures: 0, last_error: None, retry_at: None }
+        Self { handed, asked: None, setbacks: Setbacks::default() }
     }
 
     /// Since when it is to be removed.
@@ -82,14 +75,7 @@ impl Entry {
 
     /// Its removal failed.
     pub(super) fn failed(&mut self, error: &Error, now: DateTime<Utc>) {
-        self.failures = self.failures.saturating_add(1);
-        self.last_error = Some(error.to_string());
-        self.retry_at = Some(backoff::retry_at(&self.handed.name, self.failures, now, Duration::ZERO));
-    }
-
-    /// Whether it is to be left alone for now.
-    pub(super) fn waits(&self, now: DateTime<Utc>) -> bool {
-        self.retry_at.is_some_and(|at| at > now)
+        self.setbacks.note(&self.handed.name, error, now);
     }
 }
 

@@ -66,6 +66,7 @@ mod rotation;
 pub mod schedule;
 pub mod schedule_fields;
 pub mod seconds;
+mod setbacks;
 mod static_creds;
 mod static_roles;
 pub mod template;

@@ -8,14 +8,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::configuration::{Config, LOCK};
 use super::failpoint::{failpoint, shortened};
 use super::key_history::Retiring;
-use super::{Engine, Error, backoff, issuer};
+use super::{Engine, Error, issuer};
 use crate::framework::{Swept, WalKind};
 use crate::logical::Storage;
 use crate::openai::{self, AdminKeyId, Client, OrganizationId, Urgency};
@@ -56,7 +55,7 @@ pub(super) async fn end_due(
     deadline: Instant,
 ) -> Result<(), Error> {
     let now = engine.now();
-    end_where(engine, storage, config, deadline, |old| old.retry_at.is_none_or(|at| at <= now)).await
+    end_where(engine, storage, config, deadline, |old| !old.setbacks.waits(now)).await
 }
 
 async fn end_where(
@@ -79,7 +78,9 @@ async fn end_where(
         let patience = deadline.saturating_duration_since(Instant::now());
         let client = client.for_work(Urgency::Revocation, patience);
         if let Err(error) = end_one(&client, config, old).await {
-            left.push(old.failed(&error, engine.now()));
+            let mut old = old.clone();
+            old.setbacks.note(old.id.as_str(), &error, engine.now());
+            left.push(old);
             failure = Some(error);
         }
     }
@@ -108,14 +109,6 @@ pub(super) async fn end(client: &Client, id: &AdminKeyId) -> Result<(), openai::
     match client.delete_admin_key(id).await {
         Err(error) if error.is_gone() => Ok(()),
         other => other,
-    }
-}
-
-impl Retiring {
-    fn failed(&self, error: &Error, now: DateTime<Utc>) -> Self {
-        let failures = self.failures.saturating_add(1);
-        let retry_at = backoff::retry_at(self.id.as_str(), failures, now, Duration::ZERO);
-        Self { failures, last_error: Some(error.to_string()), retry_at: Some(retry_at), ..self.clone() }
     }
 }
 

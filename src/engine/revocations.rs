@@ -237,8 +237,9 @@ fn view_loan(set: &str, loan: &Loan, now: DateTime<Utc>) -> Data {
 
 fn view(engine: &Engine, entry: &Entry) -> Data {
     let (handed, now) = (&entry.handed, engine.now());
-    let last_error = entry.last_error.clone().or_else(|| engine.removals.trouble()).unwrap_or_default();
-    let retry_at = entry.retry_at.filter(|at| *at > now).map(rfc3339::text).unwrap_or_default();
+    let last_error =
+        entry.setbacks.last_error.clone().or_else(|| engine.removals.trouble()).unwrap_or_default();
+    let retry_at = entry.setbacks.retry_at.filter(|at| *at > now).map(rfc3339::text).unwrap_or_default();
     Data::from_iter(
         [
             ("role", Value::from(handed.role.as_str())),
@@ -246,7 +247,7 @@ fn view(engine: &Engine, entry: &Entry) -> Data {
             ("api_key_id", handed.api_key_id.as_str().into()),
             ("since", rfc3339::text(entry.since()).into()),
             ("key_dead", removal::is_dead(handed, now).into()),
-            ("failures", entry.failures.into()),
+            ("failures", entry.setbacks.failures.into()),
             ("last_error", last_error.into()),
             ("retry_at", retry_at.into()),
         ]
