@@ -69,6 +69,7 @@ const ANSWER: &[ResponseField] = &[
 pub(super) fn paths() -> Vec<Path<Engine>> {
     vec![
         config_fields::all(Path::new("config", HELP))
+            .noun("the configuration")
             .on(Operation::Read, read)
             .on_write(write)
             .on(Operation::Delete, delete)

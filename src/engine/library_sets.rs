@@ -45,6 +45,7 @@ const ANSWER: &[ResponseField] = &[
 pub(super) fn paths() -> Vec<Path<Engine>> {
     vec![
         library_fields::all(Path::new("library-sets/:name", HELP))
+            .noun("a library set")
             .on(Operation::Read, read)
             .on_write(library_writes::write)
             .on(Operation::Delete, library_writes::delete)

@@ -41,6 +41,7 @@ const ANSWER: &[ResponseField] = &[
 pub(super) fn paths() -> Vec<Path<Engine>> {
     vec![
         Path::new("project/:name", HELP)
+            .noun("a project's entry")
             .field(&NAME)
             .field(&PROJECT_ID)
             .field(&DESCRIPTION)

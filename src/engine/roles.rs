@@ -115,6 +115,7 @@ const ANSWER: &[ResponseField] = &[
 pub(super) fn paths() -> Vec<Path<Engine>> {
     vec![
         Path::new("roles/:name", HELP)
+            .noun("a role")
             .field(&NAME)
             .field(&PROJECT)
             .field(&PROJECT_ID)

@@ -109,8 +109,9 @@ impl<'a> Document<'a> {
     fn operation<E>(&mut self, route: &Route<E>, operation: Operation) -> Value {
         let id = self.id(route, operation);
         let mut object = Map::new();
-        if !route.path.help.synopsis.is_empty() {
-            object.insert("summary".to_owned(), shapes::one_line(route.path.help.synopsis).into());
+        let summary = summary(route, operation);
+        if !summary.is_empty() {
+            object.insert("summary".to_owned(), summary.into());
         }
         object.insert("tags".to_owned(), json!(["secrets"]));
         object.insert("responses".to_owned(), self.responses(route, operation, &id));
@@ -178,6 +179,21 @@ impl<'a> Document<'a> {
 
 fn takes_body(operation: Operation) -> bool {
     matches!(operation, Operation::Create | Operation::Update | Operation::Patch)
+}
+
+/// What the operation does, in a sentence.
+fn summary<E>(route: &Route<E>, operation: Operation) -> String {
+    let creates = route.path.operations.contains_key(&Operation::Create);
+    match (route.path.noun, operation) {
+        (Some(noun), Operation::Read) => format!("Read {noun}."),
+        (Some(noun), Operation::Create | Operation::Update) if creates => {
+            format!("Create {noun}, or change it.")
+        }
+        (Some(noun), Operation::Update) => format!("Write {noun}."),
+        (Some(noun), Operation::Patch) => format!("Change single fields of {noun}."),
+        (Some(noun), Operation::Delete) => format!("Delete {noun}."),
+        _ => shapes::one_line(route.path.help.synopsis),
+    }
 }
 
 fn verb(operation: Operation) -> &'static str {

@@ -33,6 +33,7 @@ pub struct ResponseField {
 pub struct Path<E> {
     pub(super) pattern: &'static str,
     pub(super) help: Help,
+    pub(super) noun: Option<&'static str>,
     pub(super) fields: Vec<&'static dyn AnyField>,
     pub(super) operations: BTreeMap<Operation, Endpoint<E>>,
     pub(super) exists: Option<Handler<E, Call, bool>>,
@@ -70,6 +71,7 @@ impl<E: Send + Sync + 'static> Path<E> {
         Self {
             pattern,
             help,
+            noun: None,
             fields: Vec::new(),
             operations: BTreeMap::new(),
             exists: None,
@@ -123,6 +125,14 @@ impl<E: Send + Sync + 'static> Path<E> {
         Err: Into<Error>,
     {
         self.exists = Some(boxed(handler));
+        self
+    }
+
+    /// What stands at the path, with its article: in the OpenAPI document each operation then says what it does to it,
+    /// instead of the synopsis.
+    #[must_use]
+    pub fn noun(mut self, noun: &'static str) -> Self {
+        self.noun = Some(noun);
         self
     }
 

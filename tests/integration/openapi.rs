@@ -88,6 +88,25 @@ async fn every_operation_has_an_id_of_its_own_and_a_summary() {
 }
 
 #[tokio::test]
+async fn what_can_be_deleted_says_of_each_operation_what_it_does() {
+    let document = document().await;
+    let operations = operations(&document);
+    let kept: Vec<_> =
+        operations.iter().filter(|(_, method, _)| *method == "delete").map(|(path, ..)| path).collect();
+    assert!(kept.len() >= 5, "{kept:?}");
+    for (path, method, operation) in operations.iter().filter(|(path, ..)| kept.contains(&path)) {
+        let verb = match *method {
+            "get" => "Read ",
+            "post" => "Create ",
+            "patch" => "Change ",
+            _ => "Delete ",
+        };
+        let summary = operation["summary"].as_str().unwrap();
+        assert!(summary.starts_with(verb), "{method} {path}: {summary}");
+    }
+}
+
+#[tokio::test]
 async fn every_field_is_typed_and_described_and_keys_are_marked() {
     let document = document().await;
     for (path, method, operation) in operations(&document) {

@@ -99,6 +99,7 @@ const ANSWER: &[ResponseField] = &{
 pub(super) fn paths() -> Vec<Path<Engine>> {
     vec![
         settings::fields(Path::new("static-roles/:name", HELP).field(&NAME).field(&ACCOUNT))
+            .noun("a static role")
             .on(Operation::Read, read)
             .on_write(write)
             .on(Operation::Delete, delete)

@@ -203,19 +203,19 @@ async fn the_mounts_document_carries_its_schemas_where_they_are_used() {
                     "parameters": [name_parameter()],
                     "x-vault-createSupported": true,
                     "get": {
-                        "summary": "One pot.", "operationId": "paint-read-pots-name", "tags": ["secrets"],
+                        "summary": "Read a pot.", "operationId": "paint-read-pots-name", "tags": ["secrets"],
                         "responses": ok(&pot_answer()),
                     },
                     "post": {
-                        "summary": "One pot.", "operationId": "paint-write-pots-name", "tags": ["secrets"],
+                        "summary": "Create a pot, or change it.", "operationId": "paint-write-pots-name", "tags": ["secrets"],
                         "requestBody": body, "responses": {"200": {"description": "OK"}},
                     },
                     "patch": {
-                        "summary": "One pot.", "operationId": "paint-patch-pots-name", "tags": ["secrets"],
+                        "summary": "Change single fields of a pot.", "operationId": "paint-patch-pots-name", "tags": ["secrets"],
                         "requestBody": patch, "responses": {"200": {"description": "OK"}},
                     },
                     "delete": {
-                        "summary": "One pot.", "operationId": "paint-delete-pots-name", "tags": ["secrets"],
+                        "summary": "Delete a pot.", "operationId": "paint-delete-pots-name", "tags": ["secrets"],
                         "responses": {"204": {"description": "empty body"}},
                     },
                 },

@@ -184,7 +184,7 @@ fn paths() -> Vec<Path<Toy>> {
     let pot = Path::new("pots/:name", POT).field(&NAME).field(&COLOR).field(&DRIES).field(&LABELS);
     let pot = pot.field(&LITERS).field(&CODE).on(Operation::Read, read).on_write(write);
     vec![
-        pot.on(Operation::Delete, delete).exists(exists).responds(Operation::Read, READ),
+        pot.noun("a pot").on(Operation::Delete, delete).exists(exists).responds(Operation::Read, READ),
         Path::new("pots/", POTS).field(&AFTER).on(Operation::List, list),
         Path::new("lend/:name", LEND)
             .field(&NAME)
