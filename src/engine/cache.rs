@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use crate::logical::{Collection, Record, Storage, StorageError};
+use crate::logical::{Collection, Data, Record, Response, Storage, StorageError};
 
 /// As many records as one collection keeps in memory; the cache starts over when it is full.
 const MOST: usize = 1_000;
@@ -77,6 +77,31 @@ impl<T: Record> Cache<T> {
     /// The names there are, sorted; always from storage.
     pub async fn names(&self, storage: &dyn Storage) -> Result<Vec<String>, StorageError> {
         self.collection.names(storage).await
+    }
+
+    /// Every record with its name. One that cannot be read is an error: nobody can tell what it says.
+    pub async fn all(&self, storage: &dyn Storage) -> Result<Vec<(String, Arc<T>)>, StorageError> {
+        let mut all = Vec::new();
+        for name in self.names(storage).await? {
+            if let Some(record) = self.get(storage, &name).await? {
+                all.push((name, record));
+            }
+        }
+        Ok(all)
+    }
+
+    /// A list: every name, with what `info` tells of its record. One that cannot be read hides no other.
+    pub async fn list(
+        &self,
+        storage: &dyn Storage,
+        info: impl Fn(&T) -> Data + Send + Sync,
+    ) -> Result<Response, StorageError> {
+        let mut entries = Vec::new();
+        for name in self.names(storage).await? {
+            let record = self.get_readable(storage, &name).await?;
+            entries.push((name, record.map(|record| info(&record)).unwrap_or_default()));
+        }
+        Ok(Response::list(entries))
     }
 
     /// The storage entry `key` was changed elsewhere.

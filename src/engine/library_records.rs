@@ -131,21 +131,15 @@ pub(super) async fn of_project(
     storage: &dyn Storage,
     project: &str,
 ) -> Result<Vec<String>, Error> {
-    let mut found = Vec::new();
-    for name in engine.library_sets.names(storage).await? {
-        if engine.library_sets.get(storage, &name).await?.is_some_and(|set| set.project == project) {
-            found.push(format!("library set {name}"));
-        }
-    }
-    Ok(found)
+    let named = engine.library_sets.all(storage).await?.into_iter().filter(|(_, set)| set.project == project);
+    Ok(named.map(|(name, _)| format!("library set {name}")).collect())
 }
 
 /// OpenAI's ids of the projects that library sets give, or that their accounts are in: what a project's name points at
 /// may have changed.
 pub(super) async fn raw_projects(engine: &Engine, storage: &dyn Storage) -> Result<Vec<ProjectId>, Error> {
     let mut found = Vec::new();
-    for name in engine.library_sets.names(storage).await? {
-        let Some(set) = engine.library_sets.get(storage, &name).await? else { continue };
+    for (_, set) in engine.library_sets.all(storage).await? {
         found.extend(set.project_id.clone());
         found.extend(set.members.iter().map(|member| member.project_id.clone()));
     }

@@ -89,11 +89,5 @@ async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error
 }
 
 async fn list(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
-    let storage = &**call.storage();
-    let mut entries = Vec::new();
-    for name in engine.library_sets.names(storage).await? {
-        let set = engine.library_sets.get_readable(storage, &name).await?;
-        entries.push((name, set.map(|set| set.info()).unwrap_or_default()));
-    }
-    Ok(Some(Response::list(entries)))
+    Ok(Some(engine.library_sets.list(&**call.storage(), LibrarySet::info).await?))
 }

@@ -31,10 +31,8 @@ impl Owned {
             owned.accounts.extend(creation.service_account_id);
         }
         owned.names.extend(ledger::names(storage).await?);
-        for name in engine.roles.names(storage).await? {
-            let role = engine.roles.get(storage, &name).await?;
-            owned.accounts.extend(role.and_then(|role| role.service_account_id.clone()));
-        }
+        let roles = engine.roles.all(storage).await?.into_iter();
+        owned.accounts.extend(roles.filter_map(|(_, role)| role.service_account_id.clone()));
         // Besides the accounts that static roles claim: one that was left behind may have a key of theirs, and goes
         // back to whoever gave it.
         owned.accounts.extend(static_roles::accounts(storage).await?);

@@ -115,18 +115,7 @@ async fn delete(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Err
 }
 
 async fn list(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
-    let storage = &**call.storage();
-    let mut entries = Vec::new();
-    for name in engine.projects.names(storage).await? {
-        let info = engine
-            .projects
-            .get_readable(storage, &name)
-            .await?
-            .map(|project| project.view())
-            .unwrap_or_default();
-        entries.push((name, info));
-    }
-    Ok(Some(Response::list(entries)))
+    Ok(Some(engine.projects.list(&**call.storage(), Project::view).await?))
 }
 
 /// Every project that something here is about, by OpenAI's id, with its name in Vault where it has one. It reads all
@@ -139,11 +128,8 @@ pub(super) async fn known(
     raw.extend(static_roles::raw_projects(storage).await?);
     raw.extend(library_records::raw_projects(engine, storage).await?);
     let mut known: BTreeMap<_, _> = raw.into_iter().map(|id| (id.clone(), id.to_string())).collect();
-    for name in engine.projects.names(storage).await? {
-        if let Some(project) = engine.projects.get(storage, &name).await? {
-            known.insert(project.project_id.clone(), name);
-        }
-    }
+    let named = engine.projects.all(storage).await?.into_iter();
+    known.extend(named.map(|(name, project)| (project.project_id.clone(), name)));
     Ok(known)
 }
 

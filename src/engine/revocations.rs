@@ -109,20 +109,7 @@ async fn list(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error
         entries = loans_after(&engine, storage, &call.get(&AFTER)?, limit).await?;
     }
     let room = limit - entries.len();
-    let places =
-        if room == 0 { Vec::new() } else { ledger::ended(storage, engine.now(), &after, room).await? };
-    for place in places {
-        let info = match LEDGER.get(storage, &place).await {
-            Ok(None) => continue,
-            Ok(Some(entry)) => view(&engine, &entry),
-            // It hides no other.
-            Err(error @ StorageError::Malformed { .. }) => {
-                Data::from_iter([("last_error".to_owned(), error.to_string().into())])
-            }
-            Err(error) => return Err(error.into()),
-        };
-        entries.push((calendar::name_in(&place).to_owned(), info));
-    }
+    entries.extend(credentials_after(&engine, storage, &after, room).await?);
     let is_cut = entries.len() >= limit;
     let response = Response::list(entries);
     Ok(Some(if is_cut {
@@ -207,6 +194,32 @@ async fn loans_after(
     let first = waiting.iter().position(|(_, loan)| loan.id == name).map_or(0, |at| at + 1);
     let listed = waiting.iter().skip(first).take(most);
     Ok(listed.map(|(set, loan)| (loan.id.clone(), view_loan(set, loan, engine.now()))).collect())
+}
+
+/// The first credentials that wait, after the one at this place.
+async fn credentials_after(
+    engine: &Engine,
+    storage: &dyn Storage,
+    place: &str,
+    most: usize,
+) -> Result<Vec<(String, Data)>, Error> {
+    let mut listed = Vec::new();
+    if most == 0 {
+        return Ok(listed);
+    }
+    for place in ledger::ended(storage, engine.now(), place, most).await? {
+        let info = match LEDGER.get(storage, &place).await {
+            Ok(None) => continue,
+            Ok(Some(entry)) => view(engine, &entry),
+            // It hides no other.
+            Err(error @ StorageError::Malformed { .. }) => {
+                Data::from_iter([("last_error".to_owned(), error.to_string().into())])
+            }
+            Err(error) => return Err(error.into()),
+        };
+        listed.push((calendar::name_in(&place).to_owned(), info));
+    }
+    Ok(listed)
 }
 
 /// The check-out that waits under this name, and its set.

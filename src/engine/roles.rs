@@ -159,40 +159,22 @@ impl Role {
 
     /// The role as the call leaves it; what the call does not send stays.
     fn changed_by(call: &Call, old: Option<&Self>) -> Result<Self, Error> {
-        let text = |field: &'static Field<String>, kept: Option<&str>| -> Result<String, Error> {
-            Ok(match (call.sent(field)?, kept) {
-                (Some(sent), _) => sent,
-                (None, Some(kept)) => kept.to_owned(),
-                (None, None) => call.get(field)?,
-            })
-        };
-        let time = |field: &'static Field<Duration>, kept: Option<Duration>| -> Result<Duration, Error> {
-            Ok(match (call.sent(field)?, kept) {
-                (Some(sent), _) => sent,
-                (None, Some(kept)) => kept,
-                (None, None) => call.get(field)?,
-            })
-        };
         let (project, project_id) = projects_named(call, old)?;
-        let account = text(
-            &ACCOUNT,
-            old.map(|old| old.service_account_id.as_ref().map_or("", ServiceAccountId::as_str)),
-        )?;
+        let account = match call.sent(&ACCOUNT)? {
+            Some(sent) => checks::optional(&sent, ACCOUNT.name())?,
+            None => old.and_then(|old| old.service_account_id.clone()),
+        };
         Ok(Self {
             project,
-            project_id: checks::optional(&project_id, "project_id")?,
-            service_account_name_template: text(
-                &TEMPLATE,
-                old.map(|old| old.service_account_name_template.as_str()),
-            )?,
-            service_account_description: text(
-                &DESCRIPTION,
-                old.map(|old| old.service_account_description.as_str()),
-            )?,
-            ttl: time(&TTL, old.map(|old| old.ttl))?,
-            max_ttl: time(&MAX_TTL, old.map(|old| old.max_ttl))?,
+            project_id: checks::optional(&project_id, PROJECT_ID.name())?,
+            service_account_name_template: call
+                .updated(&TEMPLATE, old.map(|old| &old.service_account_name_template))?,
+            service_account_description: call
+                .updated(&DESCRIPTION, old.map(|old| &old.service_account_description))?,
+            ttl: call.updated(&TTL, old.map(|old| &old.ttl))?,
+            max_ttl: call.updated(&MAX_TTL, old.map(|old| &old.max_ttl))?,
             scopes: call.sent(&SCOPES)?.or_else(|| old.map(|old| old.scopes.clone())).unwrap_or_default(),
-            service_account_id: checks::optional(&account, "service_account_id")?,
+            service_account_id: account,
             template: OnceLock::new(),
         })
     }
@@ -243,22 +225,14 @@ pub(super) async fn of_project(
     storage: &dyn Storage,
     project: &str,
 ) -> Result<Vec<String>, Error> {
-    let mut found = Vec::new();
-    for name in engine.roles.names(storage).await? {
-        if engine.roles.get(storage, &name).await?.is_some_and(|role| role.project == project) {
-            found.push(format!("role {name}"));
-        }
-    }
-    Ok(found)
+    let named = engine.roles.all(storage).await?.into_iter().filter(|(_, role)| role.project == project);
+    Ok(named.map(|(name, _)| format!("role {name}")).collect())
 }
 
 /// OpenAI's ids of the projects that roles give without a name.
 pub(super) async fn raw_projects(engine: &Engine, storage: &dyn Storage) -> Result<Vec<ProjectId>, Error> {
-    let mut found = Vec::new();
-    for name in engine.roles.names(storage).await? {
-        found.extend(engine.roles.get(storage, &name).await?.and_then(|role| role.project_id.clone()));
-    }
-    Ok(found)
+    let roles = engine.roles.all(storage).await?;
+    Ok(roles.into_iter().filter_map(|(_, role)| role.project_id.clone()).collect())
 }
 
 async fn exists(engine: Arc<Engine>, call: Call) -> Result<bool, Error> {
@@ -317,12 +291,5 @@ async fn delete(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Err
 }
 
 async fn list(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
-    let storage = &**call.storage();
-    let mut entries = Vec::new();
-    for name in engine.roles.names(storage).await? {
-        let info =
-            engine.roles.get_readable(storage, &name).await?.map(|role| role.info()).unwrap_or_default();
-        entries.push((name, info));
-    }
-    Ok(Some(Response::list(entries)))
+    Ok(Some(engine.roles.list(&**call.storage(), Role::info).await?))
 }

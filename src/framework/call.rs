@@ -32,6 +32,15 @@ impl Call {
         field.parse(value).map_err(|refusal| refused(&about.refuses(name, &refusal)))
     }
 
+    /// The value sent, else the one that is there already, else the default, else the caller's fault.
+    pub fn updated<T: Kind + Clone>(&self, field: &Field<T>, present: Option<&T>) -> Result<T, Error> {
+        match (self.sent(field)?, present) {
+            (Some(sent), _) => Ok(sent),
+            (None, Some(present)) => Ok(present.clone()),
+            (None, None) => self.get(field),
+        }
+    }
+
     /// What was sent under this name, as it came.
     pub fn raw(&self, name: &str) -> Option<&Value> {
         self.request.data.get(name)
