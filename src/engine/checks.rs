@@ -4,8 +4,8 @@ use std::fmt::Display;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::{Error, issuer, seconds};
-use crate::openai::ProjectId;
+use super::{Error, seconds};
+use crate::openai::{LONGEST_EXPIRY, ProjectId};
 
 /// The project is named in exactly one of the two ways.
 pub(super) fn one_project(name: &str, id: Option<&ProjectId>) -> Result<(), Error> {
@@ -25,7 +25,7 @@ pub(super) fn ttls(ttl: Duration, max_ttl: Duration) -> Result<(), Error> {
             seconds::text(max_ttl)
         )));
     }
-    if max_ttl > issuer::LONGEST_EXPIRY {
+    if max_ttl > LONGEST_EXPIRY {
         return Err(Error::field(
             "max_ttl must not be above one year (8760h), the longest that OpenAI lets a key live",
         ));

@@ -7,7 +7,7 @@ use super::metrics::{ApiAttempt, Metrics};
 use super::pulse::Pulse;
 use super::{Engine, Error};
 use crate::logical::Storage;
-use crate::openai::{Attempt, Call, Client, Endpoint, Observer, OrganizationId, Settings, Urgency};
+use crate::openai::{Attempt, Call, Client, Observer, OrganizationId, Settings, Urgency};
 
 /// The client of the present configuration.
 pub(super) struct Clients {
@@ -76,8 +76,7 @@ impl Clients {
         let (metrics, pulse) = (Arc::clone(&self.metrics), Arc::clone(&self.pulse));
         let observer = Arc::new(Counted { metrics, pulse });
         Ok(Client::new(Settings {
-            endpoint: Endpoint::parse(&config.api_endpoint)
-                .map_err(|error| Error::field(format!("api_endpoint: {error}")))?,
+            endpoint: config.endpoint()?,
             admin_key: config.admin_api_key.clone(),
             organization: config.organization_id.clone(),
             ca_cert: Some(config.ca_cert.clone()).filter(|pem| !pem.is_empty()),

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use super::configuration::{Config, RevocationMode, default_endpoint, default_margin};
+use super::configuration::{Config, RevocationMode, default_endpoint, default_margin, endpoint};
 use super::key_history::KeyHistory;
-use super::{Engine, Error, admin_timetable, issuer};
+use super::{Engine, Error, admin_timetable};
 use crate::framework::{Call, Field, Path};
-use crate::openai::{AdminKey, AdminKeyId, Endpoint, OrganizationId};
+use crate::openai::{AdminKey, AdminKeyId, Endpoint, LONGEST_EXPIRY, OrganizationId};
 
 static ADMIN_KEY: Field<String> =
     Field::new("admin_api_key", "Admin API key of the organization. It is never shown.")
@@ -180,15 +180,10 @@ impl Config {
         Ok(())
     }
 
-    /// Where the API is, however it is written.
-    fn endpoint(&self) -> Result<Endpoint, Error> {
-        endpoint(&self.api_endpoint)
-    }
-
     pub(super) fn check(&self) -> Result<(), Error> {
         self.schedule()?;
         admin_timetable::check_window(self.automatic_rotation_window)?;
-        if self.key_expiry_margin >= issuer::LONGEST_EXPIRY {
+        if self.key_expiry_margin >= LONGEST_EXPIRY {
             return Err(Error::field("key_expiry_margin must be below one year"));
         }
         Ok(())
@@ -199,10 +194,6 @@ fn set<T>(place: &mut T, sent: Option<T>) {
     if let Some(sent) = sent {
         *place = sent;
     }
-}
-
-fn endpoint(text: &str) -> Result<Endpoint, Error> {
-    Endpoint::parse(text).map_err(|error| Error::field(format!("api_endpoint: {error}")))
 }
 
 fn admin_key(text: &str) -> Result<AdminKey, Error> {

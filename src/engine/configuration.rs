@@ -104,6 +104,11 @@ pub(super) fn default_margin() -> Duration {
     Duration::from_secs(60)
 }
 
+/// Where the API is, as `api_endpoint` says it.
+pub(super) fn endpoint(text: &str) -> Result<Endpoint, Error> {
+    Endpoint::parse(text).map_err(|error| Error::field(format!("api_endpoint: {error}")))
+}
+
 fn yes() -> bool {
     true
 }
@@ -154,6 +159,11 @@ impl Config {
                 max_requests_per_minute: self.max_requests_per_minute,
                 ..other.clone()
             })
+    }
+
+    /// Where the API is, however it is written.
+    pub(super) fn endpoint(&self) -> Result<Endpoint, Error> {
+        endpoint(&self.api_endpoint)
     }
 
     /// When the admin key is rotated by itself; `None` for never.

@@ -23,20 +23,17 @@ pub(super) use super::ledger::Handed;
 use super::listing::Sought;
 use crate::framework::{Pending, WalKind};
 use crate::logical::Storage;
+pub(super) use crate::openai::LONGEST_EXPIRY;
 use crate::openai::{self, Client, CreatedKey, NewKey, OrganizationId, ProjectId, ServiceAccountId, Urgency};
 
 /// A write-ahead entry younger than this may belong to a request still running: Vault ends those after 90 s.
 const SWEEP_AGE: Duration = Duration::from_secs(300);
-/// The longest that OpenAI lets a key live: one year.
-pub(super) const LONGEST_EXPIRY: Duration = Duration::from_secs(31_536_000);
 /// A creation in an organization that is no longer configured is remembered for so long: then what it may have made has
 /// no key that lives.
 pub(super) const FORGOTTEN_AFTER: Duration = Duration::from_secs(LONGEST_EXPIRY.as_secs() + 86_400);
 /// As long as a request goes on, or waits for its turn at OpenAI, once something was made that has to be changed or
 /// undone: with what went before it ends before the 90 s after which Vault ends it. What is left then is the sweep's.
 const AFTERWARDS: Duration = Duration::from_secs(10);
-/// The most that OpenAI lists at once.
-pub(super) const PAGE: u32 = 100;
 
 /// The write-ahead entry of everything that is made at OpenAI for somebody.
 pub(super) static CREATION: WalKind<Creation> = creation(SWEEP_AGE);

@@ -12,8 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use super::Error;
 use super::clients::Configured;
-use super::issuer::PAGE;
-use crate::openai::{Client, OrganizationId, ProjectId, Role, ServiceAccount, ServiceAccountId, Urgency};
+use crate::openai::{
+    Client, LONGEST_PAGE, OrganizationId, ProjectId, Role, ServiceAccount, ServiceAccountId, Urgency,
+};
 
 /// As long as a write waits for OpenAI each time.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
@@ -72,7 +73,8 @@ impl Home {
         let mut found: HashMap<String, Member> = HashMap::new();
         let mut after = None;
         loop {
-            let page = self.client.list_service_accounts(&self.project_id, after.as_deref(), PAGE).await;
+            let page =
+                self.client.list_service_accounts(&self.project_id, after.as_deref(), LONGEST_PAGE).await;
             let page = page.map_err(Error::call("listing the project's service accounts"))?;
             for ServiceAccount { id, name, .. } in page.items {
                 if names.contains(&name.as_str())
@@ -107,7 +109,7 @@ impl Home {
         let mut with_keys = Vec::new();
         let mut after = None;
         loop {
-            let page = self.client.list_keys(&self.project_id, after.as_deref(), PAGE).await;
+            let page = self.client.list_keys(&self.project_id, after.as_deref(), LONGEST_PAGE).await;
             let page = page.map_err(Error::call("listing the project's keys"))?;
             for key in &page.items {
                 let owner = adopted.iter().find(|member| key.service_account() == Some(&member.id));

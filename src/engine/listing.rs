@@ -12,10 +12,8 @@ use std::collections::HashMap;
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::Mutex;
 
-use crate::openai::{self, ApiKeyId, Client, ProjectId, ServiceAccountId};
+use crate::openai::{self, ApiKeyId, Client, LONGEST_PAGE, ProjectId, ServiceAccountId};
 
-/// The most that OpenAI lists at once.
-const PAGE: u32 = 100;
 /// Longer than any request goes on: Vault ends them after 90 s.
 const CREATION_IS_OVER: TimeDelta = TimeDelta::seconds(120);
 
@@ -138,7 +136,7 @@ impl Listing {
         client: &Client,
         project: &ProjectId,
     ) -> Result<Option<String>, openai::Error> {
-        let page = client.list_service_accounts(project, self.after.as_deref(), PAGE).await?;
+        let page = client.list_service_accounts(project, self.after.as_deref(), LONGEST_PAGE).await?;
         let accounts = page.items.into_iter();
         self.found.extend(accounts.map(|account| (account.name, Found { account: account.id, key: None })));
         Ok(page.next)
@@ -149,7 +147,7 @@ impl Listing {
         client: &Client,
         project: &ProjectId,
     ) -> Result<Option<String>, openai::Error> {
-        let page = client.list_keys(project, self.after.as_deref(), PAGE).await?;
+        let page = client.list_keys(project, self.after.as_deref(), LONGEST_PAGE).await?;
         for key in page.items {
             let account = key.service_account().cloned();
             if let (Some(account), Some(name)) = (account, key.name) {

@@ -1,6 +1,6 @@
 //! The lease of a check-out: renewed without a call to OpenAI, and ended with its key; in queue mode its end is put on
-//! record and the key's follows. A lease whose check-out is over,
-//! because it was checked in or its set is gone, has nothing left to end.
+//! record and the key's follows. A lease whose check-out is over, because it was checked in or its set is gone, has
+//! nothing left to end.
 
 use std::sync::Arc;
 use std::time::Duration;

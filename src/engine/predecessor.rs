@@ -12,10 +12,9 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
-use super::issuer::LONGEST_EXPIRY;
 use super::schedule::{MIN_PERIOD, MIN_WINDOW};
 use super::timetable::Timetable;
-use crate::openai::{AdminKeyId, Endpoint, ProjectId};
+use crate::openai::{AdminKeyId, Endpoint, LONGEST_EXPIRY, ProjectId};
 
 /// Where its roles stand.
 pub(super) const ROLES: &str = "roles/";

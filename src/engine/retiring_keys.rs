@@ -17,12 +17,10 @@ use super::key_history::Retiring;
 use super::{Engine, Error, issuer};
 use crate::framework::{Swept, WalKind};
 use crate::logical::Storage;
-use crate::openai::{self, AdminKeyId, Client, OrganizationId, Urgency};
+use crate::openai::{self, AdminKeyId, Client, LONGEST_PAGE, OrganizationId, Urgency};
 
 /// As long as a sweep or a deletion of the configuration waits for its turn at OpenAI.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// The most that OpenAI lists at once.
-const PAGE: u32 = 100;
 /// An entry younger than this may belong to a rotation still under way elsewhere, on a node that lost its leadership.
 const SWEEP_AGE: Duration = Duration::from_secs(300);
 
@@ -170,7 +168,7 @@ pub(super) async fn undo(
 ) -> Result<bool, openai::Error> {
     let (mut after, mut found) = (None, false);
     loop {
-        let page = client.list_admin_keys(after.as_deref(), PAGE).await?;
+        let page = client.list_admin_keys(after.as_deref(), LONGEST_PAGE).await?;
         for record in page.items.iter().filter(|record| record.name.as_ref() == Some(&creation.name)) {
             let in_use = match &config.admin_api_key_id {
                 Some(id) => *id == record.id,

@@ -8,10 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::call::Request;
 use super::deletion::Deletion;
 use super::page::WirePage;
-use super::{AdminKey, AdminKeyId, Call, Client, Error, Page};
-
-/// How many keys to ask for at once when looking for one.
-const PAGE: u32 = 100;
+use super::{AdminKey, AdminKeyId, Call, Client, Error, LONGEST_PAGE, Page};
 
 /// An admin key as it is listed: without its value.
 #[derive(Clone, Debug, Deserialize)]
@@ -88,7 +85,7 @@ impl Client {
         let mut found = None;
         let mut after = None;
         loop {
-            let page = self.list_admin_keys(after.as_deref(), PAGE).await?;
+            let page = self.list_admin_keys(after.as_deref(), LONGEST_PAGE).await?;
             for record in page.items.into_iter().filter(|record| key.fits(&record.redacted_value)) {
                 if found.replace(record).is_some() {
                     return Ok(None);

@@ -10,6 +10,9 @@ use super::deletion::Deletion;
 use super::page::WirePage;
 use super::{ApiKey, ApiKeyId, Call, Client, Error, Page, ProjectId, ServiceAccountId};
 
+/// The longest that OpenAI lets a key live: one year.
+pub const LONGEST_EXPIRY: Duration = Duration::from_secs(31_536_000);
+
 /// What a new key shall be.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct NewKey {

@@ -34,7 +34,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use admin_keys::{AdminKeyOwner, AdminKeyRecord, CreatedAdminKey};
-pub use api_keys::{CreatedKey, KeyOwner, KeyRecord, NewKey, OwnerAccount};
+pub use api_keys::{CreatedKey, KeyOwner, KeyRecord, LONGEST_EXPIRY, NewKey, OwnerAccount};
 pub use call::Call;
 pub use connect::SettingsError;
 pub use costs::{Amount, CostBucket, CostLine, Costs, CostsQuery};
@@ -42,7 +42,7 @@ pub use endpoint::{Endpoint, EndpointError};
 pub use error::{Error, Refusal};
 pub use ids::{AdminKeyId, ApiKeyId, IdError, OrganizationId, ProjectId, ServiceAccountId};
 pub use observer::{Attempt, Observer, Outcome, Unobserved};
-pub use page::Page;
+pub use page::{LONGEST_PAGE, Page};
 pub use projects::Project;
 pub use secret::{AdminKey, ApiKey, KeyError};
 pub use service_accounts::{CreatedServiceAccount, Role, ServiceAccount};

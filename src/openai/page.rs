@@ -4,6 +4,9 @@ use serde::Deserialize;
 
 use super::{Call, Error};
 
+/// The most that OpenAI lists at once.
+pub const LONGEST_PAGE: u32 = 100;
+
 /// One page of a list, and where the next one begins.
 #[derive(Clone, Debug)]
 pub struct Page<T> {

@@ -8,10 +8,10 @@ use serde_json::Value;
 
 use crate::engine::schedule::Schedule;
 use crate::engine::schedule_fields::ScheduleFields;
-use crate::engine::{Error, checks, issuer, seconds};
+use crate::engine::{Error, checks, seconds};
 use crate::framework::{Call, Field, Path, ResponseField};
 use crate::logical::Data;
-use crate::openai::ProjectId;
+use crate::openai::{LONGEST_EXPIRY, ProjectId};
 
 /// What a static role is told.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -242,7 +242,7 @@ impl Method {
 
 /// The end of a replaced key is OpenAI's to keep, which it does for up to a year.
 pub(in crate::engine) fn check_grace(grace: Duration) -> Result<(), Error> {
-    if grace > issuer::LONGEST_EXPIRY {
+    if grace > LONGEST_EXPIRY {
         return Err(Error::field("grace_period must not be above one year (8760h)"));
     }
     Ok(())

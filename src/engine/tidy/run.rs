@@ -15,9 +15,9 @@ use tokio::time::Instant;
 
 use super::status::{Order, State, Stray};
 use crate::engine::owned::Owned;
-use crate::engine::{Engine, Error, endings, issuer, owners, projects};
+use crate::engine::{Engine, Error, endings, owners, projects};
 use crate::logical::Storage;
-use crate::openai::{self, Client, ProjectId, ServiceAccount, Urgency};
+use crate::openai::{self, Client, LONGEST_PAGE, ProjectId, ServiceAccount, Urgency};
 
 /// As long as one call waits for its turn: whatever else asks OpenAI may go first.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -70,7 +70,7 @@ impl Run {
     async fn candidates_in(&self, project_id: &ProjectId) -> Result<Vec<Stray>, openai::Error> {
         let (mut found, mut after) = (Vec::new(), None);
         loop {
-            let page = self.client.list_service_accounts(project_id, after.as_deref(), issuer::PAGE).await?;
+            let page = self.client.list_service_accounts(project_id, after.as_deref(), LONGEST_PAGE).await?;
             self.engine.tidying.looked_at(page.items.len());
             let carries_tag = page.items.into_iter().filter(|account| self.is_candidate(account));
             found.extend(carries_tag.map(|account| Stray { project_id: project_id.clone(), account }));
