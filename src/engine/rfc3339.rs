@@ -1,9 +1,9 @@
 //! Times as answers and entries show them: RFC 3339, in UTC, to the second: `2025-06-01T12:00:00Z`.
 //!
-//! `#[serde(with = "rfc3339")]` on a time, `#[serde(with = "rfc3339::option")]` on an optional one.
+//! `#[serde(with = "rfc3339")]` on a time has it stored so.
 
 use chrono::{DateTime, SecondsFormat, SubsecRound, Utc};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serializer};
 
 /// The time as text; a fraction of a second is dropped.
 pub fn text(time: DateTime<Utc>) -> String {
@@ -20,25 +20,9 @@ pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<DateTim
     DateTime::deserialize(deserializer)
 }
 
-/// The same for a time that may be missing.
-pub mod option {
-    use super::{DateTime, Deserialize, Deserializer, Serialize, Serializer, Utc, text};
-
-    /// Writes the text or null.
-    pub fn serialize<S: Serializer>(time: &Option<DateTime<Utc>>, serializer: S) -> Result<S::Ok, S::Error> {
-        time.map(text).serialize(serializer)
-    }
-
-    /// Reads any RFC 3339 time or null; a field that may be absent also needs `#[serde(default)]`.
-    pub fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Option<DateTime<Utc>>, D::Error> {
-        Option::deserialize(deserializer)
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use serde::Serialize;
     use serde_json::json;
 
     use super::*;
@@ -47,18 +31,13 @@ mod tests {
     struct Record {
         #[serde(with = "super")]
         at: DateTime<Utc>,
-        #[serde(with = "super::option", default)]
-        ended: Option<DateTime<Utc>>,
     }
 
     #[test]
     fn times_are_kept_to_the_second_in_utc() {
         let read: Record = serde_json::from_value(json!({"at": "2025-06-01T14:00:00.9+02:00"})).unwrap();
         assert_eq!(text(read.at), "2025-06-01T12:00:00Z");
-        assert_eq!(
-            serde_json::to_value(&read).unwrap(),
-            json!({"at": "2025-06-01T12:00:00Z", "ended": null})
-        );
+        assert_eq!(serde_json::to_value(&read).unwrap(), json!({"at": "2025-06-01T12:00:00Z"}));
     }
 
     #[test]

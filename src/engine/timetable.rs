@@ -13,7 +13,6 @@ use croner::Cron;
 /// When something is due, again and again. Clones share what is large (croner keeps a table of years, 6 KB).
 #[derive(Clone, Debug)]
 pub struct Timetable {
-    expression: Arc<str>,
     cron: Arc<Cron>,
 }
 
@@ -97,12 +96,7 @@ impl Timetable {
             return Err(TimetableError::Never);
         }
         let cron: Cron = plain.parse().map_err(|_| TimetableError::Never)?;
-        Ok(Self { expression: expression.into(), cron: Arc::new(cron) })
-    }
-
-    /// As it was written.
-    pub fn expression(&self) -> &str {
-        &self.expression
+        Ok(Self { cron: Arc::new(cron) })
     }
 
     /// The first time after this one, from 1970 on; the end of time if the year 3000 comes first.

@@ -127,11 +127,8 @@ impl<'a> Document<'a> {
         Value::Object(object)
     }
 
-    /// The declared id, else one of prefix, verb and the words of the path.
+    /// An id of prefix, verb and the words of the path.
     fn id<E>(&self, route: &Route<E>, operation: Operation) -> String {
-        if let Some(id) = route.path.operation_ids.get(&operation) {
-            return (*id).to_owned();
-        }
         let template = route.pattern.template();
         let words = template.split(|character: char| !character.is_ascii_alphanumeric() && character != '_');
         let parts = [self.prefix, verb(operation)].into_iter().chain(words).filter(|part| !part.is_empty());

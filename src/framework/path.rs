@@ -38,7 +38,6 @@ pub struct Path<E> {
     pub(super) operations: BTreeMap<Operation, Endpoint<E>>,
     pub(super) exists: Option<Handler<E, Call, bool>>,
     pub(super) responses: BTreeMap<Operation, &'static [ResponseField]>,
-    pub(super) operation_ids: BTreeMap<Operation, &'static str>,
     pub(super) forwarded: Vec<Operation>,
 }
 
@@ -76,7 +75,6 @@ impl<E: Send + Sync + 'static> Path<E> {
             operations: BTreeMap::new(),
             exists: None,
             responses: BTreeMap::new(),
-            operation_ids: BTreeMap::new(),
             forwarded: vec![Operation::Create, Operation::Update, Operation::Patch, Operation::Delete],
         }
     }
@@ -147,13 +145,6 @@ impl<E: Send + Sync + 'static> Path<E> {
     #[must_use]
     pub fn forward(mut self, operation: Operation) -> Self {
         self.forwarded.push(operation);
-        self
-    }
-
-    /// The OpenAPI document's id for an operation, instead of the one made from the path.
-    #[must_use]
-    pub fn operation_id(mut self, operation: Operation, id: &'static str) -> Self {
-        self.operation_ids.insert(operation, id);
         self
     }
 }

@@ -66,8 +66,7 @@ struct Creation<'a> {
 
 #[derive(Serialize)]
 struct Change<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<&'a str>,
+    name: &'a str,
     role: Role,
 }
 
@@ -125,17 +124,6 @@ impl Client {
         page.take(call, after, |account| account.id.as_str())
     }
 
-    /// Gives an account another role.
-    pub async fn set_service_account_role(
-        &self,
-        project: &ProjectId,
-        account: &ServiceAccountId,
-        role: Role,
-    ) -> Result<ServiceAccount, Error> {
-        let body = Change { name: None, role };
-        self.send(Request::post(Call::UpdateServiceAccount, &one(project, account), &body)).await
-    }
-
     /// Gives an account another name and another role in one call.
     pub async fn rename_service_account(
         &self,
@@ -144,7 +132,7 @@ impl Client {
         name: &str,
         role: Role,
     ) -> Result<ServiceAccount, Error> {
-        let body = Change { name: Some(name), role };
+        let body = Change { name, role };
         self.send(Request::post(Call::UpdateServiceAccount, &one(project, account), &body)).await
     }
 

@@ -174,7 +174,7 @@ async fn the_mounts_document_carries_its_schemas_where_they_are_used() {
                     "parameters": [name_parameter()],
                     "x-vault-sudo": true,
                     "get": {
-                        "summary": "Lends a pot.", "operationId": "borrow", "tags": ["secrets"],
+                        "summary": "Lends a pot.", "operationId": "paint-read-lend-name", "tags": ["secrets"],
                         "responses": {"200": {"description": "OK"}},
                     },
                     "post": {

@@ -190,8 +190,7 @@ fn paths() -> Vec<Path<Toy>> {
             .field(&NAME)
             .on(Operation::Read, lend)
             .on(Operation::Update, lend)
-            .forward(Operation::Read)
-            .operation_id(Operation::Read, "borrow"),
+            .forward(Operation::Read),
     ]
 }
 

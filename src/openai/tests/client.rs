@@ -107,7 +107,7 @@ async fn every_call_goes_to_its_own_path() {
     client.project(&project).await.unwrap();
     client.create_account_only(&project, "n").await.unwrap();
     assert_eq!(client.service_account(&project, &account).await.unwrap().role, Role::None);
-    client.set_service_account_role(&project, &account, Role::Member).await.unwrap();
+    client.rename_service_account(&project, &account, "n", Role::Member).await.unwrap();
     client.list_service_accounts(&project, Some("user-0"), 50).await.unwrap();
     client.delete_service_account(&project, &account).await.unwrap();
     client
@@ -136,7 +136,7 @@ async fn every_call_goes_to_its_own_path() {
             "GET projects/proj_1",
             r#"POST projects/proj_1/service_accounts {"name":"n","create_service_account_only":true}"#,
             "GET projects/proj_1/service_accounts/user-1",
-            r#"POST projects/proj_1/service_accounts/user-1 {"role":"member"}"#,
+            r#"POST projects/proj_1/service_accounts/user-1 {"name":"n","role":"member"}"#,
             "GET projects/proj_1/service_accounts?limit=50&after=user-0",
             "DELETE projects/proj_1/service_accounts/user-1",
             r#"POST projects/proj_1/service_accounts/user-1/api_keys {"scopes":["a"]}"#,
