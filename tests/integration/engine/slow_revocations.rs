@@ -1,5 +1,5 @@
-//! Many leases run out while OpenAI takes few calls. Vault's expiration manager is played as it is: 200 workers, six
-//! tries for each lease, 10 s after the first failure, doubled, give or take a half (PROTOCOL 8.8).
+//! Many leases run out while OpenAI takes few calls. Vault's expiration manager is played, only less patient: 200 workers,
+//! six tries for each lease, half of Vault's wait after the first failure, doubled, give or take a half (PROTOCOL 8.8).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ struct Storm {
     ttl: Duration,
     margin: Duration,
     calls_a_second: usize,
-    /// What Vault waits after a first failure; 10 s in truth.
+    /// What is waited after a first failure; Vault waits 20 s.
     first_wait: Duration,
 }
 
@@ -187,7 +187,7 @@ async fn a_small_storm_at_ten_times_the_speed_makes_no_lease_irrevocable() {
     assert_eq!(mount.stored("ledger/"), Vec::<String>::new());
 }
 
-/// The measure of issue 6, in real time: about seven minutes.
+/// In real time: about seven minutes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes seven minutes"]
 async fn three_thousand_six_hundred_leases_run_out_while_openai_takes_two_calls_a_second() {
