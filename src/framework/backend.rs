@@ -107,7 +107,8 @@ impl<E: Engine> Backend<E> {
             if origin.cancelled.is_cancelled()
                 && let Some(lease) = response.lease.take()
             {
-                return self.revoke_untaken(lease, origin.into_request()).await;
+                let departure = response.departure.take();
+                return self.revoke_untaken(lease, departure, origin.into_request()).await;
             }
         }
         answer

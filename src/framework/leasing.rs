@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::logical::{Answer, Error, Lease, Operation, Request, Secret};
+use crate::logical::{Answer, Departure, Error, Lease, Operation, Request, Secret};
 
 use super::backend::{Backend, Engine};
 use super::lease::{LeaseCall, LeaseHandlers, NO_SECRET, TYPE_KEY};
@@ -22,8 +22,14 @@ impl<E: Engine> Backend<E> {
         renew(self.engine(), LeaseCall { request }).await.map(Some)
     }
 
-    /// Ends a lease that was made for nobody, as Vault would end one that it could not store.
-    pub(super) async fn revoke_untaken(&self, lease: Lease, mut request: Request) -> Answer {
+    /// Ends a lease that was made for nobody, as Vault would end one that it could not store. Once it is over, what
+    /// was to be done when the answer leaves may be done: there is nothing any more that must not be taken for given.
+    pub(super) async fn revoke_untaken(
+        &self,
+        lease: Lease,
+        departure: Option<Departure>,
+        mut request: Request,
+    ) -> Answer {
         request.operation = Operation::Revoke;
         request.secret = Some(Secret {
             lease_id: String::new(),
@@ -35,6 +41,7 @@ impl<E: Engine> Backend<E> {
             issue_time: Some(chrono::Utc::now()),
         });
         self.revoke(request).await?;
+        departure.into_iter().for_each(Departure::leave);
         Err(Error::internal("the caller hung up, so what was issued was revoked"))
     }
 

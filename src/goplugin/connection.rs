@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
+use super::departures::Departures;
 use super::presence::Guest;
 
 /// How long a TLS handshake may take. The host needs a millisecond; this is for whoever connects and says nothing.
@@ -27,6 +28,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 /// A connection of the host to our server. While it lives the host counts as present.
 pub(super) struct Connection {
     stream: TlsStream<Raw>,
+    departures: Departures,
     _guest: Guest,
 }
 
@@ -37,16 +39,19 @@ pub(super) async fn handshake<T>(handshake: impl Future<Output = io::Result<T>>)
 }
 
 impl Connection {
-    pub(super) fn new(stream: TlsStream<Raw>, guest: Guest) -> Self {
-        Self { stream, _guest: guest }
+    /// What leaves over `stream` is made known to `departures`.
+    pub(super) fn new(stream: TlsStream<Raw>, departures: Departures, guest: Guest) -> Self {
+        Self { stream, departures, _guest: guest }
     }
 }
 
-/// There is one peer, the pinned host: nothing to tell apart.
+/// There is one peer, the pinned host: nothing to tell apart but what leaves over which connection.
 impl Connected for Connection {
-    type ConnectInfo = ();
+    type ConnectInfo = Departures;
 
-    fn connect_info(&self) {}
+    fn connect_info(&self) -> Departures {
+        self.departures.clone()
+    }
 }
 
 impl AsyncRead for Connection {

@@ -13,6 +13,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use super::connection::{Connection, Raw, handshake};
+use super::departures::{Departing, Departures};
 use super::multiplexed::{self, Session};
 use super::presence::Presence;
 
@@ -50,15 +51,17 @@ impl Door {
 
     async fn welcome(self, socket: UnixStream) {
         match self.sessions.clone() {
-            None => self.admit(Box::new(socket)).await,
+            None => self.admit(socket).await,
             Some(sessions) => self.admit_all(socket, sessions).await,
         }
     }
 
     /// One socket, one connection.
-    async fn admit(self, raw: Raw) {
-        if let Some(stream) = self.prove(raw).await {
-            self.pass(stream).await;
+    async fn admit(self, socket: UnixStream) {
+        let departures = Departures::default();
+        let socket = Departing::new(socket, departures.clone());
+        if let Some(stream) = self.prove(Box::new(socket)).await {
+            self.pass(stream, departures).await;
         }
     }
 
@@ -73,8 +76,9 @@ impl Door {
             tokio::spawn(async move {
                 let Some(stream) = door.prove(raw).await else { return };
                 proven.cancel();
+                let departures = session.departures();
                 sessions.send_replace(Some(session));
-                door.pass(stream).await;
+                door.pass(stream, departures).await;
             });
         };
         tokio::select! {
@@ -92,8 +96,8 @@ impl Door {
     }
 
     /// Hands the stream to the server, which is gone only when the process ends.
-    async fn pass(&self, stream: TlsStream<Raw>) {
-        let _ = self.server.send(Connection::new(stream, self.presence.enter())).await;
+    async fn pass(&self, stream: TlsStream<Raw>, departures: Departures) {
+        let _ = self.server.send(Connection::new(stream, departures, self.presence.enter())).await;
     }
 }
 

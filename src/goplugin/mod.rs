@@ -9,6 +9,7 @@ mod addresses;
 mod broker;
 mod connection;
 mod control;
+mod departures;
 mod door;
 mod environment;
 mod error;
@@ -34,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 pub use broker::Broker;
+pub use departures::Departures;
 pub use error::Error;
 
 use environment::Environment;

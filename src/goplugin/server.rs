@@ -15,10 +15,12 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::transport::Server;
+use tower::util::MapResponseLayer;
 
 use super::broker::{Broker, Way};
 use super::connection::Connection;
 use super::control::{Controller, Stdio};
+use super::departures;
 use super::door::Door;
 use super::environment::{Environment, Multiplexing};
 use super::health::Health;
@@ -107,7 +109,7 @@ fn beside(services: Routes, broker: Broker, stop: &CancellationToken) -> Routes 
 
 /// Serves until `stop`, and then until the calls under way are answered. The number of concurrent calls has no
 /// limit: the one host brings what its users bring it.
-async fn serve(
+pub(super) async fn serve(
     routes: Routes,
     connections: mpsc::Receiver<Connection>,
     stop: CancellationToken,
@@ -117,6 +119,7 @@ async fn serve(
         .max_concurrent_streams(None)
         .http2_max_pending_accept_reset_streams(Some(CANCELLED_UNSEEN))
         .http2_max_local_error_reset_streams(None)
+        .layer(MapResponseLayer::new(departures::carry))
         .add_routes(routes)
         .serve_with_incoming_shutdown(incoming, stop.cancelled())
         .await

@@ -2,6 +2,7 @@
 //! [`Backend`] that answers requests. It knows nothing of gRPC, of paths and fields, or of OpenAI.
 
 mod collection;
+mod departure;
 mod error;
 mod memory;
 mod request;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 pub use collection::{Collection, Record};
+pub use departure::Departure;
 pub use error::{Error, Kind};
 pub use memory::{Calls, InMemory};
 pub use request::{Operation, Request, Secret};

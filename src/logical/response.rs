@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::Data;
+use super::{Data, Departure};
 
 /// An answer to a request.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub struct Response {
     /// What the user sees.
     pub data: Data,
@@ -21,6 +21,8 @@ pub struct Response {
     pub headers: HashMap<String, Vec<String>>,
     /// Asks Vault to wrap the answer.
     pub wrap: Option<WrapInfo>,
+    /// What is to be done when it leaves for the server.
+    pub departure: Option<Departure>,
 }
 
 impl Response {
@@ -67,6 +69,13 @@ impl Response {
     #[must_use]
     pub fn with_lease(mut self, lease: Lease) -> Self {
         self.lease = Some(lease);
+        self
+    }
+
+    /// Adds what is to be done when it leaves, if anything is.
+    #[must_use]
+    pub fn departing(mut self, departure: Option<Departure>) -> Self {
+        self.departure = departure;
         self
     }
 

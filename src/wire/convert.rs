@@ -50,9 +50,9 @@ fn malformed(what: &str, error: value::NotAnObject) -> Error {
     Error::bad_request(format!("the server sent a malformed request: its {what} is {error}"))
 }
 
-/// Writes a response.
+/// Writes a response, without its departure: that is the caller's.
 pub(super) fn response(response: Response) -> pb::Response {
-    let Response { data, lease, warnings, headers, wrap } = response;
+    let Response { data, lease, warnings, headers, wrap, departure: _ } = response;
     pb::Response {
         secret: lease.map(lease_message),
         data: value::json(&data),

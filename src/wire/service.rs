@@ -10,7 +10,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
-use crate::logical::{self, Backend, Error, Factory, Operation, Setup};
+use crate::goplugin::Departures;
+use crate::logical::{self, Backend, Departure, Error, Factory, Operation, Setup};
 
 use super::error::{self, Origin};
 use super::host::{Dial, Host};
@@ -110,14 +111,19 @@ impl pb::backend_server::Backend for Service {
 
     async fn handle_request(&self, request: Request<pb::HandleRequestArgs>) -> Reply<pb::HandleRequestReply> {
         let instance = self.working(request.metadata())?;
-        let (metadata, _, args) = request.into_parts();
+        let (metadata, extensions, args) = request.into_parts();
         let asked = args.request.unwrap_or_default();
         if is_never_supported(Operation::parse(&asked.operation)) {
             return Ok(Response::new(error::reply(&Error::unsupported_operation())));
         }
         let storage = Arc::new(RemoteStorage::of_request(instance.host, &metadata));
-        let reply = task::detached(|cancelled| handle(instance.backend, asked, storage, cancelled)).await?;
-        Ok(Response::new(reply))
+        let handled = task::detached(|cancelled| handle(instance.backend, asked, storage, cancelled));
+        let (reply, departure) = handled.await?;
+        let mut response = Response::new(reply);
+        if let Some(departure) = departure {
+            see_off(departure, &mut response, extensions.get());
+        }
+        Ok(response)
     }
 
     async fn handle_existence_check(
@@ -154,17 +160,27 @@ fn is_never_supported(operation: Operation) -> bool {
     matches!(operation, Operation::ResolvePath | Operation::Scan | Operation::Other)
 }
 
+/// Has the departure made when the response leaves over this connection; at once, where nobody tells of that.
+fn see_off<T>(departure: Departure, response: &mut Response<T>, connection: Option<&Departures>) {
+    match connection {
+        Some(connection) => connection.announce(response, || departure.leave()),
+        None => departure.leave(),
+    }
+}
+
 /// Asks a mount to handle a request, and makes a reply of whatever comes of it.
 async fn handle(
     backend: Arc<dyn Backend>,
     asked: pb::Request,
     storage: Arc<RemoteStorage>,
     cancelled: CancellationToken,
-) -> pb::HandleRequestReply {
+) -> (pb::HandleRequestReply, Option<Departure>) {
     let origin = Origin::of(&asked);
     let request = convert::request(asked, storage.clone(), cancelled);
+    let mut departure = None;
     let reply = match ask(&origin, request, async |request| backend.handle(request).await).await {
-        Ok(response) => {
+        Ok(mut response) => {
+            departure = response.as_mut().and_then(|response| response.departure.take());
             pb::HandleRequestReply { response: response.map(convert::response), ..Default::default() }
         }
         Err(error) => {
@@ -172,7 +188,7 @@ async fn handle(
             error::reply(&error)
         }
     };
-    pb::HandleRequestReply { wal_index: storage.wal_index(), ..reply }
+    (pb::HandleRequestReply { wal_index: storage.wal_index(), ..reply }, departure)
 }
 
 /// Asks a mount whether what a write names exists.

@@ -21,6 +21,7 @@ use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Code, Request, Response, Status};
 
 use super::super::connection::{Connection, Raw};
+use super::super::departures::Departures;
 use super::super::environment::Environment;
 use super::super::pb::health::health_client::HealthClient;
 use super::super::pb::health::health_server::{Health, HealthServer};
@@ -188,7 +189,7 @@ pub(super) async fn serve(id: u32, tls: TlsAcceptor, mut streams: mpsc::Receiver
     let accepting = async {
         while let Some(raw) = streams.recv().await {
             let stream = tls.accept(raw).await.unwrap();
-            let connection = Connection::new(stream, Presence::default().enter());
+            let connection = Connection::new(stream, Departures::default(), Presence::default().enter());
             sender.send(Ok::<_, Infallible>(connection)).await.unwrap();
         }
     };
