@@ -2,41 +2,39 @@
 //! process can tell what was recorded and handed out from what was only recorded. Vault cannot be asked.
 //!
 //! A credential's write-ahead entry says what tells that its answer was given ([`Told`]):
-//! - the log of the process that made it, a file: noted there right before the answer goes out, while the entry goes
-//!   after it. A note is one write into the system's page cache, which outlives a killed process.
+//! - the log of the process that made it, a file: noted there as the answer leaves, right before the server can have it
+//!   ([`Departure`]), while the entry goes after it.
 //! - where no such file can be had, the entry itself: it goes before the answer, so one that stands was not answered.
 //!
 //! *Guarantees:* what was answered is never called unanswered: the note comes first, and a log that is gone, of another
 //! start of the machine (which may have lost its end), or not ours, tells nothing. What it says nothing about is kept
-//! until its own end. A log holds names alone, no secret, and stays small.
+//! until its own end. What never left is not noted, so the sweep ends it. A note cannot fail for want of room, which is
+//! had before; where there is none, the entry goes first.
 //!
 //! *Assumption:* nobody puts a running machine's memory back to an earlier moment.
 //!
-//! *Not told:* a process that ends after the note and before the server has read the answer: then the credential has no
-//! lease, and stays until its own end.
+//! *Not told:* a process that ends between two system calls, the note's and that with the answer; and an answer that the
+//! server never read, or not to its end, because it ended too. Then the credential has no lease, and stays until its own
+//! end. Where the entry goes first that moment is as long as one write to storage.
 
-use std::collections::HashSet;
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::failpoint::failpoint;
+use super::answer_log::{self, Log};
+use super::failpoint::sync_failpoint;
 use crate::framework::Pending;
-use crate::logical::StorageError;
+use crate::logical::{Departure, StorageError};
 
-/// Where Linux says which start of the machine this is; elsewhere there is no log.
-const BOOT: &str = "/proc/sys/kernel/random/boot_id";
 const SUFFIX: &str = ".answers";
 /// So many answers may be ahead of the end of their write-ahead entries; those after them wait for it.
-const MOST_STANDING: usize = 1_000;
-/// A log larger than this is written anew, with what still counts.
-const COMPACT_ABOVE: u64 = 1 << 20;
+const MOST_AHEAD: usize = 1_000;
 /// No sweep comes so late that it would still need the log of a process that wrote nothing for so long.
 const KEPT: Duration = Duration::from_secs(24 * 3600);
 
@@ -62,12 +60,11 @@ pub struct Answers {
     log: OnceLock<Option<Mutex<Log>>>,
 }
 
-#[derive(Debug)]
-struct Log {
-    file: File,
-    size: u64,
-    /// Those whose write-ahead entries may still stand.
-    standing: HashSet<String>,
+/// An answer that may leave. Dropped with its entry, it did not.
+struct Promise {
+    answers: Arc<Answers>,
+    name: String,
+    entry: Option<Pending>,
 }
 
 impl Answers {
@@ -86,30 +83,20 @@ impl Answers {
         if self.log().is_some() { Told::ByLog(self.id) } else { Told::ByEntry }
     }
 
-    /// Right before the answer. If this fails, it must not be given.
+    /// Before the answer, which must not be given if this fails. What is to be done when it leaves, if anything is, goes
+    /// with it.
     pub(super) async fn give(
         self: &Arc<Self>,
         told: Told,
         name: &str,
         entry: Pending,
-    ) -> Result<(), StorageError> {
-        if told != Told::ByLog(self.id) || !self.note(name) {
-            let ended = entry.commit().await;
-            self.settle(name);
-            return ended;
+    ) -> Result<Option<Departure>, StorageError> {
+        if told != Told::ByLog(self.id) || !self.promise(name) {
+            entry.commit().await?;
+            return Ok(None);
         }
-        failpoint!("creds.noted");
-        let (answers, name) = (Arc::clone(self), name.to_owned());
-        let ending = tokio::spawn(async move {
-            if entry.commit().await.is_ok() {
-                answers.settle(&name);
-            }
-        });
-        if self.is_far_ahead() {
-            // It does not fail: an entry that stays costs a sweep one look.
-            let _ = ending.await;
-        }
-        Ok(())
+        let promise = Promise { answers: Arc::clone(self), name: name.to_owned(), entry: Some(entry) };
+        Ok(Some(Departure::new(|| promise.keep())))
     }
 
     /// Whether the answer was surely not given: to be asked when the request that made it must be over.
@@ -119,29 +106,38 @@ impl Answers {
             Told::ByEntry => true,
             Told::ByLog(id) => self.log().is_some_and(|log| {
                 if id == self.id {
-                    return !lock(log).standing.contains(name);
+                    // An answer may still be on its way out, however old its request.
+                    return !lock(log).has(name);
                 }
                 self.read(id).is_ok_and(|names| !names.lines().any(|line| line == name))
             }),
         }
     }
 
-    fn is_far_ahead(&self) -> bool {
-        self.log().is_some_and(|log| lock(log).standing.len() > MOST_STANDING)
-    }
-
-    fn note(&self, name: &str) -> bool {
+    /// Whether the answer can be noted when it leaves.
+    fn promise(&self, name: &str) -> bool {
         let Some(log) = self.log() else { return false };
         let mut log = lock(log);
-        // First here: whatever becomes of the write, this process never calls it unanswered.
-        log.standing.insert(name.to_owned());
-        // On a line of its own, also after one that a full disk cut off.
-        log.append(&format!("\n{name}")).and_then(|()| self.compact(&mut log)).is_ok()
+        log.ahead() < MOST_AHEAD && log.promise(name).is_ok()
+    }
+
+    fn note(&self, name: &str) {
+        let noted = self.log().map_or(Ok(()), |log| lock(log).note(name));
+        if let Err(error) = noted {
+            // As long as this process lives, it knows.
+            tracing::warn!(%error, name, "it could not be noted that a credential is handed out");
+        }
+    }
+
+    fn withdraw(&self, name: &str) {
+        if let Some(log) = self.log() {
+            lock(log).withdraw(name);
+        }
     }
 
     fn settle(&self, name: &str) {
         if let Some(log) = self.log() {
-            lock(log).standing.remove(name);
+            lock(log).settle(name);
         }
     }
 
@@ -156,8 +152,8 @@ impl Answers {
             DirBuilder::new().mode(0o700).create(&folder)?;
         }
         let ours = fs::symlink_metadata(&folder)?;
-        let log = self.begin_in(HashSet::new())?;
-        if ours.uid() != log.file.metadata()?.uid() || ours.mode() & 0o077 != 0 || !ours.is_dir() {
+        let log = Log::begin(self.path(self.id)?)?;
+        if ours.uid() != log.owner()? || ours.mode() & 0o077 != 0 || !ours.is_dir() {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
         for other in fs::read_dir(&folder)?.flatten() {
@@ -170,41 +166,9 @@ impl Answers {
         Ok(log)
     }
 
-    /// A log with these names, in place of what there was.
-    fn begin_in(&self, standing: HashSet<String>) -> io::Result<Log> {
-        let path = self.path(self.id)?;
-        let beside = path.with_extension("new");
-        let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&beside)?;
-        let mut log = Log { file, size: 0, standing: HashSet::new() };
-        log.append(boot()?.trim())?;
-        for name in &standing {
-            log.append(name)?;
-        }
-        fs::rename(&beside, &path)?;
-        Ok(Log { standing, ..log })
-    }
-
-    fn compact(&self, log: &mut Log) -> io::Result<()> {
-        if log.size > COMPACT_ABOVE {
-            let standing = std::mem::take(&mut log.standing);
-            match self.begin_in(standing.clone()) {
-                Ok(new) => *log = new,
-                Err(error) => {
-                    log.standing = standing;
-                    return Err(error);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// What another process noted since the machine started.
+    /// What another process noted.
     fn read(&self, id: Uuid) -> io::Result<String> {
-        let text = fs::read_to_string(self.path(id)?)?;
-        match text.split_once('\n') {
-            Some((start, names)) if start == boot()?.trim() => Ok(names.to_owned()),
-            _ => Err(io::ErrorKind::InvalidData.into()),
-        }
+        answer_log::read(&self.path(id)?)
     }
 
     fn path(&self, id: Uuid) -> io::Result<PathBuf> {
@@ -217,30 +181,44 @@ impl Answers {
     }
 }
 
-impl Log {
-    /// One write: a process that is killed leaves it whole or not at all.
-    fn append(&mut self, line: &str) -> io::Result<()> {
-        let line = format!("{line}\n");
-        self.size += line.len() as u64;
-        self.file.write_all(line.as_bytes())
+impl Promise {
+    /// The answer leaves. Its entry goes behind its back: one that stays costs a sweep one look.
+    fn keep(mut self) {
+        let Some(entry) = self.entry.take() else { return };
+        self.answers.note(&self.name);
+        if sync_failpoint!("creds.noted") {
+            return;
+        }
+        tokio::spawn(async move {
+            if entry.commit().await.is_ok() {
+                self.answers.settle(&self.name);
+            }
+        });
     }
 }
 
-fn boot() -> io::Result<String> {
-    fs::read_to_string(BOOT)
+impl Drop for Promise {
+    fn drop(&mut self) {
+        if self.entry.is_some() {
+            self.answers.withdraw(&self.name);
+        }
+    }
 }
 
-fn lock(log: &Mutex<Log>) -> std::sync::MutexGuard<'_, Log> {
+fn lock(log: &Mutex<Log>) -> MutexGuard<'_, Log> {
     log.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::os::unix::fs::FileExt as _;
     use std::time::SystemTime;
 
     use tempfile::TempDir;
 
     use super::*;
+    use crate::engine::answer_log::COMPACT_ABOVE;
     use crate::engine::issuer::CREATION;
     use crate::logical::{InMemory, Storage};
 
@@ -272,45 +250,94 @@ mod tests {
         (memory, pending)
     }
 
-    async fn give(answers: &Arc<Answers>, name: &str) -> Told {
+    /// An answer that is ready; what its entry stood in.
+    async fn ready(answers: &Arc<Answers>, name: &str) -> (Told, Departure, Arc<InMemory>) {
         let told = answers.told();
-        let (_, pending) = entry().await;
-        answers.give(told, name, pending).await.unwrap();
+        let (memory, pending) = entry().await;
+        (told, answers.give(told, name, pending).await.unwrap().unwrap(), memory)
+    }
+
+    /// An answer that leaves.
+    async fn give(answers: &Arc<Answers>, name: &str) -> Told {
+        let (told, departure, _) = ready(answers, name).await;
+        departure.leave();
         told
     }
 
     #[tokio::test]
-    async fn another_process_knows_what_was_answered_and_what_was_not() {
+    async fn another_process_knows_what_left_and_what_did_not() {
         let folder = Folder::new();
-        let told = give(&folder.process(), "a").await;
+        let process = folder.process();
+        let told = give(&process, "a").await;
+        let (_, _waits, _) = ready(&process, "waits").await;
         let next = folder.process();
         assert!(matches!(told, Told::ByLog(_)));
         assert!(!next.was_never_given(told, "a"));
         assert!(next.was_never_given(told, "b"));
+        assert!(next.was_never_given(told, "waits"));
     }
 
     #[tokio::test]
-    async fn a_note_that_was_cut_off_hides_no_later_one() {
+    async fn a_note_that_was_cut_short_names_nobody_and_hides_no_later_one() {
         let folder = Folder::new();
         let process = folder.process();
-        give(&process, "a").await;
+        let (told, _cut_short, _) = ready(&process, "cut-short").await;
         let path = fs::read_dir(folder.logs()).unwrap().next().unwrap().unwrap().path();
-        OpenOptions::new().append(true).open(path).unwrap().write_all(b"\nof-a-full-di").unwrap();
-        let told = give(&process, "b").await;
+        let place = fs::read_to_string(&path).unwrap().find("\n\n").unwrap() as u64 + 1;
+        File::options().write(true).open(path).unwrap().write_all_at(b"cut-", place).unwrap();
+        give(&process, "b").await;
         assert!(!folder.process().was_never_given(told, "b"));
+        assert!(folder.process().was_never_given(told, "cut-short"));
     }
 
     #[tokio::test]
     async fn the_process_itself_knows_while_the_entry_stands() {
         let folder = Folder::new();
         let answers = folder.process();
-        let (memory, pending) = entry().await;
+        let (told, departure, memory) = ready(&answers, "a").await;
         memory.fail_delete("wal/");
-        let told = answers.told();
-        answers.give(told, "a", pending).await.unwrap();
+        departure.leave();
         tokio::task::yield_now().await;
+        assert_eq!(memory.keys().len(), 1);
         assert!(!answers.was_never_given(told, "a"));
         assert!(answers.was_never_given(told, "b"));
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_may_still_leave_counts_as_given_until_it_is_dropped() {
+        let folder = Folder::new();
+        let answers = folder.process();
+        let (told, departure, memory) = ready(&answers, "a").await;
+        assert!(!answers.was_never_given(told, "a"));
+        drop(departure);
+        tokio::task::yield_now().await;
+        assert!(answers.was_never_given(told, "a"));
+        assert_eq!(memory.keys().len(), 1, "the sweep is to find it");
+    }
+
+    #[tokio::test]
+    async fn the_entry_goes_after_an_answer_that_left() {
+        let folder = Folder::new();
+        let (_, departure, memory) = ready(&folder.process(), "a").await;
+        assert_eq!(memory.keys().len(), 1);
+        departure.leave();
+        tokio::task::yield_now().await;
+        assert!(memory.keys().is_empty());
+    }
+
+    #[tokio::test]
+    async fn too_many_answers_at_once_wait_for_their_entries_to_go() {
+        let folder = Folder::new();
+        let answers = folder.process();
+        let mut on_their_way = Vec::new();
+        for number in 0..MOST_AHEAD {
+            on_their_way.push(ready(&answers, &number.to_string()).await);
+        }
+        let (memory, pending) = entry().await;
+        assert!(answers.give(answers.told(), "a", pending).await.unwrap().is_none());
+        assert!(memory.keys().is_empty());
+        on_their_way.pop();
+        drop(ready(&answers, "b").await);
     }
 
     #[tokio::test]
@@ -351,21 +378,49 @@ mod tests {
         assert_eq!(folder.process().told(), Told::ByEntry);
     }
 
+    /// As many as it takes to have the log written anew.
+    fn fill(answers: &Arc<Answers>) {
+        for number in 0..COMPACT_ABOVE / 40 + 2 {
+            let name = format!("{number:0>40}");
+            if answers.promise(&name) {
+                answers.note(&name);
+                answers.settle(&name);
+            }
+        }
+    }
+
     #[tokio::test]
     async fn a_log_that_grew_is_written_anew_with_what_counts() {
         let folder = Folder::new();
         let answers = folder.process();
         let told = answers.told();
-        answers.note("stands");
-        for number in 0..COMPACT_ABOVE / 40 + 2 {
-            let name = format!("{number:0>40}");
-            assert!(answers.note(&name));
-            answers.settle(&name);
+        for name in ["stands", "waits"] {
+            assert!(answers.promise(name));
         }
+        answers.note("stands");
+        fill(&answers);
         let logs: Vec<_> = fs::read_dir(folder.logs()).unwrap().flatten().collect();
         assert_eq!(logs.len(), 1);
         assert!(logs[0].metadata().unwrap().len() < COMPACT_ABOVE / 2);
         assert!(!folder.process().was_never_given(told, "stands"));
+        assert!(folder.process().was_never_given(told, "waits"));
+        let told = give(&answers, "after").await;
+        answers.note("waits");
+        for name in ["stands", "waits", "after"] {
+            assert!(!folder.process().was_never_given(told, name), "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn where_no_room_can_be_had_the_entry_goes_before_the_answer() {
+        let folder = Folder::new();
+        let answers = folder.process();
+        let told = answers.told();
+        fs::remove_dir_all(folder.logs()).unwrap();
+        fill(&answers);
+        let (memory, pending) = entry().await;
+        assert!(answers.give(told, "a", pending).await.unwrap().is_none());
+        assert!(memory.keys().is_empty());
     }
 
     #[tokio::test]

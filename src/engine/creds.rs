@@ -106,13 +106,13 @@ async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error
         return Err(take_back(&client, &handed, pending, error.into()).await);
     }
     failpoint!("creds.recorded");
-    let given = engine.answers.give(told, &account_name, pending).await;
-    given.map_err(|error| Error::LeftBehind(Box::new(error.into())))?;
-    failpoint!("creds.answered");
+    let departure = engine.answers.give(told, &account_name, pending).await;
+    let departure = departure.map_err(|error| Error::LeftBehind(Box::new(error.into())))?;
+    failpoint!("creds.promised");
     engine.metrics.credential_issued(&name);
     engine.tell(Happening::CredsCreate, &format!("creds/{name}"));
     let lease = CREDENTIAL.grant(&handed, ttl, Duration::ZERO, false)?;
-    Ok(Some(answer(made, &handed).with_lease(lease)))
+    Ok(Some(answer(made, &handed).with_lease(lease).departing(departure)))
 }
 
 fn answer(made: Made, handed: &Handed) -> Response {

@@ -6,6 +6,7 @@
 mod admin_key;
 mod admin_rotation;
 mod admin_timetable;
+mod answer_log;
 pub mod answers;
 mod backlog;
 pub mod backoff;

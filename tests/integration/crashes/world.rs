@@ -9,7 +9,8 @@ use openai_secrets::engine::Engines;
 use openai_secrets::engine::answers::Answers;
 use openai_secrets::engine::failpoint::Trap;
 use openai_secrets::logical::{
-    Answer, Backend, Data, Factory, FixedSystem, InMemory, Operation, Request, Secret, Setup, Storage,
+    Answer, Backend, Data, Departure, Factory, FixedSystem, InMemory, Operation, Request, Secret, Setup,
+    Storage,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -42,6 +43,8 @@ pub(super) struct World {
     /// Where logs of answers are kept, if they are.
     logs: Option<TempDir>,
     mount: Arc<dyn Backend>,
+    /// Whether answers reach Vault.
+    pub(super) sends: bool,
 }
 
 /// A request's answer; nothing if the engine ended under it.
@@ -65,7 +68,7 @@ impl World {
         let logs = (log == Log::Kept).then(|| tempfile::tempdir().expect("a folder can be had"));
         let mount = mount(&storage, &clock, logs.as_ref());
         let (leases, loans, ending) = (Vec::new(), Vec::new(), Vec::new());
-        let world = Self { openai, storage, leases, loans, ending, given, clock, logs, mount };
+        let world = Self { openai, storage, leases, loans, ending, given, clock, logs, mount, sends: true };
         let config = json!({
             "admin_api_key": ADMIN_KEY, "organization_id": ORGANIZATION, "api_endpoint": world.openai.endpoint(),
         });
@@ -235,9 +238,17 @@ impl World {
     }
 
     async fn run(&self, request: Request, trap: Option<&Arc<Trap>>) -> Outcome {
+        let answered = async {
+            let mut answer = self.mount.handle(request).await;
+            let departure = answer.as_mut().ok().and_then(|it| it.as_mut()?.departure.take());
+            if self.sends {
+                departure.into_iter().for_each(Departure::leave);
+            }
+            answer
+        };
         match trap {
-            Some(trap) => trap.run(self.mount.handle(request)).await,
-            None => Some(self.mount.handle(request).await),
+            Some(trap) => trap.run(answered).await,
+            None => Some(answered.await),
         }
     }
 
