@@ -26,8 +26,9 @@
 //! 3. `engine::creds` reads role, project and configuration; `engine::issuer` writes down what it is about to make,
 //!    and for whom, before it asks OpenAI.
 //! 4. `openai` waits for the call's turn, sends it, and reads the answer within its limits.
-//! 5. `engine::ledger` records what was handed out by the minute of its end; the write-ahead entry goes; Vault gets
-//!    the key and the lease. If the caller has hung up meanwhile, `framework` ends the lease at once.
+//! 5. `engine::ledger` records what was handed out by the minute of its end; Vault gets the key and the lease. If the
+//!    caller has hung up meanwhile, `framework` ends the lease at once.
+//! 6. As the answer leaves `goplugin`'s socket, `engine::answers` notes it; then the write-ahead entry goes.
 //!
 //! # How the tick flows
 //! Vault calls once a minute. `framework` runs the engine's periodic work, then undoes what write-ahead entries

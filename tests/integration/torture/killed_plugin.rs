@@ -53,8 +53,8 @@ impl Aftermath {
         let missing = tally.accounts.iter().filter(|id| left.iter().all(|account| account.id != **id));
         report.note(format!("{title}: leases"), stage.host.leases().await);
         report.note(format!("{title}: accounts"), stage.accounts());
-        // The plugin ended after it had noted that it answers and before the server had the answer: nobody can tell
-        // that from an answer that arrived, so it stays on record and goes after its own end.
+        // The plugin ended after it had noted that the answer leaves and before it was written, which is the next thing
+        // it does: nobody can tell that from an answer that arrived, so it stays on record and goes after its own end.
         let more = (known.len() + lost.len()) as u64;
         report.ideally(format!("{title}: accounts without a lease, {took} s later"), 0, more);
         let few = tally.accounts.len() as u64 / 100;
