@@ -409,6 +409,7 @@ mod tests {
         for name in ["stands", "waits", "after"] {
             assert!(!folder.process().was_never_given(told, name), "{name}");
         }
+        assert!(folder.process().was_never_given(told, "another"), "the log tells nothing");
     }
 
     #[tokio::test]
