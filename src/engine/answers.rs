@@ -24,16 +24,18 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::answer_log::{self, Log};
 use super::failpoint::sync_failpoint;
-use crate::framework::Pending;
-use crate::logical::{Departure, StorageError};
+use super::spent::Spent;
+use crate::framework::{Pending, WalKind};
+use crate::logical::{Departure, Storage, StorageError};
 
 const SUFFIX: &str = ".answers";
-/// So many answers may be ahead of the end of their write-ahead entries; those after them wait for it.
+/// So many answers may be ahead of the end of their write-ahead entries; those after them go after it.
 const MOST_AHEAD: usize = 1_000;
 /// No sweep comes so late that it would still need the log of a process that wrote nothing for so long.
 const KEPT: Duration = Duration::from_secs(24 * 3600);
@@ -58,6 +60,8 @@ pub struct Answers {
     /// Where logs are; none if none can be kept.
     folder: Option<PathBuf>,
     log: OnceLock<Option<Mutex<Log>>>,
+    /// Write-ahead entries of what was answered with.
+    spent: Arc<Spent>,
 }
 
 /// An answer that may leave. Dropped with its entry, it did not.
@@ -70,7 +74,7 @@ struct Promise {
 impl Answers {
     /// Without a log.
     pub fn unlogged() -> Self {
-        Self { id: Uuid::new_v4(), folder: None, log: OnceLock::new() }
+        Self { id: Uuid::new_v4(), folder: None, log: OnceLock::new(), spent: Arc::default() }
     }
 
     /// With a log in a folder of ours in this one, where that can be had.
@@ -81,6 +85,16 @@ impl Answers {
     /// What will tell of the answer with a credential that is about to be made.
     pub(super) fn told(&self) -> Told {
         if self.log().is_some() { Told::ByLog(self.id) } else { Told::ByEntry }
+    }
+
+    /// Announces a credential. Its write-ahead entry takes the place of one that is spent, if there is one.
+    pub(super) async fn announce<T: Serialize + DeserializeOwned + Send + Sync>(
+        &self,
+        kind: &WalKind<T>,
+        storage: &Arc<dyn Storage>,
+        entry: &T,
+    ) -> Result<Pending, StorageError> {
+        self.spent.begin(kind, storage, entry).await
     }
 
     /// Before the answer, which must not be given if this fails. What is to be done when it leaves, if anything is, goes
@@ -182,18 +196,15 @@ impl Answers {
 }
 
 impl Promise {
-    /// The answer leaves. Its entry goes behind its back: one that stays costs a sweep one look.
+    /// The answer leaves. Its entry is spent: it goes behind its back, or when the next takes its place.
     fn keep(mut self) {
         let Some(entry) = self.entry.take() else { return };
         self.answers.note(&self.name);
         if sync_failpoint!("creds.noted") {
             return;
         }
-        tokio::spawn(async move {
-            if entry.commit().await.is_ok() {
-                self.answers.settle(&self.name);
-            }
-        });
+        let spent = Arc::clone(&self.answers.spent);
+        spent.keep(entry, Box::new(move || self.answers.settle(&self.name)));
     }
 }
 
@@ -220,6 +231,7 @@ mod tests {
     use super::*;
     use crate::engine::answer_log::COMPACT_ABOVE;
     use crate::engine::issuer::CREATION;
+    use crate::engine::spent;
     use crate::logical::{InMemory, Storage};
 
     struct Folder(TempDir);
@@ -290,14 +302,14 @@ mod tests {
         assert!(folder.process().was_never_given(told, "cut-short"));
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn the_process_itself_knows_while_the_entry_stands() {
         let folder = Folder::new();
         let answers = folder.process();
         let (told, departure, memory) = ready(&answers, "a").await;
         memory.fail_delete("wal/");
         departure.leave();
-        tokio::task::yield_now().await;
+        tokio::time::sleep(spent::IDLE * 3).await;
         assert_eq!(memory.keys().len(), 1);
         assert!(!answers.was_never_given(told, "a"));
         assert!(answers.was_never_given(told, "b"));
@@ -315,13 +327,13 @@ mod tests {
         assert_eq!(memory.keys().len(), 1, "the sweep is to find it");
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn the_entry_goes_after_an_answer_that_left() {
         let folder = Folder::new();
         let (_, departure, memory) = ready(&folder.process(), "a").await;
         assert_eq!(memory.keys().len(), 1);
         departure.leave();
-        tokio::task::yield_now().await;
+        tokio::time::sleep(spent::IDLE * 3).await;
         assert!(memory.keys().is_empty());
     }
 

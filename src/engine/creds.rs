@@ -1,4 +1,4 @@
-//! `creds/:name`: a key for each lease. How it ends is `revocations`'.
+//! `creds/:name`: a key for each lease. How it ends is `credential_end`'s.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,13 +9,13 @@ use serde_json::Value;
 use super::clients::Configured;
 use super::events::Happening;
 use super::failpoint::failpoint;
-use super::issuer::{self, Handed, Made, Order, Owner};
-use super::ledger::{self, LEDGER};
+use super::issuer::{self, Made, Order, Owner};
+use super::ledger::{self, Handed, LEDGER};
 use super::roles::Role;
 use super::{Engine, Error, rfc3339, seconds};
 use crate::framework::{Call, Field, Help, LeaseType, Name, Path, Pending, ResponseField};
 use crate::logical::{Operation, Response};
-use crate::openai::{Client, Urgency};
+use crate::openai::{Client, LONGEST_EXPIRY, Urgency};
 
 pub(super) static CREDENTIAL: LeaseType = LeaseType::new("service_account_key");
 
@@ -73,7 +73,7 @@ async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error
     let now = engine.now();
     let ends = now + ttl;
     let place = ledger::place(ends, &account_name);
-    let expires_in = ttl.saturating_add(configured.config.key_expiry_margin).min(issuer::LONGEST_EXPIRY);
+    let expires_in = ttl.saturating_add(configured.config.key_expiry_margin).min(LONGEST_EXPIRY);
     let told = engine.answers.told();
     let order = Order {
         project_id: &project_id,
@@ -82,7 +82,7 @@ async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error
         expires_in: Some(expires_in),
         scopes: &role.scopes,
         owner: Owner::Ledger(place.clone()),
-        told,
+        answers: Some(&engine.answers),
     };
     let Configured { config, client } = configured;
     let client = client.for_work(Urgency::Issue, PATIENCE);

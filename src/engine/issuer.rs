@@ -16,15 +16,16 @@ use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 use super::Error;
-use super::answers::Told;
+use super::answers::{Answers, Told};
 use super::endings::{Undone, done_or_gone, end_key_named, end_sought, retire};
 use super::failpoint::{failpoint, shortened};
-pub(super) use super::ledger::Handed;
+use super::ledger::Handed;
 use super::listing::Sought;
 use crate::framework::{Pending, WalKind};
 use crate::logical::Storage;
-pub(super) use crate::openai::LONGEST_EXPIRY;
-use crate::openai::{self, Client, CreatedKey, NewKey, OrganizationId, ProjectId, ServiceAccountId, Urgency};
+use crate::openai::{
+    self, Client, CreatedKey, LONGEST_EXPIRY, NewKey, OrganizationId, ProjectId, ServiceAccountId, Urgency,
+};
 
 /// A write-ahead entry younger than this may belong to a request still running: Vault ends those after 90 s.
 const SWEEP_AGE: Duration = Duration::from_secs(300);
@@ -91,7 +92,8 @@ pub(super) struct Order<'a> {
     pub(super) expires_in: Option<Duration>,
     pub(super) scopes: &'a [String],
     pub(super) owner: Owner,
-    pub(super) told: Told,
+    /// The answers that it will be given with, if its owner's record does not tell of them.
+    pub(super) answers: Option<&'a Answers>,
 }
 
 /// What OpenAI made.
@@ -120,10 +122,13 @@ pub(super) async fn issue(
         name: order.name,
         service_account_id: order.account.cloned(),
         owner: order.owner,
-        told: order.told,
+        told: order.answers.map_or(Told::ByNothing, Answers::told),
         announced: Utc::now(),
     };
-    let pending = CREATION.begin(storage, &creation).await?;
+    let pending = match order.answers {
+        Some(answers) => answers.announce(&CREATION, storage, &creation).await?,
+        None => CREATION.begin(storage, &creation).await?,
+    };
     failpoint!("issue.announced");
     let outcome = make(client, &creation, order.expires_in, order.scopes).await;
     conclude(client, &creation, pending, outcome).await

@@ -68,6 +68,7 @@ pub mod schedule;
 pub mod schedule_fields;
 pub mod seconds;
 mod setbacks;
+mod spent;
 mod static_creds;
 mod static_roles;
 pub mod template;

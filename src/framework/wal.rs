@@ -1,8 +1,8 @@
 //! The write-ahead log: a record of what is about to be done elsewhere, so that a crash leaves nothing behind.
 //!
 //! # Guarantees
-//! An entry is stored before [`WalKind::begin`] returns, and goes only by [`Pending::commit`] or after its work was
-//! undone.
+//! An entry is stored before [`WalKind::begin`] returns, and goes only by [`Pending::commit`], by
+//! [`WalKind::begin_over`], or after its work was undone.
 //!
 //! # Assumptions
 //! Work ends, one way or the other, before its entry is as old as its kind's minimum age; undoing may be repeated.
@@ -109,7 +109,26 @@ impl<T: Serialize + DeserializeOwned + Send + Sync> WalKind<T> {
 
     /// Writes an entry before the work begins. It must hold no secret.
     pub async fn begin(&self, storage: &Arc<dyn Storage>, entry: &T) -> Result<Pending, StorageError> {
-        let key = format!("{PREFIX}{}", uuid::Uuid::new_v4());
+        self.write(storage, format!("{PREFIX}{}", uuid::Uuid::new_v4()), entry).await
+    }
+
+    /// As [`WalKind::begin`], in the place of an entry whose work is done and recorded, or undone: one write for the end
+    /// of that one and the beginning of this. If it fails, either of them may stand.
+    pub async fn begin_over(
+        &self,
+        storage: &Arc<dyn Storage>,
+        done: Pending,
+        entry: &T,
+    ) -> Result<Pending, StorageError> {
+        self.write(storage, done.key, entry).await
+    }
+
+    async fn write(
+        &self,
+        storage: &Arc<dyn Storage>,
+        key: String,
+        entry: &T,
+    ) -> Result<Pending, StorageError> {
         let record = Record { kind: self.name.to_owned(), data: entry, created_at: Utc::now().timestamp() };
         let value = serde_json::to_vec(&record)
             .map_err(|error| StorageError::Malformed { key: key.clone(), reason: error.to_string() })?;

@@ -16,7 +16,6 @@ use chrono::{DateTime, SubsecRound, Utc};
 use super::due;
 use super::record::{Current, Retiring, StaticRole, Trouble};
 use super::settings::Method;
-use crate::engine::answers::Told;
 use crate::engine::events::Happening;
 use crate::engine::failpoint::failpoint;
 use crate::engine::issuer::{self, Made, Order, Owner};
@@ -88,7 +87,7 @@ impl Work<'_> {
             expires_in: None,
             scopes: &[],
             owner: Owner::StaticRole(self.name.to_owned()),
-            told: Told::ByNothing,
+            answers: None,
         };
         let client = self.client.for_work(Urgency::Rotation, self.patience);
         match issuer::issue(&client, place.organization_id, self.storage, order).await {
