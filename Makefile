@@ -6,6 +6,9 @@ BIN := bin/$(NAME)
 CLI = $(or $(VAULT_BIN),$(shell command -v vault || command -v bao),vault)
 SHA256 = $(firstword $(shell sha256sum $(BIN) 2>/dev/null || shasum -a 256 $(BIN)))
 
+# Twice as many tests at a time as there are processors: most of a test on a server is waiting.
+TEST_THREADS = $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
+
 .DEFAULT_GOAL := help
 .PHONY: help build test torture check lint audit demo register enable dev-setup load bench peer micro image test-container release clean
 
@@ -18,7 +21,7 @@ build: ## Build the plugin into bin/
 	@install -m 755 target/release/$(NAME) $(BIN)
 
 test: ## Run every test; on a real OpenBao, and on Vault too where VAULT_BIN or the PATH has one
-	BAO_BIN="$$(scripts/openbao.sh)" cargo test --features failpoints
+	BAO_BIN="$$(scripts/openbao.sh)" RUST_TEST_THREADS=$(TEST_THREADS) cargo test --features failpoints
 
 torture: ## Print what comes of kills, floods and outages at full size: up to 20 minutes
 	cargo test --profile torture --test integration --no-run
