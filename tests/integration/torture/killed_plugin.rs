@@ -57,7 +57,7 @@ impl Aftermath {
         // it does: nobody can tell that from an answer that arrived, so it stays on record and goes after its own end.
         let more = (known.len() + lost.len()) as u64;
         report.ideally(format!("{title}: accounts without a lease, {took} s later"), 0, more);
-        let few = tally.accounts.len() as u64 / 100;
+        let few = 1 + tally.accounts.len() as u64 / 500;
         report.at_most(format!("{title}: of them kept in case of doubt"), few, "", known.len() as u64);
         report.exactly(format!("{title}: of them on no record to be ended"), 0, lost.len() as u64);
         report.exactly(format!("{title}: leases whose account is gone"), 0, missing.count() as u64);
