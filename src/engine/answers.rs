@@ -24,15 +24,14 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::answer_log::{self, Log};
 use super::failpoint::sync_failpoint;
 use super::spent::Spent;
-use crate::framework::{Pending, WalKind};
-use crate::logical::{Departure, Storage, StorageError};
+use crate::framework::Pending;
+use crate::logical::{Departure, StorageError};
 
 const SUFFIX: &str = ".answers";
 /// So many answers may be ahead of the end of their write-ahead entries; those after them go after it.
@@ -87,25 +86,19 @@ impl Answers {
         if self.log().is_some() { Told::ByLog(self.id) } else { Told::ByEntry }
     }
 
-    /// Announces a credential. Its write-ahead entry takes the place of one that is spent, if there is one.
-    pub(super) async fn announce<T: Serialize + DeserializeOwned + Send + Sync>(
-        &self,
-        kind: &WalKind<T>,
-        storage: &Arc<dyn Storage>,
-        entry: &T,
-    ) -> Result<Pending, StorageError> {
-        self.spent.begin(kind, storage, entry).await
+    /// Write-ahead entries whose place the next credential's may take.
+    pub(super) fn spent(&self) -> &Spent {
+        &self.spent
     }
 
     /// Before the answer, which must not be given if this fails. What is to be done when it leaves, if anything is, goes
     /// with it.
     pub(super) async fn give(
         self: &Arc<Self>,
-        told: Told,
         name: &str,
         entry: Pending,
     ) -> Result<Option<Departure>, StorageError> {
-        if told != Told::ByLog(self.id) || !self.promise(name) {
+        if !self.promise(name) {
             entry.commit().await?;
             return Ok(None);
         }
@@ -128,7 +121,7 @@ impl Answers {
         }
     }
 
-    /// Whether the answer can be noted when it leaves.
+    /// Whether the answer can be noted when it leaves: never without a log.
     fn promise(&self, name: &str) -> bool {
         let Some(log) = self.log() else { return false };
         let mut log = lock(log);
@@ -266,7 +259,7 @@ mod tests {
     async fn ready(answers: &Arc<Answers>, name: &str) -> (Told, Departure, Arc<InMemory>) {
         let told = answers.told();
         let (memory, pending) = entry().await;
-        (told, answers.give(told, name, pending).await.unwrap().unwrap(), memory)
+        (told, answers.give(name, pending).await.unwrap().unwrap(), memory)
     }
 
     /// An answer that leaves.
@@ -346,7 +339,7 @@ mod tests {
             on_their_way.push(ready(&answers, &number.to_string()).await);
         }
         let (memory, pending) = entry().await;
-        assert!(answers.give(answers.told(), "a", pending).await.unwrap().is_none());
+        assert!(answers.give("a", pending).await.unwrap().is_none());
         assert!(memory.keys().is_empty());
         on_their_way.pop();
         drop(ready(&answers, "b").await);
@@ -374,11 +367,11 @@ mod tests {
         let answers = Arc::new(Answers::unlogged());
         assert_eq!(answers.told(), Told::ByEntry);
         let (memory, pending) = entry().await;
-        answers.give(Told::ByEntry, "a", pending).await.unwrap();
+        answers.give("a", pending).await.unwrap();
         assert!(memory.keys().is_empty());
         let (memory, pending) = entry().await;
         memory.fail_delete("wal/");
-        answers.give(Told::ByEntry, "a", pending).await.unwrap_err();
+        answers.give("a", pending).await.unwrap_err();
         assert!(answers.was_never_given(Told::ByEntry, "a"));
     }
 
@@ -428,11 +421,11 @@ mod tests {
     async fn where_no_room_can_be_had_the_entry_goes_before_the_answer() {
         let folder = Folder::new();
         let answers = folder.process();
-        let told = answers.told();
+        assert!(matches!(answers.told(), Told::ByLog(_)));
         fs::remove_dir_all(folder.logs()).unwrap();
         fill(&answers);
         let (memory, pending) = entry().await;
-        assert!(answers.give(told, "a", pending).await.unwrap().is_none());
+        assert!(answers.give("a", pending).await.unwrap().is_none());
         assert!(memory.keys().is_empty());
     }
 

@@ -74,7 +74,6 @@ async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error
     let ends = now + ttl;
     let place = ledger::place(ends, &account_name);
     let expires_in = ttl.saturating_add(configured.config.key_expiry_margin).min(LONGEST_EXPIRY);
-    let told = engine.answers.told();
     let order = Order {
         project_id: &project_id,
         account: role.service_account_id.as_ref(),
@@ -106,7 +105,7 @@ async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error
         return Err(take_back(&client, &handed, pending, error.into()).await);
     }
     failpoint!("creds.recorded");
-    let departure = engine.answers.give(told, &account_name, pending).await;
+    let departure = engine.answers.give(&account_name, pending).await;
     let departure = departure.map_err(|error| Error::LeftBehind(Box::new(error.into())))?;
     failpoint!("creds.promised");
     engine.metrics.credential_issued(&name);

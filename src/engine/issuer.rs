@@ -126,7 +126,7 @@ pub(super) async fn issue(
         announced: Utc::now(),
     };
     let pending = match order.answers {
-        Some(answers) => answers.announce(&CREATION, storage, &creation).await?,
+        Some(answers) => answers.spent().begin(&CREATION, storage, &creation).await?,
         None => CREATION.begin(storage, &creation).await?,
     };
     failpoint!("issue.announced");
