@@ -7,6 +7,7 @@
 
 mod addresses;
 mod broker;
+pub(crate) mod codec;
 mod connection;
 mod control;
 mod departures;
