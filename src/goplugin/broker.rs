@@ -19,6 +19,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::Error;
 use super::addresses::Addresses;
 use super::connection::{Raw, handshake};
+use super::gathered::Gathered;
 use super::knocks::{Knocks, Outgoing};
 use super::multiplexed::Session;
 use super::pb;
@@ -76,7 +77,7 @@ impl Broker {
         let broker = self.clone();
         let connector = tower::service_fn(move |_: Uri| {
             let broker = broker.clone();
-            async move { broker.connect(id).await.map(TokioIo::new) }
+            async move { broker.connect(id).await.map(Gathered::new).map(TokioIo::new) }
         });
         let endpoint = Endpoint::from_static("http://localhost");
         endpoint.connect_with_connector(connector).await.map_err(Error::Dial)

@@ -12,6 +12,7 @@ use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
 use super::departures::Departures;
+use super::gathered::Gathered;
 use super::presence::Guest;
 
 /// How long a TLS handshake may take. The host needs a millisecond; this is for whoever connects and says nothing.
@@ -27,7 +28,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// A connection of the host to our server. While it lives the host counts as present.
 pub(super) struct Connection {
-    stream: TlsStream<Raw>,
+    stream: Gathered<TlsStream<Raw>>,
     departures: Departures,
     _guest: Guest,
 }
@@ -41,7 +42,7 @@ pub(super) async fn handshake<T>(handshake: impl Future<Output = io::Result<T>>)
 impl Connection {
     /// What leaves over `stream` is made known to `departures`.
     pub(super) fn new(stream: TlsStream<Raw>, departures: Departures, guest: Guest) -> Self {
-        Self { stream, departures, _guest: guest }
+        Self { stream: Gathered::new(stream), departures, _guest: guest }
     }
 }
 

@@ -14,6 +14,7 @@ mod departures;
 mod door;
 mod environment;
 mod error;
+mod gathered;
 mod handshake;
 mod health;
 mod knocks;
