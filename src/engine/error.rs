@@ -142,7 +142,7 @@ pub enum Error {
     #[error("API key creation failed: {0}")]
     KeyCreation(openai::Error),
     /// What OpenAI made may still stand; it is undone later, and the caller must not ask again blindly.
-    #[error("{0}; what it may have left at OpenAI is removed within 10 minutes")]
+    #[error("{0}; what it may have left at OpenAI is removed within 10 minutes, or when OpenAI is back")]
     LeftBehind(Box<Error>),
     /// A key or account could not be ended yet.
     #[error("revocation failed: {0}")]
