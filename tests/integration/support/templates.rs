@@ -25,11 +25,29 @@ pub(crate) struct Renderer {
 impl Renderer {
     /// `vault agent`, or `bao agent`, with the token that a file holds.
     pub(crate) fn agent(host: &Host, token: &str, templates: &[Template]) -> Self {
+        Self::start_agent("the agent", host, token, templates, "")
+    }
+
+    /// The same without retries: what it cannot read it gives up, and begins with all its templates anew. Left to
+    /// itself it does so after 12.
+    pub(crate) fn agent_without_retries(host: &Host, token: &str, templates: &[Template]) -> Self {
+        let retry = "retry { num_retries = -1 }";
+        Self::start_agent("the agent without retries", host, token, templates, retry)
+    }
+
+    fn start_agent(
+        name: &'static str,
+        host: &Host,
+        token: &str,
+        templates: &[Template],
+        retry: &str,
+    ) -> Self {
         let folder = folder_with(token);
         let token_file = folder.path().join("token");
         let configuration = format!(
             r#"vault {{
                    address = "http://{}"
+                   {retry}
                }}
                auto_auth {{
                    method "token_file" {{
@@ -42,7 +60,7 @@ impl Renderer {
             blocks(&folder, templates),
         );
         let command = host.command("", &["agent", "-log-level=debug"]);
-        Self::start("the agent", folder, command, &configuration)
+        Self::start(name, folder, command, &configuration)
     }
 
     /// consul-template, where there is one; that there is none is said.

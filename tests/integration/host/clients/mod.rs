@@ -2,5 +2,6 @@
 
 mod command_line;
 mod operator;
+mod outage;
 mod templates;
 mod terraform;

@@ -13,10 +13,10 @@ use crate::support::openai::OpenAi;
 use crate::support::templates::{Renderer, Template};
 use crate::support::wait::{eventually, within};
 
-const CREDS: &str = "openai/creds/my-role";
-const ROTATING: [&str; 2] = ["openai/static-creds/by-period", "openai/static-creds/by-schedule"];
+pub(super) const CREDS: &str = "openai/creds/my-role";
+pub(super) const ROTATING: [&str; 2] = ["openai/static-creds/by-period", "openai/static-creds/by-schedule"];
 /// A minute, a tick after it, and some more on a busy machine.
-const ROTATION: Duration = Duration::from_secs(170);
+pub(super) const ROTATION: Duration = Duration::from_secs(170);
 /// A reader learns of a rotation in 11 seconds: a rotation that is due is said to be worth a look in 10, and a second is these
 /// programs' own. The rest is for a busy machine.
 const NOTICED: Duration = Duration::from_secs(25);
@@ -25,15 +25,18 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// In three minutes with a rotation in each: one a rotation, and one each ten seconds while the tick lets wait for itself.
 const MOST_READS: usize = 25;
 
-fn templates() -> Vec<Template> {
-    let of = |path: &str| format!("{{{{ with secret \"{path}\" }}}}{{{{ .Data.api_key }}}}{{{{ end }}}}");
-    vec![("creds", of(CREDS)), ("by-period", of(ROTATING[0])), ("by-schedule", of(ROTATING[1]))]
+pub(super) fn templates() -> Vec<Template> {
+    vec![("creds", key_of(CREDS)), ("by-period", key_of(ROTATING[0])), ("by-schedule", key_of(ROTATING[1]))]
+}
+
+pub(super) fn key_of(path: &str) -> String {
+    format!("{{{{ with secret \"{path}\" }}}}{{{{ .Data.api_key }}}}{{{{ end }}}}")
 }
 
 /// Credentials of 20 seconds, and two static roles that rotate each minute.
-async fn set_up(host: &Host, openai: &OpenAi) {
+pub(super) async fn set_up(host: &Host, openai: &OpenAi) {
     host.audit().await;
-    host.quick_start(openai).await;
+    host.set_up("openai", openai).await;
     host.api().write("openai/roles/my-role", json!({"ttl": "20s"})).await.ok();
     for (name, field, plan) in
         [("by-period", "rotation_period", "60s"), ("by-schedule", "rotation_schedule", "* * * * *")]
@@ -45,7 +48,7 @@ async fn set_up(host: &Host, openai: &OpenAi) {
 }
 
 /// A token that may read keys and nothing else.
-async fn reader(host: &Host) -> String {
+pub(super) async fn reader(host: &Host) -> String {
     let policy = r#"path "openai/creds/my-role" { capabilities = ["read"] }
                     path "openai/static-creds/*" { capabilities = ["read"] }"#;
     host.api().write("sys/policies/acl/reader", json!({"policy": policy})).await.ok();
@@ -53,8 +56,16 @@ async fn reader(host: &Host) -> String {
     token.body["auth"]["client_token"].as_str().expect("a token").to_owned()
 }
 
+/// The file, once there is one.
+pub(super) async fn first_key(host: &Host, renderer: &Renderer, file: &str) -> String {
+    let what = format!("{} renders {file}", renderer.name);
+    let key = eventually(&what, async || renderer.rendered(file)).await;
+    host.keep_secret(&key);
+    key
+}
+
 /// The file, once its text is another than before.
-async fn renewed(host: &Host, renderer: &Renderer, file: &str, before: &str) -> Option<String> {
+pub(super) async fn renewed(host: &Host, renderer: &Renderer, file: &str, before: &str) -> Option<String> {
     let changed = async || renderer.rendered(file).filter(|text| text != before);
     let text = within(ROTATION, changed).await?;
     host.keep_secret(&text);
@@ -65,6 +76,7 @@ async fn renewed(host: &Host, renderer: &Renderer, file: &str, before: &str) -> 
 async fn templates_are_rendered_again_after_a_rotation_and_go_on_after_openai_was_down() {
     on_all_servers_at_once(async |host| {
         let openai = OpenAi::start().await;
+        host.register().await;
         set_up(host, &openai).await;
         let token = reader(host).await;
         let agent = Renderer::agent(host, &token, &templates());
@@ -73,10 +85,8 @@ async fn templates_are_rendered_again_after_a_rotation_and_go_on_after_openai_wa
 
         for renderer in &renderers {
             for (file, _) in templates() {
-                let what = format!("{} renders {file}", renderer.name);
-                let key = eventually(&what, async || renderer.rendered(file)).await;
-                host.keep_secret(&key);
-                assert!(openai.accepts(&key).await, "{what}");
+                let key = first_key(host, renderer, file).await;
+                assert!(openai.accepts(&key).await, "{} renders {file}", renderer.name);
             }
         }
         a_refusal_is_got_over(host, &openai).await;
@@ -173,7 +183,7 @@ fn reads(host: &Host, path: &str) -> usize {
 }
 
 /// What the audit log has of the programs' requests, or of the answers to them.
-fn audited(host: &Host, kind: &str, path: &str) -> Vec<Value> {
+pub(super) fn audited(host: &Host, kind: &str, path: &str) -> Vec<Value> {
     let mut entries = host.audited(path);
     entries.retain(|entry| {
         let is_theirs = entry["auth"]["policies"].to_string().contains("reader");
