@@ -10,15 +10,19 @@ SHA256 = $(firstword $(shell sha256sum $(BIN) 2>/dev/null || shasum -a 256 $(BIN
 TEST_THREADS = $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 
 .DEFAULT_GOAL := help
-.PHONY: help build test torture check lint audit demo register enable dev-setup load bench peer micro image test-container release clean
+.PHONY: help build test torture check lint audit demo register enable dev-setup load bench peer micro layout image test-container release clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-build: ## Build the plugin into bin/
+build: ## Build the plugin into bin/; on Linux as it is shipped, one static program
+ifeq ($(shell uname -s),Linux)
+	scripts/static_binary.sh bin
+else
 	BUILD_COMMIT="$$(git rev-parse --short=12 HEAD 2>/dev/null)" cargo build --release --bin $(NAME)
 	@mkdir -p bin
 	@install -m 755 target/release/$(NAME) $(BIN)
+endif
 
 test: ## Run every test; on a real OpenBao, and on Vault too where VAULT_BIN or the PATH has one
 	BAO_BIN="$$(scripts/openbao.sh)" RUST_TEST_THREADS=$(TEST_THREADS) cargo test --features failpoints
@@ -68,6 +72,11 @@ micro: ## Count the instructions of each kind of request, under callgrind
 		cargo build --release --target-dir target/micro --bin $(NAME)
 	cargo build --release --example openai-simulator --example load
 	@python3 scripts/bench/micro.py target/micro/release/$(NAME)
+
+layout: ## See which functions run, so that they lie together in the program; after changes of what requests go through
+	CARGO_PROFILE_RELEASE_STRIP=none scripts/static_binary.sh target/layout
+	cargo build --release --example openai-simulator --example load
+	@python3 scripts/bench/layout.py target/layout/$(NAME) scripts/layout.ld
 
 image: ## Make the container image in Docker and print its id, Vault's -sha256
 	@scripts/image.sh

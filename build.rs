@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");
+    // The linker's, by scripts/static_binary.sh.
+    println!("cargo::rerun-if-changed=scripts/layout.ld");
     let mut files: Vec<PathBuf> =
         std::fs::read_dir("proto")?.map(|file| Ok(file?.path())).collect::<Result<_, std::io::Error>>()?;
     files.retain(|file| file.extension().is_some_and(|extension| extension == "proto"));

@@ -17,9 +17,16 @@ case "$triple" in
   *) echo "static_binary.sh: a container needs a program for Linux and this is $triple: docker build ." >&2; exit 1 ;;
 esac
 
+# What runs lies together, so that the rest of the program need not be in memory.
+link='-C link-arg=-Wl,-T,scripts/layout.ld'
+# Packed relocations are half a megabyte less; the C library's own start unpacks them from 2.36 on.
+if printf '2.36\n%s\n' "$(getconf GNU_LIBC_VERSION | cut -d' ' -f2)" | sort -CV; then
+  link+=' -C link-arg=-Wl,-z,pack-relative-relocs'
+fi
+
 # Named as a target, so that the flags reach the plugin and not the build scripts and macros, which cannot be static.
 upper=$(printf %s "$triple" | tr 'a-z-' 'A-Z_')
-export "CARGO_TARGET_${upper}_RUSTFLAGS=-C target-feature=+crt-static --remap-path-prefix=$PWD=/src --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo"
+export "CARGO_TARGET_${upper}_RUSTFLAGS=-C target-feature=+crt-static $link --remap-path-prefix=$PWD=/src --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo"
 # They would come before the ones above.
 unset RUSTFLAGS CARGO_ENCODED_RUSTFLAGS
 BUILD_COMMIT=${REVISION:-$(git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/null || true)}

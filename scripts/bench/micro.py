@@ -41,9 +41,11 @@ PARTS = {
 class Watched(Plugin):
     """The plugin in callgrind, by a script that the server starts in its place."""
 
+    options = "--tool=callgrind"
+
     def install(self, folder):
         script = Path(folder) / self.name
-        options = f"--tool=callgrind --callgrind-out-file={folder}/counts.%p"
+        options = f"{self.options} --callgrind-out-file={folder}/counts.%p"
         script.write_text(f'#!/bin/sh\nexec valgrind -q {options} "{self.program}" 2>/dev/null\n')
         script.chmod(0o755)
         return script
@@ -78,13 +80,16 @@ class Process:
         self.control("--zero")
         work()
         time.sleep(1)
-        self.control("--dump")
-        self.dumps += 1
-        dump = self.folder / f"counts.{self.number}.{self.dumps}"
         parts = Counter()
-        for function, count in functions(dump):
+        for function, count in functions(self.dump()):
             parts[part_of(function)] += count
         return parts
+
+    def dump(self):
+        """Writes down what was counted since the last time, and gives the file."""
+        self.control("--dump")
+        self.dumps += 1
+        return self.folder / f"counts.{self.number}.{self.dumps}"
 
 
 def functions(dump):
