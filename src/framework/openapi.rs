@@ -150,7 +150,7 @@ impl<'a> Document<'a> {
             fields.iter().map(|(name, field)| ((*name).to_owned(), shapes::of_field(name, *field).into()));
         let schema = shapes::of_object(properties.collect(), required);
         let schema = self.schema(&format!("{}Request", title(id)), schema);
-        Some(json!({"required": true, "content": {"application/json": {"schema": schema}}}))
+        Some(json!({"required": true, "content": {media_type(operation): {"schema": schema}}}))
     }
 
     fn responses<E>(&mut self, route: &Route<E>, operation: Operation, id: &str) -> Value {
@@ -176,6 +176,11 @@ impl<'a> Document<'a> {
 
 fn takes_body(operation: Operation) -> bool {
     matches!(operation, Operation::Create | Operation::Update | Operation::Patch)
+}
+
+/// What the server takes a body as: of a patch it refuses any other (PROTOCOL 8.11).
+fn media_type(operation: Operation) -> &'static str {
+    if operation == Operation::Patch { "application/merge-patch+json" } else { "application/json" }
 }
 
 /// What the operation does, in a sentence.

@@ -6,10 +6,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::support::Mount;
-use crate::support::document::is_valid;
+use crate::support::document::{body_schema, is_valid};
 
 /// Fields that hold a key.
 const SECRETS: [&str; 3] = ["admin_api_key", "new_admin_api_key", "api_key"];
@@ -25,14 +25,12 @@ pub async fn document() -> Value {
 }
 
 /// The operations of a document: path, method, operation.
-pub fn operations(document: &Value) -> Vec<(&str, &str, &Map<String, Value>)> {
+pub fn operations(document: &Value) -> Vec<(&str, &str, &Value)> {
     let paths = document["paths"].as_object().unwrap();
     let mut found = Vec::new();
     for (path, item) in paths {
         for (method, operation) in item.as_object().unwrap() {
-            if let ("get" | "post" | "patch" | "delete", Some(operation)) =
-                (method.as_str(), operation.as_object())
-            {
+            if ["get", "post", "patch", "delete"].contains(&method.as_str()) {
                 found.push((path.as_str(), method.as_str(), operation));
             }
         }
@@ -41,18 +39,16 @@ pub fn operations(document: &Value) -> Vec<(&str, &str, &Map<String, Value>)> {
 }
 
 /// The fields of an operation's body and query, with their schemas.
-pub fn request_fields(operation: &Map<String, Value>) -> Vec<(String, Value)> {
-    let body =
-        operation.get("requestBody").map(|body| &body["content"]["application/json"]["schema"]["properties"]);
-    let body = body.and_then(Value::as_object).into_iter().flatten();
-    let query = operation.get("parameters").and_then(Value::as_array).into_iter().flatten();
+pub fn request_fields(operation: &Value) -> Vec<(String, Value)> {
+    let body = body_schema(operation)["properties"].as_object().into_iter().flatten();
+    let query = operation["parameters"].as_array().into_iter().flatten();
     let query = query.filter(|parameter| parameter["in"] == "query" && parameter["name"] != "list");
     let query = query.map(|parameter| (parameter["name"].as_str().unwrap().to_owned(), parameter.clone()));
     body.map(|(name, schema)| (name.clone(), schema.clone())).chain(query).collect()
 }
 
 /// The fields of an operation's answer, with their schemas.
-pub fn answer_fields(operation: &Map<String, Value>) -> Vec<(String, Value)> {
+pub fn answer_fields(operation: &Value) -> Vec<(String, Value)> {
     let schema = &operation["responses"]["200"]["content"]["application/json"]["schema"]["properties"];
     schema.as_object().into_iter().flatten().map(|(name, schema)| (name.clone(), schema.clone())).collect()
 }
@@ -103,6 +99,19 @@ async fn what_can_be_deleted_says_of_each_operation_what_it_does() {
         };
         let summary = operation["summary"].as_str().unwrap();
         assert!(summary.starts_with(verb), "{method} {path}: {summary}");
+    }
+}
+
+#[tokio::test]
+async fn a_patch_is_of_the_one_media_type_that_the_server_takes() {
+    let document = document().await;
+    let patches: Vec<_> =
+        operations(&document).into_iter().filter(|(_, method, _)| *method == "patch").collect();
+    assert!(patches.len() >= 5, "{patches:?}");
+    for (path, _, operation) in patches {
+        let content = operation["requestBody"]["content"].as_object().unwrap();
+        assert_eq!(content.keys().collect::<Vec<_>>(), ["application/merge-patch+json"], "{path}");
+        assert!(!request_fields(operation).is_empty(), "{path}");
     }
 }
 

@@ -153,7 +153,8 @@ fn content(schema: &Value) -> Value {
 async fn the_mounts_document_carries_its_schemas_where_they_are_used() {
     let help = Mount::new().data(Operation::Help, "", json!({"requestResponsePrefix": "Paint"})).await;
     let body = json!({"required": true, "content": content(&pot_body())});
-    let patch = json!({"required": true, "content": content(&pot_patch())});
+    let patch =
+        json!({"required": true, "content": {"application/merge-patch+json": {"schema": pot_patch()}}});
     let ok = |schema: &Value| json!({"200": {"description": "OK", "content": content(schema)}});
     assert_eq!(
         help["openapi"],

@@ -38,6 +38,12 @@ pub fn is_valid(document: &Value, prefix: &str) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
 
+/// The schema of an operation's body, of whichever media type; `null` without one.
+pub fn body_schema(operation: &Value) -> &Value {
+    let content = operation["requestBody"]["content"].as_object();
+    content.and_then(|content| content.values().next()).map_or(&Value::Null, |body| &body["schema"])
+}
+
 impl Document {
     /// Reads the document.
     pub fn of(document: &Value) -> Self {

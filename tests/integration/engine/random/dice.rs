@@ -6,6 +6,7 @@ use rand::rngs::StdRng;
 use serde_json::{Map, Value, json};
 
 use crate::simulator::Action;
+use crate::support::document::body_schema;
 use crate::support::{Granted, Mount};
 
 const OPERATIONS: [Operation; 13] = [
@@ -51,8 +52,7 @@ fn fields(item: &Value) -> Vec<(String, String)> {
     for operation in item.as_object().unwrap().values() {
         let parameters = operation["parameters"].as_array().into_iter().flatten();
         fields.extend(parameters.map(|it| (it["name"].as_str().unwrap().to_owned(), kind(&it["schema"]))));
-        let body = &operation["requestBody"]["content"]["application/json"]["schema"]["properties"];
-        let body = body.as_object().into_iter().flatten();
+        let body = body_schema(operation)["properties"].as_object().into_iter().flatten();
         fields.extend(body.map(|(name, schema)| (name.clone(), kind(schema))));
     }
     fields
