@@ -146,9 +146,18 @@ impl<'a> Document<'a> {
             |name, field: &dyn AnyField| operation != Operation::Patch && field.about().is_required_as(name);
         let required = fields.iter().filter(|(name, field)| is_needed(name, *field));
         let required = required.map(|(name, _)| *name).collect();
-        let properties =
-            fields.iter().map(|(name, field)| ((*name).to_owned(), shapes::of_field(name, *field).into()));
-        let schema = shapes::of_object(properties.collect(), required);
+        let properties = fields.iter().map(|(name, field)| {
+            let mut schema = shapes::of_field(name, *field);
+            if operation == Operation::Patch {
+                schema.remove("default");
+            }
+            ((*name).to_owned(), schema.into())
+        });
+        let mut schema = shapes::of_object(properties.collect(), required);
+        if operation == Operation::Patch {
+            // Without it explorers offer every field, filled in, and the patch would change them all.
+            schema.insert("example".to_owned(), json!({}));
+        }
         let schema = self.schema(&format!("{}Request", title(id)), schema);
         Some(json!({"required": true, "content": {media_type(operation): {"schema": schema}}}))
     }

@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::Mount;
 use crate::support::document::{body_schema, is_valid};
@@ -112,6 +112,17 @@ async fn a_patch_is_of_the_one_media_type_that_the_server_takes() {
         let content = operation["requestBody"]["content"].as_object().unwrap();
         assert_eq!(content.keys().collect::<Vec<_>>(), ["application/merge-patch+json"], "{path}");
         assert!(!request_fields(operation).is_empty(), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_patch_is_offered_empty_and_without_defaults() {
+    let document = document().await;
+    for (path, _, operation) in operations(&document).iter().filter(|(_, method, _)| *method == "patch") {
+        assert_eq!(body_schema(operation)["example"], json!({}), "{path}");
+        for (name, schema) in request_fields(operation) {
+            assert!(schema["default"].is_null(), "{path} {name}: {schema}");
+        }
     }
 }
 

@@ -94,16 +94,21 @@ async fn a_mount_without_paths_still_answers_for_help() {
     assert_eq!(answer.data["openapi"]["paths"], json!({}));
 }
 
-/// A first write needs a color.
-fn pot_body() -> Value {
-    let mut body = pot_patch();
-    body["required"] = json!(["color"]);
-    body
+/// A patch needs nothing and has no defaults.
+fn pot_patch() -> Value {
+    let mut patch = pot_body();
+    patch.as_object_mut().unwrap().remove("required");
+    for field in ["dries", "drying_time", "liters"] {
+        patch["properties"][field].as_object_mut().unwrap().remove("default").unwrap();
+    }
+    patch["example"] = json!({});
+    patch
 }
 
-fn pot_patch() -> Value {
+fn pot_body() -> Value {
     json!({
         "type": "object",
+        "required": ["color"],
         "properties": {
             "code": {
                 "type": "integer", "description": "Opens the lid.", "x-vault-displayAttrs": {"sensitive": true},

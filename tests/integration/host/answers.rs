@@ -144,7 +144,9 @@ async fn the_servers_api_document_has_our_paths() {
         assert!(document["paths"]["/sys/mounts"].is_object(), "the rest of the document is there");
         // Another the server refuses (PROTOCOL 8.11).
         let patched = &document["paths"]["/openai/roles/{name}"]["patch"]["requestBody"]["content"];
-        assert!(patched["application/merge-patch+json"]["schema"]["properties"].is_object(), "{patched}");
+        let patched = &patched["application/merge-patch+json"]["schema"];
+        assert!(patched["properties"].is_object(), "{patched}");
+        assert_eq!(patched["example"], json!({}), "{patched}");
         // As merged by the server, which drops what refers to other parts.
         is_valid(&document, "/openai/");
         let answer = &document["paths"]["/openai/creds/{name}"]["get"]["responses"]["200"];
