@@ -136,8 +136,8 @@ impl<'a> Document<'a> {
     }
 
     fn body<E>(&mut self, route: &Route<E>, operation: Operation, id: &str) -> Option<Value> {
-        let fields: Vec<_> =
-            route.schema.fields().iter().filter(|(name, _)| !route.schema.captures(name)).collect();
+        let fields = route.schema.fields().iter().filter(|(name, _)| !route.schema.captures(name));
+        let fields: Vec<_> = fields.copied().collect();
         if fields.is_empty() {
             return None;
         }
@@ -154,10 +154,9 @@ impl<'a> Document<'a> {
             ((*name).to_owned(), schema.into())
         });
         let mut schema = shapes::of_object(properties.collect(), required);
-        if operation == Operation::Patch {
-            // Without it explorers offer every field, filled in, and the patch would change them all.
-            schema.insert("example".to_owned(), json!({}));
-        }
+        // Without it explorers offer every field, those without a default with a made-up value.
+        let offered = if operation == Operation::Patch { Schema::new() } else { shapes::offered(&fields) };
+        schema.insert("example".to_owned(), offered.into());
         let schema = self.schema(&format!("{}Request", title(id)), schema);
         Some(json!({"required": true, "content": {media_type(operation): {"schema": schema}}}))
     }

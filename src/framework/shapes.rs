@@ -52,6 +52,29 @@ pub(super) fn of_field(name: &str, field: &dyn AnyField) -> Schema {
     schema
 }
 
+/// What a body of these fields is offered as, to be filled in: defaults, and what is required, empty. A field that is
+/// neither is left to whoever wants it.
+pub(super) fn offered(fields: &[(&str, &dyn AnyField)]) -> Schema {
+    let value = |name: &str, field: &dyn AnyField| {
+        let about = field.about();
+        let empty = about.is_required_as(name).then(|| empty(about.shape));
+        field.default_value().or(empty).filter(|_| !about.is_deprecated_as(name))
+    };
+    let fields = fields.iter().filter_map(|(name, field)| Some(((*name).to_owned(), value(name, *field)?)));
+    fields.collect()
+}
+
+/// A value of this shape that says nothing.
+fn empty(shape: Shape) -> Value {
+    match shape {
+        Shape::String | Shape::Name | Shape::Lowercase | Shape::Duration | Shape::Time => json!(""),
+        Shape::Integer | Shape::Float => json!(0),
+        Shape::Bool => json!(false),
+        Shape::Map | Shape::KeyValues => json!({}),
+        Shape::Strings | Shape::CommaStrings | Shape::Maps => json!([]),
+    }
+}
+
 /// A field in a path or a query string.
 pub(super) fn parameter(name: &str, field: &dyn AnyField, place: &str) -> Value {
     let about = field.about();

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::support::Mount;
 use crate::support::document::{body_schema, is_valid};
+use crate::support::mount::PROJECT;
 
 /// Fields that hold a key.
 const SECRETS: [&str; 3] = ["admin_api_key", "new_admin_api_key", "api_key"];
@@ -124,6 +125,45 @@ async fn a_patch_is_offered_empty_and_without_defaults() {
             assert!(schema["default"].is_null(), "{path} {name}: {schema}");
         }
     }
+}
+
+/// What an operation's body is filled with before anybody has changed it.
+fn offered(operation: &Value, name: &str, field: &Value) -> Option<Value> {
+    let required =
+        body_schema(operation)["required"].as_array().is_some_and(|names| names.contains(&name.into()));
+    match (&field["default"], field["type"].as_str()) {
+        _ if field["deprecated"] == true => None,
+        (Value::Null, Some("array")) if required => Some(json!([])),
+        (Value::Null, _) if required => Some(json!("")),
+        (Value::Null, _) => None,
+        (default, _) => Some(default.clone()),
+    }
+}
+
+#[tokio::test]
+async fn a_write_is_offered_with_its_defaults_and_nothing_made_up() {
+    let document = document().await;
+    let mut seen = 0;
+    for (path, _, operation) in operations(&document).iter().filter(|(_, method, _)| *method == "post") {
+        for (name, field) in request_fields(operation) {
+            let example = &body_schema(operation)["example"];
+            assert!(example.is_object(), "{path}");
+            assert_eq!(example.get(&name).cloned(), offered(operation, &name, &field), "{path} {name}");
+            seen += 1;
+        }
+    }
+    assert!(seen > 30, "{seen}");
+}
+
+#[tokio::test]
+async fn a_role_written_as_offered_is_one_with_defaults() {
+    let mount = Mount::start().await.configured().await.with_project().await;
+    let document = document().await;
+    let mut body = body_schema(&document["paths"]["/roles/{name}"]["post"])["example"].clone();
+    body["project"] = json!(PROJECT);
+    mount.write("roles/offered", body).await.nothing();
+    mount.write("roles/bare", json!({"project": PROJECT})).await.nothing();
+    assert_eq!(mount.read("roles/offered").await.json(), mount.read("roles/bare").await.json());
 }
 
 #[tokio::test]

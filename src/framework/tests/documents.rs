@@ -109,6 +109,7 @@ fn pot_body() -> Value {
     json!({
         "type": "object",
         "required": ["color"],
+        "example": {"color": "", "dries": "1h"},
         "properties": {
             "code": {
                 "type": "integer", "description": "Opens the lid.", "x-vault-displayAttrs": {"sensitive": true},
