@@ -8,6 +8,7 @@ use super::configuration::{Config, RevocationMode, default_endpoint, default_mar
 use super::key_history::KeyHistory;
 use super::{Engine, Error, admin_timetable};
 use crate::framework::{Call, Field, Path};
+use crate::logical::Operation;
 use crate::openai::{AdminKey, AdminKeyId, Endpoint, LONGEST_EXPIRY, OrganizationId};
 
 static ADMIN_KEY: Field<String> =
@@ -65,7 +66,8 @@ pub(super) static FORCE: Field<bool> = Field::new(
     "On deletion: delete the configuration even if credentials or replaced admin keys still stand at OpenAI.",
 )
 .default(false)
-.query();
+.query()
+.only_on(Operation::Delete);
 
 /// Has the path take the fields.
 pub(super) fn all(path: Path<Engine>) -> Path<Engine> {

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::decode::Refusal;
 use super::kind::{Kind, Shape};
+use crate::logical::Operation;
 
 /// One field of a request: `static TTL: Field<Duration> = Field::new("ttl", "How long it lives.").default(3600)`.
 pub struct Field<T: Kind> {
@@ -36,6 +37,8 @@ pub struct About {
     pub deprecated: bool,
     /// Whether reads, lists and deletions take it from the query string.
     pub query: bool,
+    /// The one operation that heeds it; documentation, for all of them accept it.
+    pub only_on: Option<Operation>,
     /// The values there are; documentation, as in Vault's framework: the handler refuses others.
     pub allowed: &'static [&'static str],
 }
@@ -93,6 +96,7 @@ impl<T: Kind> Field<T> {
             sensitive: false,
             deprecated: false,
             query: false,
+            only_on: None,
             allowed: &[],
         };
         Self { about, default: None }
@@ -144,6 +148,13 @@ impl<T: Kind> Field<T> {
     #[must_use]
     pub const fn query(mut self) -> Self {
         self.about.query = true;
+        self
+    }
+
+    /// Documents that no other operation of its path heeds it.
+    #[must_use]
+    pub const fn only_on(mut self, operation: Operation) -> Self {
+        self.about.only_on = Some(operation);
         self
     }
 

@@ -136,8 +136,7 @@ impl<'a> Document<'a> {
     }
 
     fn body<E>(&mut self, route: &Route<E>, operation: Operation, id: &str) -> Option<Value> {
-        let fields = route.schema.fields().iter().filter(|(name, _)| !route.schema.captures(name));
-        let fields: Vec<_> = fields.copied().collect();
+        let fields: Vec<_> = heeded(route, operation).collect();
         if fields.is_empty() {
             return None;
         }
@@ -217,16 +216,26 @@ fn verb(operation: Operation) -> &'static str {
     }
 }
 
+/// The fields that an operation heeds, besides those in its path.
+fn heeded<E>(
+    route: &Route<E>,
+    operation: Operation,
+) -> impl Iterator<Item = (&'static str, &'static dyn AnyField)> {
+    let fields = route.schema.fields().iter().filter(|(name, _)| !route.schema.captures(name));
+    fields.copied().filter(move |(_, field)| field.about().only_on.is_none_or(|only| is_one(only, operation)))
+}
+
+/// Whether a document has one word for both operations.
+fn is_one(one: Operation, other: Operation) -> bool {
+    one == other || METHODS.iter().any(|(_, same)| same.contains(&one) && same.contains(&other))
+}
+
 /// What an operation without a body takes from the query string.
 fn query<E>(route: &Route<E>, operation: Operation) -> Vec<Value> {
-    let fields = route
-        .schema
-        .fields()
-        .iter()
-        .filter(|(name, field)| field.about().query && !route.schema.captures(name));
+    let fields = heeded(route, operation).filter(|(_, field)| field.about().query);
     let list = (operation == Operation::List).then(shapes::list_parameter);
     let mut parameters: Vec<_> =
-        fields.map(|(name, field)| shapes::parameter(name, *field, "query")).collect();
+        fields.map(|(name, field)| shapes::parameter(name, field, "query")).collect();
     parameters.extend(list);
     parameters
 }

@@ -167,6 +167,16 @@ async fn a_role_written_as_offered_is_one_with_defaults() {
 }
 
 #[tokio::test]
+async fn what_only_a_deletion_takes_is_offered_for_nothing_else() {
+    let document = document().await;
+    let takes_force = |method: &str| {
+        let operation = &document["paths"]["/config"][method];
+        request_fields(operation).iter().any(|(name, _)| name == "force")
+    };
+    assert_eq!(["get", "post", "patch", "delete"].map(takes_force), [false, false, false, true]);
+}
+
+#[tokio::test]
 async fn every_field_is_typed_and_described_and_keys_are_marked() {
     let document = document().await;
     for (path, method, operation) in operations(&document) {

@@ -38,6 +38,14 @@ One pot.
 
         Name of the pot.
 
+    spilling (bool)
+
+        On deletion: spill what is in it.
+
+    wet (bool)
+
+        Whether it is wet.
+
 ## DESCRIPTION
 
 A pot holds
@@ -94,13 +102,14 @@ async fn a_mount_without_paths_still_answers_for_help() {
     assert_eq!(answer.data["openapi"]["paths"], json!({}));
 }
 
-/// A patch needs nothing and has no defaults.
+/// A patch needs nothing, has no defaults and takes nothing that is only for what is new.
 fn pot_patch() -> Value {
     let mut patch = pot_body();
     patch.as_object_mut().unwrap().remove("required");
     for field in ["dries", "drying_time", "liters"] {
         patch["properties"][field].as_object_mut().unwrap().remove("default").unwrap();
     }
+    patch["properties"].as_object_mut().unwrap().remove("wet").unwrap();
     patch["example"] = json!({});
     patch
 }
@@ -124,6 +133,7 @@ fn pot_body() -> Value {
             },
             "labels": {"type": "array", "items": {"type": "string"}, "description": "What is written on it."},
             "liters": {"type": "integer", "default": 1, "deprecated": true},
+            "wet": {"type": "boolean", "description": "Whether it is wet."},
         },
     })
 }
@@ -223,6 +233,10 @@ async fn the_mounts_document_carries_its_schemas_where_they_are_used() {
                     },
                     "delete": {
                         "summary": "Delete a pot.", "operationId": "paint-delete-pots-name", "tags": ["secrets"],
+                        "parameters": [{
+                            "name": "spilling", "in": "query", "description": "On deletion: spill what is in it.",
+                            "schema": {"type": "boolean"},
+                        }],
                         "responses": {"204": {"description": "empty body"}},
                     },
                 },

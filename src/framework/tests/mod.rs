@@ -26,6 +26,9 @@ static DRIES: Field<Duration> = Field::new("dries", "How long it takes.").defaul
 static LABELS: Field<Vec<String>> = Field::new("labels", "What is written on it.");
 static LITERS: Field<i64> = Field::new("liters", "").default(1).deprecated();
 static CODE: Field<i64> = Field::new("code", "Opens the lid.").sensitive();
+static SPILLING: Field<bool> =
+    Field::new("spilling", "On deletion: spill what is in it.").query().only_on(Operation::Delete);
+static WET: Field<bool> = Field::new("wet", "Whether it is wet.").only_on(Operation::Create);
 static AFTER: Field<String> = Field::new("after", "Begins behind this name.").query();
 
 static LOAN: LeaseType = LeaseType::new("loan");
@@ -182,7 +185,13 @@ fn paths() -> Vec<Path<Toy>> {
         ResponseField::new::<i64>("code", "Opens the lid.").sensitive(),
     ];
     let pot = Path::new("pots/:name", POT).field(&NAME).field(&COLOR).field(&DRIES).field(&LABELS);
-    let pot = pot.field(&LITERS).field(&CODE).on(Operation::Read, read).on_write(write);
+    let pot = pot
+        .field(&LITERS)
+        .field(&CODE)
+        .field(&SPILLING)
+        .field(&WET)
+        .on(Operation::Read, read)
+        .on_write(write);
     vec![
         pot.noun("a pot").on(Operation::Delete, delete).exists(exists).responds(Operation::Read, READ),
         Path::new("pots/", POTS).field(&AFTER).on(Operation::List, list),
