@@ -164,8 +164,13 @@ impl<'a> Document<'a> {
         let schema = match (route.path.responses.get(&operation), operation) {
             (Some(fields), _) => self.schema(&format!("{}Response", title(id)), shapes::of_answer(fields)),
             (None, Operation::List) => self.schema("StandardListResponse", shapes::of_list()),
-            (None, Operation::Delete) => return json!({"204": {"description": "empty body"}}),
-            (None, _) => return json!({"200": {"description": "OK"}}),
+            (None, Operation::Read) => return json!({"200": {"description": "OK"}}),
+            (None, _) => {
+                return json!({
+                    "200": {"description": "OK, with warnings"},
+                    "204": {"description": "empty body"},
+                });
+            }
         };
         json!({"200": {"description": "OK", "content": {"application/json": {"schema": schema}}}})
     }

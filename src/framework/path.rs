@@ -134,7 +134,7 @@ impl<E: Send + Sync + 'static> Path<E> {
         self
     }
 
-    /// Documents the fields of an operation's answer.
+    /// Documents the fields of an operation's answer. A write or deletion without them answers warnings at most.
     #[must_use]
     pub fn responds(mut self, operation: Operation, fields: &'static [ResponseField]) -> Self {
         self.responses.insert(operation, fields);

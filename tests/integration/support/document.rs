@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::process::Stdio;
 
-use openai_secrets::logical::{Data, Operation, Request};
+use openai_secrets::logical::{Operation, Request, Response};
 use serde_json::Value;
 
 use super::python;
@@ -21,6 +21,7 @@ struct Declared {
     /// Segments; `None` captures.
     path: Vec<Option<String>>,
     method: String,
+    statuses: Vec<String>,
     /// Fields and their types.
     fields: BTreeMap<String, String>,
 }
@@ -57,28 +58,40 @@ impl Document {
     }
 
     /// What of an answer is not as declared, if anything is.
-    pub fn oddity(&self, request: &Request, data: &Data) -> Option<String> {
-        // A raw body is text.
-        if data.contains_key("http_raw_body") {
-            return None;
-        }
-        let declared =
-            self.answers.iter().filter(|declared| declared.is_of(request)).max_by_key(|it| it.literals())?;
-        data.iter().find_map(|(name, value)| {
-            let Some(kind) = declared.fields.get(name) else { return Some(format!("undeclared {name}")) };
-            (!is_of(kind, value)).then(|| format!("{name} as another type than {kind}"))
-        })
+    pub fn oddity(&self, request: &Request, answer: Option<&Response>) -> Option<String> {
+        let declared = self.answers.iter().filter(|declared| declared.is_of(request));
+        declared.max_by_key(|it| it.literals())?.oddity(answer)
     }
 }
 
 impl Declared {
+    /// `None` for what is said of a whole path.
     fn of(path: &str, method: &str, operation: &Value) -> Option<Self> {
+        let statuses = operation.get("responses")?.as_object()?.keys().cloned().collect();
         let schema = &operation["responses"]["200"]["content"]["application/json"]["schema"]["properties"];
-        let kind = |field: &Value| full_type(field);
-        let fields = schema.as_object()?.iter().map(|(name, field)| (name.clone(), kind(field))).collect();
+        let fields = schema.as_object().into_iter().flatten();
+        let fields = fields.map(|(name, field)| (name.clone(), full_type(field))).collect();
         let segments = path.trim_matches('/').split('/');
         let path = segments.map(|segment| (!segment.starts_with('{')).then(|| segment.to_owned())).collect();
-        Some(Self { path, method: method.to_owned(), fields })
+        Some(Self { path, method: method.to_owned(), statuses, fields })
+    }
+
+    fn oddity(&self, answer: Option<&Response>) -> Option<String> {
+        let status = match answer {
+            Some(_) => "200",
+            // What a read does not find.
+            None if self.method == "get" => return None,
+            None => "204",
+        };
+        if !self.statuses.iter().any(|declared| declared == status) {
+            return Some(format!("undeclared {status}"));
+        }
+        // A raw body is text.
+        let data = answer.map(|answer| &answer.data).filter(|data| !data.contains_key("http_raw_body"))?;
+        data.iter().find_map(|(name, value)| {
+            let Some(kind) = self.fields.get(name) else { return Some(format!("undeclared {name}")) };
+            (!is_of(kind, value)).then(|| format!("{name} as another type than {kind}"))
+        })
     }
 
     fn is_of(&self, request: &Request) -> bool {

@@ -364,10 +364,10 @@ impl Mount {
         }
     }
 
-    /// An answer has the fields that the mount's OpenAPI document declares, and no others.
+    /// An answer has a status and the fields that the mount's OpenAPI document declares, and no others.
     fn check_shape(&self, name: &str, request: &Request, answer: &Answer) {
-        let Ok(Some(response)) = answer else { return };
-        if let Some(oddity) = self.document.get().and_then(|it| it.oddity(request, &response.data)) {
+        let Ok(response) = answer else { return };
+        if let Some(oddity) = self.document.get().and_then(|it| it.oddity(request, response.as_ref())) {
             panic!("{name} answers {oddity}");
         }
     }
