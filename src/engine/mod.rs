@@ -291,7 +291,7 @@ impl framework::Engine for Engine {
         Ok(())
     }
 
-    async fn periodic(self: Arc<Self>, tick: Tick) -> Result<(), logical::Error> {
+    async fn periodic(self: Arc<Self>, tick: Tick) -> Vec<logical::Error> {
         self.housekeeping(&tick);
         // Side by side: what is slow or fails at one takes nothing from the others.
         let (key, removed, rotated, returned, changed, measured, tracked) = tokio::join!(
@@ -303,7 +303,9 @@ impl framework::Engine for Engine {
             library_status::measure(&self, &tick),
             quota::track(&self, &tick),
         );
-        Ok(key.and(removed).and(rotated).and(returned).and(changed).and(measured).and(tracked)?)
+        let parts = [key, removed, returned, changed, measured, tracked];
+        let failures = parts.into_iter().filter_map(Result::err).map(logical::Error::from);
+        failures.chain(rotated).collect()
     }
 
     fn invalidate(&self, key: &str) {

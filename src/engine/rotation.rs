@@ -2,8 +2,9 @@
 //!
 //! *Guarantees:* storage decides: every role is read again under its lock, so a tick may be cut off, repeated, or run
 //! on another node. The oldest goes first, a few side by side, and nothing begins once the tick's time is up. One
-//! failure, even a panic, stops neither the others nor the next tick: it is stored in the role, which then waits. Only
-//! where OpenAI has no room for any call is the rest left for the next tick, without blaming the roles.
+//! failure, even a panic, stops neither the others nor the next tick: it is stored in the role, which then waits; where
+//! that cannot be, it is the tick's answer, under the role's name. Only where OpenAI has no room for any call is the rest
+//! left for the next tick, without blaming the roles.
 //!
 //! *Assumptions:* one tick at a time, about once a minute.
 
@@ -17,6 +18,7 @@ use tokio::time::Instant;
 use super::static_roles::{self, STATIC_ROLES, StaticRole, Work, due};
 use super::{Engine, Error, calendar, configuration};
 use crate::framework::Tick;
+use crate::logical;
 
 /// As many roles are worked on side by side.
 const ABREAST: usize = 16;
@@ -37,8 +39,13 @@ struct Look {
     marker: Option<String>,
 }
 
-/// Part of the tick.
-pub(super) async fn tick(engine: &Engine, tick: &Tick) -> Result<(), Error> {
+/// Part of the tick. Answers every failure that no role could keep.
+pub(super) async fn tick(engine: &Engine, tick: &Tick) -> Vec<logical::Error> {
+    work(engine, tick).await.unwrap_or_else(|error| vec![error.into()])
+}
+
+/// Answers the failures of single roles.
+async fn work(engine: &Engine, tick: &Tick) -> Result<Vec<logical::Error>, Error> {
     let (storage, now) = (&*tick.storage, engine.now());
     let went_back = engine.clock_went_back(storage, now).await?;
     let looks: Vec<Look> = if went_back {
@@ -48,14 +55,15 @@ pub(super) async fn tick(engine: &Engine, tick: &Tick) -> Result<(), Error> {
         due::come(storage, now, MOST_PER_TICK).await?.into_iter().map(Look::at).collect()
     };
     let shift = Shift { engine, tick, no_room: AtomicBool::new(false) };
-    if !looks.is_empty() {
-        if engine.config.get(storage, configuration::ONLY).await?.is_none() {
-            return Ok(());
-        }
-        shift.work_on(looks).await?;
+    if !looks.is_empty() && engine.config.get(storage, configuration::ONLY).await?.is_none() {
+        return Ok(Vec::new());
     }
-    // A tick that was cut off begins anew.
-    if went_back && shift.is_over() { Ok(()) } else { engine.note_time(storage, now).await }
+    let failures = shift.work_on(looks).await;
+    // A tick that was cut off begins anew, and so does one that failed.
+    if failures.is_empty() && !(went_back && shift.is_over()) {
+        engine.note_time(storage, now).await?;
+    }
+    Ok(failures)
 }
 
 impl Look {
@@ -74,15 +82,13 @@ impl Shift<'_> {
         self.tick.deadline.saturating_duration_since(Instant::now())
     }
 
-    /// Answers the first failure that no role could keep.
-    async fn work_on(&self, looks: Vec<Look>) -> Result<(), Error> {
+    async fn work_on(&self, looks: Vec<Look>) -> Vec<logical::Error> {
         let attempts = looks.into_iter().map(|look| self.attempt(look).boxed());
         let attempts = stream::iter(attempts.collect::<Vec<_>>()).buffer_unordered(ABREAST);
-        let failures: Vec<Error> = attempts.filter_map(std::future::ready).collect().await;
-        failures.into_iter().next().map_or(Ok(()), Err)
+        attempts.filter_map(std::future::ready).collect().await
     }
 
-    async fn attempt(&self, look: Look) -> Option<Error> {
+    async fn attempt(&self, look: Look) -> Option<logical::Error> {
         if self.is_over() {
             return None;
         }
@@ -90,8 +96,7 @@ impl Shift<'_> {
             Ok(outcome) => outcome.err()?,
             Err(_) => Error::Panicked,
         };
-        tracing::warn!(static_role = %look.name, "a tick could not finish its work on the role: {failure}");
-        Some(failure)
+        Some(logical::Error::from(failure).about(&format!("static role {:?}", look.name)))
     }
 
     async fn look(&self, look: &Look) -> Result<(), Error> {

@@ -24,9 +24,9 @@ pub trait Engine: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Called once a minute on a node that may write the mount's storage.
-    async fn periodic(self: Arc<Self>, _tick: Tick) -> Result<(), Error> {
-        Ok(())
+    /// Called once a minute on a node that may write the mount's storage. Answers all that failed of it.
+    async fn periodic(self: Arc<Self>, _tick: Tick) -> Vec<Error> {
+        Vec::new()
     }
 
     /// Another node changed the storage entry `key`.

@@ -50,19 +50,21 @@ impl<E: Engine> Backend<E> {
         }
         let mut failures = Vec::new();
         if !state.is_performance_secondary() || self.system().local_mount().await? {
-            failures.extend(self.periodic(&request).await.err());
+            failures.extend(self.periodic(&request).await);
         }
         failures.extend(self.sweep(&request, deadline).await);
         failures.retain(|error| !matches!(error.kind(), Kind::ReadOnly | Kind::UnsupportedOperation));
         summary(&failures).map_or(Ok(None), Err)
     }
 
-    async fn periodic(&self, request: &Request) -> Result<(), Error> {
+    async fn periodic(&self, request: &Request) -> Vec<Error> {
         let storage = Arc::clone(&request.storage);
         let deadline = Instant::now() + PERIODIC_BUDGET;
         let (mount_point, cancelled) = (request.mount_point.clone(), request.cancelled.clone());
         let tick = Tick { storage, mount_point, cancelled, deadline };
-        contained(self.engine().periodic(tick)).await.map_err(|error| named("periodic work", &error))
+        let periodic = async { Ok(self.engine().periodic(tick).await) };
+        let failures = contained(periodic).await.unwrap_or_else(|panicked| vec![panicked]);
+        failures.into_iter().map(|error| error.about("periodic work")).collect()
     }
 
     /// Undoes the work of every entry that is old enough.
@@ -79,7 +81,7 @@ impl<E: Engine> Backend<E> {
     async fn due(&self, request: &Request, deadline: Instant, failures: &mut Vec<Error>) -> Vec<Due<'_, E>> {
         let names = request.storage.list(wal::PREFIX).await;
         let names = names.unwrap_or_else(|error| {
-            failures.push(named("the write-ahead log", &error.into()));
+            failures.push(Error::from(error).about("the write-ahead log"));
             Vec::new()
         });
         let immediate = request.data.contains_key("immediate") || self.is_last_tick().await;
@@ -108,13 +110,13 @@ impl<E: Engine> Backend<E> {
         storage: &Arc<dyn Storage>,
         immediate: bool,
     ) -> Result<Option<Due<'_, E>>, Error> {
-        let entry = storage.get(&key).await.map_err(|error| named(&key, &error.into()))?;
+        let entry = storage.get(&key).await.map_err(|error| Error::from(error).about(&key))?;
         let Some(entry) = entry else { return Ok(None) };
         let Ok(record) = serde_json::from_slice::<Record>(&entry.value) else {
-            return Err(named(&key, &Error::internal("it is no write-ahead entry")));
+            return Err(Error::internal("it is no write-ahead entry").about(&key));
         };
         let Some(undo) = self.wal.get(record.kind.as_str()) else {
-            return Err(named(&key, &Error::internal(format!("its kind {:?} is unknown", record.kind))));
+            return Err(Error::internal(format!("its kind {:?} is unknown", record.kind)).about(&key));
         };
         let due = immediate || record.age(Utc::now().timestamp()) >= undo.min_age;
         Ok(due.then_some(Due { key, record, undo }))
@@ -143,7 +145,7 @@ impl<E: Engine> Backend<E> {
             }
             Err(error) => Err(error),
         };
-        deleted.map_err(|error| named(&format!("{key} ({})", record.kind), &error))
+        deleted.map_err(|error| error.about(&format!("{key} ({})", record.kind)))
     }
 }
 
@@ -156,15 +158,6 @@ fn is_over(request: &Request, deadline: Instant) -> bool {
 async fn contained<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     let caught = AssertUnwindSafe(work).catch_unwind().await;
     caught.unwrap_or_else(|_| Err(Error::internal("it panicked")))
-}
-
-/// The error with what it is about.
-fn named(what: &str, error: &Error) -> Error {
-    let text = format!("{what}: {error}");
-    match error.detail() {
-        Some(detail) => Error::new(error.kind(), text).with_detail(format!("{what}: {detail}")),
-        None => Error::new(error.kind(), text),
-    }
 }
 
 /// One error for all failures; only Vault's log shows it.

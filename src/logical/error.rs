@@ -79,6 +79,13 @@ impl Error {
         self
     }
 
+    /// The same error, which says first what it is about.
+    #[must_use]
+    pub fn about(self, what: &str) -> Self {
+        let say = |text: String| format!("{what}: {text}");
+        Self { message: say(self.message), detail: self.detail.map(say), ..self }
+    }
+
     /// What Vault makes of it.
     pub fn kind(&self) -> Kind {
         self.kind

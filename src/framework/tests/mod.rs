@@ -48,7 +48,7 @@ struct Lent {
 }
 
 /// What periodic work may come to.
-type Work = fn() -> Result<(), Error>;
+type Work = fn() -> Vec<Error>;
 
 /// Does nothing but note what it was asked.
 #[derive(Default)]
@@ -78,10 +78,10 @@ impl Engine for Toy {
         Ok(())
     }
 
-    async fn periodic(self: Arc<Self>, _tick: Tick) -> Result<(), Error> {
+    async fn periodic(self: Arc<Self>, _tick: Tick) -> Vec<Error> {
         self.ticks.fetch_add(1, Ordering::SeqCst);
         let tick = *self.tick.lock().unwrap();
-        tick.map_or(Ok(()), |tick| tick())
+        tick.map_or_else(Vec::new, |tick| tick())
     }
 
     fn invalidate(&self, key: &str) {

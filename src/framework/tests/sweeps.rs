@@ -144,15 +144,19 @@ async fn a_storage_that_became_read_only_is_no_failure() {
     mixing_left_behind(&mount, "read-only", OLD).await;
     mixing_left_behind(&mount, "a", OLD).await;
     mount.storage.set_read_only(true);
-    *mount.toy.tick.lock().unwrap() = Some(|| Err(Error::read_only()));
+    *mount.toy.tick.lock().unwrap() = Some(|| vec![Error::read_only()]);
     tick(&mount).await.unwrap();
     assert_eq!(mount.storage.keys(), ["wal/a", "wal/read-only"]);
 }
 
 #[tokio::test]
 async fn a_failed_or_panicked_tick_of_the_engine_stops_no_sweep() {
-    let ticks: [(Work, &str); 2] = [
-        (|| Err(Error::internal("dried up")), "1 failed: periodic work: dried up"),
+    let ticks: [(Work, &str); 3] = [
+        (|| vec![Error::internal("dried up")], "1 failed: periodic work: dried up"),
+        (
+            || vec![Error::internal("dried up"), Error::read_only(), Error::internal("spilled")],
+            "2 failed: periodic work: dried up; periodic work: spilled",
+        ),
         (|| panic!("burst"), "1 failed: periodic work: it panicked"),
     ];
     for (work, text) in ticks {

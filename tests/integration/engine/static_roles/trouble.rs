@@ -84,15 +84,37 @@ async fn an_outage_is_made_up_for_afterwards_and_reads_go_on() {
     mount.finish().await;
 }
 
+/// As a newer release would store them.
+fn make_unreadable(mount: &Mount, roles: &[&str]) {
+    let mut entries = mount.storage.snapshot();
+    for entry in &mut entries {
+        if roles.iter().any(|role| entry.key == format!("static-role/{role}")) {
+            entry.value = br#"{"version": 99}"#.to_vec();
+        }
+    }
+    mount.storage.restore(entries);
+}
+
+#[tokio::test]
+async fn the_tick_names_each_role_that_it_could_not_work_on_once() {
+    let (mount, _) = with_app(json!({})).await;
+    write_role(&mount, "zebra", json!({})).await;
+    make_unreadable(&mount, &["app", "zebra"]);
+    mount.advance(DAY + MINUTE);
+    let tick = mount.tick().await;
+    let message = tick.error().message();
+    assert!(message.starts_with("2 failed: "), "{message}");
+    for role in ["app", "zebra"] {
+        assert_eq!(message.matches(&format!("static role {role:?}: ")).count(), 1, "{message}");
+    }
+    mount.abandon();
+}
+
 #[tokio::test]
 async fn a_role_that_cannot_be_read_stops_no_other() {
     let (mount, _) = with_app(json!({})).await;
     write_role(&mount, "zebra", json!({})).await;
-    let mut entries = mount.storage.snapshot();
-    for entry in entries.iter_mut().filter(|entry| entry.key == "static-role/app") {
-        entry.value = br#"{"version": 99}"#.to_vec();
-    }
-    mount.storage.restore(entries);
+    make_unreadable(&mount, &["app"]);
     mount.advance(DAY + MINUTE);
     let zebra = key(&mount, "zebra").await;
     let tick = mount.tick().await;
