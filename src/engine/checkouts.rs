@@ -21,7 +21,7 @@ use super::loan_leases::CHECK_OUT;
 use super::loans::{Borrower, Loan, State, Ticket};
 use super::metrics::CheckOutResult;
 use super::{
-    Engine, Error, endings, issuer, lending, library_records, library_status, returns, rfc3339, seconds,
+    Engine, Error, checks, endings, issuer, lending, library_records, library_status, returns, rfc3339,
 };
 use crate::framework::{Call, Field, Help, Path, ResponseField};
 use crate::logical::{Operation, Response, Storage};
@@ -115,16 +115,7 @@ fn counted(outcome: &Result<Response, Error>) -> CheckOutResult {
 impl Wish {
     async fn of(engine: &Engine, call: &Call, name: &str, set: &LibrarySet) -> Result<Self, Error> {
         let ttl = call.sent(&TTL)?.unwrap_or(set.ttl);
-        if ttl.is_zero() {
-            return Err(Error::field("ttl must be at least 1s"));
-        }
-        if ttl > set.max_ttl {
-            return Err(Error::field(format!(
-                "ttl must not be above the library set's max_ttl: {} is more than {}",
-                seconds::text(ttl),
-                seconds::text(set.max_ttl)
-            )));
-        }
+        checks::asked_ttl(ttl, set.max_ttl, "library set")?;
         let limit = engine.system.max_lease_ttl().await?;
         Ok(Self {
             set: name.to_owned(),

@@ -1,4 +1,4 @@
-//! What roles, static roles and library sets ask alike of what is written to them.
+//! What roles, static roles and library sets ask alike of what is written to them, or asked of them.
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -29,6 +29,21 @@ pub(super) fn ttls(ttl: Duration, max_ttl: Duration) -> Result<(), Error> {
         return Err(Error::field(
             "max_ttl must not be above one year (8760h), the longest that OpenAI lets a key live",
         ));
+    }
+    Ok(())
+}
+
+/// A caller may ask for a lease of this length: at most the `max_ttl` of what gives it, a role or a library set.
+pub(super) fn asked_ttl(ttl: Duration, max_ttl: Duration, giver: &str) -> Result<(), Error> {
+    if ttl.is_zero() {
+        return Err(Error::field("ttl must be at least 1s"));
+    }
+    if ttl > max_ttl {
+        return Err(Error::field(format!(
+            "ttl must not be above the {giver}'s max_ttl: {} is more than {}",
+            seconds::text(ttl),
+            seconds::text(max_ttl)
+        )));
     }
     Ok(())
 }

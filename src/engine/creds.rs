@@ -12,10 +12,10 @@ use super::failpoint::failpoint;
 use super::issuer::{self, Made, Order, Owner};
 use super::ledger::{self, Handed, LEDGER};
 use super::roles::Role;
-use super::{Engine, Error, rfc3339, seconds};
+use super::{Engine, Error, checks, rfc3339};
 use crate::framework::{Call, Field, Help, LeaseType, Name, Path, Pending, ResponseField};
-use crate::logical::{Operation, Response};
-use crate::openai::{Client, LONGEST_EXPIRY, Urgency};
+use crate::logical::{Operation, Response, Storage};
+use crate::openai::{Client, LONGEST_EXPIRY, OrganizationId, ProjectId, Urgency};
 
 pub(super) static CREDENTIAL: LeaseType = LeaseType::new("service_account_key");
 
@@ -48,6 +48,19 @@ const ANSWER: &[ResponseField] = &[
     ),
 ];
 
+/// What is asked for, and what it takes to make it.
+struct Wish {
+    role_name: Name,
+    role: Arc<Role>,
+    organization_id: OrganizationId,
+    project_id: ProjectId,
+    account_name: String,
+    now: DateTime<Utc>,
+    ttl: Duration,
+    /// How long OpenAI lets the key live.
+    expires_in: Duration,
+}
+
 pub(super) fn paths() -> Vec<Path<Engine>> {
     vec![
         Path::new("creds/:name", HELP)
@@ -62,56 +75,96 @@ pub(super) fn paths() -> Vec<Path<Engine>> {
 }
 
 async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
-    let (storage, name) = (call.storage(), call.get(&NAME)?);
-    let role = engine.roles.get(&**storage, &name).await?;
-    let role = role.ok_or_else(|| Error::NotFound { kind: "role", name: name.to_string() })?;
-    let ttl = ttl(&engine, &role, call.sent(&TTL)?).await?;
-    let configured = engine.configured(&**storage).await?;
-    let project_id = engine.project_id(&**storage, &role.project, role.project_id.as_ref()).await?;
-
-    let account_name = role.new_name(&engine.tag, &name)?;
-    let now = engine.now();
-    let ends = now + ttl;
-    let place = ledger::place(ends, &account_name);
-    let expires_in = ttl.saturating_add(configured.config.key_expiry_margin).min(LONGEST_EXPIRY);
-    let order = Order {
-        project_id: &project_id,
-        account: role.service_account_id.as_ref(),
-        name: account_name.clone(),
-        expires_in: Some(expires_in),
-        scopes: &role.scopes,
-        owner: Owner::Ledger(place.clone()),
-        answers: Some(&engine.answers),
-    };
-    let Configured { config, client } = configured;
-    let client = client.for_work(Urgency::Issue, PATIENCE);
-    let issued = issuer::issue(&client, &config.organization_id, storage, order).await;
-    let (made, pending) =
-        issued.inspect_err(|_| engine.tell(Happening::CredsCreateFail, &format!("creds/{name}")))?;
-
-    let handed = Handed {
-        organization_id: config.organization_id.clone(),
-        project_id: project_id.clone(),
-        service_account_id: made.service_account_id.clone(),
-        api_key_id: made.key.id.clone(),
-        name: account_name.clone(),
-        with_account: role.service_account_id.is_none(),
-        role: name.to_string(),
-        ends,
-        expires: Some(made.key.expires_at.unwrap_or(now + expires_in)),
-    };
-    if let Err(error) = LEDGER.put(&**storage, &place, &ledger::Entry::new(handed.clone())).await {
-        failpoint!("creds.not_recorded");
-        return Err(take_back(&client, &handed, pending, error.into()).await);
-    }
-    failpoint!("creds.recorded");
-    let departure = engine.answers.give(&account_name, pending).await;
+    let storage = call.storage();
+    let (wish, client) = Wish::of(&engine, &call).await?;
+    let issued = issuer::issue(&client, &wish.organization_id, storage, wish.order(&engine)).await;
+    let (made, pending) = issued.inspect_err(|_| wish.tell(&engine, Happening::CredsCreateFail))?;
+    let handed = wish.handed(&made);
+    let pending = record(&client, &**storage, &wish.place(), &handed, pending).await?;
+    let departure = engine.answers.give(&handed.name, pending).await;
     let departure = departure.map_err(|error| Error::LeftBehind(Box::new(error.into())))?;
     failpoint!("creds.promised");
-    engine.metrics.credential_issued(&name);
-    engine.tell(Happening::CredsCreate, &format!("creds/{name}"));
-    let lease = CREDENTIAL.grant(&handed, ttl, Duration::ZERO, false)?;
+    engine.metrics.credential_issued(&wish.role_name);
+    wish.tell(&engine, Happening::CredsCreate);
+    let lease = CREDENTIAL.grant(&handed, wish.ttl, Duration::ZERO, false)?;
     Ok(Some(answer(made, &handed).with_lease(lease).departing(departure)))
+}
+
+impl Wish {
+    async fn of(engine: &Engine, call: &Call) -> Result<(Self, Client), Error> {
+        let (storage, role_name) = (&**call.storage(), call.get(&NAME)?);
+        let role = engine.roles.get(storage, &role_name).await?;
+        let role = role.ok_or_else(|| Error::NotFound { kind: "role", name: role_name.to_string() })?;
+        let ttl = ttl(engine, &role, call.sent(&TTL)?).await?;
+        let Configured { config, client } = engine.configured(storage).await?;
+        let project_id = engine.project_id(storage, &role.project, role.project_id.as_ref()).await?;
+        let wish = Self {
+            account_name: role.new_name(&engine.tag, &role_name)?,
+            role_name,
+            role,
+            organization_id: config.organization_id.clone(),
+            project_id,
+            now: engine.now(),
+            ttl,
+            expires_in: ttl.saturating_add(config.key_expiry_margin).min(LONGEST_EXPIRY),
+        };
+        Ok((wish, client.for_work(Urgency::Issue, PATIENCE)))
+    }
+
+    fn ends(&self) -> DateTime<Utc> {
+        self.now + self.ttl
+    }
+
+    /// Where the ledger will have it.
+    fn place(&self) -> String {
+        ledger::place(self.ends(), &self.account_name)
+    }
+
+    fn order<'a>(&'a self, engine: &'a Engine) -> Order<'a> {
+        Order {
+            project_id: &self.project_id,
+            account: self.role.service_account_id.as_ref(),
+            name: self.account_name.clone(),
+            expires_in: Some(self.expires_in),
+            scopes: &self.role.scopes,
+            owner: Owner::Ledger(self.place()),
+            answers: Some(&engine.answers),
+        }
+    }
+
+    fn handed(&self, made: &Made) -> Handed {
+        Handed {
+            organization_id: self.organization_id.clone(),
+            project_id: self.project_id.clone(),
+            service_account_id: made.service_account_id.clone(),
+            api_key_id: made.key.id.clone(),
+            name: self.account_name.clone(),
+            with_account: self.role.service_account_id.is_none(),
+            role: self.role_name.to_string(),
+            ends: self.ends(),
+            expires: Some(made.key.expires_at.unwrap_or(self.now + self.expires_in)),
+        }
+    }
+
+    fn tell(&self, engine: &Engine, happening: Happening) {
+        engine.tell(happening, &format!("creds/{}", self.role_name));
+    }
+}
+
+/// Puts on record what was made, or ends it.
+async fn record(
+    client: &Client,
+    storage: &dyn Storage,
+    place: &str,
+    handed: &Handed,
+    pending: Pending,
+) -> Result<Pending, Error> {
+    if let Err(error) = LEDGER.put(storage, place, &ledger::Entry::new(handed.clone())).await {
+        failpoint!("creds.not_recorded");
+        return Err(take_back(client, handed, pending, error.into()).await);
+    }
+    failpoint!("creds.recorded");
+    Ok(pending)
 }
 
 fn answer(made: Made, handed: &Handed) -> Response {
@@ -128,16 +181,7 @@ fn answer(made: Made, handed: &Handed) -> Response {
 /// The time that a credential lives: never above what the role or the mount allows.
 async fn ttl(engine: &Engine, role: &Role, asked: Option<Duration>) -> Result<Duration, Error> {
     let ttl = asked.unwrap_or(role.ttl);
-    if ttl.is_zero() {
-        return Err(Error::field("ttl must be at least 1s"));
-    }
-    if ttl > role.max_ttl {
-        return Err(Error::field(format!(
-            "ttl must not be above the role's max_ttl: {} is more than {}",
-            seconds::text(ttl),
-            seconds::text(role.max_ttl)
-        )));
-    }
+    checks::asked_ttl(ttl, role.max_ttl, "role")?;
     Ok(ttl.min(engine.system.max_lease_ttl().await?))
 }
 
