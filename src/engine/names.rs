@@ -60,11 +60,6 @@ impl ServiceAccountName {
             front => Self(format!("{front}-{suffix}-{tag}")),
         }
     }
-
-    /// The name.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
 }
 
 /// OpenAI's names are written with these characters alone.

@@ -65,11 +65,6 @@ impl Schedule {
         }
     }
 
-    /// Whether a rotation may start now.
-    pub fn due(&self, now: DateTime<Utc>, last: DateTime<Utc>, spread: Duration) -> bool {
-        self.next(now, last, spread) <= now
-    }
-
     /// How much later than planned the bearer of this name is rotated, so that many do not all begin at once.
     pub fn spread(&self, name: &str) -> Duration {
         let period = self.approximate_period(DateTime::UNIX_EPOCH);
@@ -123,6 +118,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    impl Schedule {
+        /// Whether a rotation may start now.
+        fn due(&self, now: DateTime<Utc>, last: DateTime<Utc>, spread: Duration) -> bool {
+            self.next(now, last, spread) <= now
+        }
+    }
 
     const HOUR: Duration = Duration::from_secs(3600);
     const NONE: Duration = Duration::ZERO;

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
-
 use crate::logical::{Error, Operation, Request, Storage};
 
 use super::{Field, Kind};
@@ -39,11 +37,6 @@ impl Call {
             (None, Some(present)) => Ok(present.clone()),
             (None, None) => self.get(field),
         }
-    }
-
-    /// What was sent under this name, as it came.
-    pub fn raw(&self, name: &str) -> Option<&Value> {
-        self.request.data.get(name)
     }
 
     /// Refuses a patch of what does not exist, as Vault's engines do: HTTP 404.

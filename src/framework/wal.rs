@@ -83,11 +83,6 @@ impl<T: Serialize + DeserializeOwned + Send + Sync> WalKind<T> {
         self.name
     }
 
-    /// How old an entry must be.
-    pub const fn min_age(&self) -> Duration {
-        self.min_age
-    }
-
     /// Every entry of this kind, of any age: what is under way or still to be undone. One that cannot be read is an
     /// error, as nobody knows what it speaks for.
     pub async fn entries(&self, storage: &dyn Storage) -> Result<Vec<T>, StorageError> {

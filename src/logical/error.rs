@@ -58,6 +58,7 @@ impl Error {
     }
 
     /// The caller may not.
+    #[cfg(test)]
     pub fn permission_denied() -> Self {
         Self::new(Kind::PermissionDenied, "permission denied")
     }

@@ -68,6 +68,7 @@ impl ReplicationState {
     }
 
     /// Whether this node may write the mount's replicated storage.
+    #[cfg(test)]
     pub fn may_write(self, local_mount: bool) -> bool {
         (local_mount || !self.is_performance_secondary())
             && !self.is_dr_secondary()
@@ -75,7 +76,7 @@ impl ReplicationState {
     }
 }
 
-/// A system view with fixed answers, for tests and for the time when Vault merely registers the plugin.
+/// A system view with fixed answers, for tests.
 #[derive(Clone, Debug)]
 pub struct FixedSystem {
     /// The mount's default lease time.
