@@ -1,6 +1,6 @@
-//! The OpenAI secrets engine: one file per noun of the README.
+//! The OpenAI secrets engine: one file or folder per noun of the README.
 //!
-//! [`Engine`] is one mount. A noun declares its paths, fields and handlers in its own file; this file lists the
+//! [`Engine`] is one mount. A noun declares its paths, fields and handlers in its own file or folder; this file lists the
 //! nouns. State in storage decides; what is in memory here is only a cache of it.
 
 mod admin_key;
@@ -13,8 +13,6 @@ pub mod backoff;
 mod build;
 mod cache;
 mod calendar;
-mod checkins;
-mod checkouts;
 mod checks;
 mod clients;
 pub mod clock;
@@ -34,18 +32,9 @@ mod issuer;
 mod key_history;
 mod key_records;
 mod ledger;
-mod lending;
-mod library_changes;
-mod library_fields;
-mod library_members;
-mod library_records;
-mod library_sets;
-mod library_status;
-mod library_writes;
+mod library;
 pub mod listener;
 mod listing;
-mod loan_leases;
-mod loans;
 pub mod metrics;
 mod named_projects;
 pub mod names;
@@ -59,7 +48,6 @@ mod pulse;
 mod quota;
 mod removal;
 mod retiring_keys;
-mod returns;
 mod revocations;
 pub mod rfc3339;
 mod roles;
@@ -89,7 +77,7 @@ use self::clock::{Clock, WallClock};
 use self::configuration::Config;
 pub use self::error::Error;
 use self::events::Events;
-use self::library_records::LibrarySet;
+use self::library::sets::LibrarySet;
 use self::listener::{Listener, Source};
 use self::listing::Listings;
 use self::metrics::Metrics;
@@ -166,7 +154,7 @@ impl Factory for Engines {
         }
         Ok(Backend::builder(engine, setup.system, ROOT_HELP)
             .paths(paths())
-            .renewable_lease(&loan_leases::CHECK_OUT, loan_leases::revoke, loan_leases::renew)
+            .renewable_lease(&library::leases::CHECK_OUT, library::leases::revoke, library::leases::renew)
             .lease(&creds::CREDENTIAL, credential_end::revoke)
             .lease(&predecessor_leases::CREDENTIAL, predecessor_leases::revoke)
             .wal(&issuer::swept(), creation_sweep::sweep)
@@ -188,10 +176,7 @@ fn paths() -> Vec<Path<Engine>> {
         revocations::paths(),
         static_roles::paths(),
         static_creds::paths(),
-        library_sets::paths(),
-        checkouts::paths(),
-        checkins::paths(),
-        library_status::paths(),
+        library::paths(),
         tidy::paths(),
         observed::paths(),
     ]
@@ -263,7 +248,7 @@ impl Engine {
             projects: Cache::new(&named_projects::PROJECTS),
             roles: Cache::new(&roles::ROLES),
             seen: Cache::new(&clock_watch::SEEN),
-            library_sets: Cache::new(&library_records::SETS),
+            library_sets: Cache::new(&library::sets::SETS),
             removals: removal::Removals::default(),
         }
     }
@@ -298,9 +283,9 @@ impl framework::Engine for Engine {
             admin_key::tick(&self, &tick),
             removal::tick(&self, &tick),
             rotation::tick(&self, &tick),
-            returns::tend(&self, &tick),
-            library_changes::tend(&self, &tick),
-            library_status::measure(&self, &tick),
+            library::returns::tend(&self, &tick),
+            library::changes::tend(&self, &tick),
+            library::status::measure(&self, &tick),
             quota::track(&self, &tick),
         );
         let parts = [key, removed, returned, changed, measured, tracked];

@@ -10,8 +10,9 @@
 use std::collections::HashSet;
 
 use super::issuer::{CREATION, Creation, Owner};
+use super::library::sets;
 use super::owners::{self, AccountOwner};
-use super::{Engine, Error, ledger, library_records, static_roles};
+use super::{Engine, Error, ledger, static_roles};
 use crate::logical::{Storage, StorageError};
 use crate::openai::{ServiceAccount, ServiceAccountId};
 
@@ -59,7 +60,7 @@ impl Engine {
         match &creation.owner {
             Owner::Ledger(place) => Ok(ledger::LEDGER.contains(storage, place).await?),
             Owner::StaticRole(name) => static_roles::names_creation(storage, name, &creation.name).await,
-            Owner::LibrarySet(set) => library_records::made(self, storage, set, &creation.name).await,
+            Owner::LibrarySet(set) => sets::made(self, storage, set, &creation.name).await,
         }
     }
 
@@ -72,9 +73,7 @@ impl Engine {
     ) -> Result<bool, Error> {
         match owner {
             AccountOwner::StaticRole(name) => static_roles::names_account(storage, name, account).await,
-            AccountOwner::LibrarySet(name) => {
-                library_records::names_account(self, storage, name, account).await
-            }
+            AccountOwner::LibrarySet(name) => sets::names_account(self, storage, name, account).await,
         }
     }
 }

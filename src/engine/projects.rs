@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::library::sets;
 use super::named_projects::{Project, users_lock};
-use super::{Engine, Error, library_records, roles, static_roles};
+use super::{Engine, Error, roles, static_roles};
 use crate::framework::{Call, Field, Help, Name, Path, ResponseField};
 use crate::logical::{Data, Operation, Response, Storage};
 use crate::openai::{Client, ProjectId};
@@ -126,7 +127,7 @@ pub(super) async fn known(
 ) -> Result<BTreeMap<ProjectId, String>, Error> {
     let mut raw = roles::raw_projects(engine, storage).await?;
     raw.extend(static_roles::raw_projects(storage).await?);
-    raw.extend(library_records::raw_projects(engine, storage).await?);
+    raw.extend(sets::raw_projects(engine, storage).await?);
     let mut known: BTreeMap<_, _> = raw.into_iter().map(|id| (id.clone(), id.to_string())).collect();
     let named = engine.projects.all(storage).await?.into_iter();
     known.extend(named.map(|(name, project)| (project.project_id.clone(), name)));
@@ -137,6 +138,6 @@ pub(super) async fn known(
 async fn users(engine: &Engine, storage: &dyn Storage, project: &str) -> Result<Vec<String>, Error> {
     let mut users = roles::of_project(engine, storage, project).await?;
     users.extend(static_roles::of_project(storage, project).await?);
-    users.extend(library_records::of_project(engine, storage, project).await?);
+    users.extend(sets::of_project(engine, storage, project).await?);
     Ok(users)
 }

@@ -10,8 +10,9 @@ use tokio::time::Instant;
 
 use super::credential_end::{PATIENCE, may_pass};
 use super::ledger::{self, Entry, LEDGER};
-use super::loans::Loan;
-use super::{Engine, Error, backlog, calendar, removal, returns, rfc3339};
+use super::library::loans::Loan;
+use super::library::returns;
+use super::{Engine, Error, backlog, calendar, removal, rfc3339};
 use crate::framework::{Call, Field, Help, Name, Path, ResponseField};
 use crate::logical::{Data, Operation, Response, Storage, StorageError};
 use crate::openai::ApiKeyId;

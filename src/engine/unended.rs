@@ -2,7 +2,8 @@
 
 use super::configuration::Config;
 use super::ledger::{self, LEDGER};
-use super::{Engine, Error, lending};
+use super::library::lending;
+use super::{Engine, Error};
 use crate::logical::{Storage, StorageError};
 use crate::openai::OrganizationId;
 

@@ -5,19 +5,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::credential_end::for_lease;
 use super::loans::{State, Ticket};
-use super::{Engine, Error, lending, returns};
+use super::{lending, returns};
+use crate::engine::credential_end::for_lease;
+use crate::engine::{Engine, Error};
 use crate::framework::{LeaseCall, LeaseType};
 use crate::logical::{self, Response};
 
-pub(super) static CHECK_OUT: LeaseType = LeaseType::new("library_check_out");
+pub(in crate::engine) static CHECK_OUT: LeaseType = LeaseType::new("library_check_out");
 
 /// As long as the end of a lease waits for OpenAI; Vault gives up after 90 s.
 const PATIENCE: Duration = Duration::from_secs(45);
 
 /// Vault ends the lease.
-pub(super) async fn revoke(engine: Arc<Engine>, call: LeaseCall) -> Result<(), logical::Error> {
+pub(in crate::engine) async fn revoke(engine: Arc<Engine>, call: LeaseCall) -> Result<(), logical::Error> {
     let (ticket, storage): (Ticket, _) = (call.internal()?, &call.request.storage);
     let returned = match engine.queues_revocations(&**storage).await {
         Ok(true) => returns::begin(&engine, storage, ticket).await,
@@ -29,7 +30,7 @@ pub(super) async fn revoke(engine: Arc<Engine>, call: LeaseCall) -> Result<(), l
 
 /// The borrower keeps the account for longer. Vault takes what the borrower asks for, else what is answered here, both
 /// up to the longest life since the lease began (PROTOCOL 8.8); the loan's end follows the same rule.
-pub(super) async fn renew(engine: Arc<Engine>, call: LeaseCall) -> Result<Response, Error> {
+pub(in crate::engine) async fn renew(engine: Arc<Engine>, call: LeaseCall) -> Result<Response, Error> {
     let (ticket, storage): (Ticket, _) = (call.internal()?, &*call.request.storage);
     let limit = engine.system.max_lease_ttl().await?;
     let _alone = engine.lock_loans(&ticket.set).await;

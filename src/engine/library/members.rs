@@ -1,5 +1,5 @@
 //! From the names in `service_account_names` to accounts at OpenAI: those that exist are adopted, the others made. It
-//! knows no set and no storage of one; what it finds or makes, `library_changes` has on record.
+//! knows no set and no storage of one; what it finds or makes, `changes` has on record.
 //!
 //! A missing account is made without a key, under a unique name, and then given its own name and the role `member` in
 //! one call. So there never is a key to take back, and what undoes a creation goes by a name that only this mount
@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Error;
-use super::clients::Configured;
+use crate::engine::Error;
+use crate::engine::clients::Configured;
 use crate::openai::{
     Client, LONGEST_PAGE, OrganizationId, ProjectId, Role, ServiceAccount, ServiceAccountId, Urgency,
 };

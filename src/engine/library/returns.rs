@@ -12,12 +12,12 @@ use chrono::{DateTime, Utc};
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 use tokio::time::Instant;
 
-use super::endings::{self, Undone};
-use super::events::Happening;
-use super::failpoint::failpoint;
 use super::lending::{self, DUE};
 use super::loans::{Loan, State, Ticket};
-use super::{Engine, Error, backoff, calendar, removal};
+use crate::engine::endings::{self, Undone};
+use crate::engine::events::Happening;
+use crate::engine::failpoint::failpoint;
+use crate::engine::{Engine, Error, backoff, calendar, removal};
 use crate::framework::Tick;
 use crate::logical::Storage;
 use crate::openai::Urgency;
@@ -31,7 +31,7 @@ const QUEUE_PATIENCE: Duration = Duration::from_secs(60);
 const TICK_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Ends the check-out's key and frees its account. That the check-out is over already is success.
-pub(super) async fn give_back(
+pub(in crate::engine) async fn give_back(
     engine: &Engine,
     storage: &dyn Storage,
     ticket: &Ticket,
@@ -77,7 +77,10 @@ pub(super) async fn begin(
 }
 
 /// The check-outs whose keys are to be ended, by the keys' names, with their sets.
-pub(super) async fn waiting(engine: &Engine, storage: &dyn Storage) -> Result<Vec<(String, Loan)>, Error> {
+pub(in crate::engine) async fn waiting(
+    engine: &Engine,
+    storage: &dyn Storage,
+) -> Result<Vec<(String, Loan)>, Error> {
     let mut waiting = Vec::new();
     for set in engine.library_sets.names(storage).await? {
         let loans = lending::readable_of_set(storage, &set).await?.into_iter();
@@ -89,7 +92,7 @@ pub(super) async fn waiting(engine: &Engine, storage: &dyn Storage) -> Result<Ve
 }
 
 /// Tries to end the keys of all that wait, for somebody who waits for it.
-pub(super) async fn run_now(
+pub(in crate::engine) async fn run_now(
     engine: &Engine,
     storage: &dyn Storage,
     patience: Duration,
@@ -138,7 +141,7 @@ fn next_try(loan: &Loan, error: &Error, now: DateTime<Utc>) -> DateTime<Utc> {
 }
 
 /// Part of the tick: takes up the loans that are due. One failure never stops the rest.
-pub(super) async fn tend(engine: &Arc<Engine>, tick: &Tick) -> Result<(), Error> {
+pub(in crate::engine) async fn tend(engine: &Arc<Engine>, tick: &Tick) -> Result<(), Error> {
     let places = calendar::due(&*tick.storage, DUE.prefix(), engine.now(), MOST_PER_TICK).await?;
     let attempts = places.into_iter().map(|place| attend(engine, tick, place).boxed());
     let attempts = stream::iter(attempts.collect::<Vec<_>>()).buffer_unordered(ABREAST);

@@ -17,13 +17,13 @@ use std::time::Duration;
 
 use chrono::Utc;
 
-use super::answers::Told;
-use super::failpoint::failpoint;
-use super::issuer::{self, Creation, Owner};
-use super::library_members::{Home, Member};
-use super::library_records::{CHANGES, Change, touched};
-use super::owners::AccountOwner;
-use super::{Engine, Error, backoff, endings};
+use super::members::{Home, Member};
+use super::sets::{CHANGES, Change, touched};
+use crate::engine::answers::Told;
+use crate::engine::failpoint::failpoint;
+use crate::engine::issuer::{self, Creation, Owner};
+use crate::engine::owners::AccountOwner;
+use crate::engine::{Engine, Error, backoff, endings};
 use crate::framework::{LockGuard, Tick};
 use crate::logical::{Storage, StorageError};
 use crate::openai::Urgency;
@@ -164,7 +164,7 @@ async fn let_go(
 
 /// Part of the tick: finishes or undoes what died half way, and what could not be finished before. One failure never
 /// stops the rest.
-pub(super) async fn tend(engine: &Engine, tick: &Tick) -> Result<(), Error> {
+pub(in crate::engine) async fn tend(engine: &Engine, tick: &Tick) -> Result<(), Error> {
     let mut outcome = Ok(());
     for set in CHANGES.names(&*tick.storage).await? {
         if tick.is_over() {

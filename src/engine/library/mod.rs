@@ -1,14 +1,31 @@
-//! `library-sets/:name`: accounts that are lent out, one borrower each. This file is the path; `library_records` is what is
-//! stored, `library_writes` changes it, `checkouts` and `checkins` lend and return.
+//! `library-sets/:name`: accounts that are lent out, one borrower each.
+//!
+//! This file is the path of the set itself. `fields` is what a set is told, `sets` what is stored of it; `writes` and
+//! `changes` make it so, from accounts that `members` finds or makes. `checkouts`, `checkins` and `leases` are how an
+//! account goes out and comes back, `loans` and `lending` the record of that, `returns` the end of its key; `status`
+//! tells of it.
+
+pub(super) mod changes;
+mod checkins;
+mod checkouts;
+mod fields;
+pub(super) mod leases;
+pub(super) mod lending;
+pub(super) mod loans;
+mod members;
+pub(super) mod returns;
+pub(super) mod sets;
+pub(super) mod status;
+mod writes;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use super::library_fields::{self, NAME};
-use super::library_records::LibrarySet;
-use super::{Engine, Error, library_writes};
+use self::fields::NAME;
+use self::sets::LibrarySet;
+use super::{Engine, Error};
 use crate::framework::{Call, Help, Path, ResponseField};
 use crate::logical::{Data, Operation, Response};
 use crate::openai::ProjectId;
@@ -42,13 +59,18 @@ const ANSWER: &[ResponseField] = &[
     ResponseField::new::<bool>("disable_check_in_enforcement", "Whether anybody may check in."),
 ];
 
+/// The paths of the set and of all that is done with it.
 pub(super) fn paths() -> Vec<Path<Engine>> {
+    [set_paths(), checkouts::paths(), checkins::paths(), status::paths()].into_iter().flatten().collect()
+}
+
+fn set_paths() -> Vec<Path<Engine>> {
     vec![
-        library_fields::all(Path::new("library-sets/:name", HELP))
+        fields::all(Path::new("library-sets/:name", HELP))
             .noun("a library set")
             .on(Operation::Read, read)
-            .on_write(library_writes::write)
-            .on(Operation::Delete, library_writes::delete)
+            .on_write(writes::write)
+            .on(Operation::Delete, writes::delete)
             .exists(exists)
             .responds(Operation::Read, ANSWER),
         Path::new("library-sets/", LIST_HELP).on(Operation::List, list),

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::library_fields::NAME;
-use super::library_members::Member;
-use super::library_records::LibrarySet;
+use super::fields::NAME;
 use super::loans::{Borrower, Loan, State};
-use super::{Engine, Error, lending, library_records, library_status, returns};
+use super::members::Member;
+use super::sets::LibrarySet;
+use super::{lending, returns, sets, status};
+use crate::engine::{Engine, Error};
 use crate::framework::{Call, Field, Help, Path, ResponseField};
 use crate::logical::{Operation, Response, Storage};
 
@@ -64,7 +65,7 @@ pub(super) fn paths() -> Vec<Path<Engine>> {
 
 async fn check_in(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let (storage, name) = (&**call.storage(), call.get(&NAME)?);
-    let set = library_records::find(&engine, storage, &name).await?;
+    let set = sets::find(&engine, storage, &name).await?;
     let caller = Borrower::of(&call.request);
     let loan = match asked_for(&call, &name, &set)? {
         Some(member) => lent(storage, &name, member).await?,
@@ -79,7 +80,7 @@ async fn check_in(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, E
 
 async fn admin_check_in(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let (storage, name) = (&**call.storage(), call.get(&NAME)?);
-    let set = library_records::find(&engine, storage, &name).await?;
+    let set = sets::find(&engine, storage, &name).await?;
     let member = asked_for(&call, &name, &set)?.ok_or_else(|| {
         Error::field("service_account_id (or service_account) must say which account to check in")
     })?;
@@ -140,7 +141,7 @@ async fn only_one_of(storage: &dyn Storage, set: &str, caller: &Borrower) -> Res
 async fn give_back(engine: &Engine, storage: &dyn Storage, set: &str, loan: &Loan) -> Result<(), Error> {
     let returned = returns::give_back(engine, storage, &loan.ticket(set), PATIENCE).await;
     // What it counts is counted again by the tick; that it failed is not the caller's.
-    let _ = library_status::count(engine, storage, set).await;
+    let _ = status::count(engine, storage, set).await;
     returned.map_err(|error| match error {
         Error::Storage(_) => error,
         reason => Error::NotFreeYet { account: loan.account.name.clone(), reason: Box::new(reason) },

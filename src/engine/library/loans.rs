@@ -12,9 +12,9 @@ use aws_lc_rs::digest;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::failpoint::shortened;
-use super::library_members::Member;
-use super::{calendar, issuer};
+use super::members::Member;
+use crate::engine::failpoint::shortened;
+use crate::engine::{calendar, issuer};
 use crate::logical::{Record, Request};
 use crate::openai::{ApiKeyId, CreatedKey, ServiceAccountId};
 
@@ -32,10 +32,10 @@ pub struct Loan {
     /// When it was reserved; once lent, when it was checked out.
     pub since: DateTime<Utc>,
     /// How long it runs, and is renewed for if the borrower does not say.
-    #[serde(with = "super::seconds")]
+    #[serde(with = "crate::engine::seconds")]
     pub ttl: Duration,
     /// How long it may run in all.
-    #[serde(with = "super::seconds")]
+    #[serde(with = "crate::engine::seconds")]
     pub max_ttl: Duration,
     /// When its lease ends.
     pub ends: DateTime<Utc>,

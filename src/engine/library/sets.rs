@@ -7,9 +7,9 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::library_members::Member;
-use super::names::ServiceAccountName;
-use super::{Engine, Error};
+use super::members::Member;
+use crate::engine::names::ServiceAccountName;
+use crate::engine::{Engine, Error};
 use crate::logical::{Collection, Record, Storage, StorageError};
 use crate::openai::{ProjectId, ServiceAccountId};
 
@@ -25,10 +25,10 @@ pub struct LibrarySet {
     /// The accounts, in the order of their names in the write.
     pub members: Vec<Member>,
     /// How long a check-out lasts if the borrower does not say.
-    #[serde(with = "super::seconds")]
+    #[serde(with = "crate::engine::seconds")]
     pub ttl: Duration,
     /// How long it may last in all.
-    #[serde(with = "super::seconds")]
+    #[serde(with = "crate::engine::seconds")]
     pub max_ttl: Duration,
     /// For people.
     #[serde(default)]
@@ -42,7 +42,7 @@ impl Record for LibrarySet {
     const VERSION: u32 = 1;
 }
 
-pub(super) static SETS: Collection<LibrarySet> = Collection::new("library-set/");
+pub(in crate::engine) static SETS: Collection<LibrarySet> = Collection::new("library-set/");
 
 /// A change under way, or one that has still to let accounts go.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -97,7 +97,7 @@ pub(super) async fn find(
 }
 
 /// Whether the library set `name`, or a change of it under way, is stored and names this account.
-pub(super) async fn names_account(
+pub(in crate::engine) async fn names_account(
     engine: &Engine,
     storage: &dyn Storage,
     name: &str,
@@ -111,7 +111,7 @@ pub(super) async fn names_account(
 }
 
 /// Whether the set, or a change of it under way, has the account that was made under this unique name.
-pub(super) async fn made(
+pub(in crate::engine) async fn made(
     engine: &Engine,
     storage: &dyn Storage,
     name: &str,
@@ -126,7 +126,7 @@ pub(super) async fn made(
 }
 
 /// The library sets that name this project.
-pub(super) async fn of_project(
+pub(in crate::engine) async fn of_project(
     engine: &Engine,
     storage: &dyn Storage,
     project: &str,
@@ -137,7 +137,10 @@ pub(super) async fn of_project(
 
 /// OpenAI's ids of the projects that library sets give, or that their accounts are in: what a project's name points at
 /// may have changed.
-pub(super) async fn raw_projects(engine: &Engine, storage: &dyn Storage) -> Result<Vec<ProjectId>, Error> {
+pub(in crate::engine) async fn raw_projects(
+    engine: &Engine,
+    storage: &dyn Storage,
+) -> Result<Vec<ProjectId>, Error> {
     let mut found = Vec::new();
     for (_, set) in engine.library_sets.all(storage).await? {
         found.extend(set.project_id.clone());

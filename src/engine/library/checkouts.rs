@@ -12,17 +12,16 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use super::events::Happening;
-use super::failpoint::failpoint;
-use super::library_fields::NAME;
-use super::library_members::Member;
-use super::library_records::LibrarySet;
-use super::loan_leases::CHECK_OUT;
+use super::fields::NAME;
+use super::leases::CHECK_OUT;
 use super::loans::{Borrower, Loan, State, Ticket};
-use super::metrics::CheckOutResult;
-use super::{
-    Engine, Error, checks, endings, issuer, lending, library_records, library_status, returns, rfc3339,
-};
+use super::members::Member;
+use super::sets::LibrarySet;
+use super::{lending, returns, sets, status};
+use crate::engine::events::Happening;
+use crate::engine::failpoint::failpoint;
+use crate::engine::metrics::CheckOutResult;
+use crate::engine::{Engine, Error, checks, endings, issuer, rfc3339};
 use crate::framework::{Call, Field, Help, Path, ResponseField};
 use crate::logical::{Operation, Response, Storage};
 use crate::openai::{self, Client, CreatedKey, Urgency};
@@ -81,14 +80,14 @@ fn path(pattern: &'static str) -> Path<Engine> {
 async fn check_out(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let storage = &**call.storage();
     let name = call.get(&NAME)?;
-    let set = library_records::find(&engine, storage, &name).await?;
+    let set = sets::find(&engine, storage, &name).await?;
     let wish = Wish::of(&engine, &call, &name, &set).await?;
     let outcome = lend(&engine, storage, &wish).await;
     let result = counted(&outcome);
     engine.metrics.checked_out(&name, result);
     tell(&engine, &name, result);
     // What it counts is counted again by the tick; that it failed is not the caller's.
-    let _ = library_status::count(&engine, storage, &name).await;
+    let _ = status::count(&engine, storage, &name).await;
     outcome.map(Some)
 }
 
@@ -182,7 +181,7 @@ async fn reserve(
 ) -> Result<Loan, Error> {
     let id = engine.new_name_for_set(&wish.set);
     let _alone = engine.lock_loans(&wish.set).await;
-    let set = library_records::find(engine, storage, &wish.set).await?;
+    let set = sets::find(engine, storage, &wish.set).await?;
     let mut taken = lending::taken(storage, &wish.set).await?;
     taken.extend(gone.iter().map(|member| member.id.as_str().to_owned()));
     let account = wish.choose(&set.members, &taken)?.clone();

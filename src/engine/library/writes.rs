@@ -1,13 +1,14 @@
 //! Writes and deletions of `library-sets/:name`: from the names it shall have to a stored set. How that survives a crash
-//! is said in `library_changes`.
+//! is said in `changes`.
 
 use std::sync::Arc;
 
-use super::failpoint::failpoint;
-use super::library_fields::{ACCOUNTS, NAME};
-use super::library_members::{Home, Member};
-use super::library_records::{LibrarySet, touched};
-use super::{Engine, Error, key_records, lending, library_changes, library_status, named_projects};
+use super::fields::{ACCOUNTS, NAME};
+use super::members::{Home, Member};
+use super::sets::{LibrarySet, touched};
+use super::{changes, lending, status};
+use crate::engine::failpoint::failpoint;
+use crate::engine::{Engine, Error, key_records, named_projects};
 use crate::framework::Call;
 use crate::logical::{Response, Storage};
 use crate::openai::ProjectId;
@@ -29,11 +30,11 @@ pub(super) async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Resp
 
     let mut change = Join { engine: &engine, storage, name: &name, warning: None };
     let warning = match change.make(set, &names, project_id).await {
-        Ok(()) => library_changes::finish(&engine, &**storage, &name).await,
-        Err(error) => return Err(library_changes::undo(&engine, &**storage, &name, error).await),
+        Ok(()) => changes::finish(&engine, &**storage, &name).await,
+        Err(error) => return Err(changes::undo(&engine, &**storage, &name, error).await),
     };
     let warnings: Vec<String> = [change.warning, warning].into_iter().flatten().collect();
-    let _ = library_status::count(&engine, &**storage, &name).await;
+    let _ = status::count(&engine, &**storage, &name).await;
     Ok((!warnings.is_empty()).then(|| Response { warnings, ..Response::default() }))
 }
 
@@ -87,12 +88,12 @@ impl Join<'_> {
         key_records::refuse_owner_of_admin_key(&configured.config, &home.client, ACCOUNTS.name(), &adopted)
             .await?;
         if !members.is_empty() {
-            library_changes::adopt(engine, &**storage, self.name, &members).await?;
+            changes::adopt(engine, &**storage, self.name, &members).await?;
             self.warning = home.warn_of_keys(&members).await?;
         }
         for name in names {
             if members.iter().all(|member| member.name != *name) {
-                members.push(library_changes::make(engine, storage, self.name, &home, name).await?);
+                members.push(changes::make(engine, storage, self.name, &home, name).await?);
             }
         }
         Ok(members)
@@ -102,7 +103,7 @@ impl Join<'_> {
     async fn store(&self, set: &LibrarySet, removed: &[Member]) -> Result<(), Error> {
         let (engine, storage) = (self.engine, &**self.storage);
         if !removed.is_empty() {
-            library_changes::touch(engine, storage, self.name, removed).await?;
+            changes::touch(engine, storage, self.name, removed).await?;
         }
         let _no_deletion = engine.locks.lock(&named_projects::users_lock(&set.project)).await;
         engine.project_id(storage, &set.project, set.project_id.as_ref()).await?;
@@ -145,12 +146,12 @@ pub(super) async fn delete(engine: Arc<Engine>, call: Call) -> Result<Option<Res
     {
         let _no_loan = engine.lock_loans(&name).await;
         refuse_lent(storage, &name, &set.members).await?;
-        library_changes::touch(&engine, storage, &name, &set.members).await?;
+        changes::touch(&engine, storage, &name, &set.members).await?;
         engine.library_sets.delete(storage, &name).await?;
         failpoint!("set.deleted");
     }
-    let warning = library_changes::finish(&engine, storage, &name).await;
-    let _ = library_status::count(&engine, storage, &name).await;
+    let warning = changes::finish(&engine, storage, &name).await;
+    let _ = status::count(&engine, storage, &name).await;
     Ok(warning.map(|warning| Response::default().with_warning(warning)))
 }
 

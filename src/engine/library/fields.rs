@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::library_records::LibrarySet;
-use super::{Engine, Error, checks};
+use super::sets::LibrarySet;
+use crate::engine::{Engine, Error, checks};
 use crate::framework::{Call, Field, Name, Path};
 
 const DEFAULT_TTL: Duration = Duration::from_secs(3_600);

@@ -10,9 +10,9 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::Engine;
-use super::failpoint::failpoint;
 use super::loans::{Loan, State, Ticket};
+use crate::engine::Engine;
+use crate::engine::failpoint::failpoint;
 use crate::framework::LockGuard;
 use crate::logical::{Collection, Record, Storage, StorageError};
 use crate::openai::ServiceAccountId;
@@ -71,7 +71,10 @@ pub(super) async fn of_set(storage: &dyn Storage, set: &str) -> Result<Vec<Loan>
 }
 
 /// All loans of a set that can be read: one that cannot hides no other.
-pub(super) async fn readable_of_set(storage: &dyn Storage, set: &str) -> Result<Vec<Loan>, StorageError> {
+pub(in crate::engine) async fn readable_of_set(
+    storage: &dyn Storage,
+    set: &str,
+) -> Result<Vec<Loan>, StorageError> {
     let mut loans = Vec::new();
     for account in taken(storage, set).await? {
         match LOANS.get(storage, &format!("{set}/{account}")).await {

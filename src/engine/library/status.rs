@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::library_fields::NAME;
-use super::library_records::{self, LibrarySet};
+use super::fields::NAME;
+use super::lending;
 use super::loans::{Loan, State};
-use super::metrics::MAX_LABELS;
-use super::{Engine, Error, lending, rfc3339};
+use super::sets::{self, LibrarySet};
+use crate::engine::metrics::MAX_LABELS;
+use crate::engine::{Engine, Error, rfc3339};
 use crate::framework::{Call, Help, Path, ResponseField, Tick};
 use crate::logical::{Data, Operation, Response, Storage};
 
@@ -102,8 +103,8 @@ pub(super) async fn count(engine: &Engine, storage: &dyn Storage, name: &str) ->
 }
 
 /// Part of the tick: after a failover, too, the metrics say how many accounts are free.
-pub(super) async fn measure(engine: &Engine, tick: &Tick) -> Result<(), Error> {
-    let names = library_records::SETS.names(&*tick.storage).await?;
+pub(in crate::engine) async fn measure(engine: &Engine, tick: &Tick) -> Result<(), Error> {
+    let names = sets::SETS.names(&*tick.storage).await?;
     for name in names.into_iter().take(MAX_LABELS).take_while(|_| !tick.is_over()) {
         count(engine, &*tick.storage, &name).await?;
     }
