@@ -6,7 +6,6 @@
 mod admin_key;
 mod admin_rotation;
 mod admin_timetable;
-mod answer_log;
 pub mod answers;
 mod backlog;
 pub mod backoff;
@@ -56,7 +55,6 @@ pub mod schedule;
 pub mod schedule_fields;
 pub mod seconds;
 mod setbacks;
-mod spent;
 mod static_creds;
 mod static_roles;
 pub mod template;

@@ -26,7 +26,7 @@ pub(super) type Gone = Box<dyn FnOnce() + Send>;
 
 /// The entries of one mount.
 #[derive(Default)]
-pub(super) struct Spent(Mutex<Entries>);
+pub(in crate::engine) struct Spent(Mutex<Entries>);
 
 #[derive(Default)]
 struct Entries {
@@ -44,7 +44,7 @@ struct Entry {
 
 impl Spent {
     /// As [`WalKind::begin`], in the place of a spent entry if there is one.
-    pub(super) async fn begin<T: Serialize + DeserializeOwned + Send + Sync>(
+    pub(in crate::engine) async fn begin<T: Serialize + DeserializeOwned + Send + Sync>(
         &self,
         kind: &WalKind<T>,
         storage: &Arc<dyn Storage>,
