@@ -1,8 +1,8 @@
 //! `static-roles/:name`: accounts that stay, whose keys rotate.
 //!
 //! This file is the path: fields, answers, handlers. `settings` is what a role is told, `record` what is stored of it,
-//! `stored` what all of them tell, `plan` when something is due, `due` the index by which a tick finds it; `creation`, `rotate` and `deletion` are what
-//! happens at OpenAI.
+//! `stored` what all of them tell, `plan` when something is due, `due` the index by which a tick finds it; `creation`,
+//! `rotate` and `deletion` are what happens at OpenAI.
 
 mod creation;
 mod deletion;
