@@ -83,7 +83,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gathered<S> {
         if count > ROOM {
             return Pin::new(&mut self.stream).poll_write_vectored(context, slices);
         }
-        slices.iter().for_each(|slice| self.waiting.extend_from_slice(slice));
+        for slice in slices {
+            self.waiting.extend_from_slice(slice);
+        }
         Poll::Ready(Ok(count))
     }
 
