@@ -42,11 +42,6 @@ impl<S: AsyncWrite + Unpin> Gathered<S> {
         self.due = false;
         Poll::Ready(Ok(()))
     }
-
-    /// Makes room for so many bytes, if there can be.
-    fn poll_room(&mut self, context: &mut Context<'_>, wanted: usize) -> Poll<io::Result<()>> {
-        if self.waiting.len() + wanted > ROOM { self.poll_leave(context) } else { Poll::Ready(Ok(())) }
-    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Gathered<S> {
@@ -60,17 +55,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gathered<S> {
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Gathered<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        ready!(self.poll_room(context, bytes.len()))?;
-        if bytes.len() > ROOM {
-            return Pin::new(&mut self.stream).poll_write(context, bytes);
-        }
-        self.waiting.extend_from_slice(bytes);
-        Poll::Ready(Ok(bytes.len()))
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(context, &[io::IoSlice::new(bytes)])
     }
 
     fn poll_write_vectored(
@@ -79,7 +65,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gathered<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let count = slices.iter().map(|slice| slice.len()).sum();
-        ready!(self.poll_room(context, count))?;
+        if self.waiting.len() + count > ROOM {
+            ready!(self.poll_leave(context))?;
+        }
         if count > ROOM {
             return Pin::new(&mut self.stream).poll_write_vectored(context, slices);
         }
