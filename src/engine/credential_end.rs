@@ -97,7 +97,7 @@ async fn ask(
         }
         LEDGER.put(storage, &place, &entry).await?;
     }
-    Ok(LEDGER.delete(storage, &ledger::place(handed.ends, &handed.name)).await?)
+    Ok(LEDGER.delete(storage, &handed.place()).await?)
 }
 
 /// It is gone at OpenAI. A record that stays costs the tick one call later, nothing more.
@@ -106,7 +106,7 @@ async fn forget(storage: &dyn Storage, handed: &Handed) {
     if LEDGER.contains(storage, &asked).await.unwrap_or(true) {
         let _ = LEDGER.delete(storage, &asked).await;
     }
-    let _ = LEDGER.delete(storage, &ledger::place(handed.ends, &handed.name)).await;
+    let _ = LEDGER.delete(storage, &handed.place()).await;
 }
 
 /// Whoever revokes learns the sentence, whatever kind of error it is; of all kinds, only those that say that there is no

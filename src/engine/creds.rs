@@ -80,7 +80,7 @@ async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error
     let issued = issuer::issue(&client, &wish.organization_id, storage, wish.order(&engine)).await;
     let (made, pending) = issued.inspect_err(|_| wish.tell(&engine, Happening::CredsCreateFail))?;
     let handed = wish.handed(&made);
-    let pending = record(&client, &**storage, &wish.place(), &handed, pending).await?;
+    let pending = record(&client, &**storage, &handed, pending).await?;
     let departure = engine.answers.give(&handed.name, pending).await;
     let departure = departure.map_err(|error| Error::LeftBehind(Box::new(error.into())))?;
     failpoint!("creds.promised");
@@ -115,11 +115,6 @@ impl Wish {
         self.now + self.ttl
     }
 
-    /// Where the ledger will have it.
-    fn place(&self) -> String {
-        ledger::place(self.ends(), &self.account_name)
-    }
-
     fn order<'a>(&'a self, engine: &'a Engine) -> Order<'a> {
         Order {
             project_id: &self.project_id,
@@ -127,7 +122,7 @@ impl Wish {
             name: self.account_name.clone(),
             expires_in: Some(self.expires_in),
             scopes: &self.role.scopes,
-            owner: Owner::Ledger(self.place()),
+            owner: Owner::Ledger(ledger::place(self.ends(), &self.account_name)),
             answers: Some(&engine.answers),
         }
     }
@@ -155,11 +150,10 @@ impl Wish {
 async fn record(
     client: &Client,
     storage: &dyn Storage,
-    place: &str,
     handed: &Handed,
     pending: Pending,
 ) -> Result<Pending, Error> {
-    if let Err(error) = LEDGER.put(storage, place, &ledger::Entry::new(handed.clone())).await {
+    if let Err(error) = LEDGER.put(storage, &handed.place(), &ledger::Entry::new(handed.clone())).await {
         failpoint!("creds.not_recorded");
         return Err(take_back(client, handed, pending, error.into()).await);
     }

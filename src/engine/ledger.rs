@@ -52,6 +52,11 @@ pub struct Entry {
 }
 
 impl Handed {
+    /// Where its record stands until its end is asked for before its time.
+    pub(super) fn place(&self) -> String {
+        place(self.ends, &self.name)
+    }
+
     /// Whether OpenAI has ended the key by itself at `now`.
     pub fn is_expired(&self, now: DateTime<Utc>) -> bool {
         self.expires.is_some_and(|expires| expires <= now)

@@ -55,7 +55,7 @@ async fn handed(engine: &Engine, call: &LeaseCall) -> Result<Handed, logical::Er
 
 /// What is ours was put on record when it was made.
 async fn put_on_record(storage: &dyn Storage, handed: &Handed) -> Result<(), Error> {
-    let (place, asked) = (ledger::place(handed.ends, &handed.name), ledger::asked_place(&handed.name));
+    let (place, asked) = (handed.place(), ledger::asked_place(&handed.name));
     if LEDGER.contains(storage, &asked).await? || LEDGER.contains(storage, &place).await? {
         return Ok(());
     }
