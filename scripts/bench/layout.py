@@ -3,9 +3,9 @@
 usage: python3 scripts/bench/layout.py PROGRAM FILE
 
 Runs PROGRAM, which should have its symbols, under callgrind on a dev server: a mount, its configuration, a role, credentials of many
-clients, reads of the configuration, revocations. Writes FILE for the linker. A function is
-named by its symbol, with `*` for what differs from one compiler or version of a library to the next. A line that fits nothing does no
-harm, and a function that is missing lies with the ones that seldom run.
+clients, reads of the configuration, revocations. Writes FILE for the linker. A function is named by its symbol, with `*` for what
+differs from one compiler or version of a library to the next. A line that fits nothing does no harm, and a function that is missing
+lies with the ones that seldom run.
 """
 
 import re
