@@ -82,11 +82,11 @@ impl<E: Engine> Backend<E> {
         Some((&self.routes[found.path], found))
     }
 
-    /// Takes a request to its path's handler.
+    /// Takes a request to its path's handler. What seldom happens is boxed, so that a request is not given room for it.
     async fn dispatch(&self, mut request: Request) -> Answer {
         let (route, found) = self.route(&request.path).ok_or_else(Error::unsupported_path)?;
         if request.operation == Operation::Help {
-            return self.path_help(route, &request).await;
+            return Box::pin(self.path_help(route, &request)).await;
         }
         let endpoint = route.path.operations.get(&request.operation);
         let endpoint = endpoint.ok_or_else(Error::unsupported_operation)?;
@@ -108,7 +108,7 @@ impl<E: Engine> Backend<E> {
                 && let Some(lease) = response.lease.take()
             {
                 let departure = response.departure.take();
-                return self.revoke_untaken(lease, departure, origin.into_request()).await;
+                return Box::pin(self.revoke_untaken(lease, departure, origin.into_request())).await;
             }
         }
         answer

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures_util::TryFutureExt;
 use futures_util::future::BoxFuture;
 
 /// An engine's function, with its future boxed.
@@ -15,8 +16,6 @@ where
     F: Future<Output = Result<Out, Err>> + Send + 'static,
     Err: Into<crate::logical::Error>,
 {
-    Arc::new(move |engine, input| {
-        let answer = handler(engine, input);
-        Box::pin(async move { answer.await.map_err(Into::into) })
-    })
+    // An `async` block would have room for the future twice: where it is made, and where it is awaited.
+    Arc::new(move |engine, input| Box::pin(handler(engine, input).err_into()))
 }

@@ -178,7 +178,7 @@ async fn handle(
     let origin = Origin::of(&asked);
     let request = convert::request(asked, storage.clone(), cancelled);
     let mut departure = None;
-    let reply = match ask(&origin, request, async |request| backend.handle(request).await).await {
+    let reply = match ask(&origin, request, |request| backend.handle(request)).await {
         Ok(mut response) => {
             departure = response.as_mut().and_then(|response| response.departure.take());
             pb::HandleRequestReply { response: response.map(convert::response), ..Default::default() }
@@ -200,7 +200,7 @@ async fn exists(
 ) -> pb::HandleExistenceCheckReply {
     let origin = Origin::of(&asked);
     let request = convert::request(asked, storage, cancelled);
-    match ask(&origin, request, async |request| backend.exists(request).await).await {
+    match ask(&origin, request, |request| backend.exists(request)).await {
         Ok(exists) => pb::HandleExistenceCheckReply {
             check_found: exists.is_some(),
             exists: exists.unwrap_or_default(),
@@ -214,13 +214,12 @@ async fn exists(
 }
 
 /// What comes of a request, if it can be read; a panic is an error like another.
-async fn ask<T>(
+async fn ask<T, F: Future<Output = Result<T, Error>>>(
     origin: &Origin,
     request: Result<logical::Request, Error>,
-    answer: impl AsyncFnOnce(logical::Request) -> Result<T, Error>,
+    answer: impl FnOnce(logical::Request) -> F,
 ) -> Result<T, Error> {
-    let request = request?;
-    task::caught(async { answer(request).await }).await.unwrap_or_else(|panic| Err(origin.panicked(panic)))
+    task::caught(answer(request?)).await.unwrap_or_else(|panic| Err(origin.panicked(panic)))
 }
 
 /// Lets a mount clean up. What takes longer than the server should wait goes on behind its back.
