@@ -16,6 +16,9 @@ pub enum EndpointError {
     /// It does not parse.
     #[error("it must be a URL such as {}", Endpoint::DEFAULT)]
     NotAUrl,
+    /// It may be one, but for letters that names of hosts here do not have.
+    #[error("its host must be named in ASCII (a name with other letters is written xn--...)")]
+    NotAscii,
     /// Neither https nor http.
     #[error("it must begin with https:// (or http:// to this machine)")]
     Scheme,
@@ -39,7 +42,8 @@ impl Endpoint {
 
     /// Reads a base URL; a slash at its end makes no difference.
     pub fn parse(text: &str) -> Result<Self, EndpointError> {
-        let mut url = Url::parse(text).map_err(|_| EndpointError::NotAUrl)?;
+        let mut url = Url::parse(text)
+            .map_err(|_| if text.is_ascii() { EndpointError::NotAUrl } else { EndpointError::NotAscii })?;
         match url.scheme() {
             "https" => {}
             "http" if is_loopback(&url) => {}
@@ -150,11 +154,18 @@ mod tests {
     }
 
     #[test]
+    fn a_host_with_other_letters_is_named_in_ascii() {
+        let endpoint = Endpoint::parse("https://xn--bcher-kva.example/v1").unwrap();
+        assert_eq!(endpoint.to_string(), "https://xn--bcher-kva.example/v1");
+    }
+
+    #[test]
     fn each_refusal_says_what_is_wrong() {
         for (text, why) in [
             ("", EndpointError::NotAUrl),
             ("api.openai.com/v1", EndpointError::NotAUrl),
             ("https://", EndpointError::NotAUrl),
+            ("https://b\u{fc}cher.example/v1", EndpointError::NotAscii),
             ("ftp://h/v1", EndpointError::Scheme),
             ("file:///etc/passwd", EndpointError::Scheme),
             ("https://u@h/v1", EndpointError::UserInfo),
