@@ -10,7 +10,7 @@ SHA256 = $(firstword $(shell sha256sum $(BIN) 2>/dev/null || shasum -a 256 $(BIN
 TEST_THREADS = $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 
 .DEFAULT_GOAL := help
-.PHONY: help build test torture check lint audit demo register enable dev-setup load bench peer micro layout image test-container release clean
+.PHONY: help build test torture check lint audit demo register enable dev-setup load bench peer micro profile image test-container release clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -73,10 +73,8 @@ micro: ## Count the instructions of each kind of request, under callgrind
 	cargo build --release --example openai-simulator --example load
 	@python3 scripts/bench/micro.py target/micro/release/$(NAME)
 
-layout: ## See which functions run, so that they lie together in the program; after changes of what requests go through
-	CARGO_PROFILE_RELEASE_STRIP=none scripts/static_binary.sh target/layout
-	cargo build --release --example openai-simulator --example load
-	@python3 scripts/bench/layout.py target/layout/$(NAME) scripts/layout.ld
+profile: ## See what of the program runs, for the compiler and the linker; after changes of what requests go through
+	scripts/profile.sh
 
 image: ## Make the container image in Docker and print its id, Vault's -sha256
 	@scripts/image.sh

@@ -18,10 +18,7 @@ from pathlib import Path
 import table
 from measures import Bench, Counts
 from plugins import Plugin
-from stage import Stage, find_server
-
-ROOT = Path(__file__).resolve().parents[2]
-EXAMPLES = ROOT / "target/release/examples"
+from stage import EXAMPLES, ROOT, Stage, find_server
 
 
 def main(arguments):

@@ -1,31 +1,45 @@
-"""Which functions of the plugin run at its start and for its requests, so that they lie together in the program: `make layout`.
+"""Which functions of the plugin run at its start and for its requests, so that they lie together in the program.
 
-usage: python3 scripts/bench/layout.py PROGRAM FILE
+usage: python3 scripts/bench/layout.py PROGRAM MAP FILE
 
-Runs PROGRAM, which should have its symbols, under callgrind on a dev server: a mount, its configuration, a role, credentials of many
-clients, reads of the configuration, revocations. Writes FILE for the linker. A function is named by its symbol, with `*` for what
-differs from one compiler or version of a library to the next. A line that fits nothing does no harm, and a function that is missing
-lies with the ones that seldom run.
+Runs PROGRAM, which has its symbols, under callgrind on a dev server. Writes FILE for the linker; MAP is what the linker wrote of
+where things lie.
+
+A function is named by its section, with `*` for what differs from one compiler or version of a library to the next. Where many
+functions have that name and few of them run, those few come first, by their full names. The C library's functions and those
+written in assembly have no sections of their own: there the object is named. A line that fits nothing does no harm, and a function
+that is missing lies with the ones that seldom run.
 """
 
 import re
-import subprocess
 import sys
-import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from micro import ROOT, Process, Watched, functions
-from stage import Stage, find_server
+import practice
+from micro import Process, Watched, functions
+from stage import EXAMPLES, ROOT, Stage, find_server
 
-ABOUT = "The functions that run at the plugin's start and for its requests, so that they lie together. Made by `make layout`."
+ABOUT = "The functions that run at the plugin's start and for its requests, so that they lie together. Made by `make profile`."
+OTHERS = "What is named like some of these and did not run; another compiler's copies are all here"
+# A line of the map that is a part of an object or archive: its size, the object, the section.
+SECTION = re.compile(r"^ *[0-9a-f]+ +[0-9a-f]+ +([0-9a-f]+) +\d+ {9}(\S+?):\((\.text\S*)\)$")
+SYMBOL = re.compile(r"^ *[0-9a-f]+ +[0-9a-f]+ +[0-9a-f]+ +\d+ {17}(\S+)$")
+MEMBER = re.compile(r"([^/]+)\((.+)\)$")
+# A function's section is named after it, with a word before that where the profile says how hot it is.
+FUNCTION = re.compile(r"\.text\.(?:hot\.|unlikely\.)?(.+)")
 # What a mangled name ends with differs with the compiler; so does what stands for a crate in a name of the standard library.
 PLAIN = re.compile(r"(_ZN.*?17h)[0-9a-f]{16}E")
 CRATE = re.compile(r"Cs[0-9A-Za-z]+_")
 AWS_LC = re.compile(r"^aws_lc_\d+_\d+_\d+_")
 # What optimizers append to the name of a function's part or copy.
 PART = re.compile(r"\.(?:llvm|constprop|part|isra|cold|\d+).*$")
+# What differs in the name of an archive or object: what cargo and the C compiler put there.
+ARCHIVE = re.compile(r"-[0-9a-f]{16}\.rlib$")
+OBJECT = re.compile(r"^[0-9a-f]{16}-")
+# Newer processors than callgrind plays have functions of their own: AVX-512 in place of AVX2, and AWS-LC's for multiplication.
+PROCESSOR = re.compile(r"(?:-avx.*|_alt)\.o$")
 
 
 @dataclass(frozen=True)
@@ -35,50 +49,83 @@ class Named(Watched):
     options = "--tool=callgrind --demangle=no"
 
 
-def main(program, file):
-    start, requests = watch(program)
-    sizes = sizes_of_functions(program)
-    hot = {name for name in start | requests if name in sizes}
-    all_of, hot_of = Counter(), Counter()
-    for name, size in sizes.items():
-        all_of[pattern(name)] += size
-        hot_of[pattern(name)] += size if name in hot else 0
-    by_requests = {pattern(name) for name in hot & requests}
-    mostly = {line for line in hot_of if hot_of[line] > all_of[line] / 2}
-    seldom = {line for line in hot_of if hot_of[line]} - mostly
-    parts = {
-        "What requests run": mostly & by_requests,
-        "What a start runs beside that": mostly - by_requests,
-        "Of these, some copies run and most do not": seldom,
-    }
+@dataclass
+class Section:
+    """What the linker moves as one."""
+
+    object: str
+    name: str
+    size: int
+    functions: list
+
+    def is_one_function(self):
+        """Named after it; the C library names its sections after processors."""
+        return self.name != ".text" and "libc.a(" not in self.object
+
+    def ran(self, names):
+        return any(function in names for function in self.functions)
+
+    def line(self):
+        """Finds it in this very build."""
+        return f"*(.text*.{FUNCTION.match(self.name)[1]})" if self.is_one_function() else self.pattern()
+
+    def pattern(self):
+        """Finds it, and what is named alike, in other builds too."""
+        if self.is_one_function():
+            return f"*(.text*.{pattern(FUNCTION.match(self.name)[1])})"
+        member = MEMBER.search(self.object)
+        archive, name = ARCHIVE.sub("-*.rlib", member[1]), OBJECT.sub("*-", member[2])
+        return f"*{archive}:{PROCESSOR.sub('*.o', name)}(.text .text.*)"
+
+
+def main(program, map_of_linker, file):
+    parts = arranged(sections(map_of_linker.read_text().splitlines()), watch(program))
     file.write_text(linker_script(parts))
-    for title, lines in parts.items():
-        print(f"{title}: {len(lines):,} lines, {sum(all_of[line] for line in lines):,} bytes")
+    for title, sizes in parts.items():
+        print(f"{title}: {len(sizes):,} lines, {sum(sizes.values()):,} bytes")
+
+
+def arranged(all_sections, watched):
+    """Lines for the linker, and the size of what they find: what ran, each for the first thing that ran it."""
+    size_of, ran_of = Counter(), Counter()
+    ran = [section for section in all_sections if section.ran(set().union(*watched.values()))]
+    for section in all_sections:
+        size_of[section.pattern()] += section.size
+    for section in ran:
+        ran_of[section.pattern()] += section.size
+    mostly = {pattern for pattern in ran_of if ran_of[pattern] > size_of[pattern] / 2}
+    parts, placed = {}, set()
+    for title, names in watched.items():
+        sizes = Counter()
+        for section in ran:
+            if section.ran(names):
+                common = section.pattern() in mostly
+                sizes[section.pattern() if common else section.line()] = size_of[section.pattern()] if common else section.size
+        parts[title] = {line: size for line, size in sizes.items() if line not in placed}
+        placed |= sizes.keys()
+    parts[OTHERS] = {pattern: size_of[pattern] for pattern in ran_of if pattern not in placed}
+    return parts
 
 
 def linker_script(parts):
-    """Puts the parts before all other code. The sections of functions that are marked as cold have names with one more word."""
+    """Puts the parts before all other code."""
     text = f"/* {ABOUT} */\n\nSECTIONS {{\n  .text.first : {{\n"
     for title, lines in parts.items():
-        text += f"    /* {title}. */\n" + "".join(f"    *(.text*.{line})\n" for line in sorted(lines))
+        text += f"    /* {title}. */\n" + "".join(f"    {line}\n" for line in sorted(lines))
     return text + "  }\n}\nINSERT BEFORE .text;\n"
 
 
 def watch(program):
-    """The functions that run until a first credential is there, and those that requests run."""
+    """The functions that run for credentials, until the first is there, and for other requests."""
     plugin = Named("layout", program, has_projects=True)
-    with Stage(find_server(ROOT), ROOT / "target/release/examples", [plugin]) as stage:
-        stage.api.write("sys/mounts/layout", {"type": "layout"})
-        plugin.set_up(stage.api, stage.openai)
+    with Stage(find_server(ROOT), EXAMPLES, [plugin]) as stage:
+        practice.first_credential(stage, plugin)
         process = Process(plugin, stage.folder / "plugins")
-        stage.load(plugin.credential, 1, requests=1)
-        time.sleep(1)
         start = run(process)
-        stage.load(plugin.credential, 64, requests=600)
-        stage.load("layout/config", 16, requests=200)
-        stage.api.write(f"sys/leases/revoke-prefix/{plugin.credential}", {"sync": True})
-        time.sleep(2)
-        return start, run(process)
+        practice.credentials(stage, plugin, 400)
+        many = run(process)
+        practice.all_else(stage, plugin)
+        return {"What credentials run": many, "What a start runs beside that": start, "What other requests run": run(process)}
 
 
 def run(process):
@@ -86,20 +133,28 @@ def run(process):
     return {re.sub(r"'\d+$", "", function) for function, _ in functions(process.dump())}
 
 
-def sizes_of_functions(program):
-    """The size in bytes of each function."""
-    lines = subprocess.check_output(["nm", "-S", "--defined-only", program], text=True).splitlines()
-    words = [line.split(" ", 3) for line in lines]
-    return {found[3]: int(found[1], 16) for found in words if len(found) == 4 and found[2] in "tTwW" and is_ours(found[3])}
+def sections(lines):
+    """The program's code as the linker's map tells of it."""
+    found, inside = [], False
+    for line in lines:
+        if section := SECTION.match(line):
+            found.append(Section(section[2], section[3], int(section[1], 16), functions_of(section[3])))
+            inside = True
+        elif inside and (symbol := SYMBOL.match(line)):
+            found[-1].functions.append(symbol[1])
+        else:
+            inside = False
+    return [section for section in found if section.is_one_function() or MEMBER.search(section.object)]
 
 
-def is_ours(name):
-    """Not the C library's, whose functions are not in sections of their own; and a name that the linker does not misread."""
-    return re.fullmatch(r"[\w.$]+", name) and (not name.startswith("_") or name.startswith(("_ZN", "_R")))
+def functions_of(section):
+    """The function that a section is named after."""
+    named = FUNCTION.match(section)
+    return [named[1]] if named else []
 
 
 def pattern(name):
-    """A function's line."""
+    """A function's name in other builds."""
     if plain := PLAIN.match(name):
         return plain[1] + "*"
     whole = PART.sub("", name)
@@ -108,6 +163,6 @@ def pattern(name):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3:
+    if len(sys.argv) != 4:
         sys.exit(__doc__)
-    main(Path(sys.argv[1]).resolve(), Path(sys.argv[2]))
+    main(Path(sys.argv[1]).resolve(), Path(sys.argv[2]), Path(sys.argv[3]))

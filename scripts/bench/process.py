@@ -10,10 +10,18 @@ from pathlib import Path
 
 def running(program):
     """The one process that runs this program."""
-    found = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit() and runs(entry, program)]
+    found = processes(program)
     if len(found) != 1:
         raise RuntimeError(f"{len(found)} processes run {program}")
     return found[0]
+
+
+def is_running(program):
+    return bool(processes(program))
+
+
+def processes(program):
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit() and runs(entry, program)]
 
 
 def runs(entry, program):

@@ -15,6 +15,8 @@ from pathlib import Path
 
 from plugins import ADMIN_KEY, ORGANIZATION, PROJECT
 
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "target/release/examples"
 TOKEN = "root"
 
 
