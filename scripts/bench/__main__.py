@@ -18,17 +18,17 @@ from pathlib import Path
 import table
 from measures import Bench, Counts
 from plugins import Plugin
-from stage import EXAMPLES, ROOT, Stage, find_server
+from stage import ROOT, Stage, find_server
 
 
 def main(arguments):
     quick = os.environ.get("QUICK") == "1"
-    server = find_server(ROOT)
+    server = find_server()
     ours = Plugin("ours", arguments.ours.resolve(), has_projects=True)
     theirs = Plugin("theirs", arguments.peer.resolve(), has_projects=False)
     start = time.monotonic()
     rows = []
-    with Stage(server, EXAMPLES, [ours, theirs]) as stage:
+    with Stage(server, [ours, theirs]) as stage:
         for row in Bench(stage, ours, theirs, Counts(quick)).run():
             print("  ".join(cell for cell in row.cells() if cell), flush=True)
             rows.append(row)

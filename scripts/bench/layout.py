@@ -15,11 +15,12 @@ import re
 import sys
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import practice
 from micro import Process, Watched, functions
-from stage import EXAMPLES, ROOT, Stage, find_server
+from stage import Stage, find_server
 
 ABOUT = "The functions that run at the plugin's start and for its requests, so that they lie together. Made by `make profile`."
 OTHERS = "What is named like some of these and did not run; another compiler's copies are all here"
@@ -65,10 +66,12 @@ class Section:
     def ran(self, names):
         return any(function in names for function in self.functions)
 
+    @cached_property
     def line(self):
         """Finds it in this very build."""
-        return f"*(.text*.{FUNCTION.match(self.name)[1]})" if self.is_one_function() else self.pattern()
+        return f"*(.text*.{FUNCTION.match(self.name)[1]})" if self.is_one_function() else self.pattern
 
+    @cached_property
     def pattern(self):
         """Finds it, and what is named alike, in other builds too."""
         if self.is_one_function():
@@ -87,22 +90,20 @@ def main(program, map_of_linker, file):
 
 def arranged(all_sections, watched):
     """Lines for the linker, and the size of what they find: what ran, each for the first thing that ran it."""
-    size_of, ran_of = Counter(), Counter()
-    ran = [section for section in all_sections if section.ran(set().union(*watched.values()))]
+    names_of_any = set().union(*watched.values())
+    size_of, ran_of, size_of_few = Counter(), Counter(), Counter()
     for section in all_sections:
-        size_of[section.pattern()] += section.size
-    for section in ran:
-        ran_of[section.pattern()] += section.size
-    mostly = {pattern for pattern in ran_of if ran_of[pattern] > size_of[pattern] / 2}
+        size_of[section.pattern] += section.size
+        if section.ran(names_of_any):
+            ran_of[section.pattern] += section.size
+            size_of_few[section.line] += section.size
+    mostly = {pattern: size_of[pattern] for pattern in ran_of if ran_of[pattern] > size_of[pattern] / 2}
     parts, placed = {}, set()
     for title, names in watched.items():
-        sizes = Counter()
-        for section in ran:
-            if section.ran(names):
-                common = section.pattern() in mostly
-                sizes[section.pattern() if common else section.line()] = size_of[section.pattern()] if common else section.size
-        parts[title] = {line: size for line, size in sizes.items() if line not in placed}
-        placed |= sizes.keys()
+        ran = [section for section in all_sections if section.ran(names)]
+        lines = {section.pattern if section.pattern in mostly else section.line for section in ran} - placed
+        parts[title] = {line: mostly.get(line) or size_of_few[line] for line in lines}
+        placed |= lines
     parts[OTHERS] = {pattern: size_of[pattern] for pattern in ran_of if pattern not in placed}
     return parts
 
@@ -118,7 +119,7 @@ def linker_script(parts):
 def watch(program):
     """The functions that run for credentials, until the first is there, and for other requests."""
     plugin = Named("layout", program, has_projects=True)
-    with Stage(find_server(ROOT), EXAMPLES, [plugin]) as stage:
+    with Stage(find_server(), [plugin]) as stage:
         practice.first_credential(stage, plugin)
         process = Process(plugin, stage.folder / "plugins")
         start = run(process)

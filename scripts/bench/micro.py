@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from plugins import Plugin
-from stage import EXAMPLES, ROOT, Stage, find_server
+from stage import Stage, find_server
 
 # The first that occurs in a function's name says which part it belongs to.
 PARTS = {
@@ -114,7 +114,7 @@ def part_of(function):
 def main(program, count):
     plugin = Watched("micro", program, has_projects=True)
     kinds = {}
-    with Stage(find_server(ROOT), EXAMPLES, [plugin]) as stage:
+    with Stage(find_server(), [plugin]) as stage:
         stage.api.write("sys/mounts/micro", {"type": "micro"})
         plugin.set_up(stage.api, stage.openai)
         process = Process(plugin, stage.folder / "plugins")

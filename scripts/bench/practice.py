@@ -5,15 +5,15 @@ usage: python3 scripts/bench/practice.py PROGRAM
 Has PROGRAM asked it on a dev server, and ends it as the server does when the mount goes.
 """
 
-import json
+import os
+import subprocess
 import sys
 import time
-import urllib.request
 from pathlib import Path
 
-from plugins import ADMIN_KEY, PROJECT, Plugin
+from plugins import ADMIN_KEY, ORGANIZATION, PROJECT, Plugin
 from process import is_running
-from stage import EXAMPLES, ROOT, Stage, find_server
+from stage import ROOT, Stage, find_server
 
 # The server lets each mount do what is due once a minute.
 TICK = 65
@@ -67,18 +67,14 @@ def library_set(stage, plugin):
 
 def new_account(openai, name):
     """One that is there before Vault knows of it."""
-    request = urllib.request.Request(
-        f"{openai}/organization/projects/{PROJECT}/service_accounts",
-        data=json.dumps({"name": name}).encode(),
-        headers={"Authorization": f"Bearer {ADMIN_KEY}", "Content-Type": "application/json"},
-    )
-    with urllib.request.urlopen(request) as answer:
-        return json.load(answer)["id"]
+    settings = {"OPENAI_BASE_URL": openai, "OPENAI_ORG_ID": ORGANIZATION, "OPENAI_PROJECT_ID": PROJECT, "OPENAI_ADMIN_API_KEY": ADMIN_KEY}
+    command = [ROOT / "scripts/ask_openai.py", "make-account", name]
+    return subprocess.check_output(command, env={**os.environ, **settings}, text=True).strip()
 
 
 def main(program):
     plugin = Plugin("practice", program, has_projects=True)
-    with Stage(find_server(ROOT), EXAMPLES, [plugin]) as stage:
+    with Stage(find_server(), [plugin]) as stage:
         first_credential(stage, plugin)
         credentials(stage, plugin, 4_000)
         all_else(stage, plugin)

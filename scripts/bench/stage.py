@@ -20,10 +20,10 @@ EXAMPLES = ROOT / "target/release/examples"
 TOKEN = "root"
 
 
-def find_server(root):
+def find_server():
     """$VAULT_BIN, else vault or bao on the PATH, else OpenBao, which is fetched."""
     found = os.environ.get("VAULT_BIN") or shutil.which("vault") or shutil.which("bao")
-    return found or subprocess.check_output([root / "scripts/openbao.sh"], text=True).strip()
+    return found or subprocess.check_output([ROOT / "scripts/openbao.sh"], text=True).strip()
 
 
 class Api:
@@ -54,9 +54,8 @@ class Api:
 class Stage:
     """All that runs. Leaving it ends the processes and removes their folder."""
 
-    def __init__(self, server, examples, plugins):
+    def __init__(self, server, plugins):
         self.server = server
-        self.examples = examples
         self.plugins = plugins
         self.processes = []
 
@@ -84,7 +83,7 @@ class Stage:
             self.api.write(f"sys/plugins/catalog/secret/{plugin.name}", {"sha256": digest, "command": plugin.name})
 
     def start_simulator(self):
-        command = [self.examples / "openai-simulator", "--listen", "127.0.0.1:0", "--admin-key", ADMIN_KEY]
+        command = [EXAMPLES / "openai-simulator", "--listen", "127.0.0.1:0", "--admin-key", ADMIN_KEY]
         command += ["--organization", ORGANIZATION, "--project", PROJECT]
         simulator = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         self.processes.append(simulator)
@@ -115,7 +114,7 @@ class Stage:
     def load(self, path, clients, **until):
         """Reads with so many clients, for `seconds=` or until `requests=`; gives how many were read and in what time."""
         (kind, count), = until.items()
-        command = [self.examples / "load", "--server", f"127.0.0.1:{self.port}", "--path", path]
+        command = [EXAMPLES / "load", "--server", f"127.0.0.1:{self.port}", "--path", path]
         command += ["--clients", str(clients), f"--{kind}", str(count)]
         run = subprocess.run(command, env={**os.environ, "VAULT_TOKEN": TOKEN}, stdout=subprocess.PIPE, text=True)
         if run.returncode != 0:

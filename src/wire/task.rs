@@ -26,8 +26,8 @@ where
 
 /// Turns a panic of `work` into a value. What it shares with other calls is behind locks, which tell of a panic
 /// themselves.
-pub(super) async fn caught<T>(work: impl Future<Output = T>) -> Result<T, Panicked> {
-    AssertUnwindSafe(work).catch_unwind().await.map_err(|_| Panicked)
+pub(super) fn caught<T>(work: impl Future<Output = T>) -> impl Future<Output = Result<T, Panicked>> {
+    AssertUnwindSafe(work).catch_unwind().map(|outcome| outcome.map_err(|_| Panicked))
 }
 
 #[cfg(test)]
