@@ -112,7 +112,7 @@ class Stage:
         raise RuntimeError(f"the server does not start:\n{self.log.read_text()[-2000:]}")
 
     def load(self, path, clients, **until):
-        """Reads with so many clients, for `seconds=` or until `requests=`; gives how many were read and in what time."""
+        """Reads with so many clients, for `seconds=` or until `requests=`; gives how many were read and in what time of a client."""
         (kind, count), = until.items()
         command = [EXAMPLES / "load", "--server", f"127.0.0.1:{self.port}", "--path", path]
         command += ["--clients", str(clients), f"--{kind}", str(count)]

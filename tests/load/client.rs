@@ -36,6 +36,8 @@ pub(crate) struct Tally {
     pub(crate) latencies: Vec<Duration>,
     /// Failures by what was wrong.
     pub(crate) failures: BTreeMap<String, usize>,
+    /// From each client's start to the end of its last request, of all clients together.
+    pub(crate) time: Duration,
 }
 
 /// What all clients together have still to do. They share one thread.
@@ -90,6 +92,7 @@ impl Client {
     /// Reads while there is something to do; the read that is under way at the end is finished.
     pub(crate) async fn read_while(mut self, left: Rc<Left>) -> Tally {
         let mut tally = Tally::default();
+        let begin = Instant::now();
         while left.take() {
             let start = Instant::now();
             match self.read().await {
@@ -102,6 +105,7 @@ impl Client {
                 }
             }
         }
+        tally.time = begin.elapsed();
         tally
     }
 
@@ -145,6 +149,7 @@ impl Tally {
     /// Takes in what another client saw.
     pub(crate) fn add(&mut self, other: Self) {
         self.latencies.extend(other.latencies);
+        self.time += other.time;
         for (reason, count) in other.failures {
             *self.failures.entry(reason).or_default() += count;
         }

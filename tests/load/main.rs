@@ -11,7 +11,6 @@ mod report;
 
 use std::process::ExitCode;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
 
 use arguments::Arguments;
 use client::{Client, Left, Tally};
@@ -26,14 +25,14 @@ fn main() -> ExitCode {
         }
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let (tally, elapsed) = match runtime {
+    let tally = match runtime {
         Ok(runtime) => LocalSet::new().block_on(&runtime, run(&arguments)),
         Err(error) => {
             eprintln!("load: {error}");
             return ExitCode::FAILURE;
         }
     };
-    println!("{}", report::table(&tally, elapsed));
+    println!("{}", report::table(&tally, arguments.clients));
     if tally.failures.is_empty() && !tally.latencies.is_empty() {
         ExitCode::SUCCESS
     } else {
@@ -41,10 +40,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// All clients at once until they have done what they should; what was begun by then is finished and counts, as
-/// does the time it took.
-async fn run(arguments: &Arguments) -> (Tally, Duration) {
-    let start = Instant::now();
+/// All clients at once until they have done what they should; what was begun by then is finished and counts.
+async fn run(arguments: &Arguments) -> Tally {
     let left = Rc::new(Left::start(arguments.until));
     let mut clients = JoinSet::new();
     for _ in 0..arguments.clients {
@@ -57,5 +54,5 @@ async fn run(arguments: &Arguments) -> (Tally, Duration) {
             Err(error) => all.fail(error.to_string()),
         }
     }
-    (all, start.elapsed())
+    all
 }
