@@ -1,6 +1,6 @@
-//! What is written in one turn of the runtime leaves together. HTTP/2 writes a call in three pieces (headers, message,
-//! end), and an answer in two; each piece on its own costs both sides a system call, a TLS record and a wake-up. It
-//! knows nothing of what is written.
+//! What is written in one turn of the runtime leaves together. HTTP/2 writes a call and an answer in two pieces each
+//! (headers, message); each piece on its own costs both sides a system call, a TLS record and a wake-up. It knows
+//! nothing of what is written.
 //!
 //! *Guarantees:* the bytes leave in their order, whole, and after a flush without waiting for anything but the other
 //! tasks that are ready at that moment: no timer holds them back.

@@ -10,6 +10,7 @@ use tonic::Status;
 use tonic::transport::Channel;
 
 use super::MESSAGE_LIMIT;
+use super::foreseen::{Calls, calls};
 use super::pb::events_client::EventsClient;
 use super::pb::storage_client::StorageClient;
 use super::pb::system_view_client::SystemViewClient;
@@ -33,7 +34,7 @@ pub struct DialError(pub String);
 pub(super) struct Host {
     dial: Arc<dyn Dial>,
     broker_id: u32,
-    channel: OnceCell<Channel>,
+    calls: OnceCell<Calls>,
     cannot_page: AtomicBool,
     has_no_events: AtomicBool,
 }
@@ -43,26 +44,26 @@ impl Host {
         Self {
             dial,
             broker_id,
-            channel: OnceCell::new(),
+            calls: OnceCell::new(),
             cannot_page: AtomicBool::new(false),
             has_no_events: AtomicBool::new(false),
         }
     }
 
-    pub(super) async fn storage(&self) -> Result<StorageClient<Channel>, DialError> {
-        Ok(StorageClient::new(self.channel().await?)
+    pub(super) async fn storage(&self) -> Result<StorageClient<Calls>, DialError> {
+        Ok(StorageClient::new(self.calls().await?)
             .max_decoding_message_size(MESSAGE_LIMIT)
             .max_encoding_message_size(MESSAGE_LIMIT))
     }
 
-    pub(super) async fn system(&self) -> Result<SystemViewClient<Channel>, DialError> {
-        Ok(SystemViewClient::new(self.channel().await?)
+    pub(super) async fn system(&self) -> Result<SystemViewClient<Calls>, DialError> {
+        Ok(SystemViewClient::new(self.calls().await?)
             .max_decoding_message_size(MESSAGE_LIMIT)
             .max_encoding_message_size(MESSAGE_LIMIT))
     }
 
-    pub(super) async fn events(&self) -> Result<EventsClient<Channel>, DialError> {
-        Ok(EventsClient::new(self.channel().await?)
+    pub(super) async fn events(&self) -> Result<EventsClient<Calls>, DialError> {
+        Ok(EventsClient::new(self.calls().await?)
             .max_decoding_message_size(MESSAGE_LIMIT)
             .max_encoding_message_size(MESSAGE_LIMIT))
     }
@@ -88,8 +89,9 @@ impl Host {
     }
 
     /// The mount's channel; a failed dial leaves nothing behind, so the next call tries again.
-    async fn channel(&self) -> Result<Channel, DialError> {
-        self.channel.get_or_try_init(|| self.dial.dial(self.broker_id)).await.cloned()
+    async fn calls(&self) -> Result<Calls, DialError> {
+        let dialled = async { self.dial.dial(self.broker_id).await.map(calls) };
+        self.calls.get_or_try_init(|| dialled).await.cloned()
     }
 }
 

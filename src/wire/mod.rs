@@ -7,6 +7,7 @@
 mod broker;
 mod convert;
 mod error;
+mod foreseen;
 mod host;
 mod instances;
 mod multiplexing;

@@ -1,0 +1,123 @@
+//! A call's last message and the call's end leave as one. What tonic sends of a call does not know its end before it is
+//! asked again, and HTTP/2 then ends it with an empty frame, which is a TLS record and a wake-up more on both sides.
+//!
+//! *Guarantees:* the same frames in the same order, each as soon as it is there.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use hyper::body::{Body, Frame};
+use tonic::codegen::http::Request;
+use tonic::transport::Channel;
+use tower::util::MapRequest;
+
+/// A channel on which calls leave so.
+pub(super) type Calls = MapRequest<Channel, fn(Request<tonic::body::Body>) -> Request<tonic::body::Body>>;
+
+/// A body that has looked one frame ahead.
+struct Foreseen<B: Body> {
+    body: B,
+    next: Option<Result<Frame<B::Data>, B::Error>>,
+    ended: bool,
+}
+
+/// Calls over this channel.
+pub(super) fn calls(channel: Channel) -> Calls {
+    MapRequest::new(channel, |request| request.map(|body| tonic::body::Body::new(Foreseen::of(body))))
+}
+
+impl<B: Body> Foreseen<B> {
+    fn of(body: B) -> Self {
+        Self { body, next: None, ended: false }
+    }
+}
+
+impl<B> Body for Foreseen<B>
+where
+    B: Body<Data: Unpin, Error: Unpin> + Unpin,
+{
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let frame = match self.next.take() {
+            Some(frame) => frame,
+            None if self.ended => return Poll::Ready(None),
+            None => match ready!(Pin::new(&mut self.body).poll_frame(context)) {
+                Some(frame) => frame,
+                None => return Poll::Ready(None),
+            },
+        };
+        match Pin::new(&mut self.body).poll_frame(context) {
+            Poll::Ready(None) => self.ended = true,
+            Poll::Ready(next) => self.next = next,
+            Poll::Pending => {}
+        }
+        Poll::Ready(Some(frame))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ended && self.next.is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{FutureExt, Stream, StreamExt, stream};
+    use http_body_util::{BodyExt, StreamBody};
+    use hyper::body::Bytes;
+
+    use super::*;
+
+    type Piece = Result<&'static str, &'static str>;
+
+    /// A body of these that never tells of its end before it is asked.
+    fn body(
+        pieces: impl Stream<Item = Piece>,
+    ) -> StreamBody<impl Stream<Item = Result<Frame<Bytes>, &'static str>>> {
+        StreamBody::new(
+            pieces.map(|piece| piece.map(|text| Frame::data(Bytes::from_static(text.as_bytes())))),
+        )
+    }
+
+    /// What each frame says, and whether the end is known with it.
+    async fn seen(mut body: impl Body<Data = Bytes, Error = &'static str> + Unpin) -> Vec<(String, bool)> {
+        let mut seen = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let text = match frame {
+                Ok(frame) => String::from_utf8(frame.into_data().unwrap().to_vec()).unwrap(),
+                Err(error) => error.to_owned(),
+            };
+            seen.push((text, body.is_end_stream()));
+        }
+        seen
+    }
+
+    #[tokio::test]
+    async fn the_end_is_known_with_the_last_frame() {
+        for texts in [vec!["one"], vec!["one", "two", "three"]] {
+            let mut expected: Vec<_> = texts.iter().map(|text| ((*text).to_owned(), false)).collect();
+            expected.last_mut().unwrap().1 = true;
+            assert_eq!(seen(Foreseen::of(body(stream::iter(texts.into_iter().map(Ok))))).await, expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_frame_does_not_wait_for_the_next() {
+        let pieces = stream::iter([Ok("one")]).chain(stream::once(std::future::pending()));
+        let mut body = Foreseen::of(Box::pin(body(pieces)));
+        assert!(body.frame().now_or_never().flatten().is_some_and(|frame| frame.is_ok()));
+        assert!(!body.is_end_stream());
+        assert!(body.frame().now_or_never().is_none());
+    }
+
+    #[tokio::test]
+    async fn an_error_comes_after_what_was_before_it() {
+        let pieces = stream::iter([Ok("one"), Err("broken")]);
+        let expected = [("one".to_owned(), false), ("broken".to_owned(), true)];
+        assert_eq!(seen(Foreseen::of(body(pieces))).await, expected);
+    }
+}
