@@ -43,6 +43,7 @@ def all_else(stage, plugin):
     library_set(stage, plugin)
     for path in (plugin.role, *(f"{plugin.name}/{path}" for path in ("metrics", "health", "info", "roles?list=true"))):
         stage.load(path, 1, requests=10)
+    stage.load(plugin.credential, 1, requests=10)
     time.sleep(TICK)
 
 
