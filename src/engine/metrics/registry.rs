@@ -1,5 +1,6 @@
 //! One mount's own Prometheus registry. There is no process-wide one: several mounts share the process.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
@@ -8,6 +9,9 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, Prometheu
 
 /// Upper bounds in seconds: OpenAI answers within a second or so, and waits end with Vault's request.
 const BUCKETS: [f64; 11] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 45.0, 90.0];
+
+/// As many values wait at most to be sorted: 24 bytes each. Under load a minute's would be megabytes.
+const WAITING: usize = 1024;
 
 /// The recorder wants to know where a metric was recorded and then ignores it.
 const METADATA: Metadata<'static> = Metadata::new("openai_secrets", metrics::Level::INFO, None);
@@ -18,6 +22,8 @@ pub(super) struct Registry {
     /// Held for writing while histograms are emptied into their buckets: metrics-util's `AtomicBucket` loses what
     /// is pushed into a block that is just being taken away.
     emptying: RwLock<()>,
+    /// How many values histograms have collected since then.
+    collected: AtomicUsize,
 }
 
 /// A metric's name and what it says.
@@ -36,7 +42,7 @@ impl Registry {
         let builder = builder.set_buckets(&BUCKETS).unwrap_or_default();
         let recorder = builder.build_recorder();
         let handle = recorder.handle();
-        Self { recorder, handle, emptying: RwLock::default() }
+        Self { recorder, handle, emptying: RwLock::default(), collected: AtomicUsize::default() }
     }
 
     pub(super) fn counter(&self, metric: Metric, labels: &[(&'static str, &str)]) -> Counter {
@@ -56,20 +62,25 @@ impl Registry {
 
     /// Adds a value to a histogram of this registry.
     pub(super) fn record(&self, histogram: &Histogram, value: Duration) {
-        let _shared = self.emptying.read().unwrap_or_else(PoisonError::into_inner);
+        let shared = self.emptying.read().unwrap_or_else(PoisonError::into_inner);
         histogram.record(value);
+        drop(shared);
+        if self.collected.fetch_add(1, Ordering::Relaxed) + 1 >= WAITING {
+            self.upkeep();
+        }
     }
 
     /// Sorts what histograms have collected into their buckets; until then every value is kept.
     pub(super) fn upkeep(&self) {
         let _alone = self.emptying.write().unwrap_or_else(PoisonError::into_inner);
         self.handle.run_upkeep();
+        self.collected.store(0, Ordering::Relaxed);
     }
 
     /// All metrics as text; does what [`Registry::upkeep`] does first.
     pub(super) fn render(&self) -> String {
+        self.upkeep();
         let _alone = self.emptying.write().unwrap_or_else(PoisonError::into_inner);
-        self.handle.run_upkeep();
         self.handle.render()
     }
 }
@@ -85,4 +96,23 @@ impl Drop for Registry {
 fn key(metric: Metric, labels: &[(&'static str, &str)]) -> Key {
     let labels: Vec<Label> = labels.iter().map(|&(name, value)| Label::new(name, value.to_owned())).collect();
     Key::from_parts(metric.name, labels)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_sorted_before_they_are_many_and_none_is_lost() {
+        let registry = Registry::new();
+        let metric = Metric { name: "took_seconds", help: "How long it took." };
+        let histogram = registry.histogram(metric, &[]);
+        for _ in 0..2 * WAITING + 7 {
+            registry.record(&histogram, Duration::from_millis(70));
+        }
+        assert_eq!(registry.collected.load(Ordering::Relaxed), 7);
+        let text = registry.render();
+        assert!(text.contains("took_seconds_bucket{le=\"0.1\"} 2055\n"), "{text}");
+        assert!(text.contains("took_seconds_count 2055\n"), "{text}");
+    }
 }
