@@ -14,11 +14,14 @@ use tower::util::MapRequest;
 /// A channel on which calls leave so.
 pub(super) type Calls = MapRequest<Channel, fn(Request<tonic::body::Body>) -> Request<tonic::body::Body>>;
 
+/// What a body gives next: a frame, an error, or its end.
+type Given<B> = Poll<Option<Result<Frame<<B as Body>::Data>, <B as Body>::Error>>>;
+
 /// A body that has looked one frame ahead.
 struct Foreseen<B: Body> {
     body: B,
-    next: Option<Result<Frame<B::Data>, B::Error>>,
-    ended: bool,
+    /// What comes after the last frame that was given, as far as it was there then.
+    next: Given<B>,
 }
 
 /// Calls over this channel.
@@ -28,7 +31,7 @@ pub(super) fn calls(channel: Channel) -> Calls {
 
 impl<B: Body> Foreseen<B> {
     fn of(body: B) -> Self {
-        Self { body, next: None, ended: false }
+        Self { body, next: Poll::Pending }
     }
 }
 
@@ -39,28 +42,20 @@ where
     type Data = B::Data;
     type Error = B::Error;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        let frame = match self.next.take() {
-            Some(frame) => frame,
-            None if self.ended => return Poll::Ready(None),
-            None => match ready!(Pin::new(&mut self.body).poll_frame(context)) {
-                Some(frame) => frame,
-                None => return Poll::Ready(None),
-            },
-        };
-        match Pin::new(&mut self.body).poll_frame(context) {
-            Poll::Ready(None) => self.ended = true,
-            Poll::Ready(next) => self.next = next,
-            Poll::Pending => {}
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Given<B> {
+        if self.next.is_pending() {
+            self.next = Pin::new(&mut self.body).poll_frame(context);
         }
-        Poll::Ready(Some(frame))
+        let frame = ready!(std::mem::replace(&mut self.next, Poll::Pending));
+        self.next = match frame {
+            Some(_) => Pin::new(&mut self.body).poll_frame(context),
+            None => Poll::Ready(None),
+        };
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.ended && self.next.is_none()
+        matches!(self.next, Poll::Ready(None))
     }
 }
 

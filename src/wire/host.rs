@@ -90,8 +90,8 @@ impl Host {
 
     /// The mount's channel; a failed dial leaves nothing behind, so the next call tries again.
     async fn calls(&self) -> Result<Calls, DialError> {
-        let dialled = async { self.dial.dial(self.broker_id).await.map(calls) };
-        self.calls.get_or_try_init(|| dialled).await.cloned()
+        let dialled = || async { self.dial.dial(self.broker_id).await.map(calls) };
+        self.calls.get_or_try_init(dialled).await.cloned()
     }
 }
 

@@ -1,7 +1,7 @@
 //! One mount's own Prometheus registry. There is no process-wide one: several mounts share the process.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{PoisonError, RwLock, RwLockWriteGuard};
 use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram, Key, Label, Metadata, Recorder};
@@ -72,16 +72,21 @@ impl Registry {
 
     /// Sorts what histograms have collected into their buckets; until then every value is kept.
     pub(super) fn upkeep(&self) {
-        let _alone = self.emptying.write().unwrap_or_else(PoisonError::into_inner);
-        self.handle.run_upkeep();
-        self.collected.store(0, Ordering::Relaxed);
+        drop(self.emptied());
     }
 
     /// All metrics as text; does what [`Registry::upkeep`] does first.
     pub(super) fn render(&self) -> String {
-        self.upkeep();
-        let _alone = self.emptying.write().unwrap_or_else(PoisonError::into_inner);
+        let _alone = self.emptied();
         self.handle.render()
+    }
+
+    /// With nothing to sort left, and none added while this is held.
+    fn emptied(&self) -> RwLockWriteGuard<'_, ()> {
+        let alone = self.emptying.write().unwrap_or_else(PoisonError::into_inner);
+        self.handle.run_upkeep();
+        self.collected.store(0, Ordering::Relaxed);
+        alone
     }
 }
 
