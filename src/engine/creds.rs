@@ -81,7 +81,7 @@ async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error
     let (made, pending) = issued.inspect_err(|_| wish.tell(&engine, Happening::CredsCreateFail))?;
     let handed = wish.handed(&made);
     let pending = record(&client, &**storage, &handed, pending).await?;
-    let departure = engine.answers.give(&handed.name, pending).await;
+    let departure = engine.answers.give(&engine.spent, &handed.name, pending).await;
     let departure = departure.map_err(|error| Error::LeftBehind(Box::new(error.into())))?;
     failpoint!("creds.promised");
     engine.metrics.credential_issued(&wish.role_name);
@@ -123,7 +123,7 @@ impl Wish {
             expires_in: Some(self.expires_in),
             scopes: &self.role.scopes,
             owner: Owner::Ledger(ledger::place(self.ends(), &self.account_name)),
-            answers: Some(&engine.answers),
+            answers: Some((&engine.answers, &engine.spent)),
         }
     }
 

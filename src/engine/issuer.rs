@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 use super::Error;
-use super::answers::{Answers, Told};
+use super::answers::{Answers, Spent, Told};
 use super::endings::{Undone, done_or_gone, end_key_named, end_sought, retire};
 use super::failpoint::{failpoint, shortened};
 use super::ledger::Handed;
@@ -92,8 +92,9 @@ pub(super) struct Order<'a> {
     pub(super) expires_in: Option<Duration>,
     pub(super) scopes: &'a [String],
     pub(super) owner: Owner,
-    /// The answers that it will be given with, if its owner's record does not tell of them.
-    pub(super) answers: Option<&'a Answers>,
+    /// The answers that it will be given with, if its owner's record does not tell of them, and the mount's entries of
+    /// those that were given.
+    pub(super) answers: Option<(&'a Answers, &'a Spent)>,
 }
 
 /// What OpenAI made.
@@ -122,11 +123,11 @@ pub(super) async fn issue(
         name: order.name,
         service_account_id: order.account.cloned(),
         owner: order.owner,
-        told: order.answers.map_or(Told::ByNothing, Answers::told),
+        told: order.answers.map_or(Told::ByNothing, |(answers, _)| answers.told()),
         announced: Utc::now(),
     };
     let pending = match order.answers {
-        Some(answers) => answers.spent().begin(&CREATION, storage, &creation).await?,
+        Some((_, spent)) => spent.begin(&CREATION, storage, &creation).await?,
         None => CREATION.begin(storage, &creation).await?,
     };
     failpoint!("issue.announced");

@@ -68,7 +68,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
 
-use self::answers::Answers;
+use self::answers::{Answers, Spent};
 use self::cache::Cache;
 use self::clients::Clients;
 use self::clock::{Clock, WallClock};
@@ -201,6 +201,7 @@ pub struct Engine {
     system: Arc<dyn SystemView>,
     clock: Arc<dyn Clock>,
     answers: Arc<Answers>,
+    spent: Arc<Spent>,
     locks: Locks,
     listings: Listings,
     clients: Clients,
@@ -233,6 +234,7 @@ impl Engine {
             clients: Clients::new(Arc::clone(&metrics), Pulse::new(Arc::clone(clock))),
             clock: Arc::clone(clock),
             answers: Arc::clone(answers),
+            spent: Arc::default(),
             locks: Locks::new(),
             listings: Listings::default(),
             metrics,

@@ -31,7 +31,7 @@ use uuid::Uuid;
 
 use self::folder::Folder;
 use self::log::Log;
-use self::spent::Spent;
+pub(super) use self::spent::Spent;
 use super::failpoint::sync_failpoint;
 use crate::framework::Pending;
 use crate::logical::{Departure, StorageError};
@@ -59,13 +59,12 @@ pub struct Answers {
     /// Where logs are; none if none can be kept.
     folder: Option<Folder>,
     log: OnceLock<Option<Mutex<Log>>>,
-    /// Write-ahead entries of what was answered with.
-    spent: Arc<Spent>,
 }
 
 /// An answer that may leave. Dropped with its entry, it did not.
 struct Promise {
     answers: Arc<Answers>,
+    spent: Arc<Spent>,
     name: String,
     entry: Option<Pending>,
 }
@@ -73,7 +72,7 @@ struct Promise {
 impl Answers {
     /// Without a log.
     pub fn unlogged() -> Self {
-        Self { id: Uuid::new_v4(), folder: None, log: OnceLock::new(), spent: Arc::default() }
+        Self { id: Uuid::new_v4(), folder: None, log: OnceLock::new() }
     }
 
     /// With a log in a folder of ours in this one, where that can be had.
@@ -86,15 +85,11 @@ impl Answers {
         if self.log().is_some() { Told::ByLog(self.id) } else { Told::ByEntry }
     }
 
-    /// Write-ahead entries whose place the next credential's may take.
-    pub(super) fn spent(&self) -> &Spent {
-        &self.spent
-    }
-
     /// Before the answer, which must not be given if this fails. What is to be done when it leaves, if anything is, goes
-    /// with it.
+    /// with it; then the entry is one of the `spent` ones of its mount.
     pub(super) async fn give(
         self: &Arc<Self>,
+        spent: &Arc<Spent>,
         name: &str,
         entry: Pending,
     ) -> Result<Option<Departure>, StorageError> {
@@ -102,7 +97,8 @@ impl Answers {
             entry.commit().await?;
             return Ok(None);
         }
-        let promise = Promise { answers: Arc::clone(self), name: name.to_owned(), entry: Some(entry) };
+        let (answers, spent) = (Arc::clone(self), Arc::clone(spent));
+        let promise = Promise { answers, spent, name: name.to_owned(), entry: Some(entry) };
         Ok(Some(Departure::new(|| promise.keep())))
     }
 
@@ -163,7 +159,7 @@ impl Promise {
         if sync_failpoint!("creds.noted") {
             return;
         }
-        let spent = Arc::clone(&self.answers.spent);
+        let spent = Arc::clone(&self.spent);
         spent.keep(entry, Box::new(move || self.answers.settle(&self.name)));
     }
 }

@@ -2,6 +2,8 @@
 //! so that under load a credential costs one storage write less; what no other took the place of for [`IDLE`] is taken
 //! away.
 //!
+//! Each mount has its own: an entry stands in the storage of one mount, and another's request writes into another.
+//!
 //! *Guarantees:* an entry is here once, or not at all. Its [`Gone`] is called when it is surely gone, and else never.
 //!
 //! *Assumption:* a request and [`IDLE`] together are shorter than a sweep's age: no sweep takes away an entry while it

@@ -44,7 +44,7 @@ async fn entry() -> (Arc<InMemory>, Pending) {
 async fn ready(answers: &Arc<Answers>, name: &str) -> (Told, Departure, Arc<InMemory>) {
     let told = answers.told();
     let (memory, pending) = entry().await;
-    (told, answers.give(name, pending).await.unwrap().unwrap(), memory)
+    (told, answers.give(&Arc::default(), name, pending).await.unwrap().unwrap(), memory)
 }
 
 /// An answer that leaves.
@@ -124,7 +124,7 @@ async fn too_many_answers_at_once_wait_for_their_entries_to_go() {
         on_their_way.push(ready(&answers, &number.to_string()).await);
     }
     let (memory, pending) = entry().await;
-    assert!(answers.give("a", pending).await.unwrap().is_none());
+    assert!(answers.give(&Arc::default(), "a", pending).await.unwrap().is_none());
     assert!(memory.keys().is_empty());
     on_their_way.pop();
     drop(ready(&answers, "b").await);
@@ -152,11 +152,11 @@ async fn without_a_log_the_entry_goes_before_the_answer() {
     let answers = Arc::new(Answers::unlogged());
     assert_eq!(answers.told(), Told::ByEntry);
     let (memory, pending) = entry().await;
-    answers.give("a", pending).await.unwrap();
+    answers.give(&Arc::default(), "a", pending).await.unwrap();
     assert!(memory.keys().is_empty());
     let (memory, pending) = entry().await;
     memory.fail_delete("wal/");
-    answers.give("a", pending).await.unwrap_err();
+    answers.give(&Arc::default(), "a", pending).await.unwrap_err();
     assert!(answers.was_never_given(Told::ByEntry, "a"));
 }
 
@@ -210,7 +210,7 @@ async fn where_no_room_can_be_had_the_entry_goes_before_the_answer() {
     fs::remove_dir_all(folder.logs()).unwrap();
     fill(&answers);
     let (memory, pending) = entry().await;
-    assert!(answers.give("a", pending).await.unwrap().is_none());
+    assert!(answers.give(&Arc::default(), "a", pending).await.unwrap().is_none());
     assert!(memory.keys().is_empty());
 }
 

@@ -56,3 +56,17 @@ async fn an_answer_that_does_not_leave_is_ended_by_the_sweep_and_one_that_does_i
         world.settles().await;
     }
 }
+
+#[tokio::test]
+async fn what_one_mount_answered_with_is_no_matter_of_the_other_mount_in_the_process() {
+    let mut here = World::begin(Log::Kept).await;
+    let mut there = here.beside().await;
+    for world in [&mut here, &mut there] {
+        assert!(Step::Read("plain").take(world, None).await);
+    }
+    for world in [&mut here, &mut there] {
+        world.tick(None).await.expect("it goes on").expect("the tick succeeds");
+        world.everything_has_an_owner();
+        world.settles().await;
+    }
+}

@@ -41,7 +41,9 @@ pub(super) struct World {
     pub(super) given: HashMap<&'static str, String>,
     clock: Arc<Hands>,
     /// Where logs of answers are kept, if they are.
-    logs: Option<TempDir>,
+    logs: Option<Arc<TempDir>>,
+    /// What the mounts of one process have in common.
+    process: Arc<Engines>,
     mount: Arc<dyn Backend>,
     /// Whether answers reach Vault.
     pub(super) sends: bool,
@@ -60,15 +62,26 @@ pub(super) enum Log {
 impl World {
     /// A configured mount with the roles that [`super::steps`] use.
     pub(super) async fn begin(log: Log) -> Self {
-        let (openai, storage, clock) =
-            (OpenAi::start().await, Arc::new(InMemory::new()), Arc::new(Hands::default()));
+        let clock = Arc::new(Hands::default());
+        let logs = (log == Log::Kept).then(|| Arc::new(tempfile::tempdir().expect("a folder can be had")));
+        let process = process(&clock, logs.as_deref());
+        Self::within(process, clock, logs).await
+    }
+
+    /// Another one of the same process, with a storage and an OpenAI of its own.
+    pub(super) async fn beside(&self) -> Self {
+        Self::within(Arc::clone(&self.process), Arc::clone(&self.clock), self.logs.clone()).await
+    }
+
+    async fn within(process: Arc<Engines>, clock: Arc<Hands>, logs: Option<Arc<TempDir>>) -> Self {
+        let (openai, storage) = (OpenAi::start().await, Arc::new(InMemory::new()));
         let given = HashMap::from(
             ["role", "key", "account", "given-to-set"].map(|name| (name, openai.existing_account(name))),
         );
-        let logs = (log == Log::Kept).then(|| tempfile::tempdir().expect("a folder can be had"));
-        let mount = mount(&storage, &clock, logs.as_ref());
+        let mount = mount(&process, &storage);
         let (leases, loans, ending) = (Vec::new(), Vec::new(), Vec::new());
-        let world = Self { openai, storage, leases, loans, ending, given, clock, logs, mount, sends: true };
+        let world =
+            Self { openai, storage, leases, loans, ending, given, clock, logs, process, mount, sends: true };
         let config = json!({
             "admin_api_key": ADMIN_KEY, "organization_id": ORGANIZATION, "api_endpoint": world.openai.endpoint(),
         });
@@ -89,7 +102,8 @@ impl World {
 
     /// The engine ended; another one takes its place on what it left in storage.
     pub(super) fn restart(&mut self) {
-        self.mount = mount(&self.storage, &self.clock, self.logs.as_ref());
+        self.process = process(&self.clock, self.logs.as_deref());
+        self.mount = mount(&self.process, &self.storage);
     }
 
     pub(super) async fn write(&self, path: &str, data: Value, trap: Option<&Arc<Trap>>) -> Outcome {
@@ -195,7 +209,7 @@ impl World {
         self.everything_has_an_owner();
     }
 
-    fn everything_has_an_owner(&self) {
+    pub(super) fn everything_has_an_owner(&self) {
         let state = self.openai.state();
         let alive: Vec<_> = state.live_keys().map(|key| key.id.as_str()).collect();
         let roles: Vec<Value> = self
@@ -280,16 +294,20 @@ impl Texts {
     }
 }
 
-fn mount(storage: &Arc<InMemory>, clock: &Arc<Hands>, logs: Option<&TempDir>) -> Arc<dyn Backend> {
+fn process(clock: &Arc<Hands>, logs: Option<&TempDir>) -> Arc<Engines> {
+    let logging = logs.map(|logs| Answers::logged_in(logs.path().to_owned()));
+    let engines = Engines::by(Arc::<Hands>::clone(clock));
+    Arc::new(engines.logging(logging.unwrap_or_else(Answers::unlogged)))
+}
+
+fn mount(process: &Engines, storage: &Arc<InMemory>) -> Arc<dyn Backend> {
     let setup = Setup {
         config: HashMap::new(),
         backend_uuid: "6f0d3a52-5b6e-4f4e-8d8c-0a8f6f3a1c11".to_owned(),
         storage: Arc::<InMemory>::clone(storage),
         system: Arc::new(FixedSystem::default()),
     };
-    let engines = Engines::by(Arc::<Hands>::clone(clock));
-    let logging = logs.map(|logs| Answers::logged_in(logs.path().to_owned()));
-    engines.logging(logging.unwrap_or_else(Answers::unlogged)).mount(setup).expect("it mounts")
+    process.mount(setup).expect("it mounts")
 }
 
 fn lease_in(outcome: &Outcome) -> Option<Data> {

@@ -13,7 +13,7 @@ use self::requests::Requests;
 use crate::crashes::points;
 use crate::simulator::endpoint::{CREATE_ACCOUNT, LIST_ACCOUNTS};
 use crate::simulator::{AccountState, Action, Fault};
-use crate::support::host::Host;
+use crate::support::host::{Host, on_each_server};
 use crate::support::openai::{OpenAi, PROJECT};
 use crate::support::programs;
 use crate::support::server::Storage;
@@ -70,6 +70,34 @@ async fn the_process_may_end_at_every_point() {
     let settled = within(TWO_TICKS, async || nothing_is_left(&openai).then_some(())).await;
     assert!(settled.is_some(), "left behind: {:?}", openai.state());
     assert_eq!(host.irrevocable_leases().await, 0);
+}
+
+#[tokio::test]
+async fn a_sweep_leaves_what_was_handed_out_while_the_other_mount_was_read_too() {
+    on_each_server(async |host| {
+        let (here, there) = (OpenAi::start().await, OpenAi::start().await);
+        host.register_with(&["OPENAI_SWEEP_AGE=3"]).await;
+        for (mount, openai) in [("openai", &here), ("elsewhere", &there)] {
+            host.set_up(mount, openai).await;
+        }
+        let mut handed_out = Vec::new();
+        for _ in 0..5 {
+            handed_out.push((&here, host.credential_at("openai").await));
+            handed_out.push((&there, host.credential_at("elsewhere").await));
+        }
+        // What is lost afterwards is found by a sweep that has looked at all of these.
+        for (mount, openai) in [("openai", &here), ("elsewhere", &there)] {
+            lose_an_answer(openai);
+            host.api().read(&format!("{mount}/creds/my-role")).await.refused(400, "what it may have left");
+            assert_eq!(openai.accounts().len(), 6);
+        }
+        let swept = async || (here.accounts().len() < 6 && there.accounts().len() < 6).then_some(());
+        assert!(within(TWO_TICKS, swept).await.is_some(), "no sweep came");
+        for (openai, credential) in handed_out {
+            assert!(openai.accepts(&credential.text("api_key")).await);
+        }
+    })
+    .await;
 }
 
 /// The folder whose files arm points.
