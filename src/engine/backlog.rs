@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
+use super::announcements::ANNOUNCEMENT;
 use super::configuration::ONLY;
 use super::ledger::{self, LEDGER};
 use super::{Engine, Error, admin_timetable, issuer, removal, retiring_keys, static_roles};
@@ -96,10 +97,21 @@ impl Unfinished {
     }
 }
 
-pub(super) async fn unfinished_creations(storage: &dyn Storage) -> Result<Unfinished, Error> {
+pub(super) async fn unfinished_creations(
+    engine: &Engine,
+    storage: &dyn Storage,
+) -> Result<Unfinished, Error> {
     let mut unfinished = Unfinished::default();
     for (creation, age) in issuer::CREATION.overdue(storage, MOST).await? {
         unfinished.count(creation.organization_id, age);
+    }
+    for (announcement, age) in ANNOUNCEMENT.overdue(storage, MOST).await? {
+        for creation in announcement.creations() {
+            // Most of what an entry names was made and recorded.
+            if !engine.owns(storage, &creation).await? {
+                unfinished.count(creation.organization_id, age);
+            }
+        }
     }
     for (creation, age) in retiring_keys::CREATION.overdue(storage, MOST).await? {
         unfinished.count(creation.organization_id, age);

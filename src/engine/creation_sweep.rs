@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::announcements::Announcement;
 use super::endings::{end_found, retire};
 use super::failpoint::failpoint;
 use super::issuer::{Creation, Owner};
@@ -38,6 +39,24 @@ pub(super) async fn sweep(
     end_found(&client, &creation.project_id, found).await.map_err(Error::Revocation)?;
     failpoint!("sweep.undone");
     Ok(Swept::Done)
+}
+
+/// The same for each credential that the entry names. One that fails stops no other.
+pub(super) async fn sweep_announcement(
+    engine: Arc<Engine>,
+    storage: Arc<dyn Storage>,
+    announcement: Announcement,
+) -> Result<Swept, Error> {
+    engine.announcements.drop_spare();
+    let (mut swept, mut failure) = (Swept::Done, None);
+    for creation in announcement.creations() {
+        match sweep(Arc::clone(&engine), Arc::clone(&storage), creation).await {
+            Ok(Swept::Done) => {}
+            Ok(Swept::Waits) => swept = Swept::Waits,
+            Err(error) => failure = Some(error),
+        }
+    }
+    failure.map_or(Ok(swept), Err)
 }
 
 /// Nobody has it.

@@ -6,14 +6,15 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
+use super::announcements::{Announced, Reading, Terms};
 use super::clients::Configured;
 use super::events::Happening;
 use super::failpoint::failpoint;
-use super::issuer::{self, Made, Order, Owner};
+use super::issuer::{self, Failure, Made};
 use super::ledger::{self, Handed, LEDGER};
 use super::roles::Role;
 use super::{Engine, Error, checks, rfc3339};
-use crate::framework::{Call, Field, Help, LeaseType, Name, Path, Pending, ResponseField};
+use crate::framework::{Call, Field, Help, LeaseType, Name, Path, ResponseField};
 use crate::logical::{Operation, Response, Storage};
 use crate::openai::{Client, LONGEST_EXPIRY, OrganizationId, ProjectId, Urgency};
 
@@ -54,7 +55,6 @@ struct Wish {
     role: Arc<Role>,
     organization_id: OrganizationId,
     project_id: ProjectId,
-    account_name: String,
     now: DateTime<Utc>,
     ttl: Duration,
     /// How long OpenAI lets the key live.
@@ -77,11 +77,12 @@ pub(super) fn paths() -> Vec<Path<Engine>> {
 async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let storage = call.storage();
     let (wish, client) = Wish::of(&engine, &call).await?;
-    let issued = issuer::issue(&client, &wish.organization_id, storage, wish.order(&engine)).await;
-    let (made, pending) = issued.inspect_err(|_| wish.tell(&engine, Happening::CredsCreateFail))?;
-    let handed = wish.handed(&made);
-    let pending = record(&client, &**storage, &handed, pending).await?;
-    let departure = engine.answers.give(&engine.spent, &handed.name, pending).await;
+    let reading = engine.announcements.reading(wish.terms());
+    let issued = wish.issue(&engine, &client, storage, &reading).await;
+    let (made, announced) = issued.inspect_err(|_| wish.tell(&engine, Happening::CredsCreateFail))?;
+    let handed = wish.handed(&made, &announced);
+    let announced = record(&client, &**storage, &handed, announced).await?;
+    let departure = announced.give().await;
     let departure = departure.map_err(|error| Error::LeftBehind(Box::new(error.into())))?;
     failpoint!("creds.promised");
     engine.metrics.credential_issued(&wish.role_name);
@@ -99,7 +100,6 @@ impl Wish {
         let Configured { config, client } = engine.configured(storage).await?;
         let project_id = engine.project_id(storage, &role.project, role.project_id.as_ref()).await?;
         let wish = Self {
-            account_name: role.new_name(&engine.tag, &role_name)?,
             role_name,
             role,
             organization_id: config.organization_id.clone(),
@@ -111,32 +111,51 @@ impl Wish {
         Ok((wish, client.for_work(Urgency::Issue, PATIENCE)))
     }
 
-    fn ends(&self) -> DateTime<Utc> {
-        self.now + self.ttl
-    }
-
-    fn order<'a>(&'a self, engine: &'a Engine) -> Order<'a> {
-        Order {
-            project_id: &self.project_id,
-            account: self.role.service_account_id.as_ref(),
-            name: self.account_name.clone(),
-            expires_in: Some(self.expires_in),
-            scopes: &self.role.scopes,
-            owner: Owner::Ledger(ledger::place(self.ends(), &self.account_name)),
-            answers: Some((&engine.answers, &engine.spent)),
+    /// Who asks for the same needs a name like this one's.
+    fn terms(&self) -> Terms {
+        Terms {
+            organization_id: self.organization_id.clone(),
+            project_id: self.project_id.clone(),
+            service_account_id: self.role.service_account_id.clone(),
+            role_name: self.role_name.to_string(),
+            project: self.role.project.clone(),
+            name_template: self.role.service_account_name_template.clone(),
+            ttl: self.ttl,
         }
     }
 
-    fn handed(&self, made: &Made) -> Handed {
+    /// Announces a key, or an account with one, and makes it.
+    async fn issue(
+        &self,
+        engine: &Engine,
+        client: &Client,
+        storage: &Arc<dyn Storage>,
+        reading: &Reading,
+    ) -> Result<(Made, Announced), Error> {
+        let new_name = || self.role.new_name(&engine.tag, &self.role_name);
+        let announced = reading.announce(storage, self.now, new_name).await?;
+        let (creation, expires_in) = (announced.creation(), Some(self.expires_in));
+        match issuer::issue_announced(client, &creation, expires_in, &self.role.scopes).await {
+            Ok(made) => Ok((made, announced)),
+            Err(Failure { error, nothing_left }) => {
+                if nothing_left {
+                    announced.forget().await;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn handed(&self, made: &Made, announced: &Announced) -> Handed {
         Handed {
             organization_id: self.organization_id.clone(),
             project_id: self.project_id.clone(),
             service_account_id: made.service_account_id.clone(),
             api_key_id: made.key.id.clone(),
-            name: self.account_name.clone(),
+            name: announced.name().to_owned(),
             with_account: self.role.service_account_id.is_none(),
             role: self.role_name.to_string(),
-            ends: self.ends(),
+            ends: announced.ends(),
             expires: Some(made.key.expires_at.unwrap_or(self.now + self.expires_in)),
         }
     }
@@ -151,14 +170,14 @@ async fn record(
     client: &Client,
     storage: &dyn Storage,
     handed: &Handed,
-    pending: Pending,
-) -> Result<Pending, Error> {
+    announced: Announced,
+) -> Result<Announced, Error> {
     if let Err(error) = LEDGER.put(storage, &handed.place(), &ledger::Entry::new(handed.clone())).await {
         failpoint!("creds.not_recorded");
-        return Err(take_back(client, handed, pending, error.into()).await);
+        return Err(take_back(client, handed, announced, error.into()).await);
     }
     failpoint!("creds.recorded");
-    Ok(pending)
+    Ok(announced)
 }
 
 fn answer(made: Made, handed: &Handed) -> Response {
@@ -180,11 +199,11 @@ async fn ttl(engine: &Engine, role: &Role, asked: Option<Duration>) -> Result<Du
 }
 
 /// Ends what could not be recorded. The write-ahead entry stays if that fails.
-async fn take_back(client: &Client, handed: &Handed, pending: Pending, error: Error) -> Error {
+async fn take_back(client: &Client, handed: &Handed, announced: Announced, error: Error) -> Error {
     if issuer::take_back(client, handed).await.is_err() {
         return Error::LeftBehind(Box::new(error));
     }
     failpoint!("creds.taken_back");
-    issuer::forget(pending).await;
+    announced.forget().await;
     error
 }

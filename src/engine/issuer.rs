@@ -12,11 +12,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 use super::Error;
-use super::answers::{Answers, Spent, Told};
+use super::answers::Told;
 use super::endings::{Undone, done_or_gone, end_key_named, end_sought, retire};
 use super::failpoint::{failpoint, shortened};
 use super::ledger::Handed;
@@ -36,11 +37,15 @@ pub(super) const FORGOTTEN_AFTER: Duration = Duration::from_secs(LONGEST_EXPIRY.
 /// undone: with what went before it ends before the 90 s after which Vault ends it. What is left then is the sweep's.
 const AFTERWARDS: Duration = Duration::from_secs(10);
 
-/// The write-ahead entry of everything that is made at OpenAI for somebody.
-pub(super) static CREATION: WalKind<Creation> = creation(SWEEP_AGE);
+/// The write-ahead entry of what is made at OpenAI for somebody; that of a credential is an
+/// [`Announcement`](super::announcements::Announcement).
+pub(super) static CREATION: WalKind<Creation> = creation("creation");
 
-const fn creation(swept_from: Duration) -> WalKind<Creation> {
-    WalKind::new("creation", swept_from).forgotten_after(FORGOTTEN_AFTER)
+/// A kind of entry that tells what is about to be made.
+pub(super) const fn creation<T: Serialize + DeserializeOwned + Send + Sync>(
+    name: &'static str,
+) -> WalKind<T> {
+    WalKind::new(name, SWEEP_AGE).forgotten_after(FORGOTTEN_AFTER)
 }
 
 /// What is about to be made, and who will own it.
@@ -92,9 +97,6 @@ pub(super) struct Order<'a> {
     pub(super) expires_in: Option<Duration>,
     pub(super) scopes: &'a [String],
     pub(super) owner: Owner,
-    /// The answers that it will be given with, if its owner's record does not tell of them, and the mount's entries of
-    /// those that were given.
-    pub(super) answers: Option<(&'a Answers, &'a Spent)>,
 }
 
 /// What OpenAI made.
@@ -104,10 +106,10 @@ pub(super) struct Made {
 }
 
 /// Why nothing was made.
-struct Failure {
-    error: Error,
+pub(super) struct Failure {
+    pub(super) error: Error,
     /// Whether it is certain that nothing stands at OpenAI.
-    nothing_left: bool,
+    pub(super) nothing_left: bool,
 }
 
 /// Makes what `order` says. The caller stores the owner's record, then commits the [`Pending`].
@@ -123,16 +125,23 @@ pub(super) async fn issue(
         name: order.name,
         service_account_id: order.account.cloned(),
         owner: order.owner,
-        told: order.answers.map_or(Told::ByNothing, |(answers, _)| answers.told()),
+        told: Told::ByNothing,
         announced: Utc::now(),
     };
-    let pending = match order.answers {
-        Some((_, spent)) => spent.begin(&CREATION, storage, &creation).await?,
-        None => CREATION.begin(storage, &creation).await?,
-    };
+    let pending = CREATION.begin(storage, &creation).await?;
+    settle(issue_announced(client, &creation, order.expires_in, order.scopes).await, pending).await
+}
+
+/// Makes what a write-ahead entry announces. The entry may go if nothing is left, and once the owner's record is stored.
+pub(super) async fn issue_announced(
+    client: &Client,
+    creation: &Creation,
+    expires_in: Option<Duration>,
+    scopes: &[String],
+) -> Result<Made, Failure> {
     failpoint!("issue.announced");
-    let outcome = make(client, &creation, order.expires_in, order.scopes).await;
-    conclude(client, &creation, pending, outcome).await
+    let outcome = make(client, creation, expires_in, scopes).await;
+    conclude(client, creation, outcome).await
 }
 
 /// Makes the account that `creation` says, without a key and without a role. The caller stores the owner's record,
@@ -149,7 +158,7 @@ pub(super) async fn issue_bare_account(
         nothing_left: !error.is_unknown_outcome(),
         error: Error::AccountCreation(error),
     });
-    conclude(client, creation, pending, outcome).await
+    settle(conclude(client, creation, outcome).await, pending).await
 }
 
 /// Makes a key whose unique name the caller has on record already, which serves as its write-ahead entry. After
@@ -187,9 +196,9 @@ pub(super) async fn take_back(client: &Client, handed: &Handed) -> Result<(), op
     retire(&afterwards(client, Urgency::Revocation), handed).await
 }
 
-/// What is swept, and when.
-pub(super) fn swept() -> WalKind<Creation> {
-    creation(sweep_age())
+/// What is swept of a kind, and when.
+pub(super) fn swept<T: Serialize + DeserializeOwned + Send + Sync>(kind: &WalKind<T>) -> WalKind<T> {
+    kind.swept_from(sweep_age())
 }
 
 /// From this age on, no request can be at work on what it began.
@@ -202,33 +211,45 @@ pub(super) async fn forget(pending: Pending) {
     let _ = pending.commit().await;
 }
 
-/// What a creation came to: what it made is handed on, and what it may have left is undone.
+/// What is made is handed on with its entry, which goes if nothing is left.
+async fn settle<T>(outcome: Result<T, Failure>, pending: Pending) -> Result<(T, Pending), Error> {
+    match outcome {
+        Ok(made) => Ok((made, pending)),
+        Err(Failure { error, nothing_left }) => {
+            if nothing_left {
+                forget(pending).await;
+            }
+            Err(error)
+        }
+    }
+}
+
+/// What a creation came to: what it may have left is undone.
 async fn conclude<T>(
     client: &Client,
     creation: &Creation,
-    pending: Pending,
     outcome: Result<T, Failure>,
-) -> Result<(T, Pending), Error> {
+) -> Result<T, Failure> {
     match outcome {
         Ok(made) => {
             failpoint!("issue.made");
-            Ok((made, pending))
+            Ok(made)
         }
-        Err(Failure { error, nothing_left: true }) => {
+        Err(failure @ Failure { nothing_left: true, .. }) => {
             failpoint!("issue.refused");
-            forget(pending).await;
-            Err(error)
+            Err(failure)
         }
         Err(Failure { error, nothing_left: false }) => {
             let afterwards = afterwards(client, Urgency::Revocation);
             match timeout(AFTERWARDS, end_sought(&afterwards, &creation.sought())).await {
                 Ok(Ok(Undone::Ended)) => {
                     failpoint!("issue.undone");
-                    forget(pending).await;
-                    Err(error)
+                    Err(Failure { error, nothing_left: true })
                 }
                 // Not found is no proof yet: the creation may still be under way at OpenAI. The sweep looks again.
-                Ok(Ok(Undone::NothingFound) | Err(_)) | Err(_) => Err(Error::LeftBehind(Box::new(error))),
+                Ok(Ok(Undone::NothingFound) | Err(_)) | Err(_) => {
+                    Err(Failure { error: Error::LeftBehind(Box::new(error)), nothing_left: false })
+                }
             }
         }
     }

@@ -6,6 +6,7 @@
 mod admin_key;
 mod admin_rotation;
 mod admin_timetable;
+mod announcements;
 pub mod answers;
 mod backlog;
 pub mod backoff;
@@ -68,7 +69,8 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
 
-use self::answers::{Answers, Spent};
+use self::announcements::{ANNOUNCEMENT, Announcements};
+use self::answers::Answers;
 use self::cache::Cache;
 use self::clients::Clients;
 use self::clock::{Clock, WallClock};
@@ -155,7 +157,8 @@ impl Factory for Engines {
             .renewable_lease(&library::leases::CHECK_OUT, library::leases::revoke, library::leases::renew)
             .lease(&creds::CREDENTIAL, credential_end::revoke)
             .lease(&predecessor_leases::CREDENTIAL, predecessor_leases::revoke)
-            .wal(&issuer::swept(), creation_sweep::sweep)
+            .wal(&issuer::swept(&issuer::CREATION), creation_sweep::sweep)
+            .wal(&issuer::swept(&ANNOUNCEMENT), creation_sweep::sweep_announcement)
             .wal(&retiring_keys::swept(), retiring_keys::sweep)
             .rotate(admin_key::rotate_for_vault)
             .special(special_paths())
@@ -201,7 +204,7 @@ pub struct Engine {
     system: Arc<dyn SystemView>,
     clock: Arc<dyn Clock>,
     answers: Arc<Answers>,
-    spent: Arc<Spent>,
+    announcements: Arc<Announcements>,
     locks: Locks,
     listings: Listings,
     clients: Clients,
@@ -234,7 +237,7 @@ impl Engine {
             clients: Clients::new(Arc::clone(&metrics), Pulse::new(Arc::clone(clock))),
             clock: Arc::clone(clock),
             answers: Arc::clone(answers),
-            spent: Arc::default(),
+            announcements: Arc::new(Announcements::new(Arc::clone(answers))),
             locks: Locks::new(),
             listings: Listings::default(),
             metrics,

@@ -113,7 +113,7 @@ impl Engine {
             now,
             config: self.config.get(storage, ONLY).await?,
             deletions: backlog::deletions(storage, now, backlog::MOST).await?,
-            creations: backlog::unfinished_creations(storage).await?,
+            creations: backlog::unfinished_creations(self, storage).await?,
             rotations: backlog::overdue_rotations(self, storage, now).await?,
             beat: self.clients.pulse().beat(),
         })

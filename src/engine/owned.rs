@@ -9,6 +9,7 @@
 
 use std::collections::HashSet;
 
+use super::announcements::ANNOUNCEMENT;
 use super::issuer::{CREATION, Creation, Owner};
 use super::library::sets;
 use super::owners::{self, AccountOwner};
@@ -30,6 +31,10 @@ impl Owned {
         for creation in CREATION.entries(storage).await? {
             owned.names.insert(creation.name);
             owned.accounts.extend(creation.service_account_id);
+        }
+        for announcement in ANNOUNCEMENT.entries(storage).await? {
+            owned.names.extend(announcement.names);
+            owned.accounts.extend(announcement.service_account_id);
         }
         owned.names.extend(ledger::names(storage).await?);
         let roles = engine.roles.all(storage).await?.into_iter();

@@ -25,15 +25,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const SWEEP_AGE: Duration = Duration::from_secs(300);
 
 /// The write-ahead entry of an admin key about to be made.
-pub(super) static CREATION: WalKind<Creation> = creation(SWEEP_AGE);
-
-const fn creation(swept_from: Duration) -> WalKind<Creation> {
-    WalKind::new("admin_key_creation", swept_from).forgotten_after(issuer::FORGOTTEN_AFTER)
-}
+pub(super) static CREATION: WalKind<Creation> =
+    WalKind::new("admin_key_creation", SWEEP_AGE).forgotten_after(issuer::FORGOTTEN_AFTER);
 
 /// What is swept, and when.
 pub(super) fn swept() -> WalKind<Creation> {
-    creation(shortened!("OPENAI_SWEEP_AGE", SWEEP_AGE))
+    CREATION.swept_from(shortened!("OPENAI_SWEEP_AGE", SWEEP_AGE))
 }
 
 /// An admin key about to be made. The configuration owns it once it names it.

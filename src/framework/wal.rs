@@ -78,6 +78,12 @@ impl<T: Serialize + DeserializeOwned + Send + Sync> WalKind<T> {
         Self { max_age, ..self }
     }
 
+    /// The same kind, swept from another age on.
+    #[must_use]
+    pub const fn swept_from(&self, min_age: Duration) -> Self {
+        Self { name: self.name, min_age, max_age: self.max_age, entry: PhantomData }
+    }
+
     /// The kind's name.
     pub const fn name(&self) -> &'static str {
         self.name

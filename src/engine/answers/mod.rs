@@ -3,7 +3,7 @@
 //!
 //! A credential's write-ahead entry says what tells that its answer was given ([`Told`]):
 //! - the log of the process that made it, a file: noted there as the answer leaves, right before the server can have it
-//!   ([`Departure`]), while the entry goes after it.
+//!   ([`Departure`](crate::logical::Departure)), while the entry goes after it.
 //! - where no such file can be had, the entry itself: it goes before the answer, so one that stands was not answered.
 //!
 //! *Guarantees:* what was answered is never called unanswered: the note comes first, and a log that is gone, of another
@@ -19,25 +19,20 @@
 
 mod folder;
 mod log;
-mod spent;
 #[cfg(test)]
 mod tests;
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use self::folder::Folder;
 use self::log::Log;
-pub(super) use self::spent::Spent;
-use super::failpoint::sync_failpoint;
-use crate::framework::Pending;
-use crate::logical::{Departure, StorageError};
 
-/// So many answers may be ahead of the end of their write-ahead entries; those after them go after it.
-const MOST_AHEAD: usize = 1_000;
+/// So many names may stand in write-ahead entries that the log tells of; those after them go after their entries.
+const MOST_AHEAD: usize = 2_000;
 
 /// What tells whether the answer with a credential was given.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,14 +56,6 @@ pub struct Answers {
     log: OnceLock<Option<Mutex<Log>>>,
 }
 
-/// An answer that may leave. Dropped with its entry, it did not.
-struct Promise {
-    answers: Arc<Answers>,
-    spent: Arc<Spent>,
-    name: String,
-    entry: Option<Pending>,
-}
-
 impl Answers {
     /// Without a log.
     pub fn unlogged() -> Self {
@@ -80,26 +67,52 @@ impl Answers {
         Self { folder: Some(Folder::within(&folder)), ..Self::unlogged() }
     }
 
-    /// What will tell of the answer with a credential that is about to be made.
-    pub(super) fn told(&self) -> Told {
-        if self.log().is_some() { Told::ByLog(self.id) } else { Told::ByEntry }
+    /// Before credentials of these names are made: what will tell of the answers with them. Only the log takes more than
+    /// one.
+    pub(super) fn promise(&self, names: &[impl AsRef<str>]) -> Told {
+        let Some(log) = self.log() else { return Told::ByEntry };
+        let mut log = lock(log);
+        if log.ahead() + names.len() > MOST_AHEAD {
+            return Told::ByEntry;
+        }
+        for (count, name) in names.iter().enumerate() {
+            if log.promise(name.as_ref()).is_err() {
+                for name in &names[..count] {
+                    log.withdraw(name.as_ref());
+                }
+                return Told::ByEntry;
+            }
+        }
+        Told::ByLog(self.id)
     }
 
-    /// Before the answer, which must not be given if this fails. What is to be done when it leaves, if anything is, goes
-    /// with it; then the entry is one of the `spent` ones of its mount.
-    pub(super) async fn give(
-        self: &Arc<Self>,
-        spent: &Arc<Spent>,
-        name: &str,
-        entry: Pending,
-    ) -> Result<Option<Departure>, StorageError> {
-        if !self.promise(name) {
-            entry.commit().await?;
-            return Ok(None);
+    /// The answer leaves.
+    pub(super) fn note(&self, name: &str) {
+        let noted = self.log().map_or(Ok(()), |log| lock(log).note(name));
+        if let Err(error) = noted {
+            // As long as this process lives, it knows.
+            tracing::warn!(%error, name, "it could not be noted that a credential is handed out");
         }
-        let (answers, spent) = (Arc::clone(self), Arc::clone(spent));
-        let promise = Promise { answers, spent, name: name.to_owned(), entry: Some(entry) };
-        Ok(Some(Departure::new(|| promise.keep())))
+    }
+
+    /// Answers with these that did not leave will not leave any more.
+    pub(super) fn withdraw(&self, names: &[impl AsRef<str>]) {
+        if let Some(log) = self.log() {
+            let mut log = lock(log);
+            for name in names {
+                log.withdraw(name.as_ref());
+            }
+        }
+    }
+
+    /// The write-ahead entry of these is gone: nobody will ask.
+    pub(super) fn settle(&self, names: &[impl AsRef<str>]) {
+        if let Some(log) = self.log() {
+            let mut log = lock(log);
+            for name in names {
+                log.settle(name.as_ref());
+            }
+        }
     }
 
     /// Whether the answer was surely not given: to be asked when the request that made it must be over.
@@ -118,57 +131,9 @@ impl Answers {
         }
     }
 
-    /// Whether the answer can be noted when it leaves: never without a log.
-    fn promise(&self, name: &str) -> bool {
-        let Some(log) = self.log() else { return false };
-        let mut log = lock(log);
-        log.ahead() < MOST_AHEAD && log.promise(name).is_ok()
-    }
-
-    fn note(&self, name: &str) {
-        let noted = self.log().map_or(Ok(()), |log| lock(log).note(name));
-        if let Err(error) = noted {
-            // As long as this process lives, it knows.
-            tracing::warn!(%error, name, "it could not be noted that a credential is handed out");
-        }
-    }
-
-    fn withdraw(&self, name: &str) {
-        if let Some(log) = self.log() {
-            lock(log).withdraw(name);
-        }
-    }
-
-    fn settle(&self, name: &str) {
-        if let Some(log) = self.log() {
-            lock(log).settle(name);
-        }
-    }
-
     fn log(&self) -> Option<&Mutex<Log>> {
         let begin = || Some(Mutex::new(self.folder.as_ref()?.begin(self.id).ok()?));
         self.log.get_or_init(begin).as_ref()
-    }
-}
-
-impl Promise {
-    /// The answer leaves. Its entry is spent: it goes behind its back, or when the next takes its place.
-    fn keep(mut self) {
-        let Some(entry) = self.entry.take() else { return };
-        self.answers.note(&self.name);
-        if sync_failpoint!("creds.noted") {
-            return;
-        }
-        let spent = Arc::clone(&self.spent);
-        spent.keep(entry, Box::new(move || self.answers.settle(&self.name)));
-    }
-}
-
-impl Drop for Promise {
-    fn drop(&mut self) {
-        if self.entry.is_some() {
-            self.answers.withdraw(&self.name);
-        }
     }
 }
 

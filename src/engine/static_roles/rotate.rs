@@ -87,7 +87,6 @@ impl Work<'_> {
             expires_in: None,
             scopes: &[],
             owner: Owner::StaticRole(self.name.to_owned()),
-            answers: None,
         };
         let client = self.client.for_work(Urgency::Rotation, self.patience);
         match issuer::issue(&client, place.organization_id, self.storage, order).await {

@@ -18,6 +18,8 @@ use crate::support::openai::PROJECT;
 pub(super) enum Step {
     /// A credential of this role is read.
     Read(&'static str),
+    /// Many credentials of this role are read at once.
+    ReadAtOnce(&'static str),
     /// Vault ends its oldest lease.
     Revoke,
     /// Vault loses its oldest lease: it died before it recorded it, or was restored from a backup.
@@ -68,6 +70,9 @@ pub(super) enum Wrong {
     RefuseToEndAKey,
 }
 
+/// So many read at once: some alone, and some of the entries that they share not to their end.
+const CROWD: usize = 7;
+
 const BY_KEY: &str = "key";
 const BY_ACCOUNT: &str = "account";
 
@@ -76,6 +81,11 @@ pub(super) const STORY: &[Step] = &[
     Step::Read("plain"),
     Step::Read("narrow"),
     Step::Read("adopted"),
+    Step::OpenAi(Wrong::LoseAnAccount),
+    Step::OpenAi(Wrong::RefuseAList),
+    Step::OpenAi(Wrong::RefuseAnAccount),
+    Step::RefuseTheNextRecord,
+    Step::ReadAtOnce("plain"),
     Step::OpenAi(Wrong::LoseAnAccount),
     Step::Read("plain"),
     Step::OpenAi(Wrong::LoseAnAccount),
@@ -144,6 +154,9 @@ impl Step {
         let pool = "library-sets/pool";
         let outcome = match self {
             Self::Read(role) => world.read(&format!("creds/{role}"), trap).await,
+            Self::ReadAtOnce(role) => {
+                return world.read_at_once(&format!("creds/{role}"), CROWD, trap).await.is_some();
+            }
             Self::Revoke | Self::LoseALease if world.leases.is_empty() => return true,
             Self::CheckIn | Self::RevokeALoan | Self::LoseALoan if world.loans.is_empty() => return true,
             Self::LoseALease => {

@@ -1,10 +1,11 @@
 //! One mount, the OpenAI behind it and the leases before it, of which only the mount can end and begin anew.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chrono::Utc;
+use futures_util::future::join_all;
 use openai_secrets::engine::Engines;
 use openai_secrets::engine::answers::Answers;
 use openai_secrets::engine::failpoint::Trap;
@@ -119,6 +120,24 @@ impl World {
         let outcome = self.run(self.request(Operation::Read, path, json!({})), trap).await;
         self.leases.extend(lease_in(&outcome));
         outcome
+    }
+
+    /// So many read it at once. If the engine ends, those that it answered before have their leases.
+    pub(super) async fn read_at_once(
+        &mut self,
+        path: &str,
+        readers: usize,
+        trap: Option<&Arc<Trap>>,
+    ) -> Option<()> {
+        let leases = Mutex::<Vec<Data>>::default();
+        let read = async || {
+            let answer = self.answer(self.request(Operation::Read, path, json!({}))).await;
+            leases.lock().expect("nothing panics").extend(lease_in(&Some(answer)));
+        };
+        let all = async { join_all((0..readers).map(|_| read())).await };
+        let outcome = trapped(all, trap).await;
+        self.leases.append(&mut leases.into_inner().expect("nothing panics"));
+        outcome.map(drop)
     }
 
     pub(super) async fn check_out(&mut self, path: &str, trap: Option<&Arc<Trap>>) -> Outcome {
@@ -252,18 +271,16 @@ impl World {
     }
 
     async fn run(&self, request: Request, trap: Option<&Arc<Trap>>) -> Outcome {
-        let answered = async {
-            let mut answer = self.mount.handle(request).await;
-            let departure = answer.as_mut().ok().and_then(|it| it.as_mut()?.departure.take());
-            if self.sends {
-                departure.into_iter().for_each(Departure::leave);
-            }
-            answer
-        };
-        match trap {
-            Some(trap) => trap.run(answered).await,
-            None => Some(answered.await),
+        trapped(self.answer(request), trap).await
+    }
+
+    async fn answer(&self, request: Request) -> Answer {
+        let mut answer = self.mount.handle(request).await;
+        let departure = answer.as_mut().ok().and_then(|it| it.as_mut()?.departure.take());
+        if self.sends {
+            departure.into_iter().for_each(Departure::leave);
         }
+        answer
     }
 
     fn request(&self, operation: Operation, path: &str, data: Value) -> Request {
@@ -291,6 +308,14 @@ impl Texts {
 
     fn name_key(&self, key: &KeyState) -> bool {
         self.say(&key.id) || self.say(&key.name)
+    }
+}
+
+/// What it comes to; nothing if the engine ended under it.
+async fn trapped<T>(work: impl Future<Output = T>, trap: Option<&Arc<Trap>>) -> Option<T> {
+    match trap {
+        Some(trap) => trap.run(work).await,
+        None => Some(work.await),
     }
 }
 
