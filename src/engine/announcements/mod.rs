@@ -15,6 +15,7 @@ mod tests;
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -28,8 +29,8 @@ use super::answers::{Answers, Told};
 use crate::logical::{Storage, StorageError};
 use crate::openai::{OrganizationId, ProjectId, ServiceAccountId};
 
-/// As many names as one entry has at most: it stays below 4 KB.
-const MOST: usize = 64;
+/// As many names as one entry has at most: it stays below 10 KB.
+const MOST: usize = 128;
 
 /// What credentials have in common whose names may stand in one entry.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -58,6 +59,8 @@ struct Pool {
     spare: Mutex<VecDeque<Spare>>,
     /// Held while an entry with some is written.
     writing: Arc<tokio::sync::Mutex<()>>,
+    /// Whether the last of them could not be written.
+    failed: AtomicBool,
 }
 
 /// A read under way. Those of the same terms share what is written.
@@ -116,22 +119,38 @@ impl Reading {
             self.refill(storage, now, new_name)?;
             return Ok(announced);
         }
-        if self.readers() > 1 {
-            if let Ok(_turn) = self.pool.writing.try_lock() {
-                self.write_some(storage, now, self.names(&new_name)?).await?;
-            } else {
-                // Once, and not in a row behind a storage that is slow or fails.
-                drop(self.pool.writing.lock().await);
-            }
-            if let Some(announced) = self.pool.take() {
-                return Ok(announced);
-            }
+        if self.readers() > 1
+            && let Some(announced) = self.announce_with_others(storage, now, &new_name).await?
+        {
+            return Ok(announced);
         }
         let name = new_name()?;
         let told = self.of.books.answers.promise(&[&name]);
         let alone = self.announcement(vec![name.clone()], now, told);
         let entry = Entry::write(&self.of.books, storage, alone).await?;
         Ok(Spare::new(entry, name).taken())
+    }
+
+    /// One writes for all who wait for it, and after it the next for those who came meanwhile. None if this one is better
+    /// alone.
+    async fn announce_with_others(
+        &self,
+        storage: &Arc<dyn Storage>,
+        now: DateTime<Utc>,
+        new_name: impl Fn() -> Result<String, Error>,
+    ) -> Result<Option<Announced>, Error> {
+        let mut turn = self.pool.writing.try_lock();
+        if turn.is_err() {
+            turn = Ok(self.pool.writing.lock().await);
+            let announced = self.pool.take();
+            // Nobody fails in a row behind others.
+            if announced.is_some() || self.pool.failed.load(Ordering::Relaxed) {
+                return Ok(announced);
+            }
+        }
+        self.write_some(storage, now, self.names(new_name)?).await?;
+        drop(turn);
+        Ok(self.pool.take())
     }
 
     /// Has more names written before the last is taken.
@@ -168,8 +187,9 @@ impl Reading {
         }
         // They are of use for a while.
         let some = self.announcement(names, now + FRESH, told);
-        let written = Entry::write(&self.of.books, storage, some).await?;
-        self.pool.spare().extend(written.spare());
+        let written = Entry::write(&self.of.books, storage, some).await;
+        self.pool.failed.store(written.is_err(), Ordering::Relaxed);
+        self.pool.spare().extend(written?.spare());
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! What stands in the log for whom, and what is left of it.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
@@ -131,10 +131,10 @@ async fn who_is_alone_has_an_entry_for_one_that_goes_after_the_answer() {
 #[tokio::test(start_paused = true)]
 async fn those_who_read_at_once_share_entries_and_no_name() {
     let stage = Stage::new();
-    let (_readings, announced) = stage.crowd(MOST).await;
-    assert_eq!(stage.writes(), 1);
+    let (_readings, announced) = stage.crowd(MOST * 3).await;
+    assert_eq!(stage.writes(), 3);
     let names: HashSet<_> = announced.iter().map(Announced::name).collect();
-    assert_eq!(names.len(), MOST);
+    assert_eq!(names.len(), MOST * 3);
     for announced in &announced {
         assert!(stage.stands(announced.name()).await);
         assert_eq!(announced.ends(), DateTime::UNIX_EPOCH + FRESH + TTL);
@@ -231,6 +231,22 @@ async fn a_write_that_fails_is_the_failure_of_one_read_and_holds_up_no_other() {
         announced.into_iter().flatten().map(|it| it.name().to_owned()).collect::<HashSet<_>>().len(),
         49
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_storage_that_takes_no_write_fails_all_at_once_and_is_tried_again() {
+    let stage = Stage::new();
+    stage.memory.0.set_read_only(true);
+    let readings: Vec<_> = (0..50).map(|_| stage.reading()).collect();
+    let began = tokio::time::Instant::now();
+    let announced = join_all(readings.iter().map(|reading| stage.announce(reading))).await;
+    assert!(announced.iter().all(Result::is_err));
+    assert_eq!(began.elapsed(), WRITE * 2);
+    let writes = stage.writes();
+    stage.memory.0.set_read_only(false);
+    let announced = join_all(readings.iter().map(|reading| stage.announce(reading))).await;
+    assert!(announced.iter().all(Result::is_ok));
+    assert_eq!(stage.writes(), writes + 1);
 }
 
 #[tokio::test(start_paused = true)]

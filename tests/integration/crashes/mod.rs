@@ -8,6 +8,7 @@
 //! [`Trap`]: openai_secrets::engine::failpoint::Trap
 
 mod answers;
+mod crowds;
 mod points;
 mod random;
 mod steps;
