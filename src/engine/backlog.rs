@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use super::announcements::ANNOUNCEMENT;
+use super::announcements::{ANNOUNCEMENT, Announcement};
 use super::configuration::ONLY;
 use super::ledger::{self, LEDGER};
 use super::{Engine, Error, admin_timetable, issuer, removal, retiring_keys, static_roles};
@@ -79,7 +79,7 @@ async fn oldest_of(storage: &dyn Storage, places: &[String]) -> Result<Option<Da
 }
 
 /// Creations at OpenAI that were cut off, and that no sweep could undo though it was time: their organization is not, or
-/// no longer, configured, or OpenAI fails.
+/// no longer, configured, or OpenAI fails. Those that share a write-ahead entry count as one.
 #[derive(Debug, Default)]
 pub(super) struct Unfinished {
     pub(super) count: usize,
@@ -106,17 +106,28 @@ pub(super) async fn unfinished_creations(
         unfinished.count(creation.organization_id, age);
     }
     for (announcement, age) in ANNOUNCEMENT.overdue(storage, MOST).await? {
-        for creation in announcement.creations() {
-            // Most of what an entry names was made and recorded.
-            if !engine.owns(storage, &creation).await? {
-                unfinished.count(creation.organization_id, age);
-            }
+        if may_have_left_something(engine, storage, &announcement).await? {
+            unfinished.count(announcement.organization_id, age);
         }
     }
     for (creation, age) in retiring_keys::CREATION.overdue(storage, MOST).await? {
         unfinished.count(creation.organization_id, age);
     }
     Ok(unfinished)
+}
+
+/// Whether the entry names what is not on record: it was cut off, or never made, or is gone again.
+async fn may_have_left_something(
+    engine: &Engine,
+    storage: &dyn Storage,
+    announcement: &Announcement,
+) -> Result<bool, Error> {
+    for creation in announcement.creations() {
+        if !engine.owns(storage, &creation).await? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Rotations of the admin key and of static roles whose time has passed.

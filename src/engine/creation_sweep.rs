@@ -8,6 +8,7 @@ use super::endings::{end_found, retire};
 use super::failpoint::failpoint;
 use super::issuer::{Creation, Owner};
 use super::ledger::LEDGER;
+use super::removal::concerns_all;
 use super::{Engine, Error};
 use crate::framework::Swept;
 use crate::logical::Storage;
@@ -23,15 +24,23 @@ pub(super) async fn sweep(
     storage: Arc<dyn Storage>,
     creation: Creation,
 ) -> Result<Swept, Error> {
-    if engine.owns(&*storage, &creation).await? {
+    let swept = judge(&engine, &storage, &creation).await?;
+    if swept == Swept::Done {
+        engine.answers.forget(&creation.name);
+    }
+    Ok(swept)
+}
+
+async fn judge(engine: &Engine, storage: &Arc<dyn Storage>, creation: &Creation) -> Result<Swept, Error> {
+    if engine.owns(&**storage, creation).await? {
         return match &creation.owner {
             Owner::Ledger(place) if engine.answers.was_never_given(creation.told, &creation.name) => {
-                sweep_recorded(&engine, &*storage, place).await
+                sweep_recorded(engine, &**storage, place).await
             }
             _ => Ok(Swept::Done),
         };
     }
-    let Some(client) = engine.client_in_reach(&*storage, &creation.organization_id).await? else {
+    let Some(client) = engine.client_in_reach(&**storage, &creation.organization_id).await? else {
         return Ok(Swept::Waits);
     };
     let client = client.for_work(Urgency::Revocation, SWEEP_PATIENCE);
@@ -41,22 +50,22 @@ pub(super) async fn sweep(
     Ok(Swept::Done)
 }
 
-/// The same for each credential that the entry names. One that fails stops no other.
+/// The same for each credential that the entry names. One that fails stops no other, unless all would fail alike.
 pub(super) async fn sweep_announcement(
     engine: Arc<Engine>,
     storage: Arc<dyn Storage>,
     announcement: Announcement,
 ) -> Result<Swept, Error> {
-    engine.announcements.drop_spare();
-    let (mut swept, mut failure) = (Swept::Done, None);
+    let mut failure = None;
     for creation in announcement.creations() {
         match sweep(Arc::clone(&engine), Arc::clone(&storage), creation).await {
             Ok(Swept::Done) => {}
-            Ok(Swept::Waits) => swept = Swept::Waits,
+            Ok(Swept::Waits) => return Ok(Swept::Waits),
+            Err(error) if concerns_all(&error) => return Err(error),
             Err(error) => failure = Some(error),
         }
     }
-    failure.map_or(Ok(swept), Err)
+    failure.map_or(Ok(Swept::Done), Err)
 }
 
 /// Nobody has it.

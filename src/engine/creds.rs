@@ -133,7 +133,7 @@ impl Wish {
         reading: &Reading,
     ) -> Result<(Made, Announced), Error> {
         let new_name = || self.role.new_name(&engine.tag, &self.role_name);
-        let announced = reading.announce(storage, self.now, new_name).await?;
+        let announced = reading.announce(storage, new_name).await?;
         let (creation, expires_in) = (announced.creation(), Some(self.expires_in));
         match issuer::issue_announced(client, &creation, expires_in, &self.role.scopes).await {
             Ok(made) => Ok((made, announced)),

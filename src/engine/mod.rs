@@ -237,7 +237,7 @@ impl Engine {
             clients: Clients::new(Arc::clone(&metrics), Pulse::new(Arc::clone(clock))),
             clock: Arc::clone(clock),
             answers: Arc::clone(answers),
-            announcements: Arc::new(Announcements::new(Arc::clone(answers))),
+            announcements: Arc::new(Announcements::new(Arc::clone(answers), Arc::clone(clock))),
             locks: Locks::new(),
             listings: Listings::default(),
             metrics,
@@ -294,6 +294,10 @@ impl framework::Engine for Engine {
         let parts = [key, removed, returned, changed, measured, tracked];
         let failures = parts.into_iter().filter_map(Result::err).map(logical::Error::from);
         failures.chain(rotated).collect()
+    }
+
+    fn holds(&self, key: &str) -> bool {
+        self.announcements.holds(key)
     }
 
     fn invalidate(&self, key: &str) {

@@ -29,6 +29,12 @@ pub trait Engine: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// Whether work in this process may still write over or end the write-ahead entry `key`, or count on it. What is not
+    /// held must never be held again. A held entry is not swept; where the mount goes away its work is undone, and it stays.
+    fn holds(&self, _key: &str) -> bool {
+        false
+    }
+
     /// Another node changed the storage entry `key`.
     fn invalidate(&self, _key: &str) {}
 

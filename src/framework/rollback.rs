@@ -2,7 +2,7 @@
 //!
 //! # Guarantees
 //! One failure, even a panic, stops neither the sweep nor another entry. Entries are taken oldest first. An entry goes
-//! only after its work was undone, or when it has waited for what would undo it for as long as its kind may; one of an
+//! only after its work was undone and nothing in this process [holds](Engine::holds) it, or when it has waited for what would undo it for as long as its kind may; one of an
 //! unknown kind, or that cannot be read, is left and reported. The sweep begins nothing more, and cuts off what it began,
 //! when the tick's time is up or Vault stops waiting.
 //!
@@ -38,6 +38,8 @@ struct Due<'a, E> {
     key: String,
     record: Record,
     undo: &'a Undo<E>,
+    /// Work that counts on it goes on.
+    held: bool,
 }
 
 impl<E: Engine> Backend<E> {
@@ -110,6 +112,8 @@ impl<E: Engine> Backend<E> {
         storage: &Arc<dyn Storage>,
         immediate: bool,
     ) -> Result<Option<Due<'_, E>>, Error> {
+        // Asked first: what is not held then is not written any more.
+        let held = self.engine.holds(&key);
         let entry = storage.get(&key).await.map_err(|error| Error::from(error).about(&key))?;
         let Some(entry) = entry else { return Ok(None) };
         let Ok(record) = serde_json::from_slice::<Record>(&entry.value) else {
@@ -118,8 +122,8 @@ impl<E: Engine> Backend<E> {
         let Some(undo) = self.wal.get(record.kind.as_str()) else {
             return Err(Error::internal(format!("its kind {:?} is unknown", record.kind)).about(&key));
         };
-        let due = immediate || record.age(Utc::now().timestamp()) >= undo.min_age;
-        Ok(due.then_some(Due { key, record, undo }))
+        let due = immediate || !held && record.age(Utc::now().timestamp()) >= undo.min_age;
+        Ok(due.then_some(Due { key, record, undo, held }))
     }
 
     /// Undoes one entry's work and deletes the entry, unless time is up.
@@ -127,7 +131,7 @@ impl<E: Engine> Backend<E> {
         if is_over(request, deadline) {
             return Ok(());
         }
-        let Due { key, record, undo } = due;
+        let Due { key, record, undo, held } = due;
         let age = record.age(Utc::now().timestamp());
         let undoing = async { (undo.run)(self.engine(), (Arc::clone(&request.storage), record.data)).await };
         let undone = tokio::select! {
@@ -136,6 +140,7 @@ impl<E: Engine> Backend<E> {
             () = request.cancelled.cancelled() => Err(Error::internal("Vault stopped waiting")),
         };
         let deleted = match undone {
+            Ok(_) if held => Ok(()),
             Ok(Swept::Waits) if age <= undo.max_age => Ok(()),
             Ok(swept) => {
                 if swept == Swept::Waits {

@@ -2,7 +2,7 @@
 //!
 //! # Guarantees
 //! An entry is stored before [`WalKind::begin`] returns, and goes only by [`Pending::commit`], by
-//! [`WalKind::begin_over`], or after its work was undone.
+//! [`WalKind::begin_at`], or after its work was undone.
 //!
 //! # Assumptions
 //! Work ends, one way or the other, before its entry is as old as its kind's minimum age; undoing may be repeated.
@@ -110,21 +110,12 @@ impl<T: Serialize + DeserializeOwned + Send + Sync> WalKind<T> {
 
     /// Writes an entry before the work begins. It must hold no secret.
     pub async fn begin(&self, storage: &Arc<dyn Storage>, entry: &T) -> Result<Pending, StorageError> {
-        self.write(storage, format!("{PREFIX}{}", uuid::Uuid::new_v4()), entry).await
+        self.begin_at(storage, new_key(), entry).await
     }
 
-    /// As [`WalKind::begin`], in the place of an entry whose work is done and recorded, or undone: one write for the end
-    /// of that one and the beginning of this. If it fails, either of them may stand.
-    pub async fn begin_over(
-        &self,
-        storage: &Arc<dyn Storage>,
-        done: Pending,
-        entry: &T,
-    ) -> Result<Pending, StorageError> {
-        self.write(storage, done.key, entry).await
-    }
-
-    async fn write(
+    /// As [`WalKind::begin`], at a [new key](new_key), or in the place of an entry whose work is done and recorded, or
+    /// undone: one write for the end of that one and the beginning of this. If it fails, either of them may stand.
+    pub async fn begin_at(
         &self,
         storage: &Arc<dyn Storage>,
         key: String,
@@ -180,9 +171,19 @@ impl<T: Serialize + DeserializeOwned + Send + Sync> WalKind<T> {
     }
 }
 
+/// Where no entry stands yet.
+pub fn new_key() -> String {
+    format!("{PREFIX}{}", uuid::Uuid::new_v4())
+}
+
 impl Pending {
-    /// The work is done and recorded elsewhere, or undone: the entry goes.
-    pub async fn commit(self) -> Result<(), StorageError> {
+    /// Where it stands.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// The work is done and recorded elsewhere, or undone: the entry goes. If this fails it may be tried again.
+    pub async fn commit(&self) -> Result<(), StorageError> {
         self.storage.delete(&self.key).await
     }
 }

@@ -8,11 +8,10 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::announcement::{ANNOUNCEMENT, Announcement};
-use super::spent::Spent;
+use super::spent::{Place, Spent};
 use crate::engine::answers::{Answers, Told};
 use crate::engine::failpoint::sync_failpoint;
 use crate::engine::issuer::Creation;
-use crate::framework::Pending;
 use crate::logical::{Departure, Storage, StorageError};
 
 /// An entry's spare names are of use for so long. With a request it is well below a sweep's age.
@@ -47,7 +46,7 @@ pub(super) struct Entry {
     announcement: Announcement,
     written: Instant,
     /// None before it is written.
-    pending: Option<Pending>,
+    place: Option<Place>,
     /// Names whose requests ended with no end: what they made may stand.
     unended: Mutex<Vec<String>>,
 }
@@ -64,10 +63,10 @@ impl Entry {
             storage: Arc::clone(storage),
             announcement,
             written: Instant::now(),
-            pending: None,
+            place: None,
             unended: Mutex::default(),
         };
-        entry.pending = Some(books.spent.begin(&ANNOUNCEMENT, storage, &entry.announcement).await?);
+        entry.place = Some(books.spent.begin(&ANNOUNCEMENT, storage, &entry.announcement).await?);
         Ok(Arc::new(entry))
     }
 
@@ -110,8 +109,8 @@ impl Announced {
     /// Nothing stands at OpenAI by this name. An entry that stays costs the sweep one look later, nothing more: its
     /// failure is not the caller's.
     pub(in crate::engine) async fn forget(self) {
-        if let Some(pending) = self.over() {
-            let _ = pending.commit().await;
+        if let Some(place) = self.over() {
+            let _ = place.pending.commit().await;
         }
     }
 
@@ -121,8 +120,8 @@ impl Announced {
         if let Told::ByLog(_) = self.entry.announcement.told {
             return Ok(Some(Departure::new(|| self.leave())));
         }
-        if let Some(pending) = self.over() {
-            pending.commit().await?;
+        if let Some(place) = self.over() {
+            place.pending.commit().await?;
         }
         Ok(None)
     }
@@ -137,17 +136,17 @@ impl Announced {
     }
 
     /// It is of no more use; what is to be ended at once, if its entry is for it alone.
-    fn over(mut self) -> Option<Pending> {
+    fn over(mut self) -> Option<Place> {
         self.is_over = true;
         let entry = Arc::get_mut(&mut self.entry)?;
-        if entry.announcement.names.len() == 1 { entry.pending.take() } else { None }
+        if entry.announcement.names.len() == 1 { entry.place.take() } else { None }
     }
 }
 
 impl Drop for Announced {
     fn drop(&mut self) {
         if !self.is_over {
-            self.entry.books.answers.withdraw(&[&self.name]);
+            self.entry.books.answers.disown(&self.name);
             let mut unended = self.entry.unended.lock().unwrap_or_else(PoisonError::into_inner);
             unended.push(std::mem::take(&mut self.name));
         }
@@ -160,7 +159,7 @@ impl Drop for Entry {
         let names = std::mem::take(&mut self.announcement.names);
         self.books.answers.withdraw(&names);
         let unended = std::mem::take(self.unended.get_mut().unwrap_or_else(PoisonError::into_inner));
-        let Some(pending) = self.pending.take() else { return };
+        let Some(place) = self.place.take() else { return };
         // Without a runtime the process is at its end.
         let Ok(runtime) = Handle::try_current() else { return };
         let ended: Vec<_> = names.into_iter().filter(|name| !unended.contains(name)).collect();
@@ -169,13 +168,14 @@ impl Drop for Entry {
         }
         let answers = Arc::clone(&self.books.answers);
         if unended.is_empty() {
-            self.books.spent.keep(pending, Box::new(move || answers.settle(&ended)));
+            self.books.spent.keep(place, Box::new(move || answers.settle(&ended)));
         } else {
             let shorter = Announcement { names: unended, ..self.announcement.clone() };
             let storage = Arc::clone(&self.storage);
             runtime.spawn(async move {
                 // Should that fail, the longer one stands: what else it names is owned, or was never made.
-                if ANNOUNCEMENT.begin_over(&storage, pending, &shorter).await.is_ok() {
+                let key = place.pending.key().to_owned();
+                if ANNOUNCEMENT.begin_at(&storage, key, &shorter).await.is_ok() {
                     answers.settle(&ended);
                 }
             });

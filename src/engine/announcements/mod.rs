@@ -5,32 +5,38 @@
 //! *Guarantees:* a name is handed out once, and stands in the log from before that until what was made by it is recorded
 //! and answered with, or undone. What is told by its entry ([`Told::ByEntry`]) has an entry of its own.
 //!
-//! *Assumption:* [`entry::FRESH`], a request and [`spent::IDLE`] together are shorter than a sweep's age.
+//! No sweep takes an entry away that is [held](holds): one with a name under way or spare, or that another is to take the
+//! place of. Nobody waits longer for others than [`PATIENCE`], nor for a write that takes longer.
 
 mod announcement;
 mod entry;
+mod holds;
 mod spent;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::Utc;
+use tokio::time::timeout;
 
 pub(super) use self::announcement::{ANNOUNCEMENT, Announcement};
 pub(super) use self::entry::Announced;
 use self::entry::{Books, Entry, FRESH, Spare};
 use super::Error;
 use super::answers::{Answers, Told};
+use super::clock::Clock;
 use crate::logical::{Storage, StorageError};
 use crate::openai::{OrganizationId, ProjectId, ServiceAccountId};
 
 /// As many names as one entry has at most: it stays below 10 KB.
 const MOST: usize = 128;
+/// As long as one waits for what is written for many, before one goes on alone.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What credentials have in common whose names may stand in one entry.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -48,6 +54,7 @@ pub(super) struct Terms {
 /// The entries of one mount.
 pub(super) struct Announcements {
     books: Books,
+    clock: Arc<dyn Clock>,
     /// What is read right now.
     pools: Mutex<HashMap<Terms, Arc<Pool>>>,
 }
@@ -55,6 +62,8 @@ pub(super) struct Announcements {
 /// Spare names for those who read the same. It goes with the last of them.
 #[derive(Default)]
 struct Pool {
+    /// Changed with the map locked, so that the last one is seen.
+    readers: AtomicUsize,
     /// The oldest first.
     spare: Mutex<VecDeque<Spare>>,
     /// Held while an entry with some is written.
@@ -71,23 +80,23 @@ pub(super) struct Reading {
 }
 
 impl Announcements {
-    /// Of a mount in the process with these answers.
-    pub(super) fn new(answers: Arc<Answers>) -> Self {
-        Self { books: Books { answers, spent: Arc::default() }, pools: Mutex::default() }
+    /// Of a mount in the process with these answers, by this clock.
+    pub(super) fn new(answers: Arc<Answers>, clock: Arc<dyn Clock>) -> Self {
+        Self { books: Books { answers, spent: Arc::default() }, clock, pools: Mutex::default() }
     }
 
     /// Somebody reads.
     pub(super) fn reading(self: &Arc<Self>, terms: Terms) -> Reading {
-        let pool = Arc::clone(self.pools().entry(terms.clone()).or_default());
+        let mut pools = self.pools();
+        let pool = Arc::clone(pools.entry(terms.clone()).or_default());
+        pool.readers.fetch_add(1, Ordering::Relaxed);
+        drop(pools);
         Reading { of: Arc::clone(self), terms, pool }
     }
 
-    /// Names that stand in an entry which a sweep took away are not to be handed out.
-    pub(super) fn drop_spare(&self) {
-        let pools: Vec<_> = self.pools().values().cloned().collect();
-        for pool in pools {
-            pool.spare().clear();
-        }
+    /// Whether the entry of this key may still be written over, or is counted on.
+    pub(super) fn holds(&self, key: &str) -> bool {
+        self.books.spent.holds(key)
     }
 
     fn pools(&self) -> MutexGuard<'_, HashMap<Terms, Arc<Pool>>> {
@@ -107,26 +116,25 @@ impl Pool {
 }
 
 impl Reading {
-    /// A name that stands in the log; `new_name` makes one. What is made by it ends when the terms' time to live has
-    /// passed from `now` on, or a little later.
+    /// A name that stands in the log; `new_name` makes one. What is made by it now ends when the terms' time to live has
+    /// passed, or a little later.
     pub(super) async fn announce(
         &self,
         storage: &Arc<dyn Storage>,
-        now: DateTime<Utc>,
         new_name: impl Fn() -> Result<String, Error>,
     ) -> Result<Announced, Error> {
         if let Some(announced) = self.pool.take() {
-            self.refill(storage, now, new_name)?;
+            self.refill(storage, new_name)?;
             return Ok(announced);
         }
         if self.readers() > 1
-            && let Some(announced) = self.announce_with_others(storage, now, &new_name).await?
+            && let Some(announced) = self.announce_with_others(storage, &new_name).await?
         {
             return Ok(announced);
         }
         let name = new_name()?;
         let told = self.of.books.answers.promise(&[&name]);
-        let alone = self.announcement(vec![name.clone()], now, told);
+        let alone = self.announcement(vec![name.clone()], Duration::ZERO, told);
         let entry = Entry::write(&self.of.books, storage, alone).await?;
         Ok(Spare::new(entry, name).taken())
     }
@@ -136,19 +144,19 @@ impl Reading {
     async fn announce_with_others(
         &self,
         storage: &Arc<dyn Storage>,
-        now: DateTime<Utc>,
         new_name: impl Fn() -> Result<String, Error>,
     ) -> Result<Option<Announced>, Error> {
         let mut turn = self.pool.writing.try_lock();
         if turn.is_err() {
-            turn = Ok(self.pool.writing.lock().await);
+            let Ok(its_turn) = timeout(PATIENCE, self.pool.writing.lock()).await else { return Ok(None) };
+            turn = Ok(its_turn);
             let announced = self.pool.take();
             // Nobody fails in a row behind others.
             if announced.is_some() || self.pool.failed.load(Ordering::Relaxed) {
                 return Ok(announced);
             }
         }
-        self.write_some(storage, now, self.names(new_name)?).await?;
+        self.write_some(storage, self.names(new_name)?).await?;
         drop(turn);
         Ok(self.pool.take())
     }
@@ -157,7 +165,6 @@ impl Reading {
     fn refill(
         &self,
         storage: &Arc<dyn Storage>,
-        now: DateTime<Utc>,
         new_name: impl Fn() -> Result<String, Error>,
     ) -> Result<(), Error> {
         let readers = self.readers();
@@ -168,28 +175,24 @@ impl Reading {
         let (names, storage, reading) = (self.names(new_name)?, Arc::clone(storage), self.again());
         tokio::spawn(async move {
             // If it fails, the next read finds none, and learns why from a write of its own.
-            drop(reading.write_some(&storage, now, names).await);
+            drop(reading.write_some(&storage, names).await);
             drop(turn);
         });
         Ok(())
     }
 
-    /// Writes an entry with spare names, unless the log of answers has no room for them.
-    async fn write_some(
-        &self,
-        storage: &Arc<dyn Storage>,
-        now: DateTime<Utc>,
-        names: Vec<String>,
-    ) -> Result<(), StorageError> {
+    /// Writes an entry with spare names, unless the log of answers has no room for them, or storage takes too long.
+    async fn write_some(&self, storage: &Arc<dyn Storage>, names: Vec<String>) -> Result<(), StorageError> {
         let told = self.of.books.answers.promise(&names);
         if told == Told::ByEntry {
             return Ok(());
         }
-        // They are of use for a while.
-        let some = self.announcement(names, now + FRESH, told);
-        let written = Entry::write(&self.of.books, storage, some).await;
-        self.pool.failed.store(written.is_err(), Ordering::Relaxed);
-        self.pool.spare().extend(written?.spare());
+        let some = self.announcement(names, FRESH, told);
+        let written = timeout(PATIENCE, Entry::write(&self.of.books, storage, some)).await;
+        self.pool.failed.store(!matches!(written, Ok(Ok(_))), Ordering::Relaxed);
+        if let Ok(written) = written {
+            self.pool.spare().extend(written?.spare());
+        }
         Ok(())
     }
 
@@ -198,37 +201,38 @@ impl Reading {
         (0..MOST.min(self.readers() * 2)).map(|_| new_name()).collect()
     }
 
-    fn announcement(&self, names: Vec<String>, taken_until: DateTime<Utc>, told: Told) -> Announcement {
+    /// Of names that are taken within this time.
+    fn announcement(&self, names: Vec<String>, time: Duration, told: Told) -> Announcement {
         let terms = &self.terms;
         Announcement {
             organization_id: terms.organization_id.clone(),
             project_id: terms.project_id.clone(),
             service_account_id: terms.service_account_id.clone(),
             names,
-            ends: taken_until + terms.ttl,
+            ends: self.of.clock.now() + time + terms.ttl,
             told,
             announced: Utc::now(),
         }
     }
 
-    /// How many there are, besides the map's count.
     fn readers(&self) -> usize {
-        Arc::strong_count(&self.pool) - 1
+        self.pool.readers.load(Ordering::Relaxed)
     }
 
     /// One more, that goes on when this one is over.
     fn again(&self) -> Self {
-        Self { of: Arc::clone(&self.of), terms: self.terms.clone(), pool: Arc::clone(&self.pool) }
+        self.of.reading(self.terms.clone())
     }
 }
 
 impl Drop for Reading {
     fn drop(&mut self) {
-        // What it has goes when the map is free again.
         let mut pools = self.of.pools();
-        let last = if self.readers() == 1 { pools.remove(&self.terms) } else { None };
+        let is_last = self.pool.readers.fetch_sub(1, Ordering::Relaxed) == 1;
+        // What it has goes when the map is free again.
+        let unused = if is_last { pools.remove(&self.terms) } else { None };
         drop(pools);
-        drop(last);
+        drop(unused);
     }
 }
 

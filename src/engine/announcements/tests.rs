@@ -4,9 +4,10 @@ use std::collections::HashSet;
 use std::sync::atomic::AtomicUsize;
 
 use async_trait::async_trait;
+use chrono::DateTime;
 use futures_util::future::join_all;
 use tempfile::TempDir;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::spent::IDLE;
 use super::*;
@@ -28,8 +29,24 @@ struct Stage {
 }
 
 /// Storage that takes its time.
-#[derive(Debug, Default)]
-struct Slow(InMemory);
+#[derive(Debug)]
+struct Slow(InMemory, Mutex<Duration>);
+
+/// A clock that stands.
+#[derive(Debug)]
+struct Still;
+
+impl Clock for Still {
+    fn now(&self) -> DateTime<Utc> {
+        DateTime::UNIX_EPOCH
+    }
+}
+
+impl Slow {
+    fn takes(&self, time: Duration) {
+        *self.1.lock().unwrap() = time;
+    }
+}
 
 #[async_trait]
 impl Storage for Slow {
@@ -40,7 +57,8 @@ impl Storage for Slow {
         self.0.get(key).await
     }
     async fn put(&self, entry: Entry) -> Result<(), StorageError> {
-        sleep(WRITE).await;
+        let time = *self.1.lock().unwrap();
+        sleep(time).await;
         self.0.put(entry).await
     }
     async fn delete(&self, key: &str) -> Result<(), StorageError> {
@@ -60,8 +78,9 @@ impl Stage {
 
     fn with(answers: Answers, folder: TempDir) -> Self {
         let answers = Arc::new(answers);
-        let announcements = Arc::new(Announcements::new(Arc::clone(&answers)));
-        Self { memory: Arc::default(), announcements, answers, names: AtomicUsize::new(0), _folder: folder }
+        let announcements = Arc::new(Announcements::new(Arc::clone(&answers), Arc::new(Still)));
+        let memory = Arc::new(Slow(InMemory::new(), Mutex::new(WRITE)));
+        Self { memory, announcements, answers, names: AtomicUsize::new(0), _folder: folder }
     }
 
     fn reading(&self) -> Reading {
@@ -71,7 +90,7 @@ impl Stage {
     async fn announce(&self, reading: &Reading) -> Result<Announced, Error> {
         let storage: Arc<dyn Storage> = Arc::<Slow>::clone(&self.memory);
         let new_name = || Ok(format!("name-{}", self.names.fetch_add(1, Ordering::Relaxed)));
-        reading.announce(&storage, DateTime::UNIX_EPOCH, new_name).await
+        reading.announce(&storage, new_name).await
     }
 
     /// So many read at once.
@@ -88,6 +107,13 @@ impl Stage {
 
     async fn stands(&self, name: &str) -> bool {
         self.standing().await.iter().any(|entry| entry.names.iter().any(|other| other == name))
+    }
+
+    /// Nothing is under way, held or promised.
+    fn is_at_rest(&self) {
+        assert!(self.memory.0.keys().is_empty());
+        assert!(self.announcements.pools().is_empty());
+        assert_eq!(self.answers.ahead(), 0);
     }
 
     fn writes(&self) -> usize {
@@ -147,7 +173,7 @@ async fn those_who_read_at_once_share_entries_and_no_name() {
 async fn who_comes_next_waits_for_no_write() {
     let stage = Stage::new();
     let (readings, mut under_way) = stage.crowd(8).await;
-    let began = tokio::time::Instant::now();
+    let began = Instant::now();
     for reading in readings.iter().cycle().take(500) {
         leave(under_way.remove(0)).await;
         under_way.push(stage.announce(reading).await.unwrap());
@@ -170,10 +196,12 @@ async fn an_entry_goes_when_all_of_it_is_over_and_nobody_reads() {
     drop(readings);
     sleep(IDLE * 3).await;
     assert!(stage.stands(last.name()).await);
+    let key = stage.memory.0.keys().remove(0);
+    assert!(stage.announcements.holds(&key), "no sweep takes it away");
     last.forget().await;
     sleep(IDLE * 3).await;
-    assert!(stage.memory.0.keys().is_empty());
-    assert!(stage.announcements.pools().is_empty());
+    assert!(!stage.announcements.holds(&key));
+    stage.is_at_rest();
 }
 
 #[tokio::test(start_paused = true)]
@@ -197,9 +225,14 @@ async fn what_came_to_no_end_stays_in_a_shorter_entry() {
     let standing = stage.standing().await;
     assert_eq!(standing.len(), 1);
     assert_eq!(standing[0].names.iter().cloned().collect::<HashSet<_>>(), names);
+    assert!(!stage.announcements.holds(&stage.memory.0.keys()[0]), "it is a sweep's");
     for name in &names {
         assert!(stage.answers.was_never_given(told, name));
     }
+    for name in &sent {
+        assert!(!stage.answers.was_never_given(told, name), "its entry is gone, and it has its lease");
+    }
+    assert_eq!(stage.answers.ahead(), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -223,14 +256,53 @@ async fn a_write_that_fails_is_the_failure_of_one_read_and_holds_up_no_other() {
     let stage = Stage::new();
     stage.memory.0.fail_put("wal/");
     let readings: Vec<_> = (0..50).map(|_| stage.reading()).collect();
-    let began = tokio::time::Instant::now();
+    let began = Instant::now();
     let announced = join_all(readings.iter().map(|reading| stage.announce(reading))).await;
     assert_eq!(announced.iter().filter(|announced| announced.is_err()).count(), 1);
     assert_eq!(began.elapsed(), WRITE * 2);
-    assert_eq!(
-        announced.into_iter().flatten().map(|it| it.name().to_owned()).collect::<HashSet<_>>().len(),
-        49
-    );
+    let names: HashSet<_> = announced.iter().flatten().map(|it| it.name().to_owned()).collect();
+    assert_eq!(names.len(), 49);
+    for announced in announced.into_iter().flatten() {
+        announced.forget().await;
+    }
+    drop(readings);
+    sleep(IDLE * 3).await;
+    stage.is_at_rest();
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_long_for_a_write_that_hangs() {
+    let stage = Stage::new();
+    stage.memory.takes(Duration::from_secs(3600));
+    let began = Instant::now();
+    let heals = async {
+        sleep(PATIENCE / 2).await;
+        stage.memory.takes(WRITE);
+    };
+    let ((_readings, announced), ()) = tokio::join!(stage.crowd(50), heals);
+    assert_eq!(announced.len(), 50);
+    assert_eq!(began.elapsed(), PATIENCE + WRITE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_storage_that_is_too_slow_is_written_to_by_each_at_the_same_time() {
+    let stage = Stage::new();
+    stage.memory.takes(PATIENCE * 3);
+    let began = Instant::now();
+    let (_readings, announced) = stage.crowd(50).await;
+    assert_eq!(announced.len(), 50);
+    assert_eq!(began.elapsed(), PATIENCE * 4);
+}
+
+#[test]
+fn the_last_of_many_at_once_takes_the_pool_along() {
+    let stage = Stage::new();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| (0..20_000).for_each(|_| drop(stage.reading())));
+        }
+    });
+    stage.is_at_rest();
 }
 
 #[tokio::test(start_paused = true)]
@@ -238,7 +310,7 @@ async fn a_storage_that_takes_no_write_fails_all_at_once_and_is_tried_again() {
     let stage = Stage::new();
     stage.memory.0.set_read_only(true);
     let readings: Vec<_> = (0..50).map(|_| stage.reading()).collect();
-    let began = tokio::time::Instant::now();
+    let began = Instant::now();
     let announced = join_all(readings.iter().map(|reading| stage.announce(reading))).await;
     assert!(announced.iter().all(Result::is_err));
     assert_eq!(began.elapsed(), WRITE * 2);
@@ -253,25 +325,22 @@ async fn a_storage_that_takes_no_write_fails_all_at_once_and_is_tried_again() {
 async fn who_hangs_up_while_it_is_written_leaves_nothing_promised() {
     let stage = Stage::new();
     let (first, second) = (stage.reading(), stage.reading());
-    assert!(tokio::time::timeout(WRITE / 2, stage.announce(&first)).await.is_err());
-    let told = stage.answers.promise(&["other"]);
-    assert!(stage.answers.was_never_given(told, "name-0"));
+    assert!(timeout(WRITE / 2, stage.announce(&first)).await.is_err());
+    assert_eq!(stage.answers.ahead(), 0);
     let announced = stage.announce(&second).await.unwrap();
     assert!(stage.stands(announced.name()).await);
 }
 
 #[tokio::test(start_paused = true)]
-async fn spare_names_are_not_handed_out_late_nor_after_a_sweep() {
+async fn spare_names_are_not_handed_out_late() {
     let stage = Stage::new();
     let (readings, _announced) = stage.crowd(2).await;
     let old = stage.standing().await.remove(0).names;
     sleep(FRESH).await;
     let late = stage.announce(&readings[0]).await.unwrap();
     assert!(!old.iter().any(|name| name == late.name()));
-    stage.announcements.drop_spare();
-    let after = stage.announce(&readings[1]).await.unwrap();
-    assert_eq!(stage.writes(), 3);
-    assert!(stage.stands(after.name()).await);
+    assert_eq!(stage.writes(), 2);
+    assert!(stage.stands(late.name()).await);
 }
 
 #[tokio::test(start_paused = true)]
@@ -280,7 +349,7 @@ async fn what_is_not_alike_shares_nothing() {
     let (readings, _announced) = stage.crowd(2).await;
     let storage: Arc<dyn Storage> = Arc::<Slow>::clone(&stage.memory);
     let other = stage.announcements.reading(terms("other"));
-    let announced = other.announce(&storage, DateTime::UNIX_EPOCH, || Ok("other".to_owned())).await.unwrap();
+    let announced = other.announce(&storage, || Ok("other".to_owned())).await.unwrap();
     assert_eq!((announced.name(), stage.writes()), ("other", 2));
     drop(readings);
     assert_eq!(stage.announcements.pools().len(), 1);

@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 const BOOT: &str = "/proc/sys/kernel/random/boot_id";
 /// A log with more in it is written anew, with what still counts.
 pub(super) const COMPACT_ABOVE: u64 = 1 << 20;
+/// So many answers that did not leave are remembered.
+const MOST_UNSENT: usize = 4_096;
 /// The file grows by so many empty lines.
 const GROWTH: usize = 1 << 14;
 
@@ -28,19 +30,21 @@ pub(super) struct Log {
     promised: HashMap<String, u64>,
     /// Those that left and whose write-ahead entries may still stand.
     standing: HashSet<String>,
+    /// Those that did not leave.
+    unsent: HashSet<String>,
 }
 
 impl Log {
     /// An empty log.
     pub(super) fn begin(path: PathBuf) -> io::Result<Self> {
-        Self::write(path, HashSet::new(), HashMap::new())
+        Self::write(path, HashSet::new(), HashMap::new(), HashSet::new())
     }
 
     /// Has room for a note on this name.
     pub(super) fn promise(&mut self, name: &str) -> io::Result<()> {
         if self.end > COMPACT_ABOVE {
             let (standing, promised) = (self.standing.clone(), self.promised.clone());
-            *self = Self::write(self.path.clone(), standing, promised)?;
+            *self = Self::write(self.path.clone(), standing, promised, self.unsent.clone())?;
         }
         let end = self.end + room(name);
         while self.size < end {
@@ -71,9 +75,22 @@ impl Log {
         self.standing.remove(name);
     }
 
-    /// Whether the answer left, or may still leave.
-    pub(super) fn has(&self, name: &str) -> bool {
-        self.standing.contains(name) || self.promised.contains_key(name)
+    /// The answer was to leave and does not any more. If there are too many of these, nothing is known of it.
+    pub(super) fn disown(&mut self, name: &str) {
+        self.promised.remove(name);
+        if self.unsent.len() < MOST_UNSENT {
+            self.unsent.insert(name.to_owned());
+        }
+    }
+
+    /// Nobody will ask of it any more.
+    pub(super) fn forget(&mut self, name: &str) {
+        self.unsent.remove(name);
+    }
+
+    /// Whether it is known that the answer did not leave and will not.
+    pub(super) fn is_unsent(&self, name: &str) -> bool {
+        self.unsent.contains(name)
     }
 
     /// How many answers are ahead of the end of their write-ahead entries.
@@ -92,6 +109,7 @@ impl Log {
         path: PathBuf,
         standing: HashSet<String>,
         mut promised: HashMap<String, u64>,
+        unsent: HashSet<String>,
     ) -> io::Result<Self> {
         let mut text = boot()?;
         for name in &standing {
@@ -110,7 +128,7 @@ impl Log {
         let file = create(&beside, &text).and_then(|file| fs::rename(&beside, &path).map(|()| file));
         // Else the next attempt would find it.
         let file = file.inspect_err(|_| drop(fs::remove_file(&beside)))?;
-        Ok(Self { path, file, size, end, promised, standing })
+        Ok(Self { path, file, size, end, promised, standing, unsent })
     }
 }
 

@@ -32,7 +32,7 @@ use self::folder::Folder;
 use self::log::Log;
 
 /// So many names may stand in write-ahead entries that the log tells of; those after them go after their entries.
-const MOST_AHEAD: usize = 2_000;
+const MOST_AHEAD: usize = 8_000;
 
 /// What tells whether the answer with a credential was given.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,13 +95,27 @@ impl Answers {
         }
     }
 
-    /// Answers with these that did not leave will not leave any more.
+    /// Nothing is made by these names.
     pub(super) fn withdraw(&self, names: &[impl AsRef<str>]) {
         if let Some(log) = self.log() {
             let mut log = lock(log);
             for name in names {
                 log.withdraw(name.as_ref());
             }
+        }
+    }
+
+    /// An answer that was promised, and perhaps ready, does not leave: what was made for it is a sweep's.
+    pub(super) fn disown(&self, name: &str) {
+        if let Some(log) = self.log() {
+            lock(log).disown(name);
+        }
+    }
+
+    /// What was made for an answer that did not leave is gone.
+    pub(super) fn forget(&self, name: &str) {
+        if let Some(log) = self.log() {
+            lock(log).forget(name);
         }
     }
 
@@ -123,12 +137,18 @@ impl Answers {
             Told::ByLog(id) => self.log().is_some_and(|log| {
                 if id == self.id {
                     // An answer may still be on its way out, however old its request.
-                    return !lock(log).has(name);
+                    return lock(log).is_unsent(name);
                 }
                 let names = self.folder.as_ref().and_then(|folder| folder.read(id).ok());
                 names.is_some_and(|names| !names.lines().any(|line| line == name))
             }),
         }
+    }
+
+    /// How many names the log tells of.
+    #[cfg(test)]
+    pub(super) fn ahead(&self) -> usize {
+        self.log().map_or(0, |log| lock(log).ahead())
     }
 
     fn log(&self) -> Option<&Mutex<Log>> {

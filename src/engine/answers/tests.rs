@@ -67,13 +67,18 @@ fn a_note_that_was_cut_short_names_nobody_and_hides_no_later_one() {
 }
 
 #[test]
-fn an_answer_that_may_still_leave_counts_as_given_until_it_is_withdrawn() {
+fn an_answer_counts_as_given_until_it_is_known_that_it_does_not_leave() {
     let folder = Place::new();
     let answers = folder.process();
     let told = promise(&answers, "a");
     assert!(!answers.was_never_given(told, "a"));
-    answers.withdraw(&["a"]);
+    answers.disown("a");
     assert!(answers.was_never_given(told, "a"));
+    assert_eq!(answers.ahead(), 0);
+    answers.forget("a");
+    for name in ["a", "b"] {
+        assert!(!answers.was_never_given(told, name), "nothing is known of {name}");
+    }
 }
 
 #[test]
@@ -82,10 +87,9 @@ fn there_is_room_for_all_names_or_for_none() {
     let answers = folder.process();
     let names: Vec<_> = (0..MOST_AHEAD).map(|number| number.to_string()).collect();
     let (last, others) = names.split_last().unwrap();
-    let told = answers.promise(others);
-    assert!(matches!(told, Told::ByLog(_)));
+    assert!(matches!(answers.promise(others), Told::ByLog(_)));
     assert_eq!(answers.promise(&["a", "b"]), Told::ByEntry);
-    assert!(answers.was_never_given(told, "a"));
+    assert_eq!(answers.ahead(), MOST_AHEAD - 1);
     promise(&answers, last);
     assert_eq!(answers.promise(&["a"]), Told::ByEntry);
     answers.note("0");
@@ -165,7 +169,8 @@ fn where_no_room_can_be_had_the_entry_tells() {
     fs::remove_dir_all(folder.logs()).unwrap();
     fill(&answers);
     assert_eq!(answers.promise(&["a", "b"]), Told::ByEntry);
-    assert!(answers.was_never_given(told, "a"), "no promise is left");
+    assert_eq!(answers.ahead(), 1);
+    assert!(!answers.was_never_given(told, "before"));
 }
 
 #[test]

@@ -71,6 +71,20 @@ async fn immediate_takes_the_young_ones_too() {
 }
 
 #[tokio::test]
+async fn what_is_held_is_not_undone_before_the_mount_goes_away_and_stays_even_then() {
+    let mount = Mount::new();
+    for pot in ["held", "left"] {
+        mixing_left_behind(&mount, pot, OLD).await;
+    }
+    tick(&mount).await.unwrap();
+    assert_eq!(mount.toy.notes(), ["unmix left"]);
+    assert_eq!(mount.storage.keys(), ["wal/held"]);
+    mount.ask(Operation::Rollback, "", json!({"immediate": true})).await.unwrap();
+    assert_eq!(mount.toy.notes(), ["unmix left", "unmix held"]);
+    assert_eq!(mount.storage.keys(), ["wal/held"]);
+}
+
+#[tokio::test]
 async fn an_entry_from_a_clock_that_ran_ahead_does_not_stay_for_ever() {
     let mount = Mount::new();
     mixing_left_behind(&mount, "soon", -5).await;
