@@ -75,6 +75,7 @@ impl Entry {
         self.announcement.names.iter().map(|name| Spare::new(Arc::clone(&self), name.clone())).collect()
     }
 }
+
 impl Spare {
     pub(super) fn new(entry: Arc<Entry>, name: String) -> Self {
         Self { entry, name }
