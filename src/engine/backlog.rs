@@ -9,6 +9,7 @@ use super::announcements::{ANNOUNCEMENT, Announcement};
 use super::configuration::ONLY;
 use super::ledger::{self, LEDGER};
 use super::{Engine, Error, admin_timetable, issuer, removal, retiring_keys, static_roles};
+use crate::framework::WalLog;
 use crate::logical::{Storage, StorageError};
 use crate::openai::OrganizationId;
 
@@ -101,16 +102,16 @@ pub(super) async fn unfinished_creations(
     engine: &Engine,
     storage: &dyn Storage,
 ) -> Result<Unfinished, Error> {
-    let mut unfinished = Unfinished::default();
-    for (creation, age) in issuer::CREATION.overdue(storage, MOST).await? {
+    let (mut unfinished, log) = (Unfinished::default(), WalLog::read(storage, MOST).await?);
+    for (creation, age) in issuer::CREATION.overdue(&log) {
         unfinished.count(creation.organization_id, age);
     }
-    for (announcement, age) in ANNOUNCEMENT.overdue(storage, MOST).await? {
+    for (announcement, age) in ANNOUNCEMENT.overdue(&log) {
         if may_have_left_something(engine, storage, &announcement).await? {
             unfinished.count(announcement.organization_id, age);
         }
     }
-    for (creation, age) in retiring_keys::CREATION.overdue(storage, MOST).await? {
+    for (creation, age) in retiring_keys::CREATION.overdue(&log) {
         unfinished.count(creation.organization_id, age);
     }
     Ok(unfinished)

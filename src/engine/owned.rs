@@ -14,6 +14,7 @@ use super::issuer::{CREATION, Creation, Owner};
 use super::library::sets;
 use super::owners::{self, AccountOwner};
 use super::{Engine, Error, ledger, static_roles};
+use crate::framework::WalLog;
 use crate::logical::{Storage, StorageError};
 use crate::openai::{ServiceAccount, ServiceAccountId};
 
@@ -27,12 +28,12 @@ pub(super) struct Owned {
 impl Owned {
     /// Reads everything that owns accounts. It lists all there is: once for many questions, and not for a request.
     pub(super) async fn collect(engine: &Engine, storage: &dyn Storage) -> Result<Self, StorageError> {
-        let mut owned = Self::default();
-        for creation in CREATION.entries(storage).await? {
+        let (mut owned, log) = (Self::default(), WalLog::read(storage, usize::MAX).await?);
+        for creation in CREATION.entries(&log)? {
             owned.names.insert(creation.name);
             owned.accounts.extend(creation.service_account_id);
         }
-        for announcement in ANNOUNCEMENT.entries(storage).await? {
+        for announcement in ANNOUNCEMENT.entries(&log)? {
             owned.names.extend(announcement.names);
             owned.accounts.extend(announcement.service_account_id);
         }

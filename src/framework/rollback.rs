@@ -2,9 +2,9 @@
 //!
 //! # Guarantees
 //! One failure, even a panic, stops neither the sweep nor another entry. Entries are taken oldest first. An entry goes
-//! only after its work was undone and nothing in this process [holds](Engine::holds) it, or when it has waited for what would undo it for as long as its kind may; one of an
-//! unknown kind, or that cannot be read, is left and reported. The sweep begins nothing more, and cuts off what it began,
-//! when the tick's time is up or Vault stops waiting.
+//! only after its work was undone and nothing in this process [holds](Engine::holds) it, or when it has waited for what
+//! would undo it for as long as its kind may; one of an unknown kind, or that cannot be read, is left and reported. The
+//! sweep begins nothing more, and cuts off what it began, when the tick's time is up or Vault stops waiting.
 //!
 //! # Assumptions
 //! Vault calls once a minute, one call at a time, and waits 90 seconds. Undoing may be cut off and repeated; the

@@ -32,6 +32,9 @@ pub struct WalKind<T> {
     entry: PhantomData<fn() -> T>,
 }
 
+/// The log as it stood at one time, by key: read once for all kinds that are looked for in it. None is no entry at all.
+pub struct WalLog(Vec<(String, Option<Record>)>);
+
 /// What a sweep of an entry came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Swept {
@@ -91,17 +94,14 @@ impl<T: Serialize + DeserializeOwned + Send + Sync> WalKind<T> {
 
     /// Every entry of this kind, of any age: what is under way or still to be undone. One that cannot be read is an
     /// error, as nobody knows what it speaks for.
-    pub async fn entries(&self, storage: &dyn Storage) -> Result<Vec<T>, StorageError> {
+    pub fn entries(&self, log: &WalLog) -> Result<Vec<T>, StorageError> {
         let mut entries = Vec::new();
-        for name in storage.list(PREFIX).await? {
-            let key = format!("{PREFIX}{name}");
-            let Some(entry) = storage.get(&key).await? else { continue };
-            let malformed = |reason: &str| StorageError::Malformed { key, reason: reason.to_owned() };
-            let Ok(record) = serde_json::from_slice::<Record>(&entry.value) else {
-                return Err(malformed("it is no write-ahead entry"));
-            };
+        for (key, record) in &log.0 {
+            let malformed =
+                |reason: &str| StorageError::Malformed { key: key.clone(), reason: reason.to_owned() };
+            let Some(record) = record else { return Err(malformed("it is no write-ahead entry")) };
             if record.kind == self.name {
-                let data = serde_json::from_value(record.data);
+                let data = T::deserialize(&record.data);
                 entries.push(data.map_err(|_| malformed("its data is not what this version expects"))?);
             }
         }
@@ -131,43 +131,37 @@ impl<T: Serialize + DeserializeOwned + Send + Sync> WalKind<T> {
     /// The entries of this kind, of any age: for who cannot wait for a sweep, and knows that none of their work goes
     /// on. What cannot be read is left to the sweep, which reports it.
     pub async fn pending(&self, storage: &Arc<dyn Storage>) -> Result<Vec<(T, Pending)>, StorageError> {
-        let found = self.readable(&**storage, usize::MAX).await?;
-        let pending = |key| Pending { storage: Arc::clone(storage), key };
-        Ok(found.into_iter().map(|(key, record)| (record.data, pending(key))).collect())
+        let log = WalLog::read(&**storage, usize::MAX).await?;
+        let pending = |key: &String| Pending { storage: Arc::clone(storage), key: key.clone() };
+        Ok(self.readable(&log).map(|(key, _, data)| (data, pending(key))).collect())
     }
 
-    /// The entries that a sweep should have done away with, and how old each is. Looks at no more than `most` entries.
-    pub async fn overdue(
-        &self,
-        storage: &dyn Storage,
-        most: usize,
-    ) -> Result<Vec<(T, Duration)>, StorageError> {
+    /// The entries that a sweep should have done away with, and how old each is.
+    pub fn overdue(&self, log: &WalLog) -> Vec<(T, Duration)> {
         let now = Utc::now().timestamp();
-        let found = self.readable(storage, most).await?.into_iter();
-        let aged = found.map(|(_, record)| (record.age(now), record.data));
-        Ok(aged.filter(|(age, _)| *age >= self.min_age).map(|(age, data)| (data, age)).collect())
+        let aged = self.readable(log).map(|(_, record, data)| (data, record.age(now)));
+        aged.filter(|(_, age)| *age >= self.min_age).collect()
     }
 
     /// The entries of this kind that can be read, with their keys.
-    async fn readable(
-        &self,
-        storage: &dyn Storage,
-        most: usize,
-    ) -> Result<Vec<(String, Record<T>)>, StorageError> {
+    fn readable<'a>(&self, log: &'a WalLog) -> impl Iterator<Item = (&'a String, &'a Record, T)> {
+        let records = log.0.iter().filter_map(|(key, record)| Some((key, record.as_ref()?)));
+        let ours = records.filter(|(_, record)| record.kind == self.name);
+        ours.filter_map(|(key, record)| Some((key, record, T::deserialize(&record.data).ok()?)))
+    }
+}
+
+impl WalLog {
+    /// Looks at no more than `most` entries.
+    pub async fn read(storage: &dyn Storage, most: usize) -> Result<Self, StorageError> {
         let mut found = Vec::new();
         for name in storage.list_page(PREFIX, "", most).await? {
             let key = format!("{PREFIX}{name}");
-            let Some(entry) = storage.get(&key).await? else { continue };
-            let Ok(Record { kind, data, created_at }) = serde_json::from_slice::<Record>(&entry.value) else {
-                continue;
-            };
-            if kind == self.name
-                && let Ok(data) = serde_json::from_value(data)
-            {
-                found.push((key, Record { kind, data, created_at }));
+            if let Some(entry) = storage.get(&key).await? {
+                found.push((key, serde_json::from_slice(&entry.value).ok()));
             }
         }
-        Ok(found)
+        Ok(Self(found))
     }
 }
 

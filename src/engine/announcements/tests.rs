@@ -13,6 +13,7 @@ use super::spent::IDLE;
 use super::*;
 use crate::engine::issuer::Owner;
 use crate::engine::ledger;
+use crate::framework::WalLog;
 use crate::logical::{Entry, InMemory};
 
 const TTL: Duration = Duration::from_secs(3600);
@@ -102,7 +103,7 @@ impl Stage {
 
     /// What stands in the log, one for each entry.
     async fn standing(&self) -> Vec<Announcement> {
-        ANNOUNCEMENT.entries(&*self.memory).await.unwrap()
+        ANNOUNCEMENT.entries(&WalLog::read(&*self.memory, usize::MAX).await.unwrap()).unwrap()
     }
 
     async fn stands(&self, name: &str) -> bool {
