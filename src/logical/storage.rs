@@ -5,8 +5,8 @@ use async_trait::async_trait;
 /// A mount's storage (PROTOCOL 3.4). Keys are relative to the mount; none contains `..`.
 #[async_trait]
 pub trait Storage: Send + Sync + 'static {
-    /// The immediate children under `prefix`, sorted; what has children itself ends in `/`. `prefix` is empty
-    /// or ends in `/`.
+    /// The immediate children under `prefix`, sorted: Vault promises no order, so `wire` sorts. A child that has
+    /// children itself ends in `/`. `prefix` is empty or ends in `/`.
     async fn list(&self, prefix: &str) -> Result<Vec<String>, StorageError>;
 
     /// Up to `limit` children after the child `after`, in the same order. Where the server cannot page
@@ -25,8 +25,9 @@ pub trait Storage: Send + Sync + 'static {
     async fn delete(&self, key: &str) -> Result<(), StorageError>;
 }
 
-/// Cuts a page out of a whole sorted list: up to `limit` keys behind `after`.
+/// Cuts a page out of a whole list, in whatever order: up to `limit` keys behind `after`, sorted.
 pub fn page(mut keys: Vec<String>, after: &str, limit: usize) -> Vec<String> {
+    keys.sort_unstable();
     let start = keys.partition_point(|key| key.as_str() <= after);
     keys.drain(..start);
     keys.truncate(limit);

@@ -150,8 +150,10 @@ fn done(error: &str) -> Result<(), StorageError> {
     if error.is_empty() { Ok(()) } else { Err(StorageError::from_text(error)) }
 }
 
-fn keys(reply: pb::StorageListReply) -> Result<Vec<String>, StorageError> {
+/// The listed keys, sorted here because Vault promises no order: with PostgreSQL behind it, Vault lists in any.
+fn keys(mut reply: pb::StorageListReply) -> Result<Vec<String>, StorageError> {
     done(&reply.err)?;
+    reply.keys.sort_unstable();
     Ok(reply.keys)
 }
 

@@ -192,6 +192,10 @@ async fn storage(request: Request) -> Answer {
             let size = storage.get(rest).await?.map(|entry| entry.value.len());
             return Ok(Some(Response::of([("size", size.into())])));
         }
+        "list" => {
+            let keys = storage.list(rest).await?;
+            return Ok(Some(Response::of([("keys", keys.into())])));
+        }
         "page" => {
             let (after, limit) = rest.split_once(':').unwrap();
             let keys = storage.list_page("roles/", after, limit.parse().unwrap()).await?;

@@ -149,7 +149,10 @@ impl pb::storage_server::Storage for Server {
         call: Request<pb::StorageListArgs>,
     ) -> Result<Response<pb::StorageListReply>, Status> {
         self.seen(&call)?;
-        let keys = self.state.entries.list(&call.into_inner().prefix).await.unwrap();
+        let mut keys = self.state.entries.list(&call.into_inner().prefix).await.unwrap();
+        // Vault promises no order; the reverse of the sorted one misleads everything that relies on it.
+        keys.sort_unstable();
+        keys.reverse();
         Ok(Response::new(pb::StorageListReply { keys, err: String::new() }))
     }
 
@@ -188,8 +191,9 @@ impl pb::storage_server::Storage for Server {
             return Err(Status::unimplemented("unknown method ListPage"));
         }
         let args = call.into_inner();
-        let keys =
+        let mut keys =
             self.state.entries.list_page(&args.prefix, &args.after, args.limit as usize).await.unwrap();
+        keys.reverse();
         Ok(Response::new(pb::StorageListReply { keys, err: String::new() }))
     }
 }

@@ -67,6 +67,16 @@ async fn read_only_storage_is_told_in_the_words_that_forward_the_request() {
     }
 }
 
+#[tokio::test]
+async fn a_list_comes_sorted_whatever_order_the_server_lists_in() {
+    let caller = Server::vault().mount(Mounts::new().0).await;
+    for name in ["b", "c/d", "a", "c", "10", "9"] {
+        caller.ask("update", &format!("put/roles/{name}")).await;
+    }
+    let data = caller.ask("read", "list/roles/").await.response.unwrap().data;
+    assert_eq!(data, r#"{"keys":["10","9","a","b","c","c/"]}"#);
+}
+
 async fn pages(caller: &Caller) {
     for name in ["a", "b", "c", "d"] {
         caller.ask("update", &format!("put/roles/{name}")).await;
