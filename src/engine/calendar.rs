@@ -1,7 +1,7 @@
 //! Names under the minute they are due, so that what is due is found without listing all there is.
 //!
 //! *Layout:* `<prefix><hour>/<minute>/<name>`, hour counted from 1970 and minute within it. A look lists the few
-//! hours, the minutes that have come, and only then names.
+//! hours, the minutes that have come, and only then names. Storage lists in any order; every list is sorted here.
 
 use chrono::{DateTime, Utc};
 
@@ -28,13 +28,13 @@ pub(super) fn minute_of(place: &str) -> Option<DateTime<Utc>> {
 /// Every name under `prefix`, whenever it is due. It lists all there is: not for a request.
 pub(super) async fn names(storage: &dyn Storage, prefix: &str) -> Result<Vec<String>, StorageError> {
     let mut names = Vec::new();
-    for hour in storage.list(prefix).await? {
+    for hour in storage.list_sorted(prefix).await? {
         if number(&hour).is_none() {
             continue;
         }
-        for minute in storage.list(&format!("{prefix}{hour}")).await? {
+        for minute in storage.list_sorted(&format!("{prefix}{hour}")).await? {
             if number(&minute).is_some() {
-                names.extend(storage.list(&format!("{prefix}{hour}{minute}")).await?);
+                names.extend(storage.list_sorted(&format!("{prefix}{hour}{minute}")).await?);
             }
         }
     }
@@ -60,7 +60,7 @@ pub(super) async fn due_after(
     most: usize,
 ) -> Result<Vec<String>, StorageError> {
     let mut found = Vec::new();
-    for hour in storage.list(prefix).await? {
+    for hour in storage.list_sorted(prefix).await? {
         let Some(begins) = number(&hour).and_then(|hour| hour.checked_mul(3600)) else { continue };
         if begins > now.timestamp() {
             break;
@@ -68,7 +68,7 @@ pub(super) async fn due_after(
         if is_before(&hour, after) {
             continue;
         }
-        for minute in storage.list(&format!("{prefix}{hour}")).await? {
+        for minute in storage.list_sorted(&format!("{prefix}{hour}")).await? {
             let Some(number) = number(&minute) else { continue };
             if begins.saturating_add(number.saturating_mul(60)).saturating_add(60) > now.timestamp() {
                 break;

@@ -103,7 +103,7 @@ impl<T: Record> Collection<T> {
 
     /// The names there are, sorted.
     pub async fn names(&self, storage: &dyn Storage) -> Result<Vec<String>, StorageError> {
-        let mut names = storage.list(self.prefix).await?;
+        let mut names = storage.list_sorted(self.prefix).await?;
         if let Some(prefix) = self.former {
             names.extend(storage.list(prefix).await?);
             names.sort_unstable();

@@ -1,7 +1,12 @@
 //! Storage in memory, for tests: it behaves as Vault's does and can be told to fail.
+//!
+//! A list comes in a random order, another one each time, because Vault promises no order. The order follows from one
+//! seed for the process. The seed is printed, and `OPENAI_TEST_SEED` sets it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::hash::{BuildHasher as _, DefaultHasher, Hash as _, Hasher as _, RandomState};
+use std::io::Write as _;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use async_trait::async_trait;
 
@@ -33,6 +38,21 @@ pub struct Calls {
     pub puts: usize,
     /// Deletions.
     pub deletes: usize,
+}
+
+/// The environment variable that repeats the random choices of an earlier run.
+const SEED: &str = "OPENAI_TEST_SEED";
+
+/// The seed of this process's random choices in tests. It is printed when it is asked for first.
+pub fn test_seed() -> u64 {
+    static CHOSEN: OnceLock<u64> = OnceLock::new();
+    *CHOSEN.get_or_init(|| {
+        let given = std::env::var(SEED).ok().and_then(|text| text.parse().ok());
+        let seed = given.unwrap_or_else(|| RandomState::new().hash_one(SEED));
+        // Not `eprintln!`: a test harness keeps that for tests that fail. Where nobody reads, nothing is lost.
+        let _ = writeln!(std::io::stderr(), "{SEED}={seed} repeats the random choices of this run");
+        seed
+    })
 }
 
 impl InMemory {
@@ -111,6 +131,7 @@ impl Storage for InMemory {
     async fn list(&self, prefix: &str) -> Result<Vec<String>, StorageError> {
         let mut state = self.state();
         state.calls.lists += 1;
+        let call = state.calls.lists;
         let children: BTreeSet<String> = state
             .entries
             .range(prefix.to_owned()..)
@@ -120,7 +141,9 @@ impl Storage for InMemory {
                 rest.find('/').map_or(rest, |slash| &rest[..=slash]).to_owned()
             })
             .collect();
-        Ok(children.into_iter().collect())
+        let mut children: Vec<String> = children.into_iter().collect();
+        children.sort_by_cached_key(|child| shuffled(call, child));
+        Ok(children)
     }
 
     async fn get(&self, key: &str) -> Result<Option<Entry>, StorageError> {
@@ -146,6 +169,13 @@ impl Storage for InMemory {
     }
 }
 
+/// Where a child comes in the list of this number.
+fn shuffled(call: usize, child: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (test_seed(), call, child).hash(&mut hasher);
+    hasher.finish()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -155,13 +185,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn lists_immediate_children_sorted_and_folders_once() {
+    async fn lists_immediate_children_and_folders_once_in_any_order() {
         let storage = InMemory::new();
         for key in ["roles/b", "roles/a", "roles/x/1", "roles/x/2", "config"] {
             storage.put(entry(key)).await.unwrap();
         }
-        assert_eq!(storage.list("roles/").await.unwrap(), ["a", "b", "x/"]);
-        assert_eq!(storage.list("").await.unwrap(), ["config", "roles/"]);
+        assert_eq!(storage.list_sorted("roles/").await.unwrap(), ["a", "b", "x/"]);
+        assert_eq!(storage.list_sorted("").await.unwrap(), ["config", "roles/"]);
+        let mut orders = BTreeSet::new();
+        for _ in 0..100 {
+            orders.insert(storage.list("roles/").await.unwrap());
+        }
+        assert_eq!(orders.len(), 6, "each order of three children comes");
         assert_eq!(storage.list_page("roles/", "a", 1).await.unwrap(), ["b"]);
     }
 

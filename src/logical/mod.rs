@@ -18,7 +18,7 @@ use async_trait::async_trait;
 pub use collection::{Collection, Record};
 pub use departure::Departure;
 pub use error::{Error, Kind};
-pub use memory::{Calls, InMemory};
+pub use memory::{Calls, InMemory, test_seed};
 pub use request::{Operation, Request, Secret};
 pub use response::{Lease, Response, WrapInfo};
 pub use storage::{Entry, Storage, StorageError, page};

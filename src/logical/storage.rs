@@ -5,12 +5,19 @@ use async_trait::async_trait;
 /// A mount's storage (PROTOCOL 3.4). Keys are relative to the mount; none contains `..`.
 #[async_trait]
 pub trait Storage: Send + Sync + 'static {
-    /// The immediate children under `prefix`, sorted: Vault promises no order, so `wire` sorts. A child that has
-    /// children itself ends in `/`. `prefix` is empty or ends in `/`.
+    /// The immediate children under `prefix`, in any order; what has children itself ends in `/`. `prefix` is empty
+    /// or ends in `/`. Vault promises no order: a reader that needs one calls [`Storage::list_sorted`].
     async fn list(&self, prefix: &str) -> Result<Vec<String>, StorageError>;
 
-    /// Up to `limit` children after the child `after`, in the same order. Where the server cannot page
-    /// (Vault), the whole list is fetched and cut.
+    /// The same children, sorted by their bytes.
+    async fn list_sorted(&self, prefix: &str) -> Result<Vec<String>, StorageError> {
+        let mut keys = self.list(prefix).await?;
+        keys.sort_unstable();
+        Ok(keys)
+    }
+
+    /// Up to `limit` children after the child `after`, sorted. Where the server cannot page (Vault), the whole
+    /// list is fetched and cut.
     async fn list_page(&self, prefix: &str, after: &str, limit: usize) -> Result<Vec<String>, StorageError> {
         Ok(page(self.list(prefix).await?, after, limit))
     }
@@ -25,7 +32,7 @@ pub trait Storage: Send + Sync + 'static {
     async fn delete(&self, key: &str) -> Result<(), StorageError>;
 }
 
-/// Cuts a page out of a whole list, in whatever order: up to `limit` keys behind `after`, sorted.
+/// Cuts a page out of a whole list in any order: the first `limit` keys behind `after`, sorted.
 pub fn page(mut keys: Vec<String>, after: &str, limit: usize) -> Vec<String> {
     keys.sort_unstable();
     let start = keys.partition_point(|key| key.as_str() <= after);

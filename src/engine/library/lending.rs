@@ -49,7 +49,7 @@ fn name(set: &str, account: &ServiceAccountId) -> String {
 
 /// The ids of the set's accounts that are not free.
 pub(super) async fn taken(storage: &dyn Storage, set: &str) -> Result<Vec<String>, StorageError> {
-    storage.list(&LOANS.key(&format!("{set}/"))).await
+    storage.list_sorted(&LOANS.key(&format!("{set}/"))).await
 }
 
 /// The loan of an account, if it is not free.

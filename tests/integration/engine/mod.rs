@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "clippy takes the helpers of tests for no tests")]
 
 mod admin_key;
+mod any_order;
 mod checkins;
 mod checkouts;
 mod config;
