@@ -20,6 +20,9 @@ pub enum Problem {
     /// More actions than anyone needs in a name.
     #[error("the template has too many {{{{ }}}}: at most {0} are allowed")]
     TooManyActions(usize),
+    /// More function calls than anyone needs in a name.
+    #[error("the template calls too many functions: at most {0} are allowed")]
+    TooManyCalls(usize),
     /// More parentheses and pipes in one action than anyone needs.
     #[error("too many parentheses and pipes in one {{{{ }}}}: at most {0} are allowed")]
     TooDeep(usize),

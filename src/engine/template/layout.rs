@@ -93,20 +93,24 @@ enum Element {
     Fixed(&'static str),
 }
 
-/// The time in a layout; what the layout does not name is copied.
-pub(super) fn format(layout: &str, time: DateTime<Utc>) -> String {
+/// The digits of a second's fraction that are known.
+pub(super) const MAX_DIGITS: usize = 9;
+
+/// The time in a layout; what the layout does not name is copied. None if a fraction has too many digits.
+pub(super) fn format(layout: &str, time: DateTime<Utc>) -> Option<String> {
     let mut text = String::new();
     let mut rest = layout;
     while let Some(next) = rest.chars().next() {
         let (length, element) = element(rest).unwrap_or((next.len_utf8(), None));
         let (written, after) = rest.split_at(length);
         match element {
+            Some(Element::Fraction | Element::TrimmedFraction) if written.len() > 1 + MAX_DIGITS => return None,
             Some(element) => text.push_str(&element.write(written, time)),
             None => text.push_str(written),
         }
         rest = after;
     }
-    text
+    Some(text)
 }
 
 /// The element a layout begins with, and its length.
@@ -171,9 +175,9 @@ fn weekday(time: DateTime<Utc>) -> &'static str {
     WEEKDAYS[time.weekday().num_days_from_sunday() as usize]
 }
 
-/// As many digits of the second's fraction as were written behind the point; no more than nine are known.
+/// As many digits of the second's fraction as were written behind the point.
 fn fraction(written: &str, time: DateTime<Utc>) -> String {
     let (point, digits) = written.split_at(1);
     let nanoseconds = format!("{:09}", time.nanosecond() % 1_000_000_000);
-    format!("{point}{:0<width$}", &nanoseconds[..digits.len().min(9)], width = digits.len())
+    format!("{point}{}", &nanoseconds[..digits.len().min(MAX_DIGITS)])
 }

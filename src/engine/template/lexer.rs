@@ -3,7 +3,10 @@
 use super::error::{Fault, Problem};
 
 /// More than anyone needs in a name of 64 characters, and few enough to render fast.
-const MAX_ACTIONS: usize = 256;
+const MAX_ACTIONS: usize = 64;
+
+/// The budget of a rendering: with the limit on each text (`results`), it bounds the work for one name.
+const MAX_CALLS: usize = 64;
 
 /// A part of a template.
 #[derive(Debug, PartialEq)]
@@ -41,7 +44,7 @@ pub(super) enum Lexeme {
 
 /// Cuts a template at its actions; comments are dropped and trim marks (`{{-`, `-}}`) are obeyed.
 pub(super) fn split(text: &str) -> Result<Vec<Piece>, Fault> {
-    let mut lexer = Lexer { text, at: 0, trim: false, actions: 0 };
+    let mut lexer = Lexer { text, at: 0, trim: false, actions: 0, calls: 0 };
     let mut pieces = Vec::new();
     while let Some(start) = lexer.rest().find("{{") {
         let before = lexer.skip(start);
@@ -66,6 +69,7 @@ struct Lexer<'a> {
     /// Whether the text that follows loses its leading white space.
     trim: bool,
     actions: usize,
+    calls: usize,
 }
 
 impl<'a> Lexer<'a> {
@@ -152,7 +156,7 @@ impl<'a> Lexer<'a> {
             '`' => Lexeme::Text(self.raw()?),
             '.' => Lexeme::Variable(self.skip_while(|c| c == '.' || is_word(c)).to_owned()),
             '0'..='9' | '+' | '-' => Lexeme::Number(self.number()?),
-            c if is_word(c) => Lexeme::Word(self.skip_while(is_word).to_owned()),
+            c if is_word(c) => Lexeme::Word(self.word()?),
             '$' => {
                 self.skip(1);
                 let name = self.skip_while(is_word);
@@ -168,6 +172,15 @@ impl<'a> Lexer<'a> {
         let at = self.at;
         self.skip(1);
         Token { at, lexeme }
+    }
+
+    /// A word names a function, so each one is a call.
+    fn word(&mut self) -> Result<String, Fault> {
+        self.calls += 1;
+        if self.calls > MAX_CALLS {
+            return Err(Problem::TooManyCalls(MAX_CALLS).at(self.at));
+        }
+        Ok(self.skip_while(is_word).to_owned())
     }
 
     /// What follows a value must be a space, `|`, `)` or the end.

@@ -45,17 +45,20 @@ pub(super) fn check(format: &str, numbers: &[bool]) -> Result<(), Problem> {
     Ok(())
 }
 
-/// The formatted text. A format that [`check`] refuses gives nothing.
-pub(super) fn format(format: &str, values: &[&Json]) -> String {
+/// The formatted text; none if it is longer than `most` bytes. A format that [`check`] refuses gives nothing.
+pub(super) fn format(format: &str, values: &[&Json], most: usize) -> Option<String> {
     let mut values = values.iter();
-    parse(format)
-        .unwrap_or_default()
-        .into_iter()
-        .map(|part| match part {
-            Part::Text(text) => text,
-            Part::Value(verb) => values.next().map_or_else(String::new, |value| verb.write(value)),
-        })
-        .collect()
+    let mut formatted = String::new();
+    for part in parse(format).unwrap_or_default() {
+        match part {
+            Part::Text(text) => formatted.push_str(&text),
+            Part::Value(verb) => formatted.extend(values.next().map(|value| verb.write(value))),
+        }
+        if formatted.len() > most {
+            return None;
+        }
+    }
+    Some(formatted)
 }
 
 fn parse(format: &str) -> Result<Vec<Part>, Problem> {

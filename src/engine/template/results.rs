@@ -12,27 +12,36 @@ use super::function::{Function, HASH_LENGTH};
 use super::layout;
 use super::printf::{self, hex};
 
-/// No text in a template may grow beyond this many bytes, however functions are piled up.
-const MAX_TEXT: usize = 256 * 1024;
+/// The longest text that a function takes or gives, in bytes. A name has 64 characters.
+const MAX_TEXT: usize = 4096;
 
-/// A text would have grown beyond any use.
+/// A function cannot give its result.
 #[derive(Debug, thiserror::Error)]
-#[error("a text in it grows beyond {MAX_TEXT} bytes")]
-pub(super) struct Overgrown;
+pub(super) enum Unfit {
+    /// A text is too long to be part of a name.
+    #[error("a text in it grows beyond {MAX_TEXT} bytes")]
+    Overgrown,
+    /// A layout asks for parts of a second that no clock tells.
+    #[error("a fraction of a second in the layout of timestamp has at most {} digits", layout::MAX_DIGITS)]
+    TooManyDigits,
+}
 
 impl Function {
     /// Its result. The arguments were checked by `calls`.
-    pub(super) fn apply(self, arguments: &[&Json]) -> Result<String, Overgrown> {
+    pub(super) fn apply(self, arguments: &[&Json]) -> Result<String, Unfit> {
+        if arguments.iter().any(|argument| argument.as_str().is_some_and(|text| text.len() > MAX_TEXT)) {
+            return Err(Unfit::Overgrown);
+        }
         let text = |index| text(arguments, index);
         let number = |index| number(arguments, index);
         let result = match self {
             Self::Base64 => STANDARD.encode(text(0)),
             Self::Lowercase => text(0).to_lowercase(),
             Self::Uppercase => text(0).to_uppercase(),
-            Self::Printf => printf::format(text(0), &arguments[1..]),
+            Self::Printf => printf::format(text(0), &arguments[1..], MAX_TEXT).ok_or(Unfit::Overgrown)?,
             Self::Replace => replace(text(2), text(0), text(1))?,
             Self::Sha256 => sha256(text(0)),
-            Self::Timestamp => layout::format(text(0), moment(number(1))),
+            Self::Timestamp => layout::format(text(0), moment(number(1))).ok_or(Unfit::TooManyDigits)?,
             Self::UnixTime => moment(number(0)).timestamp().to_string(),
             Self::UnixTimeMillis => number(0).to_string(),
             Self::Truncate => truncate(text(1), length(number(0))).to_owned(),
@@ -40,7 +49,7 @@ impl Function {
             // Drawn beforehand: no template calls them.
             Self::Random | Self::Uuid => String::new(),
         };
-        if result.len() > MAX_TEXT { Err(Overgrown) } else { Ok(result) }
+        if result.len() > MAX_TEXT { Err(Unfit::Overgrown) } else { Ok(result) }
     }
 }
 
@@ -81,7 +90,7 @@ fn sha256(text: &str) -> String {
 }
 
 /// Counts before it builds: a short template must not ask for gigabytes.
-fn replace(text: &str, find: &str, replacement: &str) -> Result<String, Overgrown> {
+fn replace(text: &str, find: &str, replacement: &str) -> Result<String, Unfit> {
     let grown = text.matches(find).count().saturating_mul(replacement.len());
-    if grown > MAX_TEXT { Err(Overgrown) } else { Ok(text.replace(find, replacement)) }
+    if grown > MAX_TEXT { Err(Unfit::Overgrown) } else { Ok(text.replace(find, replacement)) }
 }

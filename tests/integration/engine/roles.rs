@@ -147,6 +147,54 @@ async fn a_template_is_tried_when_it_is_written() {
 }
 
 #[tokio::test]
+async fn a_template_that_costs_more_than_a_name_needs_is_refused_at_the_write() {
+    let mount = mount().await;
+    let long = "a".repeat(4097);
+    let action = format!("{{{{random 512{}{}}}}}", " | base64".repeat(20), " | uppercase".repeat(10));
+    for (template, says) in [
+        (action.repeat(240), "at most 64"),
+        ("{{uuid}}".repeat(65), "at most 64"),
+        (format!("{{{{`a`{}}}}}", " | (printf `%s`)".repeat(65)), "too many"),
+        (action.clone(), "4096 bytes"),
+        (format!("{{{{random 512{}}}}}", " | base64".repeat(10)), "4096 bytes"),
+        ("{{replace `` (random 512) (random 512)}}".to_owned(), "4096 bytes"),
+        (format!("{{{{printf `{}` {}}}}}", "%512d".repeat(9), "1 ".repeat(9)), "4096 bytes"),
+        (format!("{{{{printf `{}`}}}}", "%%".repeat(2049)), "4096 bytes"),
+        (format!("{{{{`{long}` | truncate 3}}}}"), "4096 bytes"),
+        (format!("{{{{replace `{long}` `b` `c`}}}}"), "4096 bytes"),
+        (format!("{{{{timestamp `{}`}}}}", "Monday".repeat(683)), "4096 bytes"),
+        (format!("{{{{timestamp `{}`}}}}", "1".repeat(4097)), "4096 bytes"),
+    ] {
+        let body = json!({"project": PROJECT, "service_account_name_template": template});
+        refuses(&mount, body.clone(), "service_account_name_template: ").await;
+        refuses(&mount, body, says).await;
+    }
+    let action = format!("{{{{random 512{}{}}}}}", " | base64".repeat(7), " | uppercase".repeat(20));
+    let body = json!({"project": PROJECT, "service_account_name_template": action});
+    mount.write(PATH, body).await.nothing();
+    let made = mount.read("creds/app").await;
+    mount.revoke(made.lease()).await.done();
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_fraction_of_a_second_has_nine_digits_at_most() {
+    let mount = mount().await;
+    for layout in [
+        format!("`05.{}`", "0".repeat(65_536)),
+        format!("`05,{}`", "9".repeat(65_535)),
+        format!("`05.{}`", "0".repeat(10)),
+        "(printf `05.%0512d` 0)".to_owned(),
+    ] {
+        let template = format!("{{{{timestamp {layout}}}}}");
+        let body = json!({"project": PROJECT, "service_account_name_template": template});
+        refuses(&mount, body, "service_account_name_template: ").await;
+    }
+    let nine = "{{timestamp `05.000000000`}}";
+    mount.write(PATH, json!({"project": PROJECT, "service_account_name_template": nine})).await.nothing();
+}
+
+#[tokio::test]
 async fn templates_know_the_functions_of_vaults_username_templates() {
     let mount = mount().await;
     for (template, begins) in [
