@@ -163,7 +163,7 @@ impl<'a> Rotation<'a> {
     /// Has the new key read its own record.
     async fn prove(&self, client: &Client, made: &CreatedAdminKey) -> Result<(), Error> {
         let deadline = self.deadline.min(Instant::now() + PROOF_PATIENCE);
-        let client = client.with_admin_key(&made.value)?;
+        let client = self.engine.clients.with_key_on_trial(client, &made.value)?;
         let mut wait = FIRST_PROOF_WAIT;
         loop {
             let patience = deadline.saturating_duration_since(Instant::now());
@@ -190,6 +190,7 @@ impl<'a> Rotation<'a> {
         config.admin_api_key_id = new.id;
         config.last_rotated = self.engine.now();
         self.engine.store_config(&**self.storage, &mut config).await?;
+        self.engine.clients.pulse().key_stored(true);
         Ok(config)
     }
 
@@ -210,7 +211,7 @@ impl<'a> Rotation<'a> {
             return Ok(Rotated { config, warnings: vec![warning] });
         }
         config.refuse_retired(NEW_KEY, &key)?;
-        let client = self.in_time(&client.with_admin_key(&key)?);
+        let client = self.in_time(&self.engine.clients.with_key_on_trial(&client, &key)?);
         let id = match id {
             Some(id) => key_records::check_id(&client, NEW_KEY_ID, &id, &key).await.map(|()| Some(id))?,
             None => client.find_admin_key(&key).await.map_err(Error::Validation)?.map(|record| record.id),

@@ -42,13 +42,14 @@ pub(super) fn is_due(config: &Config, now: DateTime<Utc>) -> Result<bool, Error>
     Ok(next(config, now)?.is_some_and(|next| next <= now))
 }
 
-/// Refuses a window that Vault's minutely tick could miss. One without anything to limit is kept for later.
-pub(super) fn check_window(window: Duration) -> Result<(), Error> {
+/// Refuses a window that Vault's minutely tick could miss, by the field's name. One without anything to limit is kept for
+/// later.
+pub(super) fn check_window(window: Duration, field: &str) -> Result<(), Error> {
     if window.is_zero() || window >= MIN_WINDOW {
         return Ok(());
     }
     let least = seconds::text(MIN_WINDOW);
-    Err(Error::field(format!("automatic_rotation_window must be 0 (any time) or at least {least}")))
+    Err(Error::field(format!("{field} must be 0 (any time) or at least {least}")))
 }
 
 /// When to try again after failures; none if there were none, or if the clock was put back since.
@@ -164,8 +165,13 @@ mod tests {
 
     #[test]
     fn a_window_that_a_tick_could_miss_is_refused() {
-        assert!(check_window(Duration::ZERO).is_ok() && check_window(Duration::from_secs(120)).is_ok());
-        assert!(check_window(Duration::from_secs(119)).unwrap_err().to_string().contains("at least 2m"));
+        assert!(
+            check_window(Duration::ZERO, "window").is_ok()
+                && check_window(Duration::from_secs(120), "window").is_ok()
+        );
+        assert!(
+            check_window(Duration::from_secs(119), "window").unwrap_err().to_string().contains("at least 2m")
+        );
     }
 
     proptest! {

@@ -7,7 +7,9 @@ use super::metrics::{ApiAttempt, Metrics};
 use super::pulse::Pulse;
 use super::{Engine, Error};
 use crate::logical::Storage;
-use crate::openai::{Attempt, Call, Client, Observer, OrganizationId, Settings, Urgency};
+use crate::openai::{
+    AdminKey, Attempt, Call, Client, Observer, OrganizationId, Settings, SettingsError, Urgency,
+};
 
 /// The client of the present configuration.
 pub(super) struct Clients {
@@ -26,15 +28,18 @@ pub(super) struct Configured {
 /// Counts what the client does, where it happens.
 struct Counted {
     metrics: Arc<Metrics>,
-    pulse: Arc<Pulse>,
+    /// None for what is only tried: it says nothing of the stored configuration.
+    pulse: Option<Arc<Pulse>>,
 }
 
 impl Observer for Counted {
     fn attempt(&self, attempt: &Attempt) {
         let failure = (!attempt.outcome.is_success()).then(|| attempt.outcome.label());
-        match &failure {
-            None => self.pulse.succeeded(),
-            Some(code) => self.pulse.failed(attempt.call.as_str(), code),
+        if let Some(pulse) = &self.pulse {
+            match &failure {
+                None => pulse.succeeded(),
+                Some(code) => pulse.failed(attempt.call.as_str(), code, attempt.key),
+            }
         }
         self.metrics.api_attempt(&ApiAttempt {
             endpoint: attempt.call.as_str(),
@@ -71,10 +76,18 @@ impl Clients {
         &self.pulse
     }
 
-    /// A client of this configuration, which need not be stored yet.
-    pub(super) fn connect(&self, config: &Config) -> Result<Client, Error> {
-        let (metrics, pulse) = (Arc::clone(&self.metrics), Arc::clone(&self.pulse));
-        let observer = Arc::new(Counted { metrics, pulse });
+    /// A client of a configuration that is not stored yet.
+    pub(super) fn on_trial(&self, config: &Config) -> Result<Client, Error> {
+        self.connect(config, None)
+    }
+
+    /// The client with a key that is not stored yet.
+    pub(super) fn with_key_on_trial(&self, client: &Client, key: &AdminKey) -> Result<Client, SettingsError> {
+        client.with_admin_key(key, Arc::new(Counted { metrics: Arc::clone(&self.metrics), pulse: None }))
+    }
+
+    fn connect(&self, config: &Config, pulse: Option<Arc<Pulse>>) -> Result<Client, Error> {
+        let observer = Arc::new(Counted { metrics: Arc::clone(&self.metrics), pulse });
         Ok(Client::new(Settings {
             endpoint: config.endpoint()?,
             admin_key: config.admin_api_key.clone(),
@@ -98,7 +111,7 @@ impl Clients {
         }
         let client = match current.as_ref().filter(|held| held.config.connects_like(&config)) {
             Some(held) => held.pass_on(&config)?,
-            None => self.connect(&config)?,
+            None => self.connect(&config, Some(Arc::clone(&self.pulse)))?,
         };
         let configured = Configured { config, client };
         *current = Some(configured.clone());

@@ -24,7 +24,8 @@ const HELP: Help = Help {
     synopsis: "Configure how OpenAI is reached: admin key, organization, rotation, pace.",
     description: "\
 admin_api_key and organization_id are needed at first; a later write changes only what it sends. Key and \
-organization are tried before they are stored. A read shows everything but the key. A key that rotation has \
+organization are tried before they are stored; so is a key that is sent unchanged, unless OpenAI is known to take it. \
+api_endpoint and ca_cert decide who receives the key: they change only together with admin_api_key. A read shows everything but the key. A key that rotation has \
 replaced is refused. A period and a schedule exclude each other: sending one switches the other off.
 
 Deleting the configuration is refused while credentials or check-outs have still to be ended at OpenAI, which nothing \
@@ -129,12 +130,18 @@ async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Erro
         None => Config::first(&call, now)?,
     };
     config.change(&call, now)?;
-    config.check()?;
-    let proven = old.as_deref().is_some_and(|old| old.reaches_like(&config));
-    let unknown = if proven { None } else { prove(&engine, &mut config).await? };
+    config.check(&call)?;
+    let pulse = engine.clients.pulse();
+    let changed = old.as_deref().is_none_or(|old| !old.reaches_like(&config));
+    // A key that is sent again is tried again if it is not known to be good.
+    let doubted = config_fields::sends_key(&call)? && pulse.beat().doubts_the_key();
+    let unknown = if changed || doubted { prove(&engine, &mut config).await? } else { None };
     if old.as_deref().is_none_or(|old| !old.is_same_as(&config)) {
         engine.store_config(storage, &mut config).await?;
         engine.tell(Happening::ConfigWrite, "config");
+    }
+    if changed || (doubted && config.verify_connection) {
+        pulse.key_stored(config.verify_connection);
     }
     let warnings = [unknown, config.warn_of_retiring(), config.warn_of_margin()];
     let warnings: Vec<String> = warnings.into_iter().flatten().collect();
@@ -144,7 +151,7 @@ async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Erro
 /// Tries key and organization, and finds the key's id. Answers a warning if the id stays unknown.
 async fn prove(engine: &Engine, config: &mut Config) -> Result<Option<String>, Error> {
     // Made even if nothing is tried, so that certificates which do not parse are refused now.
-    let client = engine.clients.connect(config)?.for_work(Urgency::Check, PATIENCE);
+    let client = engine.clients.on_trial(config)?.for_work(Urgency::Check, PATIENCE);
     let client = client.doubting_the_address(TO_CONNECT);
     if !config.verify_connection {
         return Ok(None);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use super::configuration::{Config, RevocationMode, default_endpoint, default_margin, endpoint};
+use super::configuration::{Config, RevocationMode, default_endpoint, default_margin};
 use super::key_history::KeyHistory;
 use super::{Engine, Error, admin_timetable};
 use crate::framework::{Call, Field, Path};
@@ -24,11 +24,27 @@ static ORGANIZATION: Field<String> =
         .required();
 static ENDPOINT: Field<String> = Field::new(
     "api_endpoint",
-    "Where the API is: https, or http to this machine. Changing it needs the admin key in the same write.",
+    "Where the API is: https, or http to this machine. Changing it needs admin_api_key in the same write.",
 )
 .default(Endpoint::DEFAULT);
 static CA_CERT: Field<String> =
-    Field::new("ca_cert", "PEM certificates to trust besides the public roots.").default("");
+    Field::new(
+    "ca_cert",
+    "PEM certificates to trust besides the public roots. Adding or changing them needs admin_api_key in the same write.",
+)
+.default("");
+/// A setting that decides who receives the admin key, and whether it lets somebody else receive it than before.
+type Recipient = (&'static str, fn(&Config, &Config) -> Result<bool, Error>);
+
+/// Every such setting. Whoever may change one without the key could have the stored key sent to himself.
+const RECIPIENTS: [Recipient; 2] = [
+    (ENDPOINT.name(), |old, new| Ok(old.endpoint()? != new.endpoint()?)),
+    (CA_CERT.name(), |old, new| {
+        let (old, new) = (old.ca_cert.trim(), new.ca_cert.trim());
+        Ok(old != new && !new.is_empty())
+    }),
+];
+
 static VERIFY: Field<bool> =
     Field::new("verify_connection", "Try key and organization before they are stored.").default(true);
 static PERIOD: Field<Duration> =
@@ -150,9 +166,14 @@ impl Config {
     /// Key, organization and where they are sent: a key must never go to a host that its writer did not name.
     fn change_access(&mut self, call: &Call, now: DateTime<Utc>) -> Result<(), Error> {
         let key = call.sent(&ADMIN_KEY)?.map(|key| admin_key(&key)).transpose()?;
-        let was = (self.endpoint()?, self.organization_id.clone());
-        if let Some(endpoint) = call.sent(&ENDPOINT)? {
-            self.change_endpoint(endpoint, key.is_some())?;
+        let was = self.clone();
+        // The endpoint stays as it was written, a slash at its end included: who reads it back, as Terraform does, finds
+        // no difference.
+        set(&mut self.api_endpoint, call.sent(&ENDPOINT)?);
+        set(&mut self.ca_cert, call.sent(&CA_CERT)?);
+        let endpoint = self.endpoint()?;
+        if key.is_none() {
+            self.refuse_another_recipient(&was)?;
         }
         if let Some(key) = key {
             self.take_key(key, now)?;
@@ -160,36 +181,44 @@ impl Config {
         if let Some(id) = call.sent(&ORGANIZATION)? {
             self.organization_id = organization(&id)?;
         }
-        if was != (self.endpoint()?, self.organization_id.clone()) {
+        if endpoint != was.endpoint()? || self.organization_id != was.organization_id {
             // The key has another id elsewhere.
             self.admin_api_key_id = None;
         }
         if let Some(id) = call.sent(&ADMIN_KEY_ID)? {
             self.admin_api_key_id = if id.is_empty() { None } else { Some(admin_key_id(&id)?) };
         }
-        set(&mut self.ca_cert, call.sent(&CA_CERT)?);
         Ok(())
     }
 
-    /// It stays as it was written, a slash at its end included: who reads it back, as Terraform does, finds no difference.
-    fn change_endpoint(&mut self, written: String, with_key: bool) -> Result<(), Error> {
-        if endpoint(&written)? != self.endpoint()? && !with_key {
-            return Err(Error::field(
-                "api_endpoint can only be changed with admin_api_key in the same write",
-            ));
+    /// For a write without the key.
+    fn refuse_another_recipient(&self, was: &Self) -> Result<(), Error> {
+        for (field, changed) in RECIPIENTS {
+            if changed(was, self)? {
+                return Err(Error::field(format!(
+                    "{field} can only be changed with admin_api_key in the same write, since it decides who receives \
+                     the key; if rotation made the present key, give a new one"
+                )));
+            }
         }
-        self.api_endpoint = written;
         Ok(())
     }
 
-    pub(super) fn check(&self) -> Result<(), Error> {
-        self.schedule()?;
-        admin_timetable::check_window(self.automatic_rotation_window)?;
+    /// Refuses what fits no configuration, by the names that the call used.
+    pub(super) fn check(&self, call: &Call) -> Result<(), Error> {
+        let (period, window) = (call.name_of(&PERIOD), call.name_of(&WINDOW));
+        self.schedule_fields().schedule().map_err(|error| Error::field(error.naming(period, window)))?;
+        admin_timetable::check_window(self.automatic_rotation_window, window)?;
         if self.key_expiry_margin >= LONGEST_EXPIRY {
             return Err(Error::field("key_expiry_margin must be below one year"));
         }
         Ok(())
     }
+}
+
+/// Whether the call brings the admin key.
+pub(super) fn sends_key(call: &Call) -> Result<bool, Error> {
+    Ok(call.sent(&ADMIN_KEY)?.is_some())
 }
 
 fn set<T>(place: &mut T, sent: Option<T>) {

@@ -105,7 +105,7 @@ pub(super) fn default_margin() -> Duration {
 }
 
 /// Where the API is, as `api_endpoint` says it.
-pub(super) fn endpoint(text: &str) -> Result<Endpoint, Error> {
+fn endpoint(text: &str) -> Result<Endpoint, Error> {
     Endpoint::parse(text).map_err(|error| Error::field(format!("api_endpoint: {error}")))
 }
 
@@ -168,14 +168,18 @@ impl Config {
 
     /// When the admin key is rotated by itself; `None` for never.
     pub(super) fn schedule(&self) -> Result<Option<Schedule>, Error> {
+        self.schedule_fields().schedule().map_err(|error| Error::field(error.to_string()))
+    }
+
+    /// The fields that make the schedule.
+    pub(super) fn schedule_fields(&self) -> ScheduleFields {
         let by_schedule = !self.rotation_schedule.trim().is_empty();
-        let fields = ScheduleFields {
+        ScheduleFields {
             rotation_period: Some(self.automatic_rotation_period),
             rotation_schedule: Some(self.rotation_schedule.clone()),
             // With a period, too, the window limits how late a rotation may begin; see `admin_timetable`.
             rotation_window: Some(self.automatic_rotation_window).filter(|_| by_schedule),
-        };
-        fields.schedule().map_err(|error| Error::field(error.to_string()))
+        }
     }
 
     /// An operator's key takes the place of the present one. The same key again changes nothing.

@@ -9,7 +9,10 @@ use crate::openai;
 #[non_exhaustive]
 pub enum Error {
     /// There is no configuration yet.
-    #[error("OpenAI client not configured")]
+    #[error(
+        "OpenAI client not configured: run `vault write {}/config admin_api_key=... organization_id=...`",
+        logical::Error::MOUNT
+    )]
     NotConfigured,
     /// What is asked about lives where the present key says nothing.
     #[error(
@@ -65,7 +68,8 @@ pub enum Error {
     BeingDeleted(String),
     /// The deletion of a static role is not over.
     #[error(
-        "static role {name:?} is being deleted, but its key could not be ended yet: {error}; Vault goes on trying"
+        "static role {name:?} is being deleted, but its key could not be ended yet: {}; Vault goes on trying",
+        told(.error)
     )]
     Undeleted {
         /// The role's name.
@@ -136,19 +140,19 @@ pub enum Error {
     #[error("tidy is running already; tidy/status tells how far it is")]
     TidyRunning,
     /// OpenAI did not make the account.
-    #[error("service account creation failed: {0}")]
+    #[error("service account creation failed: {}", told(.0))]
     AccountCreation(openai::Error),
     /// OpenAI did not make the key, or did not narrow it.
-    #[error("API key creation failed: {0}")]
+    #[error("API key creation failed: {}", told(.0))]
     KeyCreation(openai::Error),
     /// What OpenAI made may still stand; it is undone later, and the caller must not ask again blindly.
     #[error("{0}; what it may have left at OpenAI is removed within 10 minutes, or when OpenAI is back")]
     LeftBehind(Box<Error>),
     /// A key or account could not be ended yet.
-    #[error("revocation failed: {0}")]
+    #[error("revocation failed: {}", told(.0))]
     Revocation(openai::Error),
     /// Any other call to OpenAI failed.
-    #[error("{what}: {error}")]
+    #[error("{what}: {}", told(.error))]
     OpenAi {
         /// What was tried.
         what: &'static str,
@@ -232,6 +236,17 @@ impl From<Error> for logical::Error {
             | Error::TidyRunning
             | Error::Settings(_) => Self::bad_request(sentence),
         }
+    }
+}
+
+/// OpenAI's answer, for somebody who never saw the admin key: he would take its refusal for that of his own token.
+fn told(error: &openai::Error) -> String {
+    match error.status().filter(|_| error.is_unauthorized()) {
+        Some(status) => format!(
+            "the mount's admin key was refused by OpenAI ({status}): ask the operator of {}; OpenAI says: {error}",
+            logical::Error::MOUNT
+        ),
+        None => error.to_string(),
     }
 }
 

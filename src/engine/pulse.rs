@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use chrono::{DateTime, Utc};
 
 use super::clock::Clock;
+use crate::openai::KeyVerdict;
 
 /// What the last calls to OpenAI came to.
 #[derive(Debug)]
@@ -24,8 +25,10 @@ pub(super) struct Beat {
     pub(super) last_failure: Option<Failure>,
     /// Since when every call has met trouble of OpenAI's or of the way to it.
     pub(super) failing_since: Option<DateTime<Utc>>,
-    /// Whether the last answer about the admin key was that it is not, or no longer, good.
+    /// Whether the last answer about the stored admin key was that it is not, or no longer, good.
     pub(super) refused: bool,
+    /// The call that was last not allowed, if none has succeeded since.
+    forbidden: Option<&'static str>,
 }
 
 /// A call that failed.
@@ -48,21 +51,29 @@ impl Pulse {
         let now = self.clock.now();
         let mut beat = self.lock();
         beat.last_success = Some(now);
-        beat.failing_since = None;
-        beat.refused = false;
+        beat.trusts();
     }
 
-    /// A call did not.
-    pub(super) fn failed(&self, endpoint: &'static str, code: &str) {
+    /// A key was stored, or found good again. `proven`: OpenAI took it in a trial, which was not noted here.
+    pub(super) fn key_stored(&self, proven: bool) {
         let now = self.clock.now();
         let mut beat = self.lock();
-        match code {
-            "401" | "403" => beat.refused = true,
-            // OpenAI works, and has its reasons: what was asked for is wrong, is not there, or comes too fast.
-            _ if code.starts_with('4') => {}
-            _ => {
-                beat.failing_since.get_or_insert(now);
-            }
+        beat.trusts();
+        beat.last_success = if proven { Some(now) } else { beat.last_success };
+    }
+
+    /// A call did not get what it asked for.
+    pub(super) fn failed(&self, endpoint: &'static str, code: &str, key: KeyVerdict) {
+        let now = self.clock.now();
+        let mut beat = self.lock();
+        match key {
+            KeyVerdict::Refused => beat.refused = true,
+            KeyVerdict::Forbidden => beat.refused |= beat.forbids_besides(endpoint),
+            KeyVerdict::Good => {}
+        }
+        // With a status of 4xx OpenAI works: what was asked for is wrong, is not there, or comes too fast.
+        if !code.starts_with('4') {
+            beat.failing_since.get_or_insert(now);
         }
         beat.last_failure = Some(Failure { at: now, endpoint, code: code.to_owned() });
     }
@@ -74,6 +85,23 @@ impl Pulse {
     /// A panic while the lock was held leaves plain data, so a poisoned lock is taken as it is.
     fn lock(&self) -> MutexGuard<'_, Beat> {
         self.beat.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Beat {
+    /// Whether nothing says that OpenAI takes the stored key.
+    pub(super) fn doubts_the_key(&self) -> bool {
+        self.refused || self.last_success.is_none()
+    }
+
+    fn trusts(&mut self) {
+        (self.failing_since, self.refused, self.forbidden) = (None, false, None);
+    }
+
+    /// Notes that the call is not allowed; answers whether another one was not either. One alone may have reasons of its
+    /// own, such as a permission that the key lacks.
+    fn forbids_besides(&mut self, endpoint: &'static str) -> bool {
+        self.forbidden.replace(endpoint).is_some_and(|other| other != endpoint)
     }
 }
 
@@ -89,10 +117,10 @@ mod tests {
     #[test]
     fn trouble_begins_with_the_first_failure_and_ends_with_a_success() {
         let pulse = pulse();
-        pulse.failed("project", "503");
+        pulse.failed("project", "503", KeyVerdict::Good);
         let since = pulse.beat().failing_since;
         assert!(since.is_some());
-        pulse.failed("project", "timeout");
+        pulse.failed("project", "timeout", KeyVerdict::Good);
         assert_eq!(pulse.beat().failing_since, since);
         pulse.succeeded();
         assert_eq!(pulse.beat().failing_since, None);
@@ -103,7 +131,7 @@ mod tests {
     fn a_callers_mistake_or_a_limit_is_no_trouble() {
         let pulse = pulse();
         for code in ["400", "404", "429"] {
-            pulse.failed("project", code);
+            pulse.failed("project", code, KeyVerdict::Good);
         }
         assert_eq!((pulse.beat().failing_since, pulse.beat().refused), (None, false));
     }
@@ -111,8 +139,8 @@ mod tests {
     #[test]
     fn a_refused_key_stays_refused_until_a_call_succeeds() {
         let pulse = pulse();
-        pulse.failed("costs", "401");
-        pulse.failed("costs", "404");
+        pulse.failed("costs", "401", KeyVerdict::Refused);
+        pulse.failed("costs", "404", KeyVerdict::Good);
         assert!(pulse.beat().refused);
         pulse.succeeded();
         assert!(!pulse.beat().refused);

@@ -51,6 +51,13 @@ pub enum ScheduleError {
     WindowTooShort,
 }
 
+impl ScheduleError {
+    /// The sentence, where period and window have other names.
+    pub fn naming(&self, period: &str, window: &str) -> String {
+        self.to_string().replace("rotation_period", period).replace("rotation_window", window)
+    }
+}
+
 impl ScheduleFields {
     /// These fields after a write that sent `sent`: the kind of schedule that is sent replaces the other.
     pub fn updated(self, sent: Self) -> Result<Self, ScheduleError> {

@@ -170,7 +170,8 @@ impl<E: Engine> logical::Backend for Backend<E> {
     }
 
     async fn handle(&self, request: Request) -> Answer {
-        match request.operation {
+        let mount = request.mount_point.clone();
+        let answer = match request.operation {
             // OpenBao asks before every request; this says that no path has another name.
             Operation::ResolvePath => Err(Error::unsupported_operation()),
             Operation::Renew => self.renew(request).await,
@@ -179,7 +180,8 @@ impl<E: Engine> logical::Backend for Backend<E> {
             Operation::Rotate => self.rotate(request).await,
             Operation::Help if request.path.is_empty() => self.root_help(&request).await,
             _ => self.dispatch(request).await,
-        }
+        };
+        answer.map_err(|error| error.at_mount(&mount))
     }
 
     /// A value that its field cannot read is told without the words that `handle` puts before it, as

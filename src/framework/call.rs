@@ -30,6 +30,13 @@ impl Call {
         field.parse(value).map_err(|refusal| refused(&about.refuses(name, &refusal)))
     }
 
+    /// The name under which the field was sent; its own if it was not.
+    pub fn name_of<T: Kind>(&self, field: &Field<T>) -> &'static str {
+        let about = field.about_typed();
+        let sent = |name: &&str| self.request.data.contains_key(*name);
+        about.alias.filter(|alias| !sent(&about.name) && sent(alias)).unwrap_or(about.name)
+    }
+
     /// The value sent, else the one that is there already, else the default, else the caller's fault.
     pub fn updated<T: Kind + Clone>(&self, field: &Field<T>, present: Option<&T>) -> Result<T, Error> {
         match (self.sent(field)?, present) {

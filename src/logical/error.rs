@@ -32,6 +32,9 @@ pub enum Kind {
 }
 
 impl Error {
+    /// Stands in a sentence for the path of the mount; see [`Error::at_mount`].
+    pub const MOUNT: &'static str = "<mount>";
+
     /// The caller's fault; the sentence names the field and what it must be.
     pub fn bad_request(message: impl Into<String>) -> Self {
         Self::new(Kind::BadRequest, message)
@@ -85,6 +88,16 @@ impl Error {
     pub fn about(self, what: &str) -> Self {
         let say = |text: String| format!("{what}: {text}");
         Self { message: say(self.message), detail: self.detail.map(say), ..self }
+    }
+
+    /// The same error with the path of the mount in its sentence.
+    #[must_use]
+    pub fn at_mount(self, path: &str) -> Self {
+        let path = path.trim_end_matches('/');
+        if path.is_empty() || !self.message.contains(Self::MOUNT) {
+            return self;
+        }
+        Self { message: self.message.replace(Self::MOUNT, path), ..self }
     }
 
     /// What Vault makes of it.

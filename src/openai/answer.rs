@@ -65,6 +65,7 @@ impl Answer {
             param: told.as_ref().and_then(|error| word(&error.param)),
             request_id: request_id(&self.headers, secret),
             retry_after: retry_after(&self.headers, Utc::now()),
+            key_is_new: false,
         }
     }
 }

@@ -81,6 +81,8 @@ pub struct Refusal {
     pub request_id: Option<String>,
     /// When OpenAI says to come back.
     pub retry_after: Option<Duration>,
+    /// The key was refused, but is so new that OpenAI may not know it everywhere yet.
+    pub key_is_new: bool,
 }
 
 impl Error {
@@ -108,6 +110,11 @@ impl Error {
     /// The key is not, or no longer, good for the call. Sending it again is useless until another key is set.
     pub fn is_unauthorized(&self) -> bool {
         matches!(self.status(), Some(401 | 403)) && self.refusal().is_some_and(|it| it.message.is_some())
+    }
+
+    /// The key is not, or no longer, a key of OpenAI's: nothing was done.
+    pub fn refuses_key(&self) -> bool {
+        self.refusal().is_some_and(Refusal::refuses_key)
     }
 
     /// It may go better later, as nothing is wrong with the call itself.
@@ -168,6 +175,10 @@ impl Error {
 }
 
 impl Refusal {
+    pub(super) fn refuses_key(&self) -> bool {
+        self.status == 401 && self.code.as_deref() == Some("invalid_api_key")
+    }
+
     /// OpenAI's own 404 for an address it does not have, which a wrong endpoint brings about.
     fn is_unknown_address(&self) -> bool {
         let message = self.message.as_deref().unwrap_or_default();
@@ -192,7 +203,7 @@ impl std::error::Error for Refusal {}
 
 impl std::fmt::Display for Refusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { call: _, status, message, code: _, param: _, request_id, retry_after: _ } = self;
+        let Self { status, message, request_id, .. } = self;
         match message {
             Some(message) => write!(f, "{message} (HTTP {status})")?,
             None if (300..400).contains(status) => {

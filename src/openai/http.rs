@@ -3,6 +3,7 @@
 
 use std::error::Error as _;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use serde::de::DeserializeOwned;
@@ -15,13 +16,15 @@ use super::connect::Limits;
 use super::governor::Governor;
 use super::retry::{self, Before, Work};
 use super::{
-    AdminKey, Attempt, Call, Client, Endpoint, Error, Observer, OrganizationId, Outcome, Settings,
-    SettingsError, Urgency,
+    AdminKey, Attempt, Call, Client, Endpoint, Error, KeyVerdict, Observer, OrganizationId, Outcome,
+    Settings, SettingsError, Urgency,
 };
 use super::{answer, connect, redact};
 
 /// No answer of the Admin API comes near this.
 const MAX_BODY: usize = 1 << 20;
+/// OpenAI may not know a new key everywhere yet for so long.
+const NEW: Duration = Duration::from_secs(60);
 const ORGANIZATION: HeaderName = HeaderName::from_static("openai-organization");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -39,6 +42,8 @@ pub(super) struct Link {
 struct Access {
     admin_key: AdminKey,
     headers: HeaderMap,
+    /// Until when the key counts as new; none for one that the client was made with.
+    new_until: Option<Instant>,
 }
 
 /// Tells the observer of an attempt, also of one whose caller went away.
@@ -49,6 +54,7 @@ struct Report<'a> {
     before: Before,
     sent: Instant,
     outcome: Outcome,
+    key: KeyVerdict,
 }
 
 impl Link {
@@ -57,7 +63,7 @@ impl Link {
             settings;
         Ok(Self {
             http: connect::client(&endpoint, ca_cert.as_deref(), limits)?,
-            access: RwLock::new(Access::new(&admin_key, &organization)?),
+            access: RwLock::new(Access::new(&admin_key, &organization, None)?),
             endpoint,
             organization,
             governor: Arc::new(Governor::new(max_requests_per_minute)),
@@ -66,14 +72,14 @@ impl Link {
     }
 
     /// The same way to OpenAI with another key.
-    fn with_admin_key(&self, key: &AdminKey) -> Result<Self, SettingsError> {
+    fn with_admin_key(&self, key: &AdminKey, observer: Arc<dyn Observer>) -> Result<Self, SettingsError> {
         Ok(Self {
             http: self.http.clone(),
             endpoint: self.endpoint.clone(),
             organization: self.organization.clone(),
-            access: RwLock::new(Access::new(key, &self.organization)?),
+            access: RwLock::new(Access::new(key, &self.organization, None)?),
             governor: Arc::clone(&self.governor),
-            observer: Arc::clone(&self.observer),
+            observer,
         })
     }
 
@@ -116,15 +122,31 @@ impl Link {
         before: Before,
     ) -> Result<T, Error> {
         let mut report = Report::new(&*self.observer, request.call, urgency, before);
-        let (outcome, result) = match self.exchange(access, request).await {
+        let (outcome, mut result) = match self.exchange(access, request).await {
             Ok(answer) => {
                 let result = answer.read(request.call, access.admin_key.expose());
                 (answered(answer.status, &result), result)
             }
             Err((outcome, error)) => (outcome, Err(error)),
         };
+        if let Err(Error::Refused(refusal)) = &mut result {
+            refusal.key_is_new = access.is_new() && refusal.refuses_key();
+        }
         report.outcome = outcome;
+        report.key = self.verdict(access, &result);
         result
+    }
+
+    /// What the result says of the present key.
+    fn verdict<T>(&self, access: &Access, result: &Result<T, Error>) -> KeyVerdict {
+        match result {
+            Err(error) if error.refuses_key() => {
+                let counts = std::ptr::eq(access, Arc::as_ptr(&self.access())) && !access.is_new();
+                if counts { KeyVerdict::Refused } else { KeyVerdict::Good }
+            }
+            Err(error) if matches!(error.status(), Some(401 | 403)) => KeyVerdict::Forbidden,
+            _ => KeyVerdict::Good,
+        }
     }
 
     /// Sends the request and reads the answer to its end.
@@ -164,9 +186,17 @@ impl Link {
 }
 
 impl Access {
-    fn new(admin_key: &AdminKey, organization: &OrganizationId) -> Result<Arc<Self>, SettingsError> {
+    fn new(
+        admin_key: &AdminKey,
+        organization: &OrganizationId,
+        new_until: Option<Instant>,
+    ) -> Result<Arc<Self>, SettingsError> {
         let headers = headers(admin_key, organization.as_str())?;
-        Ok(Arc::new(Self { admin_key: admin_key.clone(), headers }))
+        Ok(Arc::new(Self { admin_key: admin_key.clone(), headers, new_until }))
+    }
+
+    fn is_new(&self) -> bool {
+        self.new_until.is_some_and(|until| Instant::now() < until)
     }
 
     fn oversized(&self, call: Call, headers: &HeaderMap) -> (Outcome, Error) {
@@ -200,17 +230,19 @@ impl std::fmt::Debug for Link {
 }
 
 impl Client {
-    /// A client with another key of the organization. Connections and pace are shared, so that what was learned of
-    /// OpenAI's limits is not learned anew, and a ceiling holds for both together.
-    pub fn with_admin_key(&self, key: &AdminKey) -> Result<Self, SettingsError> {
-        let link = Arc::new(self.link.with_admin_key(key)?);
+    /// A client with another key of the organization, and an observer of its own, since what becomes of that key says
+    /// nothing of this client's. Connections and pace are shared, so that what was learned of OpenAI's limits is not
+    /// learned anew, and a ceiling holds for both together.
+    pub fn with_admin_key(&self, key: &AdminKey, observer: Arc<dyn Observer>) -> Result<Self, SettingsError> {
+        let link = Arc::new(self.link.with_admin_key(key, observer)?);
         Ok(Self { link, ..self.clone() })
     }
 
     /// From now on this client and its clones carry this key, also in calls that wait for their turn already. A call
-    /// that is turned down for the old key meanwhile is sent again with this one.
+    /// that is turned down for the old key meanwhile is sent again with this one. For a minute a call that is turned down
+    /// for this key is sent again, too: OpenAI may not know the key everywhere yet.
     pub fn set_admin_key(&self, key: &AdminKey) -> Result<(), SettingsError> {
-        let access = Access::new(key, &self.link.organization)?;
+        let access = Access::new(key, &self.link.organization, Some(Instant::now() + NEW))?;
         *self.link.access.write().unwrap_or_else(PoisonError::into_inner) = access;
         Ok(())
     }
@@ -231,15 +263,16 @@ impl Client {
 
 impl<'a> Report<'a> {
     fn new(observer: &'a dyn Observer, call: Call, urgency: Urgency, before: Before) -> Self {
-        Self { observer, call, urgency, before, sent: Instant::now(), outcome: Outcome::Abandoned }
+        let (outcome, key) = (Outcome::Abandoned, KeyVerdict::Good);
+        Self { observer, call, urgency, before, sent: Instant::now(), outcome, key }
     }
 }
 
 impl Drop for Report<'_> {
     fn drop(&mut self) {
-        let Self { observer, call, urgency, before, sent, outcome } = *self;
+        let Self { observer, call, urgency, before, sent, outcome, key } = *self;
         let Before { wait, retries } = before;
-        observer.attempt(&Attempt { call, urgency, outcome, latency: sent.elapsed(), wait, retries });
+        observer.attempt(&Attempt { call, urgency, outcome, key, latency: sent.elapsed(), wait, retries });
     }
 }
 

@@ -41,7 +41,7 @@ pub use costs::{Amount, CostBucket, CostLine, Costs, CostsQuery};
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::{Error, Refusal};
 pub use ids::{AdminKeyId, ApiKeyId, IdError, OrganizationId, ProjectId, ServiceAccountId};
-pub use observer::{Attempt, Observer, Outcome, Unobserved};
+pub use observer::{Attempt, KeyVerdict, Observer, Outcome, Unobserved};
 pub use page::{LONGEST_PAGE, Page};
 pub use projects::Project;
 pub use secret::{AdminKey, ApiKey, KeyError};

@@ -26,6 +26,8 @@ pub struct Attempt {
     pub urgency: Urgency,
     /// What came of it.
     pub outcome: Outcome,
+    /// What that says of the client's key.
+    pub key: KeyVerdict,
     /// From sending to the end of the answer.
     pub latency: Duration,
     /// How long it had waited for its turn.
@@ -54,6 +56,18 @@ pub enum Outcome {
     Malformed,
     /// The caller went away while it was under way.
     Abandoned,
+}
+
+/// What an answer says of the key that a client has. A new key is given time to be known everywhere at OpenAI, and the
+/// refusal of a key that was replaced meanwhile says nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyVerdict {
+    /// Nothing against it.
+    Good,
+    /// This call is not allowed with it; others may be.
+    Forbidden,
+    /// It is not, or no longer, a key.
+    Refused,
 }
 
 /// Nobody.

@@ -77,7 +77,7 @@ fn may_repeat(call: Call, error: &Error) -> bool {
         | Error::Malformed { .. } => false,
         // Not carried out.
         Error::Unreachable { .. } => true,
-        Error::Refused(refusal) if refusal.status == 429 => true,
+        Error::Refused(refusal) if refusal.status == 429 || refusal.key_is_new => true,
         Error::Refused(_) | Error::TimedOut { .. } | Error::Cut { .. } => {
             error.is_transient() && call.effect() != Effect::Creation
         }

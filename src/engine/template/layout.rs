@@ -104,7 +104,9 @@ pub(super) fn format(layout: &str, time: DateTime<Utc>) -> Option<String> {
         let (length, element) = element(rest).unwrap_or((next.len_utf8(), None));
         let (written, after) = rest.split_at(length);
         match element {
-            Some(Element::Fraction | Element::TrimmedFraction) if written.len() > 1 + MAX_DIGITS => return None,
+            Some(Element::Fraction | Element::TrimmedFraction) if written.len() > 1 + MAX_DIGITS => {
+                return None;
+            }
             Some(element) => text.push_str(&element.write(written, time)),
             None => text.push_str(written),
         }

@@ -404,7 +404,9 @@ async fn a_client_with_another_key_shares_the_pace_and_leaves_the_first_as_it_is
     let limited = (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "60")]).into_response();
     let server = Server::answering([json(200, created()), limited, json(200, created())]);
     let client = server.start().await;
-    let other = client.with_admin_key(&AdminKey::parse("sk-admin-other").unwrap()).unwrap();
+    let other = client
+        .with_admin_key(&AdminKey::parse("sk-admin-other").unwrap(), Arc::new(super::super::Unobserved))
+        .unwrap();
     create(&client).await.unwrap();
     let none = Duration::ZERO;
     create(&other.for_work(Urgency::Issue, none)).await.unwrap_err();

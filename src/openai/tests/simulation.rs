@@ -140,7 +140,17 @@ impl Simulation {
         let message = (status != 500).then(|| "Too Many Requests".to_owned());
         let retry_after = retry_after.filter(|_| self.says_when);
         let (code, param, request_id) = (None, None, None);
-        Err(Box::new(Refusal { call, status, message, code, param, request_id, retry_after }).into())
+        Err(Box::new(Refusal {
+            call,
+            status,
+            message,
+            code,
+            param,
+            request_id,
+            retry_after,
+            key_is_new: false,
+        })
+        .into())
     }
 }
 

@@ -71,6 +71,12 @@ async fn whatever_needs_openai_says_that_it_is_not_configured() {
     mount.write("roles/raw", json!({"project_id": "proj_1"})).await.done();
     mount.read("creds/raw").await.refused("OpenAI client not configured");
     mount.write("project/p", json!({"project_id": "proj_1"})).await.refused("OpenAI client not configured");
+    let answered = mount.read("creds/raw").await;
+    assert_eq!(answered.status(), 400);
+    assert_eq!(
+        answered.error().message(),
+        "OpenAI client not configured: run `vault write openai/config admin_api_key=... organization_id=...`"
+    );
     let adopting = json!({"project_id": "proj_1", "service_account_id": "svc_acct_1"});
     mount.write("roles/adopting", adopting).await.refused("OpenAI client not configured");
     mount.tick().await.done();
@@ -200,6 +206,36 @@ async fn an_endpoint_does_not_change_without_the_key() {
 }
 
 #[tokio::test]
+async fn certificates_are_not_added_or_changed_without_the_key() {
+    let tls = || Settings { tls: Some(Tls::Made { names: Vec::new() }), ..Settings::default() };
+    let elsewhere = tls().start().await.unwrap();
+    let foreign = elsewhere.ca_pem().unwrap().to_owned();
+    let plain = Mount::start().await.configured().await;
+    let own = Mount::before(tls()).await;
+    let mut body = own.config();
+    body["ca_cert"] = own.sim.ca_pem().unwrap().into();
+    own.write("config", body).await.done();
+    let both = format!("{}{foreign}", own.sim.ca_pem().unwrap());
+    for (mount, pem) in [(&plain, &foreign), (&own, &foreign), (&own, &both)] {
+        let (calls, stored) = (mount.sim.state().all_calls(), mount.storage_text("config"));
+        for verify in [true, false] {
+            let change = json!({"ca_cert": pem, "verify_connection": verify});
+            let says = "ca_cert can only be changed with admin_api_key in the same write";
+            mount.write("config", change.clone()).await.refused(says);
+            mount.patch("config", change).await.refused(says);
+        }
+        assert_eq!((mount.sim.state().all_calls(), mount.storage_text("config")), (calls, stored));
+    }
+    let again = format!("{}\n", own.sim.ca_pem().unwrap());
+    own.write("config", json!({"ca_cert": again})).await.done();
+    let with_key = json!({"ca_cert": both, "admin_api_key": own.sim.admin_key()});
+    own.write("config", with_key).await.done();
+    // Nobody else is trusted without it.
+    plain.write("config", json!({"ca_cert": foreign, "admin_api_key": plain.sim.admin_key()})).await.done();
+    plain.write("config", json!({"ca_cert": ""})).await.done();
+}
+
+#[tokio::test]
 async fn what_is_no_certificate_is_refused_whether_it_is_tried_or_not() {
     let mount = Mount::start().await;
     let garbage = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
@@ -307,6 +343,32 @@ async fn the_older_names_of_the_rotation_are_read() {
     );
     mount.write("config", json!({"rotation_period": 1800, "automatic_rotation_period": 7200})).await.done();
     assert_eq!(mount.read("config").await.json()["automatic_rotation_period"], 7200);
+}
+
+#[tokio::test]
+async fn a_value_is_refused_by_the_name_that_was_sent() {
+    let mount = Mount::start().await.configured().await;
+    let daily = json!("0 3 * * *");
+    for name in
+        ["automatic_rotation_period", "rotation_period", "automatic_rotation_window", "rotation_window"]
+    {
+        for (body, says) in [
+            (json!({name: 10}), format!("{name} must be 0 ")),
+            (json!({name: 10, "rotation_schedule": daily}), name.to_owned()),
+            (json!({name: "soon"}), format!("{name:?}")),
+            (json!({name: -1}), name.to_owned()),
+        ] {
+            let answered = mount.write("config", body.clone()).await;
+            answered.refused(&says);
+            let error = answered.error().message();
+            let others = error.replace(name, "").replace("rotation_schedule", "");
+            assert!(!others.contains("rotation_"), "{body}: {error}");
+        }
+    }
+    let both = json!({"rotation_period": "24h", "rotation_schedule": daily});
+    mount.write("config", both).await.refused("rotation_schedule and rotation_period were both");
+    let both = json!({"automatic_rotation_period": "24h", "rotation_schedule": daily});
+    mount.write("config", both).await.refused("rotation_schedule and automatic_rotation_period were both");
 }
 
 #[tokio::test]
@@ -497,4 +559,41 @@ async fn a_slow_check_holds_up_no_other_request() {
     };
     tokio::join!(slow, quick);
     mount.finish().await;
+}
+
+/// Ends the configured key at OpenAI, behind the mount's back.
+fn end_admin_key(mount: &Mount) {
+    let error = json!({"message": "Incorrect API key provided", "type": "invalid_request_error", "param": null,
+        "code": "invalid_api_key"});
+    mount.sim.fault(Fault::everywhere(Action::status_with(401, json!({"error": error}))));
+}
+
+#[tokio::test]
+async fn a_dead_key_that_is_written_again_unchanged_is_tried() {
+    let mount = Mount::start().await.configured().await.with_project().await.with_role(json!({})).await;
+    let calls = mount.sim.state().all_calls();
+    mount.write("config", mount.config()).await.nothing();
+    assert_eq!(mount.sim.state().all_calls(), calls);
+    end_admin_key(&mount);
+    mount.read("creds/app").await.error();
+    mount
+        .write("config", mount.config())
+        .await
+        .refused("error validating OpenAI configuration: Incorrect API");
+    let mut untried = mount.config();
+    untried["verify_connection"] = false.into();
+    mount.write("config", untried).await.done();
+    // What does not bring the key does not ask for it.
+    mount.write("config", json!({"verify_connection": true, "key_expiry_margin": 70})).await.done();
+    // A new process knows nothing of the key until it was tried.
+    mount.restart().await;
+    mount
+        .write("config", mount.config())
+        .await
+        .refused("error validating OpenAI configuration: Incorrect API");
+    mount.sim.clear_faults();
+    mount.write("config", mount.config()).await.nothing();
+    let calls = mount.sim.state().all_calls();
+    mount.write("config", mount.config()).await.nothing();
+    assert_eq!(mount.sim.state().all_calls(), calls);
 }

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use openai_secrets::logical::Kind;
+use openai_secrets::logical::{Kind, Operation};
 use serde_json::{Value, json};
 
-use crate::simulator::{Policy, endpoint};
+use crate::simulator::{Action, Fault, Policy, endpoint};
 use crate::support::Mount;
 use crate::support::mount::PROJECT;
 
@@ -244,9 +244,9 @@ async fn a_refused_key_on_an_account_says_so() {
 #[tokio::test]
 async fn a_key_that_cannot_be_narrowed_goes_with_its_account() {
     let mount = mount(json!({"scopes": ["api.model.read"]})).await;
-    let fault = crate::simulator::Fault::on(
+    let fault = Fault::on(
         endpoint::UPDATE_KEY,
-        crate::simulator::Action::status_with(
+        Action::status_with(
             400,
             json!({"error": {
                 "message": "Unknown scope.", "type": "invalid_request_error", "param": "scopes", "code": "invalid_value",
@@ -307,4 +307,34 @@ async fn sixty_four_at_once_each_get_their_own() {
     assert!(ended.iter().all(|ended| ended.answer.is_ok()));
     assert!(mount.sim.state().accounts.is_empty());
     mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_reader_is_told_that_the_refused_key_is_the_mounts_and_not_his() {
+    let mount = mount(json!({})).await;
+    let account = mount.seed("worker", false).id;
+    let on = json!({"project": PROJECT, "service_account_id": account});
+    mount.write("roles/on", on).await.done();
+    let own = mount.seed("own", false).id;
+    mount.write("static-roles/app", json!({"project": PROJECT, "service_account_id": own})).await.done();
+    let set = json!({"project": PROJECT, "service_account_names": "one"});
+    mount.write("library-sets/pool", set).await.done();
+    for status in [401, 403] {
+        let error = json!({"message": "OpenAI's words", "type": "invalid_request_error", "param": null, "code": null});
+        mount.sim.fault(Fault::everywhere(Action::status_with(status, json!({"error": error}))));
+        let told =
+            format!(": the mount's admin key was refused by OpenAI ({status}): ask the operator of openai");
+        for (operation, path, begins) in [
+            (Operation::Read, PATH, "service account creation failed"),
+            (Operation::Read, "creds/on", "API key creation failed"),
+            (Operation::Update, "static-creds/app/rotate", ""),
+            (Operation::Update, "library-sets/pool/check-out", ""),
+        ] {
+            let answered = mount.ask(mount.request(operation, path, json!({}))).await;
+            answered.refused(&told);
+            answered.refused("OpenAI's words");
+            assert!(answered.error().message().starts_with(begins), "{}", answered.error());
+        }
+        mount.sim.clear_faults();
+    }
 }

@@ -45,7 +45,16 @@ fn shows(text: &str, series: &str, expected: f64) {
 }
 
 fn refusal(status: u16) -> Action {
-    let error = json!({"message": "no", "type": "invalid_request_error", "param": null, "code": null});
+    refusal_for(status, None)
+}
+
+/// OpenAI's word for a key that is dead or was never one.
+fn dead_key() -> Action {
+    refusal_for(401, Some("invalid_api_key"))
+}
+
+fn refusal_for(status: u16, code: Option<&str>) -> Action {
+    let error = json!({"message": "no", "type": "invalid_request_error", "param": null, "code": code});
     Action::Status { status, headers: std::collections::BTreeMap::new(), body: Some(json!({"error": error})) }
 }
 
@@ -140,7 +149,7 @@ async fn the_age_of_the_admin_key_and_its_overdue_rotation_come_from_storage() {
 #[tokio::test]
 async fn a_refused_admin_key_is_told_until_a_call_succeeds() {
     let mount = mount().await;
-    mount.sim.fault(Fault::on(endpoint::CREATE_ACCOUNT, refusal(401)).times(1));
+    mount.sim.fault(Fault::on(endpoint::CREATE_ACCOUNT, dead_key()).times(1));
     mount.read("creds/app").await.error();
     shows(&metrics(&mount).await, "openai_admin_key_refused", 1.0);
     let state = health(&mount).await;
@@ -155,6 +164,73 @@ async fn a_refused_admin_key_is_told_until_a_call_succeeds() {
     let state = health(&mount).await;
     assert_eq!((&state["status"], &state["last_error"]), (&json!("ok"), &json!("401")));
     mount.revoke(credential.lease()).await.done();
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn what_is_only_tried_says_nothing_of_the_stored_key() {
+    let mount = mount().await;
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let closed = nobody.local_addr().unwrap();
+    drop(nobody);
+    let key = mount.sim.admin_key();
+    let seeded = mount.seed("worker", true).key.unwrap().1;
+    for (path, body) in [
+        ("config", json!({"admin_api_key": "sk-admin-typo"})),
+        ("config", json!({"admin_api_key": seeded})),
+        ("config", json!({"organization_id": "org-typo"})),
+        ("config", json!({"admin_api_key": key, "api_endpoint": format!("http://{closed}/v1")})),
+        ("config/rotate-admin-key", json!({"new_admin_api_key": "sk-admin-typo"})),
+        ("config/rotate-admin-key", json!({"new_admin_api_key": seeded})),
+    ] {
+        mount.write(path, body.clone()).await.refused("error validating");
+        mount.advance(Duration::from_secs(660));
+        let state = health(&mount).await;
+        assert_eq!((&state["status"], &state["reasons"]), (&json!("ok"), &json!([])), "{body}");
+        shows(&metrics(&mount).await, "openai_admin_key_refused", 0.0);
+    }
+}
+
+#[tokio::test]
+async fn only_a_key_that_is_stored_ends_the_refusal_of_the_one_before() {
+    let mount = mount().await;
+    mount.sim.fault(Fault::on(endpoint::CREATE_ACCOUNT, dead_key()).times(1));
+    mount.read("creds/app").await.error();
+    let mut good = mount.config();
+    good["api_endpoint"] = (mount.sim.url() + "/").into();
+    mount.storage.fail_put("config");
+    assert_eq!(mount.write("config", good.clone()).await.status(), 500);
+    shows(&metrics(&mount).await, "openai_admin_key_refused", 1.0);
+    mount.write("config", good).await.done();
+    shows(&metrics(&mount).await, "openai_admin_key_refused", 0.0);
+    assert_eq!(health(&mount).await["status"], "ok");
+}
+
+#[tokio::test]
+async fn a_refusal_of_one_call_is_not_one_of_the_key_but_of_two_kinds_it_is() {
+    let mount = mount().await;
+    mount.write("config", json!({"quota_tracking": true})).await.done();
+    mount.sim.fault(Fault::on(endpoint::READ_COSTS, refusal(403)));
+    for status in [401, 403] {
+        mount.sim.fault(Fault::on(endpoint::CREATE_ACCOUNT, refusal(status)).times(2));
+        mount.read("creds/app").await.error();
+        mount.read("creds/app").await.error();
+        shows(&metrics(&mount).await, "openai_admin_key_refused", 0.0);
+        assert_eq!(health(&mount).await["status"], "ok");
+        let made = mount.read("creds/app").await;
+        mount.revoke(made.lease()).await.done();
+        assert!(mount.tick().await.error().message().contains("reading costs"));
+        shows(&metrics(&mount).await, "openai_admin_key_refused", 0.0);
+        mount.advance(HOUR * 2);
+        let made = mount.read("creds/app").await;
+        mount.revoke(made.lease()).await.done();
+    }
+    mount.sim.fault(Fault::everywhere(refusal(403)));
+    mount.read("creds/app").await.error();
+    assert!(mount.tick().await.answer.is_err());
+    shows(&metrics(&mount).await, "openai_admin_key_refused", 1.0);
+    assert_eq!(health(&mount).await["reasons"], json!(["OpenAI refuses the admin key"]));
+    mount.sim.clear_faults();
     mount.finish().await;
 }
 
