@@ -4,9 +4,13 @@
 //! token, so it is off unless the plugin was registered with an address, which should be loopback's. It serves
 //! `GET /metrics` alone and knows nothing of what is in it.
 //!
+//! Nobody can keep others out: a connection carries one request and is closed after a time limit, and one connection too
+//! many closes the oldest.
+//!
 //! An address that is taken (an earlier process of the plugin may still hold it after a reload) is a line in the log,
 //! and is tried again every few seconds.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,14 +26,16 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 
 use super::metrics::merge;
 
 /// An address that is taken is tried again after so long.
 const RETRY: Duration = Duration::from_secs(5);
-/// More scrapers at once wait for their turn.
+/// A connection more closes the oldest.
 const MOST_CONNECTIONS: usize = 16;
+/// From accepting a connection to the end of its answer.
+const CONNECTION_LIMIT: Duration = Duration::from_secs(30);
 /// A connection that says nothing is not kept.
 const HEADER_PATIENCE: Duration = Duration::from_secs(10);
 /// Storage that takes longer is left out of the answer: a scrape is over by then.
@@ -127,17 +133,17 @@ impl Listener {
     }
 
     async fn accept(self: Arc<Self>, socket: TcpListener) {
-        let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+        let mut served: VecDeque<JoinHandle<()>> = VecDeque::new();
         loop {
-            // The semaphore is never closed.
-            let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
             match socket.accept().await {
                 Ok((connection, _)) => {
-                    let listener = Arc::clone(&self);
-                    tokio::spawn(async move {
-                        listener.serve(connection).await;
-                        drop(place);
-                    });
+                    served.retain(|connection| !connection.is_finished());
+                    if served.len() == MOST_CONNECTIONS
+                        && let Some(oldest) = served.pop_front()
+                    {
+                        oldest.abort();
+                    }
+                    served.push_back(tokio::spawn(Arc::clone(&self).serve(connection)));
                 }
                 // Out of file descriptors, say: not to be tried in a tight loop.
                 Err(_) => tokio::time::sleep(Duration::from_secs(1)).await,
@@ -151,9 +157,10 @@ impl Listener {
             async move { Ok::<_, Infallible>(listener.answer(&request).await) }
         });
         let mut http = hyper::server::conn::http1::Builder::new();
-        http.timer(TokioTimer::new()).header_read_timeout(HEADER_PATIENCE);
-        // A scraper that goes away in the middle is its own affair.
-        let _ = http.serve_connection(TokioIo::new(connection), service).await;
+        http.timer(TokioTimer::new()).header_read_timeout(HEADER_PATIENCE).keep_alive(false);
+        let served = http.serve_connection(TokioIo::new(connection), service);
+        // A scraper that goes away in the middle, or does not read, is its own affair.
+        let _ = tokio::time::timeout(CONNECTION_LIMIT, served).await;
     }
 
     async fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {

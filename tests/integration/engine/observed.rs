@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use openai_secrets::engine::Engines;
-use openai_secrets::engine::listener::Listener;
+use openai_secrets::engine::listener::{Listener, Source};
 use openai_secrets::logical::{
     Event, Factory, FixedSystem, InMemory, Kind, Operation, Request, Setup, Storage,
 };
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use crate::simulator::{Action, Fault, endpoint};
 use crate::support::Mount;
@@ -445,6 +447,83 @@ async fn one_listener_serves_every_mount_of_the_process_apart_by_its_label() {
     drop(two);
     let left = get("GET", "/metrics").await;
     assert_eq!(left.body.as_str().unwrap().matches("openai_build_info{mount=\"").count(), 1);
+}
+
+/// A mount whose metrics are more than a connection takes at once.
+struct Huge;
+
+const HUGE: usize = 8 << 20;
+
+#[async_trait::async_trait]
+impl Source for Huge {
+    fn mount(&self) -> String {
+        "huge/".to_owned()
+    }
+
+    async fn text(&self) -> Result<String, String> {
+        Ok(format!("# TYPE huge gauge\nhuge{{text=\"{}\"}} 1\n", "x".repeat(HUGE)))
+    }
+}
+
+/// A listener of one huge mount, and where it listens.
+async fn huge() -> (Arc<dyn Source>, std::net::SocketAddr) {
+    let (source, listener) =
+        (Arc::new(Huge) as Arc<dyn Source>, Listener::new("127.0.0.1:0".parse().unwrap()));
+    listener.add(Arc::downgrade(&source));
+    listener.start();
+    let address = eventually("it listens", async || listener.address()).await;
+    (source, address)
+}
+
+/// A client that asks many times at once and reads nothing.
+async fn who_never_reads(address: std::net::SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n".repeat(50).as_bytes()).await.unwrap();
+    stream.readable().await.unwrap();
+    stream
+}
+
+#[tokio::test]
+async fn clients_that_never_read_do_not_keep_a_scraper_out() {
+    let (_source, address) = huge().await;
+    let mut blind = Vec::new();
+    for _ in 0..16 {
+        blind.push(who_never_reads(address).await);
+    }
+    let scraped = exchange(address, "GET", "/", &[], None);
+    let scraped = tokio::time::timeout(Duration::from_secs(30), scraped).await;
+    assert_eq!(scraped.expect("the scraper is let in").unwrap().status, 404);
+    // Nor do clients that say nothing.
+    for _ in 0..40 {
+        blind.push(TcpStream::connect(address).await.unwrap());
+    }
+    let scraped = exchange(address, "GET", "/", &[], None);
+    let scraped = tokio::time::timeout(Duration::from_secs(5), scraped).await;
+    assert_eq!(scraped.expect("the scraper is let in").unwrap().status, 404);
+}
+
+#[tokio::test]
+async fn a_connection_that_never_ends_is_ended() {
+    let (_source, address) = huge().await;
+    let mut blind = who_never_reads(address).await;
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(61)).await;
+    tokio::time::resume();
+    // Until the listener's task has ended there is always more to come.
+    tokio::task::yield_now().await;
+    let mut read = Vec::new();
+    let _ = blind.read_to_end(&mut read).await;
+    assert!(read.len() < HUGE, "all {} bytes came", read.len());
+}
+
+#[tokio::test]
+async fn a_connection_carries_one_request() {
+    let (_source, address) = huge().await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all("GET / HTTP/1.1\r\nHost: x\r\n\r\n".repeat(50).as_bytes()).await.unwrap();
+    let mut read = Vec::new();
+    let _ = stream.read_to_end(&mut read).await;
+    assert_eq!(String::from_utf8_lossy(&read).matches("HTTP/1.1 404").count(), 1);
 }
 
 #[tokio::test]
