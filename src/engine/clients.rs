@@ -1,20 +1,27 @@
 //! From the stored configuration to a client of OpenAI, kept until the configuration changes.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use async_trait::async_trait;
+
+use super::clock::Clock;
 use super::configuration::{Config, ONLY};
 use super::metrics::{ApiAttempt, Metrics};
 use super::pulse::Pulse;
 use super::{Engine, Error};
 use crate::logical::Storage;
 use crate::openai::{
-    AdminKey, Attempt, Call, Client, Observer, OrganizationId, Settings, SettingsError, Urgency,
+    AdminKey, Attempt, Call, Client, Observer, OrganizationId, Passing, Recent, Settings, SettingsError,
+    Urgency,
 };
 
 /// The client of the present configuration.
 pub(super) struct Clients {
     metrics: Arc<Metrics>,
     pulse: Arc<Pulse>,
+    /// What was made a moment ago, under whatever configuration.
+    recent: Arc<Recent>,
     current: Mutex<Option<Configured>>,
 }
 
@@ -23,6 +30,21 @@ pub(super) struct Clients {
 pub(super) struct Configured {
     pub(super) config: Arc<Config>,
     pub(super) client: Client,
+}
+
+/// The engine's clock, as a client goes by it.
+#[derive(Debug)]
+struct Passes(Arc<dyn Clock>);
+
+#[async_trait]
+impl Passing for Passes {
+    fn passed(&self) -> Duration {
+        self.0.monotonic()
+    }
+
+    async fn pause(&self, time: Duration) {
+        self.0.pause(time).await;
+    }
 }
 
 /// Counts what the client does, where it happens.
@@ -67,8 +89,9 @@ fn word(urgency: Urgency) -> &'static str {
 }
 
 impl Clients {
-    pub(super) fn new(metrics: Arc<Metrics>, pulse: Pulse) -> Self {
-        Self { metrics, pulse: Arc::new(pulse), current: Mutex::new(None) }
+    pub(super) fn new(metrics: Arc<Metrics>, pulse: Pulse, clock: Arc<dyn Clock>) -> Self {
+        let recent = Arc::new(Recent::by(Arc::new(Passes(clock))));
+        Self { metrics, pulse: Arc::new(pulse), recent, current: Mutex::new(None) }
     }
 
     /// What the last calls came to.
@@ -88,14 +111,15 @@ impl Clients {
 
     fn connect(&self, config: &Config, pulse: Option<Arc<Pulse>>) -> Result<Client, Error> {
         let observer = Arc::new(Counted { metrics: Arc::clone(&self.metrics), pulse });
-        Ok(Client::new(Settings {
+        let client = Client::new(Settings {
             endpoint: config.endpoint()?,
             admin_key: config.admin_api_key.clone(),
             organization: config.organization_id.clone(),
             ca_cert: Some(config.ca_cert.clone()).filter(|pem| !pem.is_empty()),
             max_requests_per_minute: config.max_requests_per_minute,
             observer,
-        })?)
+        })?;
+        Ok(client.sharing(Arc::clone(&self.recent)))
     }
 
     /// The configuration is gone, and with it what was learned.

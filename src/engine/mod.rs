@@ -234,7 +234,7 @@ impl Engine {
             version,
             tag: MountTag::of(&setup.backend_uuid),
             system: Arc::clone(&setup.system),
-            clients: Clients::new(Arc::clone(&metrics), Pulse::new(Arc::clone(clock))),
+            clients: Clients::new(Arc::clone(&metrics), Pulse::new(Arc::clone(clock)), Arc::clone(clock)),
             clock: Arc::clone(clock),
             answers: Arc::clone(answers),
             announcements: Arc::new(Announcements::new(Arc::clone(answers), Arc::clone(clock))),

@@ -110,7 +110,9 @@ impl Client {
         expires_in: Option<Duration>,
     ) -> Result<CreatedAdminKey, Error> {
         let body = Creation { name, expires_in_seconds: expires_in.map(|time| time.as_secs()) };
-        self.send(Request::post(Call::CreateAdminKey, &keys(), &body)).await
+        let made: CreatedAdminKey = self.send(Request::post(Call::CreateAdminKey, &keys(), &body)).await?;
+        self.made(made.id.as_str());
+        Ok(made)
     }
 
     /// Ends an admin key.

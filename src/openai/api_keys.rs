@@ -112,7 +112,9 @@ impl Client {
     ) -> Result<CreatedKey, Error> {
         let path =
             ["organization", "projects", project.as_str(), "service_accounts", account.as_str(), "api_keys"];
-        self.send(Request::post(Call::CreateKey, &path, key)).await
+        let made: CreatedKey = self.send(Request::post(Call::CreateKey, &path, key)).await?;
+        self.made(made.id.as_str());
+        Ok(made)
     }
 
     /// Narrows a key to `scopes` (an empty list lifts that) and lets it expire `expires_in` from now; `None` leaves

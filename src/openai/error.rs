@@ -13,6 +13,10 @@ pub enum Error {
     /// An answer that is no success.
     #[error(transparent)]
     Refused(#[from] Box<Refusal>),
+    /// A 404 for something that was made less than a minute ago: it may not be found everywhere yet, so this does not
+    /// say that it is gone.
+    #[error("OpenAI does not find everywhere yet what was made less than a minute ago: {0}")]
+    InDoubt(Box<Refusal>),
     /// Its turn would come too late; nothing was sent, or what was sent was turned down for the pace alone.
     #[error("OpenAI allows no more calls now: try again in {} s", seconds(*retry_after))]
     Throttled {
@@ -89,9 +93,10 @@ impl Error {
     /// What was asked for does not exist: a 404 in OpenAI's own words. A proxy's 404, or one for an address that
     /// OpenAI does not have, says nothing of that.
     pub fn is_gone(&self) -> bool {
-        self.refusal().is_some_and(|refusal| {
-            refusal.status == 404 && refusal.message.is_some() && !refusal.is_unknown_address()
-        })
+        !self.is_in_doubt()
+            && self.refusal().is_some_and(|refusal| {
+                refusal.status == 404 && refusal.message.is_some() && !refusal.is_unknown_address()
+            })
     }
 
     /// OpenAI takes no more calls for now; [`Error::retry_after`] may say for how long.
@@ -124,7 +129,8 @@ impl Error {
             | Self::Unavailable { .. }
             | Self::Unreachable { .. }
             | Self::TimedOut { .. }
-            | Self::Cut { .. } => true,
+            | Self::Cut { .. }
+            | Self::InDoubt(_) => true,
             Self::Refused(refusal) => refusal.is_transient(),
             Self::Untrusted { .. } | Self::Malformed { .. } => false,
         }
@@ -137,10 +143,24 @@ impl Error {
                 call.effect() != Effect::None
             }
             Self::Refused(refusal) => refusal.call.effect() != Effect::None && refusal.leaves_open(),
-            Self::Throttled { .. }
+            Self::InDoubt(_)
+            | Self::Throttled { .. }
             | Self::Unavailable { .. }
             | Self::Unreachable { .. }
             | Self::Untrusted { .. } => false,
+        }
+    }
+
+    /// Whether it is a 404 that proves nothing.
+    pub fn is_in_doubt(&self) -> bool {
+        matches!(self, Self::InDoubt(_))
+    }
+
+    /// The same, if it is a 404 about something recent.
+    pub(super) fn in_doubt(self) -> Self {
+        match self {
+            Self::Refused(refusal) => Self::InDoubt(refusal),
+            other => other,
         }
     }
 
@@ -168,7 +188,7 @@ impl Error {
 
     fn refusal(&self) -> Option<&Refusal> {
         match self {
-            Self::Refused(refusal) => Some(refusal),
+            Self::Refused(refusal) | Self::InDoubt(refusal) => Some(refusal),
             _ => None,
         }
     }

@@ -249,10 +249,23 @@ impl Client {
 
     /// Sends the call in its turn, again where that is safe.
     pub(super) async fn send<T: DeserializeOwned>(&self, request: Request) -> Result<T, Error> {
+        let mut doubts = self.doubts();
+        loop {
+            let error = match self.send_in_turn(&request).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            if let Some(error) = doubts.resolve(&request, error).await {
+                return Err(error);
+            }
+        }
+    }
+
+    async fn send_in_turn<T: DeserializeOwned>(&self, request: &Request) -> Result<T, Error> {
         let link = &*self.link;
         let Self { urgency, patience, to_connect, .. } = *self;
         let work = Work { call: request.call, urgency, patience, to_connect };
-        let attempt = |before| link.attempt(&request, self.urgency, before);
+        let attempt = |before| link.attempt(request, self.urgency, before);
         let result = retry::in_turn(&link.governor, work, attempt).await;
         if matches!(result, Err(Error::Throttled { .. } | Error::Unavailable { .. })) {
             link.observer.throttled(request.call, self.urgency);

@@ -22,6 +22,7 @@ mod pace;
 mod page;
 mod projects;
 mod queue;
+mod recent;
 mod redact;
 mod retry;
 mod retry_after;
@@ -44,6 +45,7 @@ pub use ids::{AdminKeyId, ApiKeyId, IdError, OrganizationId, ProjectId, ServiceA
 pub use observer::{Attempt, KeyVerdict, Observer, Outcome, Unobserved};
 pub use page::{LONGEST_PAGE, Page};
 pub use projects::Project;
+pub use recent::{DOUBTFUL_AGE, Passing, Recent};
 pub use secret::{AdminKey, ApiKey, KeyError};
 pub use service_accounts::{CreatedServiceAccount, Role, ServiceAccount};
 
@@ -76,6 +78,9 @@ pub struct Client {
     urgency: Urgency,
     patience: Duration,
     to_connect: Duration,
+    recent: Arc<Recent>,
+    /// Whether a 404 may be about something that somebody else made a moment ago.
+    expects_recent: bool,
 }
 
 /// What a call is for: revocations go before rotations, those before the rest, which keeps a share.
@@ -100,7 +105,14 @@ impl Client {
 
     fn with_limits(settings: Settings, limits: connect::Limits) -> Result<Self, SettingsError> {
         let link = Arc::new(http::Link::new(settings, limits)?);
-        Ok(Self { link, urgency: Urgency::Issue, patience: DEFAULT_PATIENCE, to_connect: LONGEST_PATIENCE })
+        Ok(Self {
+            link,
+            urgency: Urgency::Issue,
+            patience: DEFAULT_PATIENCE,
+            to_connect: LONGEST_PATIENCE,
+            recent: Arc::default(),
+            expects_recent: false,
+        })
     }
 
     /// The same client for work of this urgency. `patience` is how long after a call is made it may still be sent

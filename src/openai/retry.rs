@@ -71,7 +71,8 @@ pub(super) async fn in_turn<T, F: Future<Output = Result<T, Error>>>(
 /// Whether a second attempt can do no harm and may do better.
 fn may_repeat(call: Call, error: &Error) -> bool {
     match error {
-        Error::Throttled { .. }
+        Error::InDoubt(_)
+        | Error::Throttled { .. }
         | Error::Unavailable { .. }
         | Error::Untrusted { .. }
         | Error::Malformed { .. } => false,

@@ -89,6 +89,8 @@ impl Client {
         let body = Creation { name, expires_in_seconds, create_service_account_only: None };
         let request = Request::post(Call::CreateServiceAccount, &accounts(project), &body);
         let WireCreated { id, name, api_key } = self.send(request).await?;
+        self.made(id.as_str());
+        self.made(api_key.id.as_str());
         Ok(CreatedServiceAccount { id, name, key: api_key })
     }
 
@@ -99,7 +101,10 @@ impl Client {
         name: &str,
     ) -> Result<ServiceAccount, Error> {
         let body = Creation { name, expires_in_seconds: None, create_service_account_only: Some(true) };
-        self.send(Request::post(Call::CreateServiceAccount, &accounts(project), &body)).await
+        let request = Request::post(Call::CreateServiceAccount, &accounts(project), &body);
+        let made: ServiceAccount = self.send(request).await?;
+        self.made(made.id.as_str());
+        Ok(made)
     }
 
     /// One account.
@@ -108,7 +113,9 @@ impl Client {
         project: &ProjectId,
         account: &ServiceAccountId,
     ) -> Result<ServiceAccount, Error> {
-        self.send(Request::get(Call::ServiceAccount, &one(project, account))).await
+        let found = self.send(Request::get(Call::ServiceAccount, &one(project, account))).await?;
+        self.found(account.as_str());
+        Ok(found)
     }
 
     /// A page of a project's accounts: those after the id `after`, at most `limit` (OpenAI takes up to 100).

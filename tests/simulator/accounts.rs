@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use super::call::Call;
 use super::input::Fields;
 use super::keys;
-use super::page::{cursor, page};
+use super::lag::Asked;
+use super::page::{cursor, page, together};
 use super::refusal::Refusal;
 use super::world::{ACCOUNT, Account, World};
 
@@ -16,8 +17,12 @@ pub const FIRST_KEY: &str = "Secret Key";
 pub fn list(world: &mut World, call: &Call) -> Result<Value, Refusal> {
     let project = world.active_project(call.id("project_id"))?.id.as_str();
     let (limit, after) = (call.limit(20, 100)?, cursor(call, ACCOUNT)?.unwrap_or(0));
-    let theirs = world.accounts.range(after + 1..).filter(|(_, account)| account.project == project);
-    Ok(page(theirs.map(|(_, account)| shape(account)), limit))
+    let is_listed = |one: &Account| one.project == project && world.finds(&one.id, one.made, Asked::List);
+    let there = world.accounts.range(after + 1..).filter(|(_, account)| is_listed(account));
+    let fading = world.fading_accounts.visible(world.clock.now());
+    let fading = fading.filter(|(serial, account)| *serial > after && account.project == project);
+    let theirs = together(there.map(|(serial, account)| (*serial, account)), fading, limit);
+    Ok(page(theirs.into_iter().map(shape), limit))
 }
 
 /// `POST .../service_accounts`
@@ -73,7 +78,7 @@ pub fn delete(world: &mut World, call: &Call) -> Result<Value, Refusal> {
 /// The account that the path names, in a project that is in use.
 pub fn find(world: &World, call: &Call) -> Result<u64, Refusal> {
     let project = world.active_project(call.id("project_id"))?;
-    world.account(&project.id, call.id("service_account_id"))
+    world.account(&project.id, call.id("service_account_id"), Asked::by(&call.method))
 }
 
 fn created(world: &World, serial: u64, key: Value) -> Value {

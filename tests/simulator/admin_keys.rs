@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use super::call::Call;
 use super::id::{self, redacted};
 use super::input::Fields;
-use super::page::{cursor, page};
+use super::lag::Asked;
+use super::page::{cursor, page, together};
 use super::refusal::Refusal;
 use super::world::{AdminKey, KEY, World};
 
@@ -13,12 +14,20 @@ use super::world::{AdminKey, KEY, World};
 pub fn list(world: &mut World, call: &Call) -> Result<Value, Refusal> {
     let newest_first = call.one_of("order", &["asc", "desc"])? == Some("desc");
     let (limit, after) = (call.limit(20, 100)?, cursor(call, KEY)?);
+    let is_asked_for = |serial: u64| match after {
+        Some(after) if newest_first => serial < after,
+        Some(after) => serial > after,
+        None => true,
+    };
+    let there = world.admin_keys.iter().map(|(serial, key)| (*serial, key));
+    let there = there.filter(|(_, key)| world.finds(&key.id, key.made, Asked::List));
+    let there = there.filter(|(serial, _)| is_asked_for(*serial));
+    let fading = world.fading_admin_keys.visible(world.clock.now());
+    let mut listed = together(there, fading.filter(|(serial, _)| is_asked_for(*serial)), usize::MAX - 1);
     if newest_first {
-        let older = world.admin_keys.range(..after.unwrap_or(u64::MAX)).rev();
-        return Ok(page(older.map(|(_, key)| shape(world, key)), limit));
+        listed.reverse();
     }
-    let newer = world.admin_keys.range(after.unwrap_or(0) + 1..);
-    Ok(page(newer.map(|(_, key)| shape(world, key)), limit))
+    Ok(page(listed.into_iter().map(|key| shape(world, key)), limit))
 }
 
 /// `POST /organization/admin_api_keys`
@@ -34,22 +43,22 @@ pub fn create(world: &mut World, call: &Call) -> Result<Value, Refusal> {
 
 /// `GET /organization/admin_api_keys/{key_id}`
 pub fn read(world: &mut World, call: &Call) -> Result<Value, Refusal> {
-    let serial = find(world, call.id("key_id"))?;
+    let serial = find(world, call.id("key_id"), Asked::Get)?;
     Ok(shape(world, &world.admin_keys[&serial]))
 }
 
 /// `DELETE /organization/admin_api_keys/{key_id}`: also the very key that asks.
 pub fn delete(world: &mut World, call: &Call) -> Result<Value, Refusal> {
-    let serial = find(world, call.id("key_id"))?;
-    world.admin_keys.remove(&serial);
-    world.deleted.admin_keys += 1;
+    let serial = find(world, call.id("key_id"), Asked::Delete)?;
+    world.remove_admin_key(serial);
     Ok(json!({"object": "organization.admin_api_key.deleted", "id": call.id("key_id"), "deleted": true}))
 }
 
 /// The serial number of this admin key.
-pub fn find(world: &World, id: &str) -> Result<u64, Refusal> {
+pub fn find(world: &World, id: &str, asked: Asked) -> Result<u64, Refusal> {
+    let is_it = |key: &AdminKey| key.id == id && world.finds(id, key.made, asked);
     id::serial(KEY, id)
-        .filter(|serial| world.admin_keys.get(serial).is_some_and(|key| key.id == id))
+        .filter(|serial| world.admin_keys.get(serial).is_some_and(is_it))
         .ok_or_else(|| Refusal::not_found("Admin API key", id))
 }
 

@@ -9,10 +9,10 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::Seeded;
 use super::exchange::Shared;
 use super::reply::Reply;
 use super::state::State;
-use super::{Seeded, admin_keys};
 
 /// `POST /_sim/latency`
 #[derive(Debug, Deserialize)]
@@ -83,6 +83,11 @@ impl Shared {
                 Ok(json!({}))
             }
             ("POST", "/latency") => done(read(body).map(|Latency { ms }| self.slow_down(ms))),
+            ("POST", "/lag") => done(read(body).map(|lag| self.world().lag = Some(lag))),
+            ("DELETE", "/lag") => {
+                self.world().lag = None;
+                Ok(json!({}))
+            }
             ("POST", "/clock") => done(read(body).map(|Advance { advance_ms }| {
                 self.clock.advance(Duration::from_millis(advance_ms));
             })),
@@ -125,15 +130,18 @@ impl Shared {
         let id = world.accounts[&serial].id.clone();
         let name = super::accounts::FIRST_KEY.to_owned();
         let key = if with_key { world.add_key(serial, name, Vec::new(), None) } else { None };
-        Ok(Seeded { id, key: key.map(|key| (key.id.clone(), key.value.clone())) })
+        let key = key.map(|key| (key.id.clone(), key.value.clone()));
+        world.accounts.values_mut().filter(|one| one.id == id).for_each(|one| one.made = None);
+        let theirs = world.keys.values_mut().filter(|one| one.account == serial);
+        theirs.for_each(|one| one.made = None);
+        Ok(Seeded { id, key })
     }
 
     fn own(&self, owner: Owner) -> Result<(), Wrong> {
         let mut world = self.world();
-        let serial = admin_keys::find(&world, &owner.admin_key_id).map_err(|refusal| refusal.message)?;
-        if let Some(key) = world.admin_keys.get_mut(&serial) {
-            key.owner = owner.service_account_id;
-        }
+        let key = world.admin_keys.values_mut().find(|key| key.id == owner.admin_key_id);
+        let key = key.ok_or_else(|| format!("no admin key {}", owner.admin_key_id))?;
+        key.owner = owner.service_account_id;
         Ok(())
     }
 

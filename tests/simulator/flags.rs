@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::simulator::{Settings, Tls};
+use crate::simulator::{Lag, Settings, Tls};
 
 /// What `--help` prints.
 pub(crate) const USAGE: &str = "\
@@ -16,6 +16,7 @@ A strict simulator of OpenAI's Admin API.
   --project ID             a project there is at first; may repeat (one, made up)
   --seed-account P/NAME    a service account there is at first, in project P; may repeat
   --latency-ms N           how long every call takes (0)
+  --lag-ms N               what is made answers 404, and is missing in lists, for up to this time (0)
   --tls CA_FILE            HTTPS by an authority made on the spot; its certificate is written to CA_FILE
   --tls-name NAME          a name or address in that certificate besides loopback; may repeat
   --tls-cert FILE          HTTPS with this certificate chain (PEM) ...
@@ -59,6 +60,10 @@ impl Flags {
                 "--project" => projects.push(value()?),
                 "--seed-account" => flags.accounts.push(account(&value()?)?),
                 "--latency-ms" => flags.settings.latency = Duration::from_millis(parsed(&flag, &value()?)?),
+                "--lag-ms" => {
+                    let most_ms = parsed(&flag, &value()?)?;
+                    flags.settings.lag = Some(Lag { most_ms, ..Lag::default() });
+                }
                 "--tls" => flags.authority = Some(value()?.into()),
                 "--tls-name" => flags.names.push(value()?),
                 "--tls-cert" => flags.certificate = Some(value()?.into()),

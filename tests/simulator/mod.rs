@@ -26,6 +26,7 @@ mod fault;
 mod id;
 mod input;
 mod keys;
+mod lag;
 mod limit;
 mod models;
 mod page;
@@ -43,6 +44,7 @@ use self::exchange::Shared;
 #[allow(unused_imports, reason = "see above")]
 pub use self::{
     fault::{Action, Fault, When},
+    lag::Lag,
     limit::{Limit, Per, Retry},
     routes::endpoint,
     state::{AccountState, AdminKeyState, KeyState, State},
@@ -64,6 +66,8 @@ pub struct Settings {
     pub projects: Vec<String>,
     /// How long every call takes.
     pub latency: Duration,
+    /// How far it lags behind itself; not at all if there is none.
+    pub lag: Option<Lag>,
     /// HTTPS instead of HTTP.
     pub tls: Option<Tls>,
 }
@@ -94,6 +98,7 @@ impl Default for Settings {
             organization: format!("org-{}", id::random(24)),
             projects: vec![format!("proj_{}", id::random(24))],
             latency: Duration::ZERO,
+            lag: None,
             tls: None,
         }
     }
@@ -203,9 +208,20 @@ impl Simulator {
         self.shared.traffic().set_latency(latency);
     }
 
+    /// From now on it lags so far behind itself, or not at all.
+    pub fn lag(&self, lag: Option<Lag>) {
+        self.shared.world().lag = lag;
+    }
+
     /// Moves the simulator's clock ahead: keys expire, limits open.
     pub fn advance(&self, by: Duration) {
         self.shared.clock.advance(by);
+    }
+
+    /// The same, for a clock that it shall go with.
+    pub fn hand(&self) -> impl Fn(Duration) + Send + Sync + 'static {
+        let clock = Arc::clone(&self.shared.clock);
+        move |by| clock.advance(by)
     }
 
     /// What the organization demands of new keys.

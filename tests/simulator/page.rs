@@ -18,6 +18,17 @@ pub fn page(items: impl IntoIterator<Item = Value>, limit: usize) -> Value {
     json!({"object": "list", "data": data, "first_id": first_id, "last_id": last_id, "has_more": has_more})
 }
 
+/// What is there and what is still listed although it is not, by serial number: as much as a page may show.
+pub fn together<'a, T>(
+    there: impl Iterator<Item = (u64, &'a T)>,
+    fading: impl Iterator<Item = (u64, &'a T)>,
+    limit: usize,
+) -> Vec<&'a T> {
+    let mut all: Vec<(u64, &T)> = there.take(limit + 1).chain(fading.take(limit + 1)).collect();
+    all.sort_by_key(|(serial, _)| *serial);
+    all.into_iter().map(|(_, thing)| thing).collect()
+}
+
 /// The serial number that the page starts after.
 pub fn cursor(call: &Call, prefix: &str) -> Result<Option<u64>, Refusal> {
     let read = |sent| id::serial(prefix, sent).ok_or_else(|| unknown_cursor("after", sent));

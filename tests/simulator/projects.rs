@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::call::Call;
 use super::id;
 use super::input::Fields;
+use super::lag::Asked;
 use super::page::page_by_id;
 use super::refusal::Refusal;
 use super::world::{Project, World};
@@ -40,14 +41,19 @@ pub fn create(world: &mut World, call: &Call) -> Result<Value, Refusal> {
     let residency = fields.choice("residency", RESIDENCIES)?;
     let external_key_id = fields.text("external_key_id")?;
     fields.end()?;
+    let made = Some(world.clock.now());
     let project = world.add_project(format!("proj_{}", id::random(24)), Some(name));
-    (project.residency, project.external_key_id) = (residency, external_key_id);
+    (project.residency, project.external_key_id, project.made) = (residency, external_key_id, made);
     Ok(shape(project))
 }
 
 /// `GET /organization/projects/{project_id}`
 pub fn read(world: &mut World, call: &Call) -> Result<Value, Refusal> {
-    world.project(call.id("project_id")).map(shape)
+    let project = world.project(call.id("project_id"))?;
+    if !world.finds(&project.id, project.made, Asked::Get) {
+        return Err(Refusal::not_found("Project", &project.id));
+    }
+    Ok(shape(project))
 }
 
 /// `POST /organization/projects/{project_id}`

@@ -4,12 +4,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
 use super::clock::Clock;
 use super::id;
+use super::lag::{Asked, Fading, Lag};
 use super::refusal::Refusal;
 
 /// Prefix of service account ids.
@@ -38,6 +40,14 @@ pub struct World {
     pub policy: Policy,
     /// Money spent.
     pub spending: Vec<Spending>,
+    /// How far it lags behind itself.
+    pub lag: Option<Lag>,
+    /// Accounts that were deleted a moment ago.
+    pub fading_accounts: Fading<Account>,
+    /// Keys that were deleted a moment ago.
+    pub fading_keys: Fading<Key>,
+    /// Admin keys that were deleted a moment ago.
+    pub fading_admin_keys: Fading<AdminKey>,
     /// How many of each were ever made.
     pub created: Tally,
     /// How many of each were ended by a call (expiry is no deletion).
@@ -60,6 +70,8 @@ pub struct Project {
     pub residency: Option<String>,
     /// The key-management key it is bound to.
     pub external_key_id: Option<String>,
+    /// When a call made it, exactly.
+    pub made: Option<Duration>,
 }
 
 /// A service account.
@@ -77,6 +89,8 @@ pub struct Account {
     pub created_at: u64,
     /// The serial numbers of its keys.
     pub keys: Vec<u64>,
+    /// When a call made it, exactly; none if it was always there.
+    pub made: Option<Duration>,
 }
 
 /// A key of a service account.
@@ -100,6 +114,8 @@ pub struct Key {
     pub expires_at: Option<u64>,
     /// When it last opened something.
     pub last_used_at: Option<u64>,
+    /// When a call made it, exactly; none if it was always there.
+    pub made: Option<Duration>,
 }
 
 /// A key for the Admin API itself.
@@ -119,6 +135,8 @@ pub struct AdminKey {
     pub last_used_at: Option<u64>,
     /// The service account that owns it, if it is not a person's.
     pub owner: Option<String>,
+    /// When a call made it, exactly; none if it was always there.
+    pub made: Option<Duration>,
 }
 
 /// What the organization demands of service account keys. The default demands nothing.
@@ -168,6 +186,10 @@ impl World {
             by_value: HashMap::new(),
             policy: Policy::default(),
             spending: Vec::new(),
+            lag: settings.lag,
+            fading_accounts: Fading::default(),
+            fading_keys: Fading::default(),
+            fading_admin_keys: Fading::default(),
             created: Tally::default(),
             deleted: Tally::default(),
             last_serial: 0,
@@ -176,6 +198,7 @@ impl World {
             world.add_project(id.clone(), Some(id.clone()));
         }
         world.add_admin_key("First admin key".to_owned(), settings.admin_key.clone(), None);
+        world.was_always_there();
         world.created = Tally::default();
         world
     }
@@ -194,8 +217,8 @@ impl World {
     /// Adds a project that is in use.
     pub fn add_project(&mut self, id: String, name: Option<String>) -> &mut Project {
         let created_at = self.now();
-        let (archived_at, residency, external_key_id) = (None, None, None);
-        self.projects.push(Project { id, name, created_at, archived_at, residency, external_key_id });
+        let (archived_at, residency, external_key_id, made) = (None, None, None, None);
+        self.projects.push(Project { id, name, created_at, archived_at, residency, external_key_id, made });
         let last = self.projects.len() - 1;
         &mut self.projects[last]
     }
@@ -210,6 +233,7 @@ impl World {
             role: role.to_owned(),
             created_at: self.now(),
             keys: Vec::new(),
+            made: Some(self.clock.now()),
         };
         self.accounts.insert(serial, account);
         self.created.accounts += 1;
@@ -224,7 +248,7 @@ impl World {
         scopes: Vec<String>,
         lifetime: Option<u64>,
     ) -> Option<&Key> {
-        let (serial, created_at) = (self.serial(), self.now());
+        let (serial, created_at, made) = (self.serial(), self.now(), Some(self.clock.now()));
         let owner = self.accounts.get_mut(&account)?;
         owner.keys.push(serial);
         let key = Key {
@@ -237,6 +261,7 @@ impl World {
             created_at,
             expires_at: lifetime.map(|seconds| created_at + seconds),
             last_used_at: None,
+            made,
         };
         self.by_value.insert(key.value.clone(), serial);
         self.created.keys += 1;
@@ -245,11 +270,11 @@ impl World {
 
     /// Adds an admin key, owned by a person.
     pub fn add_admin_key(&mut self, name: String, value: String, lifetime: Option<u64>) -> &AdminKey {
-        let (serial, created_at) = (self.serial(), self.now());
+        let (serial, created_at, made) = (self.serial(), self.now(), Some(self.clock.now()));
         let expires_at = lifetime.map(|seconds| created_at + seconds);
         let id = id::id(KEY, serial);
         self.created.admin_keys += 1;
-        let key = AdminKey { id, name, value, created_at, expires_at, last_used_at: None, owner: None };
+        let key = AdminKey { id, name, value, created_at, expires_at, last_used_at: None, owner: None, made };
         self.admin_keys.entry(serial).or_insert(key)
     }
 
@@ -261,15 +286,49 @@ impl World {
         if let Some(owner) = self.accounts.get_mut(&key.account) {
             owner.keys.retain(|kept| *kept != serial);
         }
+        let (now, until) = self.fades(&key.id);
+        self.fading_keys.add(serial, key, now, until);
+    }
+
+    /// Ends an admin key.
+    pub fn remove_admin_key(&mut self, serial: u64) {
+        let Some(key) = self.admin_keys.remove(&serial) else { return };
+        self.deleted.admin_keys += 1;
+        let (now, until) = self.fades(&key.id);
+        self.fading_admin_keys.add(serial, key, now, until);
     }
 
     /// Ends an account and every key it has.
     pub fn remove_account(&mut self, serial: u64) {
         let Some(account) = self.accounts.remove(&serial) else { return };
         self.deleted.accounts += 1;
-        for key in account.keys {
-            self.remove_key(key);
+        for key in &account.keys {
+            self.remove_key(*key);
         }
+        let (now, until) = self.fades(&account.id);
+        self.fading_accounts.add(serial, account, now, until);
+    }
+
+    /// All there is was there before.
+    pub fn was_always_there(&mut self) {
+        self.projects.iter_mut().for_each(|one| one.made = None);
+        self.accounts.values_mut().for_each(|one| one.made = None);
+        self.keys.values_mut().for_each(|one| one.made = None);
+        self.admin_keys.values_mut().for_each(|one| one.made = None);
+    }
+
+    /// Whether what was made then is found yet by who asks this of it.
+    pub fn finds(&self, id: &str, made: Option<Duration>, asked: Asked) -> bool {
+        match (self.lag, made) {
+            (Some(lag), Some(made)) => made + lag.until_found(id, asked) <= self.clock.now(),
+            _ => true,
+        }
+    }
+
+    /// The time now, and until when what is deleted now is not gone everywhere.
+    fn fades(&self, id: &str) -> (Duration, Duration) {
+        let now = self.clock.now();
+        (now, now + self.lag.map_or(Duration::ZERO, |lag| lag.until_gone(id)))
     }
 
     /// The project, archived or not.
@@ -288,18 +347,18 @@ impl World {
     }
 
     /// The serial number of an account of this project.
-    pub fn account(&self, project: &str, id: &str) -> Result<u64, Refusal> {
+    pub fn account(&self, project: &str, id: &str, asked: Asked) -> Result<u64, Refusal> {
+        let is_it = |one: &Account| one.id == id && one.project == project && self.finds(id, one.made, asked);
         id::serial(ACCOUNT, id)
-            .filter(|serial| {
-                self.accounts.get(serial).is_some_and(|one| one.id == id && one.project == project)
-            })
+            .filter(|serial| self.accounts.get(serial).is_some_and(is_it))
             .ok_or_else(|| Refusal::not_found("Service account", id))
     }
 
     /// The serial number of a key of this project.
-    pub fn key(&self, project: &str, id: &str) -> Result<u64, Refusal> {
+    pub fn key(&self, project: &str, id: &str, asked: Asked) -> Result<u64, Refusal> {
+        let is_it = |one: &Key| one.id == id && one.project == project && self.finds(id, one.made, asked);
         id::serial(KEY, id)
-            .filter(|serial| self.keys.get(serial).is_some_and(|one| one.id == id && one.project == project))
+            .filter(|serial| self.keys.get(serial).is_some_and(is_it))
             .ok_or_else(|| Refusal::not_found("API key", id))
     }
 }

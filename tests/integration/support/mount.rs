@@ -77,6 +77,7 @@ impl Mount {
         let (storage, host) = (Arc::new(InMemory::new()), Arc::new(Host::default()));
         let watched = Arc::new(Watched::new(Arc::clone(&storage)));
         let clock = Arc::new(Hands::default());
+        clock.go_with(sim.hand());
         let backend = Mutex::new(set_up(&watched, &host, &clock));
         let mount = Self {
             sim,
@@ -240,7 +241,6 @@ impl Mount {
     /// [`Mount::tick_now`].
     pub fn advance(&self, by: Duration) {
         self.clock.advance(by);
-        self.sim.advance(by);
     }
 
     /// The engine's clock is put back; OpenAI's goes on.

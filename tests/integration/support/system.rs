@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
-use openai_secrets::engine::clock::Clock;
+use openai_secrets::engine::clock::{Clock, WallClock};
 use openai_secrets::logical::{Event, FixedSystem, ReplicationState, SystemError, SystemView};
 
 /// How many events are remembered.
@@ -18,11 +18,18 @@ pub struct Host {
     state: Mutex<State>,
 }
 
-/// The wall clock, as far ahead as a test wants it.
-#[derive(Debug, Default)]
+/// The machine's clocks, as far ahead as a test wants them: time that passes moves both, a wrong setting only the one
+/// that people set.
+#[derive(Default)]
 pub struct Hands {
     ahead: Mutex<TimeDelta>,
+    passed: Mutex<Duration>,
+    /// Told of time that passes.
+    others: Mutex<Option<Moves>>,
 }
+
+/// Moves another clock ahead.
+type Moves = Box<dyn Fn(Duration) + Send + Sync>;
 
 #[derive(Debug, Default)]
 struct State {
@@ -106,19 +113,51 @@ impl SystemView for Host {
 impl Hands {
     /// Time passes.
     pub fn advance(&self, by: Duration) {
+        self.put_ahead(by);
+        *self.passed.lock().unwrap() += by;
+        if let Some(moves) = &*self.others.lock().unwrap() {
+            moves(by);
+        }
+    }
+
+    /// Another clock goes with this one.
+    pub fn go_with(&self, moves: impl Fn(Duration) + Send + Sync + 'static) {
+        *self.others.lock().unwrap() = Some(Box::new(moves));
+    }
+
+    /// The clock is set wrong: ahead.
+    pub fn put_ahead(&self, by: Duration) {
         *self.ahead.lock().unwrap() += TimeDelta::from_std(by).expect("a test is over before that");
     }
-}
 
-impl Hands {
     /// The clock was wrong and is put right.
     pub fn put_back(&self, by: Duration) {
         *self.ahead.lock().unwrap() -= TimeDelta::from_std(by).expect("a test is over before that");
     }
 }
 
+impl std::fmt::Debug for Hands {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hands").finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
 impl Clock for Hands {
     fn now(&self) -> DateTime<Utc> {
         Utc::now() + *self.ahead.lock().unwrap()
+    }
+
+    fn monotonic(&self) -> Duration {
+        WallClock.monotonic() + *self.passed.lock().unwrap()
+    }
+
+    /// Who waits has the time pass, unless it has passed meanwhile for another who waits.
+    async fn pause(&self, time: Duration) {
+        let end = self.monotonic() + time;
+        for _ in 0..3 {
+            tokio::task::yield_now().await;
+        }
+        self.advance(end.saturating_sub(self.monotonic()));
     }
 }
