@@ -13,7 +13,7 @@ TEST_THREADS = $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 .PHONY: help build test torture check lint audit demo register enable dev-setup load bench peer micro profile image test-container release clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## Build the plugin into bin/; on Linux as it is shipped, one static program
 ifeq ($(shell uname -s),Linux)

