@@ -112,7 +112,7 @@ pub(super) async fn tick(engine: &Engine, tick: &Tick) -> Result<(), Error> {
     let Ok(_alone) = timeout_at(deadline, engine.locks.lock(LOCK)).await else { return Ok(()) };
     let Some(config) = engine.stored_config(&*tick.storage).await? else { return Ok(()) };
     let ended = retiring_keys::end_due(engine, &*tick.storage, &config, deadline).await;
-    if tick.is_over() || !admin_timetable::is_due(&config, engine.now())? {
+    if tick.is_over() || !engine.times.agree(|now| admin_timetable::is_due(&config, now))? {
         return ended;
     }
     Rotation::new(engine, &tick.storage, deadline).rotate().await.and(ended)

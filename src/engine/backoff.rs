@@ -31,6 +31,12 @@ pub fn may_retry(
         || now >= retry_at(name, failures, last_attempt, period)
 }
 
+/// Whether the time of the next try is still to come. One that lies further ahead than any wait was stored under a clock
+/// that was put back since: it is no wait.
+pub fn is_wait(until: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+    until > now && until.signed_duration_since(now).to_std().is_ok_and(|wait| wait <= LONGEST)
+}
+
 fn wait(name: &str, failures: u32, period: Duration) -> chrono::TimeDelta {
     let Some(doublings) = failures.checked_sub(1) else { return chrono::TimeDelta::zero() };
     let cap = if period.is_zero() { LONGEST } else { LONGEST.min(period) };
@@ -74,6 +80,14 @@ mod tests {
         let waits: std::collections::BTreeSet<u64> =
             (0..100).map(|index| seconds(&format!("role-{index}"), 6, 0).to_bits()).collect();
         assert!(waits.len() > 95);
+    }
+
+    #[test]
+    fn a_wait_beyond_the_longest_is_no_wait() {
+        let seconds = |seconds| NOW + chrono::TimeDelta::seconds(seconds);
+        for (until, waits) in [(-1, false), (0, false), (1, true), (900, true), (901, false)] {
+            assert_eq!(is_wait(seconds(until), NOW), waits, "{until}");
+        }
     }
 
     #[test]

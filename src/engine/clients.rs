@@ -59,7 +59,7 @@ impl Observer for Counted {
         let failure = (!attempt.outcome.is_success()).then(|| attempt.outcome.label());
         if let Some(pulse) = &self.pulse {
             match &failure {
-                None => pulse.succeeded(),
+                None => pulse.succeeded(attempt.date),
                 Some(code) => pulse.failed(attempt.call.as_str(), code, attempt.key),
             }
         }

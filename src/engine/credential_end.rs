@@ -42,7 +42,7 @@ pub(super) async fn revoke_handed(
     storage: &Arc<dyn Storage>,
     handed: &Handed,
 ) -> Result<(), Error> {
-    let is_dead = removal::is_dead(handed, engine.now());
+    let is_dead = removal::is_dead(engine, handed);
     let queues = engine.mode(&**storage).await? == RevocationMode::Queue;
     // On unmounting Vault wipes the mount's storage after this: what is put off now is lost.
     let is_last_chance = (is_dead || queues) && engine.system.tainted().await?;
@@ -61,7 +61,7 @@ pub(super) async fn revoke_handed(
         }
         Err(error) if is_dead && !(is_last_chance && may_pass(&error)) => Ok(()),
         Err(error) => {
-            if handed.ends > engine.now() {
+            if handed.ends > engine.certain_time() {
                 // Should that fail too, Vault's next try is all there is; the caller learns the first error.
                 let _ = ask(engine, &**storage, handed, Some(&error)).await;
             }

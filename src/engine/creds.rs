@@ -55,7 +55,6 @@ struct Wish {
     role: Arc<Role>,
     organization_id: OrganizationId,
     project_id: ProjectId,
-    now: DateTime<Utc>,
     ttl: Duration,
     /// How long OpenAI lets the key live.
     expires_in: Duration,
@@ -80,7 +79,7 @@ async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error
     let reading = engine.announcements.reading(wish.terms());
     let issued = wish.issue(&engine, &client, storage, &reading).await;
     let (made, announced) = issued.inspect_err(|_| wish.tell(&engine, Happening::CredsCreateFail))?;
-    let handed = wish.handed(&made, &announced);
+    let handed = wish.handed(&made, &announced, engine.latest_time());
     let announced = record(&client, &**storage, &handed, announced).await?;
     let departure = announced.give().await;
     let departure = departure.map_err(|error| Error::LeftBehind(Box::new(error.into())))?;
@@ -104,7 +103,6 @@ impl Wish {
             role,
             organization_id: config.organization_id.clone(),
             project_id,
-            now: engine.now(),
             ttl,
             expires_in: ttl.saturating_add(config.key_expiry_margin).min(LONGEST_EXPIRY),
         };
@@ -146,7 +144,7 @@ impl Wish {
         }
     }
 
-    fn handed(&self, made: &Made, announced: &Announced) -> Handed {
+    fn handed(&self, made: &Made, announced: &Announced, now: DateTime<Utc>) -> Handed {
         Handed {
             organization_id: self.organization_id.clone(),
             project_id: self.project_id.clone(),
@@ -156,7 +154,7 @@ impl Wish {
             with_account: self.role.service_account_id.is_none(),
             role: self.role_name.to_string(),
             ends: announced.ends(),
-            expires: Some(made.key.expires_at.unwrap_or(self.now + self.expires_in)),
+            expires: Some(made.key.expires_at.unwrap_or(now + self.expires_in)),
         }
     }
 

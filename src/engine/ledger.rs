@@ -84,6 +84,9 @@ impl Entry {
     }
 }
 
+/// From then on the minute of what was asked for has passed.
+const ASKED_IS_DUE: DateTime<Utc> = DateTime::from_timestamp_nanos(60_000_000_000);
+
 pub(super) static LEDGER: Collection<Entry> = Collection::new("ledger/");
 
 /// Where the record of a credential stands: by its end, under its own name.
@@ -111,13 +114,14 @@ pub(super) fn asked_place(name: &str) -> String {
     calendar::place(DateTime::UNIX_EPOCH, name)
 }
 
-/// Places of records that are to be removed at `now`, after the place `after`: what was asked for first, then the
-/// oldest; at most `most`.
+/// Places of records that are to be removed at `now`, after the place `after`: what was asked for first, whatever the
+/// time, then the oldest; at most `most`.
 pub(super) async fn ended(
     storage: &dyn Storage,
     now: DateTime<Utc>,
     after: &str,
     most: usize,
 ) -> Result<Vec<String>, StorageError> {
+    let now = now.max(ASKED_IS_DUE);
     calendar::due_after(storage, LEDGER.prefix(), now, after, most).await
 }

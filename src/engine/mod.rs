@@ -73,7 +73,7 @@ use self::announcements::{ANNOUNCEMENT, Announcements};
 use self::answers::Answers;
 use self::cache::Cache;
 use self::clients::Clients;
-use self::clock::{Clock, WallClock};
+use self::clock::{Clock, Times, WallClock};
 use self::configuration::Config;
 pub use self::error::Error;
 use self::events::Events;
@@ -202,7 +202,7 @@ pub struct Engine {
     version: &'static str,
     tag: MountTag,
     system: Arc<dyn SystemView>,
-    clock: Arc<dyn Clock>,
+    times: Arc<Times>,
     answers: Arc<Answers>,
     announcements: Arc<Announcements>,
     locks: Locks,
@@ -230,14 +230,15 @@ impl Engine {
     fn new(engines: &Engines, setup: &Setup) -> Self {
         let Engines { version, clock, listener, answers } = engines;
         let metrics = Arc::new(Metrics::new(version, build::COMMIT));
+        let times = Arc::new(Times::new(Arc::clone(clock)));
         Self {
             version,
             tag: MountTag::of(&setup.backend_uuid),
             system: Arc::clone(&setup.system),
-            clients: Clients::new(Arc::clone(&metrics), Pulse::new(Arc::clone(clock)), Arc::clone(clock)),
-            clock: Arc::clone(clock),
+            clients: Clients::new(Arc::clone(&metrics), Pulse::new(Arc::clone(&times)), Arc::clone(clock)),
             answers: Arc::clone(answers),
-            announcements: Arc::new(Announcements::new(Arc::clone(answers), Arc::clone(clock))),
+            announcements: Arc::new(Announcements::new(Arc::clone(answers), Arc::clone(&times))),
+            times,
             locks: Locks::new(),
             listings: Listings::default(),
             metrics,
@@ -256,9 +257,19 @@ impl Engine {
         }
     }
 
-    /// The time by which this mount decides.
+    /// The time now, as far as it is known. By this alone nothing ends: this machine's clock may be wrong.
     fn now(&self) -> DateTime<Utc> {
-        self.clock.now()
+        self.times.now()
+    }
+
+    /// What has surely passed: by this machine's clock and by OpenAI's. What ends by time ends by this.
+    fn certain_time(&self) -> DateTime<Utc> {
+        self.times.certain()
+    }
+
+    /// The later of this machine's clock and OpenAI's. An end that is stored is counted from this.
+    fn latest_time(&self) -> DateTime<Utc> {
+        self.times.latest()
     }
 
     /// What of a tick has nothing to do with OpenAI.
@@ -281,19 +292,34 @@ impl framework::Engine for Engine {
 
     async fn periodic(self: Arc<Self>, tick: Tick) -> Vec<logical::Error> {
         self.housekeeping(&tick);
+        clock_watch::ask_openai(&self, &tick).await;
+        let (went_back, watched) = match self.clock_went_back(&*tick.storage).await {
+            Ok(went_back) => (went_back, Ok(())),
+            Err(error) => (false, Err(error)),
+        };
         // Side by side: what is slow or fails at one takes nothing from the others.
         let (key, removed, rotated, returned, changed, measured, tracked) = tokio::join!(
             admin_key::tick(&self, &tick),
             removal::tick(&self, &tick),
-            rotation::tick(&self, &tick),
-            library::returns::tend(&self, &tick),
+            rotation::tick(&self, &tick, went_back),
+            library::returns::tend(&self, &tick, went_back),
             library::changes::tend(&self, &tick),
             library::status::measure(&self, &tick),
             quota::track(&self, &tick),
         );
-        let parts = [key, removed, returned, changed, measured, tracked];
+        let (returned, is_put_right) = match returned {
+            Ok(is_whole) => (Ok(()), is_whole && rotated.is_whole),
+            Err(error) => (Err(error), false),
+        };
+        // Until all is looked at after the clock was put back, the next tick begins that anew.
+        let noted = if watched.is_ok() && (!went_back || is_put_right) {
+            self.note_time(&*tick.storage).await
+        } else {
+            Ok(())
+        };
+        let parts = [watched, key, removed, returned, changed, measured, tracked, noted];
         let failures = parts.into_iter().filter_map(Result::err).map(logical::Error::from);
-        failures.chain(rotated).collect()
+        failures.chain(rotated.failures).collect()
     }
 
     fn holds(&self, key: &str) -> bool {

@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
 
-use super::clock::Clock;
+use super::clock::Times;
 use crate::openai::KeyVerdict;
 
 /// What the last calls to OpenAI came to.
 #[derive(Debug)]
 pub(super) struct Pulse {
-    clock: Arc<dyn Clock>,
+    times: Arc<Times>,
     beat: Mutex<Beat>,
 }
 
@@ -42,13 +42,14 @@ pub(super) struct Failure {
 }
 
 impl Pulse {
-    pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, beat: Mutex::default() }
+    pub(super) fn new(times: Arc<Times>) -> Self {
+        Self { times, beat: Mutex::default() }
     }
 
-    /// A call got what it asked for.
-    pub(super) fn succeeded(&self) {
-        let now = self.clock.now();
+    /// A call got what it asked for, and perhaps OpenAI's time.
+    pub(super) fn succeeded(&self, date: Option<DateTime<Utc>>) {
+        self.times.answered(date);
+        let now = self.times.now();
         let mut beat = self.lock();
         beat.last_success = Some(now);
         beat.trusts();
@@ -56,7 +57,7 @@ impl Pulse {
 
     /// A key was stored, or found good again. `proven`: OpenAI took it in a trial, which was not noted here.
     pub(super) fn key_stored(&self, proven: bool) {
-        let now = self.clock.now();
+        let now = self.times.now();
         let mut beat = self.lock();
         beat.trusts();
         beat.last_success = if proven { Some(now) } else { beat.last_success };
@@ -64,7 +65,7 @@ impl Pulse {
 
     /// A call did not get what it asked for.
     pub(super) fn failed(&self, endpoint: &'static str, code: &str, key: KeyVerdict) {
-        let now = self.clock.now();
+        let now = self.times.now();
         let mut beat = self.lock();
         match key {
             KeyVerdict::Refused => beat.refused = true,
@@ -111,7 +112,7 @@ mod tests {
     use super::*;
 
     fn pulse() -> Pulse {
-        Pulse::new(Arc::new(WallClock))
+        Pulse::new(Arc::new(Times::new(Arc::new(WallClock))))
     }
 
     #[test]
@@ -122,7 +123,7 @@ mod tests {
         assert!(since.is_some());
         pulse.failed("project", "timeout", KeyVerdict::Good);
         assert_eq!(pulse.beat().failing_since, since);
-        pulse.succeeded();
+        pulse.succeeded(None);
         assert_eq!(pulse.beat().failing_since, None);
         assert_eq!(pulse.beat().last_failure.unwrap().code, "timeout");
     }
@@ -142,7 +143,7 @@ mod tests {
         pulse.failed("costs", "401", KeyVerdict::Refused);
         pulse.failed("costs", "404", KeyVerdict::Good);
         assert!(pulse.beat().refused);
-        pulse.succeeded();
+        pulse.succeeded(None);
         assert!(!pulse.beat().refused);
     }
 }

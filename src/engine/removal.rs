@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::Instant;
@@ -105,8 +105,8 @@ impl Removals {
 }
 
 /// Whether OpenAI has surely ended the key by itself.
-pub(super) fn is_dead(handed: &Handed, now: DateTime<Utc>) -> bool {
-    handed.is_expired(now - CLOCK_SKEW)
+pub(super) fn is_dead(engine: &Engine, handed: &Handed) -> bool {
+    handed.is_expired(engine.certain_time() - CLOCK_SKEW)
 }
 
 /// Ends one credential at OpenAI. What lives goes before everything else; the account of a dead key is only tidied up,
@@ -118,7 +118,7 @@ pub(super) async fn end(
     patience: Duration,
 ) -> Result<(), Error> {
     let client = engine.client_of(storage, &handed.organization_id).await?;
-    let urgency = if is_dead(handed, engine.now()) { Urgency::Check } else { Urgency::Revocation };
+    let urgency = if is_dead(engine, handed) { Urgency::Check } else { Urgency::Revocation };
     endings::retire(&client.for_work(urgency, patience), handed).await.map_err(Error::Revocation)?;
     engine.metrics.credential_revoked(&handed.role);
     engine.tell(Happening::CredsRevoke, &format!("creds/{}", handed.role));
@@ -191,7 +191,8 @@ impl<'a> Pass<'a> {
     async fn work_through(&self, outcome: &mut Outcome) -> Result<(), Error> {
         let mut after = String::new();
         while !self.is_over() {
-            let by = self.engine.now() - if self.which == Which::All { Duration::ZERO } else { grace() };
+            let by =
+                self.engine.certain_time() - if self.which == Which::All { Duration::ZERO } else { grace() };
             let places = ledger::ended(self.storage, by, &after, PAGE).await?;
             let Some(last) = places.last() else { break };
             after.clone_from(last);

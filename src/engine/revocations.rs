@@ -12,7 +12,7 @@ use super::credential_end::{PATIENCE, may_pass};
 use super::ledger::{self, Entry, LEDGER};
 use super::library::loans::Loan;
 use super::library::returns;
-use super::{Engine, Error, backlog, calendar, removal, rfc3339};
+use super::{Engine, Error, backlog, backoff, calendar, removal, rfc3339};
 use crate::framework::{Call, Field, Help, Name, Path, ResponseField};
 use crate::logical::{Data, Operation, Response, Storage, StorageError};
 use crate::openai::ApiKeyId;
@@ -123,7 +123,7 @@ async fn list(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error
 async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let (storage, name) = (&**call.storage(), call.get(&NAME)?);
     if let Some((set, loan)) = loan_of(&engine, storage, &name).await? {
-        return Ok(Some(Response::new(view_loan(&set, &loan, engine.now()))));
+        return Ok(Some(Response::new(view_loan(&engine, &set, &loan))));
     }
     let Some(place) = place_of(&engine, storage, &name).await? else { return Ok(None) };
     let entry = LEDGER.get(storage, &place).await?;
@@ -194,7 +194,7 @@ async fn loans_after(
     let waiting = returns::waiting(engine, storage).await?;
     let first = waiting.iter().position(|(_, loan)| loan.id == name).map_or(0, |at| at + 1);
     let listed = waiting.iter().skip(first).take(most);
-    Ok(listed.map(|(set, loan)| (loan.id.clone(), view_loan(set, loan, engine.now()))).collect())
+    Ok(listed.map(|(set, loan)| (loan.id.clone(), view_loan(engine, set, loan))).collect())
 }
 
 /// The first credentials that wait, after the one at this place.
@@ -232,15 +232,15 @@ async fn loan_of(
     Ok(returns::waiting(engine, storage).await?.into_iter().find(|(_, loan)| loan.id == name))
 }
 
-fn view_loan(set: &str, loan: &Loan, now: DateTime<Utc>) -> Data {
-    let waits = loan.failures > 0 && loan.due > now;
+fn view_loan(engine: &Engine, set: &str, loan: &Loan) -> Data {
+    let waits = loan.failures > 0 && backoff::is_wait(loan.due, engine.now());
     Data::from_iter(
         [
             ("role", Value::from(set)),
             ("service_account_id", loan.account.id.as_str().into()),
             ("api_key_id", loan.api_key_id.as_ref().map_or("", ApiKeyId::as_str).into()),
             ("since", rfc3339::text(loan.returning_since.unwrap_or(loan.ends)).into()),
-            ("key_dead", (loan.expires <= now).into()),
+            ("key_dead", (loan.expires <= engine.certain_time()).into()),
             ("failures", loan.failures.into()),
             ("last_error", loan.last_error.as_deref().unwrap_or_default().into()),
             ("retry_at", if waits { rfc3339::text(loan.due) } else { String::new() }.into()),
@@ -253,14 +253,14 @@ fn view(engine: &Engine, entry: &Entry) -> Data {
     let (handed, now) = (&entry.handed, engine.now());
     let last_error =
         entry.setbacks.last_error.clone().or_else(|| engine.removals.trouble()).unwrap_or_default();
-    let retry_at = entry.setbacks.retry_at.filter(|at| *at > now).map(rfc3339::text).unwrap_or_default();
+    let retry_at = entry.setbacks.waits_until(now).map(rfc3339::text).unwrap_or_default();
     Data::from_iter(
         [
             ("role", Value::from(handed.role.as_str())),
             ("service_account_id", handed.service_account_id.as_str().into()),
             ("api_key_id", handed.api_key_id.as_str().into()),
             ("since", rfc3339::text(entry.since()).into()),
-            ("key_dead", removal::is_dead(handed, now).into()),
+            ("key_dead", removal::is_dead(engine, handed).into()),
             ("failures", entry.setbacks.failures.into()),
             ("last_error", last_error.into()),
             ("retry_at", retry_at.into()),

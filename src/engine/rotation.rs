@@ -8,6 +8,7 @@
 //!
 //! *Assumptions:* one tick at a time, about once a minute.
 
+use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -18,7 +19,7 @@ use tokio::time::Instant;
 use super::static_roles::{self, STATIC_ROLES, StaticRole, Work, due};
 use super::{Engine, Error, calendar, configuration};
 use crate::framework::Tick;
-use crate::logical;
+use crate::logical::{self, StorageError};
 
 /// As many roles are worked on side by side.
 const ABREAST: usize = 16;
@@ -31,44 +32,63 @@ struct Shift<'a> {
     tick: &'a Tick,
     /// OpenAI has no room for any call.
     no_room: AtomicBool,
+    /// A role was not looked at, though it could be read.
+    left_out: AtomicBool,
 }
 
-/// A role to look at, and the marker that led to it.
+/// What a tick came to.
+pub(super) struct Outcome {
+    /// Every failure that no role could keep.
+    pub(super) failures: Vec<logical::Error>,
+    /// Whether every role was looked at that there was to look at and that can be read.
+    pub(super) is_whole: bool,
+}
+
+/// A role to look at, and the markers that led to it.
 struct Look {
     name: String,
-    marker: Option<String>,
+    markers: Vec<String>,
 }
 
-/// Part of the tick. Answers every failure that no role could keep.
-pub(super) async fn tick(engine: &Engine, tick: &Tick) -> Vec<logical::Error> {
-    work(engine, tick).await.unwrap_or_else(|error| vec![error.into()])
+/// Part of the tick. After the clock was put back every role is looked at: its marker may stand in a far future.
+pub(super) async fn tick(engine: &Engine, tick: &Tick, went_back: bool) -> Outcome {
+    work(engine, tick, went_back)
+        .await
+        .unwrap_or_else(|error| Outcome { failures: vec![error.into()], is_whole: false })
 }
 
-/// Answers the failures of single roles.
-async fn work(engine: &Engine, tick: &Tick) -> Result<Vec<logical::Error>, Error> {
+async fn work(engine: &Engine, tick: &Tick, went_back: bool) -> Result<Outcome, Error> {
     let (storage, now) = (&*tick.storage, engine.now());
-    let went_back = engine.clock_went_back(storage, now).await?;
     let looks: Vec<Look> = if went_back {
-        // Markers lie: every role is looked at, and gets a new one.
-        STATIC_ROLES.names(storage).await?.into_iter().map(|name| Look { name, marker: None }).collect()
+        STATIC_ROLES.names(storage).await?.into_iter().map(Look::at).collect()
     } else {
-        due::come(storage, now, MOST_PER_TICK).await?.into_iter().map(Look::at).collect()
+        Look::by(due::come(storage, now, MOST_PER_TICK).await?)
     };
-    let shift = Shift { engine, tick, no_room: AtomicBool::new(false) };
     if !looks.is_empty() && engine.config.get(storage, configuration::ONLY).await?.is_none() {
-        return Ok(Vec::new());
+        return Ok(Outcome { failures: Vec::new(), is_whole: false });
     }
+    let shift = Shift { engine, tick, no_room: AtomicBool::new(false), left_out: AtomicBool::new(false) };
     let failures = shift.work_on(looks).await;
-    // A tick that was cut off begins anew, and so does one that failed.
-    if failures.is_empty() && !(went_back && shift.is_over()) {
-        engine.note_time(storage, now).await?;
-    }
-    Ok(failures)
+    Ok(Outcome { failures, is_whole: !shift.left_out.load(Ordering::Relaxed) })
 }
 
 impl Look {
-    fn at(marker: String) -> Self {
-        Self { name: calendar::name_in(&marker).to_owned(), marker: Some(marker) }
+    fn at(name: String) -> Self {
+        Self { name, markers: Vec::new() }
+    }
+
+    /// One for each role, in the order of their first markers.
+    fn by(markers: Vec<String>) -> Vec<Self> {
+        let (mut looks, mut places) = (Vec::<Self>::new(), HashMap::new());
+        for marker in markers {
+            let name = calendar::name_in(&marker).to_owned();
+            let place = *places.entry(name.clone()).or_insert(looks.len());
+            if place == looks.len() {
+                looks.push(Self::at(name));
+            }
+            looks[place].markers.push(marker);
+        }
+        looks
     }
 }
 
@@ -90,28 +110,43 @@ impl Shift<'_> {
 
     async fn attempt(&self, look: Look) -> Option<logical::Error> {
         if self.is_over() {
+            self.leave_out();
             return None;
         }
         let failure = match AssertUnwindSafe(self.look(&look)).catch_unwind().await {
             Ok(outcome) => outcome.err()?,
             Err(_) => Error::Panicked,
         };
+        if !matches!(failure, Error::Storage(StorageError::Malformed { .. })) {
+            self.leave_out();
+        }
         Some(logical::Error::from(failure).about(&format!("static role {:?}", look.name)))
+    }
+
+    fn leave_out(&self) {
+        self.left_out.store(true, Ordering::Relaxed);
     }
 
     async fn look(&self, look: &Look) -> Result<(), Error> {
         let (storage, name) = (&*self.tick.storage, look.name.as_str());
-        let _alone = self.engine.locks.lock(&static_roles::lock(name)).await;
-        let role = STATIC_ROLES.get(storage, name).await?;
-        if let Some(marker) = &look.marker
-            && role.as_ref().is_none_or(|role| role.due.as_ref() != Some(marker))
-        {
-            due::drop_marker(storage, marker).await;
+        // Somebody is at work on it for a request: the next tick looks again.
+        let Some(_alone) = self.engine.locks.try_lock(&static_roles::lock(name)) else {
+            self.leave_out();
             return Ok(());
+        };
+        let role = STATIC_ROLES.get(storage, name).await?;
+        let due = role.as_ref().and_then(|role| role.due.as_ref());
+        let mut is_due = look.markers.is_empty();
+        for marker in &look.markers {
+            if due == Some(marker) {
+                is_due = true;
+            } else {
+                due::drop_marker(storage, marker).await;
+            }
         }
         match role {
-            Some(role) => self.attend(name, role).await,
-            None => Ok(()),
+            Some(role) if is_due => self.attend(name, role).await,
+            _ => Ok(()),
         }
     }
 
@@ -126,9 +161,12 @@ impl Shift<'_> {
         if role.deleting {
             return self.finish_deletion(&work, &mut role).await;
         }
-        let rotation = role.next_rotation(name, self.engine.now())?;
-        let failed =
-            rotation.is_some_and(|at| at <= self.engine.now()) && !self.rotate(&work, &mut role).await;
+        // By a wrong clock alone a key would end long before its readers come back.
+        let is_due = self.engine.times.agree(|now| {
+            let next = role.next_rotation(name, now)?;
+            Ok::<_, Error>(next.is_some_and(|at| at <= now))
+        })?;
+        let failed = is_due && !self.rotate(&work, &mut role).await;
         if self.is_over() && !failed {
             return Ok(());
         }

@@ -34,9 +34,14 @@ impl Setbacks {
         self.retry_at = Some(backoff::retry_at(name, self.failures, now, Duration::ZERO));
     }
 
+    /// Until when it is to be left alone, if it is.
+    pub fn waits_until(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        self.retry_at.filter(|at| backoff::is_wait(*at, now))
+    }
+
     /// Whether it is to be left alone for now.
     pub fn waits(&self, now: DateTime<Utc>) -> bool {
-        self.retry_at.is_some_and(|at| at > now)
+        self.waits_until(now).is_some()
     }
 }
 

@@ -81,7 +81,7 @@ fn answer(role: &StaticRole, name: &str, now: DateTime<Utc>) -> Result<Response,
 async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let name = call.get(&NAME)?;
     let role = static_roles::find(&**call.storage(), &name).await?;
-    role.map(|role| answer(&role, &name, engine.now())).transpose()
+    role.map(|role| answer(&role, &name, engine.latest_time())).transpose()
 }
 
 async fn rotate(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
@@ -97,7 +97,7 @@ async fn rotate(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Err
     static_roles::rotate(&work, &mut role, grace).await?;
     // The new key is in place, whatever comes of the old one.
     let settled = static_roles::settle(&work, &mut role, false).await;
-    let answer = answer(&role, &name, engine.now())?;
+    let answer = answer(&role, &name, engine.latest_time())?;
     let trouble = settled.err().map(|error| error.to_string());
     Ok(Some(match trouble.or_else(|| role.trouble_with_replaced()) {
         Some(trouble) => answer.with_warning(format!(

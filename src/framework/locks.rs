@@ -52,6 +52,14 @@ impl Locks {
     }
 }
 
+impl Locks {
+    /// The lock of `key`, unless somebody holds or awaits it.
+    pub fn try_lock(&self, key: &str) -> Option<LockGuard> {
+        let (seat, lock) = Seat::take(&self.table, key);
+        Some(LockGuard { _held: lock.try_lock_owned().ok()?, _seat: seat })
+    }
+}
+
 impl Seat {
     fn take(table: &Arc<Table>, key: &str) -> (Self, Arc<AsyncMutex<()>>) {
         let mut locks = table.open();
@@ -101,6 +109,17 @@ mod tests {
         drop(locks.lock("b").await);
         drop(first);
         assert!(futures_util::poll!(waiting.as_mut()).is_ready());
+    }
+
+    #[tokio::test]
+    async fn who_only_tries_does_not_wait_and_leaves_nothing() {
+        let locks = Locks::new();
+        let first = locks.lock("a").await;
+        assert!(locks.try_lock("a").is_none());
+        assert!(locks.try_lock("b").is_some());
+        drop(first);
+        assert!(locks.try_lock("a").is_some());
+        assert_eq!(locks.count(), 0);
     }
 
     #[tokio::test]

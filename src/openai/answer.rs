@@ -1,7 +1,7 @@
 //! Reads an answer that arrived whole: a value, or the error that it tells of. It never quotes a body.
 
-use chrono::Utc;
-use reqwest::header::HeaderMap;
+use chrono::{DateTime, Utc};
+use reqwest::header::{DATE, HeaderMap};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -51,6 +51,12 @@ impl Answer {
             reason: reason(&error),
             request_id: request_id(&self.headers, secret),
         })
+    }
+
+    /// What time it was by the server's clock.
+    pub(super) fn date(&self) -> Option<DateTime<Utc>> {
+        let text = self.headers.get(DATE)?.to_str().ok()?;
+        DateTime::parse_from_rfc2822(text).ok().map(|date| date.with_timezone(&Utc))
     }
 
     fn refusal(&self, call: Call, secret: &str) -> Refusal {

@@ -5,6 +5,7 @@ use std::error::Error as _;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
@@ -55,6 +56,7 @@ struct Report<'a> {
     sent: Instant,
     outcome: Outcome,
     key: KeyVerdict,
+    date: Option<DateTime<Utc>>,
 }
 
 impl Link {
@@ -125,6 +127,8 @@ impl Link {
         let (outcome, mut result) = match self.exchange(access, request).await {
             Ok(answer) => {
                 let result = answer.read(request.call, access.admin_key.expose());
+                // What stands in between may answer an error itself, by a clock of its own.
+                report.date = answer.date().filter(|_| result.is_ok());
                 (answered(answer.status, &result), result)
             }
             Err((outcome, error)) => (outcome, Err(error)),
@@ -277,15 +281,16 @@ impl Client {
 impl<'a> Report<'a> {
     fn new(observer: &'a dyn Observer, call: Call, urgency: Urgency, before: Before) -> Self {
         let (outcome, key) = (Outcome::Abandoned, KeyVerdict::Good);
-        Self { observer, call, urgency, before, sent: Instant::now(), outcome, key }
+        Self { observer, call, urgency, before, sent: Instant::now(), outcome, key, date: None }
     }
 }
 
 impl Drop for Report<'_> {
     fn drop(&mut self) {
-        let Self { observer, call, urgency, before, sent, outcome, key } = *self;
+        let Self { observer, call, urgency, before, sent, outcome, key, date } = *self;
         let Before { wait, retries } = before;
-        observer.attempt(&Attempt { call, urgency, outcome, key, latency: sent.elapsed(), wait, retries });
+        let latency = sent.elapsed();
+        observer.attempt(&Attempt { call, urgency, outcome, key, latency, wait, retries, date });
     }
 }
 

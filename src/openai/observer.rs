@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
+
 use super::{Call, Urgency};
 
 /// Told of every HTTP attempt once it is over. Called on the path of the call: it must not block.
@@ -34,6 +36,8 @@ pub struct Attempt {
     pub wait: Duration,
     /// How many attempts of the same call went before.
     pub retries: u32,
+    /// What time it was by OpenAI's clock when it answered, if it did what was asked and said so.
+    pub date: Option<DateTime<Utc>>,
 }
 
 /// What came of an attempt.

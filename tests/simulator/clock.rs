@@ -26,6 +26,12 @@ impl Clock {
         self.ahead_ms.fetch_add(by.as_millis() as u64, Ordering::Relaxed);
     }
 
+    /// Moves time back, at most to the machine's.
+    pub fn put_back(&self, by: Duration) {
+        let ahead = self.ahead_ms.load(Ordering::Relaxed);
+        self.ahead_ms.store(ahead.saturating_sub(by.as_millis() as u64), Ordering::Relaxed);
+    }
+
     /// Back to the machine's time.
     pub fn reset(&self) {
         self.ahead_ms.store(0, Ordering::Relaxed);

@@ -60,7 +60,7 @@ impl Shared {
             Ok(plan) => self.carry_out(plan, found, &call).await,
         };
         self.traffic().leave(found.name(), &call, &ending, self.clock.now());
-        ending
+        ending.dated(self.clock.now())
     }
 
     async fn carry_out(&self, plan: Plan, found: Found, call: &Call) -> Ending {

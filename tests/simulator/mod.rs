@@ -213,6 +213,11 @@ impl Simulator {
         self.shared.world().lag = lag;
     }
 
+    /// Moves the simulator's clock back, at most to the machine's.
+    pub fn put_back(&self, by: Duration) {
+        self.shared.clock.put_back(by);
+    }
+
     /// Moves the simulator's clock ahead: keys expire, limits open.
     pub fn advance(&self, by: Duration) {
         self.shared.clock.advance(by);

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 
@@ -32,6 +34,23 @@ pub enum Ending {
     Cut(Reply),
     /// With a closed connection.
     Dropped,
+}
+
+impl Ending {
+    /// With the time since 1970 in the header that tells it, as every server sends it.
+    pub fn dated(self, now: Duration) -> Self {
+        let date = |reply: Reply| match DateTime::<Utc>::from_timestamp(now.as_secs() as i64, 0) {
+            Some(date) if !reply.headers.contains_key("date") => {
+                reply.with("date", date.format("%a, %d %b %Y %H:%M:%S GMT").to_string())
+            }
+            _ => reply,
+        };
+        match self {
+            Self::Whole(reply) => Self::Whole(date(reply)),
+            Self::Cut(reply) => Self::Cut(date(reply)),
+            Self::Dropped => Self::Dropped,
+        }
+    }
 }
 
 /// A body larger than what any client should read.

@@ -29,7 +29,7 @@ pub(super) use self::entry::Announced;
 use self::entry::{Books, Entry, FRESH, Spare};
 use super::Error;
 use super::answers::{Answers, Told};
-use super::clock::Clock;
+use super::clock::Times;
 use crate::logical::{Storage, StorageError};
 use crate::openai::{OrganizationId, ProjectId, ServiceAccountId};
 
@@ -54,7 +54,7 @@ pub(super) struct Terms {
 /// The entries of one mount.
 pub(super) struct Announcements {
     books: Books,
-    clock: Arc<dyn Clock>,
+    times: Arc<Times>,
     /// What is read right now.
     pools: Mutex<HashMap<Terms, Arc<Pool>>>,
 }
@@ -80,9 +80,9 @@ pub(super) struct Reading {
 }
 
 impl Announcements {
-    /// Of a mount in the process with these answers, by this clock.
-    pub(super) fn new(answers: Arc<Answers>, clock: Arc<dyn Clock>) -> Self {
-        Self { books: Books { answers, spent: Arc::default() }, clock, pools: Mutex::default() }
+    /// Of a mount in the process with these answers, by these clocks.
+    pub(super) fn new(answers: Arc<Answers>, times: Arc<Times>) -> Self {
+        Self { books: Books { answers, spent: Arc::default() }, times, pools: Mutex::default() }
     }
 
     /// Somebody reads.
@@ -209,7 +209,7 @@ impl Reading {
             project_id: terms.project_id.clone(),
             service_account_id: terms.service_account_id.clone(),
             names,
-            ends: self.of.clock.now() + time + terms.ttl,
+            ends: self.of.times.latest() + time + terms.ttl,
             told,
             announced: Utc::now(),
         }

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use super::spent::IDLE;
 use super::*;
+use crate::engine::clock::Clock;
 use crate::engine::issuer::Owner;
 use crate::engine::ledger;
 use crate::framework::WalLog;
@@ -79,7 +80,8 @@ impl Stage {
 
     fn with(answers: Answers, folder: TempDir) -> Self {
         let answers = Arc::new(answers);
-        let announcements = Arc::new(Announcements::new(Arc::clone(&answers), Arc::new(Still)));
+        let announcements =
+            Arc::new(Announcements::new(Arc::clone(&answers), Arc::new(Times::new(Arc::new(Still)))));
         let memory = Arc::new(Slow(InMemory::new(), Mutex::new(WRITE)));
         Self { memory, announcements, answers, names: AtomicUsize::new(0), _folder: folder }
     }

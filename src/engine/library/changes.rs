@@ -176,7 +176,8 @@ pub(in crate::engine) async fn tend(engine: &Engine, tick: &Tick) -> Result<(), 
 }
 
 async fn attend(engine: &Engine, storage: &dyn Storage, set: &str) -> Result<(), Error> {
-    let is_due = |change: Option<Change>| change.is_some_and(|change| change.due <= engine.now());
+    let is_due =
+        |change: Option<Change>| change.is_some_and(|change| !backoff::is_wait(change.due, engine.now()));
     if !is_due(CHANGES.get(storage, set).await?) {
         return Ok(());
     }

@@ -260,7 +260,7 @@ async fn record(
     let _alone = engine.lock_loans(&ticket.set).await;
     let loan = lending::of_ticket(storage, ticket).await?.filter(|loan| loan.state == State::Reserved);
     let mut loan = loan.ok_or(Error::LoanOver("it took too long"))?;
-    loan.lend(key, engine.now());
+    loan.lend(key, engine.latest_time());
     // The tick looks at it where the reservation stands, and then knows when to look again.
     let due = loan.due;
     lending::keep(storage, &ticket.set, &mut loan, due).await?;

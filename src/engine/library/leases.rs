@@ -39,9 +39,8 @@ pub(in crate::engine) async fn renew(engine: Arc<Engine>, call: LeaseCall) -> Re
     let secret = call.request.secret.as_ref();
     let began = secret.and_then(|secret| secret.issue_time).unwrap_or(loan.since);
     let asked = secret.map(|secret| secret.increment).filter(|increment| !increment.is_zero());
-    let now = engine.now();
-    loan.ends = (now + asked.unwrap_or(loan.ttl)).min(began + loan.max_ttl.min(limit));
-    if loan.ends <= now {
+    loan.ends = (engine.latest_time() + asked.unwrap_or(loan.ttl)).min(began + loan.max_ttl.min(limit));
+    if loan.ends <= engine.certain_time() {
         return Err(Error::LoanOver("it has lasted for max_ttl"));
     }
     // A look that comes too early finds the new end; one that would come too late is put forward.

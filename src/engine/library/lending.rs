@@ -175,6 +175,21 @@ pub(super) async fn put_off_return(
     keep(storage, &ticket.set, &mut loan, due).await
 }
 
+/// Puts the times of an account's loan right: none lies further ahead of now than it can.
+pub(super) async fn put_right(
+    engine: &Engine,
+    storage: &dyn Storage,
+    set: &str,
+    account: &str,
+) -> Result<(), StorageError> {
+    let _alone = engine.lock_loans(set).await;
+    let Some(mut loan) = LOANS.get(storage, &format!("{set}/{account}")).await? else { return Ok(()) };
+    match loan.put_right(engine.latest_time()) {
+        Some(due) => keep(storage, set, &mut loan, due).await,
+        None => Ok(()),
+    }
+}
+
 fn entry(set: &str, loan: &Loan) -> Due {
     Due { set: set.to_owned(), service_account_id: loan.account.id.clone() }
 }

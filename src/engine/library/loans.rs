@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::members::Member;
 use crate::engine::failpoint::shortened;
-use crate::engine::{calendar, issuer};
+use crate::engine::{backoff, calendar, issuer};
 use crate::logical::{Record, Request};
 use crate::openai::{ApiKeyId, CreatedKey, ServiceAccountId};
 
@@ -160,6 +160,21 @@ impl Loan {
         }
     }
 
+    /// Puts right what was stored under a clock that was ahead: no time lies further ahead of `now` than it can. Answers when
+    /// the tick looks at the loan then, if anything was wrong.
+    pub fn put_right(&mut self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let before = (self.since, self.ends, self.expires, self.due);
+        self.since = self.since.min(now);
+        self.ends = self.ends.min(now + self.max_ttl);
+        self.expires = self.expires.min(now + issuer::sweep_age() + self.max_ttl);
+        let due = match self.state {
+            State::Returning if self.due > now + backoff::LONGEST => now,
+            State::Returning => self.due,
+            State::Reserved | State::Lent => self.due.min(self.next_look()),
+        };
+        (before != (self.since, self.ends, self.expires, due)).then_some(due)
+    }
+
     /// From when on a key that cannot be found does not exist and will not.
     pub fn doubt_ends(&self) -> DateTime<Utc> {
         self.since + issuer::sweep_age()
@@ -252,6 +267,30 @@ mod tests {
         assert_eq!(loan.next_look() - loan.since, minutes(5));
         loan.state = State::Returning;
         assert_eq!(loan.next_look(), loan.due);
+    }
+
+    #[test]
+    fn what_was_stored_under_a_clock_that_was_ahead_is_put_right() {
+        let now = loan().since;
+        assert_eq!(loan().put_right(now), None, "nothing is wrong");
+        let stored = |state| {
+            let (mut ahead, by) = (loan(), TimeDelta::days(400));
+            ahead.state = state;
+            for time in [&mut ahead.since, &mut ahead.ends, &mut ahead.expires, &mut ahead.due] {
+                *time += by;
+            }
+            ahead
+        };
+        for (state, due) in [
+            (State::Returning, now),
+            (State::Reserved, now + TimeDelta::minutes(5)),
+            (State::Lent, now + TimeDelta::minutes(24 * 60 + 2)),
+        ] {
+            let mut ahead = stored(state);
+            assert_eq!(ahead.put_right(now), Some(due), "{state:?}");
+            assert!(ahead.since == now && ahead.ends <= now + ahead.max_ttl, "{state:?}");
+            assert!(ahead.expires <= now + TimeDelta::minutes(24 * 60 + 5), "{state:?}");
+        }
     }
 
     #[test]

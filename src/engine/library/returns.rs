@@ -19,7 +19,7 @@ use crate::engine::events::Happening;
 use crate::engine::failpoint::failpoint;
 use crate::engine::{Engine, Error, backoff, calendar, removal};
 use crate::framework::Tick;
-use crate::logical::Storage;
+use crate::logical::{Storage, StorageError};
 use crate::openai::Urgency;
 
 /// As many loans as one tick takes on, and how many side by side.
@@ -40,7 +40,7 @@ pub(in crate::engine) async fn give_back(
     let Some(loan) = lending::begin_return(engine, storage, ticket).await? else { return Ok(()) };
     failpoint!("return.begun");
     match end_key(engine, storage, &loan, patience).await {
-        Err(error) if loan.expires > engine.now() => {
+        Err(error) if loan.expires > engine.certain_time() => {
             let due = |loan: &Loan| next_try(loan, &error, engine.now());
             lending::put_off_return(engine, storage, ticket, error.to_string(), due).await?;
             return Err(error);
@@ -128,7 +128,7 @@ async fn end_key(
     }
     let found = endings::end_key_named(&client, &account.project_id, &account.id, &loan.id).await;
     match found.map_err(Error::Revocation)? {
-        Undone::NothingFound if engine.now() < loan.doubt_ends() => Err(Error::KeyInDoubt),
+        Undone::NothingFound if engine.certain_time() < loan.doubt_ends() => Err(Error::KeyInDoubt),
         Undone::NothingFound | Undone::Ended => Ok(()),
     }
 }
@@ -140,12 +140,37 @@ fn next_try(loan: &Loan, error: &Error, now: DateTime<Utc>) -> DateTime<Utc> {
     }
 }
 
-/// Part of the tick: takes up the loans that are due. One failure never stops the rest.
-pub(in crate::engine) async fn tend(engine: &Arc<Engine>, tick: &Tick) -> Result<(), Error> {
+/// Part of the tick: takes up the loans that are due. One failure never stops the rest. After the clock was put back the
+/// times of all loans are put right first; answers whether that was done.
+pub(in crate::engine) async fn tend(
+    engine: &Arc<Engine>,
+    tick: &Tick,
+    went_back: bool,
+) -> Result<bool, Error> {
+    let is_whole = !went_back || put_right(engine, tick).await?;
     let places = calendar::due(&*tick.storage, DUE.prefix(), engine.now(), MOST_PER_TICK).await?;
     let attempts = places.into_iter().map(|place| attend(engine, tick, place).boxed());
     let attempts = stream::iter(attempts.collect::<Vec<_>>()).buffer_unordered(ABREAST);
-    attempts.collect::<Vec<_>>().await.into_iter().collect()
+    attempts.collect::<Vec<_>>().await.into_iter().collect::<Result<(), Error>>()?;
+    Ok(is_whole)
+}
+
+/// What was stored under a clock that was ahead would hold an account for as long as it was.
+async fn put_right(engine: &Engine, tick: &Tick) -> Result<bool, Error> {
+    let storage = &*tick.storage;
+    for set in engine.library_sets.names(storage).await? {
+        for account in lending::taken(storage, &set).await? {
+            if tick.is_over() {
+                return Ok(false);
+            }
+            match lending::put_right(engine, storage, &set, &account).await {
+                // It hides no other.
+                Err(StorageError::Malformed { .. }) => {}
+                outcome => outcome?,
+            }
+        }
+    }
+    Ok(true)
 }
 
 /// Takes up one loan that the index says is due, and returns it if so.
@@ -174,6 +199,10 @@ async fn due_ticket(engine: &Engine, storage: &dyn Storage, place: &str) -> Resu
         return Ok(None);
     };
     let next_look = loan.next_look();
+    if loan.state != State::Returning && next_look > engine.certain_time() && next_look <= engine.now() {
+        // It has come by this machine's clock alone: the next tick looks again.
+        return Ok(None);
+    }
     if next_look > engine.now() {
         lending::keep(storage, &due.set, &mut loan, next_look).await?;
         return Ok(None);

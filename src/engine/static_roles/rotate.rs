@@ -169,7 +169,7 @@ async fn replace(work: &Work<'_>, role: &mut StaticRole, grace: Duration) -> Res
     let (key, pending) = work.make_key(&place, account).await?;
     let now = work.engine.now();
     let mut rotated = role.clone();
-    rotated.replace_current(role.current.succeeded_by(key, new_account, now), now + grace);
+    rotated.replace_current(role.current.succeeded_by(key, new_account, now), grace_ends(work.engine, grace));
     let stored = store_new(work, &mut rotated, new_account, now).await;
     stored.map_err(|error| Error::LeftBehind(Box::new(error)))?;
     failpoint!("rotate.stored");
@@ -180,6 +180,11 @@ async fn replace(work: &Work<'_>, role: &mut StaticRole, grace: Duration) -> Res
         work.release(&old).await;
     }
     Ok(())
+}
+
+/// When a key that is replaced now ends: a grace counts from the later of the clocks, none has ended by both.
+fn grace_ends(engine: &Engine, grace: Duration) -> DateTime<Utc> {
+    if grace.is_zero() { engine.certain_time() } else { engine.latest_time() + grace }
 }
 
 /// A new account is claimed before the role that names it is stored.
@@ -203,15 +208,16 @@ pub(in crate::engine) async fn settle(
     role: &mut StaticRole,
     changed: bool,
 ) -> Result<(), Error> {
-    let now = work.engine.now();
-    let (waiting, due): (Vec<_>, Vec<_>) =
-        std::mem::take(&mut role.retiring).into_iter().partition(|old| old.next(now) > now);
+    let (now, certain) = (work.engine.now(), work.engine.certain_time());
+    // OpenAI knows the end of a limited key: until that has come by both clocks there is nothing to do.
+    let waits = |old: &Retiring| old.next(now) > now || old.limited && old.ends > certain;
+    let (waiting, due): (Vec<_>, Vec<_>) = std::mem::take(&mut role.retiring).into_iter().partition(waits);
     role.retiring = waiting;
     let changed = changed || !due.is_empty();
     let mut ended = Vec::new();
     let client = work.ending();
     for mut old in due {
-        match treat(&client, &role.account_project_id, &mut old, now).await {
+        match treat(&client, &role.account_project_id, &mut old, certain).await {
             Ok(Treated::Gone) => ended.push(old.service_account_id),
             Ok(Treated::Limited) => role.retiring.push(old),
             Err(error) => {
@@ -236,9 +242,9 @@ async fn treat(
     client: &Client,
     project: &ProjectId,
     old: &mut Retiring,
-    now: DateTime<Utc>,
+    certain: DateTime<Utc>,
 ) -> Result<Treated, openai::Error> {
-    let left = (old.ends - now).to_std().unwrap_or_default();
+    let left = (old.ends - certain).to_std().unwrap_or_default();
     if left.is_zero() {
         endings::end(client, project, &old.service_account_id, &old.api_key_id, old.with_account).await?;
         return Ok(Treated::Gone);

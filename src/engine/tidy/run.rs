@@ -83,7 +83,7 @@ impl Run {
 
     fn is_candidate(&self, account: &ServiceAccount) -> bool {
         self.engine.tag.owns(&account.name)
-            && is_old_enough(account.created_at, self.engine.now(), self.order.min_age)
+            && is_old_enough(account.created_at, self.engine.certain_time(), self.order.min_age)
     }
 
     async fn tidy(&self, candidates: Vec<Stray>) -> Result<(), Error> {

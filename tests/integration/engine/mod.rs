@@ -5,6 +5,7 @@ mod admin_key;
 mod any_order;
 mod checkins;
 mod checkouts;
+mod clocks;
 mod config;
 mod crashes;
 mod creds;

@@ -248,6 +248,17 @@ impl Mount {
         self.clock.put_back(by);
     }
 
+    /// The time that passed was a mistake of every clock, OpenAI's as well, and they are put right.
+    pub fn put_clocks_back(&self, by: Duration) {
+        self.clock.put_back(by);
+        self.sim.put_back(by);
+    }
+
+    /// The engine's clock is set wrong: ahead of OpenAI's and of the clock that nobody sets.
+    pub fn put_clock_ahead(&self, by: Duration) {
+        self.clock.put_ahead(by);
+    }
+
     /// What time it is for the engine.
     pub fn now(&self) -> DateTime<Utc> {
         self.clock.now()

@@ -140,7 +140,7 @@ async fn a_clock_that_ran_years_ahead_and_is_put_right_stops_no_rotation() {
     mount.tick().await.done();
     mount.advance(DAY * 3000);
     assert!(rotates(&mount, "app").await);
-    mount.put_clock_back(DAY * 3000);
+    mount.put_clocks_back(DAY * 3000);
     mount.restart().await;
     let other = key(&mount, "other").await;
     assert!(rotates(&mount, "app").await, "the time of the last rotation cannot be believed");

@@ -1,0 +1,385 @@
+//! A clock of the server that is wrong: nothing in use ends by it, and nothing due is forgotten for it.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::simulator::{Action, Fault};
+use crate::support::library::{SET, check_in, check_out, mount_with, status};
+use crate::support::wait::eventually;
+use crate::support::{Granted, Mount};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// A mount with a lease of an hour.
+async fn with_lease() -> (Mount, Granted) {
+    let mount = Mount::start().await.configured().await.with_project().await;
+    let mount = mount.with_role(json!({"ttl": "1h"})).await;
+    let lease = lease(&mount).await;
+    (mount, lease)
+}
+
+async fn lease(mount: &Mount) -> Granted {
+    mount.read("creds/app").await.lease().clone()
+}
+
+fn is_live(mount: &Mount, key: &str) -> bool {
+    mount.sim.state().is_live(key)
+}
+
+async fn ticks(mount: &Mount) {
+    mount.tick().await.done();
+    mount.tick_now().await.done();
+}
+
+/// A mount with a static role that is rotated daily, and whose readers have it cached.
+async fn with_static_role() -> Mount {
+    let mount = Mount::start().await.configured().await.with_project().await;
+    let account = mount.seed("app", false).id;
+    let role = json!({"project": "research", "service_account_id": account, "rotation_period": "24h"});
+    mount.write("static-roles/app", role).await.done();
+    mount
+}
+
+async fn static_key(mount: &Mount) -> String {
+    mount.read("static-creds/app").await.text("api_key")
+}
+
+#[tokio::test]
+async fn a_clock_that_is_ahead_ends_no_credential() {
+    let (mount, lease) = with_lease().await;
+    for ahead in [HOUR * 2, DAY * 400] {
+        mount.put_clock_ahead(ahead);
+        ticks(&mount).await;
+        assert!(is_live(&mount, &lease.api_key), "{ahead:?}");
+        mount.put_clock_back(ahead);
+        ticks(&mount).await;
+        assert!(is_live(&mount, &lease.api_key), "{ahead:?}");
+    }
+    mount.lose(&lease);
+    mount.advance(HOUR + MINUTE * 3);
+    mount.tick().await.done();
+    assert!(mount.sim.state().accounts.is_empty(), "its own end is still kept");
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_clock_that_stays_ahead_ends_each_credential_at_its_own_end() {
+    let (mount, before) = with_lease().await;
+    mount.put_clock_ahead(DAY);
+    mount.advance(MINUTE * 30);
+    let after = lease(&mount).await;
+    mount.tick().await.done();
+    assert!(is_live(&mount, &before.api_key) && is_live(&mount, &after.api_key));
+    mount.lose(&before);
+    mount.advance(MINUTE * 33);
+    mount.tick().await.done();
+    assert!(!is_live(&mount, &before.api_key) && is_live(&mount, &after.api_key));
+    mount.revoke(&after).await.done();
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_clock_that_was_behind_and_is_put_right_ends_no_credential() {
+    let (mount, _) = with_lease().await;
+    mount.put_clock_back(DAY);
+    let lease = lease(&mount).await;
+    mount.put_clock_ahead(DAY);
+    ticks(&mount).await;
+    assert!(is_live(&mount, &lease.api_key));
+    mount.abandon();
+}
+
+#[tokio::test]
+async fn a_restart_under_a_clock_that_is_ahead_ends_no_credential_and_a_quiet_mount_still_ends_what_is_over()
+{
+    let (mount, lease) = with_lease().await;
+    mount.put_clock_ahead(DAY);
+    mount.restart().await;
+    ticks(&mount).await;
+    assert!(is_live(&mount, &lease.api_key));
+    mount.put_clock_back(DAY);
+    mount.lose(&lease);
+    mount.advance(HOUR * 2);
+    mount.restart().await;
+    mount.tick().await.done();
+    assert!(mount.sim.state().accounts.is_empty(), "nobody else asks OpenAI for the time");
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn while_openai_cannot_be_asked_nothing_ends_by_a_clock_that_is_ahead() {
+    let (mount, lease) = with_lease().await;
+    mount.sim.fault(Fault::everywhere(Action::status(503)));
+    mount.put_clock_ahead(DAY);
+    mount.restart().await;
+    let _said = mount.tick().await;
+    assert!(mount.revoke(&lease).await.answer.is_err(), "its key lives");
+    mount.sim.clear_faults();
+    ticks(&mount).await;
+    mount.abandon();
+}
+
+#[tokio::test]
+async fn a_revocation_under_a_clock_that_is_ahead_calls_no_living_key_dead() {
+    let (mount, lease) = with_lease().await;
+    mount.sim.fault(Fault::everywhere(Action::status(500)));
+    mount.put_clock_ahead(DAY);
+    assert!(mount.revoke(&lease).await.answer.is_err());
+    let name = &mount.list("revocations").await.keys()[0];
+    assert_eq!(mount.read(&format!("revocations/{name}")).await.json()["key_dead"], false);
+    mount.put_clock_back(DAY);
+    mount.sim.clear_faults();
+    mount.revoke(&lease).await.done();
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_clock_that_is_ahead_returns_no_loan() {
+    let mount = mount_with("a").await;
+    let lent = check_out(&mount).await;
+    for ahead in [HOUR * 26, DAY * 400] {
+        mount.put_clock_ahead(ahead);
+        ticks(&mount).await;
+        mount.put_clock_back(ahead);
+        ticks(&mount).await;
+        assert!(is_live(&mount, &lent.text("api_key")), "{ahead:?}");
+        assert_eq!(status(&mount).await, json!({"a": "checked-out"}), "{ahead:?}");
+    }
+    mount.lose(lent.lease());
+    mount.advance(HOUR * 25);
+    mount.tick().await.done();
+    assert_eq!(status(&mount).await, json!({"a": "available"}), "its own end is still kept");
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_loan_made_under_a_clock_that_was_behind_lasts() {
+    let mount = mount_with("a").await;
+    mount.put_clock_back(DAY * 3);
+    let lent = check_out(&mount).await;
+    mount.put_clock_ahead(DAY * 3);
+    ticks(&mount).await;
+    assert!(is_live(&mount, &lent.text("api_key")));
+    assert_eq!(status(&mount).await, json!({"a": "checked-out"}));
+    check_in(&mount, &lent).await.done();
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn no_account_is_free_under_a_clock_that_is_ahead_while_its_key_lives() {
+    let mount = mount_with("a").await;
+    let lent = check_out(&mount).await;
+    mount.sim.fault(Fault::everywhere(Action::status(500)));
+    mount.put_clock_ahead(DAY * 400);
+    check_in(&mount, &lent).await.error();
+    let _said = mount.tick().await;
+    assert_ne!(status(&mount).await, json!({"a": "available"}));
+    mount.put_clock_back(DAY * 400);
+    mount.sim.clear_faults();
+    check_in(&mount, &lent).await.done();
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_loan_is_renewed_under_a_clock_that_is_ahead() {
+    let mount = mount_with("a").await;
+    let lent = check_out(&mount).await;
+    mount.put_clock_ahead(DAY * 3);
+    mount.renew(lent.lease(), HOUR).await.done();
+    mount.put_clock_back(DAY * 3);
+    check_in(&mount, &lent).await.done();
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_clock_that_is_ahead_rotates_no_key_and_ends_no_grace() {
+    let mount = with_static_role().await;
+    let first = static_key(&mount).await;
+    mount.put_clock_ahead(HOUR * 25);
+    ticks(&mount).await;
+    assert_eq!(static_key(&mount).await, first, "its readers come back tomorrow");
+    mount.put_clock_back(HOUR * 25);
+    let second = mount.write("static-creds/app/rotate", json!({"grace_period": "10m"})).await;
+    for _ in 0..2 {
+        mount.put_clock_ahead(HOUR);
+        ticks(&mount).await;
+        assert!(is_live(&mount, &first), "its grace is not over");
+        mount.put_clock_back(HOUR);
+        ticks(&mount).await;
+        assert!(is_live(&mount, &first), "its grace is not over");
+    }
+    mount.advance(MINUTE * 11);
+    mount.tick().await.done();
+    assert!(!is_live(&mount, &first) && is_live(&mount, &second.text("api_key")));
+    assert_eq!(mount.read("static-roles/app").await.json()["grace_keys"], json!({}));
+    mount.delete("static-roles/app").await.done();
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_grace_of_none_ends_at_once_whatever_the_clock_says() {
+    let mount = with_static_role().await;
+    for (ahead, back) in [(Duration::ZERO, Duration::ZERO), (DAY, Duration::ZERO), (Duration::ZERO, DAY)] {
+        mount.put_clock_ahead(ahead);
+        mount.put_clock_back(back);
+        let first = static_key(&mount).await;
+        mount.write("static-creds/app/rotate", json!({"grace_period": 0})).await.done();
+        assert!(!is_live(&mount, &first), "{ahead:?} {back:?}");
+        mount.put_clock_ahead(back);
+        mount.put_clock_back(ahead);
+    }
+    mount.delete("static-roles/app").await.done();
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_grace_begun_under_a_clock_that_was_behind_lasts() {
+    let mount = with_static_role().await;
+    let first = static_key(&mount).await;
+    mount.put_clock_back(DAY);
+    mount.write("static-creds/app/rotate", json!({"grace_period": "10m"})).await.done();
+    mount.put_clock_ahead(DAY);
+    ticks(&mount).await;
+    assert!(is_live(&mount, &first), "its grace is not over");
+    mount.advance(MINUTE * 11);
+    mount.tick().await.done();
+    assert!(!is_live(&mount, &first));
+    mount.delete("static-roles/app").await.done();
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn tidy_takes_no_account_for_old_by_a_clock_that_is_ahead() {
+    let mount = Mount::start().await.configured().await.with_project().await;
+    let tag = mount.read("info").await.text("mount_tag");
+    mount.seed(&format!("vault-app-abcdefgh-{tag}"), false);
+    mount.put_clock_ahead(DAY * 2);
+    mount.write("tidy", json!({"dry_run": false, "min_age": "24h"})).await.done();
+    let told = eventually("tidy comes to its end", async || {
+        let told = mount.read("tidy/status").await.json();
+        (told["state"] != "running").then_some(told)
+    })
+    .await;
+    assert_eq!(told["state"], "finished", "{told}");
+    assert_eq!(mount.sim.state().accounts.len(), 1, "{told}");
+    mount.put_clock_back(DAY * 2);
+}
+
+/// Under a clock that is ahead by a year OpenAI fails, and perhaps its time is not known, as after a start; then both are
+/// put right.
+async fn fails_while_the_clock_is_ahead(mount: &Mount, is_known: bool, happens: impl AsyncFnOnce()) {
+    mount.put_clock_ahead(DAY * 365);
+    mount.sim.fault(Fault::everywhere(Action::status(500)));
+    if !is_known {
+        mount.restart().await;
+    }
+    happens().await;
+    let _said = mount.tick().await;
+    mount.sim.clear_faults();
+    mount.put_clock_back(DAY * 365);
+    mount.restart().await;
+}
+
+/// As long as any wait is.
+async fn within_a_wait(mount: &Mount) {
+    for _ in 0..2 {
+        mount.advance(MINUTE * 16);
+        mount.tick_now().await.done();
+    }
+}
+
+#[tokio::test]
+async fn what_could_not_be_revoked_under_a_clock_that_was_ahead_is_tried_again_soon() {
+    for is_known in [true, false] {
+        let (mount, lease) = with_lease().await;
+        fails_while_the_clock_is_ahead(&mount, is_known, async || {
+            mount.revoke(&lease).await.error();
+        })
+        .await;
+        within_a_wait(&mount).await;
+        assert!(!is_live(&mount, &lease.api_key), "{is_known}");
+        mount.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn an_account_that_could_not_be_freed_under_a_clock_that_was_ahead_is_free_soon() {
+    for is_known in [true, false] {
+        let mount = mount_with("a").await;
+        let lent = check_out(&mount).await;
+        fails_while_the_clock_is_ahead(&mount, is_known, async || {
+            check_in(&mount, &lent).await.error();
+        })
+        .await;
+        within_a_wait(&mount).await;
+        assert_eq!(status(&mount).await, json!({"a": "available"}), "{is_known}");
+        mount.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn a_check_out_that_failed_under_a_clock_that_was_ahead_blocks_its_account_not_for_long() {
+    for is_known in [true, false] {
+        let mount = mount_with("a").await;
+        fails_while_the_clock_is_ahead(&mount, is_known, async || {
+            mount.write(&format!("{SET}/check-out"), json!({})).await.error();
+        })
+        .await;
+        within_a_wait(&mount).await;
+        assert_eq!(status(&mount).await, json!({"a": "available"}), "{is_known}");
+        mount.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn an_account_that_could_not_leave_its_set_under_a_clock_that_was_ahead_leaves_soon() {
+    for is_known in [true, false] {
+        let mount = mount_with("a, b").await;
+        fails_while_the_clock_is_ahead(&mount, is_known, async || {
+            let _answer = mount.delete(SET).await;
+        })
+        .await;
+        within_a_wait(&mount).await;
+        assert_eq!(mount.sim.state().accounts.len(), 0, "{is_known}");
+        mount.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn a_role_that_cannot_be_read_hides_from_no_other_that_the_clock_was_put_back() {
+    let mount = with_static_role().await;
+    mount.advance(DAY * 300);
+    let account = mount.seed("other", false).id;
+    let other = json!({"project": "research", "service_account_id": account});
+    mount.write("static-roles/other", other).await.done();
+    let mut entries = mount.storage.snapshot();
+    for entry in entries.iter_mut().filter(|entry| entry.key == "static-role/app") {
+        entry.value = br#"{"version": 99}"#.to_vec();
+    }
+    mount.storage.restore(entries);
+    let _said = mount.tick().await;
+    let key = mount.read("static-creds/other").await.text("api_key");
+    mount.put_clocks_back(DAY * 300);
+    mount.restart().await;
+    for _ in 0..2 {
+        let _said = mount.tick().await;
+    }
+    assert_ne!(mount.read("static-creds/other").await.text("api_key"), key, "its time is not believed");
+    mount.abandon();
+}
+
+#[tokio::test]
+async fn a_clock_that_is_behind_for_a_tick_rotates_no_key() {
+    let mount = with_static_role().await;
+    let key = static_key(&mount).await;
+    mount.put_clock_back(DAY * 3);
+    ticks(&mount).await;
+    assert_eq!(static_key(&mount).await, key, "its readers come back tomorrow");
+    let ttl = mount.read("static-creds/app").await.json()["ttl"].as_u64().unwrap();
+    assert!(ttl <= 86_400, "they are not told to come back later than that: {ttl}");
+    mount.put_clock_ahead(DAY * 3);
+    mount.abandon();
+}
