@@ -29,11 +29,37 @@ fn main() -> ExitCode {
     run(VERSION)
 }
 
+const USAGE: &str = "\
+Usage: vault-plugin-secrets-openai [--version | --help]
+
+This is the OpenAI secrets engine, a plugin that Vault or OpenBao starts; it does nothing by itself. To have it started:
+
+    cp vault-plugin-secrets-openai <the server's plugin_directory>/
+    vault plugin register -sha256=<its SHA-256> secret vault-plugin-secrets-openai
+    vault secrets enable -path=openai vault-plugin-secrets-openai
+    vault path-help openai/
+
+  --version  print the version to register it with, and exit
+  --help     print this, and exit
+
+Environment, given by `vault plugin register -env=NAME=VALUE`:
+  OPENAI_METRICS_LISTEN=ADDRESS:PORT  serve the metrics there, without a token";
+
+/// The answer to a person who asks the program itself. A server may register it with any other arguments; these are not
+/// looked at.
+fn asked_by_hand(argument: Option<&str>, version: &str) -> Option<String> {
+    match argument? {
+        "--version" | "-version" => Some(format!("vault-plugin-secrets-openai {version}")),
+        "--help" | "-help" | "-h" => Some(USAGE.to_owned()),
+        _ => None,
+    }
+}
+
 /// The process of the release `version`.
 pub fn run(version: &'static str) -> ExitCode {
-    if std::env::args().nth(1).is_some_and(|argument| argument == "--version") {
+    if let Some(text) = asked_by_hand(std::env::args().nth(1).as_deref(), version) {
         // Nobody to tell if stdout is closed.
-        let _ = writeln!(io::stdout(), "vault-plugin-secrets-openai {version}");
+        let _ = writeln!(io::stdout(), "{text}");
         return ExitCode::SUCCESS;
     }
     tracing_subscriber::registry().with(goplugin::log::layer()).init();

@@ -16,9 +16,12 @@ use super::connection::{Connection, Raw, handshake};
 use super::departures::{Departing, Departures};
 use super::multiplexed::{self, Session};
 use super::presence::Presence;
+use super::strangers::Strangers;
 
 /// How long a shared connection may live before one of its streams proved to be the host's.
 const PROOF: Duration = Duration::from_secs(20);
+/// How many streams it may open before that. The host opens one; each stream can fill 256 KiB of memory.
+const UNPROVEN_STREAMS: usize = 4;
 /// The pause after a failed accept: with no file descriptor left, the next one fails at once too.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
@@ -29,6 +32,8 @@ pub(super) struct Door {
     pub(super) tls: TlsAcceptor,
     /// Counts the host's connections.
     pub(super) presence: Presence,
+    /// Who was turned away.
+    pub(super) strangers: Arc<Strangers>,
     /// Where the server takes its connections from.
     pub(super) server: mpsc::Sender<Connection>,
     /// The host's shared connection, where all streams go over one.
@@ -70,7 +75,16 @@ impl Door {
     async fn admit_all(self, socket: UnixStream, sessions: Arc<watch::Sender<Option<Session>>>) {
         let proven = CancellationToken::new();
         let (session, driver) = multiplexed::server(socket);
+        let mut unproven_streams = 0;
         let on_stream = |raw| {
+            if !proven.is_cancelled() {
+                unproven_streams += 1;
+                if unproven_streams > UNPROVEN_STREAMS {
+                    self.strangers.turned_away(&"too many streams before a proof");
+                    session.end();
+                    return;
+                }
+            }
             let (door, session) = (self.clone(), session.clone());
             let (sessions, proven) = (Arc::clone(&sessions), proven.clone());
             tokio::spawn(async move {
@@ -87,12 +101,10 @@ impl Door {
         }
     }
 
-    /// The TLS handshake. A stranger is worth a line, no more: nothing of what it sent is logged.
+    /// The TLS handshake.
     async fn prove(&self, raw: Raw) -> Option<TlsStream<Raw>> {
         let result: io::Result<_> = handshake(self.tls.accept(raw)).await;
-        result
-            .inspect_err(|error| tracing::warn!(%error, "turned away a connection that is not the host's"))
-            .ok()
+        result.inspect_err(|error| self.strangers.turned_away(error)).ok()
     }
 
     /// Hands the stream to the server, which is gone only when the process ends.

@@ -21,6 +21,8 @@ pub(super) struct Environment {
     pub(super) socket_group: Option<String>,
     /// The host only asks what the plugin is and serves nothing behind it.
     pub(super) metadata_mode: bool,
+    /// The host locks its memory, and wants the plugin's locked.
+    pub(super) lock_memory: bool,
 }
 
 /// What `PLUGIN_MULTIPLEX_GRPC` says. A host that never heard of it cannot read a line that mentions it.
@@ -49,7 +51,8 @@ impl Environment {
             multiplexing: Multiplexing::read(&variables.text("PLUGIN_MULTIPLEX_GRPC").unwrap_or_default()),
             socket_directory: variables.socket_directory(),
             socket_group: variables.filled("PLUGIN_UNIX_SOCKET_GROUP"),
-            metadata_mode: variables.metadata_mode(),
+            metadata_mode: variables.is_true("PLUGIN_METADATA_MODE"),
+            lock_memory: variables.is_true("PLUGIN_MLOCK_ENABLED"),
         }
     }
 }
@@ -93,10 +96,10 @@ impl Variables {
             .unwrap_or_else(|| PathBuf::from("/tmp"))
     }
 
-    /// OpenBao sets both names, Vault one; OpenBao's counts if it is there at all (PROTOCOL 1.4).
-    fn metadata_mode(&self) -> bool {
-        let openbao = self.text("BAO_PLUGIN_METADATA_MODE");
-        openbao.or_else(|| self.text("VAULT_PLUGIN_METADATA_MODE")).as_deref() == Some("true")
+    /// A switch of the server. OpenBao sets both names, Vault one; OpenBao's counts if it is there at all (PROTOCOL 1.4).
+    fn is_true(&self, name: &str) -> bool {
+        let openbao = self.text(&format!("BAO_{name}"));
+        openbao.or_else(|| self.text(&format!("VAULT_{name}"))).as_deref() == Some("true")
     }
 }
 
@@ -129,6 +132,7 @@ mod tests {
             "TMPDIR",
             "VAULT_PLUGIN_METADATA_MODE",
             "BAO_PLUGIN_METADATA_MODE",
+            "VAULT_PLUGIN_MLOCK_ENABLED",
         ]);
         let value = prop_oneof![
             prop::collection::vec(1_u8..=255, 0..40),
@@ -158,7 +162,7 @@ mod tests {
         assert_eq!(environment.multiplexing, Multiplexing::Unheard);
         assert_eq!(environment.socket_directory, PathBuf::from("/tmp"));
         assert_eq!(environment.socket_group, None);
-        assert!(!environment.metadata_mode);
+        assert!(!environment.metadata_mode && !environment.lock_memory);
     }
 
     #[test]
@@ -213,5 +217,12 @@ mod tests {
         assert!(read(&[("VAULT_PLUGIN_METADATA_MODE", "true")]).metadata_mode);
         let both = [("VAULT_PLUGIN_METADATA_MODE", "true"), ("BAO_PLUGIN_METADATA_MODE", "")];
         assert!(!read(&both).metadata_mode);
+    }
+
+    #[test]
+    fn memory_is_locked_only_if_the_host_says_so() {
+        for (value, locks) in [("true", true), ("false", false), ("", false)] {
+            assert_eq!(read(&[("VAULT_PLUGIN_MLOCK_ENABLED", value)]).lock_memory, locks, "{value:?}");
+        }
     }
 }

@@ -19,12 +19,14 @@ mod handshake;
 mod health;
 mod knocks;
 pub mod log;
+mod memory;
 mod multiplexed;
 pub mod panics;
 mod pinned;
 mod presence;
 mod server;
 mod socket;
+mod strangers;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -82,6 +84,13 @@ pub struct Cookie {
 pub async fn serve(plugin: Plugin, services: impl FnOnce(Broker) -> Routes) -> Result<(), Error> {
     let environment = Environment::read(plugin.cookie.key, std::env::vars_os());
     handshake::check_cookie(&plugin, &environment)?;
+    // Tests look into the processes that they start, and need not be root's.
+    if !cfg!(feature = "failpoints") {
+        memory::forbid_dumps();
+    }
+    if environment.lock_memory {
+        memory::lock();
+    }
     let stop = stop_on_signals()?;
     Process { plugin, environment, stdout: io::stdout(), stop }.run(services).await
 }

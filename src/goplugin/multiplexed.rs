@@ -87,7 +87,13 @@ impl Driver {
         loop {
             self.poll_requests(context);
             match self.connection.poll_next_inbound(context) {
-                Poll::Ready(Some(Ok(stream))) => on_stream(Box::new(stream.compat())),
+                Poll::Ready(Some(Ok(stream))) => {
+                    on_stream(Box::new(stream.compat()));
+                    // Now, and not after all that the peer has sent already.
+                    if self.end.is_cancelled() {
+                        return Poll::Ready(());
+                    }
+                }
                 Poll::Ready(_) => return Poll::Ready(()),
                 Poll::Pending => return Poll::Pending,
             }

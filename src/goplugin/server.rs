@@ -68,7 +68,7 @@ impl<W: Write> Process<W> {
         let (server, connections) = mpsc::channel(1);
         let presence = Presence::default();
         let tls = TlsAcceptor::from(tls.server);
-        let door = Door { tls, presence: presence.clone(), server, sessions };
+        let door = Door { tls, presence: presence.clone(), strangers: Arc::default(), server, sessions };
         tokio::select! {
             result = serve(routes, connections, self.stop.clone()) => result,
             () = door.keep(socket.listener) => Ok(()),

@@ -8,6 +8,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::process::geteuid;
 use uuid::Uuid;
 
 use super::log::{self, Log};
@@ -30,13 +31,13 @@ impl Folder {
         if !self.0.is_dir() {
             DirBuilder::new().mode(0o700).create(&self.0)?;
         }
-        let ours = fs::symlink_metadata(&self.0)?;
-        let log = Log::begin(self.path(id))?;
-        if ours.uid() != log.owner()? || ours.mode() & 0o077 != 0 || !ours.is_dir() {
+        let found = fs::symlink_metadata(&self.0)?;
+        // Before a file is created there: who else owns the folder, or may write into it, chooses what that file is.
+        if !found.is_dir() || found.uid() != geteuid().as_raw() || found.mode() & 0o077 != 0 {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
         self.clear_out()?;
-        Ok(log)
+        Log::begin(self.path(id))
     }
 
     /// What the process of this id noted.

@@ -98,12 +98,6 @@ impl Log {
         self.standing.len() + self.promised.len()
     }
 
-    /// Whose file it is.
-    pub(super) fn owner(&self) -> io::Result<u32> {
-        use std::os::unix::fs::MetadataExt as _;
-        Ok(self.file.metadata()?.uid())
-    }
-
     /// A log with these names, and room for those that are promised, in place of what there was.
     fn write(
         path: PathBuf,

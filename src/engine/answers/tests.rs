@@ -127,6 +127,13 @@ fn a_folder_of_somebody_else_is_not_written_to() {
     DirBuilder::new().mode(0o777).create(folder.logs()).unwrap();
     fs::set_permissions(folder.logs(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
     assert_eq!(folder.process().promise(&["a"]), Told::ByEntry);
+    assert_eq!(fs::read_dir(folder.logs()).unwrap().count(), 0, "not even an empty file");
+    fs::set_permissions(folder.logs(), std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    // Only root can give a folder away.
+    if std::os::unix::fs::chown(folder.logs(), Some(1), None).is_ok() {
+        assert_eq!(folder.process().promise(&["a"]), Told::ByEntry);
+        assert_eq!(fs::read_dir(folder.logs()).unwrap().count(), 0, "not even an empty file");
+    }
 }
 
 /// As many as it takes to have the log written anew.

@@ -163,6 +163,56 @@ async fn rubbish_on_the_socket_harms_nobody() {
     assert_eq!(check(&main, "plugin").await, Ok(1));
 }
 
+/// Opens so many streams that never say who they are, and tells whether the connection stands.
+async fn stands_with_unproven_streams(started: &Started, count: usize) -> bool {
+    let (session, driver) = multiplexed::client(UnixStream::connect(&started.socket).await.unwrap());
+    let (kept, mut raws) = mpsc::unbounded_channel();
+    let opening = async move {
+        for _ in 0..count {
+            let mut raw = session.open().await.unwrap();
+            // The peer hears of a stream with its first byte; these begin a TLS record that never ends.
+            raw.write_all(&[22, 3, 1, 2, 0]).await.unwrap();
+            raw.flush().await.unwrap();
+            kept.send(raw).unwrap();
+        }
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = driver.run(drop) => false,
+        () = opening => unreachable!("it waits for ever"),
+        () = tokio::time::sleep(std::time::Duration::from_secs(1)) => {
+            assert_eq!(std::iter::from_fn(|| raws.try_recv().ok()).count(), count);
+            true
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_connection_may_open_few_streams_before_one_of_them_is_proven() {
+    let host = Host::new();
+    let started = start(&host).await;
+    assert!(stands_with_unproven_streams(&started, 4).await);
+    assert!(!stands_with_unproven_streams(&started, 5).await);
+    let Shared { main, .. } = connect(&started).await;
+    assert_eq!(check(&main, "plugin").await, Ok(1), "the host comes in all the same");
+}
+
+#[tokio::test]
+async fn the_host_opens_as_many_streams_as_it_wants() {
+    let host = Host::new();
+    let started = start(&host).await;
+    let (session, driver) = multiplexed::client(UnixStream::connect(&started.socket).await.unwrap());
+    tokio::spawn(driver.run(drop));
+    let tls = TlsConnector::from(Arc::clone(&started.tls.client));
+    let mut channels = Vec::new();
+    for _ in 0..12 {
+        let (session, tls) = (session.clone(), tls.clone());
+        let main = channel(move || stream(session.clone(), tls.clone())).await.unwrap();
+        assert_eq!(check(&main, "plugin").await, Ok(1));
+        channels.push(main);
+    }
+}
+
 #[tokio::test]
 async fn shutdown_is_answered_and_ends_the_plugin() {
     let host = Host::new();
