@@ -18,6 +18,8 @@ use crate::openai::{AdminKey, AdminKeyId};
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The tick's share: other periodic work waits for the same OpenAI.
 const TICK_PATIENCE: Duration = Duration::from_secs(25);
+const ROTATION_OFF: &str = "automated rotation of the admin key is off: config has disable_automated_rotation set, or \
+                            neither automatic_rotation_period nor rotation_schedule";
 const DONE: &str = "Admin API key has been rotated.";
 
 static KEY: Field<String> =
@@ -95,9 +97,16 @@ async fn run(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error>
     Ok(Some(Response { warnings, ..Response::of([("success", Value::from(true))]) }))
 }
 
-/// The call of Vault's rotation manager, where the server has one.
+/// The call of Vault's rotation manager, where the server has one: for a job that the Go plugin registered. Whoever has
+/// switched the rotation off here has switched that off, too.
 pub(super) async fn rotate_for_vault(engine: Arc<Engine>, request: Request) -> Result<(), Error> {
-    rotate_now(&engine, &request.storage).await.map(drop)
+    let storage = &request.storage;
+    let _alone = engine.locks.lock(LOCK).await;
+    let config = engine.stored_config(&**storage).await?.ok_or(Error::NotConfigured)?;
+    if config.disable_automated_rotation || config.schedule()?.is_none() {
+        return Err(Error::field(ROTATION_OFF));
+    }
+    Rotation::new(&engine, storage, Instant::now() + PATIENCE).rotate().await.map(drop)
 }
 
 async fn rotate_now(engine: &Engine, storage: &Arc<dyn Storage>) -> Result<Rotated, Error> {

@@ -124,7 +124,7 @@ async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Erro
     let (storage, now) = (&**call.storage(), engine.now());
     let _alone = engine.locks.lock(LOCK).await;
     let old = engine.stored_config(storage).await?;
-    call.patches(old.is_some())?;
+    call.patches(old.is_some(), || "configuration".to_owned())?;
     let mut config = match old.as_deref() {
         Some(old) => old.clone(),
         None => Config::first(&call, now)?,
@@ -143,7 +143,8 @@ async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Erro
     if changed || (doubted && config.verify_connection) {
         pulse.key_stored(config.verify_connection);
     }
-    let warnings = [unknown, config.warn_of_retiring(), config.warn_of_margin()];
+    let warnings =
+        [unknown, config.warn_of_retiring(), config.warn_of_margin(), config.warn_of_rotation_job()];
     let warnings: Vec<String> = warnings.into_iter().flatten().collect();
     Ok((!warnings.is_empty()).then(|| Response { warnings, ..Response::default() }))
 }
@@ -175,7 +176,10 @@ async fn delete(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Err
     let _alone = engine.locks.lock(LOCK).await;
     let left = match engine.stored_config(&**storage).await {
         Ok(None) => return Ok(None),
-        Ok(Some(config)) => end_what_needs_it(&engine, storage, &config).await,
+        Ok(Some(config)) => {
+            let left = end_what_needs_it(&engine, storage, &config).await;
+            left.and(end_rotation_job(&engine, &config).await)
+        }
         Err(error) => Err(error),
     };
     let warning = match left {
@@ -189,6 +193,16 @@ async fn delete(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Err
     engine.clients.forget();
     engine.tell(Happening::ConfigDelete, "config");
     Ok(warning.map(|warning| Response::default().with_warning(warning)))
+}
+
+/// A job that stayed would call for rotations that can only fail.
+async fn end_rotation_job(engine: &Engine, config: &Config) -> Result<(), Error> {
+    engine.end_rotation_job(&mut config.clone()).await.map_err(|error| {
+        Error::field(format!(
+            "the rotation job that the Go plugin registered at Vault could not be taken away: {error}; try again, or \
+             delete with force=true"
+        ))
+    })
 }
 
 /// What is left at OpenAI afterwards nothing here could end: admin keys that were replaced go first, and credentials

@@ -11,6 +11,9 @@ use crate::framework::{Call, Field, Path};
 use crate::logical::Operation;
 use crate::openai::{AdminKey, AdminKeyId, Endpoint, LONGEST_EXPIRY, OrganizationId};
 
+/// All public roots together have about as much.
+const LONGEST_CERTIFICATES: usize = 256 * 1024;
+
 static ADMIN_KEY: Field<String> =
     Field::new("admin_api_key", "Admin API key of the organization. It is never shown.")
         .required()
@@ -32,7 +35,8 @@ static CA_CERT: Field<String> =
     "ca_cert",
     "PEM certificates to trust besides the public roots. Adding or changing them needs admin_api_key in the same write.",
 )
-.default("");
+.default("")
+.longest(LONGEST_CERTIFICATES);
 /// A setting that decides who receives the admin key, and whether it lets somebody else receive it than before.
 type Recipient = (&'static str, fn(&Config, &Config) -> Result<bool, Error>);
 
@@ -124,6 +128,7 @@ impl Config {
             quota_tracking: false,
             last_rotated: now,
             revision: 0,
+            rotation_job: false,
             history: KeyHistory::default(),
         })
     }

@@ -11,7 +11,7 @@ use super::key_history::KeyHistory;
 use super::schedule::Schedule;
 use super::schedule_fields::ScheduleFields;
 use super::{Engine, Error, predecessor, rfc3339, seconds};
-use crate::logical::{Collection, Record, Storage};
+use crate::logical::{Collection, Record, Storage, SystemError};
 use crate::openai::{AdminKey, AdminKeyId, Endpoint, OrganizationId};
 
 /// The stored configuration.
@@ -63,6 +63,10 @@ pub struct Config {
     /// when the configuration was deleted meanwhile.
     #[serde(default)]
     pub revision: u64,
+    /// Whether the rotation manager of Vault Enterprise may hold a job that the Go plugin registered: it would rotate the
+    /// admin key beside our own timetable. True from the Go plugin's entry until the job was taken away.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rotation_job: bool,
     /// The keys before, and how rotation went.
     #[serde(flatten)]
     pub history: KeyHistory,
@@ -220,6 +224,15 @@ impl Config {
         })
     }
 
+    /// What the rotation manager did not do is tried again by the next write.
+    pub(super) fn warn_of_rotation_job(&self) -> Option<String> {
+        self.rotation_job.then(|| {
+            "the rotation job that the Go plugin registered at Vault could not be taken away, which the next write of \
+             config tries again; until then Vault asks for rotations, too"
+                .to_owned()
+        })
+    }
+
     /// Replaced keys can only be deleted under their own organization.
     pub(super) fn warn_of_retiring(&self) -> Option<String> {
         let mut others =
@@ -240,8 +253,20 @@ impl Engine {
         Ok(self.config.get(storage, ONLY).await?)
     }
 
-    /// Stores a changed configuration. Only who holds [`LOCK`] does.
+    /// Takes the Go plugin's rotation job away from Vault, where there may be one.
+    pub(super) async fn end_rotation_job(&self, config: &mut Config) -> Result<(), SystemError> {
+        if config.rotation_job {
+            self.system.deregister_rotation_job(&self.located(), CONFIG.prefix()).await?;
+            config.rotation_job = false;
+        }
+        Ok(())
+    }
+
+    /// Stores a changed configuration, from now on one of ours. Only who holds [`LOCK`] does.
     pub(super) async fn store_config(&self, storage: &dyn Storage, config: &mut Config) -> Result<(), Error> {
+        if let Err(error) = self.end_rotation_job(config).await {
+            tracing::warn!(%error, "the Go plugin's rotation job could not be taken away from Vault");
+        }
         let clock = u64::try_from(self.now().timestamp_millis()).unwrap_or_default();
         config.revision = clock.max(config.revision.saturating_add(1));
         Ok(self.config.put(storage, ONLY, config).await?)

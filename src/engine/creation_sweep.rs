@@ -11,7 +11,7 @@ use super::ledger::LEDGER;
 use super::removal::concerns_all;
 use super::{Engine, Error};
 use crate::framework::Swept;
-use crate::logical::Storage;
+use crate::logical::{Storage, Writable};
 use crate::openai::Urgency;
 
 /// As long as a sweep waits for its turn at OpenAI; what is left waits for the next tick.
@@ -40,6 +40,9 @@ async fn judge(engine: &Engine, storage: &Arc<dyn Storage>, creation: &Creation)
             _ => Ok(Swept::Done),
         };
     }
+    if !matches!(creation.owner, Owner::Ledger(_)) && engine.leaves_owners_alone().await? {
+        return Ok(Swept::Waits);
+    }
     let Some(client) = engine.client_in_reach(&**storage, &creation.organization_id).await? else {
         return Ok(Swept::Waits);
     };
@@ -48,6 +51,14 @@ async fn judge(engine: &Engine, storage: &Arc<dyn Storage>, creation: &Creation)
     end_found(&client, &creation.project_id, found).await.map_err(Error::Revocation)?;
     failpoint!("sweep.undone");
     Ok(Swept::Done)
+}
+
+impl Engine {
+    /// Whether another cluster decides about all that is replicated: static roles, library sets, the configuration. What
+    /// this one reads of them may be older than the write-ahead entry, so nothing is undone by it.
+    pub(super) async fn leaves_owners_alone(&self) -> Result<bool, Error> {
+        Ok(self.system.writable().await? < Writable::Everything)
+    }
 }
 
 /// The same for each credential that the entry names. One that fails stops no other, unless all would fail alike.

@@ -67,7 +67,8 @@ pub(super) fn paths() -> Vec<Path<Engine>> {
             .field(&TTL)
             .on(Operation::Read, read)
             .on(Operation::Update, read)
-            .forward(Operation::Read)
+            .writes_locally(Operation::Read)
+            .writes_locally(Operation::Update)
             .responds(Operation::Read, ANSWER)
             .responds(Operation::Update, ANSWER),
     ]

@@ -136,6 +136,12 @@ pub enum Error {
     /// A key whose creation was not heard of again may still come into being.
     #[error("OpenAI has not said yet whether it made the key")]
     KeyInDoubt,
+    /// Other clusters have issued what this one's records do not show.
+    #[error(
+        "tidy is refused on a replicated mount: each cluster records the credentials that it issued in its own local \
+         storage, so this one cannot tell those of the others from strays. A mount enabled with -local can be tidied"
+    )]
+    Replicated,
     /// One run at a time.
     #[error("tidy is running already; tidy/status tells how far it is")]
     TidyRunning,
@@ -233,6 +239,7 @@ impl From<Error> for logical::Error {
             | Error::NotFreeYet { .. }
             | Error::KeyLifetime { .. }
             | Error::KeyInDoubt
+            | Error::Replicated
             | Error::TidyRunning
             | Error::Settings(_) => Self::bad_request(sentence),
         }

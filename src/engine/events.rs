@@ -169,6 +169,9 @@ mod tests {
             let _open = self.gate.acquire().await;
             self.taken.send(event.kind).map_err(|error| SystemError(error.to_string()))
         }
+        async fn deregister_rotation_job(&self, _: &str, _: &str) -> Result<(), SystemError> {
+            Ok(())
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -87,7 +87,7 @@ use self::pulse::Pulse;
 use self::roles::Role;
 use self::tidy::Tidying;
 use crate::framework::{self, Backend, Locks, Path, Tick};
-use crate::logical::{self, Factory, Setup, SpecialPaths, Storage, SystemView};
+use crate::logical::{self, Factory, Setup, SpecialPaths, Storage, SystemView, Writable};
 
 /// What `vault path-help` of the mount says first.
 const ROOT_HELP: &str = "\
@@ -272,10 +272,9 @@ impl Engine {
         self.times.latest()
     }
 
-    /// What of a tick has nothing to do with OpenAI.
-    fn housekeeping(&self, tick: &Tick) {
-        tick.mount_point.clone_into(&mut self.mount_point.lock().unwrap_or_else(PoisonError::into_inner));
-        self.metrics.upkeep();
+    /// Where it is mounted; empty before the first request.
+    fn located(&self) -> String {
+        self.mount_point.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -291,8 +290,13 @@ impl framework::Engine for Engine {
     }
 
     async fn periodic(self: Arc<Self>, tick: Tick) -> Vec<logical::Error> {
-        self.housekeeping(&tick);
+        self.metrics.upkeep();
         clock_watch::ask_openai(&self, &tick).await;
+        if tick.writable == Writable::LocalOnly {
+            // A performance secondary: of what it may write, only the ledger holds work. The rest is the primary's.
+            let removed = removal::tick(&self, &tick).await;
+            return removed.err().map(logical::Error::from).into_iter().collect();
+        }
         let (went_back, watched) = match self.clock_went_back(&*tick.storage).await {
             Ok(went_back) => (went_back, Ok(())),
             Err(error) => (false, Err(error)),
@@ -322,6 +326,13 @@ impl framework::Engine for Engine {
         failures.chain(rotated.failures).collect()
     }
 
+    fn asked_at(&self, mount_point: &str) {
+        let mut known = self.mount_point.lock().unwrap_or_else(PoisonError::into_inner);
+        if *known != mount_point {
+            mount_point.clone_into(&mut known);
+        }
+    }
+
     fn holds(&self, key: &str) -> bool {
         self.announcements.holds(key)
     }
@@ -345,10 +356,10 @@ impl framework::Engine for Engine {
 
 #[async_trait]
 impl Source for Engine {
-    /// Vault tells where a mount is with each tick; before the first, and on a standby, its tag stands for it.
+    /// Vault tells where a mount is with each request; before the first its tag stands for it.
     fn mount(&self) -> String {
-        let mount_point = self.mount_point.lock().unwrap_or_else(PoisonError::into_inner);
-        if mount_point.is_empty() { self.tag.to_string() } else { mount_point.clone() }
+        let mount_point = self.located();
+        if mount_point.is_empty() { self.tag.to_string() } else { mount_point }
     }
 
     async fn text(&self) -> Result<String, String> {

@@ -79,6 +79,7 @@ pub(super) fn config(entry: Value) -> Result<Value, serde_json::Error> {
         "automatic_rotation_period": period.as_secs(),
         "automatic_rotation_window": at_least(MIN_WINDOW, its.rotation_window).as_secs(),
         "disable_automated_rotation": its.disable_automated_rotation,
+        "rotation_job": true,
     }))
 }
 

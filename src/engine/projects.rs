@@ -90,7 +90,7 @@ async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error
 async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let (storage, name) = (&**call.storage(), call.get(&NAME)?);
     let old = engine.projects.get(storage, &name).await?;
-    call.patches(old.is_some())?;
+    call.patches(old.is_some(), || format!("project {:?}", &*name))?;
     let project_id = match (call.sent(&PROJECT_ID)?, &old) {
         (None, Some(old)) => old.project_id.clone(),
         _ => call.get(&PROJECT_ID)?.parse().map_err(|error| Error::field(format!("project_id: {error}")))?,

@@ -143,6 +143,9 @@ pub(super) async fn sweep(
     storage: Arc<dyn Storage>,
     creation: Creation,
 ) -> Result<Swept, Error> {
+    if engine.leaves_owners_alone().await? {
+        return Ok(Swept::Waits);
+    }
     let _alone = engine.locks.lock(LOCK).await;
     let Some(config) = engine.stored_config(&*storage).await? else { return Ok(Swept::Waits) };
     if config.history.name.as_ref() == Some(&creation.name) {

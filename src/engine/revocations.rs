@@ -90,9 +90,14 @@ pub(super) fn paths() -> Vec<Path<Engine>> {
             .field(&NAME)
             .on(Operation::Read, read)
             .responds(Operation::Read, ANSWER),
-        Path::new("revocations/:name/retry", RETRY_HELP).field(&NAME).on(Operation::Update, retry),
+        // A performance secondary has a ledger of its own.
+        Path::new("revocations/:name/retry", RETRY_HELP)
+            .field(&NAME)
+            .on(Operation::Update, retry)
+            .writes_locally(Operation::Update),
         Path::new("revocations/retry", RETRY_ALL_HELP)
             .on(Operation::Update, retry_all)
+            .writes_locally(Operation::Update)
             .responds(Operation::Update, RETRY_ANSWER),
     ]
 }
@@ -133,6 +138,9 @@ async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error
 async fn retry(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let (storage, name) = (&**call.storage(), call.get(&NAME)?);
     if let Some((set, loan)) = loan_of(&engine, storage, &name).await? {
+        if engine.leaves_owners_alone().await? {
+            return Err(StorageError::ReadOnly.into());
+        }
         return returns::give_back(&engine, storage, &loan.ticket(&set), PATIENCE).await.map(|()| None);
     }
     let none = || Error::NotFound { kind: "revocation", name: name.to_string() };

@@ -67,17 +67,21 @@ static TEMPLATE: Field<String> = Field::new(
     "Template of the service account's name. Knows {{.RoleName}}, {{.RandomSuffix}} and {{.ProjectName}}, and the \
      functions of Vault's username templates.",
 )
-.default(names::DEFAULT_TEMPLATE);
+.default(names::DEFAULT_TEMPLATE)
+.longest(100_000);
 static DESCRIPTION: Field<String> =
     Field::new("service_account_description", "What the accounts are for. It stays in Vault.")
         .default("Service account created by Vault");
 static TTL: Field<Duration> = Field::new("ttl", "How long a credential lives.").default(3_600);
 static MAX_TTL: Field<Duration> =
     Field::new("max_ttl", "The longest ttl a reader may ask for.").default(86_400);
+const NO_SCOPES: &[&str] = &[];
 static SCOPES: Field<Vec<String>> = Field::new(
     "scopes",
     "What the key may do, such as api.model.read. Empty: all that OpenAI gives an account.",
-);
+)
+.default(NO_SCOPES)
+.distinct();
 static ACCOUNT: Field<String> = Field::new(
     "service_account_id",
     "Make keys on this account of the project instead of a new account each; only the key goes when it ends.",
@@ -248,7 +252,7 @@ async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Erro
     let (storage, name) = (&**call.storage(), call.get(&NAME)?);
     let _alone = engine.locks.lock(&format!("role/{name}")).await;
     let old = engine.roles.get(storage, &name).await?;
-    call.patches(old.is_some())?;
+    call.patches(old.is_some(), || format!("role {:?}", &*name))?;
     let role = Role::changed_by(&call, old.as_deref())?;
     role.check()?;
     role.new_name(&engine.tag, &name)?;

@@ -81,7 +81,8 @@ fn answer(role: &StaticRole, name: &str, now: DateTime<Utc>) -> Result<Response,
 async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let name = call.get(&NAME)?;
     let role = static_roles::find(&**call.storage(), &name).await?;
-    role.map(|role| answer(&role, &name, engine.latest_time())).transpose()
+    let role = role.ok_or_else(|| Error::NotFound { kind: "static role", name: name.to_string() })?;
+    answer(&role, &name, engine.latest_time()).map(Some)
 }
 
 async fn rotate(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {

@@ -7,7 +7,9 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::logical::{self, Answer, Error, Operation, Request, Response, SpecialPaths, Storage, SystemView};
+use crate::logical::{
+    self, Answer, Error, Operation, Request, Response, SpecialPaths, Storage, SystemView, Writable,
+};
 
 use super::call::{self, Call};
 use super::handler::Handler;
@@ -24,7 +26,8 @@ pub trait Engine: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Called once a minute on a node that may write the mount's storage. Answers all that failed of it.
+    /// Called once a minute on a node that may write at least the mount's local storage: see [`Tick::writable`]. Answers
+    /// all that failed.
     async fn periodic(self: Arc<Self>, _tick: Tick) -> Vec<Error> {
         Vec::new()
     }
@@ -34,6 +37,9 @@ pub trait Engine: Send + Sync + 'static {
     fn holds(&self, _key: &str) -> bool {
         false
     }
+
+    /// A request came for the mount at this place, such as `openai/`. The mount can be moved.
+    fn asked_at(&self, _mount_point: &str) {}
 
     /// Another node changed the storage entry `key`.
     fn invalidate(&self, _key: &str) {}
@@ -52,6 +58,8 @@ pub struct Tick {
     pub cancelled: CancellationToken,
     /// When the tick's time is up: what is left waits for the next one.
     pub deadline: Instant,
+    /// What this node may write; never nothing. On the active node of a performance secondary only local storage.
+    pub writable: Writable,
 }
 
 impl Tick {
@@ -96,11 +104,11 @@ impl<E: Engine> Backend<E> {
         }
         let endpoint = route.path.operations.get(&request.operation);
         let endpoint = endpoint.ok_or_else(Error::unsupported_operation)?;
-        if route.path.forwarded.contains(&request.operation) {
-            self.refuse_unless_writable().await?;
+        if let Some(needed) = route.path.needs.get(&request.operation) {
+            self.refuse_unless_writable(*needed).await?;
         }
         let extras = route.schema.complete(&mut request.data, &found.captured);
-        route.schema.check(&request.data).map_err(|reason| call::refused(&reason))?;
+        route.schema.settle(&mut request.data).map_err(|reason| call::refused(&reason))?;
         let origin = Origin::of(&request);
         let writes = matches!(request.operation, Operation::Create | Operation::Update | Operation::Patch);
         let mut answer = endpoint(self.engine(), Call { request }).await;
@@ -120,22 +128,15 @@ impl<E: Engine> Backend<E> {
         answer
     }
 
-    /// Has Vault forward the request from a node that may not write (PROTOCOL 8.2, 8.7).
-    async fn refuse_unless_writable(&self) -> Result<(), Error> {
-        let state = self.system.replication_state().await?;
-        if state.is_performance_standby() {
-            return Err(Error::read_only());
-        }
-        if state.is_performance_secondary() && !self.system.local_mount().await? {
-            return Err(Error::read_only());
-        }
-        Ok(())
+    /// Has Vault forward the request from a node that may not write what the request needs (PROTOCOL 8.2, 8.7).
+    async fn refuse_unless_writable(&self, needed: Writable) -> Result<(), Error> {
+        if self.system.writable().await? < needed { Err(Error::read_only()) } else { Ok(()) }
     }
 
     /// The rotation manager's call.
     async fn rotate(&self, request: Request) -> Answer {
         let rotate = self.rotate.as_ref().ok_or_else(Error::unsupported_operation)?;
-        self.refuse_unless_writable().await?;
+        self.refuse_unless_writable(Writable::Everything).await?;
         rotate(self.engine(), request).await.map(|()| None)
     }
 }
@@ -171,6 +172,9 @@ impl<E: Engine> logical::Backend for Backend<E> {
 
     async fn handle(&self, request: Request) -> Answer {
         let mount = request.mount_point.clone();
+        if !mount.is_empty() {
+            self.engine.asked_at(&mount);
+        }
         let answer = match request.operation {
             // OpenBao asks before every request; this says that no path has another name.
             Operation::ResolvePath => Err(Error::unsupported_operation()),
@@ -190,7 +194,7 @@ impl<E: Engine> logical::Backend for Backend<E> {
         let Some((route, found)) = self.route(&request.path) else { return Ok(None) };
         let Some(exists) = &route.path.exists else { return Ok(None) };
         route.schema.complete(&mut request.data, &found.captured);
-        route.schema.check(&request.data).map_err(Error::bad_request)?;
+        route.schema.settle(&mut request.data).map_err(Error::bad_request)?;
         exists(self.engine(), Call { request }).await.map(Some)
     }
 

@@ -46,10 +46,10 @@ impl Call {
         }
     }
 
-    /// Refuses a patch of what does not exist, as Vault's engines do: HTTP 404.
-    pub fn patches(&self, exists: bool) -> Result<(), Error> {
+    /// Refuses a patch of what does not exist, as Vault's engines do: HTTP 404. `what` is the thing with its name.
+    pub fn patches(&self, exists: bool, what: impl FnOnce() -> String) -> Result<(), Error> {
         if self.request.operation == Operation::Patch && !exists {
-            return Err(Error::unsupported_path());
+            return Err(Error::status(404, format!("{} not found: write it whole first", what())));
         }
         Ok(())
     }

@@ -50,6 +50,9 @@ impl Kind for StringSlice {
             other => decode::strings(other).map(|texts| Some(Self(texts))),
         }
     }
+    fn repeated(&self) -> Option<&str> {
+        decode::repeated(&self.0)
+    }
     fn of_default(default: &'static [&'static str]) -> Self {
         Self(Vec::of_default(default))
     }
@@ -63,6 +66,9 @@ impl Kind for Vec<String> {
     const SHAPE: Shape = Shape::CommaStrings;
     fn parse(value: &Value) -> Result<Option<Self>, Refusal> {
         decode::comma_strings(value).map(Some)
+    }
+    fn repeated(&self) -> Option<&str> {
+        decode::repeated(self)
     }
     fn of_default(default: &'static [&'static str]) -> Self {
         default.iter().map(|text| (*text).to_owned()).collect()
@@ -115,8 +121,8 @@ mod tests {
             (json!("a,b"), &["a,b"]),
             (json!(5), &["5"]),
             (json!(""), &[]),
-            (json!([""]), &[""]),
-            (json!(["a,b", null]), &["a,b", ""]),
+            (json!(["", " "]), &[]),
+            (json!(["a,b", null]), &["a,b"]),
             (json!({}), &[]),
             (Value::Null, &[]),
         ] {
@@ -127,7 +133,10 @@ mod tests {
     #[test]
     fn a_comma_list_splits_a_text_but_not_elements() {
         for (value, texts) in [
-            (json!("a,,c"), &["a", "", "c"][..]),
+            (json!("a,,c"), &["a", "c"][..]),
+            (json!("a,"), &["a"]),
+            (json!(" , ,"), &[]),
+            (json!(["a", "", null]), &["a"]),
             (json!(" a , b"), &["a", "b"]),
             (json!(""), &[]),
             (Value::Null, &[]),

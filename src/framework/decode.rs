@@ -3,7 +3,7 @@
 //! It knows nothing of fields. Unlike Vault's, whole numbers keep all their digits, and a number beyond the range
 //! of an integer is refused instead of bent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde_json::{Number, Value};
 
@@ -22,6 +22,10 @@ const QUOTED: usize = 200;
 impl Refusal {
     pub(super) fn new(text: impl Into<String>) -> Self {
         Self(text.into())
+    }
+
+    pub(super) fn repeated(element: &str) -> Self {
+        Self(format!("must not repeat {:?}", cut(element.to_owned())))
     }
 
     /// `at` is empty for the value itself, else its place in it, such as `[0]`.
@@ -114,7 +118,8 @@ pub(super) fn bool(value: &Value) -> Result<bool, Refusal> {
     }
 }
 
-/// A list's elements as text, trimmed; what is no list is its only element.
+/// A list's elements as text, trimmed, without empty ones; what is no list is its only element. Vault's framework keeps
+/// the empty ones, which a trailing comma makes.
 pub(super) fn strings(value: &Value) -> Result<Vec<String>, Refusal> {
     let elements = match value {
         Value::Null => return Ok(Vec::new()),
@@ -126,14 +131,14 @@ pub(super) fn strings(value: &Value) -> Result<Vec<String>, Refusal> {
         .iter()
         .enumerate()
         .map(|(index, element)| string_at(&format!("[{index}]"), element).map(|text| text.trim().to_owned()));
-    gathered(texts)
+    gathered(texts).map(filled)
 }
 
 /// As [`strings`], but one text is split at its commas.
 pub(super) fn comma_strings(value: &Value) -> Result<Vec<String>, Refusal> {
     match value {
         Value::String(text) if text.is_empty() => Ok(Vec::new()),
-        Value::String(text) => Ok(text.split(',').map(|part| part.trim().to_owned()).collect()),
+        Value::String(text) => Ok(filled(text.split(',').map(|part| part.trim().to_owned()).collect())),
         other => strings(other),
     }
 }
@@ -178,6 +183,16 @@ fn key_value(pair: &str) -> Result<(String, String), Refusal> {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err(Refusal(format!("invalid key pair {:?}", cut(pair.to_owned())))),
     }
+}
+
+fn filled(texts: Vec<String>) -> Vec<String> {
+    texts.into_iter().filter(|text| !text.is_empty()).collect()
+}
+
+/// The first text that comes twice.
+pub(super) fn repeated(texts: &[String]) -> Option<&str> {
+    let mut seen = HashSet::new();
+    texts.iter().map(String::as_str).find(|text| !seen.insert(*text))
 }
 
 /// All the texts, or all the refusals.

@@ -11,6 +11,11 @@ use super::decode::Refusal;
 use super::kind::{Kind, Shape};
 use crate::logical::Operation;
 
+/// The bytes of one text, unless its field says otherwise.
+pub const LONGEST_TEXT: usize = 4_096;
+/// The elements of a list or an object, unless its field says otherwise.
+pub const MOST_ELEMENTS: usize = 1_000;
+
 /// One field of a request: `static TTL: Field<Duration> = Field::new("ttl", "How long it lives.").default(3600)`.
 pub struct Field<T: Kind> {
     about: About,
@@ -39,6 +44,14 @@ pub struct About {
     pub query: bool,
     /// The one operation that heeds it; documentation, for all of them accept it.
     pub only_on: Option<Operation>,
+    /// The most bytes that a text of it may have.
+    pub longest: usize,
+    /// The most elements that it may have, if it is a list or an object.
+    pub most: usize,
+    /// What these elements are.
+    pub of: &'static str,
+    /// Whether no element may come twice.
+    pub distinct: bool,
     /// The values there are; documentation, as in Vault's framework: the handler refuses others.
     pub allowed: &'static [&'static str],
 }
@@ -97,6 +110,10 @@ impl<T: Kind> Field<T> {
             deprecated: false,
             query: false,
             only_on: None,
+            longest: LONGEST_TEXT,
+            most: MOST_ELEMENTS,
+            of: "elements",
+            distinct: false,
             allowed: &[],
         };
         Self { about, default: None }
@@ -120,6 +137,27 @@ impl<T: Kind> Field<T> {
     #[must_use]
     pub const fn sensitive(mut self) -> Self {
         self.about.sensitive = true;
+        self
+    }
+
+    /// Takes texts of up to so many bytes, instead of [`LONGEST_TEXT`](super::LONGEST_TEXT).
+    #[must_use]
+    pub const fn longest(mut self, bytes: usize) -> Self {
+        self.about.longest = bytes;
+        self
+    }
+
+    /// Takes up to so many of what its elements are called, instead of [`MOST_ELEMENTS`](super::MOST_ELEMENTS).
+    #[must_use]
+    pub const fn most(mut self, count: usize, of: &'static str) -> Self {
+        (self.about.most, self.about.of) = (count, of);
+        self
+    }
+
+    /// Refuses a list in which an element comes twice.
+    #[must_use]
+    pub const fn distinct(mut self) -> Self {
+        self.about.distinct = true;
         self
     }
 
@@ -188,7 +226,11 @@ impl<T: Kind> AnyField for Field<T> {
     }
 
     fn check(&self, value: &Value) -> Result<(), Refusal> {
-        self.parse(value).map(drop)
+        let parsed = self.parse(value)?;
+        match parsed.as_ref().filter(|_| self.about.distinct).and_then(T::repeated) {
+            Some(element) => Err(Refusal::repeated(element)),
+            None => Ok(()),
+        }
     }
 }
 

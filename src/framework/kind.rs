@@ -12,6 +12,10 @@ pub trait Kind: Sized + Send + Sync + 'static {
     const SHAPE: Shape;
     /// Reads a decoded JSON value as Vault does; `None` where Vault takes the value as not sent.
     fn parse(value: &Value) -> Result<Option<Self>, Refusal>;
+    /// An element that comes twice, of a list.
+    fn repeated(&self) -> Option<&str> {
+        None
+    }
     /// The value of a default.
     fn of_default(default: Self::Default) -> Self;
     /// The default as the OpenAPI document shows it.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::logical::{Error, Operation, Response};
+use crate::logical::{Error, Operation, Response, Writable};
 
 use super::field::AnyField;
 use super::handler::{Handler, boxed};
@@ -38,7 +38,8 @@ pub struct Path<E> {
     pub(super) operations: BTreeMap<Operation, Endpoint<E>>,
     pub(super) exists: Option<Handler<E, Call, bool>>,
     pub(super) responses: BTreeMap<Operation, &'static [ResponseField]>,
-    pub(super) forwarded: Vec<Operation>,
+    /// What a node must be able to write to answer an operation itself.
+    pub(super) needs: BTreeMap<Operation, Writable>,
 }
 
 /// A path with what dispatch needs of it, prepared once.
@@ -75,7 +76,9 @@ impl<E: Send + Sync + 'static> Path<E> {
             operations: BTreeMap::new(),
             exists: None,
             responses: BTreeMap::new(),
-            forwarded: vec![Operation::Create, Operation::Update, Operation::Patch, Operation::Delete],
+            needs: [Operation::Create, Operation::Update, Operation::Patch, Operation::Delete]
+                .map(|operation| (operation, Writable::Everything))
+                .into(),
         }
     }
 
@@ -141,10 +144,19 @@ impl<E: Send + Sync + 'static> Path<E> {
         self
     }
 
-    /// Has this operation forwarded from nodes that may not write; writes and deletions always are.
+    /// Has this operation forwarded from every node that may not write the mount's storage; writes and deletions are
+    /// anyway.
     #[must_use]
     pub fn forward(mut self, operation: Operation) -> Self {
-        self.forwarded.push(operation);
+        self.needs.insert(operation, Writable::Everything);
+        self
+    }
+
+    /// This operation, a write or not, writes nothing but local storage. A performance secondary answers it itself; only
+    /// a node that may write nothing forwards it.
+    #[must_use]
+    pub fn writes_locally(mut self, operation: Operation) -> Self {
+        self.needs.insert(operation, Writable::LocalOnly);
         self
     }
 }

@@ -8,7 +8,9 @@
 //!
 //! # Assumptions
 //! Vault calls once a minute, one call at a time, and waits 90 seconds. Undoing may be cut off and repeated; the
-//! engine's periodic work is not cut off but told its deadline, which leaves the sweep its share.
+//! engine's periodic work is not cut off but told its deadline, which leaves the sweep its share. Write-ahead entries
+//! are local storage, which the active node of a performance secondary writes, too; a node that may write nothing does
+//! nothing.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -18,7 +20,7 @@ use chrono::Utc;
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 use tokio::time::Instant;
 
-use crate::logical::{Answer, Error, Kind, Request, Storage, StorageError};
+use crate::logical::{Answer, Error, Kind, Request, Storage, StorageError, Writable};
 
 use super::Backend;
 use super::backend::{Engine, Tick};
@@ -46,24 +48,21 @@ impl<E: Engine> Backend<E> {
     /// One tick.
     pub(super) async fn rollback(&self, request: Request) -> Answer {
         let deadline = Instant::now() + BUDGET;
-        let state = self.system().replication_state().await?;
-        if state.is_performance_standby() || state.is_dr_secondary() {
+        let writable = self.system().writable().await?;
+        if writable == Writable::Nothing {
             return Ok(None);
         }
-        let mut failures = Vec::new();
-        if !state.is_performance_secondary() || self.system().local_mount().await? {
-            failures.extend(self.periodic(&request).await);
-        }
+        let mut failures = self.periodic(&request, writable).await;
         failures.extend(self.sweep(&request, deadline).await);
         failures.retain(|error| !matches!(error.kind(), Kind::ReadOnly | Kind::UnsupportedOperation));
         summary(&failures).map_or(Ok(None), Err)
     }
 
-    async fn periodic(&self, request: &Request) -> Vec<Error> {
+    async fn periodic(&self, request: &Request, writable: Writable) -> Vec<Error> {
         let storage = Arc::clone(&request.storage);
         let deadline = Instant::now() + PERIODIC_BUDGET;
         let (mount_point, cancelled) = (request.mount_point.clone(), request.cancelled.clone());
-        let tick = Tick { storage, mount_point, cancelled, deadline };
+        let tick = Tick { storage, mount_point, cancelled, deadline, writable };
         let periodic = async { Ok(self.engine().periodic(tick).await) };
         let failures = contained(periodic).await.unwrap_or_else(|panicked| vec![panicked]);
         failures.into_iter().map(|error| error.about("periodic work")).collect()

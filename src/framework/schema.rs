@@ -5,6 +5,7 @@ use serde_json::Value;
 use crate::logical::{Data, Response};
 
 use super::field::AnyField;
+use super::limits;
 use super::pattern::Pattern;
 
 /// The fields of a path by name and older name, sorted.
@@ -69,10 +70,21 @@ impl Schema {
         extras
     }
 
-    /// Refuses the first value that its field cannot read.
-    pub(super) fn check(&self, data: &Data) -> Result<(), String> {
+    /// Puts its field's default in the place of each `null`, and refuses the first value that its field does not take.
+    pub(super) fn settle(&self, data: &mut Data) -> Result<(), String> {
         for (name, value) in data {
             let Some(field) = self.field(name) else { continue };
+            if value.is_null() {
+                let without = || {
+                    format!(
+                        "field {name:?} has no default, which null stands for: give a value, or leave it out"
+                    )
+                };
+                *value = field.default_value().ok_or_else(without)?;
+            }
+            if let Some(excess) = limits::excess(field.about(), name, value) {
+                return Err(excess);
+            }
             field.check(value).map_err(|refusal| field.about().refuses(name, &refusal))?;
         }
         Ok(())

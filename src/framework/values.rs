@@ -5,7 +5,10 @@ use std::ops::Deref;
 
 use super::decode::Refusal;
 
-/// A name that matches Vault's generic name pattern.
+/// The longest name, in bytes.
+pub(super) const LONGEST_NAME: usize = 128;
+
+/// A name that matches Vault's generic name pattern and that Vault's storage takes in a key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Name(String);
 
@@ -18,12 +21,16 @@ pub struct LowercaseString(String);
 pub struct StringSlice(pub Vec<String>);
 
 impl Name {
-    /// Takes a text that matches the pattern.
+    /// Takes a text that is one.
     pub fn new(text: String) -> Result<Self, Refusal> {
-        if Self::matches(&text) {
-            Ok(Self(text))
-        } else {
+        if !Self::matches(&text) {
             Err(Refusal::new("field does not match the formatting rules"))
+        } else if text.contains("..") {
+            Err(Refusal::new("a name must not contain \"..\", which the server's storage refuses"))
+        } else if text.len() > LONGEST_NAME {
+            Err(Refusal::new(format!("a name must be at most {LONGEST_NAME} bytes long")))
+        } else {
+            Ok(Self(text))
         }
     }
 
@@ -32,7 +39,7 @@ impl Name {
         Self(default.to_owned())
     }
 
-    /// Whether a text is a name: ASCII letters, digits and `_`, between them also `-` and `.`.
+    /// Whether a text matches the pattern: ASCII letters, digits and `_`, between them also `-` and `.`.
     pub fn matches(text: &str) -> bool {
         let word = |byte: u8| byte == b'_' || byte.is_ascii_alphanumeric();
         match text.as_bytes() {

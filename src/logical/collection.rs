@@ -122,10 +122,13 @@ impl<T: Record> Collection<T> {
         let malformed = |reason: String| StorageError::Malformed { key: key.to_owned(), reason };
         let value: Value = serde_json::from_slice(bytes)
             .map_err(|error| malformed(format!("not JSON, at byte {}", error.column())))?;
-        let Some(version) = value.get("version").and_then(Value::as_u64) else {
+        let Some(version) = value.get("version") else {
             return T::adopt(value)
                 .and_then(serde_json::from_value)
                 .map_err(|_| malformed(UNEXPECTED.to_owned()));
+        };
+        let Some(version) = version.as_u64().filter(|version| *version > 0) else {
+            return Err(malformed("its version is no number that this plugin writes".to_owned()));
         };
         if version > u64::from(T::VERSION) {
             return Err(malformed(format!(
@@ -170,6 +173,11 @@ mod tests {
         let storage = InMemory::new();
         for (value, says) in [
             (&br#"{"version":3,"name":"red"}"#[..], "newer release"),
+            (&br#"{"version":-1,"name":"red"}"#[..], "its version is no number"),
+            (&br#"{"version":0,"name":"red"}"#[..], "its version is no number"),
+            (&br#"{"version":1.5,"name":"red"}"#[..], "its version is no number"),
+            (&br#"{"version":"x","name":"red"}"#[..], "its version is no number"),
+            (&br#"{"version":null,"name":"red"}"#[..], "its version is no number"),
             (&b"sk-secret"[..], "not JSON"),
             (&br#"{"name":["sk-secret"]}"#[..], "not what this version expects"),
         ] {

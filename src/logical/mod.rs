@@ -22,7 +22,7 @@ pub use memory::{Calls, InMemory, test_seed};
 pub use request::{Operation, Request, Secret};
 pub use response::{Lease, Response, WrapInfo};
 pub use storage::{Entry, Storage, StorageError, page};
-pub use system::{Event, FixedSystem, ReplicationState, SystemError, SystemView};
+pub use system::{Event, FixedSystem, ReplicationState, SystemError, SystemView, Writable};
 
 /// A JSON object, as Vault carries data in requests, responses and leases.
 pub type Data = serde_json::Map<String, serde_json::Value>;

@@ -17,10 +17,24 @@ pub trait SystemView: Send + Sync + 'static {
     async fn local_mount(&self) -> Result<bool, SystemError>;
     /// This node's part in replication.
     async fn replication_state(&self) -> Result<ReplicationState, SystemError>;
+    /// What of the mount's storage this node may write. Where the answer is plain the mount is not asked about.
+    async fn writable(&self) -> Result<Writable, SystemError> {
+        match self.replication_state().await?.writable() {
+            Writable::LocalOnly if self.local_mount().await? => Ok(Writable::Everything),
+            writable => Ok(writable),
+        }
+    }
+    /// Whether other clusters have the mount as well, each with local storage of its own.
+    async fn is_shared(&self) -> Result<bool, SystemError> {
+        Ok(self.replication_state().await?.is_replicated() && !self.local_mount().await?)
+    }
     /// The server's version, such as `1.21.4`.
     async fn vault_version(&self) -> Result<String, SystemError>;
     /// Tells the server's event bus. A server without one is no error.
     async fn send_event(&self, event: Event) -> Result<(), SystemError>;
+    /// Has Vault Enterprise's rotation manager forget the job for this path of the mount. That there is no job, or no
+    /// rotation manager, is no error.
+    async fn deregister_rotation_job(&self, mount_point: &str, path: &str) -> Result<(), SystemError>;
 }
 
 /// The system view did not answer.
@@ -43,36 +57,48 @@ pub struct Event {
     pub metadata: Vec<(&'static str, String)>,
 }
 
+/// What of a mount's storage a node may write, least first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Writable {
+    /// Nothing: a performance standby, or part of a disaster-recovery secondary.
+    Nothing,
+    /// Only what [`SpecialPaths::local_storage`](super::SpecialPaths::local_storage) names, which each cluster keeps for
+    /// itself: the active node of a performance secondary.
+    LocalOnly,
+    /// Everything.
+    Everything,
+}
+
 /// This node's part in replication: Vault's bit set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReplicationState(pub u32);
 
 impl ReplicationState {
+    const PERFORMANCE_PRIMARY: u32 = 1 << 5;
     const PERFORMANCE_SECONDARY: u32 = 1 << 6;
     const DR_SECONDARY: u32 = 1 << 9;
+    const PERFORMANCE_BOOTSTRAPPING: u32 = 1 << 10;
     const PERFORMANCE_STANDBY: u32 = 1 << 14;
 
-    /// A standby of this cluster that may read but not write.
-    pub fn is_performance_standby(self) -> bool {
-        self.0 & Self::PERFORMANCE_STANDBY != 0
+    /// What a node in this state may write of a mount that is not local to its cluster.
+    fn writable(self) -> Writable {
+        if self.has(Self::PERFORMANCE_STANDBY | Self::DR_SECONDARY) {
+            Writable::Nothing
+        } else if self.has(Self::PERFORMANCE_SECONDARY) {
+            Writable::LocalOnly
+        } else {
+            Writable::Everything
+        }
     }
 
-    /// Part of a secondary cluster.
-    pub fn is_performance_secondary(self) -> bool {
-        self.0 & Self::PERFORMANCE_SECONDARY != 0
+    /// Whether the cluster shares its mounts with others by performance replication.
+    fn is_replicated(self) -> bool {
+        self.has(Self::PERFORMANCE_PRIMARY | Self::PERFORMANCE_SECONDARY | Self::PERFORMANCE_BOOTSTRAPPING)
     }
 
-    /// Part of a disaster-recovery secondary.
-    pub fn is_dr_secondary(self) -> bool {
-        self.0 & Self::DR_SECONDARY != 0
-    }
-
-    /// Whether this node may write the mount's replicated storage.
-    #[cfg(test)]
-    pub fn may_write(self, local_mount: bool) -> bool {
-        (local_mount || !self.is_performance_secondary())
-            && !self.is_dr_secondary()
-            && !self.is_performance_standby()
+    /// Whether one of these bits is set.
+    fn has(self, bits: u32) -> bool {
+        self.0 & bits != 0
     }
 }
 
@@ -120,6 +146,9 @@ impl SystemView for FixedSystem {
         Ok("1.21.4".to_owned())
     }
     async fn send_event(&self, _event: Event) -> Result<(), SystemError> {
+        Ok(())
+    }
+    async fn deregister_rotation_job(&self, _mount_point: &str, _path: &str) -> Result<(), SystemError> {
         Ok(())
     }
 }

@@ -16,6 +16,9 @@ pub enum EndpointError {
     /// It does not parse.
     #[error("it must be a URL such as {}", Endpoint::DEFAULT)]
     NotAUrl,
+    /// A URL's parser drops some of them without a word, so that the text would say something else than is done.
+    #[error("it must not hold spaces, tabs or line breaks")]
+    Blank,
     /// It may be one, but for letters that names of hosts here do not have.
     #[error("its host must be named in ASCII (a name with other letters is written xn--...)")]
     NotAscii,
@@ -42,6 +45,9 @@ impl Endpoint {
 
     /// Reads a base URL; a slash at its end makes no difference.
     pub fn parse(text: &str) -> Result<Self, EndpointError> {
+        if text.contains(|character: char| character.is_whitespace() || character.is_control()) {
+            return Err(EndpointError::Blank);
+        }
         let mut url = Url::parse(text)
             .map_err(|_| if text.is_ascii() { EndpointError::NotAUrl } else { EndpointError::NotAscii })?;
         match url.scheme() {

@@ -9,12 +9,23 @@ use crate::logical::{Error, Lease, Operation, Request, Response, Secret, Special
 use super::pb;
 use super::value;
 
+/// The most bytes of a request's body that are read. One thread serves all mounts of the process, and to read a body takes
+/// it some milliseconds for each MiB; no write needs as much as this. The server lets 32 MiB pass.
+const LARGEST_BODY: usize = 1 << 20;
+
 /// Reads a request. What does not parse is an error for this request alone.
 pub(super) fn request(
     message: pb::Request,
     storage: Arc<dyn Storage>,
     cancelled: CancellationToken,
 ) -> Result<Request, Error> {
+    if message.data.len() > LARGEST_BODY {
+        let size = message.data.len();
+        return Err(Error::status(
+            413,
+            format!("the body must be at most {LARGEST_BODY} bytes long, not {size}"),
+        ));
+    }
     Ok(Request {
         operation: Operation::parse(&message.operation),
         data: value::data(&message.data).map_err(|error| malformed("data", error))?,

@@ -90,6 +90,12 @@ impl SystemView for RemoteSystem {
             Err(status) => Err(status.into()),
         }
     }
+
+    async fn deregister_rotation_job(&self, mount_point: &str, path: &str) -> Result<(), SystemError> {
+        let place = pb::RotationJobPlace { mount_point: mount_point.to_owned(), req_path: path.to_owned() };
+        let request = pb::DeregisterRotationJobRequest { req: Some(place) };
+        where_known(self.host.system().await?.deregister_rotation_job(request).await).map(drop)
+    }
 }
 
 /// A server that does not know the call answers it with the message's defaults: no, none, zero.

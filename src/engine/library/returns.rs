@@ -27,6 +27,8 @@ const MOST_PER_TICK: usize = 500;
 const ABREAST: usize = 4;
 /// As long as a return for which nobody waits does; then it is the tick's.
 const QUEUE_PATIENCE: Duration = Duration::from_secs(60);
+/// As long as the end of a lease waits for OpenAI where it cannot be put on record; Vault gives up after 90 s.
+const UNRECORDED_PATIENCE: Duration = Duration::from_secs(45);
 /// As long as the tick waits for its turn at OpenAI.
 const TICK_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -37,7 +39,12 @@ pub(in crate::engine) async fn give_back(
     ticket: &Ticket,
     patience: Duration,
 ) -> Result<(), Error> {
-    let Some(loan) = lending::begin_return(engine, storage, ticket).await? else { return Ok(()) };
+    let loan = match lending::begin_return(engine, storage, ticket).await {
+        Ok(Some(loan)) => loan,
+        Ok(None) => return Ok(()),
+        Err(StorageError::ReadOnly) => return end_without_record(engine, storage, ticket, patience).await,
+        Err(error) => return Err(error.into()),
+    };
     failpoint!("return.begun");
     match end_key(engine, storage, &loan, patience).await {
         Err(error) if loan.expires > engine.certain_time() => {
@@ -55,6 +62,24 @@ pub(in crate::engine) async fn give_back(
     Ok(())
 }
 
+/// Ends the key where this node may not write the loan, as on a performance secondary, whose expired leases nobody
+/// forwards. The loan stays with the primary: its tick frees the account when the lease would have ended.
+async fn end_without_record(
+    engine: &Engine,
+    storage: &dyn Storage,
+    ticket: &Ticket,
+    patience: Duration,
+) -> Result<(), Error> {
+    let Some(mut loan) = lending::of_ticket(storage, ticket).await? else { return Ok(()) };
+    if loan.api_key_id.is_none() {
+        loan.api_key_id.clone_from(&ticket.api_key_id);
+    }
+    match end_key(engine, storage, &loan, patience).await {
+        Err(error) if loan.expires > engine.certain_time() => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
 /// Puts on record that the check-out is over and begins to end its key, for which nobody waits: what this does not come
 /// to is the tick's.
 pub(super) async fn begin(
@@ -62,8 +87,14 @@ pub(super) async fn begin(
     storage: &Arc<dyn Storage>,
     ticket: Ticket,
 ) -> Result<(), Error> {
-    if lending::begin_return(engine, &**storage, &ticket).await?.is_none() {
-        return Ok(());
+    match lending::begin_return(engine, &**storage, &ticket).await {
+        Ok(Some(_)) => {}
+        Ok(None) => return Ok(()),
+        // What cannot be put on record is ended before the answer.
+        Err(StorageError::ReadOnly) => {
+            return end_without_record(engine, &**storage, &ticket, UNRECORDED_PATIENCE).await;
+        }
+        Err(error) => return Err(error.into()),
     }
     let (engine, storage) = (Arc::clone(engine), Arc::clone(storage));
     tokio::spawn(async move {
@@ -97,6 +128,10 @@ pub(in crate::engine) async fn run_now(
     storage: &dyn Storage,
     patience: Duration,
 ) -> Result<removal::Outcome, Error> {
+    if engine.leaves_owners_alone().await? {
+        // The primary's: nothing that came of it could be put on record here.
+        return Ok(removal::Outcome::default());
+    }
     let deadline = Instant::now() + patience;
     let attempts = waiting(engine, storage).await?.into_iter().map(|(set, loan)| {
         async move {

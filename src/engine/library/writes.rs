@@ -21,7 +21,7 @@ pub(super) async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Resp
     let (storage, name) = (call.storage(), call.get(&NAME)?);
     let _alone = engine.lock_set(&name).await;
     let old = engine.library_sets.get(&**storage, &name).await?;
-    call.patches(old.is_some())?;
+    call.patches(old.is_some(), || format!("library set {:?}", &*name))?;
     let mut set = old.as_deref().map_or_else(|| LibrarySet::first(&call), |old| Ok(old.clone()))?;
     set.change(&call)?;
     let names = names_in(&call, old.as_deref())?;

@@ -178,7 +178,7 @@ async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Erro
     let (storage, name) = (call.storage(), call.get(&NAME)?);
     let _alone = engine.locks.lock(&lock(&name)).await;
     let old = find(&**storage, &name).await?;
-    call.patches(old.is_some())?;
+    call.patches(old.is_some(), || format!("static role {:?}", &*name))?;
     match old {
         Some(old) => update(&engine, &call, &name, old).await?,
         None => create(&engine, &call, &name).await?,

@@ -30,7 +30,8 @@ service_account_id speaks for. They are left where a backup was restored that kn
 dry_run=false nothing is removed. An account without the tag is never touched.
 
 It runs in the background, one run at a time, behind everything else that asks OpenAI; tidy/status tells how far it is. \
-Do not remove anything from a copy of a server whose original still runs: they share the tag.
+Do not remove anything from a copy of a server whose original still runs: they share the tag. On a mount that \
+performance replication shares with other clusters it is refused.
 
     $ vault write -f openai/tidy
     $ vault read openai/tidy/status
@@ -83,6 +84,9 @@ pub(super) fn paths() -> Vec<Path<Engine>> {
 async fn start(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let order = Order { dry_run: call.get(&DRY_RUN)?, min_age: call.get(&MIN_AGE)? };
     engine.configured(&**call.storage()).await?;
+    if engine.system.is_shared().await? {
+        return Err(Error::Replicated);
+    }
     if !engine.tidying.begin(&order, engine.now()) {
         return Err(Error::TidyRunning);
     }

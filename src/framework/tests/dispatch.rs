@@ -24,10 +24,55 @@ async fn a_request_reaches_its_handler_with_typed_fields() {
 #[tokio::test]
 async fn a_default_fills_in_for_what_was_not_sent() {
     let mount = Mount::new();
-    let answer = mount.data(Operation::Update, "pots/a", json!({"color": "red", "dries": null})).await;
+    let answer = mount.data(Operation::Update, "pots/a", json!({"color": "red"})).await;
     assert_eq!((&answer["dries"], &answer["dries_sent"]), (&json!(3600), &Value::Null));
-    let answer = mount.data(Operation::Update, "pots/a", json!({"color": "red", "liters": null})).await;
-    assert_eq!(answer["liters"], json!(0), "for an integer, null counts as sent");
+}
+
+#[tokio::test]
+async fn null_stands_for_a_fields_default_and_is_refused_where_there_is_none() {
+    let mount = Mount::new();
+    for operation in [Operation::Create, Operation::Update, Operation::Patch] {
+        for (name, field) in [("dries", "dries"), ("drying_time", "dries")] {
+            let answer = mount.data(operation, "pots/a", json!({"color": "red", name: null})).await;
+            assert_eq!((&answer[field], &answer["dries_sent"]), (&json!(3600), &json!(3600)));
+        }
+        let answer = mount.data(operation, "pots/a", json!({"color": "red", "liters": null})).await;
+        assert_eq!(answer["liters"], json!(1));
+        for field in ["color", "labels", "wet", "code"] {
+            let error = mount.refusal(operation, "pots/a", json!({field: null})).await;
+            let expected = format!("Field validation failed: field {field:?} has no default");
+            assert!(error.message().starts_with(&expected), "{error}");
+        }
+    }
+    mount.data(Operation::Update, "pots/a", json!({"color": "red", "unheard_of": null})).await;
+}
+
+#[tokio::test]
+async fn a_value_that_is_too_large_is_refused_before_it_is_read() {
+    let mount = Mount::new();
+    for (field, value, says) in [
+        ("color", json!("x".repeat(4_097)), "color must be at most 4096 bytes long, not 4097"),
+        ("labels", json!("x,".repeat(1_000) + "x"), "labels must name at most 1000 elements, not 1001"),
+        ("labels", json!(vec!["x"; 100_000]), "labels must name at most 1000 elements, not 100000"),
+        ("code", json!("1".repeat(5_000)), "code must be at most 4096 bytes long, not 5000"),
+        ("dries", json!("1s".repeat(5_000)), "dries must be at most 4096 bytes long, not 10000"),
+    ] {
+        let error = mount.refusal(Operation::Update, "pots/a", json!({field: value})).await;
+        assert_eq!(error.message(), format!("Field validation failed: {says}"));
+    }
+    let long = format!("pots/{}", "a".repeat(40_000));
+    let error = mount.refusal(Operation::Read, &long, json!({})).await;
+    assert!(error.message().ends_with("name must be at most 128 bytes long, not 40000"), "{error}");
+}
+
+#[tokio::test]
+async fn a_name_that_storage_refuses_is_refused_by_its_field() {
+    let mount = Mount::new();
+    for operation in [Operation::Read, Operation::Update, Operation::Patch, Operation::Delete] {
+        let error = mount.refusal(operation, "pots/a..b", json!({"color": "red"})).await;
+        assert_eq!(error.kind(), Kind::BadRequest);
+        assert!(error.message().contains("\"name\"") && error.message().contains("\"..\""), "{error}");
+    }
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! Which requests a node that may not write leaves to one that may.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use super::*;
 use crate::logical::{Event, Kind, ReplicationState, SystemError, SystemView};
 
@@ -36,6 +38,9 @@ impl SystemView for Node {
         Err(SystemError("none".to_owned()))
     }
     async fn send_event(&self, _: Event) -> Result<(), SystemError> {
+        Ok(())
+    }
+    async fn deregister_rotation_job(&self, _: &str, _: &str) -> Result<(), SystemError> {
         Ok(())
     }
 }
@@ -93,19 +98,36 @@ async fn an_unknown_path_or_operation_is_not_forwarded() {
 }
 
 #[tokio::test]
+async fn what_writes_only_local_storage_is_answered_by_a_secondary() {
+    const LEND: Help = Help { synopsis: "", description: "" };
+    for operation in [Operation::Read, Operation::Update] {
+        for (state, answers) in [(SECONDARY, true), (STANDBY, false), (DR_SECONDARY, false)] {
+            let (mount, _) = node(state, false);
+            let system = Node { state, local: false, asked: Arc::default() };
+            let path = Path::new("lend/:name", LEND).field(&NAME).on(operation, lend);
+            let paths = vec![path.writes_locally(operation)];
+            let toy = Arc::clone(&mount.toy);
+            let backend = Backend::builder(toy, Arc::new(system), "").paths(paths).build();
+            let answer = backend.handle(mount.request(operation, "lend/a", Value::Null)).await;
+            assert_eq!(answer.is_ok(), answers, "{operation:?} in state {state}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_tick_does_only_what_the_node_may_write() {
     for (state, local, periodic, swept) in [
-        (0, false, 1, true),
-        (SECONDARY, true, 1, true),
-        (SECONDARY, false, 0, true),
-        (STANDBY, true, 0, false),
-        (DR_SECONDARY, true, 0, false),
+        (0, false, &[Writable::Everything][..], true),
+        (SECONDARY, true, &[Writable::Everything], true),
+        (SECONDARY, false, &[Writable::LocalOnly], true),
+        (STANDBY, true, &[], false),
+        (DR_SECONDARY, true, &[], false),
     ] {
         let (mount, _) = node(state, local);
         let storage = Arc::clone(&mount.storage) as Arc<dyn Storage>;
         drop(MIXING.begin(&storage, &Mixing { pot: "a".to_owned() }).await.unwrap());
         assert!(mount.ask(Operation::Rollback, "", json!({"immediate": true})).await.unwrap().is_none());
-        assert_eq!(mount.toy.ticks.load(Ordering::SeqCst), periodic, "state {state}");
+        assert_eq!(*mount.toy.ticks.lock().unwrap(), periodic, "state {state}");
         assert_eq!(mount.storage.keys().is_empty(), swept, "state {state}");
     }
 }

@@ -6,7 +6,6 @@ mod forwarding;
 mod leases;
 mod sweeps;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -18,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::logical::{
     self, Answer, Data, Error, FixedSystem, InMemory, Operation, Request, Response, SpecialPaths, Storage,
+    Writable,
 };
 
 static NAME: Field<Name> = Field::new("name", "Name of the pot.");
@@ -54,7 +54,8 @@ type Work = fn() -> Vec<Error>;
 #[derive(Default)]
 struct Toy {
     notes: Mutex<Vec<String>>,
-    ticks: AtomicUsize,
+    /// What the node could write at each tick.
+    ticks: Mutex<Vec<Writable>>,
     /// What the periodic work does.
     tick: Mutex<Option<Work>>,
     /// Cancels what a handler works on, while it works.
@@ -78,8 +79,8 @@ impl Engine for Toy {
         Ok(())
     }
 
-    async fn periodic(self: Arc<Self>, _tick: Tick) -> Vec<Error> {
-        self.ticks.fetch_add(1, Ordering::SeqCst);
+    async fn periodic(self: Arc<Self>, tick: Tick) -> Vec<Error> {
+        self.ticks.lock().unwrap().push(tick.writable);
         let tick = *self.tick.lock().unwrap();
         tick.map_or_else(Vec::new, |tick| tick())
     }

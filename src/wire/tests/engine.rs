@@ -95,6 +95,10 @@ impl Backend for Engine {
 
     async fn handle(&self, request: Request) -> Answer {
         let path = request.path.clone();
+        if let Some(of) = path.strip_prefix("deregister/") {
+            self.system.deregister_rotation_job(&request.mount_point, of).await?;
+            return Ok(None);
+        }
         match path.as_str() {
             "uuid" => Ok(Some(Response::of([("uuid", self.uuid.clone().into())]))),
             "echo" => Ok(Some(Response::new(request.data))),
@@ -167,7 +171,8 @@ impl Engine {
             ("max", system.max_lease_ttl().await?.as_secs().into()),
             ("tainted", system.tainted().await?.into()),
             ("local", system.local_mount().await?.into()),
-            ("may_write", system.replication_state().await?.may_write(false).into()),
+            ("writable", format!("{:?}", system.writable().await?).into()),
+            ("shared", system.is_shared().await?.into()),
             ("version", system.vault_version().await?.into()),
         ])))
     }

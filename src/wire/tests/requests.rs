@@ -161,11 +161,15 @@ async fn an_existence_check_tells_create_from_update() {
 }
 
 #[tokio::test]
-async fn nine_megabytes_pass_both_ways() {
+async fn nine_megabytes_pass_but_for_a_requests_body() {
     let caller = Server::vault().mount(Mounts::new().0).await;
-    let data = format!(r#"{{"text":"{}"}}"#, "x".repeat(9 << 20));
+    let data = format!(r#"{{"text":"{}"}}"#, "x".repeat(1_000_000));
     let reply = caller.send("update", "size", &data).await.unwrap();
-    assert_eq!(reply.response.unwrap().data, format!(r#"{{"size":{}}}"#, 9 << 20));
+    assert_eq!(reply.response.unwrap().data, r#"{"size":1000000}"#);
+    let data = format!(r#"{{"text":"{}"}}"#, "x".repeat(9 << 20));
+    let err = caller.send("update", "size", &data).await.unwrap().err.unwrap();
+    assert_eq!((err.err_type, err.err_code), (3, 413), "{}", err.err_msg);
+    assert_eq!(err.err_msg, "the body must be at most 1048576 bytes long, not 9437195");
     assert!(caller.ask("read", "big").await.response.unwrap().data.len() > 9 << 20);
     let stored = caller.ask("update", "big-put/entry").await;
     assert_eq!(stored.response.unwrap().data, format!(r#"{{"size":{}}}"#, 9 << 20));

@@ -46,6 +46,12 @@ pub(super) struct State {
     /// Nothing is served behind the broker, as while Vault registers a plugin.
     pub(super) unserved: bool,
     pub(super) replication: i32,
+    /// The mount is local to its cluster; a server that does not say so does not know the question.
+    pub(super) local_mount: bool,
+    /// As on a performance secondary: what begins with one of these may be written, and nothing else.
+    pub(super) writable: Option<&'static [&'static str]>,
+    /// Vault Enterprise: where rotation jobs were taken away from.
+    pub(super) rotation_manager: Option<Mutex<Vec<pb::RotationJobPlace>>>,
 }
 
 /// The server's calls of one mount.
@@ -88,6 +94,10 @@ impl Server {
             .max_encoding_message_size(MESSAGE_LIMIT);
         let routes = Routes::new(service).add_service(SystemViewServer::new(self.clone()));
         connect(if self.state.openbao { routes } else { routes.add_service(EventsServer::new(self.clone())) })
+    }
+
+    fn may_write(&self, key: &str) -> bool {
+        self.state.writable.is_none_or(|local| local.iter().any(|prefix| key.starts_with(prefix)))
     }
 
     fn seen<T>(&self, call: &Request<T>) -> Result<(), Status> {
@@ -167,6 +177,10 @@ impl pb::storage_server::Storage for Server {
     async fn put(&self, call: Request<pb::StoragePutArgs>) -> Result<Response<pb::StoragePutReply>, Status> {
         self.seen(&call)?;
         let pb::StorageEntry { key, value, seal_wrap } = call.into_inner().entry.unwrap();
+        if !self.may_write(&key) {
+            let err = StorageError::READ_ONLY.to_owned();
+            return Ok(Response::new(pb::StoragePutReply { err, wal_index: None }));
+        }
         let err = text(self.state.entries.put(crate::logical::Entry { key, value, seal_wrap }).await);
         let puts = self.state.entries.calls().puts as u64;
         let wal_index = Some(pb::WalIndex { local_index: 100 + puts, replicated_index: 200 });
@@ -178,7 +192,12 @@ impl pb::storage_server::Storage for Server {
         call: Request<pb::StorageDeleteArgs>,
     ) -> Result<Response<pb::StorageDeleteReply>, Status> {
         self.seen(&call)?;
-        let err = text(self.state.entries.delete(&call.into_inner().key).await);
+        let key = call.into_inner().key;
+        if !self.may_write(&key) {
+            let err = StorageError::READ_ONLY.to_owned();
+            return Ok(Response::new(pb::StorageDeleteReply { err, wal_index: None }));
+        }
+        let err = text(self.state.entries.delete(&key).await);
         Ok(Response::new(pb::StorageDeleteReply { err, wal_index: None }))
     }
 
@@ -211,7 +230,10 @@ impl SystemView for Server {
         Ok(Response::new(pb::TaintedReply { tainted: true }))
     }
     async fn local_mount(&self, _: Request<pb::Empty>) -> Result<Response<pb::LocalMountReply>, Status> {
-        Err(Status::unimplemented("unknown method LocalMount"))
+        if !self.state.local_mount {
+            return Err(Status::unimplemented("unknown method LocalMount"));
+        }
+        Ok(Response::new(pb::LocalMountReply { local: true }))
     }
     async fn replication_state(
         &self,
@@ -223,6 +245,20 @@ impl SystemView for Server {
         let vault_version = "1.21.4".to_owned();
         let plugin_environment = Some(pb::PluginEnvironment { vault_version });
         Ok(Response::new(pb::PluginEnvReply { plugin_environment, err: String::new() }))
+    }
+    async fn deregister_rotation_job(
+        &self,
+        call: Request<pb::DeregisterRotationJobRequest>,
+    ) -> Result<Response<pb::Empty>, Status> {
+        let Some(jobs) = &self.state.rotation_manager else {
+            return Err(Status::unimplemented("unknown method DeregisterRotationJob"));
+        };
+        let place = call.into_inner().req.unwrap();
+        if place.req_path == "broken" {
+            return Err(Status::internal("error deregistering rotation job"));
+        }
+        jobs.lock().unwrap().push(place);
+        Ok(Response::new(pb::Empty {}))
     }
 }
 

@@ -113,10 +113,27 @@ async fn every_way_to_rotate_rotates() {
     assert_eq!(run.json(), json!({"success": true}));
     let run = mount.write("config/rotate-admin-key", json!({})).await;
     assert_eq!(run.text("message"), "Admin API key has been rotated.");
+    mount.write("config", json!({"automatic_rotation_period": "1d"})).await.done();
     mount.ask(mount.request(Operation::Rotate, "", json!({}))).await.nothing();
     let state = mount.sim.state();
     assert_eq!((state.created.admin_keys, state.deleted.admin_keys), (3, 3));
     recovers(&mount, "three rotations").await;
+}
+
+#[tokio::test]
+async fn vaults_rotation_manager_is_refused_while_rotation_is_off() {
+    let mount = start().await;
+    let ask = async || mount.ask(mount.request(Operation::Rotate, "config", json!({}))).await;
+    ask().await.refused("automated rotation of the admin key is off");
+    mount.write("config", json!({"rotation_schedule": "0 3 * * *"})).await.done();
+    ask().await.nothing();
+    mount.write("config", json!({"disable_automated_rotation": true})).await.done();
+    ask().await.refused("disable_automated_rotation");
+    mount.write("config", json!({"disable_automated_rotation": false})).await.done();
+    ask().await.nothing();
+    assert_eq!(mount.sim.state().created.admin_keys, 2);
+    mount.delete("config").await.done();
+    ask().await.refused("OpenAI client not configured");
 }
 
 #[tokio::test]

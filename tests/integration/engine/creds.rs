@@ -277,7 +277,6 @@ async fn a_node_that_may_not_write_forwards_before_it_asks_openai_for_anything()
         read_only(false);
     };
     forwards(&|on| mount.host.set_performance_standby(on)).await;
-    forwards(&|on| mount.host.set_performance_secondary(on)).await;
     forwards(&|on| mount.storage.set_read_only(on)).await;
     assert_eq!(mount.sim.state().all_calls(), calls);
     assert!(mount.sim.state().accounts.is_empty());

@@ -133,3 +133,72 @@ async fn without_a_configuration_its_lease_waits() {
     mount.revoke(&lease).await.done();
     assert!(mount.sim.state().accounts.is_empty());
 }
+
+/// The rotation job that the Go plugin registered at Vault Enterprise's rotation manager.
+fn its_job() -> Vec<(String, String)> {
+    vec![("openai/".to_owned(), "config".to_owned())]
+}
+
+#[tokio::test]
+async fn its_rotation_job_is_taken_away_once_the_configuration_is_ours() {
+    let mount = mount().await;
+    mount.read("config").await.done();
+    mount.read(&format!("creds/{ROLE}")).await.done();
+    assert_eq!(mount.host.take_deregistered(), [], "reading leaves everything as it was");
+    mount.write("config", json!({"automatic_rotation_period": "1d"})).await.done();
+    assert_eq!(mount.host.take_deregistered(), its_job());
+    mount.write("config", json!({"automatic_rotation_period": "2d"})).await.done();
+    assert_eq!(mount.host.take_deregistered(), [], "once is enough");
+    for lease in mount.leases() {
+        mount.revoke(&lease).await.done();
+    }
+}
+
+#[tokio::test]
+async fn its_rotation_job_is_taken_away_by_whatever_writes_deletes_or_rotates() {
+    for (what, body) in [
+        ("config", json!({"disable_automated_rotation": true})),
+        ("config/rotate", json!({})),
+        ("admin-key-rotation", json!({})),
+    ] {
+        let mount = mount().await;
+        mount.write(what, body).await.done();
+        assert_eq!(mount.host.take_deregistered(), its_job(), "{what}");
+    }
+    let mount = mount().await;
+    mount.delete("config").await.done();
+    assert_eq!(mount.host.take_deregistered(), its_job());
+}
+
+#[tokio::test]
+async fn a_rotation_manager_that_fails_is_told_and_asked_again_at_the_next_write() {
+    let mount = mount().await;
+    mount.host.fail_rotation_manager(true);
+    let answer = mount.write("config", json!({"automatic_rotation_period": "1d"})).await;
+    assert!(answer.warnings()[0].contains("rotation job"), "{:?}", answer.warnings());
+    mount.restart().await;
+    mount.delete("config").await.refused("rotation job");
+    mount.host.fail_rotation_manager(false);
+    mount.write("config", json!({"automatic_rotation_period": "2d"})).await.done();
+    assert_eq!(mount.host.take_deregistered(), its_job());
+    mount.delete("config").await.done();
+    assert_eq!(mount.host.take_deregistered(), []);
+}
+
+#[tokio::test]
+async fn a_configuration_is_deleted_by_force_whatever_the_rotation_manager_says() {
+    let mount = mount().await;
+    mount.host.fail_rotation_manager(true);
+    let answer = mount.delete_by_force("config").await;
+    assert!(answer.warnings()[0].contains("rotation job"), "{:?}", answer.warnings());
+    mount.read("config").await.nothing();
+}
+
+#[tokio::test]
+async fn a_configuration_of_ours_never_asks_the_rotation_manager() {
+    let mount = Mount::start().await.configured().await;
+    mount.host.fail_rotation_manager(true);
+    mount.write("config", json!({"automatic_rotation_period": "1d"})).await.done();
+    mount.write("config/rotate", json!({})).await.done();
+    mount.delete("config").await.done();
+}

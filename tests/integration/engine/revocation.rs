@@ -235,9 +235,6 @@ async fn a_tick_on_a_node_that_may_not_write_does_nothing() {
     mount.host.set_performance_standby(true);
     mount.tick_now().await.done();
     mount.host.set_performance_standby(false);
-    mount.host.set_performance_secondary(true);
-    mount.tick_now().await.done();
-    mount.host.set_performance_secondary(false);
     assert_eq!(mount.sim.state().all_calls(), calls);
     mount.tick().await.done();
     assert!(mount.sim.state().accounts.is_empty());

@@ -271,6 +271,14 @@ impl Mount {
         *self.secrets() = Secrets::default();
     }
 
+    /// This cluster is now a performance secondary: of the mount's storage it may write what is local alone. Or it is
+    /// a primary again.
+    pub fn set_secondary(&self, secondary: bool) {
+        self.host.set_performance_secondary(secondary);
+        let local = secondary.then(|| self.backend().special_paths().local_storage);
+        self.watched.restrict_writes(local);
+    }
+
     // === The mount's process ===
 
     /// A new instance on the same storage, as after a crash.

@@ -59,6 +59,8 @@ struct State {
     death: Option<Death>,
     failure: Option<Failure>,
     fates: (String, VecDeque<Fate>),
+    /// What alone may be written, where not everything may.
+    writable: Option<Vec<String>>,
 }
 
 impl Watched {
@@ -86,6 +88,20 @@ impl Watched {
     /// The next writes of a key that starts with `prefix` are reported as failed, and this becomes of them.
     pub fn decide(&self, prefix: &str, fates: &[Fate]) {
         self.state.lock().unwrap().fates = (prefix.to_owned(), fates.iter().copied().collect());
+    }
+
+    /// As on a performance secondary: what begins with one of these may be written, and nothing else; or everything again.
+    pub fn restrict_writes(&self, to: Option<Vec<String>>) {
+        self.state.lock().unwrap().writable = to;
+    }
+
+    fn check_writable(&self, key: &str) -> Result<(), StorageError> {
+        let state = self.state.lock().unwrap();
+        let refused = state
+            .writable
+            .as_ref()
+            .is_some_and(|local| !local.iter().any(|prefix| key.starts_with(prefix.as_str())));
+        if refused { Err(StorageError::ReadOnly) } else { Ok(()) }
     }
 
     /// Whether the write that was to fail came and did.
@@ -153,6 +169,7 @@ impl Storage for Watched {
 
     async fn put(&self, entry: Entry) -> Result<(), StorageError> {
         let_others_run().await;
+        self.check_writable(&entry.key)?;
         let number = self.note(Write::Put(entry.clone()));
         self.stop_at(Death::Before(number)).await;
         self.fail_at(Failure::Refused(number))?;
@@ -165,6 +182,7 @@ impl Storage for Watched {
 
     async fn delete(&self, key: &str) -> Result<(), StorageError> {
         let_others_run().await;
+        self.check_writable(key)?;
         let number = self.note(Write::Delete(key.to_owned()));
         self.stop_at(Death::Before(number)).await;
         self.fail_at(Failure::Refused(number))?;

@@ -37,6 +37,9 @@ struct State {
     local_mount: bool,
     tainted: bool,
     events: VecDeque<Event>,
+    /// Mount points and paths whose rotation jobs were taken away.
+    deregistered: Vec<(String, String)>,
+    rotation_manager_fails: bool,
 }
 
 impl Host {
@@ -48,6 +51,21 @@ impl Host {
     /// This cluster is now a performance secondary, or a primary again.
     pub fn set_performance_secondary(&self, secondary: bool) {
         self.state.lock().unwrap().system.replication_state = ReplicationState(u32::from(secondary) << 6);
+    }
+
+    /// This cluster is now a performance primary, or not replicated again.
+    pub fn set_performance_primary(&self, primary: bool) {
+        self.state.lock().unwrap().system.replication_state = ReplicationState(u32::from(primary) << 5);
+    }
+
+    /// Where rotation jobs were taken away from the rotation manager, since this was asked last.
+    pub fn take_deregistered(&self) -> Vec<(String, String)> {
+        std::mem::take(&mut self.state.lock().unwrap().deregistered)
+    }
+
+    /// The rotation manager fails, or no longer.
+    pub fn fail_rotation_manager(&self, fails: bool) {
+        self.state.lock().unwrap().rotation_manager_fails = fails;
     }
 
     /// The mount is local to its cluster.
@@ -106,6 +124,14 @@ impl SystemView for Host {
             events.pop_front();
         }
         events.push_back(event);
+        Ok(())
+    }
+    async fn deregister_rotation_job(&self, mount_point: &str, path: &str) -> Result<(), SystemError> {
+        let mut state = self.state.lock().unwrap();
+        if state.rotation_manager_fails {
+            return Err(SystemError("error deregistering rotation job".to_owned()));
+        }
+        state.deregistered.push((mount_point.to_owned(), path.to_owned()));
         Ok(())
     }
 }

@@ -57,9 +57,12 @@ async fn reads_answer_the_documented_fields_and_no_others() {
 async fn what_does_not_exist_is_not_found() {
     let mount = mount().await;
     mount.read("static-roles/app").await.nothing();
-    mount.read("static-creds/app").await.nothing();
+    mount.read("static-creds/app").await.refused("static role \"app\" not found");
     mount.delete("static-roles/app").await.nothing();
-    mount.patch("static-roles/app", json!({"ttl": 60})).await.failed(Kind::UnsupportedPath, "");
+    mount
+        .patch("static-roles/app", json!({"ttl": 60}))
+        .await
+        .failed(Kind::Status(404), "static role \"app\" not found");
     mount.write("static-creds/app/rotate", json!({})).await.refused("static role \"app\" not found");
     assert!(mount.list("static-roles").await.keys().is_empty());
 }

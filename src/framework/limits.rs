@@ -1,0 +1,75 @@
+//! How large a value may be. It is measured before anything else is done with it, in one pass over it, so that no
+//! request costs more than what it sends.
+
+use serde_json::Value;
+
+use super::field::About;
+use super::kind::Shape;
+use super::values::LONGEST_NAME;
+
+/// Why a value that was sent under this name is too large, without anything of it.
+pub(super) fn excess(about: &About, name: &str, value: &Value) -> Option<String> {
+    let too_many = |count: usize| {
+        let (most, of) = (about.most, about.of);
+        (count > most).then(|| format!("{name} must name at most {most} {of}, not {count}"))
+    };
+    let too_long = |text: &str| {
+        let longest = if about.shape == Shape::Name { LONGEST_NAME } else { about.longest };
+        let length = text.len();
+        (length > longest).then(|| format!("{name} must be at most {longest} bytes long, not {length}"))
+    };
+    let within = |value: &Value| excess(about, name, value);
+    match value {
+        Value::String(text) if about.shape == Shape::CommaStrings => too_many(text.split(',').count())
+            .or_else(|| text.split(',').find_map(|part| too_long(part.trim()))),
+        Value::String(text) => too_long(text),
+        Value::Array(elements) => too_many(elements.len()).or_else(|| elements.iter().find_map(within)),
+        Value::Object(map) => too_many(map.len())
+            .or_else(|| map.iter().find_map(|(key, value)| too_long(key).or_else(|| within(value)))),
+        Value::Null | Value::Bool(_) | Value::Number(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::framework::{AnyField as _, Field, Name};
+
+    static TEXT: Field<String> = Field::new("text", "").longest(5);
+    static LIST: Field<Vec<String>> = Field::new("list", "").longest(5).most(3, "letters");
+    static NAME: Field<Name> = Field::new("name", "");
+
+    #[test]
+    fn a_text_is_measured_in_bytes() {
+        let excess = |value| excess(TEXT.about(), "text", &value);
+        assert_eq!(excess(json!("12345")), None);
+        assert_eq!(excess(json!("123456")).unwrap(), "text must be at most 5 bytes long, not 6");
+        assert!(excess(json!("\u{e4}\u{e4}\u{e4}")).is_some());
+        assert_eq!(excess(json!(123_456_789)), None);
+    }
+
+    #[test]
+    fn a_list_is_counted_and_its_elements_measured_in_every_form() {
+        let excess = |value| excess(LIST.about(), "list", &value);
+        for fits in [json!("a,b,c"), json!(["a", "b", "c"]), json!("12345 , 12345"), json!("")] {
+            assert_eq!(excess(fits.clone()), None, "{fits}");
+        }
+        for many in [json!("a,b,c,d"), json!(["a", "b", "c", 1]), json!([["a", "b", "c", "d"]])] {
+            assert_eq!(excess(many).unwrap(), "list must name at most 3 letters, not 4");
+        }
+        for long in [json!("123456"), json!(["a", "123456"]), json!({"123456": 1}), json!({"a": "123456"})] {
+            assert_eq!(excess(long).unwrap(), "list must be at most 5 bytes long, not 6");
+        }
+    }
+
+    #[test]
+    fn a_name_is_short() {
+        let excess = |length| excess(NAME.about(), "name", &"x".repeat(length).into());
+        assert_eq!(
+            (excess(128), excess(129).unwrap().as_str()),
+            (None, "name must be at most 128 bytes long, not 129")
+        );
+    }
+}
