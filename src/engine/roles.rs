@@ -68,7 +68,7 @@ static TEMPLATE: Field<String> = Field::new(
      functions of Vault's username templates.",
 )
 .default(names::DEFAULT_TEMPLATE)
-.longest(100_000);
+.longest(Template::MAX_LENGTH);
 static DESCRIPTION: Field<String> =
     Field::new("service_account_description", "What the accounts are for. It stays in Vault.")
         .default("Service account created by Vault");

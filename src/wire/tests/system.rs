@@ -1,5 +1,7 @@
 //! The system view and events behind the broker.
 
+use std::sync::Mutex;
+
 use super::server::State;
 use super::{Mounts, Server};
 use crate::wire::pb;
@@ -58,7 +60,7 @@ async fn local_storage_of_a_secondary_is_written_and_the_rest_forwarded() {
 
 #[tokio::test]
 async fn a_rotation_job_is_taken_away_where_there_is_a_rotation_manager() {
-    let server = Server::new(State { rotation_manager: Some(Default::default()), ..State::default() });
+    let server = Server::new(State { rotation_manager: Some(Mutex::default()), ..State::default() });
     let caller = server.mount(Mounts::new().0).await;
     assert_eq!(caller.ask("update", "deregister/config").await, pb::HandleRequestReply::default());
     let place = pb::RotationJobPlace { mount_point: "openai/".to_owned(), req_path: "config".to_owned() };

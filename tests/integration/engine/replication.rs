@@ -193,7 +193,7 @@ async fn an_operator_of_a_secondary_retries_what_waits_there() {
     mount.lose(lost.lease());
     mount.advance(HOUR * 2);
     let name = lost.text("service_account");
-    assert_eq!(mount.list("revocations").await.keys(), [name.clone()]);
+    assert_eq!(mount.list("revocations").await.keys(), std::slice::from_ref(&name));
     mount.write(&format!("revocations/{name}/retry"), json!({})).await.done();
     assert!(mount.sim.state().accounts.is_empty());
     let lost = mount.read(PATH).await;
