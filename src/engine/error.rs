@@ -122,16 +122,43 @@ pub enum Error {
     },
     /// The organization's policy does not let keys live as long as the set's do.
     #[error(
-        "API key creation failed: {error}; a key of library set {set} lives for its max_ttl, which is {}: change that",
-        super::seconds::text(*.max_ttl)
+        "API key creation failed: {error}; a key of library set {set} lives for its max_ttl, which is {}{}: change that",
+        super::seconds::text(*.max_ttl),
+        cut_to(*.max_ttl, *.lifetime)
     )]
     KeyLifetime {
         /// The set.
         set: String,
-        /// How long its keys live.
+        /// How long its keys may live.
         max_ttl: std::time::Duration,
+        /// How long this one was to live: less where the mount's maximum is shorter.
+        lifetime: std::time::Duration,
         /// OpenAI's refusal.
         error: openai::Error,
+    },
+    /// OpenAI does not know an account of a library set.
+    #[error(
+        "API key creation failed: {error}; OpenAI does not know service account {account} of library set {set}: write \
+         the set's service_account_names again to have it adopted or made anew"
+    )]
+    AccountMissing {
+        /// The set.
+        set: String,
+        /// The account's name.
+        account: String,
+        /// OpenAI's answer.
+        error: openai::Error,
+    },
+    /// An account cannot be deleted, as its keys would go with it.
+    #[error(
+        "service account {account} has a live key that does not come from this mount's library set ({key}): it is \
+         deleted when its keys have ended"
+    )]
+    AccountHasKeys {
+        /// The account.
+        account: openai::ServiceAccountId,
+        /// One of its keys.
+        key: openai::ApiKeyId,
     },
     /// A key whose creation was not heard of again may still come into being.
     #[error("OpenAI has not said yet whether it made the key")]
@@ -238,6 +265,8 @@ impl From<Error> for logical::Error {
             | Error::StillOut(_)
             | Error::NotFreeYet { .. }
             | Error::KeyLifetime { .. }
+            | Error::AccountMissing { .. }
+            | Error::AccountHasKeys { .. }
             | Error::KeyInDoubt
             | Error::Replicated
             | Error::TidyRunning
@@ -255,6 +284,13 @@ fn told(error: &openai::Error) -> String {
         ),
         None => error.to_string(),
     }
+}
+
+fn cut_to(max_ttl: std::time::Duration, lifetime: std::time::Duration) -> String {
+    if lifetime >= max_ttl {
+        return String::new();
+    }
+    format!(", cut to {} by the mount's maximum", super::seconds::text(lifetime))
 }
 
 /// OpenAI's refusal is the caller's business (400); a limit or an outage is for later (429, 503).

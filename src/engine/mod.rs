@@ -35,6 +35,7 @@ mod ledger;
 mod library;
 pub mod listener;
 mod listing;
+mod live_keys;
 pub mod metrics;
 mod named_projects;
 pub mod names;
@@ -302,12 +303,13 @@ impl framework::Engine for Engine {
             Err(error) => (false, Err(error)),
         };
         // Side by side: what is slow or fails at one takes nothing from the others.
-        let (key, removed, rotated, returned, changed, measured, tracked) = tokio::join!(
+        let (key, removed, rotated, returned, changed, found, measured, tracked) = tokio::join!(
             admin_key::tick(&self, &tick),
             removal::tick(&self, &tick),
             rotation::tick(&self, &tick, went_back),
             library::returns::tend(&self, &tick, went_back),
             library::changes::tend(&self, &tick),
+            library::missing::tend(&self, &tick),
             library::status::measure(&self, &tick),
             quota::track(&self, &tick),
         );
@@ -321,7 +323,7 @@ impl framework::Engine for Engine {
         } else {
             Ok(())
         };
-        let parts = [watched, key, removed, returned, changed, measured, tracked, noted];
+        let parts = [watched, key, removed, returned, changed, found, measured, tracked, noted];
         let failures = parts.into_iter().filter_map(Result::err).map(logical::Error::from);
         failures.chain(rotated.failures).collect()
     }

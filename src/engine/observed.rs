@@ -10,7 +10,7 @@ use super::backlog::{self, Backlog, Unfinished};
 use super::configuration::{Config, ONLY};
 use super::metrics::Level;
 use super::pulse::Beat;
-use super::{Engine, Error, build, quota, rfc3339};
+use super::{Engine, Error, build, library, quota, rfc3339};
 use crate::framework::{Call, Help, Path, ResponseField};
 use crate::logical::{Operation, Response, Storage};
 
@@ -92,6 +92,8 @@ struct Observation {
     deletions: Backlog,
     creations: Unfinished,
     rotations: Backlog,
+    /// Library sets with accounts that OpenAI no longer has.
+    missing: Vec<(String, usize)>,
     beat: Beat,
 }
 
@@ -116,6 +118,7 @@ impl Engine {
             deletions: backlog::deletions(storage, now, backlog::MOST).await?,
             creations: backlog::unfinished_creations(self, storage).await?,
             rotations: backlog::overdue_rotations(self, storage, now).await?,
+            missing: library::missing::told(storage).await?,
             beat: self.clients.pulse().beat(),
         })
     }
@@ -142,6 +145,13 @@ impl Observation {
         let failing = self.beat.failing_since.and_then(|since| (self.now - since).to_std().ok());
         let deletions = self.deletions.age(self.now).as_secs();
         let rotations = self.rotations.age(self.now).as_secs();
+        let missing = self.missing.iter().map(|(set, count)| {
+            let reason = format!(
+                "OpenAI no longer has {count} of the accounts of library set {set}: see library-sets/{set}/status, then \
+                 write its service_account_names again"
+            );
+            (true, reason)
+        });
         [
             (self.beat.refused, "OpenAI refuses the admin key".to_owned()),
             (
@@ -153,6 +163,7 @@ impl Observation {
             (rotations > TOLERATED, format!("a rotation is overdue for {rotations} s")),
         ]
         .into_iter()
+        .chain(missing)
         .filter_map(|(is_so, reason)| is_so.then_some(reason))
         .collect()
     }
@@ -187,7 +198,7 @@ async fn info(engine: Arc<Engine>, _: Call) -> Result<Option<Response>, Error> {
 async fn health(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let observation = engine.observe(&**call.storage()).await?;
     let reasons = observation.reasons();
-    let Observation { now, config, deletions, creations, rotations, beat } = observation;
+    let Observation { now, config, deletions, creations, rotations, beat, .. } = observation;
     let status = match &config {
         None => "unconfigured",
         Some(_) if reasons.is_empty() => "ok",

@@ -127,7 +127,7 @@ async fn list(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error
 
 async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let (storage, name) = (&**call.storage(), call.get(&NAME)?);
-    if let Some((set, loan)) = loan_of(&engine, storage, &name).await? {
+    if let Some((set, loan)) = loan_of(storage, &name).await? {
         return Ok(Some(Response::new(view_loan(&engine, &set, &loan))));
     }
     let Some(place) = place_of(&engine, storage, &name).await? else { return Ok(None) };
@@ -137,7 +137,7 @@ async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error
 
 async fn retry(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let (storage, name) = (&**call.storage(), call.get(&NAME)?);
-    if let Some((set, loan)) = loan_of(&engine, storage, &name).await? {
+    if let Some((set, loan)) = loan_of(storage, &name).await? {
         if engine.leaves_owners_alone().await? {
             return Err(StorageError::ReadOnly.into());
         }
@@ -163,7 +163,7 @@ async fn retry_all(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, 
     let patience = deadline.saturating_duration_since(Instant::now());
     let outcome = removal::run_now(&engine, storage, patience).await;
     let waiting = backlog::deletions(storage, engine.now(), usize::MAX).await?.count;
-    let waiting = waiting + returns::waiting(&engine, storage).await?.len();
+    let waiting = waiting + returns::waiting(storage).await?.len();
     Ok(Some(Response::of([
         ("removed", Value::from(loans.removed + outcome.removed)),
         ("failed", (loans.failed + outcome.failed).into()),
@@ -199,7 +199,7 @@ async fn loans_after(
     name: &str,
     most: usize,
 ) -> Result<Vec<(String, Data)>, Error> {
-    let waiting = returns::waiting(engine, storage).await?;
+    let waiting = returns::waiting(storage).await?;
     let first = waiting.iter().position(|(_, loan)| loan.id == name).map_or(0, |at| at + 1);
     let listed = waiting.iter().skip(first).take(most);
     Ok(listed.map(|(set, loan)| (loan.id.clone(), view_loan(engine, set, loan))).collect())
@@ -232,12 +232,8 @@ async fn credentials_after(
 }
 
 /// The check-out that waits under this name, and its set.
-async fn loan_of(
-    engine: &Engine,
-    storage: &dyn Storage,
-    name: &str,
-) -> Result<Option<(String, Loan)>, Error> {
-    Ok(returns::waiting(engine, storage).await?.into_iter().find(|(_, loan)| loan.id == name))
+async fn loan_of(storage: &dyn Storage, name: &str) -> Result<Option<(String, Loan)>, Error> {
+    Ok(returns::waiting(storage).await?.into_iter().find(|(_, loan)| loan.id == name))
 }
 
 fn view_loan(engine: &Engine, set: &str, loan: &Loan) -> Data {

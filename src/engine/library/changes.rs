@@ -4,6 +4,11 @@
 //! *The rule:* an account that a change touches is on the change's record before anything is done to it. In the end it
 //! is named by the set's record, or it is let go: deleted at OpenAI if Vault made it, and its claim released. So one
 //! step, [`settle`], finishes what succeeded and undoes what failed, after a crash at any point as well, by the tick.
+//! An account with a live key of somebody else is not deleted before that key has ended.
+//!
+//! *Unknown outcomes:* a write of storage that failed may still come through, such as by the next leader. Then nothing is
+//! undone at once; the tick looks at storage later. And [`settle`] writes before it deletes at OpenAI and reads the set
+//! after that write: a node that no longer leads fails there, and what it reads is what was committed.
 //!
 //! *Guarantees:* storing the set's record is what decides; before it nothing of the old set has changed, after it only
 //! letting go is left. An account is on the change's record before it is claimed, and such a claim counts
@@ -12,13 +17,15 @@
 //! *Assumptions:* whoever changes a set holds its [`lock`](Engine::lock_set); unlike that of the loans it is held over
 //! calls to OpenAI, and nobody but writers, deletions and the tick waits for it.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
 
+use super::in_use::{by_place, live_keys};
 use super::members::{Home, Member};
-use super::sets::{CHANGES, Change, touched};
+use super::sets::{CHANGES, Change, LibrarySet, SETS, touched};
 use crate::engine::answers::Told;
 use crate::engine::failpoint::failpoint;
 use crate::engine::issuer::{self, Creation, Owner};
@@ -47,7 +54,8 @@ pub(super) async fn touch(
     members: &[Member],
 ) -> Result<(), StorageError> {
     let mut touched = touched(storage, set).await?;
-    touched.retain(|old| members.iter().all(|new| new.id != old.id));
+    let new: HashSet<_> = members.iter().map(|member| &member.id).collect();
+    touched.retain(|old| !new.contains(&old.id));
     touched.extend_from_slice(members);
     let due = engine.now() + issuer::sweep_age();
     CHANGES.put(storage, set, &Change { touched, due, failures: 0, last_error: None }).await
@@ -104,11 +112,24 @@ pub(super) async fn settle(
     patience: Duration,
 ) -> Result<Vec<String>, Error> {
     let Some(mut change) = CHANGES.get(storage, set).await? else { return Ok(Vec::new()) };
-    let named = engine.library_sets.get(storage, set).await?;
-    let named = named.as_ref().map_or(&[][..], |set| &set.members);
+    // From storage and not from memory: an earlier write may have come through although it was reported as failed.
+    if unnamed(&change.touched, SETS.get(storage, set).await?).is_empty() {
+        CHANGES.delete(storage, set).await?;
+        return Ok(Vec::new());
+    }
+    change.failures = change.failures.saturating_add(1);
+    change.due = backoff::retry_at(set, change.failures, engine.now(), Duration::ZERO);
+    CHANGES.put(storage, set, &change).await?;
+    failpoint!("set.settling");
+    let going = unnamed(&change.touched, SETS.get(storage, set).await?);
     let mut left = Vec::new();
-    for member in change.touched.into_iter().filter(|member| named.iter().all(|one| one.id != member.id)) {
-        if let Err(error) = let_go(engine, storage, set, &member, patience).await {
+    let mut used = in_use(engine, storage, &going, patience).await;
+    for member in going {
+        let outcome = match used.remove(member.id.as_str()) {
+            Some(error) => Err(error),
+            None => let_go(engine, storage, set, &member, patience).await,
+        };
+        if let Err(error) = outcome {
             change.last_error = Some(error.to_string());
             left.push(member);
         }
@@ -118,10 +139,57 @@ pub(super) async fn settle(
         return Ok(Vec::new());
     }
     let names = left.iter().map(|member| member.name.clone()).collect();
-    let failures = change.failures.saturating_add(1);
-    let due = backoff::retry_at(set, failures, engine.now(), Duration::ZERO);
-    CHANGES.put(storage, set, &Change { touched: left, due, failures, ..change }).await?;
+    CHANGES.put(storage, set, &Change { touched: left, ..change }).await?;
     Ok(names)
+}
+
+/// The accounts that the stored set does not name.
+fn unnamed(touched: &[Member], named: Option<LibrarySet>) -> Vec<Member> {
+    let members = named.map(|set| set.members).unwrap_or_default();
+    let named: HashSet<_> = members.iter().map(|member| &member.id).collect();
+    touched.iter().filter(|member| !named.contains(&member.id)).cloned().collect()
+}
+
+/// Why accounts that Vault made may not be deleted yet, by their ids: somebody has a live key there, or OpenAI does not
+/// say.
+async fn in_use(
+    engine: &Engine,
+    storage: &dyn Storage,
+    going: &[Member],
+    patience: Duration,
+) -> HashMap<String, Error> {
+    let mut used = HashMap::new();
+    for (_, members) in by_place(going.iter().filter(|member| member.is_made())) {
+        match live_keys(engine, storage, &members, patience).await {
+            Ok(keys) => used.extend(keys.into_iter().map(|key| {
+                let (account, key) = (key.account, key.id);
+                (account.to_string(), Error::AccountHasKeys { account, key })
+            })),
+            Err(error) => {
+                let sentence = error.to_string();
+                let why = |member: &&Member| (member.id.to_string(), Error::field(sentence.clone()));
+                used.extend(members.iter().map(why));
+            }
+        }
+    }
+    used
+}
+
+/// Gives accounts up that a change touches, without a call to OpenAI. Answers which.
+pub(super) async fn give_up(
+    engine: &Engine,
+    storage: &dyn Storage,
+    set: &str,
+    which: impl Fn(&Member) -> bool + Send,
+) -> Result<Vec<Member>, Error> {
+    let Some(change) = CHANGES.get(storage, set).await? else { return Ok(Vec::new()) };
+    let (given_up, touched): (Vec<_>, Vec<_>) =
+        unnamed(&change.touched, SETS.get(storage, set).await?).into_iter().partition(which);
+    for member in &given_up {
+        engine.release(storage, &member.id, &AccountOwner::LibrarySet(set.to_owned())).await?;
+    }
+    CHANGES.put(storage, set, &Change { touched, ..change }).await?;
+    Ok(given_up)
 }
 
 /// After a write or deletion that succeeded: a warning if something is left to do.
@@ -135,9 +203,12 @@ pub(super) async fn finish(engine: &Engine, storage: &dyn Storage, set: &str) ->
 
 /// After a write that failed: the error, or that something is left which the tick undoes.
 pub(super) async fn undo(engine: &Engine, storage: &dyn Storage, set: &str, error: Error) -> Error {
-    if matches!(error, Error::Storage(StorageError::ReadOnly)) {
+    match error {
         // The node that may write does it all.
-        return error;
+        Error::Storage(StorageError::ReadOnly) => return error,
+        // The write may come through all the same: the tick decides by what is stored then.
+        Error::Storage(StorageError::Failed(_)) => return Error::LeftBehind(Box::new(error)),
+        _ => {}
     }
     match settle(engine, storage, set, PATIENCE).await {
         Ok(left) if left.is_empty() => error,

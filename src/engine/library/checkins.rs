@@ -20,16 +20,24 @@ const PATIENCE: Duration = Duration::from_secs(45);
 
 static ACCOUNT_ID: Field<String> = Field::new(
     "service_account_id",
-    "OpenAI's id of the account to check in. Not needed if the caller has just one of the set.",
+    "OpenAI's id of the account to check in. Not needed if the caller has just one account of the set.",
 )
 .default("");
-static ACCOUNT: Field<String> = Field::new("service_account", "The same by the account's name.").default("");
+static ACCOUNT: Field<String> =
+    Field::new("service_account", "Name of the account to check in, instead of service_account_id.")
+        .default("");
+static FORCED_ID: Field<String> = Field::new(
+    "service_account_id",
+    "OpenAI's id of the account to check in. This or service_account is always needed.",
+)
+.default("");
 
 const HELP: Help = Help {
     synopsis: "Check in a service account of a library set.",
     description: "\
-Ends the lent key and makes the account free for others. Only who checked it out may check it in: the same entity, \
-or the same token where there is none; unless the set's disable_check_in_enforcement is true.
+Deletes the key of the check-out at OpenAI and makes the account free for others; the next check-out gets a new key. \
+Only the borrower may check in: the same entity, or the same token where there is none. A set with \
+disable_check_in_enforcement=true lets anybody.
 
     $ vault write openai/library-sets/research/check-in service_account_id=svc_234567890",
 };
@@ -37,7 +45,8 @@ or the same token where there is none; unless the set's disable_check_in_enforce
 const ADMIN_HELP: Help = Help {
     synopsis: "Check in a service account of a library set, whoever has it.",
     description: "\
-For operators: ends the lent key and makes the account free, as check-in does for its borrower.
+For operators: deletes the key of the check-out at OpenAI and makes the account free, as check-in does for the \
+borrower. The account has to be named.
 
     $ vault write openai/library-sets/research/admin-check-in service_account_id=svc_234567890",
 };
@@ -48,18 +57,16 @@ const CHECKED_IN: &str = "Service account checked in and API key rotated.";
 const FORCED: &str = "Service account forcibly checked in and API key rotated.";
 
 pub(super) fn paths() -> Vec<Path<Engine>> {
-    let path = |pattern, help| {
-        Path::new(pattern, help)
-            .field(&NAME)
-            .field(&ACCOUNT_ID)
-            .field(&ACCOUNT)
-            .responds(Operation::Update, ANSWER)
+    let path = |pattern, help, id| {
+        Path::new(pattern, help).field(&NAME).field(id).field(&ACCOUNT).responds(Operation::Update, ANSWER)
     };
     vec![
-        path("library-sets/:name/check-in", HELP).on(Operation::Update, check_in),
-        path("library-sets/:name/checkin", HELP).on(Operation::Update, check_in),
-        path("library-sets/:name/admin-check-in", ADMIN_HELP).on(Operation::Update, admin_check_in),
-        path("library-sets/:name/admin-checkin", ADMIN_HELP).on(Operation::Update, admin_check_in),
+        path("library-sets/:name/check-in", HELP, &ACCOUNT_ID).on(Operation::Update, check_in),
+        path("library-sets/:name/checkin", HELP, &ACCOUNT_ID).on(Operation::Update, check_in),
+        path("library-sets/:name/admin-check-in", ADMIN_HELP, &FORCED_ID)
+            .on(Operation::Update, admin_check_in),
+        path("library-sets/:name/admin-checkin", ADMIN_HELP, &FORCED_ID)
+            .on(Operation::Update, admin_check_in),
     ]
 }
 

@@ -6,30 +6,30 @@
 //! makes one call to OpenAI. Whatever dies on the way, `lending` has it on record, and the tick frees
 //! the account or leaves it to its lease.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::fields::NAME;
 use super::leases::CHECK_OUT;
 use super::loans::{Borrower, Loan, State, Ticket};
 use super::members::Member;
 use super::sets::LibrarySet;
-use super::{lending, returns, sets, status};
+use super::{lending, missing, returns, sets, status};
 use crate::engine::events::Happening;
 use crate::engine::failpoint::failpoint;
 use crate::engine::metrics::CheckOutResult;
-use crate::engine::{Engine, Error, checks, endings, issuer, rfc3339};
+use crate::engine::{Engine, Error, checks, endings, issuer, rfc3339, seconds};
 use crate::framework::{Call, Field, Help, Path, ResponseField};
 use crate::logical::{Operation, Response, Storage};
 use crate::openai::{self, Client, CreatedKey, Urgency};
 
 /// As long as a check-out waits for OpenAI; Vault gives up after 90 s.
 const PATIENCE: Duration = Duration::from_secs(45);
-/// So many accounts that OpenAI no longer has are passed over in one check-out.
-const MOST_PASSED: usize = 3;
 
 static TTL: Field<Duration> =
     Field::new("ttl", "How long the check-out lasts unless renewed; the set's ttl if not given.");
@@ -41,7 +41,8 @@ const HELP: Help = Help {
     synopsis: "Check out a service account of a library set.",
     description: "\
 Lends one free account, which nobody else gets until it is checked in or its lease ends. It comes with a key of its \
-own, which ends with the check-out. The lease can be renewed, in all up to the set's max_ttl.
+own, which ends with the check-out. The lease can be renewed, in all up to the set's max_ttl. An account that OpenAI no \
+longer has is passed over.
 
     $ vault write -f openai/library-sets/research/check-out
     $ vault write openai/library-sets/research/check-out ttl=4h service_account=research-sa-1",
@@ -62,6 +63,20 @@ struct Wish {
     borrower: Borrower,
     ttl: Duration,
     max_ttl: Duration,
+    /// The set's own, which the mount's maximum may have cut.
+    set_max_ttl: Duration,
+    /// A warning that the mount's maximum cut the time that was asked for.
+    cut: Option<String>,
+}
+
+/// What a check-out knows of a set's accounts when it chooses one.
+struct Unfit {
+    /// Those that are not free.
+    taken: BTreeSet<String>,
+    /// Those that OpenAI did not know of late.
+    missing: BTreeSet<String>,
+    /// Those that OpenAI did not know in this very check-out.
+    passed: BTreeSet<String>,
 }
 
 pub(super) fn paths() -> Vec<Path<Engine>> {
@@ -122,30 +137,42 @@ impl Wish {
             borrower: Borrower::of(&call.request),
             ttl: ttl.min(limit),
             max_ttl: set.max_ttl.min(limit),
+            set_max_ttl: set.max_ttl,
+            cut: (ttl > limit).then(|| {
+                format!(
+                    "ttl of {} is above the mount's maximum lease time, to which it was cut: {}",
+                    seconds::text(ttl),
+                    seconds::text(limit)
+                )
+            }),
         })
     }
 
-    /// The account to lend: the one asked for, or the first that is free.
-    fn choose<'a>(&self, members: &'a [Member], taken: &[String]) -> Result<&'a Member, Error> {
-        let is_free = |member: &&Member| !taken.iter().any(|id| id == member.id.as_str());
+    /// The account to lend: the one asked for, or the first that is free. One that OpenAI did not know of late comes last:
+    /// it may be there again.
+    fn choose<'a>(&self, members: &'a [Member], unfit: &Unfit) -> Result<&'a Member, Error> {
+        let is = |ids: &BTreeSet<String>, member: &Member| ids.contains(member.id.as_str());
         if self.account.is_empty() {
-            return members.iter().find(is_free).ok_or(Error::NoneAvailable);
+            let mut free = members.iter().filter(|one| !is(&unfit.taken, one) && !is(&unfit.passed, one));
+            let first = free.clone().find(|member| !is(&unfit.missing, member));
+            return first.or_else(|| free.next()).ok_or(Error::NoneAvailable);
         }
         let asked = members.iter().find(|member| member.answers_to(&self.account));
         let asked =
             asked.ok_or_else(|| Error::NotInSet { set: self.set.clone(), account: self.account.clone() })?;
-        if is_free(&asked) { Ok(asked) } else { Err(Error::AlreadyCheckedOut) }
+        if is(&unfit.taken, asked) { Err(Error::AlreadyCheckedOut) } else { Ok(asked) }
     }
 }
 
-/// Lends an account. One that OpenAI no longer has is passed over, unless it was asked for.
+/// Lends an account. One that OpenAI does not know is noted and passed over, unless it was asked for.
 async fn lend(engine: &Engine, storage: &dyn Storage, wish: &Wish) -> Result<Response, Error> {
     // Before anything is taken: an engine that is not configured has nothing to lend.
     engine.configured(storage).await?;
+    let deadline = Instant::now() + PATIENCE;
     let mut gone: Vec<Member> = Vec::new();
     let mut refusal = None;
     loop {
-        let loan = match reserve(engine, storage, wish, &gone).await {
+        let (loan, was_missing) = match reserve(engine, storage, wish, &gone).await {
             Err(Error::NoneAvailable) if refusal.is_some() => {
                 return Err(refusal.unwrap_or(Error::NoneAvailable));
             }
@@ -153,41 +180,55 @@ async fn lend(engine: &Engine, storage: &dyn Storage, wish: &Wish) -> Result<Res
         };
         let account = loan.account.clone();
         match lend_reserved(engine, storage, wish, loan).await {
-            Err(Error::KeyCreation(error))
-                if error.is_gone() && wish.account.is_empty() && gone.len() < MOST_PASSED =>
-            {
-                refusal = Some(Error::KeyCreation(error));
+            Err(error @ Error::AccountMissing { .. }) => {
+                // Only the next check-out is slower without it.
+                let _ = missing::note(engine, storage, &wish.set, &account.id).await;
+                if !wish.account.is_empty() || Instant::now() >= deadline {
+                    return Err(error);
+                }
+                refusal = Some(error);
                 gone.push(account);
             }
-            outcome => return outcome.map(|answer| gone.iter().fold(answer, warn)),
+            Ok(answer) => {
+                if was_missing {
+                    let _ = missing::forget(storage, &wish.set, account.id.as_str()).await;
+                }
+                let answer = gone.iter().fold(answer, warn);
+                return Ok(wish.cut.iter().fold(answer, Response::with_warning));
+            }
+            Err(error) => return Err(error),
         }
     }
 }
 
 fn warn(answer: Response, gone: &Member) -> Response {
     answer.with_warning(format!(
-        "OpenAI no longer has service account {} of this library set: take it out of service_account_names, then \
-         put it in again to have it made anew",
+        "OpenAI no longer has service account {} of this library set: write service_account_names again to have it \
+         adopted or made anew",
         gone.name
     ))
 }
 
-/// Takes an account, in storage only.
+/// Takes an account, in storage only. Answers also whether OpenAI did not know it of late.
 async fn reserve(
     engine: &Engine,
     storage: &dyn Storage,
     wish: &Wish,
     gone: &[Member],
-) -> Result<Loan, Error> {
+) -> Result<(Loan, bool), Error> {
     let id = engine.new_name_for_set(&wish.set);
     let _alone = engine.lock_loans(&wish.set).await;
     let set = sets::find(engine, storage, &wish.set).await?;
-    let mut taken = lending::taken(storage, &wish.set).await?;
-    taken.extend(gone.iter().map(|member| member.id.as_str().to_owned()));
-    let account = wish.choose(&set.members, &taken)?.clone();
+    let unfit = Unfit {
+        taken: lending::taken(storage, &wish.set).await?,
+        missing: missing::of_set(storage, &wish.set).await?,
+        passed: gone.iter().map(|member| member.id.to_string()).collect(),
+    };
+    let account = wish.choose(&set.members, &unfit)?.clone();
+    let was_missing = unfit.missing.contains(account.id.as_str());
     let loan = Loan::reserved(id, account, wish.borrower.clone(), (wish.ttl, wish.max_ttl), engine.now());
     lending::open(storage, &wish.set, &loan).await?;
-    Ok(loan)
+    Ok((loan, was_missing))
 }
 
 /// Makes the key of a reserved account and hands it out, or frees the account.
@@ -205,7 +246,7 @@ async fn lend_reserved(
     };
     let key = match made {
         Ok(key) => key,
-        Err(error) => return Err(explain(cancel(engine, storage, &ticket, error).await, wish)),
+        Err(error) => return Err(explain(cancel(engine, storage, &ticket, error).await, wish, &loan)),
     };
     let ticket = Ticket { api_key_id: Some(key.id.clone()), ..ticket };
     match record(engine, storage, &ticket, &key).await {
@@ -222,11 +263,15 @@ async fn make_key(client: &Client, loan: &Loan) -> Result<CreatedKey, Error> {
     issuer::issue_recorded_key(client, &account.project_id, &account.id, &loan.id, loan.max_ttl).await
 }
 
-/// A refusal with the field to change, where it is about that.
-fn explain(error: Error, wish: &Wish) -> Error {
+/// A refusal with what to change, where that is known.
+fn explain(error: Error, wish: &Wish, loan: &Loan) -> Error {
+    let set = wish.set.clone();
     match error {
         Error::KeyCreation(error) if is_about_lifetime(&error) => {
-            Error::KeyLifetime { set: wish.set.clone(), max_ttl: wish.max_ttl, error }
+            Error::KeyLifetime { set, max_ttl: wish.set_max_ttl, lifetime: wish.max_ttl, error }
+        }
+        Error::KeyCreation(error) if error.is_gone() => {
+            Error::AccountMissing { set, account: loan.account.name.clone(), error }
         }
         other => other,
     }

@@ -29,22 +29,26 @@ pub(in crate::engine) async fn revoke(engine: Arc<Engine>, call: LeaseCall) -> R
 }
 
 /// The borrower keeps the account for longer. Vault takes what the borrower asks for, else what is answered here, both
-/// up to the longest life since the lease began (PROTOCOL 8.8); the loan's end follows the same rule.
+/// up to the longest life since the lease began (PROTOCOL 8.8); the loan's end follows the same rule. A
+/// `max_ttl` of the set that was lowered since binds the loan, too; its key lives no longer than `max_ttl` was when it was made.
 pub(in crate::engine) async fn renew(engine: Arc<Engine>, call: LeaseCall) -> Result<Response, Error> {
     let (ticket, storage): (Ticket, _) = (call.internal()?, &*call.request.storage);
-    let limit = engine.system.max_lease_ttl().await?;
+    let set = engine.library_sets.get(storage, &ticket.set).await?;
+    let set_limit = set.map_or(Duration::MAX, |set| set.max_ttl);
+    let limit = engine.system.max_lease_ttl().await?.min(set_limit);
     let _alone = engine.lock_loans(&ticket.set).await;
     let loan = lending::of_ticket(storage, &ticket).await?.filter(|loan| loan.state == State::Lent);
     let mut loan = loan.ok_or(Error::LoanOver("the account was checked in"))?;
     let secret = call.request.secret.as_ref();
     let began = secret.and_then(|secret| secret.issue_time).unwrap_or(loan.since);
+    let max_ttl = loan.max_ttl.min(limit);
     let asked = secret.map(|secret| secret.increment).filter(|increment| !increment.is_zero());
-    loan.ends = (engine.latest_time() + asked.unwrap_or(loan.ttl)).min(began + loan.max_ttl.min(limit));
+    loan.ends = (engine.latest_time() + asked.unwrap_or(loan.ttl)).min(began + max_ttl);
     if loan.ends <= engine.certain_time() {
         return Err(Error::LoanOver("it has lasted for max_ttl"));
     }
     // A look that comes too early finds the new end; one that would come too late is put forward.
     let due = loan.due.min(loan.next_look());
     lending::keep(storage, &ticket.set, &mut loan, due).await?;
-    Ok(call.extend(loan.ttl, loan.max_ttl))
+    Ok(call.extend(loan.ttl, max_ttl))
 }

@@ -7,6 +7,8 @@
 //!
 //! *Assumption:* one node at a time writes the mount's storage.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
@@ -48,8 +50,17 @@ fn name(set: &str, account: &ServiceAccountId) -> String {
 }
 
 /// The ids of the set's accounts that are not free.
-pub(super) async fn taken(storage: &dyn Storage, set: &str) -> Result<Vec<String>, StorageError> {
-    storage.list_sorted(&LOANS.key(&format!("{set}/"))).await
+pub(super) async fn taken(storage: &dyn Storage, set: &str) -> Result<BTreeSet<String>, StorageError> {
+    Ok(storage.list(&LOANS.key(&format!("{set}/"))).await?.into_iter().collect())
+}
+
+/// The sets that have loans, also those that were deleted by force.
+pub(in crate::engine) async fn sets(storage: &dyn Storage) -> Result<Vec<String>, StorageError> {
+    let mut sets = storage.list_sorted(LOANS.prefix()).await?;
+    for set in &mut sets {
+        set.truncate(set.trim_end_matches('/').len());
+    }
+    Ok(sets)
 }
 
 /// The loan of an account, if it is not free.

@@ -4,20 +4,33 @@
 //! A missing account is made without a key, under a unique name, and then given its own name and the role `member` in
 //! one call. So there never is a key to take back, and what undoes a creation goes by a name that only this mount
 //! gives: another account that happens to be called as the set wants it is never taken for ours.
+//!
+//! OpenAI's lists lag: they may show an account that is gone, and miss one that was just made. So an account is asked
+//! for by itself before it is adopted, and before a member counts as gone.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
+use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 use serde::{Deserialize, Serialize};
+use tokio::time::{Instant, sleep};
 
-use crate::engine::Error;
 use crate::engine::clients::Configured;
+use crate::engine::{Error, live_keys};
 use crate::openai::{
     Client, LONGEST_PAGE, OrganizationId, ProjectId, Role, ServiceAccount, ServiceAccountId, Urgency,
 };
 
 /// As long as a write waits for OpenAI each time.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+/// Accounts that are asked for at once.
+const CONCURRENCY: usize = 4;
+/// OpenAI may not know an account everywhere until it is this old: a 404 says nothing about a younger one.
+const YOUNG: TimeDelta = TimeDelta::seconds(60);
+/// Time for which a young account that answers 404 is asked for again.
+const YOUNG_PATIENCE: Duration = Duration::from_secs(20);
+const YOUNG_WAIT: Duration = Duration::from_secs(1);
 
 /// An account of a library set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +46,9 @@ pub struct Member {
     /// The unique name under which Vault made it; none if it was there before. What Vault made goes with the set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub made_as: Option<String>,
+    /// When it joined the set. Sets stored by the first release do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub joined: Option<DateTime<Utc>>,
 }
 
 /// Where a set's accounts live, and the client for it.
@@ -40,6 +56,18 @@ pub(super) struct Home {
     pub(super) organization_id: OrganizationId,
     pub(super) project_id: ProjectId,
     pub(super) client: Client,
+    pub(super) now: DateTime<Utc>,
+}
+
+/// The part of a project's list of accounts that concerns a set.
+#[derive(Default)]
+pub(super) struct Listed {
+    /// The accounts of each name that the set wants.
+    by_name: HashMap<String, Vec<ServiceAccount>>,
+    /// The names of accounts whose id stands where the set wants a name.
+    named_by_id: HashMap<String, String>,
+    /// The ids of the set's members that are listed.
+    members: HashSet<ServiceAccountId>,
 }
 
 impl Member {
@@ -47,14 +75,45 @@ impl Member {
     pub fn answers_to(&self, asked: &str) -> bool {
         self.name == asked || self.id.as_str() == asked
     }
+
+    /// Whether Vault made it for its set.
+    pub fn is_made(&self) -> bool {
+        self.made_as.is_some()
+    }
+
+    /// Whether it joined a moment ago. A clock that was put back makes it young, which costs nothing.
+    fn is_young(&self, now: DateTime<Utc>) -> bool {
+        self.joined.is_some_and(|joined| now - joined < YOUNG)
+    }
+}
+
+impl Listed {
+    /// Refuses a name that is the id of an account, or is written like one: a typing error, and no name to give a new one.
+    pub(super) fn refuse_ids(&self, names: &[&str]) -> Result<(), Error> {
+        for name in names {
+            if let Some(account) = self.named_by_id.get(*name) {
+                return Err(Error::field(format!(
+                    "service_account_names must be names: {name:?} is the id of account {account:?}"
+                )));
+            }
+            if name.starts_with("svc_acct_") {
+                return Err(Error::field(format!(
+                    "service_account_names must be names: {name:?} is written like the id of an account, and the \
+                     project has none of that id or name"
+                )));
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Home {
-    pub(super) fn new(configured: &Configured, project_id: ProjectId) -> Self {
+    pub(super) fn new(configured: &Configured, project_id: ProjectId, now: DateTime<Utc>) -> Self {
         Self {
             organization_id: configured.config.organization_id.clone(),
             project_id,
             client: configured.client.for_work(Urgency::Issue, PATIENCE),
+            now,
         }
     }
 
@@ -65,33 +124,112 @@ impl Home {
             organization_id: self.organization_id.clone(),
             project_id: self.project_id.clone(),
             made_as,
+            joined: Some(self.now),
         }
     }
 
-    /// The accounts of the project that have these names. A name that several have says nothing: refused.
-    pub(super) async fn find(&self, names: &[&str]) -> Result<Vec<Member>, Error> {
-        let mut found: HashMap<String, Member> = HashMap::new();
-        let mut after = None;
+    /// Lists the project's accounts, and keeps those that have one of the names or ids or are members.
+    pub(super) async fn list(&self, names: &HashSet<&str>, members: &[Member]) -> Result<Listed, Error> {
+        let ids: HashSet<&ServiceAccountId> = members.iter().map(|member| &member.id).collect();
+        let (mut listed, mut after) = (Listed::default(), None);
         loop {
             let page =
                 self.client.list_service_accounts(&self.project_id, after.as_deref(), LONGEST_PAGE).await;
             let page = page.map_err(Error::call("listing the project's service accounts"))?;
-            for ServiceAccount { id, name, .. } in page.items {
-                if names.contains(&name.as_str())
-                    && let Some(first) = found.insert(name.clone(), self.member(&name, id.clone(), None))
-                {
-                    return Err(Error::field(format!(
-                        "service_account_names: project {} has several accounts named {name:?}, such as {} and {id}; \
-                         rename all but one of them",
-                        self.project_id, first.id
-                    )));
+            for account in page.items {
+                if ids.contains(&account.id) {
+                    listed.members.insert(account.id.clone());
+                }
+                if names.contains(account.id.as_str()) {
+                    listed.named_by_id.insert(account.id.to_string(), account.name.clone());
+                }
+                if names.contains(account.name.as_str()) {
+                    listed.by_name.entry(account.name.clone()).or_default().push(account);
                 }
             }
             match page.next {
                 Some(next) => after = Some(next),
-                None => return Ok(found.into_values().collect()),
+                None => return Ok(listed),
             }
         }
+    }
+
+    /// The accounts that have these names and are there. A name that several have is refused: it does not say which.
+    pub(super) async fn find(&self, listed: &Listed, names: &[&str]) -> Result<Vec<Member>, Error> {
+        let candidates = names.iter().filter_map(|name| listed.by_name.get(*name));
+        let found = candidates.map(|accounts| self.only_one(accounts).boxed());
+        let found = stream::iter(found.collect::<Vec<_>>()).buffered(CONCURRENCY);
+        let found: Vec<Option<Member>> = found.try_collect().await?;
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    async fn only_one(&self, accounts: &[ServiceAccount]) -> Result<Option<Member>, Error> {
+        let mut found: Option<Member> = None;
+        for account in accounts {
+            if !self.has(account).await? {
+                continue;
+            }
+            if let Some(first) = found {
+                return Err(Error::field(format!(
+                    "service_account_names: project {} has several accounts named {:?}, such as {} and {}; rename \
+                     all but one of them",
+                    self.project_id, account.name, first.id, account.id
+                )));
+            }
+            found = Some(self.member(&account.name, account.id.clone(), None));
+        }
+        Ok(found)
+    }
+
+    /// Whether OpenAI still has a listed account. It may not know a young one yet, which is asked for again.
+    async fn has(&self, account: &ServiceAccount) -> Result<bool, Error> {
+        let is_young = self.now - account.created_at < YOUNG;
+        let deadline = Instant::now() + YOUNG_PATIENCE;
+        loop {
+            if self.knows(&account.id).await? {
+                return Ok(true);
+            }
+            if !is_young {
+                return Ok(false);
+            }
+            if Instant::now() >= deadline {
+                return Err(Error::field(format!(
+                    "service_account_names: OpenAI lists account {:?} ({}), which is new, but does not know it yet: \
+                     try again in a minute",
+                    account.name, account.id
+                )));
+            }
+            sleep(YOUNG_WAIT).await;
+        }
+    }
+
+    async fn knows(&self, account: &ServiceAccountId) -> Result<bool, Error> {
+        match self.client.service_account(&self.project_id, account).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_gone() => Ok(false),
+            Err(error) => Err(Error::call("looking up a service account")(error)),
+        }
+    }
+
+    /// The ids of the members that OpenAI no longer has: the list misses them or `in_doubt` names them, and OpenAI does
+    /// not know them. A member that joined a moment ago is never among them.
+    pub(super) async fn gone(
+        &self,
+        listed: &Listed,
+        members: &[Member],
+        in_doubt: &BTreeSet<String>,
+    ) -> Result<HashSet<ServiceAccountId>, Error> {
+        let asked = members.iter().filter(|member| {
+            let is_doubtful = !listed.members.contains(&member.id) || in_doubt.contains(member.id.as_str());
+            is_doubtful && !member.is_young(self.now)
+        });
+        let asked = asked.map(|member| {
+            async move { self.knows(&member.id).await.map(|knows| (!knows).then(|| member.id.clone())) }
+                .boxed()
+        });
+        let asked = stream::iter(asked.collect::<Vec<_>>()).buffered(CONCURRENCY);
+        let gone: Vec<Option<ServiceAccountId>> = asked.try_collect().await?;
+        Ok(gone.into_iter().flatten().collect())
     }
 
     /// Gives an account that was made its own name and a role: from now on its keys are good for something.
@@ -101,32 +239,46 @@ impl Home {
         dubbed.await.map(drop).map_err(Error::AccountCreation)
     }
 
-    /// A warning for accounts that already have keys, which no check-in will end.
-    pub(super) async fn warn_of_keys(&self, adopted: &[Member]) -> Result<Option<String>, Error> {
-        if adopted.is_empty() {
-            return Ok(None);
-        }
-        let mut with_keys = Vec::new();
-        let mut after = None;
-        loop {
-            let page = self.client.list_keys(&self.project_id, after.as_deref(), LONGEST_PAGE).await;
-            let page = page.map_err(Error::call("listing the project's keys"))?;
-            for key in &page.items {
-                let owner = adopted.iter().find(|member| key.service_account() == Some(&member.id));
-                with_keys.extend(owner.map(|member| member.name.as_str()));
-            }
-            match page.next {
-                Some(next) => after = Some(next),
-                None => break,
-            }
-        }
+    /// Warnings about adopted accounts that somebody else may use: they have keys, or a name that a Vault mount gave.
+    pub(super) async fn warn_of_users(&self, adopted: &[Member]) -> Result<Vec<String>, Error> {
+        let by_id: HashMap<&ServiceAccountId, &str> =
+            adopted.iter().map(|member| (&member.id, member.name.as_str())).collect();
+        let accounts = by_id.keys().copied().collect();
+        let keys = live_keys::of_accounts(&self.client, &self.project_id, &accounts, self.now).await;
+        let keys = keys.map_err(Error::call("listing the project's keys"))?;
+        let mut with_keys: Vec<&str> =
+            keys.iter().filter_map(|key| by_id.get(&key.account).copied()).collect();
         with_keys.sort_unstable();
         with_keys.dedup();
-        Ok((!with_keys.is_empty()).then(|| {
-            format!(
+        let named: Vec<&str> =
+            adopted.iter().map(|member| member.name.as_str()).filter(|name| is_of_a_mount(name)).collect();
+        let mut warnings = Vec::new();
+        if !with_keys.is_empty() {
+            warnings.push(format!(
                 "these accounts have keys that Vault did not make, which work beside a borrower's: {}",
                 with_keys.join(", ")
-            )
-        }))
+            ));
+        }
+        if !named.is_empty() {
+            warnings.push(format!(
+                "these accounts have names that Vault gives to what it makes, so a role or another mount may delete \
+                 them: {}",
+                named.join(", ")
+            ));
+        }
+        Ok(warnings)
     }
+}
+
+/// Whether a name looks like `vault-<role>-<8 random characters>-<6 of a mount's tag>`.
+fn is_of_a_mount(name: &str) -> bool {
+    let mut parts = name.rsplitn(3, '-');
+    let (tag, random, front) = (parts.next(), parts.next(), parts.next());
+    let is = |part: Option<&str>, length: usize| {
+        part.is_some_and(|part| {
+            part.len() == length
+                && part.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+        })
+    };
+    is(tag, 6) && is(random, 8) && front.is_some_and(|front| front.starts_with("vault-"))
 }

@@ -1,18 +1,22 @@
 //! `library-sets/:name`: accounts that are lent out, one borrower each.
 //!
 //! This file is the path of the set itself. `fields` is what a set is told, `sets` what is stored of it; `writes` and
-//! `changes` make it so, from accounts that `members` finds or makes. `checkouts`, `checkins` and `leases` are how an
-//! account goes out and comes back, `loans` and `lending` the record of that, `returns` the end of its key; `status`
-//! tells of it.
+//! `changes` make it so, from accounts that `members` finds or makes; `deletion` ends it,
+//! and `in_use` is what keeps an account in it. `checkouts`, `checkins` and
+//! `leases` are how an account goes out and comes back, `loans` and `lending` the record of that, `returns` the end of
+//! its key; `missing` notes accounts that OpenAI no longer has; `status` tells of it all.
 
 pub(super) mod changes;
 mod checkins;
 mod checkouts;
+mod deletion;
 mod fields;
+mod in_use;
 pub(super) mod leases;
 pub(super) mod lending;
 pub(super) mod loans;
 mod members;
+pub(super) mod missing;
 pub(super) mod returns;
 pub(super) mod sets;
 pub(super) mod status;
@@ -33,9 +37,14 @@ use crate::openai::ProjectId;
 const HELP: Help = Help {
     synopsis: "Manage a set of service accounts, each of which is lent to one borrower at a time.",
     description: "\
-An account that exists in the project is adopted; one that does not is made, and goes with its place in the set. An \
-account belongs to one set or static role at most. Names can be added, and removed while they are checked in. A set \
-can be deleted when all its accounts are.
+An account that exists in the project is adopted; one that does not is made, and is deleted when it leaves the set. The \
+answer warns of the accounts that were made, made_accounts lists them, and create_missing=false makes none. An account \
+belongs to one set or static role at most. Names can be added, and removed while their accounts are checked in. Sending \
+the names again makes or adopts accounts anew that were deleted at OpenAI.
+
+A set can be deleted when all its accounts are checked in. An account that Vault made is not deleted while somebody else \
+has a key on it. force=true deletes the set all the same: such an account is deleted when those keys have ended, and \
+accounts in an organization that the configuration does not name are left there.
 
     $ vault write openai/library-sets/research project=research-team max_ttl=48h \\
         service_account_names=research-sa-1,research-sa-2",
@@ -57,6 +66,14 @@ const ANSWER: &[ResponseField] = &[
     ResponseField::new::<Duration>("max_ttl", "How long it may last in all, in seconds."),
     ResponseField::new::<String>("description", "What the set is for."),
     ResponseField::new::<bool>("disable_check_in_enforcement", "Whether anybody may check in."),
+    ResponseField::new::<bool>(
+        "create_missing",
+        "Whether accounts are made for names that the project has none of.",
+    ),
+    ResponseField::new::<Vec<String>>(
+        "made_accounts",
+        "Names of the accounts that Vault made; the others were adopted.",
+    ),
 ];
 
 /// The paths of the set and of all that is done with it.
@@ -70,7 +87,7 @@ fn set_paths() -> Vec<Path<Engine>> {
             .noun("a library set")
             .on(Operation::Read, read)
             .on_write(writes::write)
-            .on(Operation::Delete, writes::delete)
+            .on(Operation::Delete, deletion::delete)
             .exists(exists)
             .responds(Operation::Read, ANSWER),
         Path::new("library-sets/", LIST_HELP).on(Operation::List, list),
@@ -89,6 +106,8 @@ impl LibrarySet {
                 ("max_ttl", self.max_ttl.as_secs().into()),
                 ("description", self.description.as_str().into()),
                 ("disable_check_in_enforcement", self.disable_check_in_enforcement.into()),
+                ("create_missing", self.create_missing.into()),
+                ("made_accounts", self.made_accounts().into()),
             ]
             .map(|(name, value)| (name.to_owned(), value)),
         )

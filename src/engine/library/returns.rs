@@ -108,12 +108,9 @@ pub(super) async fn begin(
 }
 
 /// The check-outs whose keys are to be ended, by the keys' names, with their sets.
-pub(in crate::engine) async fn waiting(
-    engine: &Engine,
-    storage: &dyn Storage,
-) -> Result<Vec<(String, Loan)>, Error> {
+pub(in crate::engine) async fn waiting(storage: &dyn Storage) -> Result<Vec<(String, Loan)>, Error> {
     let mut waiting = Vec::new();
-    for set in engine.library_sets.names(storage).await? {
+    for set in lending::sets(storage).await? {
         let loans = lending::readable_of_set(storage, &set).await?.into_iter();
         let returning = loans.filter(|loan| loan.state == State::Returning);
         waiting.extend(returning.map(|loan| (set.clone(), loan)));
@@ -133,7 +130,7 @@ pub(in crate::engine) async fn run_now(
         return Ok(removal::Outcome::default());
     }
     let deadline = Instant::now() + patience;
-    let attempts = waiting(engine, storage).await?.into_iter().map(|(set, loan)| {
+    let attempts = waiting(storage).await?.into_iter().map(|(set, loan)| {
         async move {
             let patience = deadline.saturating_duration_since(Instant::now());
             give_back(engine, storage, &loan.ticket(&set), patience).await

@@ -36,6 +36,14 @@ pub struct LibrarySet {
     /// Whether anybody may check in what another checked out.
     #[serde(default)]
     pub disable_check_in_enforcement: bool,
+    /// Whether an account is made for a name that the project has none of.
+    #[serde(default = "yes")]
+    pub create_missing: bool,
+}
+
+/// What the first release did.
+fn yes() -> bool {
+    true
 }
 
 impl Record for LibrarySet {
@@ -66,6 +74,12 @@ impl Record for Change {
 pub(super) static CHANGES: Collection<Change> = Collection::new("library-change/");
 
 impl LibrarySet {
+    /// The names of the accounts that Vault made for the set.
+    pub(super) fn made_accounts(&self) -> Vec<&str> {
+        let made = self.members.iter().filter(|member| member.is_made());
+        made.map(|member| member.name.as_str()).collect()
+    }
+
     /// A set stays where its accounts are.
     pub(super) fn check_move(&self, old: Option<&Self>, project_id: &ProjectId) -> Result<(), Error> {
         let moved = |old: &Self| (&old.project, &old.project_id) != (&self.project, &self.project_id);

@@ -1,14 +1,15 @@
 //! `library-sets/:name/status`: which accounts are free, who has the others, since and until when. Never a key or a
 //! token. The numbers for the metrics come from here, too.
 
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use super::fields::NAME;
-use super::lending;
 use super::loans::{Loan, State};
 use super::sets::{self, LibrarySet};
+use super::{lending, missing};
 use crate::engine::metrics::MAX_LABELS;
 use crate::engine::{Engine, Error, rfc3339};
 use crate::framework::{Call, Help, Path, ResponseField, Tick};
@@ -17,8 +18,9 @@ use crate::logical::{Data, Operation, Response, Storage};
 const HELP: Help = Help {
     synopsis: "Show which accounts of a library set are free and who has the others.",
     description: "\
-account_status says of each account: available, checked-out, or returning while its key is being ended. check_outs \
-says of each that is not available who has it, since and until when.
+account_status says of each account: available, checked-out, returning while its key is being ended, or missing if \
+OpenAI did not know it at the last check-out. check_outs says of each that is lent who has it, since and until when. \
+made_accounts names the accounts that Vault made; they are deleted when they leave the set.
 
     $ vault read openai/library-sets/research/status",
 };
@@ -27,10 +29,16 @@ const ANSWER: &[ResponseField] = &[
     ResponseField::new::<i64>("available_accounts", "How many are free."),
     ResponseField::new::<i64>("checked_out_accounts", "How many are checked out."),
     ResponseField::new::<i64>("returning_accounts", "How many wait for the end of their key."),
-    ResponseField::new::<Data>("account_status", "Of each account: available, checked-out or returning."),
+    ResponseField::new::<i64>("missing_accounts", "How many OpenAI did not know at the last check-out."),
+    ResponseField::new::<Data>(
+        "account_status",
+        "Of each account: available, checked-out, returning or missing.",
+    ),
+    ResponseField::new::<Vec<String>>("made_accounts", "Names of the accounts that Vault made."),
     ResponseField::new::<Data>("check_outs", "Of each account that is not free: who, since, until."),
     ResponseField::new::<i64>("max_ttl", "How long a check-out may last in all, in seconds."),
-    ResponseField::new::<String>("project", "Name of the project."),
+    ResponseField::new::<String>("project", "Name of the project, if the set gives it."),
+    ResponseField::new::<String>("project_id", "OpenAI's id of the project."),
 ];
 
 pub(super) fn paths() -> Vec<Path<Engine>> {
@@ -46,14 +54,17 @@ async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error
     let (storage, name) = (&**call.storage(), call.get(&NAME)?);
     let Some(set) = engine.library_sets.get(storage, &name).await? else { return Ok(None) };
     let loans = lending::of_set(storage, &name).await?;
-    Ok(Some(Response::new(view(&set, &loans))))
+    let missing = missing::of_set(storage, &name).await?;
+    Ok(Some(Response::new(view(&set, &loans, &missing))))
 }
 
-fn view(set: &LibrarySet, loans: &[Loan]) -> Data {
+fn view(set: &LibrarySet, loans: &[Loan], missing: &BTreeSet<String>) -> Data {
+    let loans: HashMap<_, _> = loans.iter().map(|loan| (&loan.account.id, loan)).collect();
     let (mut status, mut check_outs) = (Data::new(), Data::new());
     for member in &set.members {
-        let loan = loans.iter().find(|loan| loan.account.id == member.id);
-        status.insert(member.name.clone(), Value::from(loan.map_or("available", word)));
+        let loan = loans.get(&member.id).copied();
+        let free = if missing.contains(member.id.as_str()) { "missing" } else { "available" };
+        status.insert(member.name.clone(), Value::from(loan.map_or(free, word)));
         check_outs.extend(loan.map(|loan| (member.name.clone(), who(loan))));
     }
     let count = |word: &str| Value::from(status.values().filter(|value| *value == word).count());
@@ -62,13 +73,21 @@ fn view(set: &LibrarySet, loans: &[Loan]) -> Data {
             ("available_accounts", count("available")),
             ("checked_out_accounts", count("checked-out")),
             ("returning_accounts", count("returning")),
+            ("missing_accounts", count("missing")),
+            ("made_accounts", set.made_accounts().into()),
             ("max_ttl", set.max_ttl.as_secs().into()),
             ("project", set.project.as_str().into()),
+            ("project_id", project_id(set).into()),
             ("check_outs", check_outs.into()),
             ("account_status", status.into()),
         ]
         .map(|(name, value)| (name.to_owned(), value)),
     )
+}
+
+/// The accounts never leave their project, whatever its name points to today.
+fn project_id(set: &LibrarySet) -> &str {
+    set.members.first().map_or("", |member| member.project_id.as_str())
 }
 
 fn word(loan: &Loan) -> &'static str {
@@ -96,9 +115,12 @@ fn who(loan: &Loan) -> Value {
 /// Counts a set's accounts for the metrics.
 pub(super) async fn count(engine: &Engine, storage: &dyn Storage, name: &str) -> Result<(), Error> {
     let set = engine.library_sets.get(storage, name).await?;
-    let members = set.map_or(0, |set| set.members.len());
-    let out = lending::taken(storage, name).await?.len();
-    engine.metrics.library_accounts(name, members.saturating_sub(out) as u32, out as u32);
+    let members = set.as_ref().map_or(&[][..], |set| &set.members);
+    let (out, missing) = (lending::taken(storage, name).await?, missing::of_set(storage, name).await?);
+    let is_missing = |id: &str| missing.contains(id) && !out.contains(id);
+    let missing = members.iter().filter(|member| is_missing(member.id.as_str())).count();
+    let free = members.len().saturating_sub(out.len() + missing);
+    engine.metrics.library_accounts(name, free as u32, out.len() as u32, missing as u32);
     Ok(())
 }
 

@@ -1,41 +1,61 @@
-//! Writes and deletions of `library-sets/:name`: from the names it shall have to a stored set. How that survives a crash
-//! is said in `changes`.
+//! Writes of `library-sets/:name`: from the names it shall have to a stored set. How that survives a crash is said in
+//! `changes`.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::fields::{ACCOUNTS, NAME};
-use super::members::{Home, Member};
+use super::fields::{self, ACCOUNTS, NAME};
+use super::members::{Home, Listed, Member};
 use super::sets::{LibrarySet, touched};
-use super::{changes, lending, status};
+use super::{changes, in_use, lending, missing, status};
 use crate::engine::failpoint::failpoint;
-use crate::engine::{Engine, Error, key_records, named_projects};
+use crate::engine::{Engine, Error, key_records, named_projects, seconds};
 use crate::framework::Call;
 use crate::logical::{Response, Storage};
-use crate::openai::ProjectId;
-
-/// No name at OpenAI comes near this.
-const LONGEST_NAME: usize = 256;
+use crate::openai::{ProjectId, ServiceAccountId};
 
 /// Creates a set, or changes what the call sends.
 pub(super) async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
+    // First of all: a list of any length costs its reading and no more.
+    let asked = fields::names(&call)?;
     let (storage, name) = (call.storage(), call.get(&NAME)?);
     let _alone = engine.lock_set(&name).await;
     let old = engine.library_sets.get(&**storage, &name).await?;
     call.patches(old.is_some(), || format!("library set {:?}", &*name))?;
     let mut set = old.as_deref().map_or_else(|| LibrarySet::first(&call), |old| Ok(old.clone()))?;
     set.change(&call)?;
-    let names = names_in(&call, old.as_deref())?;
+    let names = match (&asked, &old) {
+        (Some(names), _) => names.clone(),
+        (None, Some(old)) => old.members.iter().map(|member| member.name.clone()).collect(),
+        (None, None) => call.get(&ACCOUNTS)?,
+    };
     let project_id = engine.project_id(&**storage, &set.project, set.project_id.as_ref()).await?;
     set.check_move(old.as_deref(), &project_id)?;
 
-    let mut change = Join { engine: &engine, storage, name: &name, warning: None };
+    let mut warnings = warn_of_cut(&engine, &set).await?;
+    let looks = asked.is_some();
+    let mut change =
+        Join { engine: &engine, storage, name: &name, looks, checked: false, warnings: Vec::new() };
     let warning = match change.make(set, &names, project_id).await {
         Ok(()) => changes::finish(&engine, &**storage, &name).await,
         Err(error) => return Err(changes::undo(&engine, &**storage, &name, error).await),
     };
-    let warnings: Vec<String> = [change.warning, warning].into_iter().flatten().collect();
+    warnings.extend(change.warnings.into_iter().chain(warning));
     let _ = status::count(&engine, &**storage, &name).await;
     Ok((!warnings.is_empty()).then(|| Response { warnings, ..Response::default() }))
+}
+
+/// The mount's maximum holds whatever a set says; it may be raised later, so this is no refusal.
+async fn warn_of_cut(engine: &Engine, set: &LibrarySet) -> Result<Vec<String>, Error> {
+    let limit = engine.system.max_lease_ttl().await?;
+    let warning = (set.max_ttl > limit).then(|| {
+        format!(
+            "max_ttl of {} is above the mount's maximum lease time of {}, which check-outs are cut to",
+            seconds::text(set.max_ttl),
+            seconds::text(limit)
+        )
+    });
+    Ok(warning.into_iter().collect())
 }
 
 /// A write of a set.
@@ -43,58 +63,147 @@ struct Join<'a> {
     engine: &'a Engine,
     storage: &'a Arc<dyn Storage>,
     name: &'a str,
-    warning: Option<String>,
+    /// Whether the call sends the names, so that OpenAI is asked for the accounts.
+    looks: bool,
+    /// Whether OpenAI was asked for all members that stay.
+    checked: bool,
+    warnings: Vec<String>,
+}
+
+/// The members of a set before a write, by what becomes of them.
+struct Before {
+    /// Those that stay.
+    kept: Vec<Member>,
+    /// Those that leave.
+    removed: Vec<Member>,
 }
 
 impl Join<'_> {
     /// Gets every account that the set shall have, then stores the set.
     async fn make(&mut self, mut set: LibrarySet, names: &[String], project: ProjectId) -> Result<(), Error> {
         let storage = &**self.storage;
-        let (mut members, removed): (Vec<_>, Vec<_>) =
-            set.members.into_iter().partition(|member| names.contains(&member.name));
-        refuse_lent(storage, self.name, &removed).await?;
-        let is_new = |name: &&String| members.iter().all(|member| member.name != **name);
-        let new: Vec<&str> = names.iter().filter(is_new).map(String::as_str).collect();
-        if !new.is_empty() {
-            let joining = self.gather(&new, project, &removed).await?;
-            refuse_twice(&members, &joining)?;
-            members.extend(joining);
+        let wanted: HashSet<&str> = names.iter().map(String::as_str).collect();
+        let (kept, removed): (Vec<_>, Vec<_>) =
+            set.members.into_iter().partition(|member| wanted.contains(member.name.as_str()));
+        in_use::refuse_lent(storage, self.name, &removed).await?;
+        in_use::refuse_used(self.engine, storage, &removed).await?;
+        let mut before = Before { kept, removed };
+        if self.looks {
+            let joining = self.gather(names, &wanted, project, &mut before, set.create_missing).await?;
+            refuse_twice(&before.kept, &joining)?;
+            before.kept.extend(joining);
         }
-        members.sort_by_key(|member| names.iter().position(|name| *name == member.name));
-        set.members = members;
-        self.store(&set, &removed).await
+        let places: HashMap<&str, usize> =
+            names.iter().enumerate().map(|(place, name)| (name.as_str(), place)).collect();
+        before.kept.sort_by_key(|member| places.get(member.name.as_str()).copied());
+        set.members = before.kept;
+        self.store(&set, &before.removed).await
+    }
+
+    /// Looks which members OpenAI still has, and adopts or makes an account for each name without one.
+    async fn gather(
+        &mut self,
+        names: &[String],
+        wanted: &HashSet<&str>,
+        project: ProjectId,
+        before: &mut Before,
+        create_missing: bool,
+    ) -> Result<Vec<Member>, Error> {
+        let looked = self.look(wanted, project, before).await;
+        let held: HashSet<&str> = before.kept.iter().map(|member| member.name.as_str()).collect();
+        let new: Vec<&str> = names.iter().map(String::as_str).filter(|name| !held.contains(name)).collect();
+        match looked {
+            Ok((home, listed)) if !new.is_empty() => {
+                self.fill(&home, &listed, &new, &before.removed, create_missing).await
+            }
+            Ok(_) => Ok(Vec::new()),
+            // Without a new name nothing depends on it.
+            Err(error) if new.is_empty() => {
+                self.warnings.push(format!(
+                    "it could not be checked at OpenAI whether the set's accounts are still there: {error}"
+                ));
+                Ok(Vec::new())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Asks OpenAI for the project's accounts. Members that are gone leave the set, so that their names are free for
+    /// others, unless they are lent.
+    async fn look(
+        &mut self,
+        wanted: &HashSet<&str>,
+        project: ProjectId,
+        before: &mut Before,
+    ) -> Result<(Home, Listed), Error> {
+        let (engine, storage) = (self.engine, &**self.storage);
+        let configured = engine.configured(storage).await?;
+        let home = Home::new(&configured, project, engine.now());
+        let (near, far): (Vec<_>, Vec<_>) = std::mem::take(&mut before.kept)
+            .into_iter()
+            .partition(|member| member.organization_id == home.organization_id);
+        // In any case they stay where they were.
+        before.kept = near.iter().chain(&far).cloned().collect();
+        let listed = home.list(wanted, &near).await?;
+        let in_doubt = missing::of_set(storage, self.name).await?;
+        let gone = home.gone(&listed, &near, &in_doubt).await?;
+        let taken = lending::taken(storage, self.name).await?;
+        let leaves = |member: &Member| gone.contains(&member.id) && !taken.contains(member.id.as_str());
+        let (leaving, kept): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut before.kept).into_iter().partition(leaves);
+        self.checked = far.is_empty() && kept.iter().all(|member| !gone.contains(&member.id));
+        before.kept = kept;
+        before.removed.extend(leaving);
+        Ok((home, listed))
     }
 
     /// Adopts or makes an account for each name.
-    async fn gather(
+    async fn fill(
         &mut self,
+        home: &Home,
+        listed: &Listed,
         names: &[&str],
-        project_id: ProjectId,
         removed: &[Member],
+        create_missing: bool,
     ) -> Result<Vec<Member>, Error> {
         let (engine, storage) = (self.engine, self.storage);
-        let configured = engine.configured(&**storage).await?;
-        let home = Home::new(&configured, project_id);
-        let mut members = home.find(names).await?;
+        let mut members = home.find(listed, names).await?;
         // One that the set has under an older name, or that is still to go after an earlier change, stays what it was.
-        let mut earlier = touched(&**storage, self.name).await?;
-        earlier.extend_from_slice(removed);
-        for earlier in earlier {
-            if let Some(member) = members.iter_mut().find(|member| member.id == earlier.id) {
-                member.made_as = earlier.made_as;
+        let mut earlier: HashMap<ServiceAccountId, Option<String>> = HashMap::new();
+        for member in touched(&**storage, self.name).await?.into_iter().chain(removed.iter().cloned()) {
+            earlier.insert(member.id, member.made_as);
+        }
+        for member in &mut members {
+            if let Some(made_as) = earlier.remove(&member.id) {
+                member.made_as = made_as;
             }
         }
+        let config = engine.configured(&**storage).await?.config;
         let adopted: Vec<_> = members.iter().map(|member| (&member.id, member.name.as_str())).collect();
-        key_records::refuse_owner_of_admin_key(&configured.config, &home.client, ACCOUNTS.name(), &adopted)
-            .await?;
+        key_records::refuse_owner_of_admin_key(&config, &home.client, ACCOUNTS.name(), &adopted).await?;
+        let found: HashSet<&str> = members.iter().map(|member| member.name.as_str()).collect();
+        let lacking: Vec<&str> = names.iter().copied().filter(|name| !found.contains(name)).collect();
+        listed.refuse_ids(&lacking)?;
+        if !create_missing && !lacking.is_empty() {
+            return Err(Error::field(format!(
+                "service_account_names: project {} has no account of these names, and create_missing is false: {}",
+                home.project_id,
+                lacking.join(", ")
+            )));
+        }
+        fields::refuse_unfit(&lacking)?;
         if !members.is_empty() {
             changes::adopt(engine, &**storage, self.name, &members).await?;
-            self.warning = home.warn_of_keys(&members).await?;
+            self.warnings = home.warn_of_users(&members).await?;
         }
-        for name in names {
-            if members.iter().all(|member| member.name != *name) {
-                members.push(changes::make(engine, storage, self.name, &home, name).await?);
-            }
+        for name in &lacking {
+            members.push(changes::make(engine, storage, self.name, home, name).await?);
+        }
+        if !lacking.is_empty() {
+            self.warnings.push(format!(
+                "service accounts that were made, as the project had none of these names: {}",
+                lacking.join(", ")
+            ));
         }
         Ok(members)
     }
@@ -107,74 +216,26 @@ impl Join<'_> {
         }
         let _no_deletion = engine.locks.lock(&named_projects::users_lock(&set.project)).await;
         engine.project_id(storage, &set.project, set.project_id.as_ref()).await?;
-        let _no_loan = engine.lock_loans(self.name).await;
-        refuse_lent(storage, self.name, removed).await?;
-        engine.library_sets.put(storage, self.name, set).await?;
+        {
+            let _no_loan = engine.lock_loans(self.name).await;
+            in_use::refuse_lent(storage, self.name, removed).await?;
+            engine.library_sets.put(storage, self.name, set).await?;
+        }
         failpoint!("set.stored");
+        // A record that stays costs the tick one look.
+        let _ = missing::settle(storage, self.name, &set.members, self.checked).await;
         Ok(())
     }
 }
 
 /// Refuses an account that was renamed at OpenAI and is now called by its old and its new name.
 fn refuse_twice(members: &[Member], joining: &[Member]) -> Result<(), Error> {
-    let twice = |new: &&Member| members.iter().any(|member| member.id == new.id);
-    match joining.iter().find(twice) {
+    let ids: HashSet<&ServiceAccountId> = members.iter().map(|member| &member.id).collect();
+    match joining.iter().find(|new| ids.contains(&new.id)) {
         Some(new) => Err(Error::field(format!(
             "service_account_names must not name an account twice: {} is {:?} by its name of today",
             new.id, new.name
         ))),
         None => Ok(()),
     }
-}
-
-/// Refuses if one of these accounts is not free.
-async fn refuse_lent(storage: &dyn Storage, set: &str, members: &[Member]) -> Result<(), Error> {
-    if members.is_empty() {
-        return Ok(());
-    }
-    let taken = lending::taken(storage, set).await?;
-    let lent = members.iter().filter(|member| taken.iter().any(|id| id == member.id.as_str()));
-    let lent: Vec<String> = lent.map(|member| member.name.clone()).collect();
-    if lent.is_empty() { Ok(()) } else { Err(Error::StillOut(lent)) }
-}
-
-/// Ends a set whose accounts are all checked in; those that Vault made go with it.
-pub(super) async fn delete(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
-    let (storage, name) = (&**call.storage(), call.get(&NAME)?);
-    let _alone = engine.lock_set(&name).await;
-    let Some(set) = engine.library_sets.get(storage, &name).await? else { return Ok(None) };
-    {
-        let _no_loan = engine.lock_loans(&name).await;
-        refuse_lent(storage, &name, &set.members).await?;
-        changes::touch(&engine, storage, &name, &set.members).await?;
-        engine.library_sets.delete(storage, &name).await?;
-        failpoint!("set.deleted");
-    }
-    let warning = changes::finish(&engine, storage, &name).await;
-    let _ = status::count(&engine, storage, &name).await;
-    Ok(warning.map(|warning| Response::default().with_warning(warning)))
-}
-
-/// The names that a write asks for.
-fn names_in(call: &Call, old: Option<&LibrarySet>) -> Result<Vec<String>, Error> {
-    let names = match (call.sent(&ACCOUNTS)?, old) {
-        (None, Some(old)) => return Ok(old.members.iter().map(|member| member.name.clone()).collect()),
-        (Some(names), _) => names,
-        (None, None) => call.get(&ACCOUNTS)?,
-    };
-    let refuse = |what: String| Err(Error::field(format!("service_account_names {what}")));
-    if names.is_empty() {
-        return refuse("must name at least one account; to end the set, delete it".to_owned());
-    }
-    for (index, name) in names.iter().enumerate() {
-        if name.is_empty() || name.len() > LONGEST_NAME || name.chars().any(char::is_control) {
-            return refuse(format!(
-                "must be names of 1 to {LONGEST_NAME} printable characters, not {name:?}"
-            ));
-        }
-        if names[..index].contains(name) {
-            return refuse(format!("must not repeat a name: {name:?}"));
-        }
-    }
-    Ok(names)
 }

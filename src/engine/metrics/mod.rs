@@ -101,6 +101,7 @@ struct Set {
     check_outs: [Counter; CheckOutResult::ALL.len()],
     free: Gauge,
     out: Gauge,
+    missing: Gauge,
 }
 
 impl Metrics {
@@ -167,11 +168,12 @@ impl Metrics {
         self.set(set).check_outs[result as usize].increment(1);
     }
 
-    /// So many accounts of a set are free, and so many are not.
-    pub fn library_accounts(&self, set: &str, free: u32, out: u32) {
+    /// So many accounts of a set are free, so many are lent, and so many are missing at OpenAI.
+    pub fn library_accounts(&self, set: &str, free: u32, out: u32, missing: u32) {
         let handles = self.set(set);
         handles.free.set(free);
         handles.out.set(out);
+        handles.missing.set(missing);
     }
 
     /// A number is now this.
@@ -213,6 +215,7 @@ impl Metrics {
             }),
             free: self.registry.gauge(ACCOUNTS, &[("set", set), ("state", "free")]),
             out: self.registry.gauge(ACCOUNTS, &[("set", set), ("state", "out")]),
+            missing: self.registry.gauge(ACCOUNTS, &[("set", set), ("state", "missing")]),
         })
     }
 }

@@ -78,7 +78,7 @@ fn rotations_and_check_outs_are_told_apart() {
     let metrics = metrics();
     metrics.rotated(RotationKind::StaticRole, RotationResult::Failed);
     metrics.checked_out("team", CheckOutResult::Refused);
-    metrics.library_accounts("team", 2, 3);
+    metrics.library_accounts("team", 2, 3, 1);
     metrics.level(Level::PendingDeletions, 7.0);
     let text = metrics.render();
     assert_value(&text, r#"openai_rotations_total{kind="static_role",result="failed"}"#, 1.0);

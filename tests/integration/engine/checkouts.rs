@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::simulator::{Action, Fault, Policy, endpoint};
 use crate::support::library::{self, SET, SETTLED};
+use crate::support::storage::Death;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -343,7 +344,7 @@ async fn an_account_deleted_at_openai_is_passed_over_and_the_rest_is_lent() {
     assert!(lent.warnings()[0].contains("no longer has service account a"), "{:?}", lent.warnings());
     mount.write(&path("check-out"), json!({})).await.refused("API key creation failed");
     mount.write(&path("check-out"), json!({"service_account": "a"})).await.refused("API key creation failed");
-    assert_eq!(library::status(&mount).await, json!({"a": "available", "b": "checked-out"}));
+    assert_eq!(library::status(&mount).await, json!({"a": "missing", "b": "checked-out"}));
     mount.write(SET, json!({"service_account_names": "b"})).await.nothing();
     mount.write(SET, json!({"service_account_names": "b,a"})).await.done();
     assert_eq!(library::check_out(&mount).await.text("service_account"), "a");
@@ -411,6 +412,95 @@ async fn the_status_says_who_since_and_until_and_never_a_key_or_a_token() {
     assert!(!status.json().to_string().contains(&lent.text("api_key_id")));
     mount.read("library-sets/none/status").await.nothing();
     mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_lowered_max_ttl_binds_what_is_lent_already() {
+    let mount = library::mount_with("a").await;
+    let lent = library::check_out(&mount).await;
+    mount.write(SET, json!({"ttl": "30m", "max_ttl": "2h"})).await.done();
+    mount.advance(Duration::from_secs(90 * 60));
+    let renewed = mount.renew(lent.lease(), 10 * HOUR).await;
+    assert_eq!(renewed.lease.unwrap().max_ttl, 2 * HOUR);
+    let until = mount.read(&path("status")).await.json()["check_outs"]["a"]["until"].clone();
+    let until: chrono::DateTime<chrono::Utc> = until.as_str().unwrap().parse().unwrap();
+    assert!((until - mount.now()).num_minutes() <= 30, "{until}");
+    mount.advance(Duration::from_secs(40 * 60));
+    mount.renew(lent.lease(), Duration::ZERO).await.refused("it has lasted for max_ttl");
+    mount.tick().await.done();
+    library::assert_at_rest(&mount, &["a"]).await;
+    // A raised one gives no more than the key that was made.
+    let lent = library::check_out(&mount).await;
+    mount.write(SET, json!({"max_ttl": "9h"})).await.done();
+    let renewed = mount.renew(lent.lease(), 10 * HOUR).await;
+    assert_eq!(renewed.lease.unwrap().max_ttl, 2 * HOUR);
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_time_above_the_mounts_maximum_is_cut_with_a_warning() {
+    let mount = library::mount_with("a").await;
+    mount.host.set_max_lease_ttl(HOUR / 2);
+    let lent = library::check_out(&mount).await;
+    assert_eq!(lent.lease().ttl, HOUR / 2);
+    let [warning] = lent.warnings() else { panic!("{:?}", lent.warnings()) };
+    assert!(warning.contains("1h") && warning.contains("30m"), "{warning}");
+    library::check_in(&mount, &lent).await.done();
+    let lent = mount.write(&path("check-out"), json!({"ttl": "10m"})).await;
+    assert!(lent.warnings().is_empty(), "{:?}", lent.warnings());
+
+    let answer = mount.write(SET, json!({"max_ttl": "3h"})).await;
+    let [warning] = answer.warnings() else { panic!("{:?}", answer.warnings()) };
+    assert!(warning.contains("max_ttl of 3h") && warning.contains("30m"), "{warning}");
+    mount.write(SET, json!({"max_ttl": "30m", "ttl": "30m"})).await.nothing();
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_policy_about_the_life_of_keys_is_told_with_the_numbers_that_are_sent_and_set() {
+    let mount = library::mount_with("a").await;
+    mount.sim.policy(Policy { max_lifetime: Some(600), ..Policy::default() });
+    mount.host.set_max_lease_ttl(HOUR);
+    let answer = mount.write(&path("check-out"), json!({})).await;
+    answer.refused("max_ttl, which is 24h");
+    answer.refused("cut to 1h by the mount's maximum");
+    mount.write(SET, json!({"ttl": "10m", "max_ttl": "20m"})).await.done();
+    let answer = mount.write(&path("check-out"), json!({})).await;
+    answer.refused("lives for its max_ttl, which is 20m: change that");
+    assert!(!answer.error().message().contains("cut to"), "{:?}", answer.answer);
+    mount.write(SET, json!({"max_ttl": "10m"})).await.done();
+    mount.write(&path("check-out"), json!({})).await.done();
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_check_out_whose_answer_was_lost_with_the_process_comes_back_after_its_ttl_or_by_its_borrower() {
+    for returned in [false, true] {
+        let mount = library::mount_with("a").await;
+        // The last write of a check-out is the loan's own; the process ends before its answer leaves.
+        let mut number = 0;
+        loop {
+            let request = mount.request(Operation::Update, &path("check-out"), json!({"ttl": "10m"}));
+            assert!(mount.killed(request, Death::After(number)).await, "no write stores a loan that is lent");
+            if mount.storage_text("library-loan/").contains("\"lent\"") {
+                break;
+            }
+            library::settle(&mount).await;
+            number += 1;
+        }
+        assert_eq!(library::status(&mount).await, json!({"a": "checked-out"}));
+        if returned {
+            mount.write(&path("check-in"), json!({})).await.done();
+        } else {
+            for (minutes, expected) in [(6, "checked-out"), (5, "checked-out"), (2, "available")] {
+                mount.advance(Duration::from_secs(minutes * 60));
+                mount.tick_now().await.done();
+                assert_eq!(library::status(&mount).await, json!({"a": expected}));
+            }
+        }
+        library::assert_at_rest(&mount, &["a"]).await;
+        mount.finish().await;
+    }
 }
 
 #[tokio::test]

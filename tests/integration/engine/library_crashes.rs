@@ -7,7 +7,7 @@ use openai_secrets::logical::Operation;
 use serde_json::{Value, json};
 
 use crate::support::library::{self, SET};
-use crate::support::storage::Death;
+use crate::support::storage::{Death, Failure};
 use crate::support::{Answered, Mount};
 
 /// No operation of a set of this size writes more often.
@@ -170,6 +170,23 @@ async fn whatever_dies_before_a_write_is_finished_or_undone() {
 async fn whatever_dies_after_a_write_is_finished_or_undone() {
     for step in STEPS {
         assert!(die_everywhere(step, Death::After).await > 0, "{step:?}");
+    }
+}
+
+#[tokio::test]
+async fn whatever_storage_does_and_calls_failed_is_finished_or_undone() {
+    for step in STEPS {
+        for number in 0..MOST_WRITES {
+            let scene = Scene::before(step).await;
+            scene.mount.watched.fail(Failure::Denied(number));
+            let answered = !scene.run(step, Death::Before(usize::MAX)).await;
+            assert!(answered);
+            if !scene.mount.watched.take_failed() {
+                assert!(number > 0, "{step:?}");
+                break;
+            }
+            scene.check(step, &format!("{step:?} with write {number} done and called failed")).await;
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use openai_secrets::openai::{AdminKey, Client, Endpoint, ProjectId, Role, Settings, Unobserved};
+use openai_secrets::openai::{AdminKey, Client, Endpoint, NewKey, ProjectId, Role, Settings, Unobserved};
 use serde_json::{Value, json};
 
 use super::{Answered, Mount};
@@ -12,6 +12,12 @@ use super::{Answered, Mount};
 pub const SET: &str = "library-sets/pool";
 /// After this much time the tick takes up all that was left half way: a retry waits no longer than 15 minutes.
 pub const SETTLED: Duration = Duration::from_secs(16 * 60);
+
+/// A key that the mount did not make.
+pub struct ForeignKey {
+    pub id: String,
+    pub value: String,
+}
 
 /// A mount with a project.
 pub async fn mount() -> Mount {
@@ -58,6 +64,28 @@ pub async fn rename(mount: &Mount, id: &str, name: &str) {
 pub async fn delete_account(mount: &Mount, id: &str) {
     let (client, project) = admin(mount);
     client.delete_service_account(&project, &id.parse().unwrap()).await.unwrap();
+}
+
+/// Makes a key on an account behind the mount's back, as another mount would.
+pub async fn foreign_key(mount: &Mount, id: &str, name: &str) -> ForeignKey {
+    make_key(mount, id, NewKey { name: Some(name.to_owned()), ..NewKey::default() }).await
+}
+
+/// The same, a key that ends by itself.
+pub async fn expiring_key(mount: &Mount, id: &str, expires_in: Duration) -> ForeignKey {
+    make_key(mount, id, NewKey { expires_in: Some(expires_in), ..NewKey::default() }).await
+}
+
+async fn make_key(mount: &Mount, id: &str, new: NewKey) -> ForeignKey {
+    let (client, project) = admin(mount);
+    let made = client.create_key(&project, &id.parse().unwrap(), &new).await.unwrap();
+    ForeignKey { id: made.id.to_string(), value: made.value.expose().to_owned() }
+}
+
+/// Ends a key at OpenAI, behind the mount's back.
+pub async fn end_key(mount: &Mount, id: &str) {
+    let (client, project) = admin(mount);
+    client.delete_key(&project, &id.parse().unwrap()).await.unwrap();
 }
 
 fn admin(mount: &Mount) -> (Client, ProjectId) {

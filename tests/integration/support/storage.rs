@@ -50,6 +50,8 @@ pub enum Fate {
     Done,
     /// It does not.
     Lost,
+    /// It does later: by [`Watched::come_through`], as a write that the next leader commits.
+    Late,
 }
 
 #[derive(Debug, Default)]
@@ -61,6 +63,7 @@ struct State {
     fates: (String, VecDeque<Fate>),
     /// What alone may be written, where not everything may.
     writable: Option<Vec<String>>,
+    late: Vec<Entry>,
 }
 
 impl Watched {
@@ -102,6 +105,14 @@ impl Watched {
             .as_ref()
             .is_some_and(|local| !local.iter().any(|prefix| key.starts_with(prefix.as_str())));
         if refused { Err(StorageError::ReadOnly) } else { Ok(()) }
+    }
+
+    /// The writes that were to come through later do now.
+    pub async fn come_through(&self) {
+        let late = std::mem::take(&mut self.state.lock().unwrap().late);
+        for entry in late {
+            self.inner.put(entry).await.unwrap();
+        }
     }
 
     /// Whether the write that was to fail came and did.
@@ -174,7 +185,14 @@ impl Storage for Watched {
         self.stop_at(Death::Before(number)).await;
         self.fail_at(Failure::Refused(number))?;
         let fate = self.fate(&entry.key);
-        let outcome = if fate == Some(Fate::Lost) { Ok(()) } else { self.inner.put(entry).await };
+        let outcome = match fate {
+            Some(Fate::Lost) => Ok(()),
+            Some(Fate::Late) => {
+                self.state.lock().unwrap().late.push(entry);
+                Ok(())
+            }
+            Some(Fate::Done) | None => self.inner.put(entry).await,
+        };
         self.stop_at(Death::After(number)).await;
         self.fail_at(Failure::Denied(number))?;
         if fate.is_some() { Err(StorageError::Failed("the leader stepped down".to_owned())) } else { outcome }

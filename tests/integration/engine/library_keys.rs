@@ -1,0 +1,139 @@
+//! Accounts that more than one mount uses, or whose organization is gone: what a set may delete, and what it leaves.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::Mount;
+use crate::support::library::{self, SET, SETTLED};
+
+/// Names another organization in the configuration, so that this one's accounts are out of reach.
+async fn move_away(mount: &Mount) {
+    let mut config: Value = mount.config();
+    config["organization_id"] = json!("org-other");
+    config["verify_connection"] = json!(false);
+    mount.write("config", config).await.done();
+}
+
+async fn move_back(mount: &Mount) {
+    mount.write("config", mount.config()).await.done();
+}
+
+#[tokio::test]
+async fn an_account_with_a_key_of_somebody_else_is_not_deleted() {
+    let mount = library::mount_with("a,b").await;
+    let id = mount.sim.state().accounts[0].id.clone();
+    let theirs = library::foreign_key(&mount, &id, "vault-theirs-abcdefgh-zzzzzz").await;
+    for refused in [mount.delete(SET).await, mount.write(SET, json!({"service_account_names": "b"})).await] {
+        refused.refused("service account a has keys that do not come from this library set");
+    }
+    assert!(mount.sim.state().is_live(&theirs.value));
+    assert_eq!(mount.read(SET).await.json()["service_account_names"], json!(["a", "b"]));
+    library::end_key(&mount, &theirs.id).await;
+    mount.delete(SET).await.nothing();
+    assert!(library::names(&mount).is_empty());
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn what_is_deleted_by_force_keeps_its_account_for_as_long_as_a_key_of_somebody_else_lives() {
+    let mount = library::mount_with("a,b").await;
+    let id = mount.sim.state().accounts[0].id.clone();
+    let theirs = library::foreign_key(&mount, &id, "theirs").await;
+    let answer = mount.delete_by_force(SET).await;
+    assert!(answer.warnings()[0].contains("still to be deleted at OpenAI"), "{answer:?}");
+    mount.read(SET).await.nothing();
+    for _ in 0..3 {
+        mount.advance(SETTLED);
+        mount.tick().await.done();
+        assert_eq!(library::names(&mount), ["a"]);
+        assert!(mount.sim.state().is_live(&theirs.value));
+    }
+    library::end_key(&mount, &theirs.id).await;
+    mount.advance(SETTLED);
+    mount.tick().await.done();
+    assert!(library::names(&mount).is_empty() && mount.stored("library").is_empty());
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_key_that_has_expired_keeps_nothing() {
+    let mount = library::mount_with("a").await;
+    let id = mount.sim.state().accounts[0].id.clone();
+    let _ = library::expiring_key(&mount, &id, Duration::from_secs(600)).await;
+    mount.delete(SET).await.refused("has keys that do not come from this library set");
+    mount.advance(Duration::from_secs(700));
+    mount.delete(SET).await.nothing();
+    assert!(library::names(&mount).is_empty());
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn an_adopted_account_with_keys_leaves_its_set_freely() {
+    let mount = library::mount().await;
+    mount.seed("keyed", true);
+    mount.write(SET, json!({"project": "research", "service_account_names": "keyed"})).await.done();
+    mount.delete(SET).await.nothing();
+    assert_eq!(library::names(&mount), ["keyed"]);
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn an_account_whose_name_some_vault_mount_gave_is_warned_of_at_its_adoption() {
+    let mount = library::mount().await;
+    mount.seed("vault-app-a1b2c3d4-x9y8z7", false);
+    let body = json!({"project": "research", "service_account_names": "vault-app-a1b2c3d4-x9y8z7"});
+    let answer = mount.write(SET, body).await;
+    let [warning] = answer.warnings() else { panic!("{answer:?}") };
+    assert!(warning.contains("vault-app-a1b2c3d4-x9y8z7") && warning.contains("another mount"), "{warning}");
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_set_of_an_organization_that_is_gone_is_deleted_by_force() {
+    let mount = library::mount_with("a,b").await;
+    let lent = library::check_out(&mount).await;
+    move_away(&mount).await;
+    mount.delete(SET).await.refused("must be checked in first");
+    let answer = mount.delete_by_force(SET).await;
+    let said = answer.warnings().join("\n");
+    assert!(said.contains("left at OpenAI in organization") && said.contains("a, b"), "{said}");
+    mount.read(SET).await.nothing();
+    assert!(mount.stored("library-change/").is_empty() && mount.stored("account-owner/").is_empty());
+    // The borrower's key lives: its loan stays on record until it is dead.
+    assert_eq!(mount.stored("library-loan/").len(), 1);
+    mount.revoke(lent.lease()).await.error();
+    assert_eq!(mount.list("revocations").await.keys().len(), 1);
+    mount.advance(Duration::from_secs(25 * 3600));
+    mount.tick().await.done();
+    assert!(mount.stored("library").is_empty(), "{:?}", mount.stored("library"));
+    mount.revoke(lent.lease()).await.done();
+    mount.abandon();
+}
+
+#[tokio::test]
+async fn what_an_earlier_deletion_left_in_an_organization_that_is_gone_is_forgotten_by_force() {
+    let mount = library::mount_with("a").await;
+    move_away(&mount).await;
+    let answer = mount.delete(SET).await;
+    assert!(answer.warnings()[0].contains("still to be deleted at OpenAI"), "{answer:?}");
+    assert_eq!(mount.stored("library-change/").len(), 1);
+    mount.delete_by_force(SET).await.done();
+    assert!(mount.stored("library").is_empty() && mount.stored("account-owner/").is_empty());
+    mount.abandon();
+}
+
+#[tokio::test]
+async fn force_ends_no_check_out_that_can_be_checked_in() {
+    let mount = library::mount_with("a").await;
+    let lent = library::check_out(&mount).await;
+    mount.delete_by_force(SET).await.refused("must be checked in first");
+    assert!(mount.sim.state().is_live(&lent.text("api_key")));
+    move_away(&mount).await;
+    move_back(&mount).await;
+    library::check_in(&mount, &lent).await.done();
+    mount.revoke(lent.lease()).await.done();
+    mount.delete_by_force(SET).await.nothing();
+    assert!(library::names(&mount).is_empty());
+    mount.finish().await;
+}

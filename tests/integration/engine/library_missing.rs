@@ -1,0 +1,234 @@
+//! Accounts of a library set that OpenAI no longer has, and lists that still show them.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::simulator::{Action, Fault, endpoint};
+use crate::support::Mount;
+use crate::support::library::{self, SET};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn check_out() -> String {
+    format!("{SET}/check-out")
+}
+
+/// The project's list of accounts as it is now.
+fn listed(mount: &Mount) -> Value {
+    let accounts = mount.sim.state().accounts.into_iter().map(|account| {
+        json!({
+            "object": "organization.project.service_account", "id": account.id, "name": account.name,
+            "role": account.role, "created_at": 1_700_000_000,
+        })
+    });
+    let data: Vec<Value> = accounts.collect();
+    json!({
+        "object": "list", "first_id": data.first().map(|one| &one["id"]),
+        "last_id": data.last().map(|one| &one["id"]), "data": data, "has_more": false,
+    })
+}
+
+/// The list answers this, whatever the project has.
+fn lag(mount: &Mount, list: Value) -> u64 {
+    mount.sim.fault(Fault::on(endpoint::LIST_ACCOUNTS, Action::status_with(200, list)))
+}
+
+#[tokio::test]
+async fn a_set_made_anew_while_the_list_still_shows_its_old_account_gets_another_one() {
+    let mount = library::mount_with("a").await;
+    mount.advance(HOUR);
+    let (stale, old) = (listed(&mount), mount.sim.state().accounts[0].id.clone());
+    mount.delete(SET).await.nothing();
+    let fault = lag(&mount, stale);
+    mount.write(SET, json!({"project": "research", "service_account_names": "a"})).await.done();
+    mount.sim.remove_fault(fault);
+    assert_ne!(mount.sim.state().accounts[0].id, old);
+    let lent = library::check_out(&mount).await;
+    assert!(lent.warnings().is_empty());
+    library::check_in(&mount, &lent).await.done();
+    mount.revoke(lent.lease()).await.done();
+    library::assert_at_rest(&mount, &["a"]).await;
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn of_two_accounts_of_a_name_the_one_that_is_gone_does_not_count() {
+    let mount = library::mount().await;
+    let old = mount.seed("a", false);
+    let new = mount.seed("a", false);
+    let stale = listed(&mount);
+    library::delete_account(&mount, &old.id).await;
+    lag(&mount, stale);
+    mount.write(SET, json!({"project": "research", "service_account_names": "a"})).await.nothing();
+    let lent = library::check_out(&mount).await;
+    assert_eq!(lent.text("service_account_id"), new.id);
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn writing_a_set_again_mends_what_was_deleted_at_openai() {
+    let mount = library::mount_with("a,b").await;
+    let old = mount.sim.state().accounts[0].id.clone();
+    mount.advance(HOUR);
+    library::delete_account(&mount, &old).await;
+    let answer = mount.write(SET, json!({"service_account_names": "a,b"})).await;
+    assert!(answer.warnings().iter().any(|one| one.contains("made") && one.ends_with(": a")), "{answer:?}");
+    let mut names = library::names(&mount);
+    names.sort_unstable();
+    assert_eq!(names, ["a", "b"]);
+    mount.write(&check_out(), json!({"service_account": "a"})).await.done();
+    assert_eq!(mount.read(SET).await.json()["service_account_names"], json!(["a", "b"]));
+    assert_eq!(mount.stored("account-owner/").len(), 2);
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn an_adopted_account_that_was_made_anew_elsewhere_is_adopted_anew() {
+    let mount = library::mount().await;
+    let old = mount.seed("theirs", false);
+    let body = json!({"project": "research", "service_account_names": "theirs", "create_missing": false});
+    mount.write(SET, body.clone()).await.done();
+    mount.advance(HOUR);
+    library::delete_account(&mount, &old.id).await;
+    mount.write(SET, body.clone()).await.refused("theirs");
+    let new = mount.seed("theirs", false);
+    mount.write(SET, body).await.done();
+    assert_eq!(library::check_out(&mount).await.text("service_account_id"), new.id);
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn an_account_made_a_moment_ago_that_openai_does_not_know_yet_is_not_replaced() {
+    let mount = library::mount_with("a").await;
+    let id = mount.sim.state().accounts[0].id.clone();
+    lag(&mount, json!({"object": "list", "first_id": null, "last_id": null, "data": [], "has_more": false}));
+    mount.sim.fault(Fault::on("GET /organization/projects/*/service_accounts/*", Action::status(404)));
+    mount.write(SET, json!({"service_account_names": "a"})).await.done();
+    assert_eq!(mount.sim.state().accounts[0].id, id);
+    assert_eq!(mount.sim.state().created.accounts, 1);
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_lent_account_is_never_replaced() {
+    let mount = library::mount_with("a").await;
+    let lent = library::check_out(&mount).await;
+    mount.advance(Duration::from_secs(600));
+    lag(&mount, json!({"object": "list", "first_id": null, "last_id": null, "data": [], "has_more": false}));
+    mount.sim.fault(Fault::on("GET /organization/projects/*/service_accounts/*", Action::status(404)));
+    mount.write(SET, json!({"service_account_names": "a"})).await.done();
+    assert!(mount.sim.state().is_live(&lent.text("api_key")));
+    assert_eq!(mount.sim.state().created.accounts, 1);
+    library::check_in(&mount, &lent).await.done();
+    mount.revoke(lent.lease()).await.done();
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_set_is_changed_in_an_outage_where_it_gets_no_new_account() {
+    let mount = library::mount_with("a,b").await;
+    let outage = mount.sim.fault(Fault::everywhere(Action::status(403)));
+    let answer = mount.write(SET, json!({"service_account_names": "a,b", "max_ttl": "2h"})).await;
+    assert!(answer.warnings()[0].contains("could not be checked"), "{answer:?}");
+    mount.write(SET, json!({"service_account_names": "a,b,c"})).await.error();
+    mount.sim.remove_fault(outage);
+    assert_eq!(mount.read(SET).await.json()["max_ttl"], 7200);
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn an_account_deleted_at_openai_is_told_by_status_health_and_metrics_and_passed_over_from_then_on() {
+    let mount = library::mount_with("a,b,c").await;
+    let id = mount.sim.state().accounts[0].id.clone();
+    mount.advance(HOUR);
+    library::delete_account(&mount, &id).await;
+    let first = library::check_out(&mount).await;
+    assert_eq!(first.text("service_account"), "b");
+    assert!(first.warnings()[0].contains("service account a"), "{:?}", first.warnings());
+
+    let status = mount.read(&format!("{SET}/status")).await.json();
+    let said = json!({"a": "missing", "b": "checked-out", "c": "available"});
+    assert_eq!(status["account_status"], said);
+    let counts = ["available_accounts", "checked_out_accounts", "missing_accounts"];
+    assert_eq!(counts.map(|count| status[count].clone()), [1, 1, 1].map(Value::from));
+    let health = mount.read("health").await.json();
+    assert_eq!(health["status"], "degraded");
+    assert!(health["reasons"].to_string().contains("library set pool"), "{health}");
+    let metrics = mount.read("metrics").await.text("http_raw_body");
+    for line in ["state=\"missing\"} 1", "state=\"free\"} 1", "state=\"out\"} 1"] {
+        assert!(metrics.contains(&format!("openai_library_accounts{{set=\"pool\",{line}")), "{metrics}");
+    }
+
+    let calls = mount.sim.state().all_calls();
+    let second = library::check_out(&mount).await;
+    assert_eq!((second.text("service_account"), second.warnings().len()), ("c".to_owned(), 0));
+    assert_eq!(mount.sim.state().all_calls() - calls, 1, "it is not asked for again");
+    mount.write(&check_out(), json!({})).await.refused("API key creation failed");
+    mount.write(&check_out(), json!({"service_account": "a"})).await.refused("write the set's");
+
+    mount.write(SET, json!({"service_account_names": "a,b,c"})).await.done();
+    assert_eq!(library::status(&mount).await["a"], "available");
+    assert_eq!(library::check_out(&mount).await.text("service_account"), "a");
+    mount.tick().await.done();
+    assert_eq!(mount.read("health").await.json()["status"], "ok");
+    assert!(mount.stored("library-missing/").is_empty());
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn many_that_are_missing_do_not_keep_a_borrower_from_the_one_that_is_there() {
+    let mount = library::mount_with("a,b,c,d,e,f,g").await;
+    mount.advance(HOUR);
+    for account in &mount.sim.state().accounts[..6] {
+        library::delete_account(&mount, &account.id).await;
+    }
+    assert_eq!(library::check_out(&mount).await.text("service_account"), "g");
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn what_openai_knows_again_is_available_again() {
+    let mount = library::mount_with("a").await;
+    mount.advance(HOUR);
+    let fault = mount.sim.fault(Fault::on(endpoint::CREATE_KEY, Action::status(404)).times(1));
+    mount.write(&check_out(), json!({})).await.refused("API key creation failed");
+    assert_eq!(library::status(&mount).await["a"], "missing");
+    mount.sim.remove_fault(fault);
+    mount.advance(Duration::from_secs(90));
+    mount.tick().await.done();
+    assert_eq!(library::status(&mount).await["a"], "available");
+    library::assert_at_rest(&mount, &["a"]).await;
+
+    // A borrower who comes before the tick gets it, too.
+    mount.sim.fault(Fault::on(endpoint::CREATE_KEY, Action::status(404)).times(1));
+    mount.write(&check_out(), json!({})).await.error();
+    let lent = library::check_out(&mount).await;
+    assert!(mount.stored("library-missing/").is_empty());
+    library::check_in(&mount, &lent).await.done();
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_set_without_its_missing_account_forgets_it() {
+    for delete in [false, true] {
+        let mount = library::mount_with("a,b").await;
+        mount.advance(HOUR);
+        let id = mount.sim.state().accounts[0].id.clone();
+        library::delete_account(&mount, &id).await;
+        let lent = library::check_out(&mount).await;
+        library::check_in(&mount, &lent).await.done();
+        mount.revoke(lent.lease()).await.done();
+        assert_eq!(mount.stored("library-missing/").len(), 1);
+        if delete {
+            mount.delete(SET).await.done();
+        } else {
+            mount.write(SET, json!({"service_account_names": "b"})).await.done();
+        }
+        mount.advance(HOUR);
+        mount.tick().await.done();
+        assert!(mount.stored("library-missing/").is_empty());
+        assert_eq!(mount.read("health").await.json()["status"], "ok");
+        mount.finish().await;
+    }
+}
