@@ -29,7 +29,7 @@ async fn a_hundred_thousand_names_are_refused_before_anything_else_and_cost_next
     let before = processor_time();
     let (answer, info) = tokio::join!(mount.write(SET, body), other.read("info"));
     let spent = processor_time().saturating_sub(before);
-    answer.refused("service_account_names must name at most 1000 accounts, not 100000");
+    answer.refused("service_account_names must name at most 1000 elements, not 100000");
     info.done();
     // Ten times what a debug build needs. The look for repeats, name by name, took minutes.
     assert!(spent < Duration::from_secs(2), "{spent:?}");
@@ -45,7 +45,7 @@ async fn names_are_counted_whatever_form_they_come_in() {
     let mount = library::mount().await;
     for names in [Value::from(numbered(1001)), Value::from(numbered(1001).join(","))] {
         let body = json!({"project": "research", "service_account_names": names});
-        mount.write(SET, body.clone()).await.refused("must name at most 1000 accounts, not 1001");
+        mount.write(SET, body.clone()).await.refused("must name at most 1000 elements, not 1001");
         mount.patch(SET, body).await.error();
     }
     let body = json!({
