@@ -17,8 +17,6 @@ use crate::openai::{AdminKeyId, Urgency};
 
 /// As long as a write waits for OpenAI.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// As long as it tries to connect: an endpoint that is mistyped is told soon.
-const TO_CONNECT: Duration = Duration::from_secs(2);
 
 const HELP: Help = Help {
     synopsis: "Configure how OpenAI is reached: admin key, organization, rotation, pace.",
@@ -153,7 +151,6 @@ async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Erro
 async fn prove(engine: &Engine, config: &mut Config) -> Result<Option<String>, Error> {
     // Made even if nothing is tried, so that certificates which do not parse are refused now.
     let client = engine.clients.on_trial(config)?.for_work(Urgency::Check, PATIENCE);
-    let client = client.doubting_the_address(TO_CONNECT);
     if !config.verify_connection {
         return Ok(None);
     }

@@ -293,11 +293,12 @@ fn cut_to(max_ttl: std::time::Duration, lifetime: std::time::Duration) -> String
     format!(", cut to {} by the mount's maximum", super::seconds::text(lifetime))
 }
 
-/// OpenAI's refusal is the caller's business (400); a limit or an outage is for later (429, 503).
+/// OpenAI's refusal is the caller's business (400); a limit is for later (429), and so is whatever is wrong with OpenAI
+/// or on the way to it (503).
 fn of_openai(error: &openai::Error, sentence: String) -> logical::Error {
     if error.is_limited() {
         logical::Error::status(429, sentence)
-    } else if error.is_transient() {
+    } else if error.is_transient() || matches!(error, openai::Error::Untrusted { .. }) {
         logical::Error::status(503, sentence)
     } else {
         logical::Error::bad_request(sentence)

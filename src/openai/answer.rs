@@ -1,5 +1,7 @@
 //! Reads an answer that arrived whole: a value, or the error that it tells of. It never quotes a body.
 
+use std::time::{Duration, SystemTime};
+
 use chrono::{DateTime, Utc};
 use reqwest::header::{DATE, HeaderMap};
 use serde::Deserialize;
@@ -9,8 +11,8 @@ use serde_json::error::Category;
 use zeroize::Zeroizing;
 
 use super::redact;
-use super::retry_after::retry_after;
-use super::{Call, Error, Refusal};
+use super::retry_after::{in_headers, in_words};
+use super::{Call, Endpoint, Error, Refusal};
 
 /// No request id is longer.
 const MAX_REQUEST_ID: usize = 128;
@@ -22,10 +24,19 @@ pub(super) struct Answer {
     pub(super) body: Zeroizing<Vec<u8>>,
 }
 
-/// OpenAI's error body: `{"error": {"message", "type", "param", "code"}}`.
+/// An error body: OpenAI's is `{"error": {"message", "type", "param", "code"}}`.
 #[derive(Deserialize)]
 struct ErrorBody {
-    error: ErrorObject,
+    error: Told,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Told {
+    /// OpenAI's own form.
+    Object(ErrorObject),
+    /// A sentence alone, of OpenAI or of something before it.
+    Sentence(String),
 }
 
 /// All four are always there; `type` as a string is what tells it from the error bodies of others.
@@ -42,9 +53,18 @@ struct ErrorObject {
 
 impl Answer {
     /// The value of a success, or what is told instead. `secret` never gets into an error.
-    pub(super) fn read<T: DeserializeOwned>(&self, call: Call, secret: &str) -> Result<T, Error> {
+    pub(super) fn read<T: DeserializeOwned>(
+        &self,
+        call: Call,
+        endpoint: &Endpoint,
+        secret: &str,
+    ) -> Result<T, Error> {
         if !(200..300).contains(&self.status) {
-            return Err(Box::new(self.refusal(call, secret)).into());
+            let mut refusal = self.refusal(call, secret);
+            if refusal.is_of_no_resource() {
+                refusal.doubt = Some(endpoint.doubt());
+            }
+            return Err(Box::new(refusal).into());
         }
         serde_json::from_slice(&self.body).map_err(|error| Error::Malformed {
             call,
@@ -56,23 +76,45 @@ impl Answer {
     /// What time it was by the server's clock.
     pub(super) fn date(&self) -> Option<DateTime<Utc>> {
         let text = self.headers.get(DATE)?.to_str().ok()?;
-        DateTime::parse_from_rfc2822(text).ok().map(|date| date.with_timezone(&Utc))
+        httpdate::parse_http_date(text).ok().map(DateTime::from)
     }
 
     fn refusal(&self, call: Call, secret: &str) -> Refusal {
-        let told = serde_json::from_slice::<ErrorBody>(&self.body).ok().map(|body| body.error);
         let clean = |text: &str| redact::sentence(text, secret);
         let word = |value: &Value| value.as_str().map(clean);
-        Refusal {
+        let refusal = Refusal {
             call,
             status: self.status,
-            message: told.as_ref().map(|error| clean(&error.message)),
-            code: told.as_ref().and_then(|error| word(&error.code)),
-            param: told.as_ref().and_then(|error| word(&error.param)),
+            is_own: false,
+            message: None,
+            code: None,
+            param: None,
             request_id: request_id(&self.headers, secret),
-            retry_after: retry_after(&self.headers, Utc::now()),
+            retry_after: in_headers(&self.headers, SystemTime::now()),
+            doubt: None,
             key_is_new: false,
+        };
+        match serde_json::from_slice(&self.body).map(|body: ErrorBody| body.error) {
+            Ok(Told::Object(error)) => Refusal {
+                is_own: true,
+                message: Some(clean(&error.message)),
+                code: word(&error.code),
+                param: word(&error.param),
+                retry_after: refusal.retry_after.or_else(|| self.wait_in(&error.message)),
+                ..refusal
+            },
+            Ok(Told::Sentence(sentence)) => Refusal {
+                message: Some(clean(&sentence)),
+                retry_after: refusal.retry_after.or_else(|| self.wait_in(&sentence)),
+                ..refusal
+            },
+            Err(_) => refusal,
         }
+    }
+
+    /// How long to wait, where a limit says so in its message alone.
+    fn wait_in(&self, message: &str) -> Option<Duration> {
+        if self.status == 429 { in_words(message) } else { None }
     }
 }
 
@@ -141,7 +183,7 @@ mod tests {
     /// What is read of the answer, as text, if it is an error.
     fn error<T: DeserializeOwned>(answer: &Answer) -> String {
         answer
-            .read::<T>(Call::Key, SECRET)
+            .read::<T>(Call::Key, &Endpoint::default(), SECRET)
             .err()
             .map(|error| format!("{error} {error:?}"))
             .unwrap_or_default()

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use reqwest::redirect;
 use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::{ClientConfig, RootCertStore};
 
 use super::Endpoint;
+use super::resolver::{self, SystemResolver};
 
 /// Shorter than the 60 s after which load balancers drop what is idle, so that a call seldom meets a dead connection.
 const IDLE_LIMIT: Duration = Duration::from_secs(50);
@@ -18,7 +19,7 @@ const PING_INTERVAL: Duration = Duration::from_secs(10);
 /// How long things may take.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
-    /// Until a connection stands, TLS included.
+    /// From a known address until a connection stands, TLS included.
     pub(super) connect: Duration,
     /// One attempt, from connecting to the last byte of the answer.
     pub(super) total: Duration,
@@ -67,7 +68,11 @@ pub(super) fn client(
         .tls_backend_preconfigured(tls(ca_cert)?)
         .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
         .redirect(redirect::Policy::none())
-        .connect_timeout(limits.connect)
+        // Where a server says that it did not process a request (GOAWAY, REFUSED_STREAM), the library would send it
+        // again unseen. A server that errs would then leave what nobody knows of: what may be repeated is `retry`'s.
+        .retry(reqwest::retry::never())
+        .dns_resolver(SystemResolver::new())
+        .connect_timeout(resolver::LIMIT + limits.connect)
         .timeout(limits.total)
         .pool_idle_timeout(IDLE_LIMIT)
         .http2_keep_alive_interval(PING_INTERVAL)
@@ -96,12 +101,26 @@ fn tls(ca_cert: Option<&str>) -> Result<ClientConfig, SettingsError> {
 fn trust(roots: &mut RootCertStore, pem: &str) -> Result<(), SettingsError> {
     let before = roots.len();
     for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-        let certificate = certificate.map_err(|error| SettingsError::BadPem { reason: error.to_string() })?;
+        let certificate =
+            certificate.map_err(|error| SettingsError::BadPem { reason: bad_pem(pem, &error) })?;
         roots
             .add(certificate)
             .map_err(|error| SettingsError::BadCertificate { reason: error.to_string() })?;
     }
     if roots.len() == before { Err(SettingsError::NoCertificate) } else { Ok(()) }
+}
+
+/// What is wrong with a text that should be PEM, without the text.
+fn bad_pem(text: &str, error: &pem::Error) -> String {
+    if text.contains("\\n") {
+        return "it has \\n where lines must end".to_owned();
+    }
+    match error {
+        pem::Error::MissingSectionEnd { .. } => "a certificate has no END line".to_owned(),
+        pem::Error::IllegalSectionStart { .. } => "a BEGIN line is not whole".to_owned(),
+        pem::Error::Base64Decode(_) => "what is between BEGIN and END is not base64".to_owned(),
+        _ => "it cannot be read".to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -117,5 +136,21 @@ mod tests {
         let garbage = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
         assert!(matches!(refuse(garbage), SettingsError::BadCertificate { .. }));
         assert!(client(&Endpoint::default(), Some(" "), Limits::default()).is_ok());
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_certificate_is_one_short_sentence() {
+        let refuse =
+            |pem: &str| client(&Endpoint::default(), Some(pem), Limits::default()).unwrap_err().to_string();
+        let line = "A".repeat(2_000);
+        let (begin, end) = ("-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----");
+        for (pem, says) in [
+            (format!(r"{begin}\n{line}\n{end}\n"), r"it has \n where lines must end"),
+            (format!("{begin}\n{line}\n"), "a certificate has no END line"),
+            (format!("-----BEGIN {line}"), "a BEGIN line is not whole"),
+            (format!("{begin}\n{line}*\n{end}\n"), "what is between BEGIN and END is not base64"),
+        ] {
+            assert_eq!(refuse(&pem), format!("ca_cert must be certificates in PEM: {says}"));
+        }
     }
 }

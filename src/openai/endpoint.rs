@@ -75,6 +75,25 @@ impl Endpoint {
         self.0.scheme() == "http"
     }
 
+    /// Host, and port where it is not the usual one.
+    pub(super) fn host(&self) -> String {
+        let host = self.0.host_str().unwrap_or_default();
+        match self.0.port() {
+            Some(port) => format!("{host}:{port}"),
+            None => host.to_owned(),
+        }
+    }
+
+    /// What to say of a 404 that comes from no resource of OpenAI's.
+    pub(super) fn doubt(&self) -> String {
+        let host = self.host();
+        if self.0.path().ends_with("/v1") {
+            format!("unexpected 404 from {host}: check api_endpoint")
+        } else {
+            format!("unexpected 404 from {host}: api_endpoint should end in /v1")
+        }
+    }
+
     /// The URL below the endpoint that these segments make.
     pub(super) fn join(&self, segments: &[&str]) -> Url {
         let mut url = self.0.clone();
@@ -123,6 +142,13 @@ mod tests {
     #[test]
     fn defaults_to_openai() {
         assert_eq!(Endpoint::default().to_string(), "https://api.openai.com/v1");
+    }
+
+    #[test]
+    fn a_404_of_nobody_points_to_the_missing_v1() {
+        let doubt = |text: &str| Endpoint::parse(text).unwrap().doubt();
+        assert_eq!(doubt("https://h:8443/x/"), "unexpected 404 from h:8443: api_endpoint should end in /v1");
+        assert_eq!(doubt("https://h/v1/"), "unexpected 404 from h: check api_endpoint");
     }
 
     #[test]

@@ -35,19 +35,19 @@ pub enum Error {
         /// What the connection failed with.
         reason: String,
     },
-    /// The other side is not who it should be; nothing was sent.
+    /// The TLS handshake failed, so nothing was sent.
     #[error("the connection to OpenAI is not trusted: {reason}")]
     Untrusted {
         /// What TLS failed with.
         reason: String,
     },
-    /// The call was sent, but no whole answer came in time.
+    /// The call may have been sent, but no whole answer came in time.
     #[error("OpenAI did not answer in time")]
     TimedOut {
         /// What was called.
         call: Call,
     },
-    /// The call was sent, but the connection broke before the answer was whole.
+    /// The call may have been sent, but the connection broke before the answer was whole.
     #[error("the connection to OpenAI broke before its answer was whole: {reason}")]
     Cut {
         /// What was called.
@@ -75,7 +75,9 @@ pub struct Refusal {
     pub call: Call,
     /// The HTTP status.
     pub status: u16,
-    /// OpenAI's own words, if the answer was OpenAI's own JSON.
+    /// Whether the body has OpenAI's own form. Any other may come from something on the way.
+    pub is_own: bool,
+    /// The sentence in it.
     pub message: Option<String>,
     /// OpenAI's code for it, such as `invalid_api_key`.
     pub code: Option<String>,
@@ -87,16 +89,16 @@ pub struct Refusal {
     pub retry_after: Option<Duration>,
     /// The key was refused, but is so new that OpenAI may not know it everywhere yet.
     pub key_is_new: bool,
+    /// What to check, where the answer is a 404 that comes from no resource of OpenAI's.
+    pub doubt: Option<String>,
 }
 
 impl Error {
     /// What was asked for does not exist: a 404 in OpenAI's own words. A proxy's 404, or one for an address that
     /// OpenAI does not have, says nothing of that.
     pub fn is_gone(&self) -> bool {
-        !self.is_in_doubt()
-            && self.refusal().is_some_and(|refusal| {
-                refusal.status == 404 && refusal.message.is_some() && !refusal.is_unknown_address()
-            })
+        let is_gone = |refusal: &Refusal| refusal.status == 404 && !refusal.is_of_no_resource();
+        !self.is_in_doubt() && self.refusal().is_some_and(is_gone)
     }
 
     /// OpenAI takes no more calls for now; [`Error::retry_after`] may say for how long.
@@ -114,7 +116,7 @@ impl Error {
 
     /// The key is not, or no longer, good for the call. Sending it again is useless until another key is set.
     pub fn is_unauthorized(&self) -> bool {
-        matches!(self.status(), Some(401 | 403)) && self.refusal().is_some_and(|it| it.message.is_some())
+        matches!(self.status(), Some(401 | 403)) && self.refusal().is_some_and(|it| it.is_own)
     }
 
     /// The key is not, or no longer, a key of OpenAI's: nothing was done.
@@ -136,19 +138,21 @@ impl Error {
         }
     }
 
-    /// The call changes something and may have been carried out, although no success was heard of.
+    /// The call changes something and may have been carried out, although no success was heard of. So it is with every
+    /// failure but those that prove the contrary.
     pub fn is_unknown_outcome(&self) -> bool {
-        match self {
-            Self::TimedOut { call } | Self::Cut { call, .. } | Self::Malformed { call, .. } => {
-                call.effect() != Effect::None
-            }
-            Self::Refused(refusal) => refusal.call.effect() != Effect::None && refusal.leaves_open(),
+        let call = match self {
+            // Nothing was sent; a 404 did nothing.
             Self::InDoubt(_)
             | Self::Throttled { .. }
             | Self::Unavailable { .. }
             | Self::Unreachable { .. }
-            | Self::Untrusted { .. } => false,
-        }
+            | Self::Untrusted { .. } => return false,
+            Self::Refused(refusal) if refusal.is_refused_for_sure() => return false,
+            Self::Refused(refusal) => refusal.call,
+            Self::TimedOut { call } | Self::Cut { call, .. } | Self::Malformed { call, .. } => *call,
+        };
+        call.effect() != Effect::None
     }
 
     /// Whether it is a 404 that proves nothing.
@@ -199,23 +203,25 @@ impl Refusal {
         self.status == 401 && self.code.as_deref() == Some("invalid_api_key")
     }
 
-    /// OpenAI's own 404 for an address it does not have, which a wrong endpoint brings about.
-    fn is_unknown_address(&self) -> bool {
+    /// A 404 that comes from no resource of OpenAI's: something on the way does not know the address, or OpenAI does
+    /// not, which a wrong endpoint brings about.
+    pub(super) fn is_of_no_resource(&self) -> bool {
         let message = self.message.as_deref().unwrap_or_default();
-        self.code.as_deref() == Some("unknown_url")
+        let is_unknown_address = self.code.as_deref() == Some("unknown_url")
             || message.starts_with("Invalid URL")
-            || message.starts_with("Unknown request URL")
+            || message.starts_with("Unknown request URL");
+        self.status == 404 && (!self.is_own || is_unknown_address)
     }
 
     /// A proxy's 404 is a fault of the way, not of the call.
     fn is_transient(&self) -> bool {
-        matches!(self.status, 408 | 429 | 500..=599) || (self.status == 404 && self.message.is_none())
+        matches!(self.status, 408 | 429 | 500..=599) || (self.status == 404 && !self.is_own)
     }
 
-    /// Whether the call may have been carried out nevertheless: a failure behind the door, or a redirect, which may
-    /// be how something on the way tells of success.
-    fn leaves_open(&self) -> bool {
-        matches!(self.status, 300..=399 | 408 | 500..=599)
+    /// Whether it proves that the call was not carried out: a limit, or OpenAI's own word that something is wrong with
+    /// the call. A failure behind the door, a redirect, or an answer of something on the way proves nothing.
+    fn is_refused_for_sure(&self) -> bool {
+        self.status == 429 || (self.is_own && matches!(self.status, 400..=407 | 409..=499))
     }
 }
 
@@ -223,13 +229,15 @@ impl std::error::Error for Refusal {}
 
 impl std::fmt::Display for Refusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { status, message, request_id, .. } = self;
-        match message {
-            Some(message) => write!(f, "{message} (HTTP {status})")?,
-            None if (300..400).contains(status) => {
+        let Self { status, message, doubt, request_id, .. } = self;
+        match (doubt, message) {
+            (Some(doubt), Some(message)) => write!(f, "{doubt} ({message})")?,
+            (Some(doubt), None) => f.write_str(doubt)?,
+            (None, Some(message)) => write!(f, "{message} (HTTP {status})")?,
+            (None, None) if (300..400).contains(status) => {
                 write!(f, "the endpoint answered with a redirect, which is not followed (HTTP {status})")?;
             }
-            None => write!(f, "an answer that is not OpenAI's own (HTTP {status})")?,
+            (None, None) => write!(f, "an answer that is not OpenAI's own (HTTP {status})")?,
         }
         f.write_str(&request(request_id.as_deref()))
     }

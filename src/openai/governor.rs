@@ -14,6 +14,9 @@ use super::Urgency;
 use super::pace::{Pace, Pass, Turn, Verdict};
 use super::queue::Ticket;
 
+/// How often who waits looks whether OpenAI fails meanwhile.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
 /// The pace of all calls of one client and its clones.
 #[derive(Debug)]
 pub(super) struct Governor {
@@ -25,7 +28,15 @@ pub(super) struct Governor {
 pub(super) struct Claim<'a> {
     governor: &'a Governor,
     ticket: Ticket,
-    deadline: Instant,
+    deadlines: Deadlines,
+}
+
+/// Until when a call waits for its turn.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Deadlines {
+    pub(super) usual: Instant,
+    /// While OpenAI fails; not after `usual`.
+    pub(super) in_outage: Instant,
 }
 
 /// Leave to send one attempt. Dropped unsettled, it counts as abandoned.
@@ -60,10 +71,10 @@ impl Governor {
         Self { state: Mutex::new(state) }
     }
 
-    /// A call's claim to a turn before `deadline`.
-    pub(super) fn claim(&self, urgency: Urgency, deadline: Instant) -> Claim<'_> {
+    /// A call's claim to a turn in time.
+    pub(super) fn claim(&self, urgency: Urgency, deadlines: Deadlines) -> Claim<'_> {
         let ticket = self.lock().pace.ticket(urgency);
-        Claim { governor: self, ticket, deadline }
+        Claim { governor: self, ticket, deadlines }
     }
 
     /// Nothing panics while it holds the lock, and a pace half brought up is still a pace.
@@ -87,7 +98,11 @@ impl<'a> Claim<'a> {
         loop {
             let wake = match self.ask()? {
                 Turn::Go(pass) => return Ok(self.governor.permit(pass)),
-                Turn::Wait(at) => at.map_or(self.deadline, |at| at.min(self.deadline)),
+                Turn::Wait(at) => {
+                    // An outage may begin meanwhile, which shortens the wait.
+                    let look = Instant::now() + LOOK_AGAIN;
+                    at.map_or(look, |at| at.min(look)).min(self.deadlines.usual)
+                }
             };
             tokio::select! {
                 () = bell.notified() => {}
@@ -119,17 +134,25 @@ impl<'a> Claim<'a> {
         match turn {
             Turn::Go(_) => state.ring(),
             // A gate that OpenAI keeps closed for longer opens no sooner for waiting: whoever waits learns it now.
-            Turn::Wait(_) if now >= self.deadline || state.pace.is_closed_at(self.deadline) => {
-                return Err(TooLate::new(&state.pace, self.ticket));
+            Turn::Wait(_) => {
+                let deadline = self.deadlines.of(&state.pace);
+                if now >= deadline || state.pace.is_closed_at(deadline) {
+                    return Err(TooLate::new(&state.pace, self.ticket));
+                }
             }
-            Turn::Wait(_) => {}
         }
         Ok(turn)
     }
 
     fn check_patience(&self, pace: &Pace) -> Result<(), TooLate> {
         let late = TooLate::new(pace, self.ticket);
-        if Instant::now() + late.wait > self.deadline { Err(late) } else { Ok(()) }
+        if Instant::now() + late.wait > self.deadlines.of(pace) { Err(late) } else { Ok(()) }
+    }
+}
+
+impl Deadlines {
+    fn of(self, pace: &Pace) -> Instant {
+        if pace.is_outage() { self.in_outage } else { self.usual }
     }
 }
 

@@ -1,7 +1,6 @@
 //! Sends one call over HTTP and reads its answer, within limits of time and size. Whether and when it may be sent is
 //! the governor's, whether again is `retry`'s.
 
-use std::error::Error as _;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -14,13 +13,14 @@ use zeroize::{Zeroize, Zeroizing};
 use super::answer::Answer;
 use super::call::Request;
 use super::connect::Limits;
+use super::connection::Way;
 use super::governor::Governor;
 use super::retry::{self, Before, Work};
 use super::{
     AdminKey, Attempt, Call, Client, Endpoint, Error, KeyVerdict, Observer, OrganizationId, Outcome,
     Settings, SettingsError, Urgency,
 };
-use super::{answer, connect, redact};
+use super::{answer, connect};
 
 /// No answer of the Admin API comes near this.
 const MAX_BODY: usize = 1 << 20;
@@ -33,6 +33,8 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 pub(super) struct Link {
     http: reqwest::Client,
     endpoint: Endpoint,
+    /// The endpoint's host, for errors.
+    host: String,
     organization: OrganizationId,
     access: RwLock<Arc<Access>>,
     governor: Arc<Governor>,
@@ -66,6 +68,7 @@ impl Link {
         Ok(Self {
             http: connect::client(&endpoint, ca_cert.as_deref(), limits)?,
             access: RwLock::new(Access::new(&admin_key, &organization, None)?),
+            host: endpoint.host(),
             endpoint,
             organization,
             governor: Arc::new(Governor::new(max_requests_per_minute)),
@@ -78,6 +81,7 @@ impl Link {
         Ok(Self {
             http: self.http.clone(),
             endpoint: self.endpoint.clone(),
+            host: self.host.clone(),
             organization: self.organization.clone(),
             access: RwLock::new(Access::new(key, &self.organization, None)?),
             governor: Arc::clone(&self.governor),
@@ -126,7 +130,7 @@ impl Link {
         let mut report = Report::new(&*self.observer, request.call, urgency, before);
         let (outcome, mut result) = match self.exchange(access, request).await {
             Ok(answer) => {
-                let result = answer.read(request.call, access.admin_key.expose());
+                let result = answer.read(request.call, &self.endpoint, access.admin_key.expose());
                 // What stands in between may answer an error itself, by a clock of its own.
                 report.date = answer.date().filter(|_| result.is_ok());
                 (answered(answer.status, &result), result)
@@ -156,17 +160,16 @@ impl Link {
     /// Sends the request and reads the answer to its end.
     async fn exchange(&self, access: &Access, request: &Request) -> Result<Answer, (Outcome, Error)> {
         let call = request.call;
+        let way = Way { call, host: &self.host, secret: access.admin_key.expose() };
         let sent = self.outgoing(access, request).send().await;
-        let mut response = sent.map_err(|error| access.transport_error(call, &error))?;
+        let mut response = sent.map_err(|error| way.failed(&error))?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let announced = response.content_length().unwrap_or(0);
         if announced > MAX_BODY as u64 {
             return Err(access.oversized(call, &headers));
         }
         let mut body = Zeroizing::new(Vec::with_capacity(announced as usize));
-        while let Some(chunk) =
-            response.chunk().await.map_err(|error| access.transport_error(call, &error))?
-        {
+        while let Some(chunk) = response.chunk().await.map_err(|error| way.failed(&error))? {
             if body.len() + chunk.len() > MAX_BODY {
                 return Err(access.oversized(call, &headers));
             }
@@ -211,20 +214,6 @@ impl Access {
         };
         (Outcome::Oversized, error)
     }
-
-    /// What a connection that failed means for the call.
-    fn transport_error(&self, call: Call, error: &reqwest::Error) -> (Outcome, Error) {
-        let reason = redact::sentence(&root_cause(error), self.admin_key.expose());
-        if is_untrusted(error) {
-            (Outcome::Tls, Error::Untrusted { reason })
-        } else if error.is_connect() {
-            (Outcome::Connect, Error::Unreachable { reason })
-        } else if error.is_timeout() {
-            (Outcome::Timeout, Error::TimedOut { call })
-        } else {
-            (Outcome::Cut, Error::Cut { call, reason })
-        }
-    }
 }
 
 impl std::fmt::Debug for Link {
@@ -267,8 +256,7 @@ impl Client {
 
     async fn send_in_turn<T: DeserializeOwned>(&self, request: &Request) -> Result<T, Error> {
         let link = &*self.link;
-        let Self { urgency, patience, to_connect, .. } = *self;
-        let work = Work { call: request.call, urgency, patience, to_connect };
+        let work = Work { call: request.call, urgency: self.urgency, patience: self.patience };
         let attempt = |before| link.attempt(request, self.urgency, before);
         let result = retry::in_turn(&link.governor, work, attempt).await;
         if matches!(result, Err(Error::Throttled { .. } | Error::Unavailable { .. })) {
@@ -310,28 +298,6 @@ fn answered<T>(status: u16, result: &Result<T, Error>) -> Outcome {
         Err(Error::Malformed { .. }) => Outcome::Malformed,
         _ => Outcome::Status(status),
     }
-}
-
-/// The innermost reason, such as `Connection refused (os error 111)`.
-fn root_cause(error: &reqwest::Error) -> String {
-    causes(error).last().map_or_else(|| "no reason given".to_owned(), ToString::to_string)
-}
-
-/// Whether TLS refused the other side.
-fn is_untrusted(error: &reqwest::Error) -> bool {
-    causes(error).any(<dyn std::error::Error>::is::<rustls::Error>)
-}
-
-/// What is behind an error, outermost first.
-fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
-    std::iter::successors(error.source(), |&cause| {
-        // What an `io::Error` wraps is not its source but shares it.
-        let wrapped = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        match wrapped {
-            Some(inner) => Some(inner as &(dyn std::error::Error + 'static)),
-            None => cause.source(),
-        }
-    })
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ mod answer;
 mod api_keys;
 mod call;
 mod connect;
+mod connection;
 mod costs;
 mod deletion;
 mod endpoint;
@@ -24,6 +25,7 @@ mod projects;
 mod queue;
 mod recent;
 mod redact;
+mod resolver;
 mod retry;
 mod retry_after;
 mod secret;
@@ -52,6 +54,10 @@ pub use service_accounts::{CreatedServiceAccount, Role, ServiceAccount};
 /// How long a call may wait for its turn unless [`Client::for_work`] says otherwise.
 const DEFAULT_PATIENCE: Duration = Duration::from_secs(45);
 
+/// How long somebody who waits is kept waiting while OpenAI fails or cannot be reached: a moment may bridge a restart of
+/// its; more seldom helps, and whoever asked can ask again.
+const IN_OUTAGE: Duration = Duration::from_secs(5);
+
 /// No patience is longer, so that no clock can overflow.
 const LONGEST_PATIENCE: Duration = Duration::from_secs(86_400);
 
@@ -77,7 +83,6 @@ pub struct Client {
     link: Arc<http::Link>,
     urgency: Urgency,
     patience: Duration,
-    to_connect: Duration,
     recent: Arc<Recent>,
     /// Whether a 404 may be about something that somebody else made a moment ago.
     expects_recent: bool,
@@ -96,6 +101,16 @@ pub enum Urgency {
     Check,
 }
 
+impl Urgency {
+    /// How much of its patience a call keeps while OpenAI fails.
+    fn patience_in_outage(self, patience: Duration) -> Duration {
+        match self {
+            Self::Revocation | Self::Rotation => patience,
+            Self::Issue | Self::Check => patience.min(IN_OUTAGE),
+        }
+    }
+}
+
 impl Client {
     /// A client of these settings. Nothing is sent yet. Its calls are of [`Urgency::Issue`] until
     /// [`Client::for_work`] says otherwise.
@@ -109,24 +124,17 @@ impl Client {
             link,
             urgency: Urgency::Issue,
             patience: DEFAULT_PATIENCE,
-            to_connect: LONGEST_PATIENCE,
             recent: Arc::default(),
             expects_recent: false,
         })
     }
 
     /// The same client for work of this urgency. `patience` is how long after a call is made it may still be sent
-    /// or sent again; a call already sent then has its own time limit of 30 s on top.
+    /// or sent again; a call already sent then has its own time limit of 30 s on top. Issues and checks wait less while
+    /// OpenAI fails, as somebody waits for them.
     #[must_use]
     pub fn for_work(&self, urgency: Urgency, patience: Duration) -> Self {
         Self { urgency, patience: patience.min(LONGEST_PATIENCE), ..self.clone() }
-    }
-
-    /// The same client where the endpoint may be mistyped: a call to which no connection can be made fails after this
-    /// time, while a limit or a failure is waited for as before.
-    #[must_use]
-    pub fn doubting_the_address(&self, to_connect: Duration) -> Self {
-        Self { to_connect, ..self.clone() }
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::call::Effect;
-use super::governor::{Governor, TooLate};
+use super::governor::{Deadlines, Governor, TooLate};
 use super::pace::Verdict;
 use super::{Call, Error, Urgency};
 
@@ -19,8 +19,6 @@ pub(super) struct Work {
     pub(super) call: Call,
     pub(super) urgency: Urgency,
     pub(super) patience: Duration,
-    /// As long as no connection can be made: shorter where the address may be wrong.
-    pub(super) to_connect: Duration,
 }
 
 /// What went before an attempt.
@@ -37,8 +35,11 @@ pub(super) async fn in_turn<T, F: Future<Output = Result<T, Error>>>(
     attempt: impl Fn(Before) -> F,
 ) -> Result<T, Error> {
     let begun = Instant::now();
-    let deadline = begun + work.patience;
-    let claim = governor.claim(work.urgency, deadline);
+    let deadlines = Deadlines {
+        usual: begun + work.patience,
+        in_outage: begun + work.urgency.patience_in_outage(work.patience),
+    };
+    let claim = governor.claim(work.urgency, deadlines);
     let mut failure = None;
     let mut retries = 0;
     loop {
@@ -56,9 +57,8 @@ pub(super) async fn in_turn<T, F: Future<Output = Result<T, Error>>>(
         // A limit is waited out in the queue; a failure also has a wait of its own.
         if error.status() != Some(429) {
             let wait = backoff(retries, rand::random());
-            let unreachable = matches!(error, Error::Unreachable { .. });
-            let patience = if unreachable { work.patience.min(work.to_connect) } else { work.patience };
-            if Instant::now() + wait > begun + patience {
+            let is_new = matches!(&error, Error::Refused(refusal) if refusal.key_is_new);
+            if Instant::now() + wait > if is_new { deadlines.usual } else { deadlines.in_outage } {
                 return Err(error);
             }
             failure = Some(error);
@@ -79,6 +79,8 @@ fn may_repeat(call: Call, error: &Error) -> bool {
         // Not carried out.
         Error::Unreachable { .. } => true,
         Error::Refused(refusal) if refusal.status == 429 || refusal.key_is_new => true,
+        // A wrong endpoint answers so for ever.
+        Error::Refused(refusal) if refusal.status == 404 => false,
         Error::Refused(_) | Error::TimedOut { .. } | Error::Cut { .. } => {
             error.is_transient() && call.effect() != Effect::Creation
         }

@@ -1,16 +1,18 @@
 //! The client against a server on loopback: what it sends, and what it makes of every kind of answer.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use axum::http::{StatusCode, Version};
 use axum::response::{Html, IntoResponse, Redirect, Response};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, date_time_ymd};
 use serde_json::{Value, json};
 
 use super::super::{
     AdminKey, Client, Error, NewKey, Outcome, ProjectId, Role, ServiceAccountId, Settings, Urgency,
 };
-use super::server::{ADMIN_KEY, Log, Server, client, raw, settings};
+use super::server::{ADMIN_KEY, Log, Server, client, going_away, raw, settings, showing};
 
 const ACCOUNT_KEY: &str = "sk-svcacct-very-secret-value";
 
@@ -181,7 +183,102 @@ async fn a_404_is_gone_only_in_openais_own_words() {
     }
     let proxy = gone((StatusCode::NOT_FOUND, Html("<h1>404</h1>")).into_response()).await;
     assert!(proxy.is_transient());
-    assert_eq!(proxy.to_string(), "an answer that is not OpenAI's own (HTTP 404)");
+    let text = proxy.to_string();
+    assert!(
+        text.starts_with("unexpected 404 from 127.0.0.1:") && text.ends_with(": check api_endpoint"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn a_404_of_no_resource_is_told_at_once_with_what_to_check() {
+    let page = || (StatusCode::NOT_FOUND, Html("<h1>404</h1>")).into_response();
+    let own = || refusal(404, "Invalid URL (GET /organization/projects/proj_1)");
+    for (answer, says) in [(page(), None), (own(), Some("Invalid URL (GET /organization/projects/proj_1)"))] {
+        let server = Server::answering([answer, json(200, json!({"id": "proj_1"}))]);
+        let url = server.start().await.link_url();
+        let client = client(url.trim_end_matches("/v1"));
+        let text = client.project(&project()).await.unwrap_err().to_string();
+        assert!(text.contains(": api_endpoint should end in /v1"), "{text}");
+        assert!(says.is_none_or(|says| text.contains(says)), "{text}");
+        assert_eq!(server.asked().len(), 1, "it is not asked again");
+    }
+}
+
+#[tokio::test]
+async fn an_error_that_is_a_sentence_alone_is_shown_but_proves_nothing() {
+    let error = refused(json(400, json!({"error": "Project is out of order."}))).await;
+    assert_eq!(error.to_string(), "Project is out of order. (HTTP 400) (request req_1)");
+    assert!(error.is_unknown_outcome() && !error.is_unauthorized());
+}
+
+#[tokio::test]
+async fn an_answer_of_something_on_the_way_leaves_a_creation_open() {
+    for status in [400, 401, 403, 404, 409, 413, 422] {
+        let page = (StatusCode::from_u16(status).unwrap(), Html("<h1>no</h1>")).into_response();
+        let error = refused(page).await;
+        assert!(error.is_unknown_outcome(), "{error}");
+        assert!(!refused(refusal(status, "No.")).await.is_unknown_outcome(), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_wait_that_only_the_message_tells_is_kept() {
+    let told = refusal(429, "You've exceeded the rate limit, please try again after 6.937 seconds.");
+    let error = refused(told).await;
+    let wait = error.retry_after().unwrap();
+    assert!((6_800..7_800).contains(&wait.as_millis()), "{wait:?}");
+}
+
+#[tokio::test]
+async fn a_creation_that_a_server_says_not_to_have_processed_is_not_sent_again() {
+    let (url, pem, taken) = going_away().await;
+    let client = Client::new(Settings { ca_cert: Some(pem), ..settings(&url) }).unwrap();
+    let error = create(&client.for_work(Urgency::Issue, Duration::from_secs(1))).await.unwrap_err();
+    assert!(matches!(error, Error::Cut { .. }) && error.is_unknown_outcome(), "{error:?}");
+    assert_eq!(taken.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_host_that_is_not_trusted_is_named_with_what_to_do() {
+    let named = |name: &str| CertificateParams::new(vec![name.to_owned()]).unwrap();
+    let mut expired = named("localhost");
+    (expired.not_before, expired.not_after) = (date_time_ymd(2019, 1, 1), date_time_ymd(2020, 1, 1));
+    let mut young = named("localhost");
+    (young.not_before, young.not_after) = (date_time_ymd(4000, 1, 1), date_time_ymd(4001, 1, 1));
+    let mut authority = named("localhost");
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    for (shown, is_trusted, says) in [
+        (expired, true, "has expired: renew it, or check this server's clock"),
+        (young, true, "is not valid yet: check this server's clock"),
+        (named("other.test"), true, "is for another name: check api_endpoint, or issue one for this name"),
+        (named("localhost"), false, "comes from an unknown authority: put the authority's in ca_cert"),
+        (
+            authority,
+            true,
+            "is a CA certificate used as a server's: issue a server certificate and put its CA in ca_cert",
+        ),
+    ] {
+        let (url, pem) = showing(shown).await;
+        let client = Client::new(Settings { ca_cert: is_trusted.then_some(pem), ..settings(&url) }).unwrap();
+        let error = create(&client).await.unwrap_err();
+        let host = url.trim_start_matches("https://").trim_end_matches("/v1");
+        let sentence = format!("the connection to OpenAI is not trusted: the certificate of {host} {says}");
+        assert_eq!(error.to_string(), sentence);
+        assert!(!error.is_unknown_outcome() && !error.is_transient());
+    }
+}
+
+#[tokio::test]
+async fn a_host_without_tls_and_a_name_without_an_address_are_told() {
+    let plain = Server::answering([json(200, created())]).start().await.link_url().replace("http:", "https:");
+    let host = plain.trim_start_matches("https://").trim_end_matches("/v1").to_owned();
+    let error = create(&client(&plain)).await.unwrap_err();
+    let says = format!("the connection to OpenAI is not trusted: {host} does not speak TLS: check the port");
+    assert!(error.to_string().starts_with(&says), "{error}");
+    let error = create(&client("https://nothing.invalid/v1")).await.unwrap_err();
+    let says = "OpenAI cannot be reached: cannot resolve nothing.invalid: ";
+    assert!(error.to_string().starts_with(says) && !error.is_unknown_outcome(), "{error}");
 }
 
 #[tokio::test]
@@ -284,7 +381,8 @@ async fn where_nobody_listens_nothing_was_done() {
     let error = create(&client).await.unwrap_err();
     assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");
     assert!(error.is_transient() && !error.is_unknown_outcome());
-    assert!(error.to_string().starts_with("OpenAI cannot be reached: Connection refused"), "{error}");
+    let says = "OpenAI cannot be reached: Connection refused by 127.0.0.1:1: check api_endpoint";
+    assert!(error.to_string().starts_with(says), "{error}");
 }
 
 #[tokio::test]

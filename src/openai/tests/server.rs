@@ -14,6 +14,7 @@ use base64::Engine as _;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
+use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -62,17 +63,7 @@ impl Server {
 
     /// Starts with TLS and a certificate of its own for `localhost`; gives the URL and the certificate in PEM.
     pub(super) async fn start_tls(&self) -> (String, String) {
-        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut config = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![made.cert.der().clone()], key)
-            .unwrap();
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let (acceptor, pem) = acceptor(CertificateParams::new(vec!["localhost".to_owned()]).unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("https://localhost:{}/v1", listener.local_addr().unwrap().port());
         let server = self.clone();
@@ -86,8 +77,7 @@ impl Server {
                 });
             }
         });
-        let base64 = base64::engine::general_purpose::STANDARD.encode(made.cert.der());
-        (url, format!("-----BEGIN CERTIFICATE-----\n{base64}\n-----END CERTIFICATE-----\n"))
+        (url, pem)
     }
 
     /// What was asked so far.
@@ -168,5 +158,70 @@ pub(super) fn client(url: &str) -> Client {
 impl Client {
     pub(super) fn link_url(&self) -> String {
         self.link.endpoint().to_string()
+    }
+}
+
+/// Takes TLS connections with a self-signed certificate of these parameters, which is answered in PEM.
+fn acceptor(parameters: CertificateParams) -> (TlsAcceptor, String) {
+    let key = KeyPair::generate().unwrap();
+    let certificate = parameters.self_signed(&key).unwrap();
+    let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], private)
+        .unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let base64 = base64::engine::general_purpose::STANDARD.encode(certificate.der());
+    let pem = format!("-----BEGIN CERTIFICATE-----\n{base64}\n-----END CERTIFICATE-----\n");
+    (TlsAcceptor::from(Arc::new(config)), pem)
+}
+
+/// A server that shows a certificate of these parameters and serves nothing; gives the URL and the certificate.
+pub(super) async fn showing(parameters: CertificateParams) -> (String, String) {
+    let (acceptor, pem) = acceptor(parameters);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://localhost:{}/v1", listener.local_addr().unwrap().port());
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let _ = acceptor.accept(stream).await;
+        }
+    });
+    (url, pem)
+}
+
+/// An HTTP/2 server that takes each request and then says, with GOAWAY, that it processed none. Counts them.
+pub(super) async fn going_away() -> (String, String, Arc<AtomicUsize>) {
+    let (acceptor, pem) = acceptor(CertificateParams::new(vec!["localhost".to_owned()]).unwrap());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://localhost:{}/v1", listener.local_addr().unwrap().port());
+    let taken = Arc::<AtomicUsize>::default();
+    let count = Arc::clone(&taken);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let stream = acceptor.accept(stream).await.unwrap();
+            go_away(stream, &count).await;
+        }
+    });
+    (url, pem, taken)
+}
+
+/// RFC 9113 sections 4.1, 6.5 and 6.8.
+async fn go_away(mut stream: impl AsyncRead + AsyncWrite + Unpin, taken: &AtomicUsize) {
+    const HEADERS: u8 = 1;
+    const EMPTY_SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    const GOAWAY: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    stream.read_exact(&mut [0; 24]).await.unwrap();
+    stream.write_all(&EMPTY_SETTINGS).await.unwrap();
+    let mut head = [0; 9];
+    while stream.read_exact(&mut head).await.is_ok() {
+        let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
+        stream.read_exact(&mut payload).await.unwrap();
+        if head[3] == HEADERS {
+            taken.fetch_add(1, Ordering::SeqCst);
+            stream.write_all(&GOAWAY).await.unwrap();
+        }
     }
 }

@@ -95,7 +95,7 @@ impl Simulation {
 
     /// One call, in its turn.
     pub(super) async fn call(&self, call: Call, urgency: Urgency, patience: Duration) -> Result<(), Error> {
-        let work = Work { call, urgency, patience, to_connect: patience };
+        let work = Work { call, urgency, patience };
         in_turn(&self.governor, work, async |_| self.attempt(call).await).await
     }
 
@@ -139,15 +139,18 @@ impl Simulation {
         }
         let message = (status != 500).then(|| "Too Many Requests".to_owned());
         let retry_after = retry_after.filter(|_| self.says_when);
-        let (code, param, request_id) = (None, None, None);
+        let (code, param, request_id, doubt) = (None, None, None, None);
+        let is_own = message.is_some();
         Err(Box::new(Refusal {
             call,
             status,
+            is_own,
             message,
             code,
             param,
             request_id,
             retry_after,
+            doubt,
             key_is_new: false,
         })
         .into())

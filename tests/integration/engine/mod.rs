@@ -3,6 +3,7 @@
 
 mod admin_key;
 mod any_order;
+mod broken_tls;
 mod checkins;
 mod checkouts;
 mod clocks;

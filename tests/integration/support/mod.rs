@@ -7,6 +7,8 @@ pub(crate) mod callers;
 pub(crate) mod cli;
 pub(crate) mod cluster;
 pub mod document;
+#[allow(dead_code, unreachable_pub, reason = "each story uses a part of it")]
+pub mod front;
 pub(crate) mod host;
 #[allow(dead_code, unreachable_pub, reason = "each story uses a part of it")]
 pub mod leases;

@@ -1,0 +1,124 @@
+//! What a call came to that got no whole answer, and the sentence that says so. Only a failure before a connection
+//! stood proves that nothing was sent; whatever goes wrong later leaves the outcome open.
+
+use std::error::Error as StdError;
+use std::io;
+
+use rustls::{CertificateError, InvalidMessage};
+
+use super::resolver::Unresolved;
+use super::{Call, Error, Outcome, redact};
+
+/// A call on its way to a host.
+pub(super) struct Way<'a> {
+    pub(super) call: Call,
+    /// Host and port, as the endpoint names them.
+    pub(super) host: &'a str,
+    /// The key that the call carried, which no sentence may show.
+    pub(super) secret: &'a str,
+}
+
+impl Way<'_> {
+    /// The error of a call that this happened to.
+    pub(super) fn failed(&self, error: &reqwest::Error) -> (Outcome, Error) {
+        let (call, detail) = (self.call, self.clean(&root_cause(error)));
+        tracing::debug!(call = call.as_str(), host = self.host, detail, "a call to OpenAI got no answer");
+        // A connection that stood may have carried the request, whatever broke it.
+        if !error.is_connect() {
+            return if error.is_timeout() {
+                (Outcome::Timeout, Error::TimedOut { call })
+            } else {
+                (Outcome::Cut, Error::Cut { call, reason: detail })
+            };
+        }
+        match find::<rustls::Error>(error) {
+            Some(error) => (Outcome::Tls, Error::Untrusted { reason: self.distrust(error) }),
+            None => (Outcome::Connect, Error::Unreachable { reason: self.unreachable(error, detail) }),
+        }
+    }
+
+    /// Why no connection stands.
+    fn unreachable(&self, error: &reqwest::Error, detail: String) -> String {
+        let host = self.host;
+        if let Some(unresolved) = find::<Unresolved>(error) {
+            return unresolved.to_string();
+        }
+        match find::<io::Error>(error).map(io::Error::kind) {
+            Some(io::ErrorKind::ConnectionRefused) => {
+                format!("Connection refused by {host}: check api_endpoint, and that it is up")
+            }
+            _ if error.is_timeout() => {
+                format!("{host} takes no connection in time: check api_endpoint, and firewalls on the way")
+            }
+            _ => format!("no connection to {host}: {detail}"),
+        }
+    }
+
+    /// Why TLS does not trust the host, or the host it.
+    fn distrust(&self, error: &rustls::Error) -> String {
+        let host = self.host;
+        match error {
+            rustls::Error::InvalidCertificate(reason) => distrust_of_certificate(host, reason),
+            rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
+                format!("{host} does not speak TLS: check the port in api_endpoint")
+            }
+            rustls::Error::AlertReceived(alert) => format!("{host} refused the TLS connection ({alert:?})"),
+            error => format!("TLS with {host} failed: {}", self.clean(&error.to_string())),
+        }
+    }
+
+    fn clean(&self, text: &str) -> String {
+        redact::sentence(text, self.secret)
+    }
+}
+
+fn distrust_of_certificate(host: &str, reason: &CertificateError) -> String {
+    use CertificateError as Bad;
+    match reason {
+        Bad::Expired | Bad::ExpiredContext { .. } => {
+            format!("the certificate of {host} has expired: renew it, or check this server's clock")
+        }
+        Bad::NotValidYet | Bad::NotValidYetContext { .. } => {
+            format!("the certificate of {host} is not valid yet: check this server's clock")
+        }
+        Bad::NotValidForName | Bad::NotValidForNameContext { .. } => {
+            format!(
+                "the certificate of {host} is for another name: check api_endpoint, or issue one for this name"
+            )
+        }
+        Bad::UnknownIssuer => {
+            format!(
+                "the certificate of {host} comes from an unknown authority: put the authority's in ca_cert"
+            )
+        }
+        Bad::Revoked => format!("the certificate of {host} was revoked: issue another"),
+        // The name is the library's, which is not used here directly.
+        Bad::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity") => format!(
+            "the certificate of {host} is a CA certificate used as a server's: issue a server certificate and put its \
+             CA in ca_cert"
+        ),
+        other => format!("the certificate of {host} cannot be used: {other}"),
+    }
+}
+
+/// The innermost reason, such as `Connection refused (os error 111)`.
+fn root_cause(error: &reqwest::Error) -> String {
+    causes(error).last().map_or_else(|| "no reason given".to_owned(), ToString::to_string)
+}
+
+/// The cause of this type.
+fn find<T: StdError + 'static>(error: &reqwest::Error) -> Option<&T> {
+    causes(error).find_map(|cause| cause.downcast_ref())
+}
+
+/// What is behind an error, outermost first.
+fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn StdError + 'static)> {
+    std::iter::successors(error.source(), |&cause| {
+        // What an `io::Error` wraps is not its source but shares it.
+        let wrapped = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        match wrapped {
+            Some(inner) => Some(inner as &(dyn StdError + 'static)),
+            None => cause.source(),
+        }
+    })
+}

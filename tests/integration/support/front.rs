@@ -1,0 +1,103 @@
+//! A TLS front that passes requests on and then breaks: what the server behind it closes without an answer, the client
+//! gets as bytes that no TLS client can read.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::simulator::{Simulator, Tls};
+
+/// What a client reads after its request was passed on.
+#[derive(Clone, Copy, Debug)]
+pub enum Breaks {
+    /// An encrypted record whose authentication fails.
+    Record,
+    /// A load balancer's answer, in plain text.
+    PlainText,
+    /// A fatal alert, unencrypted.
+    Alert,
+}
+
+/// What is spoken inside of TLS.
+#[derive(Clone, Copy, Debug)]
+pub enum Protocol {
+    Http1,
+    Http2,
+}
+
+/// A running front; it stops when this is dropped.
+pub struct Front {
+    address: SocketAddr,
+    /// The authority to trust, as PEM.
+    pub authority: String,
+    _stop: DropGuard,
+}
+
+impl Breaks {
+    pub const ALL: [Self; 3] = [Self::Record, Self::PlainText, Self::Alert];
+
+    fn bytes(self) -> Vec<u8> {
+        match self {
+            Self::Record => [&[0x17, 3, 3, 0, 64][..], &[7; 64]].concat(),
+            Self::PlainText => b"HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\n\r\n".to_vec(),
+            Self::Alert => vec![0x15, 3, 3, 0, 2, 2, 20],
+        }
+    }
+}
+
+impl Protocol {
+    fn name(self) -> Vec<u8> {
+        match self {
+            Self::Http1 => b"http/1.1".to_vec(),
+            Self::Http2 => b"h2".to_vec(),
+        }
+    }
+}
+
+impl Front {
+    /// A front before a simulator that speaks plain HTTP.
+    pub async fn before(sim: &Simulator, protocol: Protocol, breaks: Breaks) -> Self {
+        let server: SocketAddr = sim.origin().strip_prefix("http://").unwrap().parse().unwrap();
+        let ready = Tls::Made { names: Vec::new() }.ready().unwrap();
+        let mut config = ServerConfig::clone(ready.acceptor.config());
+        config.alpn_protocols = vec![protocol.name()];
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        let accept = async move {
+            while let Ok((client, _)) = listener.accept().await {
+                tokio::spawn(relay(acceptor.clone(), client, server, breaks));
+            }
+        };
+        tokio::spawn(async move { stopped.run_until_cancelled(accept).await });
+        Self { address, authority: ready.authority.unwrap(), _stop: stop.drop_guard() }
+    }
+
+    /// OpenAI's base URL by way of the front.
+    pub fn url(&self) -> String {
+        format!("https://{}/v1", self.address)
+    }
+}
+
+/// Passes everything on, both ways, until the server closes.
+async fn relay(acceptor: TlsAcceptor, client: TcpStream, server: SocketAddr, breaks: Breaks) {
+    let Ok(mut server) = TcpStream::connect(server).await else { return };
+    let Ok(mut client) = acceptor.accept(client).await else { return };
+    let (mut from_client, mut to_client) = tokio::io::split(&mut client);
+    let (mut from_server, mut to_server) = server.split();
+    let closed = tokio::select! {
+        _ = tokio::io::copy(&mut from_client, &mut to_server) => false,
+        _ = tokio::io::copy(&mut from_server, &mut to_client) => true,
+    };
+    if closed {
+        let (below_tls, _) = client.into_inner();
+        let _ = { below_tls }.write_all(&breaks.bytes()).await;
+    }
+}
