@@ -2,7 +2,8 @@
 //!
 //! It starts with a short climb, in which the rate grows as long as calls wait and answers come, and is then open:
 //! nothing is held back. A limit teaches a rate from what was allowed. From there the rate grows slowly at first and,
-//! beyond the learned one, faster and faster, so that a limit that was lifted is soon forgotten.
+//! beyond the learned one, faster and faster, so that a limit that was lifted is soon forgotten. It never falls below
+//! what somebody can wait for.
 
 use std::time::Duration;
 
@@ -15,8 +16,9 @@ const START_STEP: Duration = Duration::from_millis(100);
 const START_GROWTH: f64 = 1.5;
 /// The rate from which on nothing is held back.
 const OPEN: f64 = 2000.0;
-/// No rate is learned below this: a call in 100 seconds.
-const SLOWEST: f64 = 0.01;
+/// No rate is learned below this, a call in 20 seconds: whoever waits must be able to wait for it, or no call would ever
+/// prove that more is allowed. A limit that is tighter still is kept by the pauses after its refusals.
+const SLOWEST: f64 = 0.05;
 
 /// Where a learned rate starts, relative to its goal, and how long it takes to get there.
 const CAUTION: f64 = 0.85;
@@ -123,10 +125,11 @@ impl Flow {
     }
 
     fn climb(rate: f64, step: Duration) -> Self {
-        Self::Climb { rate, step, waited: Duration::ZERO, allowed: 0 }
+        Self::Climb { rate: rate.max(SLOWEST), step, waited: Duration::ZERO, allowed: 0 }
     }
 
     fn learned(goal: f64) -> Self {
+        let goal = goal.max(SLOWEST);
         let back = RETURN.max(Duration::from_secs_f64(RETURN_CALLS / goal));
         Self::Learned { goal, back, waited: Duration::ZERO }
     }
@@ -160,7 +163,7 @@ impl Record {
 
     /// What was allowed, as if in this time.
     fn rate(&self, time: Duration) -> f64 {
-        (f64::from(self.allowed) / time.as_secs_f64().max(0.001)).max(SLOWEST)
+        f64::from(self.allowed) / time.as_secs_f64().max(0.001)
     }
 }
 
@@ -220,6 +223,16 @@ mod tests {
         let (record, closed) = record(6, 60, 0);
         let flow = record.lesson(&Flow::Open, closed, closed + SECOND);
         assert_eq!(flow, Flow::climb(SEARCH_START, SEARCH_STEP));
+    }
+
+    #[test]
+    fn no_lesson_leaves_less_than_what_a_caller_can_wait_for() {
+        let mut flow = Flow::Open;
+        for (allowed, waited) in [(0, 1), (1, 1), (9, 1), (1, 0)].into_iter().cycle().take(400) {
+            let (record, closed) = record(allowed, 1, waited);
+            flow = record.lesson(&flow, closed, closed + 1000 * SECOND);
+            assert!(flow.rate().unwrap() >= SLOWEST * CAUTION - 0.001, "{flow:?}");
+        }
     }
 
     #[test]

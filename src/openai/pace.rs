@@ -2,8 +2,9 @@
 //! leave, and what limits teach, is `flow`'s.
 //!
 //! The first 429 closes the gate. After a pause (OpenAI's own, else ours) one call tries whether the limit is over,
-//! and only when it is answered do the others follow, at a rate that the limit taught. Failures in a row (5xx, no
-//! connection) close the gate likewise, but teach no rate. A set ceiling is never exceeded, whatever is learned.
+//! and only when it is answered do the others follow, at a rate that the limit taught. That rate is forgotten 5 minutes
+//! after OpenAI's last refusal, whether calls came meanwhile or not. Failures in a row (5xx, no connection) close the
+//! gate likewise, but teach no rate. A set ceiling is never exceeded, whatever is learned.
 
 use std::time::Duration;
 
@@ -17,6 +18,10 @@ use super::queue::{Queue, Ticket};
 const START_BURST: f64 = 4.0;
 /// After so long without a call, what was allowed before tells nothing of the rate.
 const IDLE: Duration = Duration::from_secs(10);
+
+/// What a limit taught holds for so long after OpenAI's last refusal: success alone must not lift it, as it may be what
+/// prevents success.
+const FORGIVEN_AFTER: Duration = Duration::from_secs(300);
 
 /// Failures in a row that make an outage.
 const OUTAGE: u32 = 3;
@@ -40,6 +45,8 @@ pub(super) struct Pace {
     /// Calls a second that are never exceeded.
     ceiling: Option<f64>,
     flow: Flow,
+    /// When OpenAI last turned a call down for the pace.
+    refused: Instant,
     pause: Option<Pause>,
     tokens: f64,
     /// Until when the state was brought up.
@@ -103,6 +110,7 @@ impl Pace {
         Self {
             ceiling,
             flow: Flow::start(),
+            refused: now,
             pause: None,
             tokens: if ceiling.is_some() { 1.0 } else { START_BURST },
             now,
@@ -170,6 +178,9 @@ impl Pace {
     pub(super) fn settle(&mut self, now: Instant, pass: Pass, verdict: Verdict, dice: f64) {
         self.advance(now);
         let current = pass.era == self.era;
+        if let Verdict::Limited(_) = verdict {
+            self.refused = self.now;
+        }
         match verdict {
             Verdict::Allowed if current => self.allowed(),
             Verdict::Limited(word) if current => self.stop(Cause::Limit, word, dice),
@@ -297,6 +308,7 @@ impl Pace {
     fn advance(&mut self, now: Instant) {
         let passed = now.saturating_duration_since(self.now);
         self.now = self.now.max(now);
+        self.forgive();
         if let Some(rate) = self.rate() {
             self.tokens = (self.tokens + passed.as_secs_f64() * rate).min(self.burst(rate));
         }
@@ -305,6 +317,15 @@ impl Pace {
             if self.pause.is_none() {
                 self.flow.grow(passed);
             }
+        }
+    }
+
+    /// Forgets what a limit taught a while ago.
+    fn forgive(&mut self) {
+        let is_old = self.now.duration_since(self.refused) >= FORGIVEN_AFTER;
+        if is_old && self.flow.learned_rate().is_some() {
+            self.flow = Flow::start();
+            self.record = Record::new(self.now);
         }
     }
 

@@ -210,3 +210,74 @@ async fn who_goes_away_while_waiting_holds_up_nobody() {
     assert!(gone.is_err() && stayed.is_ok());
     assert!(start.elapsed() <= SECOND + SECOND / 10, "{:?}", start.elapsed());
 }
+
+/// Calls one after the other, this far apart; how many were refused.
+async fn refused(simulation: &Simulation, calls: usize, apart: Duration) -> usize {
+    let mut refused = 0;
+    for _ in 0..calls {
+        let called = simulation.call(Call::CreateServiceAccount, Urgency::Issue, 45 * SECOND).await;
+        refused += usize::from(called.is_err());
+        sleep(apart).await;
+    }
+    refused
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quiet_mount_is_served_whatever_stray_refusals_it_met() {
+    for seed in 0..6 {
+        for apart in [SECOND / 2, 10 * SECOND, MINUTE, 4 * MINUTE, 10 * MINUTE, 60 * MINUTE] {
+            let simulation = Simulation::new(Limit::Random { percent: 5 }, QUICK).seeded(seed);
+            assert_eq!(refused(&simulation, 720, apart).await, 0, "{seed}: a call every {apart:?}");
+            simulation.set_limit(Limit::None);
+            assert_eq!(refused(&simulation, 288, 10 * MINUTE).await, 0, "{seed}: afterwards");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_full_pace_is_back_10_minutes_after_the_last_stray_refusal_however_busy_the_mount_is() {
+    for seed in 0..3 {
+        for clients in [0, 1, 4] {
+            let simulation =
+                Simulation::new(Limit::Random { percent: 5 }, Duration::from_millis(100)).seeded(seed);
+            simulation.clients(16, Urgency::Issue, MINUTE, 5 * MINUTE).await;
+            simulation.set_limit(Limit::None);
+            simulation.clients(clients, Urgency::Issue, MINUTE, 10 * MINUTE).await;
+            sleep(if clients == 0 { 10 * MINUTE } else { Duration::ZERO }).await;
+            let tally = simulation.clients(64, Urgency::Issue, MINUTE, 5 * SECOND).await;
+            // 64 calls of 100 ms at once make 640 a second, less the climb at the start.
+            assert!(tally.served >= 2800 && tally.refused == 0, "{seed}, {clients} clients: {tally:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_that_is_nearly_nothing_is_lifted_for_those_who_wait_as_long_as_a_request_may() {
+    let simulation = Simulation::new(Limit::Window { calls: 1, span: 2 * MINUTE }, QUICK);
+    simulation.clients(4, Urgency::Issue, 45 * SECOND, 60 * MINUTE).await;
+    simulation.set_limit(Limit::None);
+    sleep(5 * MINUTE).await;
+    assert_eq!(refused(&simulation, 20, SECOND).await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_while_openai_fails_is_told_within_10_seconds() {
+    let simulation = Simulation::new(Limit::None, QUICK);
+    simulation.fail(true);
+    for call in [Call::CreateKey, Call::ListKeys, Call::Project] {
+        for urgency in [Urgency::Issue, Urgency::Check] {
+            let start = Instant::now();
+            let calls = (0..50).map(|_| simulation.call(call, urgency, 45 * SECOND));
+            let results = futures_util::future::join_all(calls).await;
+            assert!(results.iter().all(Result::is_err));
+            assert!(start.elapsed() <= 10 * SECOND, "{call} {urgency:?}: {:?}", start.elapsed());
+        }
+    }
+    // What Vault waits for longer goes on.
+    let call = simulation.call(Call::DeleteKey, Urgency::Revocation, 45 * SECOND);
+    let recovery = async {
+        sleep(30 * SECOND).await;
+        simulation.fail(false);
+    };
+    tokio::join!(call, recovery).0.unwrap();
+}

@@ -3,6 +3,8 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
 use tokio::time::{Instant, sleep};
 
 use super::super::governor::Governor;
@@ -23,6 +25,10 @@ pub(super) enum Limit {
         calls: usize,
         span: Duration,
     },
+    /// Any call may be refused, in so many cases of a hundred.
+    Random {
+        percent: u32,
+    },
     /// So many calls in any span, refused ones counted too: who hammers is never let in.
     Strict {
         calls: usize,
@@ -39,6 +45,7 @@ pub(super) struct Simulation {
 
 struct State {
     limit: Limit,
+    dice: StdRng,
     failing: bool,
     tokens: f64,
     refilled: Instant,
@@ -63,7 +70,8 @@ impl Simulation {
     pub(super) fn new(limit: Limit, latency: Duration) -> Self {
         let now = Instant::now();
         let tokens = if let Limit::Bucket { burst, .. } = limit { burst } else { 0.0 };
-        let state = State { limit, failing: false, tokens, refilled: now, seen: Vec::new() };
+        let dice = StdRng::seed_from_u64(0);
+        let state = State { limit, dice, failing: false, tokens, refilled: now, seen: Vec::new() };
         Self { governor: Governor::new(0), state: Mutex::new(state), latency, says_when: false }
     }
 
@@ -74,6 +82,12 @@ impl Simulation {
     /// Answers 429 with the time to come back.
     pub(super) fn saying_when(self) -> Self {
         Self { says_when: true, ..self }
+    }
+
+    /// The same with other dice.
+    pub(super) fn seeded(self, seed: u64) -> Self {
+        self.state.lock().unwrap().dice = StdRng::seed_from_u64(seed);
+        self
     }
 
     pub(super) fn set_limit(&self, limit: Limit) {
@@ -189,6 +203,9 @@ impl State {
                 );
                 let since = now - into;
                 (self.allowed_since(since) >= calls).then(|| span.saturating_sub(into))
+            }
+            Limit::Random { percent } => {
+                (self.dice.random_range(0..100) < percent).then_some(Duration::from_secs(1))
             }
             Limit::Strict { calls, span } => {
                 let recent = self.seen.iter().filter(|seen| now.duration_since(seen.at) < span).count();

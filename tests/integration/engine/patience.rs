@@ -24,6 +24,7 @@ async fn slow_and_failing_openais_end_every_request_in_time_and_leave_nothing() 
         a_work_that_begins_too_late_is_undone_by_the_sweep(),
         a_check_of_what_fails_throughout_is_a_refusal(),
         a_check_where_nobody_listens_is_a_refusal(),
+        a_reader_where_nobody_listens_is_told_to_come_back(),
         a_proxys_404_is_no_verdict_on_a_project(),
         an_openai_that_fails_throughout_is_503_with_nothing_made(),
         a_revocation_says_that_it_failed(),
@@ -70,6 +71,20 @@ async fn a_check_where_nobody_listens_is_a_refusal() {
     answered.refused("error validating OpenAI configuration: ");
     answered.refused("OpenAI cannot be reached");
     assert_eq!(mount.storage.keys(), Vec::<String>::new());
+}
+
+async fn a_reader_where_nobody_listens_is_told_to_come_back() {
+    let mount = mount().await;
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut body = mount.config();
+    body["api_endpoint"] = format!("http://{free}/v1").into();
+    body["verify_connection"] = false.into();
+    mount.write("config", body).await.done();
+    let answered = mount.read("creds/app").await;
+    let says = format!("OpenAI cannot be reached: Connection refused by {free}: check api_endpoint");
+    answered.failed(Kind::Status(503), &says);
+    assert_eq!(mount.stored("wal/"), Vec::<String>::new(), "nothing was sent");
+    mount.finish().await;
 }
 
 async fn a_proxys_404_is_no_verdict_on_a_project() {
