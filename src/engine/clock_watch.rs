@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use super::{Engine, Error};
 use crate::framework::Tick;
 use crate::logical::{Collection, Record, Storage, StorageError};
-use crate::openai::Urgency;
+use crate::openai::{Pages, Urgency};
 
 /// The latest time that a tick saw.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -44,7 +44,7 @@ pub(super) async fn ask_openai(engine: &Engine, tick: &Tick) {
     let Ok(configured) = engine.configured(&*tick.storage).await else { return };
     let client = configured.client.for_work(Urgency::Check, ASKING);
     // The date is noted where every answer's is. If there is none, what ends by time waits for a later tick.
-    drop(timeout(ASKING, client.list_admin_keys(None, 1)).await);
+    drop(timeout(ASKING, client.next_admin_keys(&mut Pages::within(ASKING))).await);
 }
 
 impl Engine {

@@ -8,17 +8,21 @@
 //! of two nodes are not half a minute apart.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::Mutex;
 
-use crate::openai::{self, ApiKeyId, Client, LONGEST_PAGE, ProjectId, ServiceAccountId};
+use crate::openai::{self, ApiKeyId, Client, Pages, ProjectId, ServiceAccountId};
 
 /// Longer than any request goes on: Vault ends them after 90 s.
 const CREATION_IS_OVER: TimeDelta = TimeDelta::seconds(120);
 
 /// A whole listing older than this is of no use to anyone.
 const LIFE: TimeDelta = TimeDelta::minutes(10);
+
+/// As long as one look may list.
+const LOOK: Duration = Duration::from_secs(60);
 
 /// What is looked for: something of a unique name.
 pub(super) struct Sought<'a> {
@@ -44,8 +48,7 @@ enum Kind {
 #[derive(Debug)]
 struct Listing {
     began: DateTime<Utc>,
-    after: Option<String>,
-    is_whole: bool,
+    pages: Pages,
     found: HashMap<String, Found>,
 }
 
@@ -68,7 +71,7 @@ impl Listings {
     ) -> Result<Option<Found>, openai::Error> {
         let place = (sought.project.clone(), Kind::of(sought));
         let mut latest = self.latest.lock().await;
-        latest.retain(|_, listing| !listing.is_whole || Utc::now() - listing.began < LIFE);
+        latest.retain(|_, listing| !listing.pages.is_whole() || Utc::now() - listing.began < LIFE);
         let listing = latest.entry(place).or_insert_with(Listing::begin);
         listing.seek(client, sought).await?;
         if listing.of(sought).is_none() && !listing.covers(announced) {
@@ -94,7 +97,7 @@ impl Kind {
 
 impl Listing {
     fn begin() -> Self {
-        Self { began: Utc::now(), after: None, is_whole: false, found: HashMap::new() }
+        Self { began: Utc::now(), pages: Pages::within(LOOK), found: HashMap::new() }
     }
 
     fn covers(&self, announced: DateTime<Utc>) -> bool {
@@ -109,51 +112,37 @@ impl Listing {
     /// Lists on until it is found or all is listed.
     async fn seek(&mut self, client: &Client, sought: &Sought<'_>) -> Result<(), openai::Error> {
         let project = sought.project;
-        while !self.is_whole && !self.found.contains_key(sought.name) {
+        self.pages.go_on_for(LOOK);
+        while !self.pages.is_whole() && !self.found.contains_key(sought.name) {
             let next = match Kind::of(sought) {
                 Kind::Accounts => self.list_accounts(client, project).await,
                 Kind::Keys => self.list_keys(client, project).await,
             };
-            match next {
-                Ok(next) => {
-                    self.is_whole = next.is_none();
-                    self.after = next;
+            if let Err(error) = next {
+                // Perhaps what the page goes on from is gone: the next look begins anew.
+                if !error.is_transient() {
+                    *self = Self::begin();
                 }
-                Err(error) => {
-                    // Perhaps what the page goes on from is gone: the next look begins anew.
-                    if !error.is_transient() {
-                        *self = Self::begin();
-                    }
-                    return Err(error);
-                }
+                return Err(error);
             }
         }
         Ok(())
     }
 
-    async fn list_accounts(
-        &mut self,
-        client: &Client,
-        project: &ProjectId,
-    ) -> Result<Option<String>, openai::Error> {
-        let page = client.list_service_accounts(project, self.after.as_deref(), LONGEST_PAGE).await?;
-        let accounts = page.items.into_iter();
+    async fn list_accounts(&mut self, client: &Client, project: &ProjectId) -> Result<(), openai::Error> {
+        let page = client.next_service_accounts(project, &mut self.pages).await?;
+        let accounts = page.into_iter().flatten();
         self.found.extend(accounts.map(|account| (account.name, Found { account: account.id, key: None })));
-        Ok(page.next)
+        Ok(())
     }
 
-    async fn list_keys(
-        &mut self,
-        client: &Client,
-        project: &ProjectId,
-    ) -> Result<Option<String>, openai::Error> {
-        let page = client.list_keys(project, self.after.as_deref(), LONGEST_PAGE).await?;
-        for key in page.items {
+    async fn list_keys(&mut self, client: &Client, project: &ProjectId) -> Result<(), openai::Error> {
+        for key in client.next_keys(project, &mut self.pages).await?.into_iter().flatten() {
             let account = key.service_account().cloned();
             if let (Some(account), Some(name)) = (account, key.name) {
                 self.found.insert(name, Found { account, key: Some(key.id) });
             }
         }
-        Ok(page.next)
+        Ok(())
     }
 }

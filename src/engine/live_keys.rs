@@ -2,13 +2,17 @@
 //! asked before one is deleted. It changes nothing.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::openai::{self, ApiKeyId, Client, LONGEST_PAGE, ProjectId, ServiceAccountId};
+use crate::openai::{self, ApiKeyId, Client, Pages, ProjectId, ServiceAccountId};
 
 /// OpenAI's clock may be behind ours by this much: an expired key counts as live for as long.
 const CLOCK_SKEW: TimeDelta = TimeDelta::seconds(5);
+
+/// As long as a project's keys may be listed.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A key that has not ended.
 #[derive(Debug)]
@@ -47,23 +51,20 @@ async fn listed(
     accounts: &HashSet<&ServiceAccountId>,
     now: DateTime<Utc>,
 ) -> Result<Vec<LiveKey>, openai::Error> {
-    let (mut found, mut after) = (Vec::new(), None);
+    let (mut found, mut pages) = (Vec::new(), Pages::within(PATIENCE));
     loop {
-        let page = match client.list_keys(project, after.as_deref(), LONGEST_PAGE).await {
+        let page = match client.next_keys(project, &mut pages).await {
             // The project is gone, and all keys with it.
-            Err(error) if error.is_gone() && after.is_none() => return Ok(found),
+            Err(error) if error.is_gone() && found.is_empty() => return Ok(found),
             page => page?,
         };
-        for key in page.items {
+        let Some(page) = page else { return Ok(found) };
+        for key in page {
             let is_live = key.expires_at.is_none_or(|end| end > now - CLOCK_SKEW);
             let account = key.service_account().filter(|account| is_live && accounts.contains(account));
             if let Some(account) = account.cloned() {
                 found.push(LiveKey { account, id: key.id });
             }
-        }
-        match page.next {
-            Some(next) => after = Some(next),
-            None => return Ok(found),
         }
     }
 }

@@ -1,6 +1,7 @@
-//! Which accounts at OpenAI something here still speaks for. It knows nothing of who asks, and asks nobody outside.
+//! Which accounts and keys at OpenAI something here still speaks for. It knows nothing of who asks, and asks nobody
+//! outside.
 //!
-//! *Guarantees:* an account that was made before the look began, and that something owns, is found in it: a creation
+//! *Guarantees:* an account or key that was made before the look began, and that something owns, is found in it: a creation
 //! has its write-ahead entry until its owner's record is stored, so the entries are read before the records.
 //!
 //! *Assumptions:* what the mount makes has a unique name (`names.rs`), by which the ledger and write-ahead entries know
@@ -11,18 +12,21 @@ use std::collections::HashSet;
 
 use super::announcements::ANNOUNCEMENT;
 use super::issuer::{CREATION, Creation, Owner};
-use super::library::sets;
+use super::library::{lending, sets};
 use super::owners::{self, AccountOwner};
 use super::{Engine, Error, ledger, static_roles};
 use crate::framework::WalLog;
 use crate::logical::{Storage, StorageError};
-use crate::openai::{ServiceAccount, ServiceAccountId};
+use crate::openai::{ApiKeyId, KeyRecord, ServiceAccount, ServiceAccountId};
 
 /// What was owned at the time of the look, but for claims, which are looked up one by one.
 #[derive(Debug, Default)]
 pub(super) struct Owned {
+    /// Unique names of accounts and of keys.
     names: HashSet<String>,
     accounts: HashSet<ServiceAccountId>,
+    /// Keys that are known by their ids.
+    keys: HashSet<ApiKeyId>,
 }
 
 impl Owned {
@@ -42,8 +46,23 @@ impl Owned {
         owned.accounts.extend(roles.filter_map(|(_, role)| role.service_account_id.clone()));
         // Besides the accounts that static roles claim: one that was left behind may have a key of theirs, and goes
         // back to whoever gave it.
-        owned.accounts.extend(static_roles::accounts(storage).await?);
+        for role in static_roles::all_records(storage).await? {
+            owned.accounts.extend(role.accounts().cloned());
+            for (id, name) in role.keys() {
+                owned.keys.insert(id.clone());
+                owned.names.insert(name.to_owned());
+            }
+        }
+        for (id, key) in lending::keys(storage).await? {
+            owned.names.insert(id);
+            owned.keys.extend(key);
+        }
         Ok(owned)
+    }
+
+    /// Whether something here speaks for the key: by its unique name, or by its id where somebody renamed it.
+    pub(super) fn names_key(&self, key: &KeyRecord) -> bool {
+        self.keys.contains(&key.id) || key.name.as_ref().is_some_and(|name| self.names.contains(name))
     }
 }
 

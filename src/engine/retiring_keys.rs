@@ -17,10 +17,12 @@ use super::key_history::Retiring;
 use super::{Engine, Error, issuer};
 use crate::framework::{Swept, WalKind};
 use crate::logical::Storage;
-use crate::openai::{self, AdminKeyId, Client, LONGEST_PAGE, OrganizationId, Urgency};
+use crate::openai::{self, AdminKeyId, Client, OrganizationId, Pages, Urgency};
 
 /// As long as a sweep or a deletion of the configuration waits for its turn at OpenAI.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// As long as a look through the organization's admin keys may take, as it holds the configuration's lock.
+const LISTING: Duration = Duration::from_secs(30);
 /// An entry younger than this may belong to a rotation still under way elsewhere, on a node that lost its leadership.
 const SWEEP_AGE: Duration = Duration::from_secs(300);
 
@@ -166,10 +168,9 @@ pub(super) async fn undo(
     config: &Config,
     creation: &Creation,
 ) -> Result<bool, openai::Error> {
-    let (mut after, mut found) = (None, false);
-    loop {
-        let page = client.list_admin_keys(after.as_deref(), LONGEST_PAGE).await?;
-        for record in page.items.iter().filter(|record| record.name.as_ref() == Some(&creation.name)) {
+    let (mut pages, mut found) = (Pages::within(LISTING), false);
+    while let Some(page) = client.next_admin_keys(&mut pages).await? {
+        for record in page.iter().filter(|record| record.name.as_ref() == Some(&creation.name)) {
             let in_use = match &config.admin_api_key_id {
                 Some(id) => *id == record.id,
                 None => config.admin_api_key.fits(&record.redacted_value),
@@ -179,9 +180,6 @@ pub(super) async fn undo(
             }
             found = true;
         }
-        match page.next {
-            Some(next) => after = Some(next),
-            None => return Ok(found),
-        }
     }
+    Ok(found)
 }

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::call::Request;
 use super::deletion::Deletion;
-use super::page::WirePage;
-use super::{AdminKey, AdminKeyId, Call, Client, Error, LONGEST_PAGE, Page};
+use super::page::{LONGEST_PAGE, Page, Pages, WirePage};
+use super::{AdminKey, AdminKeyId, Call, Client, Error};
 
 /// An admin key as it is listed: without its value.
 #[derive(Clone, Debug, Deserialize)]
@@ -68,8 +68,16 @@ struct Creation<'a> {
 }
 
 impl Client {
+    /// The next page of the organization's admin keys; `None` if all were read.
+    pub async fn next_admin_keys(&self, pages: &mut Pages) -> Result<Option<Vec<AdminKeyRecord>>, Error> {
+        let call = Call::ListAdminKeys;
+        let Some(client) = pages.client(self, call)? else { return Ok(None) };
+        let page = client.list_admin_keys(pages.after(), LONGEST_PAGE).await?;
+        pages.pass(call, page).map(Some)
+    }
+
     /// A page of the organization's admin keys: those after the id `after`, at most `limit`.
-    pub async fn list_admin_keys(
+    pub(super) async fn list_admin_keys(
         &self,
         after: Option<&str>,
         limit: u32,
@@ -80,22 +88,18 @@ impl Client {
         page.take(call, after, |key| key.id.as_str())
     }
 
-    /// The record of `key`, found by its redacted value; `None` if no record fits, or more than one.
+    /// The record of `key`, found by its redacted value; `None` if no record fits, or more than one. It takes no longer
+    /// than this client's patience.
     pub async fn find_admin_key(&self, key: &AdminKey) -> Result<Option<AdminKeyRecord>, Error> {
-        let mut found = None;
-        let mut after = None;
-        loop {
-            let page = self.list_admin_keys(after.as_deref(), LONGEST_PAGE).await?;
-            for record in page.items.into_iter().filter(|record| key.fits(&record.redacted_value)) {
+        let (mut found, mut pages) = (None, Pages::within(self.patience));
+        while let Some(page) = self.next_admin_keys(&mut pages).await? {
+            for record in page.into_iter().filter(|record| key.fits(&record.redacted_value)) {
                 if found.replace(record).is_some() {
                     return Ok(None);
                 }
             }
-            match page.next {
-                Some(next) => after = Some(next),
-                None => return Ok(found),
-            }
         }
+        Ok(found)
     }
 
     /// One admin key, without its value.

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::call::Request;
 use super::deletion::Deletion;
-use super::page::WirePage;
-use super::{ApiKey, ApiKeyId, Call, Client, Error, Page, ProjectId, ServiceAccountId};
+use super::page::{LONGEST_PAGE, Page, Pages, WirePage};
+use super::{ApiKey, ApiKeyId, Call, Client, Error, ProjectId, ServiceAccountId};
 
 /// The longest that OpenAI lets a key live: one year.
 pub const LONGEST_EXPIRY: Duration = Duration::from_secs(31_536_000);
@@ -135,9 +135,21 @@ impl Client {
         self.send(Request::get(Call::Key, &one(project, key))).await
     }
 
+    /// The next page of a project's keys, users' too; `None` if all were read.
+    pub async fn next_keys(
+        &self,
+        project: &ProjectId,
+        pages: &mut Pages,
+    ) -> Result<Option<Vec<KeyRecord>>, Error> {
+        let call = Call::ListKeys;
+        let Some(client) = pages.client(self, call)? else { return Ok(None) };
+        let page = client.list_keys(project, pages.after(), LONGEST_PAGE).await?;
+        pages.pass(call, page).map(Some)
+    }
+
     /// A page of a project's keys, users' too: those after the id `after`, at most `limit` (OpenAI takes up to 100).
     /// OpenAI leaves out some keys unless it is asked for any: those of accounts without a role, for one.
-    pub async fn list_keys(
+    pub(super) async fn list_keys(
         &self,
         project: &ProjectId,
         after: Option<&str>,

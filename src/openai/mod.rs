@@ -45,7 +45,7 @@ pub use endpoint::{Endpoint, EndpointError};
 pub use error::{Error, Refusal};
 pub use ids::{AdminKeyId, ApiKeyId, IdError, OrganizationId, ProjectId, ServiceAccountId};
 pub use observer::{Attempt, KeyVerdict, Observer, Outcome, Unobserved};
-pub use page::{LONGEST_PAGE, Page};
+pub use page::Pages;
 pub use projects::Project;
 pub use recent::{DOUBTFUL_AGE, Passing, Recent};
 pub use secret::{AdminKey, ApiKey, KeyError};

@@ -1,19 +1,92 @@
-//! One page of a list. It knows nothing of what is listed.
+//! Lists, page by page, to an end: a list that does not get further, or never ends, is an error. It knows nothing of
+//! what is listed.
+
+use std::collections::HashSet;
+use std::time::Duration;
 
 use serde::Deserialize;
+use tokio::time::Instant;
 
-use super::{Call, Error};
+use super::{Call, Client, Error};
 
 /// The most that OpenAI lists at once.
-pub const LONGEST_PAGE: u32 = 100;
+pub(super) const LONGEST_PAGE: u32 = 100;
+/// No list has more pages.
+const MOST_PAGES: usize = 1_000;
 
 /// One page of a list, and where the next one begins.
 #[derive(Clone, Debug)]
-pub struct Page<T> {
+pub(super) struct Page<T> {
     /// What is on the page, in OpenAI's order.
-    pub items: Vec<T>,
+    pub(super) items: Vec<T>,
     /// What to pass as `after` for the next page; `None` on the last.
-    pub next: Option<String>,
+    pub(super) next: Option<String>,
+}
+
+/// How far a list has been read, and until when it may be.
+#[derive(Debug)]
+pub struct Pages {
+    after: Option<String>,
+    /// Where pages began, so that none is read twice.
+    passed: HashSet<String>,
+    is_whole: bool,
+    deadline: Instant,
+}
+
+impl Pages {
+    /// The beginning of a list that is read within this time.
+    pub fn within(time: Duration) -> Self {
+        Self { after: None, passed: HashSet::new(), is_whole: false, deadline: Instant::now() + time }
+    }
+
+    /// The same list goes on for this time from now.
+    pub fn go_on_for(&mut self, time: Duration) {
+        self.deadline = Instant::now() + time;
+    }
+
+    /// Whether all was read.
+    pub fn is_whole(&self) -> bool {
+        self.is_whole
+    }
+
+    pub(super) fn after(&self) -> Option<&str> {
+        self.after.as_deref()
+    }
+
+    /// A client that has patience for what is left of the time; `None` if all was read.
+    pub(super) fn client(&self, client: &Client, call: Call) -> Result<Option<Client>, Error> {
+        if self.is_whole {
+            return Ok(None);
+        }
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(Error::TimedOut { call });
+        }
+        Ok(Some(client.for_work(client.urgency, client.patience.min(left))))
+    }
+
+    /// Takes the page that was read.
+    pub(super) fn pass<T>(&mut self, call: Call, page: Page<T>) -> Result<Vec<T>, Error> {
+        if page.items.len() > LONGEST_PAGE as usize {
+            return Err(Error::malformed(call, "a page of the list is longer than was asked for"));
+        }
+        match &page.next {
+            Some(_) if self.passed.len() + 1 >= MOST_PAGES => {
+                let reason = format!("the list does not end after {MOST_PAGES} pages");
+                return Err(Error::malformed(call, reason));
+            }
+            Some(_) if page.items.is_empty() => {
+                return Err(Error::malformed(call, "the list goes on after an empty page"));
+            }
+            Some(next) if !self.passed.insert(next.clone()) => {
+                return Err(Error::malformed(call, "the list goes back to a page before"));
+            }
+            Some(_) => {}
+            None => self.is_whole = true,
+        }
+        self.after = page.next;
+        Ok(page.items)
+    }
 }
 
 /// A page as OpenAI writes it.
@@ -26,7 +99,7 @@ pub(super) struct WirePage<T> {
 }
 
 impl<T> WirePage<T> {
-    /// Takes the page. One that goes on but does not get further would be read for ever, so it is refused.
+    /// Takes the page. One that goes on but does not say where is refused.
     pub(super) fn take(self, call: Call, after: Option<&str>, id: fn(&T) -> &str) -> Result<Page<T>, Error> {
         let last = self.last_id.or_else(|| self.data.last().map(|item| id(item).to_owned()));
         let next = match last {
@@ -53,6 +126,39 @@ mod tests {
         assert_eq!(next(r#"{"data":["a","b"],"has_more":true}"#).as_deref(), Some("b"));
         assert_eq!(next(r#"{"data":["a","b"],"has_more":false,"last_id":"b"}"#), None);
         assert_eq!(next(r#"{"data":[],"has_more":false,"last_id":null}"#), None);
+    }
+
+    fn read(pages: &mut Pages, items: &[&str], next: Option<&str>) -> Result<usize, String> {
+        let items = items.iter().map(ToString::to_string).collect();
+        let page = Page::<String> { items, next: next.map(ToOwned::to_owned) };
+        pages.pass(Call::ListKeys, page).map(|items| items.len()).map_err(|error| error.to_string())
+    }
+
+    #[tokio::test]
+    async fn a_list_that_goes_round_or_on_without_items_is_refused() {
+        let mut pages = Pages::within(Duration::from_secs(1));
+        assert_eq!(read(&mut pages, &["a"], Some("a")), Ok(1));
+        assert_eq!(read(&mut pages, &["b"], Some("b")), Ok(1));
+        assert!(read(&mut pages, &["a"], Some("a")).unwrap_err().contains("goes back to a page before"));
+        assert!(read(&mut pages, &[], Some("c")).unwrap_err().contains("goes on after an empty page"));
+        assert!(read(&mut pages, &["x"; 101], None).unwrap_err().contains("longer than was asked for"));
+        assert!(!pages.is_whole());
+        assert_eq!(read(&mut pages, &["c"; 100], None), Ok(100));
+        assert!(pages.is_whole());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_list_is_read_no_longer_than_its_time_and_no_further_than_the_last_page() {
+        let client = super::super::tests::server::client("http://127.0.0.1:1");
+        let mut pages = Pages::within(Duration::from_secs(1));
+        let turn = |pages: &Pages| pages.client(&client, Call::ListKeys);
+        assert_eq!(turn(&pages).unwrap().unwrap().patience, Duration::from_secs(1));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(matches!(turn(&pages), Err(Error::TimedOut { .. })));
+        pages.go_on_for(Duration::from_secs(60));
+        assert_eq!(turn(&pages).unwrap().unwrap().patience, client.patience);
+        read(&mut pages, &[], None).unwrap();
+        assert!(turn(&pages).unwrap().is_none());
     }
 
     #[test]

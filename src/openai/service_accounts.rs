@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::call::Request;
 use super::deletion::Deletion;
-use super::page::WirePage;
-use super::{Call, Client, CreatedKey, Error, Page, ProjectId, ServiceAccountId};
+use super::page::{LONGEST_PAGE, Page, Pages, WirePage};
+use super::{Call, Client, CreatedKey, Error, ProjectId, ServiceAccountId};
 
 /// A service account.
 #[derive(Clone, Debug, Deserialize)]
@@ -118,8 +118,20 @@ impl Client {
         Ok(found)
     }
 
+    /// The next page of a project's accounts; `None` if all were read.
+    pub async fn next_service_accounts(
+        &self,
+        project: &ProjectId,
+        pages: &mut Pages,
+    ) -> Result<Option<Vec<ServiceAccount>>, Error> {
+        let call = Call::ListServiceAccounts;
+        let Some(client) = pages.client(self, call)? else { return Ok(None) };
+        let page = client.list_service_accounts(project, pages.after(), LONGEST_PAGE).await?;
+        pages.pass(call, page).map(Some)
+    }
+
     /// A page of a project's accounts: those after the id `after`, at most `limit` (OpenAI takes up to 100).
-    pub async fn list_service_accounts(
+    pub(super) async fn list_service_accounts(
         &self,
         project: &ProjectId,
         after: Option<&str>,

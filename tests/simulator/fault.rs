@@ -73,6 +73,8 @@ pub enum Action {
     Html,
     /// 200 with nothing.
     Empty,
+    /// 200 with a page of a list that never ends, each time another one.
+    Endless,
     /// The answer with two more MiB in it, still good JSON.
     Huge,
     /// Half the answer, as if it were whole.

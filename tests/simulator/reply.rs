@@ -107,6 +107,7 @@ impl Action {
             Self::Cut => return Ending::Cut(answer),
             Self::Html => Reply::new(200, "text/html", "<!DOCTYPE html><html><body>Welcome</body></html>"),
             Self::Empty => Reply::new(200, "application/json", ""),
+            Self::Endless => Reply::json(200, &endless()),
             Self::Huge => altered(answer, |mut body| {
                 body["padding"] = Value::String("x".repeat(HUGE));
                 body.to_string().into()
@@ -137,6 +138,14 @@ fn server_error(status: u16) -> Value {
     };
     let message = format!("The simulator was told to answer {status}.");
     json!({"error": {"message": message, "type": kind, "param": null, "code": code}})
+}
+
+/// One thing that may be of any kind, and more to come.
+fn endless() -> Value {
+    let id = format!("any_{}", id::random(24));
+    let item =
+        json!({"id": id, "name": id, "role": "member", "redacted_value": "sk-...any", "created_at": 1});
+    json!({"object": "list", "data": [item], "first_id": id, "last_id": id, "has_more": true})
 }
 
 fn altered(answer: Reply, alter: impl FnOnce(Value) -> Bytes) -> Reply {

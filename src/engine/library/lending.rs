@@ -17,7 +17,7 @@ use crate::engine::Engine;
 use crate::engine::failpoint::failpoint;
 use crate::framework::LockGuard;
 use crate::logical::{Collection, Record, Storage, StorageError};
-use crate::openai::ServiceAccountId;
+use crate::openai::{ApiKeyId, ServiceAccountId};
 
 /// Where an index entry points to.
 #[derive(Debug, Serialize, Deserialize)]
@@ -79,6 +79,19 @@ pub(super) async fn of_set(storage: &dyn Storage, set: &str) -> Result<Vec<Loan>
         loans.extend(LOANS.get(storage, &format!("{set}/{account}")).await?);
     }
     Ok(loans)
+}
+
+/// The names of all keys that were lent or are being made, with their ids where they are known. It reads all there is:
+/// not for a request.
+pub(in crate::engine) async fn keys(
+    storage: &dyn Storage,
+) -> Result<Vec<(String, Option<ApiKeyId>)>, StorageError> {
+    let mut keys = Vec::new();
+    for set in storage.list(&LOANS.key("")).await? {
+        let loans = of_set(storage, set.trim_end_matches('/')).await?;
+        keys.extend(loans.into_iter().map(|loan| (loan.id, loan.api_key_id)));
+    }
+    Ok(keys)
 }
 
 /// All loans of a set that can be read: one that cannot hides no other.

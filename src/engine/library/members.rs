@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep};
 use crate::engine::clients::Configured;
 use crate::engine::{Error, live_keys};
 use crate::openai::{
-    Client, LONGEST_PAGE, OrganizationId, ProjectId, Role, ServiceAccount, ServiceAccountId, Urgency,
+    Client, OrganizationId, Pages, ProjectId, Role, ServiceAccount, ServiceAccountId, Urgency,
 };
 
 /// As long as a write waits for OpenAI each time.
@@ -131,12 +131,12 @@ impl Home {
     /// Lists the project's accounts, and keeps those that have one of the names or ids or are members.
     pub(super) async fn list(&self, names: &HashSet<&str>, members: &[Member]) -> Result<Listed, Error> {
         let ids: HashSet<&ServiceAccountId> = members.iter().map(|member| &member.id).collect();
-        let (mut listed, mut after) = (Listed::default(), None);
+        let (mut listed, mut pages) = (Listed::default(), Pages::within(PATIENCE));
         loop {
-            let page =
-                self.client.list_service_accounts(&self.project_id, after.as_deref(), LONGEST_PAGE).await;
+            let page = self.client.next_service_accounts(&self.project_id, &mut pages).await;
             let page = page.map_err(Error::call("listing the project's service accounts"))?;
-            for account in page.items {
+            let Some(page) = page else { return Ok(listed) };
+            for account in page {
                 if ids.contains(&account.id) {
                     listed.members.insert(account.id.clone());
                 }
@@ -146,10 +146,6 @@ impl Home {
                 if names.contains(account.name.as_str()) {
                     listed.by_name.entry(account.name.clone()).or_default().push(account);
                 }
-            }
-            match page.next {
-                Some(next) => after = Some(next),
-                None => return Ok(listed),
             }
         }
     }

@@ -24,7 +24,7 @@ pub(super) use self::record::{STATIC_ROLES, StaticRole};
 pub(super) use self::rotate::{Work, rotate, settle};
 pub(super) use self::settings::check_grace;
 pub(super) use self::stored::{
-    accounts, find, lock, names_account, names_creation, of_project, overdue, raw_projects,
+    all_records, find, lock, names_account, names_creation, of_project, overdue, raw_projects,
 };
 
 use self::creation::Given;

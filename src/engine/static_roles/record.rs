@@ -114,6 +114,18 @@ impl StaticRole {
             || self.retiring.iter().any(|old| old.unique_name == unique_name)
     }
 
+    /// Every account that it was given, has, or had and may still have a key on.
+    pub fn accounts(&self) -> impl Iterator<Item = &ServiceAccountId> {
+        let old = self.retiring.iter().map(|old| &old.service_account_id);
+        [&self.given_account_id, &self.current.service_account_id].into_iter().chain(old)
+    }
+
+    /// Its keys, the current one and those that are not ended yet: their ids, and the names they were made under.
+    pub fn keys(&self) -> impl Iterator<Item = (&ApiKeyId, &str)> {
+        let old = self.retiring.iter().map(|old| (&old.api_key_id, old.unique_name.as_str()));
+        std::iter::once((&self.current.api_key_id, self.current.unique_name.as_str())).chain(old)
+    }
+
     /// Puts a new key in the place of the current one, which retires at `ends`.
     pub fn replace_current(&mut self, new: Current, ends: DateTime<Utc>) {
         let old = std::mem::replace(&mut self.current, new);

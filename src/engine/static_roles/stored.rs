@@ -68,15 +68,11 @@ pub(in crate::engine) async fn raw_projects(storage: &dyn Storage) -> Result<Vec
     Ok(found)
 }
 
-/// Every account that a static role was given, has, or had and may still have a key on.
-pub(in crate::engine) async fn accounts(
-    storage: &dyn Storage,
-) -> Result<Vec<ServiceAccountId>, StorageError> {
+/// Every static role, also one on its way out.
+pub(in crate::engine) async fn all_records(storage: &dyn Storage) -> Result<Vec<StaticRole>, StorageError> {
     let mut found = Vec::new();
     for (_, role) in all(storage).await? {
-        let Some(StaticRole { given_account_id, current, retiring, .. }) = role? else { continue };
-        found.extend([given_account_id, current.service_account_id]);
-        found.extend(retiring.into_iter().map(|old| old.service_account_id));
+        found.extend(role?);
     }
     Ok(found)
 }

@@ -1,6 +1,7 @@
-//! `tidy`: finds accounts at OpenAI that carry this mount's tag and that nothing here owns any more, and removes them
-//! if it is told to. Such accounts are what a restored backup leaves behind.
+//! `tidy`: finds accounts and keys at OpenAI that carry this mount's tag and that nothing here owns any more, and removes
+//! them if it is told to. They are what a restored backup leaves behind.
 
+mod admin_keys;
 mod run;
 mod status;
 
@@ -19,15 +20,17 @@ use crate::logical::{Data, Operation, Response};
 static DRY_RUN: Field<bool> =
     Field::new("dry_run", "Only tell what would be removed. Removing needs dry_run=false.").default(true);
 static MIN_AGE: Field<Duration> =
-    Field::new("min_age", "Leave accounts alone that OpenAI made less than this long ago.").default(86_400);
+    Field::new("min_age", "Leave alone what OpenAI made less than this long ago.").default(86_400);
 
 const HELP: Help = Help {
-    synopsis: "Find accounts at OpenAI that this mount made and nothing owns any more, and remove them.",
+    synopsis: "Find accounts and keys at OpenAI that this mount made and nothing owns any more, and remove them.",
     description: "\
-Looks through every project that project/, roles, static roles and library sets name, for service accounts whose name \
-ends in this mount's tag (info shows it) and that no lease's record, static role, library set or role's \
-service_account_id speaks for. They are left where a backup was restored that knows nothing of them. Without \
-dry_run=false nothing is removed. An account without the tag is never touched.
+Looks through every project that project/, roles, static roles and library sets name, for service accounts and API keys \
+whose name ends in this mount's tag (info shows it) and that no lease's record, static role, library set or role's \
+service_account_id names. A key may be on an account that this mount did not make; only the key is then removed. It \
+looks for admin keys that a rotation made, too, and leaves the one in use. Such accounts and keys are left where a \
+restored backup knows nothing of them. Without dry_run=false nothing is removed. \
+An account or key without the tag is never touched.
 
 It runs in the background, one run at a time, behind everything else that asks OpenAI; tidy/status tells how far it is. \
 Do not remove anything from a copy of a server whose original still runs: they share the tag. On a mount that \
@@ -49,7 +52,10 @@ Known to the node that ran it, until its process ends; inactive before the first
 const STARTED: &[ResponseField] = &[
     ResponseField::new::<String>("state", "running."),
     ResponseField::new::<bool>("dry_run", "Whether nothing is removed."),
-    ResponseField::new::<Duration>("min_age", "The age below which accounts are left alone, in seconds."),
+    ResponseField::new::<Duration>(
+        "min_age",
+        "The age below which accounts and keys are left alone, in seconds.",
+    ),
 ];
 
 const STATUS: &[ResponseField] = &[
@@ -57,12 +63,20 @@ const STATUS: &[ResponseField] = &[
     ResponseField::new::<DateTime<Utc>>("started", "When the run began."),
     ResponseField::new::<DateTime<Utc>>("finished", "When it ended."),
     ResponseField::new::<bool>("dry_run", "Whether nothing is removed."),
-    ResponseField::new::<Duration>("min_age", "The age below which accounts are left alone, in seconds."),
+    ResponseField::new::<Duration>(
+        "min_age",
+        "The age below which accounts and keys are left alone, in seconds.",
+    ),
     ResponseField::new::<i64>("looked_at", "How many accounts were looked at."),
-    ResponseField::new::<i64>("found_count", "How many of them nothing owns."),
-    ResponseField::new::<Vec<Data>>("found", "The first 1000 of these: name, id, project_id, created_at."),
+    ResponseField::new::<i64>("keys_looked_at", "How many API keys and admin keys were looked at."),
+    ResponseField::new::<i64>("found_count", "How many accounts and keys nothing owns."),
+    ResponseField::new::<Vec<Data>>(
+        "found",
+        "The first 1000 of these: kind (account, key or admin_key), name, id, created_at; project_id but for an admin key; \
+         of a key service_account_id.",
+    ),
     ResponseField::new::<i64>("removed", "How many were removed."),
-    ResponseField::new::<i64>("failed", "How many projects or accounts could not be dealt with."),
+    ResponseField::new::<i64>("failed", "How many projects, accounts or keys could not be dealt with."),
     ResponseField::new::<String>("last_error", "Why, the last time."),
 ];
 

@@ -1,8 +1,8 @@
 //! One run of `tidy`: list what carries the tag, take away what is owned, name or remove the rest.
 //!
-//! *Guarantees:* an account is removed only if its name carries this mount's tag, OpenAI made it at least `min_age`
-//! ago, and nothing owned it when it was looked at again just before. Accounts are listed before their owners are, so
-//! what is being made meanwhile is never taken for a stray. A claim waits for a removal under way, and one that came
+//! *Guarantees:* an account or key is removed only if its name carries this mount's tag, OpenAI made it at least
+//! `min_age` ago, and no record names it. Accounts and keys are listed before their owners are, so what is being made
+//! meanwhile is never taken for a stray. A claim waits for a removal under way, and one that came
 //! first prevents it. One failure never stops the rest. A crash loses nothing: the next run finds what is left.
 //!
 //! *Assumptions:* no other server has a mount with this tag: a copy of this one's storage must not tidy.
@@ -13,22 +13,24 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 
-use super::status::{Order, State, Stray};
+use super::status::{Order, State, Stray, Thing};
 use crate::engine::owned::Owned;
 use crate::engine::{Engine, Error, endings, owners, projects};
 use crate::logical::Storage;
-use crate::openai::{self, Client, LONGEST_PAGE, ProjectId, ServiceAccount, Urgency};
+use crate::openai::{self, Client, KeyRecord, Pages, ProjectId, ServiceAccount, Urgency};
 
 /// As long as one call waits for its turn: whatever else asks OpenAI may go first.
 const PATIENCE: Duration = Duration::from_secs(600);
+/// As long as one project may be listed: 1000 pages at 5 a minute.
+pub(super) const LISTING: Duration = Duration::from_secs(12_000);
 /// What is known of owners is read anew after so long, as a run at OpenAI's pace may take hours.
 const TRUSTED_FOR: Duration = Duration::from_secs(300);
 
-struct Run {
-    engine: Arc<Engine>,
-    storage: Arc<dyn Storage>,
-    client: Client,
-    order: Order,
+pub(super) struct Run {
+    pub(super) engine: Arc<Engine>,
+    pub(super) storage: Arc<dyn Storage>,
+    pub(super) client: Client,
+    pub(super) order: Order,
 }
 
 /// Runs until its end or the mount's, and keeps the outcome.
@@ -49,41 +51,64 @@ async fn run(engine: &Arc<Engine>, storage: Arc<dyn Storage>, order: Order) -> R
     let client = engine.configured(&*storage).await?.client.for_work(Urgency::Check, PATIENCE);
     let run = Run { engine: Arc::clone(engine), storage, client, order };
     let candidates = run.candidates().await?;
-    run.tidy(candidates).await
+    run.tidy(candidates).await?;
+    if let Err(error) = run.tidy_admin_keys().await {
+        run.failed(&error);
+    }
+    Ok(())
 }
 
 impl Run {
-    /// The accounts old enough that carry the tag, owned or not.
+    /// The accounts and keys old enough that carry the tag, owned or not: accounts first, as their keys go with them.
     async fn candidates(&self) -> Result<Vec<Stray>, Error> {
-        let mut candidates = Vec::new();
+        let (mut accounts, mut keys) = (Vec::new(), Vec::new());
         for project_id in projects::known(&self.engine, &*self.storage).await?.into_keys() {
-            match self.candidates_in(&project_id).await {
-                Ok(found) => candidates.extend(found),
-                // The project is gone, and all that was in it.
-                Err(error) if error.is_gone() => {}
-                Err(error) => self.failed(&Error::call("listing service accounts")(error)),
-            }
+            let what = "listing service accounts";
+            self.note(what, self.accounts_in(&project_id, &mut accounts).await);
+            self.note("listing API keys", self.keys_in(&project_id, &mut keys).await);
         }
-        Ok(candidates)
+        accounts.append(&mut keys);
+        Ok(accounts)
     }
 
-    async fn candidates_in(&self, project_id: &ProjectId) -> Result<Vec<Stray>, openai::Error> {
-        let (mut found, mut after) = (Vec::new(), None);
-        loop {
-            let page = self.client.list_service_accounts(project_id, after.as_deref(), LONGEST_PAGE).await?;
-            self.engine.tidying.looked_at(page.items.len());
-            let carries_tag = page.items.into_iter().filter(|account| self.is_candidate(account));
-            found.extend(carries_tag.map(|account| Stray { project_id: project_id.clone(), account }));
-            match page.next {
-                Some(next) => after = Some(next),
-                None => return Ok(found),
-            }
+    /// One project's failure does not stop the run.
+    fn note(&self, what: &'static str, listed: Result<(), openai::Error>) {
+        match listed {
+            // The project is gone, and all that was in it.
+            Err(error) if !error.is_gone() => self.failed(&Error::call(what)(error)),
+            _ => {}
         }
     }
 
-    fn is_candidate(&self, account: &ServiceAccount) -> bool {
-        self.engine.tag.owns(&account.name)
-            && is_old_enough(account.created_at, self.engine.certain_time(), self.order.min_age)
+    async fn accounts_in(&self, project_id: &ProjectId, found: &mut Vec<Stray>) -> Result<(), openai::Error> {
+        let mut pages = Pages::within(LISTING);
+        while let Some(page) = self.client.next_service_accounts(project_id, &mut pages).await? {
+            self.engine.tidying.looked_at(page.len());
+            let carry_tag =
+                page.into_iter().filter(|account| self.is_candidate(&account.name, account.created_at));
+            found.extend(carry_tag.map(|account| Stray::new(project_id, Thing::Account(account))));
+        }
+        Ok(())
+    }
+
+    async fn keys_in(&self, project_id: &ProjectId, found: &mut Vec<Stray>) -> Result<(), openai::Error> {
+        let mut pages = Pages::within(LISTING);
+        while let Some(page) = self.client.next_keys(project_id, &mut pages).await? {
+            self.engine.tidying.looked_at_keys(page.len());
+            let carry_tag = page
+                .into_iter()
+                .filter(|key| key.name.as_ref().is_some_and(|name| self.is_candidate(name, key.created_at)));
+            // A user's key is none of ours, whatever its name.
+            let of_accounts =
+                carry_tag.filter_map(|key| key.service_account().cloned().map(|owner| (key, owner)));
+            found.extend(of_accounts.map(|(key, owner)| Stray::new(project_id, Thing::Key(key, owner))));
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_candidate(&self, name: &str, created_at: DateTime<Utc>) -> bool {
+        self.engine.tag.owns(name)
+            && is_old_enough(created_at, self.engine.certain_time(), self.order.min_age)
     }
 
     async fn tidy(&self, candidates: Vec<Stray>) -> Result<(), Error> {
@@ -102,7 +127,22 @@ impl Run {
     }
 
     async fn deal_with(&self, owned: &Owned, stray: &Stray) -> Result<(), Error> {
-        let Stray { project_id, account } = stray;
+        match (&stray.thing, &stray.project_id) {
+            (Thing::Account(account), Some(project)) => {
+                self.deal_with_account(owned, stray, project, account).await
+            }
+            (Thing::Key(key, _), Some(project)) => self.deal_with_key(owned, stray, project, key).await,
+            _ => Ok(()),
+        }
+    }
+
+    async fn deal_with_account(
+        &self,
+        owned: &Owned,
+        stray: &Stray,
+        project: &ProjectId,
+        account: &ServiceAccount,
+    ) -> Result<(), Error> {
         let _no_claim = self.engine.locks.lock(&owners::lock(&account.id)).await;
         if self.engine.is_owned(&*self.storage, owned, account).await? {
             return Ok(());
@@ -111,13 +151,40 @@ impl Run {
         if self.order.dry_run {
             return Ok(());
         }
-        endings::remove_account(&self.client, project_id, &account.id).await.map_err(Error::Revocation)?;
+        let removed = endings::remove_account(&self.client, project, &account.id).await;
+        removed.map_err(Error::Revocation)?;
         self.engine.tidying.removed();
         Ok(())
     }
 
-    fn failed(&self, error: &Error) {
+    /// No claim can come for a key: whoever owns one had its name on record before it was made.
+    async fn deal_with_key(
+        &self,
+        owned: &Owned,
+        stray: &Stray,
+        project: &ProjectId,
+        key: &KeyRecord,
+    ) -> Result<(), Error> {
+        if owned.names_key(key) {
+            return Ok(());
+        }
+        self.engine.tidying.found(stray);
+        if self.order.dry_run {
+            return Ok(());
+        }
+        endings::end_key(&self.client, project, &key.id).await.map_err(Error::Revocation)?;
+        self.engine.tidying.removed();
+        Ok(())
+    }
+
+    pub(super) fn failed(&self, error: &Error) {
         self.engine.tidying.failed(error);
+    }
+}
+
+impl Stray {
+    fn new(project_id: &ProjectId, thing: Thing) -> Self {
+        Self { project_id: Some(project_id.clone()), thing }
     }
 }
 

@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 
 use crate::engine::{Error, rfc3339};
 use crate::logical::Data;
-use crate::openai::{ProjectId, ServiceAccount};
+use crate::openai::{AdminKeyRecord, KeyRecord, ProjectId, ServiceAccount, ServiceAccountId};
 
-/// As many of the accounts found are named.
+/// As many of the accounts and keys found are named.
 const NAMED: usize = 1_000;
 
 /// The one run there may be at a time, and what is known of it.
@@ -26,6 +26,7 @@ struct Status {
     started: Option<DateTime<Utc>>,
     finished: Option<DateTime<Utc>>,
     looked_at: u64,
+    keys_looked_at: u64,
     found_count: u64,
     found: Vec<Stray>,
     removed: u64,
@@ -40,11 +41,23 @@ pub(super) struct Order {
     pub(super) min_age: Duration,
 }
 
-/// An account that carries the tag.
+/// What carries the tag.
 #[derive(Clone, Debug)]
 pub(super) struct Stray {
-    pub(super) project_id: ProjectId,
-    pub(super) account: ServiceAccount,
+    /// The project; none for an admin key.
+    pub(super) project_id: Option<ProjectId>,
+    pub(super) thing: Thing,
+}
+
+/// What it is.
+#[derive(Clone, Debug)]
+pub(super) enum Thing {
+    /// An account with all its keys.
+    Account(ServiceAccount),
+    /// A key alone, on this account.
+    Key(KeyRecord, ServiceAccountId),
+    /// An admin key.
+    AdminKey(AdminKeyRecord),
 }
 
 /// How a run stands.
@@ -90,6 +103,10 @@ impl Tidying {
         self.status().looked_at += accounts as u64;
     }
 
+    pub(super) fn looked_at_keys(&self, keys: usize) {
+        self.status().keys_looked_at += keys as u64;
+    }
+
     pub(super) fn found(&self, stray: &Stray) {
         let mut status = self.status();
         status.found_count += 1;
@@ -102,7 +119,7 @@ impl Tidying {
         self.status().removed += 1;
     }
 
-    /// One project or account could not be dealt with; the run goes on.
+    /// One project, account or key could not be dealt with; the run goes on.
     pub(super) fn failed(&self, error: &Error) {
         let mut status = self.status();
         status.failed += 1;
@@ -122,13 +139,14 @@ impl Tidying {
     pub(super) fn view(&self) -> Data {
         let status = self.status();
         let time = |time: Option<DateTime<Utc>>| time.map(rfc3339::text).unwrap_or_default();
-        let fields: [(&str, Value); 11] = [
+        let fields: [(&str, Value); 12] = [
             ("state", status.state.word().into()),
             ("started", time(status.started).into()),
             ("finished", time(status.finished).into()),
             ("dry_run", status.order.dry_run.into()),
             ("min_age", status.order.min_age.as_secs().into()),
             ("looked_at", status.looked_at.into()),
+            ("keys_looked_at", status.keys_looked_at.into()),
             ("found_count", status.found_count.into()),
             ("found", status.found.iter().map(view).collect()),
             ("removed", status.removed.into()),
@@ -145,11 +163,28 @@ impl Tidying {
 }
 
 fn view(stray: &Stray) -> Value {
-    let Stray { project_id, account } = stray;
-    json!({
-        "name": account.name,
-        "id": account.id.as_str(),
-        "project_id": project_id.as_str(),
-        "created_at": rfc3339::text(account.created_at),
-    })
+    let project_id = stray.project_id.as_ref().map(ProjectId::as_str);
+    match &stray.thing {
+        Thing::Account(account) => json!({
+            "kind": "account",
+            "name": account.name,
+            "id": account.id.as_str(),
+            "project_id": project_id,
+            "created_at": rfc3339::text(account.created_at),
+        }),
+        Thing::Key(key, account) => json!({
+            "kind": "key",
+            "name": key.name,
+            "id": key.id.as_str(),
+            "service_account_id": account.as_str(),
+            "project_id": project_id,
+            "created_at": rfc3339::text(key.created_at),
+        }),
+        Thing::AdminKey(key) => json!({
+            "kind": "admin_key",
+            "name": key.name,
+            "id": key.id.as_str(),
+            "created_at": rfc3339::text(key.created_at),
+        }),
+    }
 }

@@ -2,5 +2,5 @@
 
 mod client;
 mod pace;
-mod server;
+pub(super) mod server;
 mod simulation;

@@ -149,7 +149,7 @@ pub(super) fn settings(url: &str) -> Settings {
     }
 }
 
-pub(super) fn client(url: &str) -> Client {
+pub(in crate::openai) fn client(url: &str) -> Client {
     let limits = Limits { connect: Duration::from_secs(3), total: Duration::from_secs(3) };
     let client = Client::with_limits(settings(url), limits).unwrap();
     client.for_work(super::super::Urgency::Check, Duration::from_secs(5))

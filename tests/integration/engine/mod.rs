@@ -10,6 +10,7 @@ mod clocks;
 mod config;
 mod crashes;
 mod creds;
+mod endless_lists;
 mod fixtures;
 mod garbage;
 mod growth;

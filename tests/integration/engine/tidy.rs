@@ -1,9 +1,11 @@
 //! `tidy`: what nothing owns is found and, if asked, removed; nothing else is ever touched.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use openai_secrets::engine::names::MountTag;
 use openai_secrets::logical::{Entry, Storage};
+use openai_secrets::openai::{AdminKey, Client, Endpoint, Settings, Unobserved};
 use serde_json::{Value, json};
 
 use crate::simulator::{Action, Fault, endpoint};
@@ -212,4 +214,120 @@ async fn a_run_reads_the_ledger_once_however_many_accounts_there_are() {
     assert!(after.lists - before.lists < 15, "{} lists", after.lists - before.lists);
     assert!(after.gets - before.gets < 15, "{} reads", after.gets - before.gets);
     mount.abandon();
+}
+
+/// A mount that hands out keys on accounts that were there before, in each way there is.
+async fn mount_with_keys() -> Mount {
+    let mount = mount().await;
+    let account = |name| mount.seed(name, true).id;
+    let role = json!({"project": "research", "service_account_id": account("of-a-role"), "ttl": "96h"});
+    mount.write("roles/app", role).await.done();
+    let role = json!({"project": "research", "service_account_id": account("of-a-static-role"), "grace_period": "96h",
+        "rotation_period": "200h"});
+    mount.write("static-roles/app", role).await.done();
+    account("of-a-set");
+    let set =
+        json!({"project": "research", "service_account_names": "of-a-set", "ttl": "96h", "max_ttl": "96h"});
+    mount.write("library-sets/pool", set).await.done();
+    mount
+}
+
+#[tokio::test]
+async fn keys_on_other_peoples_accounts_that_a_restored_backup_knows_nothing_of_are_found_and_removed() {
+    let mount = mount_with_keys().await;
+    let backup = mount.storage.snapshot();
+    let lost = [
+        mount.read("creds/app").await,
+        mount.write("static-creds/app/rotate", json!({"grace_period": "96h"})).await,
+        mount.write("library-sets/pool/check-out", json!({})).await,
+    ];
+    mount.storage.restore(backup);
+    mount.restart().await;
+    for lost in &lost {
+        if lost.lease.is_some() {
+            mount.lose(lost.lease());
+        }
+    }
+    let kept =
+        [mount.read("creds/app").await.text("api_key"), mount.read("static-creds/app").await.text("api_key")];
+    let strays: Vec<String> = lost.iter().map(|lost| lost.text("api_key")).collect();
+
+    assert_eq!(tidy(&mount, json!({})).await["found_count"], 0, "too young");
+    mount.advance(DAY + Duration::from_secs(60));
+    let status = tidy(&mount, json!({})).await;
+    assert_eq!((&status["found_count"], &status["removed"]), (&json!(3), &json!(0)), "{status}");
+    for found in status["found"].as_array().unwrap() {
+        let of = lost.iter().find(|lost| lost.text("api_key_id") == found["id"]).expect("a lost key");
+        assert_eq!(found["service_account_id"], of.text("service_account_id"));
+        assert_eq!(found["kind"], "key");
+    }
+    assert!(strays.iter().all(|key| mount.sim.state().is_live(key)), "nothing is removed unasked");
+
+    let status = tidy(&mount, json!({"dry_run": false})).await;
+    assert_eq!((&status["removed"], &status["failed"]), (&json!(3), &json!(0)), "{status}");
+    let left = mount.sim.state();
+    assert!(strays.iter().all(|key| !left.is_live(key)) && kept.iter().all(|key| left.is_live(key)));
+    assert_eq!(left.accounts.len(), 3, "accounts stay");
+    assert_eq!(tidy(&mount, json!({"dry_run": false})).await["found_count"], 0);
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_key_that_any_record_names_is_not_found() {
+    let mount = mount_with_keys().await;
+    let read = mount.read("creds/app").await;
+    let old = mount.read("static-creds/app").await.text("api_key");
+    let new = mount.write("static-creds/app/rotate", json!({"grace_period": "96h"})).await.text("api_key");
+    let lent = mount.write("library-sets/pool/check-out", json!({})).await;
+    let status = tidy(&mount, json!({"dry_run": false, "min_age": 0})).await;
+    assert_eq!((&status["found_count"], &status["keys_looked_at"]), (&json!(0), &json!(7)), "{status}");
+    let keys = [read.text("api_key"), old, new, lent.text("api_key")];
+    assert!(keys.iter().all(|key| mount.sim.state().is_live(key)));
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_list_of_keys_that_fails_stops_neither_the_accounts_nor_the_run() {
+    let mount = mount().await;
+    mount.seed(&tagged(&mount, "vault-stray123").await, true);
+    mount.sim.fault(Fault::on(endpoint::LIST_KEYS, Action::Html));
+    let status = tidy(&mount, json!({"dry_run": false, "min_age": 0})).await;
+    assert_eq!(
+        (&status["state"], &status["removed"], &status["failed"]),
+        (&json!("finished"), &json!(1), &json!(1))
+    );
+    assert!(status["last_error"].as_str().unwrap().starts_with("listing API keys: "), "{status}");
+}
+
+#[tokio::test]
+async fn an_admin_key_that_a_rotation_made_and_a_restored_backup_does_not_name_is_found_and_removed() {
+    let mount = Mount::start().await.configured().await;
+    let operator = Client::new(Settings {
+        endpoint: Endpoint::parse(&mount.sim.url()).unwrap(),
+        admin_key: AdminKey::parse(mount.sim.admin_key()).unwrap(),
+        organization: mount.sim.organization().parse().unwrap(),
+        ca_cert: None,
+        max_requests_per_minute: 0,
+        observer: Arc::new(Unobserved),
+    });
+    let by_hand = operator.unwrap().create_admin_key("by hand", None).await.unwrap();
+    mount.write("config/rotate", json!({})).await.done();
+    let backup = mount.storage.snapshot();
+    mount.write("config/rotate", json!({})).await.done();
+    let lost = mount.read("config").await.text("admin_api_key_id");
+    mount.storage.restore(backup);
+    mount.restart().await;
+    // The key of the backup is gone at OpenAI: an operator writes another.
+    let by_hand = json!({"admin_api_key": by_hand.value.expose(), "admin_api_key_id": by_hand.id.as_str()});
+    mount.write("config", by_hand).await.done();
+    mount.write("config/rotate", json!({})).await.done();
+    let kept = mount.read("config").await.text("admin_api_key_id");
+    mount.advance(DAY * 2);
+    let status = tidy(&mount, json!({"dry_run": false})).await;
+    assert_eq!((&status["found_count"], &status["removed"]), (&json!(1), &json!(1)), "{status}");
+    assert_eq!((&status["found"][0]["id"], &status["found"][0]["kind"]), (&json!(lost), &json!("admin_key")));
+    let live: Vec<String> =
+        mount.sim.state().admin_keys.into_iter().filter(|key| key.live).map(|key| key.id).collect();
+    assert_eq!(live, [kept]);
+    mount.finish().await;
 }
