@@ -55,21 +55,28 @@ pub struct CostLine {
     /// The project.
     #[serde(default)]
     pub project_id: Option<ProjectId>,
-    /// How much.
-    #[serde(default)]
+    /// How much; none where OpenAI does not say.
+    #[serde(default, deserialize_with = "amount")]
     pub amount: Option<Amount>,
 }
 
 /// An amount of money.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Amount {
     /// How much.
-    #[serde(deserialize_with = "number")]
     pub value: f64,
-    /// Of what, such as `usd`.
-    #[serde(default)]
+    /// Of what, such as `usd`; empty where OpenAI does not say.
     pub currency: String,
+}
+
+/// An amount as OpenAI writes it: either part may be null.
+#[derive(Deserialize)]
+struct WireAmount {
+    #[serde(default)]
+    value: Option<Number>,
+    #[serde(default)]
+    currency: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -99,12 +106,15 @@ impl Client {
     }
 }
 
-/// OpenAI writes amounts as numbers, and where they are long as decimals in a string.
-fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-    match Number::deserialize(deserializer)? {
-        Number::Plain(number) => Ok(number),
-        Number::Text(text) => text.parse().map_err(|_| serde::de::Error::custom("not an amount")),
-    }
+/// OpenAI writes amounts as numbers, and where they are long as decimals in a string. An amount without a value is none.
+fn amount<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Amount>, D::Error> {
+    let Some(WireAmount { value, currency }) = Option::deserialize(deserializer)? else { return Ok(None) };
+    let value = match value {
+        Some(Number::Plain(number)) => number,
+        Some(Number::Text(text)) => text.parse().map_err(|_| serde::de::Error::custom("not an amount"))?,
+        None => return Ok(None),
+    };
+    Ok(Some(Amount { value, currency: currency.unwrap_or_default() }))
 }
 
 #[cfg(test)]
@@ -121,5 +131,18 @@ mod tests {
         let values: Vec<f64> =
             costs.buckets[0].lines.iter().filter_map(|line| Some(line.amount.as_ref()?.value)).collect();
         assert_eq!(values, [0.06, 1.5]);
+    }
+
+    #[test]
+    fn an_amount_of_nulls_is_passed_over_and_the_page_is_read() {
+        let json = r#"{"data":[{"start_time":1730419200,"end_time":1730505600,"results":[
+            {"amount":{"value":null,"currency":null},"project_id":"proj_a"},
+            {"amount":null,"project_id":"proj_a"},
+            {"amount":{},"project_id":"proj_a"},
+            {"amount":{"value":2,"currency":null},"project_id":"proj_a"}]}]}"#;
+        let costs: Costs = serde_json::from_str(json).unwrap();
+        let values: Vec<_> =
+            costs.buckets[0].lines.iter().map(|line| line.amount.as_ref().map(|it| it.value)).collect();
+        assert_eq!(values, [None, None, None, Some(2.0)]);
     }
 }

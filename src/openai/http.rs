@@ -112,7 +112,7 @@ impl Link {
         let present = self.access();
         let replaced = !Arc::ptr_eq(&access, &present);
         match result {
-            Err(error) if replaced && error.status() == Some(401) => {
+            Err(error) if replaced && error.status() == Some(401) && !error.is_unknown_outcome() => {
                 self.attempt_with(&present, request, urgency, before).await
             }
             result => result,

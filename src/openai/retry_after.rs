@@ -36,7 +36,7 @@ fn compound(word: &str) -> Option<Duration> {
         sum = sum.checked_add(seconds(number, scale(unit)?)?)?;
         rest = tail;
     }
-    (word != "").then_some(sum)
+    (!sum.is_zero()).then_some(sum)
 }
 
 /// How many seconds a unit has.
@@ -99,9 +99,17 @@ mod tests {
         ] {
             assert_eq!(in_words(&format!("{seen}{end}")), Some(Duration::from_millis(milliseconds)), "{end}");
         }
-        for end in
-            ["", " later.", " in a moment", " in 5", " after -3 seconds", " in 1e400s", " in s", " in ms."]
-        {
+        for end in [
+            "",
+            " later.",
+            " in a moment",
+            " in 5",
+            " in .",
+            " after -3 seconds",
+            " in 1e400s",
+            " in s",
+            " in ms.",
+        ] {
             assert_eq!(in_words(&format!("{seen}{end}")), None, "{end}");
         }
         let limit = "Limit 3 requests per min. You're making too many requests; try again in 20s";

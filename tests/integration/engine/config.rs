@@ -597,3 +597,16 @@ async fn a_dead_key_that_is_written_again_unchanged_is_tried() {
     mount.write("config", mount.config()).await.nothing();
     assert_eq!(mount.sim.state().all_calls(), calls);
 }
+
+#[tokio::test]
+async fn an_endpoint_without_v1_is_told_at_once() {
+    let mount = Mount::start().await;
+    let mut body = mount.config();
+    body["api_endpoint"] = mount.sim.origin().into();
+    mount.write("config", body).await.refused(": api_endpoint should end in /v1");
+    // Something before OpenAI says so in its own words.
+    mount.sim.fault(Fault::everywhere(Action::status_with(404, "<h1>not here</h1>")));
+    let answered = mount.write("config", mount.config()).await;
+    answered.refused("error validating OpenAI configuration: unexpected 404 from 127.0.0.1:");
+    assert_eq!(mount.sim.state().all_calls(), 1, "it is not asked again");
+}
