@@ -55,7 +55,7 @@ async fn listed(
     loop {
         let page = match client.next_keys(project, &mut pages).await {
             // The project is gone, and all keys with it.
-            Err(error) if error.is_gone() && found.is_empty() => return Ok(found),
+            Err(error) if error.is_gone() && pages.is_at_start() => return Ok(found),
             page => page?,
         };
         let Some(page) = page else { return Ok(found) };

@@ -44,6 +44,11 @@ impl Pages {
         self.deadline = Instant::now() + time;
     }
 
+    /// Whether nothing was read yet: then a 404 is about the list, and not about where the next page begins.
+    pub fn is_at_start(&self) -> bool {
+        self.after.is_none() && !self.is_whole
+    }
+
     /// Whether all was read.
     pub fn is_whole(&self) -> bool {
         self.is_whole
@@ -137,7 +142,9 @@ mod tests {
     #[tokio::test]
     async fn a_list_that_goes_round_or_on_without_items_is_refused() {
         let mut pages = Pages::within(Duration::from_secs(1));
+        assert!(pages.is_at_start());
         assert_eq!(read(&mut pages, &["a"], Some("a")), Ok(1));
+        assert!(!pages.is_at_start());
         assert_eq!(read(&mut pages, &["b"], Some("b")), Ok(1));
         assert!(read(&mut pages, &["a"], Some("a")).unwrap_err().contains("goes back to a page before"));
         assert!(read(&mut pages, &[], Some("c")).unwrap_err().contains("goes on after an empty page"));
