@@ -1,37 +1,41 @@
 //! Name templates in the writing of Vault's username templates (Go's text/template), rendered by handlebars.
 //!
-//! The writing is read by `lexer` and `parser`, which check every function, argument and variable, and is
-//! turned into a handlebars tree by `translation`; rendering is handlebars'. It knows no limits on names: what
-//! OpenAI takes as a name is `names.rs`'s.
+//! `reader` turns the writing into a handlebars tree, with the functions of `functions` as its helpers; no text of a role
+//! writer reaches handlebars' own parser. Known are the variables `.RoleName`, `.ProjectName` and `.RandomSuffix`, functions
+//! and pipes; there are no conditions, loops or assignments. What OpenAI takes as a name is `names.rs`'s.
 //!
-//! Known are the variables `.RoleName`, `.ProjectName`, `.RandomSuffix` and the functions of `function`; there
-//! are no conditions, loops or assignments.
+//! A rendering costs a bounded amount: a template has few actions and calls (`reader`), each text is short (`functions`).
 
-mod calls;
+mod cursor;
 mod draw;
-mod error;
-mod expression;
-mod function;
+mod functions;
 mod layout;
-mod lexer;
-mod parser;
 mod printf;
-mod results;
-mod translation;
+mod reader;
 
 use chrono::{DateTime, Utc};
+use handlebars::{Context, RenderContext, Renderable as _};
 use rand::Rng;
+use serde_json::json;
 
-use draw::Draw;
 pub use draw::Drawn;
-pub use error::{Problem, RenderError, TemplateError};
-pub use translation::Values;
+use draw::{DRAWN, Draw};
+use functions::NOW;
 
 /// A template that was read and checked, cheap to render again and again.
 #[derive(Debug)]
 pub struct Template {
     tree: handlebars::Template,
     draws: Vec<Draw>,
+}
+
+/// What a template's variables stand for.
+#[derive(Clone, Copy, Debug)]
+pub struct Values<'a> {
+    /// `.RoleName`
+    pub role_name: &'a str,
+    /// `.ProjectName`
+    pub project_name: &'a str,
 }
 
 /// One rendering of a template, with the randomness that went into it.
@@ -45,6 +49,21 @@ pub struct Rendering {
     pub drawn: Vec<Drawn>,
 }
 
+/// Why a template was refused, and where.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{problem} (at character {character} of the template)")]
+pub struct TemplateError {
+    /// What is wrong.
+    pub problem: String,
+    /// Where, counted from 1.
+    pub character: usize,
+}
+
+/// Why a checked template gave no text all the same.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the name template cannot be rendered: {0}")]
+pub struct RenderError(String);
+
 impl Template {
     /// A template must be shorter than this many bytes (PROTOCOL 10).
     pub const MAX_LENGTH: usize = 100_000;
@@ -52,12 +71,15 @@ impl Template {
     /// Reads a template and checks all of it.
     pub fn parse(text: &str) -> Result<Self, TemplateError> {
         if text.len() >= Self::MAX_LENGTH {
-            return Err(TemplateError::new(text, 0, Problem::TooLong(Self::MAX_LENGTH)));
+            let most = Self::MAX_LENGTH;
+            let problem = format!("the template is too long: it must have less than {most} bytes");
+            return Err(TemplateError { problem, character: 1 });
         }
-        lexer::split(text)
-            .and_then(parser::parse)
-            .map(|parts| translation::translate(parts).into())
-            .map_err(|fault| TemplateError::new(text, fault.at, fault.problem))
+        let (tree, draws) = reader::read(text).map_err(|fault| {
+            let before = text.get(..fault.at).unwrap_or(text);
+            TemplateError { problem: fault.problem, character: before.chars().count() + 1 }
+        })?;
+        Ok(Self { tree, draws })
     }
 
     /// Renders it. Equal values, times and generators give equal texts.
@@ -69,14 +91,16 @@ impl Template {
     ) -> Result<Rendering, RenderError> {
         let suffix = Draw::Suffix.draw(rng);
         let drawn: Vec<Drawn> = self.draws.iter().map(|draw| draw.draw(rng)).collect();
-        let text = translation::render(&self.tree, values, now, &suffix, &drawn)?;
+        let context = Context::from(json!({
+            "RoleName": values.role_name,
+            "ProjectName": values.project_name,
+            "RandomSuffix": suffix.as_str(),
+            DRAWN: drawn.iter().map(Drawn::as_str).collect::<Vec<_>>(),
+            NOW: now.timestamp_millis(),
+        }));
+        let text = self.tree.renders(&functions::HELPERS, &context, &mut RenderContext::new(None));
+        let text = text.map_err(|error| RenderError(error.reason().to_string()))?;
         Ok(Rendering { text, suffix, drawn })
-    }
-}
-
-impl From<translation::Translation> for Template {
-    fn from(translation: translation::Translation) -> Self {
-        Self { tree: translation.tree, draws: translation.draws }
     }
 }
 

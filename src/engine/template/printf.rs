@@ -2,8 +2,6 @@
 
 use serde_json::Value as Json;
 
-use super::error::Problem;
-
 /// The largest width and precision.
 const MAX_WIDTH: usize = 512;
 
@@ -22,46 +20,33 @@ struct Verb {
     precision: Option<usize>,
 }
 
-/// Whether the format fits as many values, of which some are numbers.
-pub(super) fn check(format: &str, numbers: &[bool]) -> Result<(), Problem> {
-    let verbs: Vec<Verb> = parse(format)?
-        .into_iter()
-        .filter_map(|part| match part {
-            Part::Value(verb) => Some(verb),
-            Part::Text(_) => None,
-        })
-        .collect();
-    if verbs.len() != numbers.len() {
-        return Err(Problem::FormatCount { needs: verbs.len(), given: numbers.len() });
+/// The formatted text, not continued beyond so many bytes. The values must be as many as the format takes, and of its kinds.
+pub(super) fn format(format: &str, values: &[&Json], most: usize) -> Result<String, String> {
+    let parts = parse(format)?;
+    let needs = parts.iter().filter(|part| matches!(part, Part::Value(_))).count();
+    if needs != values.len() {
+        return Err(format!("printf's format needs {needs} arguments, but was given {}", values.len()));
     }
-    for (index, (verb, number)) in verbs.iter().zip(numbers).enumerate() {
-        let takes = match (verb.letter, number) {
-            ('d', false) => "number",
-            ('s' | 'q', true) => "text",
-            _ => continue,
-        };
-        return Err(Problem::ArgumentKind { function: "printf", argument: index + 2, takes });
-    }
-    Ok(())
-}
-
-/// The formatted text; none if it is longer than `most` bytes. A format that [`check`] refuses gives nothing.
-pub(super) fn format(format: &str, values: &[&Json], most: usize) -> Option<String> {
-    let mut values = values.iter();
+    let mut values = values.iter().enumerate();
     let mut formatted = String::new();
-    for part in parse(format).unwrap_or_default() {
+    for part in parts {
         match part {
             Part::Text(text) => formatted.push_str(&text),
-            Part::Value(verb) => formatted.extend(values.next().map(|value| verb.write(value))),
+            Part::Value(verb) => {
+                if let Some((index, value)) = values.next() {
+                    verb.check(index, value)?;
+                    formatted.push_str(&verb.write(value));
+                }
+            }
         }
         if formatted.len() > most {
-            return None;
+            break;
         }
     }
-    Some(formatted)
+    Ok(formatted)
 }
 
-fn parse(format: &str) -> Result<Vec<Part>, Problem> {
+fn parse(format: &str) -> Result<Vec<Part>, String> {
     let mut parts = Vec::new();
     let mut rest = format;
     while let Some(start) = rest.find('%') {
@@ -71,7 +56,10 @@ fn parse(format: &str) -> Result<Vec<Part>, Problem> {
         parts.push(match verb {
             Some(verb) if verb.letter != '%' => Part::Value(verb),
             Some(_) if written == "%%" => Part::Text("%".to_owned()),
-            _ => return Err(Problem::UnknownVerb(written.to_owned())),
+            _ => {
+                let known = "%s %v %q %d %x %X %%, with a width and a precision";
+                return Err(format!("printf does not know {written:?}; known are {known}"));
+            }
         });
         rest = after;
     }
@@ -103,6 +91,16 @@ impl Verb {
         let known = matches!(letter, 's' | 'v' | 'q' | 'd' | 'x' | 'X' | '%');
         let bounded = verb.width <= MAX_WIDTH && verb.precision.unwrap_or(0) <= MAX_WIDTH;
         ((known && bounded).then_some(verb), &rest[letter.len_utf8()..])
+    }
+
+    /// `%d` takes numbers alone, `%s` and `%q` texts. The format is the first argument of `printf`.
+    fn check(&self, index: usize, value: &Json) -> Result<(), String> {
+        let takes = match (self.letter, value.is_number()) {
+            ('d', false) => "number",
+            ('s' | 'q', true) => "text",
+            _ => return Ok(()),
+        };
+        Err(format!("argument {} of printf must be a {takes}", index + 2))
     }
 
     fn write(&self, value: &Json) -> String {

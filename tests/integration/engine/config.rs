@@ -182,6 +182,9 @@ async fn an_endpoint_must_be_https_or_this_machine_and_nothing_but_an_address() 
         ("http://localhost.example.org/v1", "use https"),
         ("ftp://127.0.0.1/v1", "https://"),
         ("api.openai.com", "must be a URL"),
+        ("https://api.openai.com/v1\n", "spaces, tabs or line breaks"),
+        ("https://api.\topenai.com/v1", "spaces, tabs or line breaks"),
+        (" https://api.openai.com/v1", "spaces, tabs or line breaks"),
         ("", "must be a URL"),
     ] {
         refuses(&mount, json!({"api_endpoint": address, "verify_connection": false}), "api_endpoint").await;

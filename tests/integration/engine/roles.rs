@@ -154,7 +154,7 @@ async fn a_template_that_costs_more_than_a_name_needs_is_refused_at_the_write() 
     for (template, says) in [
         (action.repeat(240), "at most 64"),
         ("{{uuid}}".repeat(65), "at most 64"),
-        (format!("{{{{`a`{}}}}}", " | (printf `%s`)".repeat(65)), "too many"),
+        (format!("{{{{`a`{}}}}}", " | lowercase".repeat(65)), "too many"),
         (action.clone(), "4096 bytes"),
         (format!("{{{{random 512{}}}}}", " | base64".repeat(10)), "4096 bytes"),
         ("{{replace `` (random 512) (random 512)}}".to_owned(), "4096 bytes"),
