@@ -48,8 +48,6 @@ pub struct About {
     pub longest: usize,
     /// The most elements that it may have, if it is a list or an object.
     pub most: usize,
-    /// What these elements are.
-    pub of: &'static str,
     /// Whether no element may come twice.
     pub distinct: bool,
     /// The values there are; documentation, as in Vault's framework: the handler refuses others.
@@ -112,7 +110,6 @@ impl<T: Kind> Field<T> {
             only_on: None,
             longest: LONGEST_TEXT,
             most: MOST_ELEMENTS,
-            of: "elements",
             distinct: false,
             allowed: &[],
         };
@@ -147,10 +144,10 @@ impl<T: Kind> Field<T> {
         self
     }
 
-    /// Takes up to so many of what its elements are called, instead of [`MOST_ELEMENTS`](super::MOST_ELEMENTS).
+    /// Takes up to so many elements, instead of [`MOST_ELEMENTS`](super::MOST_ELEMENTS).
     #[must_use]
-    pub const fn most(mut self, count: usize, of: &'static str) -> Self {
-        (self.about.most, self.about.of) = (count, of);
+    pub const fn most(mut self, count: usize) -> Self {
+        self.about.most = count;
         self
     }
 

@@ -10,8 +10,8 @@ use super::values::LONGEST_NAME;
 /// Why a value that was sent under this name is too large, without anything of it.
 pub(super) fn excess(about: &About, name: &str, value: &Value) -> Option<String> {
     let too_many = |count: usize| {
-        let (most, of) = (about.most, about.of);
-        (count > most).then(|| format!("{name} must name at most {most} {of}, not {count}"))
+        let most = about.most;
+        (count > most).then(|| format!("{name} must name at most {most} elements, not {count}"))
     };
     let too_long = |text: &str| {
         let longest = if about.shape == Shape::Name { LONGEST_NAME } else { about.longest };
@@ -38,7 +38,7 @@ mod tests {
     use crate::framework::{AnyField as _, Field, Name};
 
     static TEXT: Field<String> = Field::new("text", "").longest(5);
-    static LIST: Field<Vec<String>> = Field::new("list", "").longest(5).most(3, "letters");
+    static LIST: Field<Vec<String>> = Field::new("list", "").longest(5).most(3);
     static NAME: Field<Name> = Field::new("name", "");
 
     #[test]
@@ -57,7 +57,7 @@ mod tests {
             assert_eq!(excess(fits.clone()), None, "{fits}");
         }
         for many in [json!("a,b,c,d"), json!(["a", "b", "c", 1]), json!([["a", "b", "c", "d"]])] {
-            assert_eq!(excess(many).unwrap(), "list must name at most 3 letters, not 4");
+            assert_eq!(excess(many).unwrap(), "list must name at most 3 elements, not 4");
         }
         for long in [json!("123456"), json!(["a", "123456"]), json!({"123456": 1}), json!({"a": "123456"})] {
             assert_eq!(excess(long).unwrap(), "list must be at most 5 bytes long, not 6");

@@ -35,7 +35,7 @@ const TEXT: (&str, &str) = ("framework/field.rs", "longest: LONGEST_TEXT");
 const LIST: (&str, &str) = ("framework/field.rs", "most: MOST_ELEMENTS");
 
 /// Every such loop. All take time that grows with their input at most as `n log n`.
-const LOOPS: [Loop; 20] = [
+const LOOPS: [Loop; 25] = [
     looped("the JSON of a body", ("wire/value.rs", "serde_json::from_str"), BODY),
     looped("a body's fields", ("framework/schema.rs", "for (name, value) in data"), BODY),
     looped("fields that are not known", ("framework/schema.rs", "extras.ignored = data.keys()"), BODY),
@@ -70,6 +70,27 @@ const LOOPS: [Loop; 20] = [
         ("engine/roles.rs", ".longest(Template::MAX_LENGTH)"),
     ),
     looped("scopes", ("engine/roles.rs", "static SCOPES: Field<Vec<String>>"), LIST),
+    looped(
+        "the actions of a template",
+        ("engine/template/lexer.rs", "MAX_ACTIONS"),
+        ("engine/template/lexer.rs", "const MAX_ACTIONS: usize = 64"),
+    ),
+    looped(
+        "the calls of a template",
+        ("engine/template/lexer.rs", "MAX_CALLS"),
+        ("engine/template/lexer.rs", "const MAX_CALLS: usize = 64"),
+    ),
+    looped(
+        "the nesting of a template",
+        ("engine/template/parser.rs", "MAX_DEPTH"),
+        ("engine/template/parser.rs", "const MAX_DEPTH: usize = 32"),
+    ),
+    looped(
+        "a text that a template makes",
+        ("engine/template/results.rs", "MAX_TEXT"),
+        ("engine/template/results.rs", "const MAX_TEXT: usize = 4096"),
+    ),
+    looped("the names of a set", ("engine/library/fields.rs", "for name in &names"), LIST),
     looped(
         "account names of a set",
         ("engine/library/fields.rs", "static ACCOUNTS: Field<Vec<String>>"),
