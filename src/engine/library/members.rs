@@ -14,7 +14,6 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 use serde::{Deserialize, Serialize};
-use tokio::time::{Instant, sleep};
 
 use crate::engine::clients::Configured;
 use crate::engine::{Error, live_keys};
@@ -28,9 +27,6 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 const CONCURRENCY: usize = 4;
 /// OpenAI may not know an account everywhere until it is this old: a 404 says nothing about a younger one.
 const YOUNG: TimeDelta = TimeDelta::seconds(60);
-/// Time for which a young account that answers 404 is asked for again.
-const YOUNG_PATIENCE: Duration = Duration::from_secs(20);
-const YOUNG_WAIT: Duration = Duration::from_secs(1);
 
 /// An account of a library set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -177,30 +173,23 @@ impl Home {
         Ok(found)
     }
 
-    /// Whether OpenAI still has a listed account. It may not know a young one yet, which is asked for again.
+    /// Whether OpenAI still has a listed account. It may not know a young one yet, which is asked for again for a while.
     async fn has(&self, account: &ServiceAccount) -> Result<bool, Error> {
         let is_young = self.now - account.created_at < YOUNG;
-        let deadline = Instant::now() + YOUNG_PATIENCE;
-        loop {
-            if self.knows(&account.id).await? {
-                return Ok(true);
-            }
-            if !is_young {
-                return Ok(false);
-            }
-            if Instant::now() >= deadline {
-                return Err(Error::field(format!(
-                    "service_account_names: OpenAI lists account {:?} ({}), which is new, but does not know it yet: \
-                     try again in a minute",
-                    account.name, account.id
-                )));
-            }
-            sleep(YOUNG_WAIT).await;
+        let client = if is_young { self.client.expecting_recent() } else { self.client.clone() };
+        let knows = self.knows(&client, &account.id).await?;
+        if knows || !is_young {
+            return Ok(knows);
         }
+        Err(Error::field(format!(
+            "service_account_names: OpenAI lists account {:?} ({}), which is new, but does not know it yet: try again in \
+             a minute",
+            account.name, account.id
+        )))
     }
 
-    async fn knows(&self, account: &ServiceAccountId) -> Result<bool, Error> {
-        match self.client.service_account(&self.project_id, account).await {
+    async fn knows(&self, client: &Client, account: &ServiceAccountId) -> Result<bool, Error> {
+        match client.service_account(&self.project_id, account).await {
             Ok(_) => Ok(true),
             Err(error) if error.is_gone() => Ok(false),
             Err(error) => Err(Error::call("looking up a service account")(error)),
@@ -220,8 +209,10 @@ impl Home {
             is_doubtful && !member.is_young(self.now)
         });
         let asked = asked.map(|member| {
-            async move { self.knows(&member.id).await.map(|knows| (!knows).then(|| member.id.clone())) }
-                .boxed()
+            async move {
+                self.knows(&self.client, &member.id).await.map(|knows| (!knows).then(|| member.id.clone()))
+            }
+            .boxed()
         });
         let asked = stream::iter(asked.collect::<Vec<_>>()).buffered(CONCURRENCY);
         let gone: Vec<Option<ServiceAccountId>> = asked.try_collect().await?;

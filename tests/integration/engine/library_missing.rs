@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::simulator::{Action, Fault, endpoint};
+use crate::simulator::{Action, Fault, Lag, endpoint};
 use crate::support::Mount;
 use crate::support::library::{self, SET};
 
@@ -108,6 +108,50 @@ async fn an_account_made_a_moment_ago_that_openai_does_not_know_yet_is_not_repla
     assert_eq!(mount.sim.state().accounts[0].id, id);
     assert_eq!(mount.sim.state().created.accounts, 1);
     mount.finish().await;
+}
+
+#[tokio::test]
+async fn an_account_that_somebody_made_a_moment_ago_is_waited_for_and_never_made_twice() {
+    let get = "GET /organization/projects/*/service_accounts/*";
+    let mount = library::mount().await;
+    let theirs = mount.seed("theirs", false);
+    mount.sim.fault(Fault::on(get, Action::status(404)).times(3));
+    let body = json!({"project": "research", "service_account_names": "theirs"});
+    mount.write(SET, body).await.nothing();
+    assert_eq!(library::check_out(&mount).await.text("service_account_id"), theirs.id);
+
+    mount.seed("others", false);
+    let fault = mount.sim.fault(Fault::on(get, Action::status(404)));
+    let body = json!({"project": "research", "service_account_names": "others"});
+    mount.write("library-sets/second", body).await.refused("try again in a minute");
+    mount.sim.remove_fault(fault);
+    assert_eq!(library::names(&mount), ["theirs", "others"]);
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_set_is_destroyed_and_made_anew_at_an_openai_that_lags_behind_itself() {
+    for seed in 0..6 {
+        let mount = library::mount().await;
+        mount.sim.lag(Some(Lag { seed, deleted_ms: 120_000, ..Lag::default() }));
+        let body = json!({"project": "research", "service_account_names": "a,b"});
+        for _ in 0..3 {
+            mount.write(SET, body.clone()).await.done();
+            mount.advance(Duration::from_secs(90));
+            for _ in 0..2 {
+                let lent = library::check_out(&mount).await;
+                assert!(mount.sim.state().is_live(&lent.text("api_key")), "seed {seed}");
+                mount.advance(Duration::from_secs(90));
+                library::check_in(&mount, &lent).await.done();
+                mount.revoke(lent.lease()).await.done();
+            }
+            mount.write(SET, body.clone()).await.nothing();
+            mount.delete(SET).await.nothing();
+        }
+        mount.advance(HOUR);
+        assert!(library::names(&mount).is_empty(), "seed {seed}");
+        mount.finish().await;
+    }
 }
 
 #[tokio::test]
