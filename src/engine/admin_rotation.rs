@@ -13,6 +13,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::Utc;
 use tokio::time::{Instant, sleep};
 
 use super::clients::Configured;
@@ -82,6 +83,12 @@ impl<'a> Rotation<'a> {
         client.for_work(Urgency::Rotation, self.deadline.saturating_duration_since(Instant::now()))
     }
 
+    /// The present key may have been made a moment ago, by another process as well.
+    fn note_made(&self, config: &Config) {
+        let id = config.admin_api_key_id.as_ref().map(AdminKeyId::as_str);
+        self.engine.note_made(id.as_slice(), config.last_rotated);
+    }
+
     /// Makes a new key and puts it in the place of the present one. A failure shows in the configuration.
     pub(super) async fn rotate(&self) -> Result<Rotated, Error> {
         let (config, client) = self.configured().await?;
@@ -97,6 +104,7 @@ impl<'a> Rotation<'a> {
     }
 
     async fn make_and_store(&self, config: Config, client: &Client) -> Result<Rotated, Error> {
+        self.note_made(&config);
         let old_id = key_records::own_id(&self.in_time(client), &config).await;
         let old_id = old_id.map_err(Error::call("looking up the admin key"))?.ok_or_else(id_unknown)?;
         let (made, pending) = self.make(&config, client).await?;
@@ -127,7 +135,8 @@ impl<'a> Rotation<'a> {
 
     async fn begin(&self, config: &Config) -> Result<Begun, Error> {
         let name = ServiceAccountName::beginning(FRONT, &self.engine.tag, &mut rand::rng());
-        let creation = Creation { organization_id: config.organization_id.clone(), name: name.into() };
+        let organization_id = config.organization_id.clone();
+        let creation = Creation { organization_id, name: name.into(), announced: Some(Utc::now()) };
         let pending = CREATION.begin(self.storage, &creation).await?;
         Ok(Begun { creation, pending })
     }
@@ -185,7 +194,7 @@ impl<'a> Rotation<'a> {
     ) -> Result<Config, Error> {
         let old = std::mem::replace(&mut config.admin_api_key, new.key);
         let old_id = old_id.filter(|old| Some(old) != new.id.as_ref());
-        config.history.retire(&old, old_id, &config.organization_id);
+        config.history.retire(&old, old_id, &config.organization_id, config.last_rotated);
         config.history.name = new.name;
         config.admin_api_key_id = new.id;
         config.last_rotated = self.engine.now();
@@ -216,6 +225,7 @@ impl<'a> Rotation<'a> {
             Some(id) => key_records::check_id(&client, NEW_KEY_ID, &id, &key).await.map(|()| Some(id))?,
             None => client.find_admin_key(&key).await.map_err(Error::Validation)?.map(|record| record.id),
         };
+        self.note_made(&config);
         let old_id = key_records::own_id(&client, &config).await.map_err(Error::Validation)?;
         let warnings = warn_of_unknown(old_id.as_ref(), id.as_ref());
         let config = self.store(config, Proven { key, id, name: None }, old_id).await?;

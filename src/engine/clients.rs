@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 
 use super::clock::Clock;
 use super::configuration::{Config, ONLY};
@@ -12,9 +13,12 @@ use super::pulse::Pulse;
 use super::{Engine, Error};
 use crate::logical::Storage;
 use crate::openai::{
-    AdminKey, Attempt, Call, Client, Observer, OrganizationId, Passing, Recent, Settings, SettingsError,
-    Urgency,
+    AdminKey, Attempt, Call, Client, DOUBTFUL_AGE, Observer, OrganizationId, Passing, Recent, Settings,
+    SettingsError, Urgency,
 };
+
+/// After this time OpenAI lists what it was asked to make: the 20 s that were seen, and a moment for the call itself.
+const LONGEST_LAG: Duration = Duration::from_secs(25);
 
 /// The client of the present configuration.
 pub(super) struct Clients {
@@ -22,6 +26,7 @@ pub(super) struct Clients {
     pulse: Arc<Pulse>,
     /// What was made a moment ago, under whatever configuration.
     recent: Arc<Recent>,
+    clock: Arc<dyn Clock>,
     current: Mutex<Option<Configured>>,
 }
 
@@ -90,8 +95,8 @@ fn word(urgency: Urgency) -> &'static str {
 
 impl Clients {
     pub(super) fn new(metrics: Arc<Metrics>, pulse: Pulse, clock: Arc<dyn Clock>) -> Self {
-        let recent = Arc::new(Recent::by(Arc::new(Passes(clock))));
-        Self { metrics, pulse: Arc::new(pulse), recent, current: Mutex::new(None) }
+        let recent = Arc::new(Recent::by(Arc::new(Passes(Arc::clone(&clock)))));
+        Self { metrics, pulse: Arc::new(pulse), recent, clock, current: Mutex::new(None) }
     }
 
     /// What the last calls came to.
@@ -120,6 +125,17 @@ impl Clients {
             observer,
         })?;
         Ok(client.sharing(Arc::clone(&self.recent)))
+    }
+
+    /// A record tells when these ids were made, by our clock. While that is less than a minute ago, OpenAI's 404 for one of
+    /// them proves nothing, whichever process made it.
+    pub(super) fn note_made(&self, ids: &[&str], made: Option<DateTime<Utc>>, now: DateTime<Utc>) {
+        // A time ahead of ours is a clock that was put back.
+        let age = made.and_then(|made| (now - made).abs().to_std().ok());
+        let Some(age) = age.filter(|age| *age < DOUBTFUL_AGE) else { return };
+        for id in ids {
+            self.recent.note(id, age);
+        }
     }
 
     /// The configuration is gone, and with it what was learned.
@@ -160,6 +176,20 @@ impl Configured {
 }
 
 impl Engine {
+    /// A record tells when these ids were made: see [`Clients::note_made`].
+    pub(super) fn note_made(&self, ids: &[&str], made: impl Into<Option<DateTime<Utc>>>) {
+        self.clients.note_made(ids, made.into(), self.now());
+    }
+
+    /// Waits until what was begun then is surely in OpenAI's lists, if it was made. The time is the machine's.
+    pub(super) async fn let_appear(&self, begun: Option<DateTime<Utc>>) {
+        let age = begun.and_then(|begun| (Utc::now() - begun).abs().to_std().ok());
+        let left = age.map_or(Duration::ZERO, |age| LONGEST_LAG.saturating_sub(age));
+        if !left.is_zero() {
+            self.clients.clock.pause(left).await;
+        }
+    }
+
     /// The configuration and its client.
     pub(super) async fn configured(&self, storage: &dyn Storage) -> Result<Configured, Error> {
         let config = self.config.get(storage, ONLY).await?.ok_or(Error::NotConfigured)?;

@@ -318,7 +318,12 @@ mod tests {
     async fn what_rotation_keeps_is_written_and_read_again() {
         let (storage, mut config) = (InMemory::new(), stored(OLD).await);
         let old = config.admin_api_key.clone();
-        config.history.retire(&old, config.admin_api_key_id.clone(), &config.organization_id);
+        config.history.retire(
+            &old,
+            config.admin_api_key_id.clone(),
+            &config.organization_id,
+            config.last_rotated,
+        );
         config.history.failed("why".to_owned(), config.last_rotated);
         config.history.name = Some("vault-admin-x".to_owned());
         CONFIG.put(&storage, ONLY, &config).await.unwrap();

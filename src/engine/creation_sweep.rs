@@ -47,7 +47,11 @@ async fn judge(engine: &Engine, storage: &Arc<dyn Storage>, creation: &Creation)
         return Ok(Swept::Waits);
     };
     let client = client.for_work(Urgency::Revocation, SWEEP_PATIENCE);
+    engine.let_appear(Some(creation.announced)).await;
     let found = engine.listings.find(&client, &creation.sought(), creation.announced).await;
+    if let Ok(Some(found)) = &found {
+        engine.note_made(&found.ids().collect::<Vec<_>>(), creation.announced);
+    }
     end_found(&client, &creation.project_id, found).await.map_err(Error::Revocation)?;
     failpoint!("sweep.undone");
     Ok(Swept::Done)
@@ -86,6 +90,7 @@ async fn sweep_recorded(engine: &Engine, storage: &dyn Storage, place: &str) -> 
         return Ok(Swept::Waits);
     };
     let client = client.for_work(Urgency::Revocation, SWEEP_PATIENCE);
+    engine.note_made(&entry.handed.ids(), entry.handed.made);
     retire(&client, &entry.handed).await.map_err(Error::Revocation)?;
     failpoint!("sweep.unanswered");
     LEDGER.delete(storage, place).await?;

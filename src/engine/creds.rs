@@ -156,6 +156,7 @@ impl Wish {
             role: self.role_name.to_string(),
             ends: announced.ends(),
             expires: Some(made.key.expires_at.unwrap_or(now + self.expires_in)),
+            made: Some(now),
         }
     }
 

@@ -1,6 +1,8 @@
 //! How what was made at OpenAI ends: keys, or accounts with all their keys. Gone already is as good as ended, also with
 //! the project it was in. It knows nothing of who owned it.
 
+use std::time::Duration;
+
 use super::ledger::Handed;
 use super::listing::{self, Found, Sought};
 use crate::openai::{self, ApiKeyId, Client, ProjectId, ServiceAccountId};
@@ -83,9 +85,13 @@ pub(super) async fn end_key_named(
     end_sought(client, &Sought { project, account: Some(account), name }).await
 }
 
-/// Looks for something by its unique name, and ends it.
+/// Looks for something by its unique name, and ends it. It may have been made a moment ago.
 pub(super) async fn end_sought(client: &Client, sought: &Sought<'_>) -> Result<Undone, openai::Error> {
-    end_found(client, sought.project, listing::find_now(client, sought).await).await
+    let found = listing::find_now(client, sought).await;
+    if let Ok(Some(found)) = &found {
+        found.ids().for_each(|id| client.recent().note(id, Duration::ZERO));
+    }
+    end_found(client, sought.project, found).await
 }
 
 /// Ends what a look found. If the project itself is gone, so is all that was in it.
@@ -121,7 +127,8 @@ async fn went_with_project(client: &Client, project: &ProjectId, error: &openai:
     }
     match client.project(project).await {
         Ok(project) => project.is_archived(),
-        Err(error) => error.is_gone(),
+        // A project is older than what was made in it, but perhaps not by much.
+        Err(gone) => gone.is_gone() && !error.is_in_doubt(),
     }
 }
 

@@ -37,6 +37,9 @@ pub(super) const FORGOTTEN_AFTER: Duration = Duration::from_secs(LONGEST_EXPIRY.
 /// undone: with what went before it ends before the 90 s after which Vault ends it. What is left then is the sweep's.
 const AFTERWARDS: Duration = Duration::from_secs(10);
 
+/// As long as a new key may take to be found by the call that narrows it.
+const TO_APPEAR: Duration = Duration::from_secs(20);
+
 /// The write-ahead entry of what is made at OpenAI for somebody; that of a credential is an
 /// [`Announcement`](super::announcements::Announcement).
 pub(super) static CREATION: WalKind<Creation> = creation("creation");
@@ -310,7 +313,7 @@ async fn make_account(
 
 /// Narrows a new account's key, or takes the account back.
 async fn narrow(client: &Client, creation: &Creation, made: &Made, scopes: &[String]) -> Result<(), Failure> {
-    let (issue, undo) = (afterwards(client, Urgency::Issue), afterwards(client, Urgency::Revocation));
+    let (issue, undo) = (client.for_work(Urgency::Issue, TO_APPEAR), afterwards(client, Urgency::Revocation));
     let Err(error) = issue.update_key(&creation.project_id, &made.key.id, Some(scopes), None).await else {
         return Ok(());
     };

@@ -44,6 +44,9 @@ pub struct Retiring {
     pub id: AdminKeyId,
     /// Where it lives: another organization's 404 proves nothing.
     pub organization_id: OrganizationId,
+    /// When it was made, or came into use; releases before did not keep that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made: Option<DateTime<Utc>>,
     /// How its deletion fares.
     #[serde(flatten)]
     pub setbacks: Setbacks,
@@ -57,13 +60,24 @@ impl KeyHistory {
     }
 
     /// Rotation replaces `key`: it is never taken again, and deleted if its id is known.
-    pub fn retire(&mut self, key: &AdminKey, id: Option<AdminKeyId>, organization_id: &OrganizationId) {
+    pub fn retire(
+        &mut self,
+        key: &AdminKey,
+        id: Option<AdminKeyId>,
+        organization_id: &OrganizationId,
+        made: DateTime<Utc>,
+    ) {
         self.retired.push(hash(key));
         let surplus = self.retired.len().saturating_sub(MOST_RETIRED);
         self.retired.drain(..surplus);
         if let Some(id) = id {
             let organization_id = organization_id.clone();
-            self.retiring.push(Retiring { id, organization_id, setbacks: Setbacks::default() });
+            self.retiring.push(Retiring {
+                id,
+                organization_id,
+                made: Some(made),
+                setbacks: Setbacks::default(),
+            });
         }
         self.succeeded();
     }
@@ -105,7 +119,12 @@ mod tests {
     fn a_retired_key_is_known_again_and_not_readable() {
         let mut history = KeyHistory::default();
         history.failed("why".to_owned(), DateTime::UNIX_EPOCH);
-        history.retire(&key("sk-admin-old"), Some("key_1".parse().unwrap()), &"org-1".parse().unwrap());
+        history.retire(
+            &key("sk-admin-old"),
+            Some("key_1".parse().unwrap()),
+            &"org-1".parse().unwrap(),
+            DateTime::UNIX_EPOCH,
+        );
         assert!(history.is_retired(&key("sk-admin-old")) && !history.is_retired(&key("sk-admin-new")));
         assert_eq!((history.failures, history.retiring_ids()), (0, vec!["key_1".to_owned()]));
         assert!(!serde_json::to_string(&history).unwrap().contains("sk-"));
@@ -115,7 +134,12 @@ mod tests {
     fn what_is_remembered_of_dead_keys_is_bounded() {
         let mut history = KeyHistory::default();
         for number in 0..=MOST_RETIRED {
-            history.retire(&key(&format!("sk-admin-{number}")), None, &"org-1".parse().unwrap());
+            history.retire(
+                &key(&format!("sk-admin-{number}")),
+                None,
+                &"org-1".parse().unwrap(),
+                DateTime::UNIX_EPOCH,
+            );
         }
         assert_eq!((history.retired.len(), history.retiring.len()), (MOST_RETIRED, 0));
         assert!(!history.is_retired(&key("sk-admin-0")) && history.is_retired(&key("sk-admin-1")));

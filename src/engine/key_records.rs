@@ -12,7 +12,7 @@ pub(super) async fn check_id(
     id: &AdminKeyId,
     key: &AdminKey,
 ) -> Result<(), Error> {
-    match client.admin_key(id).await {
+    match client.expecting_recent().admin_key(id).await {
         Ok(record) if key.fits(&record.redacted_value) => Ok(()),
         Ok(_) => Err(Error::field(format!("{field} must be the id of this key: {id} is another key's"))),
         Err(error) if error.is_gone() => {
@@ -27,6 +27,8 @@ pub(super) async fn own_id(client: &Client, config: &Config) -> Result<Option<Ad
     if let Some(id) = &config.admin_api_key_id {
         match client.admin_key(id).await {
             Ok(record) if config.admin_api_key.fits(&record.redacted_value) => return Ok(Some(id.clone())),
+            // It was made a moment ago, under this id.
+            Err(error) if error.is_in_doubt() => return Ok(Some(id.clone())),
             Err(error) if !error.is_gone() => return Err(error),
             Ok(_) | Err(_) => {}
         }

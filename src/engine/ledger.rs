@@ -35,6 +35,9 @@ pub struct Handed {
     pub ends: DateTime<Utc>,
     /// When OpenAI ends the key by itself.
     pub expires: Option<DateTime<Utc>>,
+    /// When it was made; releases before did not keep that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made: Option<DateTime<Utc>>,
 }
 
 /// One credential that was handed out.
@@ -55,6 +58,11 @@ impl Handed {
     /// Where its record stands until its end is asked for before its time.
     pub(super) fn place(&self) -> String {
         place(self.ends, &self.name)
+    }
+
+    /// What OpenAI is asked about to end it.
+    pub(super) fn ids(&self) -> [&str; 2] {
+        [self.service_account_id.as_str(), self.api_key_id.as_str()]
     }
 
     /// Whether OpenAI has ended the key by itself at `now`.

@@ -61,6 +61,13 @@ pub(super) struct Found {
     pub(super) key: Option<ApiKeyId>,
 }
 
+impl Found {
+    /// What OpenAI is asked about to end it.
+    pub(super) fn ids(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.account.as_str()).chain(self.key.as_ref().map(ApiKeyId::as_str))
+    }
+}
+
 impl Listings {
     /// What has the name, if anything has: made by a creation that was announced at this time.
     pub(super) async fn find(

@@ -50,6 +50,7 @@ async fn handed(engine: &Engine, call: &LeaseCall) -> Result<Handed, logical::Er
         role: path.strip_prefix("creds/").unwrap_or(path).to_owned(),
         ends: ends.unwrap_or_else(|| engine.now()),
         expires: None,
+        made: call.request.secret.as_ref().and_then(|lease| lease.issue_time),
     })
 }
 

@@ -66,7 +66,7 @@ impl Project {
 
 /// Asks OpenAI whether the project is there and in use.
 pub(super) async fn check(client: &Client, id: &ProjectId) -> Result<(), Error> {
-    match client.project(id).await {
+    match client.expecting_recent().project(id).await {
         Ok(project) if project.is_archived() => {
             Err(Error::field(format!("project_id must name a project in use: {id} is archived at OpenAI")))
         }

@@ -119,6 +119,7 @@ pub(super) async fn end(
 ) -> Result<(), Error> {
     let client = engine.client_of(storage, &handed.organization_id).await?;
     let urgency = if is_dead(engine, handed) { Urgency::Check } else { Urgency::Revocation };
+    engine.note_made(&handed.ids(), handed.made);
     endings::retire(&client.for_work(urgency, patience), handed).await.map_err(Error::Revocation)?;
     engine.metrics.credential_revoked(&handed.role);
     engine.tell(Happening::CredsRevoke, &format!("creds/{}", handed.role));

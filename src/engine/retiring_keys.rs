@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -17,7 +18,7 @@ use super::key_history::Retiring;
 use super::{Engine, Error, issuer};
 use crate::framework::{Swept, WalKind};
 use crate::logical::Storage;
-use crate::openai::{self, AdminKeyId, Client, OrganizationId, Pages, Urgency};
+use crate::openai::{self, AdminKeyId, Client, DOUBTFUL_AGE, OrganizationId, Pages, Urgency};
 
 /// As long as a sweep or a deletion of the configuration waits for its turn at OpenAI.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -42,6 +43,9 @@ pub struct Creation {
     pub organization_id: OrganizationId,
     /// Its unique name.
     pub name: String,
+    /// When this was written; releases before did not keep that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub announced: Option<DateTime<Utc>>,
 }
 
 /// Deletes the old keys whose time to be tried has come. The error is the last of those that stay.
@@ -74,6 +78,7 @@ async fn end_where(
         }
         let patience = deadline.saturating_duration_since(Instant::now());
         let client = client.for_work(Urgency::Revocation, patience);
+        engine.note_made(&[old.id.as_str()], old.made);
         if let Err(error) = end_one(&client, config, old).await {
             let mut old = old.clone();
             old.setbacks.note(old.id.as_str(), &error, engine.now());
@@ -133,6 +138,7 @@ async fn undo_all(engine: &Engine, storage: &Arc<dyn Storage>, config: &Config) 
     for (creation, pending) in CREATION.pending(storage).await? {
         let client = engine.client_of(&**storage, &creation.organization_id).await?;
         let client = client.for_work(Urgency::Revocation, PATIENCE);
+        engine.let_appear(creation.announced).await;
         undo(&client, config, &creation).await.map_err(Error::Revocation)?;
         issuer::forget(pending).await;
     }
@@ -157,9 +163,18 @@ pub(super) async fn sweep(
         return Ok(Swept::Waits);
     };
     let client = client.for_work(Urgency::Revocation, PATIENCE);
+    engine.let_appear(creation.announced).await;
     undo(&client, &config, &creation).await.map_err(Error::Revocation)?;
     failpoint!("sweep.admin_undone");
     Ok(Swept::Done)
+}
+
+/// Its creation was announced a moment ago.
+fn note_young(client: &Client, id: &AdminKeyId, announced: Option<DateTime<Utc>>) {
+    let age = announced.and_then(|announced| (Utc::now() - announced).abs().to_std().ok());
+    if let Some(age) = age.filter(|age| *age < DOUBTFUL_AGE) {
+        client.recent().note(id.as_str(), age);
+    }
 }
 
 /// Finds the key that was made by its unique name and deletes it, unless it is in use. Answers whether there was one.
@@ -176,6 +191,7 @@ pub(super) async fn undo(
                 None => config.admin_api_key.fits(&record.redacted_value),
             };
             if !in_use {
+                note_young(client, &record.id, creation.announced);
                 end(client, &record.id).await?;
             }
             found = true;

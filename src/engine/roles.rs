@@ -278,7 +278,7 @@ async fn check_account(
     }
     let project = engine.project_id(storage, &role.project, role.project_id.as_ref()).await?;
     let client = engine.configured(storage).await?.client;
-    match client.service_account(&project, account).await {
+    match client.expecting_recent().service_account(&project, account).await {
         Ok(_) => Ok(()),
         Err(error) if error.is_gone() => Err(Error::field(format!(
             "service_account_id must name an account of project {project}: {error}"

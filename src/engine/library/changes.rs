@@ -227,6 +227,7 @@ async fn let_go(
     if member.made_as.is_some() {
         let client = engine.client_of(storage, &member.organization_id).await?;
         let client = client.for_work(Urgency::Revocation, patience);
+        engine.note_made(&[member.id.as_str()], member.joined);
         endings::end_account(&client, &member.project_id, &member.id).await.map_err(Error::Revocation)?;
         failpoint!("set.account_ended");
     }

@@ -241,7 +241,10 @@ async fn lend_reserved(
     let ticket = loan.ticket(&wish.set);
     failpoint!("loan.reserved");
     let made = match engine.client_of(storage, &loan.account.organization_id).await {
-        Ok(client) => make_key(&client.for_work(Urgency::Issue, PATIENCE), &loan).await,
+        Ok(client) => {
+            engine.note_made(&[loan.account.id.as_str()], loan.account.joined);
+            make_key(&client.for_work(Urgency::Issue, PATIENCE), &loan).await
+        }
         Err(error) => Err(error),
     };
     let key = match made {

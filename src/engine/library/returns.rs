@@ -156,6 +156,7 @@ async fn end_key(
     let client = engine.client_of(storage, &account.organization_id).await?;
     let client = client.for_work(Urgency::Revocation, patience);
     if let Some(key) = &loan.api_key_id {
+        engine.note_made(&[key.as_str()], loan.since);
         return endings::end_key(&client, &account.project_id, key).await.map_err(Error::Revocation);
     }
     let found = endings::end_key_named(&client, &account.project_id, &account.id, &loan.id).await;

@@ -68,7 +68,7 @@ async fn store(work: &Work<'_>, role: &mut StaticRole, now: DateTime<Utc>) -> Re
 /// The account must be there, and must not be the one that owns the admin key.
 async fn check(work: &Work<'_>, given: &Given) -> Result<ServiceAccount, Error> {
     let client = work.client.for_work(Urgency::Check, work.patience);
-    let account = match client.service_account(&given.project, &given.account).await {
+    let account = match client.expecting_recent().service_account(&given.project, &given.account).await {
         Ok(account) => account,
         Err(error) if error.is_gone() => {
             return Err(Error::field(format!(

@@ -40,9 +40,12 @@ pub(in crate::engine) async fn finish(work: &Work<'_>, role: &mut StaticRole) ->
 /// The current key first: it is the one that is used.
 async fn end_all(work: &Work<'_>, role: &StaticRole) -> Result<(), openai::Error> {
     let (client, project, current) = (work.ending(), &role.account_project_id, &role.current);
+    let ids = [current.service_account_id.as_str(), current.api_key_id.as_str()];
+    work.engine.note_made(&ids, current.last_rotation);
     endings::end(&client, project, &current.service_account_id, &current.api_key_id, current.made_account)
         .await?;
     for old in &role.retiring {
+        work.engine.note_made(&[old.service_account_id.as_str(), old.api_key_id.as_str()], old.made);
         endings::end(&client, project, &old.service_account_id, &old.api_key_id, old.with_account).await?;
     }
     Ok(())

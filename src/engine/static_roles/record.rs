@@ -69,6 +69,9 @@ pub struct Retiring {
     pub unique_name: String,
     /// Whether the account goes with it.
     pub with_account: bool,
+    /// When it was made; releases before did not keep that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made: Option<DateTime<Utc>>,
     /// When its grace is over, to the second.
     #[serde(with = "crate::engine::rfc3339")]
     pub ends: DateTime<Utc>,
@@ -134,6 +137,7 @@ impl StaticRole {
             service_account_id: old.service_account_id,
             api_key_id: old.api_key_id,
             unique_name: old.unique_name,
+            made: Some(old.last_rotation),
             ends,
             limited: false,
             trouble: Trouble::default(),

@@ -217,6 +217,7 @@ pub(in crate::engine) async fn settle(
     let mut ended = Vec::new();
     let client = work.ending();
     for mut old in due {
+        work.engine.note_made(&[old.service_account_id.as_str(), old.api_key_id.as_str()], old.made);
         match treat(&client, &role.account_project_id, &mut old, certain).await {
             Ok(Treated::Gone) => ended.push(old.service_account_id),
             Ok(Treated::Limited) => role.retiring.push(old),

@@ -16,6 +16,7 @@ mod garbage;
 mod growth;
 mod help;
 mod input;
+mod lag;
 mod library_crashes;
 mod library_keys;
 mod library_missing;

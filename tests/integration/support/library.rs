@@ -88,7 +88,8 @@ pub async fn end_key(mount: &Mount, id: &str) {
     client.delete_key(&project, &id.parse().unwrap()).await.unwrap();
 }
 
-fn admin(mount: &Mount) -> (Client, ProjectId) {
+/// OpenAI as somebody else uses it beside the mount, and the project.
+pub fn admin(mount: &Mount) -> (Client, ProjectId) {
     let settings = Settings {
         endpoint: Endpoint::parse(&mount.sim.url()).unwrap(),
         admin_key: AdminKey::parse(mount.sim.admin_key()).unwrap(),

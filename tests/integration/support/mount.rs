@@ -144,6 +144,11 @@ impl Mount {
         seeded
     }
 
+    /// Something at OpenAI that somebody else made; nobody here has to own it.
+    pub fn is_of_others(&self, id: &str) {
+        self.foreign.lock().unwrap().insert(id.to_owned());
+    }
+
     // === Asking ===
 
     /// Asks as this entity with this token.
