@@ -66,29 +66,29 @@ const LOOPS: [Loop; 25] = [
     ),
     looped(
         "a name template",
-        ("engine/template/mod.rs", "lexer::split(text)"),
+        ("engine/template/mod.rs", "reader::read(text)"),
         ("engine/roles.rs", ".longest(Template::MAX_LENGTH)"),
     ),
     looped("scopes", ("engine/roles.rs", "static SCOPES: Field<Vec<String>>"), LIST),
     looped(
         "the actions of a template",
-        ("engine/template/lexer.rs", "MAX_ACTIONS"),
-        ("engine/template/lexer.rs", "const MAX_ACTIONS: usize = 64"),
+        ("engine/template/reader.rs", "self.actions > MAX_ACTIONS"),
+        ("engine/template/reader.rs", "const MAX_ACTIONS: usize = 64"),
     ),
     looped(
         "the calls of a template",
-        ("engine/template/lexer.rs", "MAX_CALLS"),
-        ("engine/template/lexer.rs", "const MAX_CALLS: usize = 64"),
+        ("engine/template/reader.rs", "self.calls > MAX_CALLS"),
+        ("engine/template/reader.rs", "const MAX_CALLS: usize = 64"),
     ),
     looped(
         "the nesting of a template",
-        ("engine/template/parser.rs", "MAX_DEPTH"),
-        ("engine/template/parser.rs", "const MAX_DEPTH: usize = 32"),
+        ("engine/template/reader.rs", "self.depth > MAX_DEPTH"),
+        ("engine/template/reader.rs", "const MAX_DEPTH: usize = 32"),
     ),
     looped(
         "a text that a template makes",
-        ("engine/template/results.rs", "MAX_TEXT"),
-        ("engine/template/results.rs", "const MAX_TEXT: usize = 4096"),
+        ("engine/template/functions.rs", "result.len() > MAX_TEXT"),
+        ("engine/template/functions.rs", "const MAX_TEXT: usize = 4096"),
     ),
     looped("the names of a set", ("engine/library/fields.rs", "for name in &names"), LIST),
     looped(
