@@ -48,6 +48,17 @@ pub(super) fn asked_ttl(ttl: Duration, max_ttl: Duration, giver: &str) -> Result
     Ok(())
 }
 
+/// What is said where the mount's longest lease is shorter than the time of this field.
+pub(super) fn cut_by_mount(field: &str, time: Duration, limit: Duration) -> Option<String> {
+    (time > limit).then(|| {
+        format!(
+            "{field} is {}, but the mount's maximum is {}: no lease is longer than that",
+            seconds::text(time),
+            seconds::text(limit)
+        )
+    })
+}
+
 /// The value of a field that may be left empty.
 pub(super) fn optional<T: FromStr<Err: Display>>(text: &str, field: &str) -> Result<Option<T>, Error> {
     if text.is_empty() {

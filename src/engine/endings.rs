@@ -121,7 +121,7 @@ async fn end_if_found(
 
 /// Whether a refusal stands for a project that is gone or archived: OpenAI has ended all that was in it, and says no to
 /// any call. A 404 alone may mean something else, such as a list's cursor that was deleted meanwhile.
-async fn went_with_project(client: &Client, project: &ProjectId, error: &openai::Error) -> bool {
+pub(super) async fn went_with_project(client: &Client, project: &ProjectId, error: &openai::Error) -> bool {
     if !matches!(error.status(), Some(400 | 404)) {
         return false;
     }

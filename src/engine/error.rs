@@ -63,19 +63,31 @@ pub enum Error {
         /// OpenAI's answer.
         error: openai::Error,
     },
+    /// The account that a role makes keys on was deleted at OpenAI behind our back.
+    #[error(
+        "API key creation failed: {error}; service account {account} of role {role:?} is gone at OpenAI: write the role \
+         with another service_account_id, or with an empty one to have an account made for each credential"
+    )]
+    RoleAccountGone {
+        /// The role's name.
+        role: String,
+        /// The account.
+        account: openai::ServiceAccountId,
+        /// OpenAI's answer.
+        error: openai::Error,
+    },
     /// The static role of this name was deleted, but its key is not known to be dead yet.
     #[error("static role {0:?} is being deleted")]
     BeingDeleted(String),
     /// The deletion of a static role is not over.
     #[error(
-        "static role {name:?} is being deleted, but its key could not be ended yet: {}; Vault goes on trying",
-        told(.error)
+        "static role {name:?} is being deleted, but its key could not be ended yet: {error}; Vault goes on trying"
     )]
     Undeleted {
         /// The role's name.
         name: String,
-        /// OpenAI's answer.
-        error: openai::Error,
+        /// Why not.
+        error: Box<Error>,
     },
     /// Too many replaced keys of a static role still live.
     #[error("{0} replaced keys of this static role are not ended yet: no more are made until they are")]
@@ -120,21 +132,13 @@ pub enum Error {
         /// Why.
         reason: Box<Error>,
     },
-    /// The organization's policy does not let keys live as long as the set's do.
-    #[error(
-        "API key creation failed: {error}; a key of library set {set} lives for its max_ttl, which is {}{}: change that",
-        super::seconds::text(*.max_ttl),
-        cut_to(*.max_ttl, *.lifetime)
-    )]
+    /// The organization's policy does not let keys live as long as this one would.
+    #[error("{error}; {advice}")]
     KeyLifetime {
-        /// The set.
-        set: String,
-        /// How long its keys may live.
-        max_ttl: std::time::Duration,
-        /// How long this one was to live: less where the mount's maximum is shorter.
-        lifetime: std::time::Duration,
-        /// OpenAI's refusal.
-        error: openai::Error,
+        /// The creation that OpenAI refused.
+        error: Box<Error>,
+        /// What to change.
+        advice: String,
     },
     /// OpenAI does not know an account of a library set.
     #[error(
@@ -151,8 +155,8 @@ pub enum Error {
     },
     /// An account cannot be deleted, as its keys would go with it.
     #[error(
-        "service account {account} has a live key that does not come from this mount's library set ({key}): it is \
-         deleted when its keys have ended"
+        "service account {account} has a live key that does not come from its role or library set here ({key}): it is \
+         deleted when that key has ended"
     )]
     AccountHasKeys {
         /// The account.
@@ -241,8 +245,11 @@ impl From<Error> for logical::Error {
             Error::AccountCreation(error)
             | Error::KeyCreation(error)
             | Error::Revocation(error)
-            | Error::Undeleted { error, .. }
             | Error::OpenAi { error, .. } => of_openai(&error, sentence),
+            Error::Undeleted { error, .. } => match *error {
+                Error::Revocation(error) => of_openai(&error, sentence),
+                _ => Self::bad_request(sentence),
+            },
             // Vault's client repeats 429 and 5xx by itself: what may have left something behind is neither.
             Error::LeftBehind(_)
             | Error::Validation(_)
@@ -254,6 +261,7 @@ impl From<Error> for logical::Error {
             | Error::NotFound { .. }
             | Error::AccountInUse { .. }
             | Error::AccountGone { .. }
+            | Error::RoleAccountGone { .. }
             | Error::BeingDeleted(_)
             | Error::ReplacedKeysLeft(_)
             | Error::NoneAvailable
@@ -284,13 +292,6 @@ fn told(error: &openai::Error) -> String {
         ),
         None => error.to_string(),
     }
-}
-
-fn cut_to(max_ttl: std::time::Duration, lifetime: std::time::Duration) -> String {
-    if lifetime >= max_ttl {
-        return String::new();
-    }
-    format!(", cut to {} by the mount's maximum", super::seconds::text(lifetime))
 }
 
 /// OpenAI's refusal is the caller's business (400); a limit is for later (429), and so is whatever is wrong with OpenAI

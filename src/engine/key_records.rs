@@ -3,7 +3,7 @@
 
 use super::Error;
 use super::configuration::Config;
-use crate::openai::{self, AdminKey, AdminKeyId, Client, ServiceAccountId};
+use crate::openai::{self, AdminKey, AdminKeyId, Client, ProjectId, ServiceAccount, ServiceAccountId};
 
 /// Refuses an id that is another key's: rotation would delete that one.
 pub(super) async fn check_id(
@@ -34,6 +34,25 @@ pub(super) async fn own_id(client: &Client, config: &Config) -> Result<Option<Ad
         }
     }
     Ok(client.find_admin_key(&config.admin_api_key).await?.map(|record| record.id))
+}
+
+/// An account that keys shall be made on: it must be there, and must not own the admin key.
+pub(super) async fn check_account(
+    config: &Config,
+    client: &Client,
+    field: &str,
+    project: &ProjectId,
+    account: &ServiceAccountId,
+) -> Result<ServiceAccount, Error> {
+    let found = match client.expecting_recent().service_account(project, account).await {
+        Ok(found) => found,
+        Err(error) if error.is_gone() => {
+            return Err(Error::field(format!("{field} must name an account of project {project}: {error}")));
+        }
+        Err(error) => return Err(Error::call("checking the service account at OpenAI")(error)),
+    };
+    refuse_owner_of_admin_key(config, client, field, &[(account, account.as_str())]).await?;
+    Ok(found)
 }
 
 /// Refuses the account that owns the admin key: ending its keys would lock us out, and a key of it is more than a

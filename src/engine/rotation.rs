@@ -166,24 +166,30 @@ impl Shift<'_> {
             let next = role.next_rotation(name, now)?;
             Ok::<_, Error>(next.is_some_and(|at| at <= now))
         })?;
-        let failed = is_due && !self.rotate(&work, &mut role).await;
+        let failed = is_due && self.fails_to_rotate(&work, &mut role).await?;
         if self.is_over() && !failed {
             return Ok(());
         }
         static_roles::settle(&work, &mut role, failed).await
     }
 
-    /// Answers whether nothing is to be stored of a failure.
-    async fn rotate(&self, work: &Work<'_>, role: &mut StaticRole) -> bool {
-        let grace = role.settings.grace_period;
-        let Err(error) = static_roles::rotate(work, role, grace).await else { return true };
+    /// Answers whether the role is to be stored because of a failure. What storage itself failed at is the error.
+    async fn fails_to_rotate(&self, work: &Work<'_>, role: &mut StaticRole) -> Result<bool, Error> {
+        let error = match static_roles::rotate(work, role, role.next_grace()).await {
+            Ok(cut_short) => {
+                if let Some(key) = cut_short {
+                    tracing::warn!(static_role = %work.name, "{}", static_roles::ended_early(&key));
+                }
+                return Ok(false);
+            }
+            Err(error) => error,
+        };
         if error.is_unsent() {
             self.no_room.store(true, Ordering::Relaxed);
-            return true;
+            return Ok(false);
         }
         tracing::warn!(static_role = %work.name, "rotation failed: {error}");
-        role.trouble.note(&error, self.engine.now());
-        false
+        if static_roles::is_the_roles_failure(&error) { Ok(true) } else { Err(error) }
     }
 
     async fn finish_deletion(&self, work: &Work<'_>, role: &mut StaticRole) -> Result<(), Error> {

@@ -89,6 +89,23 @@ impl Schedule {
         Duration::from_secs(seconds.max(1))
     }
 
+    /// The shortest time between two planned times, whenever it is asked.
+    pub fn shortest_interval(&self) -> Duration {
+        match self {
+            Self::Period(period) => *period,
+            Self::Cron { timetable, .. } => timetable.intervals().shortest,
+        }
+    }
+
+    /// The longest time between two planned times, whenever it is asked; a rotation may begin this much later in its
+    /// window, and every rotation by its spread.
+    pub fn longest_interval(&self) -> Duration {
+        match self {
+            Self::Period(period) => *period,
+            Self::Cron { timetable, .. } => timetable.intervals().longest,
+        }
+    }
+
     /// The next planned time, unless the clock has been put back so far that it makes no sense: then now.
     fn planned(&self, now: DateTime<Utc>, last: DateTime<Utc>) -> DateTime<Utc> {
         let next = self.next_after(last);

@@ -32,7 +32,9 @@ the role's ttl.
 const ROTATE_HELP: Help = Help {
     synopsis: "Rotate the key of a static role now.",
     description: "\
-Answers the new key. The replaced one is ended, or works for grace_period longer.
+Answers the new key. The replaced one is ended, or works for grace_period longer. A rotation that fails is counted in \
+the role's rotation_failures, and Vault tries it again until it is done. Of twenty replaced keys in their grace the \
+oldest is ended early, with a warning, when another rotation is asked for.
 
     $ vault write -f openai/static-creds/app/rotate
     $ vault write openai/static-creds/app/rotate grace_period=10m",
@@ -45,7 +47,10 @@ const ANSWER: &[ResponseField] = &[
     ResponseField::new::<String>("service_account", "Name of the service account."),
     ResponseField::new::<String>("last_rotation", "When the key was made."),
     ResponseField::new::<String>("last_vault_rotation", "The same."),
-    ResponseField::new::<Duration>("rotation_period", "How long the key is planned to live, in seconds."),
+    ResponseField::new::<Duration>(
+        "rotation_period",
+        "How long the key is planned to live, in seconds; one year for by hand only.",
+    ),
     ResponseField::new::<Duration>("ttl", "In how many seconds to come back."),
 ];
 
@@ -95,10 +100,13 @@ async fn rotate(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Err
     let client = engine.client_of(&**storage, &role.organization_id).await?;
     let work = Work { engine: &engine, storage, name: &name, client, patience: PATIENCE };
     let grace = asked.unwrap_or(role.settings.grace_period);
-    static_roles::rotate(&work, &mut role, grace).await?;
+    let cut_short = static_roles::rotate_by_hand(&work, &mut role, grace).await?;
     // The new key is in place, whatever comes of the old one.
     let settled = static_roles::settle(&work, &mut role, false).await;
-    let answer = answer(&role, &name, engine.latest_time())?;
+    let mut answer = answer(&role, &name, engine.latest_time())?;
+    if let Some(key) = cut_short {
+        answer = answer.with_warning(static_roles::ended_early(&key));
+    }
     let trouble = settled.err().map(|error| error.to_string());
     Ok(Some(match trouble.or_else(|| role.trouble_with_replaced()) {
         Some(trouble) => answer.with_warning(format!(

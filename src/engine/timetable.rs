@@ -10,10 +10,13 @@ use std::sync::Arc;
 use chrono::{DateTime, SubsecRound, Utc};
 use croner::Cron;
 
+use super::intervals::{Fields, Intervals, Numbers};
+
 /// When something is due, again and again. Clones share what is large (croner keeps a table of years, 6 KB).
 #[derive(Clone, Debug)]
 pub struct Timetable {
     cron: Arc<Cron>,
+    fields: Fields,
 }
 
 /// Why an expression is no timetable.
@@ -50,9 +53,6 @@ struct Field {
     /// Three letters for each number, from the least.
     words: &'static [&'static str],
 }
-
-/// The numbers a field names, as bits; none if it is a star, which restricts nothing.
-type Numbers = Option<u64>;
 
 const FIELDS: [Field; 5] = [
     Field { name: "minute", least: 0, most: 59, words: &[] },
@@ -91,12 +91,18 @@ impl Timetable {
             numbers[index] = field.read(texts[index])?;
             field.write(numbers[index], &mut plain);
         }
-        let [_, _, days, months, weekdays] = numbers;
+        let [minutes, hours, days, months, weekdays] = numbers;
         if weekdays.is_none() && !some_month_has_one_of(days, months) {
             return Err(TimetableError::Never);
         }
         let cron: Cron = plain.parse().map_err(|_| TimetableError::Never)?;
-        Ok(Self { cron: Arc::new(cron) })
+        let fields = Fields { minutes, hours, days, months, weekdays };
+        Ok(Self { cron: Arc::new(cron), fields })
+    }
+
+    /// The bounds of the time between two of its times.
+    pub(super) fn intervals(&self) -> Intervals {
+        self.fields.intervals()
     }
 
     /// The first time after this one, from 1970 on; the end of time if the year 3000 comes first.

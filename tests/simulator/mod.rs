@@ -239,6 +239,16 @@ impl Simulator {
         self.shared.seed(project, name, with_key)
     }
 
+    /// Makes a key on an account as if somebody else had: its id and its value.
+    pub fn seed_key(&self, service_account_id: &str, name: &str) -> Option<(String, String)> {
+        let mut world = self.shared.world();
+        let account = world.accounts.iter().find(|(_, account)| account.id == service_account_id);
+        let serial = *account?.0;
+        world
+            .add_key(serial, name.to_owned(), Vec::new(), None)
+            .map(|key| (key.id.clone(), key.value.clone()))
+    }
+
     /// Makes a service account the owner of every admin key.
     pub fn own_admin_keys(&self, service_account_id: &str) {
         for key in self.shared.world().admin_keys.values_mut() {

@@ -23,10 +23,10 @@ use super::{lending, missing, returns, sets, status};
 use crate::engine::events::Happening;
 use crate::engine::failpoint::failpoint;
 use crate::engine::metrics::CheckOutResult;
-use crate::engine::{Engine, Error, checks, endings, issuer, rfc3339, seconds};
+use crate::engine::{Engine, Error, checks, endings, issuer, key_lifetime, rfc3339, seconds};
 use crate::framework::{Call, Field, Help, Path, ResponseField};
 use crate::logical::{Operation, Response, Storage};
-use crate::openai::{self, Client, CreatedKey, Urgency};
+use crate::openai::{Client, CreatedKey, Urgency};
 
 /// As long as a check-out waits for OpenAI; Vault gives up after 90 s.
 const PATIENCE: Duration = Duration::from_secs(45);
@@ -268,20 +268,23 @@ async fn make_key(client: &Client, loan: &Loan) -> Result<CreatedKey, Error> {
 
 /// A refusal with what to change, where that is known.
 fn explain(error: Error, wish: &Wish, loan: &Loan) -> Error {
-    let set = wish.set.clone();
     match error {
-        Error::KeyCreation(error) if is_about_lifetime(&error) => {
-            Error::KeyLifetime { set, max_ttl: wish.set_max_ttl, lifetime: wish.max_ttl, error }
-        }
         Error::KeyCreation(error) if error.is_gone() => {
-            Error::AccountMissing { set, account: loan.account.name.clone(), error }
+            Error::AccountMissing { set: wish.set.clone(), account: loan.account.name.clone(), error }
         }
-        other => other,
+        error => key_lifetime::explained(error, || {
+            let (max_ttl, lifetime) = (seconds::text(wish.set_max_ttl), seconds::text(wish.max_ttl));
+            let cut = if wish.max_ttl < wish.set_max_ttl {
+                format!(", cut to {lifetime} by the mount's maximum")
+            } else {
+                String::new()
+            };
+            format!(
+                "a key of library set {} lives for its max_ttl, which is {max_ttl}{cut}: change that",
+                wish.set
+            )
+        }),
     }
-}
-
-fn is_about_lifetime(error: &openai::Error) -> bool {
-    matches!(error, openai::Error::Refused(refusal) if refusal.param.as_deref() == Some("expires_in_seconds"))
 }
 
 /// Frees an account whose key was not made; if it may have been made, it is looked for until that is certain. What

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use super::sets::LibrarySet;
+use crate::engine::project_fields::{self, NamedProject};
 use crate::engine::{Engine, Error, checks};
 use crate::framework::{Call, Field, Name, Path};
 use crate::logical::Operation;
@@ -15,11 +16,6 @@ const LONGEST_NAME: usize = 256;
 const LONGEST_MADE: usize = 64;
 
 pub(super) static NAME: Field<Name> = Field::new("name", "Name of the library set.");
-static PROJECT: Field<String> =
-    Field::new("project", "Name of the project, as written to project/. This or project_id is required.")
-        .default("");
-static PROJECT_ID: Field<String> =
-    Field::new("project_id", "OpenAI's id of the project, where it has no name in Vault.").default("");
 pub(super) static ACCOUNTS: Field<Vec<String>> = Field::new(
     "service_account_names",
     "Names of the accounts to lend, at most 1000. Those that the project has are adopted, the others are made.",
@@ -51,9 +47,7 @@ static UNENFORCED: Field<bool> = Field::new(
 
 /// Has the path take the fields.
 pub(super) fn all(path: Path<Engine>) -> Path<Engine> {
-    path.field(&NAME)
-        .field(&PROJECT)
-        .field(&PROJECT_ID)
+    project_fields::all(path.field(&NAME))
         .field(&ACCOUNTS)
         .field(&TTL)
         .field(&MAX_TTL)
@@ -117,10 +111,8 @@ impl LibrarySet {
 
     /// Puts what the call sends over what is there; the accounts are not settled yet.
     pub(super) fn change(&mut self, call: &Call) -> Result<(), Error> {
-        self.project = call.sent(&PROJECT)?.unwrap_or_else(|| self.project.clone());
-        if let Some(id) = call.sent(&PROJECT_ID)? {
-            self.project_id = checks::optional(&id, PROJECT_ID.name())?;
-        }
+        let NamedProject { project, project_id } = project_fields::named(call, Some(&self.named_project()))?;
+        (self.project, self.project_id) = (project, project_id);
         self.ttl = call.sent(&TTL)?.unwrap_or(self.ttl);
         self.max_ttl = call.sent(&MAX_TTL)?.unwrap_or(self.max_ttl);
         self.description = call.sent(&DESCRIPTION)?.unwrap_or_else(|| self.description.clone());
@@ -131,7 +123,6 @@ impl LibrarySet {
     }
 
     fn check(&self) -> Result<(), Error> {
-        checks::one_project(&self.project, self.project_id.as_ref())?;
         if self.ttl.is_zero() {
             return Err(Error::field("ttl and max_ttl must be at least 1s"));
         }

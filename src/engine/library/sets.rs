@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::members::Member;
 use crate::engine::names::ServiceAccountName;
+use crate::engine::project_fields::NamedProject;
 use crate::engine::{Engine, Error};
 use crate::logical::{Collection, Record, Storage, StorageError};
 use crate::openai::{ProjectId, ServiceAccountId};
@@ -78,6 +79,11 @@ impl LibrarySet {
     pub(super) fn made_accounts(&self) -> Vec<&str> {
         let made = self.members.iter().filter(|member| member.is_made());
         made.map(|member| member.name.as_str()).collect()
+    }
+
+    /// How it names its project.
+    pub(super) fn named_project(&self) -> NamedProject {
+        NamedProject { project: self.project.clone(), project_id: self.project_id.clone() }
     }
 
     /// A set stays where its accounts are.

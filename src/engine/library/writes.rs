@@ -29,7 +29,8 @@ pub(super) async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Resp
         (None, Some(old)) => old.members.iter().map(|member| member.name.clone()).collect(),
         (None, None) => call.get(&ACCOUNTS)?,
     };
-    let project_id = engine.project_id(&**storage, &set.project, set.project_id.as_ref()).await?;
+    let before = old.as_deref().map(LibrarySet::named_project);
+    let project_id = engine.written_project(&**storage, &set.named_project(), before.as_ref()).await?;
     set.check_move(old.as_deref(), &project_id)?;
 
     let mut warnings = warn_of_cut(&engine, &set).await?;

@@ -29,6 +29,7 @@ pub(super) async fn create(work: &Work<'_>, settings: Settings, given: Given) ->
         organization_id: &given.organization,
         project_id: &given.project,
         key_name: &settings.api_key_name,
+        key_ttl: settings.key_ttl,
     };
     let (made, pending) = match work.make_key(&place, Some(&account.id)).await {
         Ok(made) => made,
@@ -46,6 +47,7 @@ pub(super) async fn create(work: &Work<'_>, settings: Settings, given: Given) ->
         current: Current::new(made, account.name, false, now),
         retiring: Vec::new(),
         trouble: Trouble::default(),
+        asked: None,
         deleting: false,
         due: None,
     };
@@ -61,25 +63,13 @@ pub(super) async fn create(work: &Work<'_>, settings: Settings, given: Given) ->
 async fn store(work: &Work<'_>, role: &mut StaticRole, now: DateTime<Utc>) -> Result<(), Error> {
     let (storage, settings) = (&**work.storage, &role.settings);
     let _no_deletion = work.engine.locks.lock(&named_projects::users_lock(&settings.project)).await;
-    work.engine.project_id(storage, &settings.project, settings.project_id.as_ref()).await?;
+    work.engine.agreed_project(storage, &settings.named_project()).await?;
     due::store(storage, work.name, role, now).await
 }
 
 /// The account must be there, and must not be the one that owns the admin key.
 async fn check(work: &Work<'_>, given: &Given) -> Result<ServiceAccount, Error> {
     let client = work.client.for_work(Urgency::Check, work.patience);
-    let account = match client.expecting_recent().service_account(&given.project, &given.account).await {
-        Ok(account) => account,
-        Err(error) if error.is_gone() => {
-            return Err(Error::field(format!(
-                "service_account_id must name an account of project {}: {error}",
-                given.project
-            )));
-        }
-        Err(error) => return Err(Error::call("checking the service account at OpenAI")(error)),
-    };
     let config = work.engine.configured(&**work.storage).await?.config;
-    let (field, adopted) = (ACCOUNT.name(), [(&given.account, given.account.as_str())]);
-    key_records::refuse_owner_of_admin_key(&config, &client, field, &adopted).await?;
-    Ok(account)
+    key_records::check_account(&config, &client, ACCOUNT.name(), &given.project, &given.account).await
 }

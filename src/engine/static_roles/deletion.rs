@@ -1,57 +1,113 @@
 //! Ends a static role: its keys at OpenAI, then what is stored of it.
 //!
 //! *Guarantees:* the caller holds the role's lock. That it is to go is stored before anything is ended; from then on
-//! readers get no key, and each tick goes on until OpenAI says that all is gone. Only then does the record go, and what
-//! leads to it. Where a deletion answers success, its keys are dead.
+//! readers get no key, and each tick goes on until OpenAI says that all is gone. A key that OpenAI does not end holds up
+//! no other. Only when all are gone the record goes, and what leads to it: where a deletion answers success, its keys
+//! are dead. By force the record goes all the same, and the answer names what is left at OpenAI.
 
 use super::due;
-use super::record::{StaticRole, Trouble};
-use super::rotate::Work;
+use super::record::{Retiring, StaticRole, Trouble};
+use super::rotate::{Held, Work, end};
 use crate::engine::failpoint::failpoint;
-use crate::engine::{Error, endings};
-use crate::openai::{self, ServiceAccountId};
+use crate::engine::owners::AccountOwner;
+use crate::engine::{Engine, Error};
+use crate::logical::Storage;
 
 /// Stores that the role is to go.
-pub(in crate::engine) async fn begin(work: &Work<'_>, role: &mut StaticRole) -> Result<(), Error> {
+pub(in crate::engine) async fn begin(
+    engine: &Engine,
+    storage: &dyn Storage,
+    name: &str,
+    role: &mut StaticRole,
+) -> Result<(), Error> {
+    if role.deleting {
+        return Ok(());
+    }
     role.deleting = true;
     role.trouble = Trouble::default();
-    due::store(&**work.storage, work.name, role, work.engine.now()).await
+    due::store(storage, name, role, engine.now()).await
 }
 
 /// Ends what the role has. If OpenAI fails, the role stays for the tick.
 pub(in crate::engine) async fn finish(work: &Work<'_>, role: &mut StaticRole) -> Result<(), Error> {
     failpoint!("static.deleting");
-    if let Err(error) = end_all(work, role).await {
+    let refusal = end_all(work, role).await.into_iter().next().map(|(_, error)| error);
+    if let Some(error) = refusal {
         let now = work.engine.now();
         role.trouble.note(&error, now);
         // If this cannot be stored, the tick only comes back sooner.
         let _ = due::store(&**work.storage, work.name, role, now).await;
-        return Err(Error::Undeleted { name: work.name.to_owned(), error });
+        return Err(Error::Undeleted { name: work.name.to_owned(), error: Box::new(error) });
     }
     failpoint!("static.ended");
-    due::remove(&**work.storage, work.name, role).await?;
+    forget(work.engine, &**work.storage, work.name, role).await
+}
+
+/// Ends what can be ended, and forgets the role whatever is left of it. Answers what that is. Without a client nothing
+/// can be ended.
+pub(super) async fn finish_by_force(
+    engine: &Engine,
+    storage: &dyn Storage,
+    name: &str,
+    role: &StaticRole,
+    work: Result<Work<'_>, Error>,
+) -> Result<Option<String>, Error> {
+    let left: Vec<(Held<'_>, String)> = match work {
+        Ok(work) => {
+            let left = end_all(&work, role).await.into_iter();
+            left.map(|(held, error)| (held, error.to_string())).collect()
+        }
+        Err(error) => held(role).map(|held| (held, error.to_string())).collect(),
+    };
+    forget(engine, storage, name, role).await?;
+    if left.is_empty() {
+        return Ok(None);
+    }
+    let left: Vec<String> = left.into_iter().map(|(held, error)| format!("{held} ({error})")).collect();
+    Ok(Some(format!(
+        "static role {name:?} is removed here, but this is left in project {} of organization {}: {}; delete it at \
+         OpenAI",
+        role.account_project_id,
+        role.organization_id,
+        left.join(", ")
+    )))
+}
+
+/// The current key first: it is the one that is used. Answers each that is not ended, and why.
+async fn end_all<'a>(work: &Work<'_>, role: &'a StaticRole) -> Vec<(Held<'a>, Error)> {
+    let (mut left, ours) = (Vec::new(), role.keys().map(|(key, _)| key.clone()).collect::<Vec<_>>());
+    for held in held(role) {
+        work.engine.note_made(&[held.account.as_str(), held.key.as_str()], held.made);
+        if let Err(error) = end(work, &role.account_project_id, &held, &ours).await {
+            left.push((held, error));
+        }
+    }
+    left
+}
+
+fn held(role: &StaticRole) -> impl Iterator<Item = Held<'_>> {
+    std::iter::once(role.current.held()).chain(role.retiring.iter().map(Retiring::held))
+}
+
+/// Removes what is stored of the role.
+async fn forget(engine: &Engine, storage: &dyn Storage, name: &str, role: &StaticRole) -> Result<(), Error> {
+    due::remove(storage, name, role).await?;
     failpoint!("static.removed");
-    for account in accounts(role) {
-        work.release(account).await;
+    let owner = AccountOwner::StaticRole(name.to_owned());
+    for Held { account, .. } in held(role) {
+        // A claim that stays is void.
+        let _ = engine.release(storage, account, &owner).await;
     }
     Ok(())
 }
 
-/// The current key first: it is the one that is used.
-async fn end_all(work: &Work<'_>, role: &StaticRole) -> Result<(), openai::Error> {
-    let (client, project, current) = (work.ending(), &role.account_project_id, &role.current);
-    let ids = [current.service_account_id.as_str(), current.api_key_id.as_str()];
-    work.engine.note_made(&ids, current.last_rotation);
-    endings::end(&client, project, &current.service_account_id, &current.api_key_id, current.made_account)
-        .await?;
-    for old in &role.retiring {
-        work.engine.note_made(&[old.service_account_id.as_str(), old.api_key_id.as_str()], old.made);
-        endings::end(&client, project, &old.service_account_id, &old.api_key_id, old.with_account).await?;
+impl std::fmt::Display for Held<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { account, key, with_account, .. } = self;
+        if *with_account {
+            write!(f, "service account {account}, which Vault made, with key {key}")
+        } else {
+            write!(f, "key {key} of service account {account}")
+        }
     }
-    Ok(())
-}
-
-fn accounts(role: &StaticRole) -> impl Iterator<Item = &ServiceAccountId> {
-    let old = role.retiring.iter().map(|old| &old.service_account_id);
-    std::iter::once(&role.current.service_account_id).chain(old)
 }

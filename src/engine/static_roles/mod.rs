@@ -21,10 +21,10 @@ use serde_json::{Value, json};
 
 pub(super) use self::deletion::finish as finish_deletion;
 pub(super) use self::record::{STATIC_ROLES, StaticRole};
-pub(super) use self::rotate::{Work, rotate, settle};
+pub(super) use self::rotate::{Work, ended_early, is_the_roles_failure, rotate, rotate_by_hand, settle};
 pub(super) use self::settings::check_grace;
 pub(super) use self::stored::{
-    all_records, find, lock, names_account, names_creation, of_project, overdue, raw_projects,
+    all_records, find, lock, made_account, names_account, names_creation, of_project, overdue, raw_projects,
 };
 
 use self::creation::Given;
@@ -33,12 +33,19 @@ use self::stored::all;
 use super::clients::Configured;
 use super::{Engine, Error, named_projects, rfc3339};
 use crate::framework::{Call, Field, Help, Name, Path, ResponseField};
-use crate::logical::{Data, Operation, Response, StorageError};
+use crate::logical::{Data, Operation, Response, Storage, StorageError};
 use crate::openai::ServiceAccountId;
 
 /// As long as each call of a request waits for its turn; Vault gives a request 90 s.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 static NAME: Field<Name> = Field::new("name", "Name of the static role.");
+static FORCE: Field<bool> = Field::new(
+    "force",
+    "On deletion: remove the static role even if its keys cannot be ended at OpenAI; the answer names what is left.",
+)
+.default(false)
+.query()
+.only_on(Operation::Delete);
 const HELP: Help = Help {
     synopsis: "Manage the key of a service account that stays, and rotate it.",
     description: "\
@@ -46,10 +53,15 @@ Writing a new role makes a first key on the account and ends nothing of it; stat
 which is rotated by period, by schedule or by hand. With rotation_method=key (the default) the account stays; with \
 rotation_method=account each rotation makes a new account. An account is in one static role or library set only.
 
-Deleting the role ends its key, and its account if a rotation made it. While OpenAI does not do that the deletion \
-answers an error and goes on by itself.
+Deleting the role ends its keys, and its account if a rotation made it and nobody else has a key on it. While OpenAI \
+does not do that the deletion answers an error and goes on by itself. force=true removes the role all the same, as when \
+its organization is gone, and the answer names what is left at OpenAI.
 
-    $ vault write openai/static-roles/app service_account_id=svc_acct_123 project=research rotation_period=24h",
+With key_ttl each key expires at OpenAI by itself, which some organizations demand. Vault cannot rotate it during an \
+outage: one that lasts longer than key_ttl minus the time between rotations leaves readers with a dead key.
+
+    $ vault write openai/static-roles/app service_account_id=svc_acct_123 project=research rotation_period=24h
+    $ vault delete openai/static-roles/app",
 };
 
 const LIST_HELP: Help = Help {
@@ -61,7 +73,8 @@ Answers the names, and of each its project, account, times and trouble.
 };
 
 const ANSWER: &[ResponseField] = &{
-    let [project, project_id, key_name, period, schedule, window, method, grace, ttl] = settings::ANSWER;
+    let [project, project_id, key_name, period, schedule, window, method, grace, ttl, key_ttl] =
+        settings::ANSWER;
     [
         project,
         project_id,
@@ -72,6 +85,7 @@ const ANSWER: &[ResponseField] = &{
         method,
         grace,
         ttl,
+        key_ttl,
         ResponseField::new::<String>(
             "service_account_id",
             "OpenAI's id of the account that it was written with.",
@@ -98,7 +112,7 @@ const ANSWER: &[ResponseField] = &{
 
 pub(super) fn paths() -> Vec<Path<Engine>> {
     vec![
-        settings::fields(Path::new("static-roles/:name", HELP).field(&NAME).field(&ACCOUNT))
+        settings::fields(Path::new("static-roles/:name", HELP).field(&NAME).field(&ACCOUNT).field(&FORCE))
             .noun("a static role")
             .on(Operation::Read, read)
             .on_write(write)
@@ -179,34 +193,35 @@ async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Erro
     let _alone = engine.locks.lock(&lock(&name)).await;
     let old = find(&**storage, &name).await?;
     call.patches(old.is_some(), || format!("static role {:?}", &*name))?;
-    match old {
+    let settings = match old {
         Some(old) => update(&engine, &call, &name, old).await?,
         None => create(&engine, &call, &name).await?,
-    }
-    Ok(None)
+    };
+    Ok(settings.warn_of_outages()?.map(|warning| Response::default().with_warning(warning)))
 }
 
-async fn create(engine: &Engine, call: &Call, name: &str) -> Result<(), Error> {
+async fn create(engine: &Engine, call: &Call, name: &str) -> Result<Settings, Error> {
     let storage = call.storage();
-    let settings = Settings::first(call, engine.now())?;
+    let settings = Settings::first(call)?;
     let account = account(&call.get(&ACCOUNT)?)?;
-    let project = engine.project_id(&**storage, &settings.project, settings.project_id.as_ref()).await?;
+    let project = engine.agreed_project(&**storage, &settings.named_project()).await?;
     let Configured { config, client } = engine.configured(&**storage).await?;
     let work = Work { engine, storage, name, client, patience: PATIENCE };
     let given = Given { organization: config.organization_id.clone(), project, account };
-    creation::create(&work, settings, given).await
+    creation::create(&work, settings.clone(), given).await?;
+    Ok(settings)
 }
 
 /// Changes what is sent. The account, and with it the project at OpenAI, stays.
-async fn update(engine: &Engine, call: &Call, name: &str, mut role: StaticRole) -> Result<(), Error> {
+async fn update(engine: &Engine, call: &Call, name: &str, mut role: StaticRole) -> Result<Settings, Error> {
     let storage = &**call.storage();
     if let Some(sent) = call.sent(&ACCOUNT)? {
         take_account(&mut role, account(&sent)?)?;
     }
-    let settings = role.settings.changed_by(call, engine.now())?;
+    let settings = role.settings.changed_by(call)?;
     let _no_deletion = engine.locks.lock(&named_projects::users_lock(&settings.project)).await;
-    if (&settings.project, &settings.project_id) != (&role.settings.project, &role.settings.project_id) {
-        let project_id = engine.project_id(storage, &settings.project, settings.project_id.as_ref()).await?;
+    if settings.named_project() != role.settings.named_project() {
+        let project_id = engine.agreed_project(storage, &settings.named_project()).await?;
         if project_id != role.account_project_id {
             return Err(Error::field(format!(
                 "the project of a static role cannot be changed: its account is in {}; delete the role and write it \
@@ -218,7 +233,8 @@ async fn update(engine: &Engine, call: &Call, name: &str, mut role: StaticRole) 
     role.settings = settings;
     // What was wrong may be right now: it is tried with the next tick.
     role.trouble.failures = 0;
-    due::store(storage, name, &mut role, engine.now()).await
+    due::store(storage, name, &mut role, engine.now()).await?;
+    Ok(role.settings)
 }
 
 /// The account that the role was written with may be sent for ever, and so may the one it has now; it is read back as it was
@@ -239,16 +255,38 @@ fn account(text: &str) -> Result<ServiceAccountId, Error> {
 }
 
 async fn delete(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
-    let (storage, name) = (call.storage(), call.get(&NAME)?);
+    let (storage, name, force) = (call.storage(), call.get(&NAME)?, call.get(&FORCE)?);
     let _alone = engine.locks.lock(&lock(&name)).await;
-    let Some(mut role) = STATIC_ROLES.get(&**storage, &name).await? else { return Ok(None) };
-    let client = engine.client_of(&**storage, &role.organization_id).await?;
-    let work = Work { engine: &engine, storage, name: &name, client, patience: PATIENCE };
-    if !role.deleting {
-        deletion::begin(&work, &mut role).await?;
+    let role = match STATIC_ROLES.get(&**storage, &name).await {
+        Err(error @ StorageError::Malformed { .. }) if force => {
+            return remove_unreadable(&**storage, &name, &error).await.map(Some);
+        }
+        role => role?,
+    };
+    let Some(mut role) = role else { return Ok(None) };
+    let client = engine.client_of(&**storage, &role.organization_id).await;
+    let work =
+        client.map(|client| Work { engine: &engine, storage, name: &name, client, patience: PATIENCE });
+    if !force {
+        let work = work?;
+        deletion::begin(&engine, &**storage, &name, &mut role).await?;
+        deletion::finish(&work, &mut role).await?;
+        return Ok(None);
     }
-    deletion::finish(&work, &mut role).await?;
-    Ok(None)
+    deletion::begin(&engine, &**storage, &name, &mut role).await?;
+    let left = deletion::finish_by_force(&engine, &**storage, &name, &role, work).await?;
+    Ok(left.map(|left| Response::default().with_warning(left)))
+}
+
+/// Nobody can tell what a record that cannot be read was about.
+async fn remove_unreadable(
+    storage: &dyn Storage,
+    name: &str,
+    error: &StorageError,
+) -> Result<Response, Error> {
+    STATIC_ROLES.delete(storage, name).await?;
+    Ok(Response::default()
+        .with_warning(format!("{error}; the record is removed: look at OpenAI for the keys that it named")))
 }
 
 async fn list(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {

@@ -10,29 +10,31 @@ use chrono::{DateTime, Utc};
 use super::record::{Retiring, StaticRole};
 use crate::engine::schedule::Schedule;
 use crate::engine::{Error, calendar};
+use crate::openai::LONGEST_EXPIRY;
 
 /// What readers are told while a rotation may come with any tick: soon enough that a key without grace, which is dead
 /// once it is replaced, is not used for long.
 const SOON: Duration = Duration::from_secs(10);
 
-/// The period told of a role that is rotated by hand: its readers come back once a day.
-const BY_HAND: Duration = Duration::from_secs(86_400);
+/// The period told of a role that is rotated by hand only. Programs that read it need a number of at least 1; this one
+/// is longer than any plan that people make.
+const BY_HAND: Duration = LONGEST_EXPIRY;
 
 impl StaticRole {
     /// When its next rotation is tried; what is past is tried by the next tick. `None`: by hand only.
     pub fn next_rotation(&self, name: &str, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, Error> {
-        let Some(schedule) = self.settings.schedule()? else { return Ok(None) };
-        let planned = self.planned(&schedule, name, now);
+        let schedule = self.settings.schedule()?;
+        let Some(planned) = self.planned(schedule.as_ref(), name, now) else { return Ok(None) };
         if planned > now || self.trouble.failures == 0 {
             return Ok(Some(planned));
         }
-        Ok(Some(planned.max(self.trouble.over(name, self.period(Some(&schedule)), now))))
+        Ok(Some(planned.max(self.trouble.over(name, self.period(schedule.as_ref()), now))))
     }
 
     /// Since when its rotation has been due, if it is: failures and the wait for the next try make it no less late.
     pub fn overdue_since(&self, name: &str, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, Error> {
-        let schedule = self.settings.schedule()?.filter(|_| !self.deleting);
-        Ok(schedule.map(|schedule| self.planned(&schedule, name, now)).filter(|planned| *planned <= now))
+        let planned = self.planned(self.settings.schedule()?.as_ref(), name, now);
+        Ok(planned.filter(|planned| *planned <= now && !self.deleting))
     }
 
     /// When a tick has to look at it; what is past is for the next tick. `None`: there is nothing to do.
@@ -68,9 +70,11 @@ impl StaticRole {
         Ok(Duration::from_secs(seconds as u64))
     }
 
-    /// When its next rotation is to be, whatever came of earlier tries.
-    fn planned(&self, schedule: &Schedule, name: &str, now: DateTime<Utc>) -> DateTime<Utc> {
-        schedule.next(now, self.current.last_rotation, schedule.spread(name))
+    /// When its next rotation is to be, whatever came of earlier tries: by the schedule, or since it was asked for.
+    fn planned(&self, schedule: Option<&Schedule>, name: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let by_schedule =
+            schedule.map(|schedule| schedule.next(now, self.current.last_rotation, schedule.spread(name)));
+        self.asked.map(|asked| asked.at).into_iter().chain(by_schedule).min()
     }
 
     fn period(&self, schedule: Option<&Schedule>) -> Duration {

@@ -30,6 +30,9 @@ pub struct StaticRole {
     /// How the present attempt to rotate, or to delete it, fares.
     #[serde(flatten)]
     pub trouble: Trouble,
+    /// A rotation by hand that failed: the tick makes up for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Asked>,
     /// It was deleted, but its key is not known to be dead yet.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub deleting: bool,
@@ -83,6 +86,17 @@ pub struct Retiring {
     pub trouble: Trouble,
 }
 
+/// A rotation that somebody asked for by hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    /// When it was asked for, to the second.
+    #[serde(with = "crate::engine::rfc3339")]
+    pub at: DateTime<Utc>,
+    /// How long the replaced key shall still work.
+    #[serde(with = "crate::engine::seconds")]
+    pub grace: Duration,
+}
+
 /// Failures in a row.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trouble {
@@ -111,6 +125,12 @@ impl StaticRole {
             || self.retiring.iter().any(|old| old.with_account && old.service_account_id == *account)
     }
 
+    /// Whether a rotation made this account, which then goes with its key.
+    pub fn made_account(&self, account: &ServiceAccountId) -> bool {
+        self.current.made_account && self.current.service_account_id == *account
+            || self.retiring.iter().any(|old| old.with_account && old.service_account_id == *account)
+    }
+
     /// Whether it owns what was made under this name.
     pub fn names_creation(&self, unique_name: &str) -> bool {
         self.current.unique_name == unique_name
@@ -129,6 +149,11 @@ impl StaticRole {
         std::iter::once((&self.current.api_key_id, self.current.unique_name.as_str())).chain(old)
     }
 
+    /// How long the next replaced key works: the grace of a rotation that was asked for, else the role's own.
+    pub fn next_grace(&self) -> Duration {
+        self.asked.map_or(self.settings.grace_period, |asked| asked.grace)
+    }
+
     /// Puts a new key in the place of the current one, which retires at `ends`.
     pub fn replace_current(&mut self, new: Current, ends: DateTime<Utc>) {
         let old = std::mem::replace(&mut self.current, new);
@@ -143,6 +168,7 @@ impl StaticRole {
             trouble: Trouble::default(),
         });
         self.trouble = Trouble::default();
+        self.asked = None;
     }
 }
 

@@ -1,20 +1,22 @@
-//! Replaces a static role's key, and ends what was replaced. The same for the tick and by hand.
+//! Replaces a static role's key, and ends what was replaced. The same for the tick and by hand. A rotation by hand that
+//! fails is stored in the role as any other failure, and the tick makes up for it.
 //!
 //! *Guarantees:* the caller holds the role's lock. A write-ahead entry stands before OpenAI is asked; the new key is
 //! stored, with the old one as retiring, before the old one is touched; what retires stays in the record until OpenAI
 //! says that it is gone. So a crash at any point leaves either the old key as it was, and the new one to the sweep, or
 //! the new key in place and the old one to the next tick. A write of the role that failed may still have happened:
-//! nothing is taken back then, the sweep decides by what is stored.
+//! nothing is taken back then, and nothing more is written: what is stored decides.
 //!
 //! *Assumptions:* the claim of an account is void unless a stored role names it (`owners`).
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, SubsecRound, Utc};
 
 use super::due;
-use super::record::{Current, Retiring, StaticRole, Trouble};
+use super::record::{Asked, Current, Retiring, StaticRole, Trouble};
 use super::settings::Method;
 use crate::engine::events::Happening;
 use crate::engine::failpoint::failpoint;
@@ -22,10 +24,10 @@ use crate::engine::issuer::{self, Made, Order, Owner};
 use crate::engine::metrics::{RotationKind, RotationResult};
 use crate::engine::names::ServiceAccountName;
 use crate::engine::owners::AccountOwner;
-use crate::engine::{Engine, Error, endings};
+use crate::engine::{Engine, Error, endings, key_lifetime, live_keys, seconds};
 use crate::framework::Pending;
-use crate::logical::Storage;
-use crate::openai::{self, Client, OrganizationId, ProjectId, ServiceAccountId, Urgency};
+use crate::logical::{Storage, StorageError};
+use crate::openai::{ApiKeyId, Client, OrganizationId, ProjectId, ServiceAccountId, Urgency};
 
 /// As many replaced keys may wait for their end; more would be a flood of live keys, as where OpenAI makes keys but
 /// ends none.
@@ -47,12 +49,23 @@ pub(super) struct Place<'a> {
     pub(super) organization_id: &'a OrganizationId,
     pub(super) project_id: &'a ProjectId,
     pub(super) key_name: &'a str,
+    /// How long OpenAI lets the key live; zero is for ever.
+    pub(super) key_ttl: Duration,
 }
 
 /// What OpenAI made, and the unique name it was asked for by.
 pub(super) struct NewKey {
     made: Made,
     unique_name: String,
+}
+
+/// A key of a role, and whether its account goes with it.
+pub(super) struct Held<'a> {
+    pub(super) account: &'a ServiceAccountId,
+    pub(super) key: &'a ApiKeyId,
+    pub(super) with_account: bool,
+    /// When the key was made, where that was kept.
+    pub(super) made: Option<DateTime<Utc>>,
 }
 
 enum Treated {
@@ -83,15 +96,18 @@ impl Work<'_> {
             project_id: place.project_id,
             account,
             name: unique_name.clone(),
-            // It lives until its role replaces it.
-            expires_in: None,
+            // Without one it lives until its role replaces it.
+            expires_in: Some(place.key_ttl).filter(|ttl| !ttl.is_zero()),
             scopes: &[],
             owner: Owner::StaticRole(self.name.to_owned()),
         };
         let client = self.client.for_work(Urgency::Rotation, self.patience);
         match issuer::issue(&client, place.organization_id, self.storage, order).await {
             Ok((made, pending)) => Ok((NewKey { made, unique_name }, pending)),
-            Err(error) => Err(on_account(account, error)),
+            Err(error) => {
+                let error = on_account(account, error);
+                Err(key_lifetime::explained(error, || advice(place.key_ttl)))
+            }
         }
     }
 
@@ -101,7 +117,19 @@ impl Work<'_> {
     }
 }
 
+impl Retiring {
+    pub(super) fn held(&self) -> Held<'_> {
+        let Self { service_account_id: account, api_key_id: key, with_account, made, .. } = self;
+        Held { account, key, with_account: *with_account, made: *made }
+    }
+}
+
 impl Current {
+    pub(super) fn held(&self) -> Held<'_> {
+        let Self { service_account_id: account, api_key_id: key, made_account, last_rotation, .. } = self;
+        Held { account, key, with_account: *made_account, made: Some(*last_rotation) }
+    }
+
     pub(super) fn new(key: NewKey, service_account: String, made_account: bool, now: DateTime<Utc>) -> Self {
         let NewKey { made, unique_name } = key;
         Self {
@@ -123,6 +151,14 @@ impl Current {
     }
 }
 
+/// What to change where OpenAI refuses how long the key would live.
+fn advice(key_ttl: Duration) -> String {
+    if key_ttl.is_zero() {
+        return "without key_ttl the key of a static role has no end at OpenAI: set key_ttl".to_owned();
+    }
+    format!("the key lives for the role's key_ttl, which is {}: change that", seconds::text(key_ttl))
+}
+
 /// A key cannot be made on an account that was deleted behind our back.
 fn on_account(account: Option<&ServiceAccountId>, error: Error) -> Error {
     match (account, error) {
@@ -133,33 +169,89 @@ fn on_account(account: Option<&ServiceAccountId>, error: Error) -> Error {
     }
 }
 
-/// Rotates the role, which is then as it is stored. If that fails, it is as it was.
+/// Rotates the role because somebody asks for it.
+pub(in crate::engine) async fn rotate_by_hand(
+    work: &Work<'_>,
+    role: &mut StaticRole,
+    grace: Duration,
+) -> Result<Option<ApiKeyId>, Error> {
+    let outcome = rotate(work, role, grace).await;
+    if outcome.as_ref().is_err_and(is_the_roles_failure) {
+        let now = work.engine.now();
+        role.asked = Some(Asked { at: now.trunc_subsecs(0), grace });
+        // If it cannot be stored, the caller alone knows of the failure.
+        let _ = due::store(&**work.storage, work.name, role, now).await;
+    }
+    outcome
+}
+
+/// Rotates the role, which is then as it is stored; answers the key whose grace had to end early for it. If that
+/// fails, the role is as it was, but for the failure, which the caller stores.
 pub(in crate::engine) async fn rotate(
     work: &Work<'_>,
     role: &mut StaticRole,
     grace: Duration,
-) -> Result<(), Error> {
+) -> Result<Option<ApiKeyId>, Error> {
     let outcome = replace(work, role, grace).await;
     let result = match &outcome {
-        Ok(()) => RotationResult::Done,
-        // Put off, not failed.
-        Err(error) if error.is_unsent() => return outcome,
+        Ok(_) => RotationResult::Done,
+        // Put off, or another node's to do.
+        Err(error) if error.is_unsent() || matches!(error, Error::Storage(StorageError::ReadOnly)) => {
+            return outcome;
+        }
         Err(_) => RotationResult::Failed,
     };
+    if let Err(error) = outcome.as_ref()
+        && is_the_roles_failure(error)
+    {
+        role.trouble.note(error, work.engine.now());
+    }
     work.engine.metrics.rotated(RotationKind::StaticRole, result);
     let happening = if outcome.is_ok() { Happening::Rotate } else { Happening::RotateFail };
     work.engine.tell(happening, &format!("static-creds/{}", work.name));
     outcome
 }
 
-async fn replace(work: &Work<'_>, role: &mut StaticRole, grace: Duration) -> Result<(), Error> {
-    if role.retiring.len() >= MOST_RETIRING {
-        return Err(Error::ReplacedKeysLeft(role.retiring.len()));
+/// Whether a failed rotation is to be stored in the role. What was not sent says nothing of the role. After a storage
+/// write that failed nobody knows what is stored: the record must not be written over.
+pub(in crate::engine) fn is_the_roles_failure(error: &Error) -> bool {
+    match error {
+        Error::Storage(_) => false,
+        Error::LeftBehind(inner) => is_the_roles_failure(inner),
+        error => !error.is_unsent(),
     }
+}
+
+/// Makes room for one more replaced key. Where as many wait as may, the oldest that is still in its grace ends now:
+/// rotations that came later replaced it. Where OpenAI ends none, there is no room.
+fn make_room(role: &mut StaticRole, certain: DateTime<Utc>) -> Result<Option<ApiKeyId>, Error> {
+    let count = role.retiring.len();
+    if count < MOST_RETIRING {
+        return Ok(None);
+    }
+    let mut in_grace = role.retiring.iter_mut().filter(|old| old.ends > certain);
+    let oldest = in_grace.next().filter(|_| count == MOST_RETIRING);
+    let oldest = oldest.ok_or(Error::ReplacedKeysLeft(count))?;
+    oldest.ends = certain;
+    Ok(Some(oldest.api_key_id.clone()))
+}
+
+/// What is said of a key whose grace had to end early.
+pub(in crate::engine) fn ended_early(key: &ApiKeyId) -> String {
+    format!(
+        "replaced key {key} is ended before its grace was over: {MOST_RETIRING} replaced keys were waiting for their \
+         end, and this one was the oldest"
+    )
+}
+
+async fn replace(work: &Work<'_>, role: &mut StaticRole, grace: Duration) -> Result<Option<ApiKeyId>, Error> {
+    let mut rotated = role.clone();
+    let cut_short = make_room(&mut rotated, work.engine.certain_time())?;
     let place = Place {
         organization_id: &role.organization_id,
         project_id: &role.account_project_id,
         key_name: &role.settings.api_key_name,
+        key_ttl: role.settings.key_ttl,
     };
     let account = match role.settings.rotation_method {
         Method::Key => Some(&role.current.service_account_id),
@@ -168,7 +260,6 @@ async fn replace(work: &Work<'_>, role: &mut StaticRole, grace: Duration) -> Res
     let new_account = account.is_none();
     let (key, pending) = work.make_key(&place, account).await?;
     let now = work.engine.now();
-    let mut rotated = role.clone();
     rotated.replace_current(role.current.succeeded_by(key, new_account, now), grace_ends(work.engine, grace));
     let stored = store_new(work, &mut rotated, new_account, now).await;
     stored.map_err(|error| Error::LeftBehind(Box::new(error)))?;
@@ -179,7 +270,7 @@ async fn replace(work: &Work<'_>, role: &mut StaticRole, grace: Duration) -> Res
     if !role.names_account(&old) {
         work.release(&old).await;
     }
-    Ok(())
+    Ok(cut_short)
 }
 
 /// When a key that is replaced now ends: a grace counts from the later of the clocks, none has ended by both.
@@ -209,16 +300,16 @@ pub(in crate::engine) async fn settle(
     changed: bool,
 ) -> Result<(), Error> {
     let (now, certain) = (work.engine.now(), work.engine.certain_time());
+    let ours = role.keys().map(|(key, _)| key.clone()).collect::<Vec<_>>();
     // OpenAI knows the end of a limited key: until that has come by both clocks there is nothing to do.
     let waits = |old: &Retiring| old.next(now) > now || old.limited && old.ends > certain;
     let (waiting, due): (Vec<_>, Vec<_>) = std::mem::take(&mut role.retiring).into_iter().partition(waits);
     role.retiring = waiting;
     let changed = changed || !due.is_empty();
     let mut ended = Vec::new();
-    let client = work.ending();
     for mut old in due {
         work.engine.note_made(&[old.service_account_id.as_str(), old.api_key_id.as_str()], old.made);
-        match treat(&client, &role.account_project_id, &mut old, certain).await {
+        match treat(work, &role.account_project_id, &mut old, &ours, certain).await {
             Ok(Treated::Gone) => ended.push(old.service_account_id),
             Ok(Treated::Limited) => role.retiring.push(old),
             Err(error) => {
@@ -240,25 +331,60 @@ pub(in crate::engine) async fn settle(
 
 /// Has OpenAI end the key when its grace is over, or ends it now.
 async fn treat(
-    client: &Client,
+    work: &Work<'_>,
     project: &ProjectId,
     old: &mut Retiring,
+    ours: &[ApiKeyId],
     certain: DateTime<Utc>,
-) -> Result<Treated, openai::Error> {
+) -> Result<Treated, Error> {
     let left = (old.ends - certain).to_std().unwrap_or_default();
     if left.is_zero() {
-        endings::end(client, project, &old.service_account_id, &old.api_key_id, old.with_account).await?;
+        end(work, project, &old.held(), ours).await?;
         return Ok(Treated::Gone);
     }
     // OpenAI counts in whole seconds.
     let expires_in = Duration::from_secs(left.as_secs().max(1));
-    match client.update_key(project, &old.api_key_id, None, Some(expires_in)).await {
+    match work.ending().update_key(project, &old.api_key_id, None, Some(expires_in)).await {
         Ok(_) => {}
         Err(error) if error.is_gone() && old.with_account => {}
         Err(error) if error.is_gone() => return Ok(Treated::Gone),
-        Err(error) => return Err(error),
+        Err(error) => return Err(Error::Revocation(error)),
     }
     old.limited = true;
     old.trouble = Trouble::default();
     Ok(Treated::Limited)
+}
+
+/// Ends a key, or the account that Vault made for it. An account that somebody else has a key on, one that is not
+/// among `ours`, stays without this key.
+pub(super) async fn end(
+    work: &Work<'_>,
+    project: &ProjectId,
+    held: &Held<'_>,
+    ours: &[ApiKeyId],
+) -> Result<(), Error> {
+    let (client, Held { account, key, with_account, .. }) = (work.ending(), held);
+    if *with_account && let Err(error) = refuse_used(work, project, account, ours).await {
+        endings::end_key(&client, project, key).await.map_err(Error::Revocation)?;
+        return Err(error);
+    }
+    endings::end(&client, project, account, key, *with_account).await.map_err(Error::Revocation)
+}
+
+/// Refuses an account that has a live key which is not among `ours`.
+async fn refuse_used(
+    work: &Work<'_>,
+    project: &ProjectId,
+    account: &ServiceAccountId,
+    ours: &[ApiKeyId],
+) -> Result<(), Error> {
+    let (client, accounts) = (work.ending(), HashSet::from([account]));
+    let keys = match live_keys::of_accounts(&client, project, &accounts, work.engine.certain_time()).await {
+        Err(error) if endings::went_with_project(&client, project, &error).await => return Ok(()),
+        keys => keys.map_err(Error::Revocation)?,
+    };
+    match keys.into_iter().find(|key| !ours.contains(&key.id)) {
+        Some(key) => Err(Error::AccountHasKeys { account: account.clone(), key: key.id }),
+        None => Ok(()),
+    }
 }

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::engine::project_fields::{self, NamedProject};
 use crate::engine::schedule::Schedule;
 use crate::engine::schedule_fields::ScheduleFields;
-use crate::engine::{Error, checks, seconds};
+use crate::engine::{Error, seconds};
 use crate::framework::{Call, Field, Path, ResponseField};
 use crate::logical::Data;
 use crate::openai::{LONGEST_EXPIRY, ProjectId};
@@ -36,6 +36,9 @@ pub struct Settings {
     /// The longest time told to readers.
     #[serde(with = "crate::engine::seconds")]
     pub ttl: Duration,
+    /// How long OpenAI lets a key live; zero is for ever.
+    #[serde(default, with = "crate::engine::seconds")]
+    pub key_ttl: Duration,
 }
 
 /// What a rotation replaces.
@@ -49,14 +52,6 @@ pub enum Method {
     Account,
 }
 
-static PROJECT: Field<String> = Field::new(
-    "project",
-    "Name of the account's project, as written to project/. This or project_id is required.",
-)
-.default("");
-static PROJECT_ID: Field<String> =
-    Field::new("project_id", "OpenAI's id of the account's project, where it has no name in Vault.")
-        .default("");
 static KEY_NAME: Field<String> = Field::new(
     "api_key_name",
     "What the names of the keys begin with at OpenAI, or with rotation_method=account those of the accounts; each \
@@ -85,11 +80,21 @@ static METHOD: Field<String> = Field::new(
 )
 .default("key")
 .allowed(&["key", "account"]);
-static GRACE: Field<Duration> =
-    Field::new("grace_period", "How long a replaced key still works; 0 ends it with the rotation.")
-        .default(0);
+static GRACE: Field<Duration> = Field::new(
+    "grace_period",
+    "How long a replaced key still works; 0 ends it with the rotation. At most the shortest time between two \
+     rotations. Of twenty such keys the oldest ends early when another rotation comes.",
+)
+.default(0);
 static TTL: Field<Duration> =
     Field::new("ttl", "The longest time after which readers are told to come back.").default(86_400);
+static KEY_TTL: Field<Duration> = Field::new(
+    "key_ttl",
+    "How long after its creation a key expires at OpenAI by itself; 0 for never. At least 10m more than the time \
+     between rotations. It counts from the next rotation on. An outage of Vault or OpenAI that lasts longer than the \
+     difference leaves readers with a dead key.",
+)
+.default(0);
 
 pub(super) static ACCOUNT: Field<String> = Field::new(
     "service_account_id",
@@ -98,7 +103,7 @@ pub(super) static ACCOUNT: Field<String> = Field::new(
 .required();
 
 /// What a read answers of the settings.
-pub(super) const ANSWER: [ResponseField; 9] = [
+pub(super) const ANSWER: [ResponseField; 10] = [
     ResponseField::new::<String>("project", "Name of the project."),
     ResponseField::new::<String>("project_id", "OpenAI's id of the project, if the role gives it."),
     ResponseField::new::<String>("api_key_name", "What the names of the keys begin with at OpenAI."),
@@ -108,12 +113,15 @@ pub(super) const ANSWER: [ResponseField; 9] = [
     ResponseField::new::<String>("rotation_method", "key or account."),
     ResponseField::new::<Duration>("grace_period", "How long a replaced key still works, in seconds."),
     ResponseField::new::<Duration>("ttl", "The longest time told to readers, in seconds."),
+    ResponseField::new::<Duration>("key_ttl", "After what time a key expires at OpenAI; 0 for never."),
 ];
+
+/// So much longer than the time between rotations a key has to live: a rotation that fails is tried again meanwhile.
+const ROOM_TO_RETRY: Duration = Duration::from_secs(600);
 
 /// Has the path take the fields.
 pub(super) fn fields<E: Send + Sync + 'static>(path: Path<E>) -> Path<E> {
-    path.field(&PROJECT)
-        .field(&PROJECT_ID)
+    project_fields::all(path)
         .field(&KEY_NAME)
         .field(&PERIOD)
         .field(&SCHEDULE)
@@ -121,30 +129,35 @@ pub(super) fn fields<E: Send + Sync + 'static>(path: Path<E>) -> Path<E> {
         .field(&METHOD)
         .field(&GRACE)
         .field(&TTL)
+        .field(&KEY_TTL)
 }
 
 impl Settings {
     /// What a new role is told: what is sent, and defaults.
-    pub fn first(call: &Call, now: DateTime<Utc>) -> Result<Self, Error> {
+    pub fn first(call: &Call) -> Result<Self, Error> {
+        let NamedProject { project, project_id } = project_fields::named(call, None)?;
         let mut schedule = sent_schedule(call)?;
         if schedule.rotation_schedule.as_ref().is_none_or(|text| text.trim().is_empty()) {
             schedule.rotation_period = Some(call.get(&PERIOD)?);
         }
         let settings = Self {
-            project: call.get(&PROJECT)?,
-            project_id: checks::optional(&call.get(&PROJECT_ID)?, PROJECT_ID.name())?,
+            project,
+            project_id,
             api_key_name: call.get(&KEY_NAME)?,
             schedule,
             rotation_method: Method::parse(&call.get(&METHOD)?)?,
             grace_period: call.get(&GRACE)?,
             ttl: call.get(&TTL)?,
+            key_ttl: call.get(&KEY_TTL)?,
         };
-        settings.checked(now)
+        settings.check()?;
+        settings.check_times()?;
+        Ok(settings)
     }
 
     /// The same with what the call sends.
-    pub fn changed_by(&self, call: &Call, now: DateTime<Utc>) -> Result<Self, Error> {
-        let (project, project_id) = self.project_changed_by(call)?;
+    pub fn changed_by(&self, call: &Call) -> Result<Self, Error> {
+        let NamedProject { project, project_id } = project_fields::named(call, Some(&self.named_project()))?;
         let method = call.sent(&METHOD)?.map(|sent| Method::parse(&sent)).transpose()?;
         let schedule = self.schedule.clone().updated(sent_schedule(call)?).map_err(of_schedule)?;
         let settings = Self {
@@ -155,8 +168,19 @@ impl Settings {
             rotation_method: method.unwrap_or(self.rotation_method),
             grace_period: call.sent(&GRACE)?.unwrap_or(self.grace_period),
             ttl: call.sent(&TTL)?.unwrap_or(self.ttl),
+            key_ttl: call.sent(&KEY_TTL)?.unwrap_or(self.key_ttl),
         };
-        settings.checked(now)
+        settings.check()?;
+        // What is stored already is no reason to refuse a write about something else.
+        if settings.times() != self.times() {
+            settings.check_times()?;
+        }
+        Ok(settings)
+    }
+
+    /// How it names its project.
+    pub fn named_project(&self) -> NamedProject {
+        NamedProject { project: self.project.clone(), project_id: self.project_id.clone() }
     }
 
     /// When it rotates; `None` for by hand only.
@@ -178,48 +202,75 @@ impl Settings {
                 ("rotation_method", self.rotation_method.word().into()),
                 ("grace_period", self.grace_period.as_secs().into()),
                 ("ttl", self.ttl.as_secs().into()),
+                ("key_ttl", self.key_ttl.as_secs().into()),
             ]
             .map(|(name, value)| (name.to_owned(), value)),
         )
     }
 
-    /// Of the two ways to name the project, one that is sent alone takes the other's place.
-    fn project_changed_by(&self, call: &Call) -> Result<(String, Option<ProjectId>), Error> {
-        Ok(match (call.sent(&PROJECT)?, call.sent(&PROJECT_ID)?) {
-            (None, None) => (self.project.clone(), self.project_id.clone()),
-            (Some(name), None) if name.is_empty() => (name, self.project_id.clone()),
-            (None, Some(id)) if id.is_empty() => (self.project.clone(), None),
-            (name, id) => {
-                (name.unwrap_or_default(), checks::optional(&id.unwrap_or_default(), PROJECT_ID.name())?)
-            }
-        })
+    /// What the key does at an outage of Vault or OpenAI, if it expires by itself.
+    pub(super) fn warn_of_outages(&self) -> Result<Option<String>, Error> {
+        let Some(schedule) = self.schedule()?.filter(|_| !self.key_ttl.is_zero()) else { return Ok(None) };
+        let room = self.key_ttl.saturating_sub(schedule.longest_interval());
+        Ok(Some(format!(
+            "with key_ttl={} a key expires at OpenAI whether it was rotated or not: an outage of more than {} leaves \
+             readers with a dead key",
+            seconds::text(self.key_ttl),
+            seconds::text(room)
+        )))
     }
 
-    fn checked(self, now: DateTime<Utc>) -> Result<Self, Error> {
-        checks::one_project(&self.project, self.project_id.as_ref())?;
+    /// The settings whose values have to fit each other.
+    fn times(&self) -> (Duration, Duration, &ScheduleFields) {
+        (self.grace_period, self.key_ttl, &self.schedule)
+    }
+
+    fn check(&self) -> Result<(), Error> {
         if self.api_key_name.trim().is_empty() {
             return Err(Error::field("api_key_name must not be empty"));
         }
         if self.ttl.is_zero() {
             return Err(Error::field("ttl must be at least 1s"));
         }
-        check_grace(self.grace_period)?;
-        self.check_grace_ends(now)?;
-        Ok(self)
+        self.schedule().map(drop)
     }
 
-    /// A grace longer than the time between rotations would pile up live keys.
-    fn check_grace_ends(&self, now: DateTime<Utc>) -> Result<(), Error> {
-        let Some(schedule) = self.schedule()? else { return Ok(()) };
-        let period = schedule.approximate_period(now);
-        if self.grace_period <= period {
-            return Ok(());
+    /// A grace longer than the time between rotations would pile up live keys; a key must not end before it is
+    /// replaced.
+    fn check_times(&self) -> Result<(), Error> {
+        check_grace(self.grace_period)?;
+        if self.key_ttl > LONGEST_EXPIRY {
+            return Err(Error::field("key_ttl must not be above one year (8760h)"));
         }
-        Err(Error::field(format!(
-            "grace_period must not be above the time between rotations: {} is more than {}",
-            seconds::text(self.grace_period),
-            seconds::text(period)
-        )))
+        match self.schedule()? {
+            Some(schedule) => self.check_times_with(&schedule),
+            None if self.key_ttl.is_zero() => Ok(()),
+            None => Err(Error::field(
+                "key_ttl needs rotation_period or rotation_schedule: nothing else replaces the key before it expires",
+            )),
+        }
+    }
+
+    fn check_times_with(&self, schedule: &Schedule) -> Result<(), Error> {
+        let (shortest, longest) = (schedule.shortest_interval(), schedule.longest_interval());
+        if self.grace_period > shortest {
+            return Err(Error::field(format!(
+                "grace_period must not be above the time between rotations: {} is more than {}",
+                seconds::text(self.grace_period),
+                seconds::text(shortest)
+            )));
+        }
+        let least = longest.saturating_add(ROOM_TO_RETRY);
+        if !self.key_ttl.is_zero() && self.key_ttl < least {
+            return Err(Error::field(format!(
+                "key_ttl must be at least {} more than the time between rotations, or the key ends before it is \
+                 replaced: {} is less than {}",
+                seconds::text(ROOM_TO_RETRY),
+                seconds::text(self.key_ttl),
+                seconds::text(least)
+            )));
+        }
+        Ok(())
     }
 }
 

@@ -36,6 +36,15 @@ pub(in crate::engine) async fn names_account(
     Ok(STATIC_ROLES.get(storage, name).await?.is_some_and(|role| role.names_account(account)))
 }
 
+/// Whether the static role `name` is stored, and this account goes with a key of it.
+pub(in crate::engine) async fn made_account(
+    storage: &dyn Storage,
+    name: &str,
+    account: &ServiceAccountId,
+) -> Result<bool, Error> {
+    Ok(STATIC_ROLES.get(storage, name).await?.is_some_and(|role| role.made_account(account)))
+}
+
 /// Whether the static role `name` is stored and owns what was made under this name.
 pub(in crate::engine) async fn names_creation(
     storage: &dyn Storage,

@@ -72,7 +72,7 @@ async fn bad_input_is_refused_in_a_sentence_and_nothing_is_made() {
         (json!({"service_account_names": ""}), "must name at least one account"),
         (json!({"project": "nowhere"}), "project not found: nowhere"),
         (json!({"project": ""}), "project (a name) or project_id (OpenAI's id) is required"),
-        (json!({"project_id": "proj_x"}), "exclude each other"),
+        (json!({"project_id": "proj_x"}), "must agree"),
         (json!({"project": "", "project_id": "a/b"}), "project_id"),
         (json!({"ttl": "2h", "max_ttl": "1h"}), "ttl must not be above max_ttl: 2h is more than 1h"),
         (json!({"max_ttl": 0}), "at least 1s"),

@@ -149,6 +149,29 @@ impl Mount {
         self.foreign.lock().unwrap().insert(id.to_owned());
     }
 
+    /// A key that somebody else made on an account: its id and its value. Nobody here has to own it.
+    pub fn seed_key(&self, account: &str, name: &str) -> (String, String) {
+        let key = self.sim.seed_key(account, name).expect("the account is there");
+        let mut foreign = self.foreign.lock().unwrap();
+        foreign.extend([key.0.clone(), account.to_owned()]);
+        key
+    }
+
+    /// Deletes something at OpenAI behind the mount's back, by its path.
+    pub async fn remove_at_openai(&self, path: &str) {
+        let bearer = format!("Bearer {}", self.sim.admin_key());
+        let headers = [("Authorization", bearer.as_str()), ("OpenAI-Organization", self.sim.organization())];
+        let address = self.sim.origin().trim_start_matches("http://").parse().expect("an address");
+        let answer = super::api::exchange(address, "DELETE", &format!("/v1{path}"), &headers, None).await;
+        answer.expect("the simulator answers").ok();
+    }
+
+    /// Deletes a key of the project behind the mount's back.
+    pub async fn remove_key_at_openai(&self, key: &str) {
+        let path = format!("/organization/projects/{}/api_keys/{key}", self.sim.project());
+        self.remove_at_openai(&path).await;
+    }
+
     // === Asking ===
 
     /// Asks as this entity with this token.

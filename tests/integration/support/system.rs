@@ -83,6 +83,11 @@ impl Host {
         self.state.lock().unwrap().system.max_lease_ttl = ttl;
     }
 
+    /// The mount's default lease time was tuned.
+    pub fn set_default_lease_ttl(&self, ttl: Duration) {
+        self.state.lock().unwrap().system.default_lease_ttl = ttl;
+    }
+
     /// The latest events, oldest first.
     pub fn events(&self) -> Vec<Event> {
         self.state.lock().unwrap().events.iter().cloned().collect()

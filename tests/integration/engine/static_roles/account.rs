@@ -81,3 +81,51 @@ async fn a_new_account_whose_answer_was_lost_is_undone_at_once() {
     assert_eq!(key(&mount, "app").await, before);
     mount.finish().await;
 }
+
+#[tokio::test]
+async fn an_account_that_somebody_else_has_a_key_on_is_not_deleted_with_ours() {
+    for by_deletion in [false, true] {
+        let (mount, _) = with_app(json!({"rotation_method": "account"})).await;
+        rotate(&mount, "app").await;
+        let made = mount.read("static-creds/app").await.json();
+        let (id, ours) = (made["service_account_id"].as_str().unwrap(), made["api_key"].as_str().unwrap());
+        let theirs = mount.seed_key(id, "another-mounts-key");
+        let said = if by_deletion {
+            let answered = mount.delete("static-roles/app").await;
+            answered.refused("");
+            answered.error().message().to_owned()
+        } else {
+            mount.write("static-creds/app/rotate", json!({})).await.warnings().join("; ")
+        };
+        for named in [id, theirs.0.as_str()] {
+            assert!(said.contains(named), "{said} lacks {named}");
+        }
+        let state = mount.sim.state();
+        assert!(state.is_live(&theirs.1), "it is somebody's");
+        assert!(!state.is_live(ours), "our key ends all the same");
+        // It goes once nobody has a key on it any more.
+        mount.remove_key_at_openai(&theirs.0).await;
+        mount.advance(MINUTE * 5);
+        mount.tick().await.done();
+        assert!(mount.sim.state().account(id).is_none());
+        if by_deletion {
+            assert!(mount.stored("static-").is_empty() && mount.stored("account-owner/").is_empty());
+        }
+        mount.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn force_leaves_an_account_that_somebody_else_has_a_key_on() {
+    let (mount, _) = with_app(json!({"rotation_method": "account"})).await;
+    rotate(&mount, "app").await;
+    let made = mount.read("static-creds/app").await.json();
+    let id = made["service_account_id"].as_str().unwrap();
+    let theirs = mount.seed_key(id, "another-mounts-key");
+    let answered = mount.delete_by_force("static-roles/app").await;
+    assert!(answered.warnings()[0].contains(id), "{:?}", answered.warnings());
+    let state = mount.sim.state();
+    assert!(state.is_live(&theirs.1) && !state.is_live(made["api_key"].as_str().unwrap()));
+    assert!(mount.stored("static-").is_empty());
+    mount.abandon();
+}

@@ -71,3 +71,99 @@ async fn without_a_configuration_a_deletion_is_refused_and_nothing_changes() {
     key(&mount, "app").await;
     assert_eq!(role(&mount, "app").await["deleting"], false);
 }
+
+#[tokio::test]
+async fn a_key_that_openai_refuses_to_delete_holds_up_no_other() {
+    for refused in 0..3 {
+        let (mount, _) = with_app(json!({"grace_period": "1h"})).await;
+        let mut keys = vec![key(&mount, "app").await];
+        keys.push(rotate(&mount, "app").await);
+        keys.insert(0, rotate(&mount, "app").await);
+        let fault = Fault::on(endpoint::DELETE_KEY, Action::status(403)).skipping(refused).times(1);
+        mount.sim.fault(fault);
+        mount.delete("static-roles/app").await.refused("its key could not be ended yet");
+        let live = keys.iter().filter(|key| mount.sim.state().is_live(key)).count();
+        assert_eq!(live, 1, "only the one that OpenAI refused to delete");
+        mount.delete("static-roles/app").await.nothing();
+        assert!(keys.iter().all(|key| !mount.sim.state().is_live(key)));
+        assert!(mount.stored("static-").is_empty() && mount.stored("account-owner/").is_empty());
+    }
+}
+
+/// The warning of a deletion by force.
+async fn force(mount: &Mount) -> String {
+    let answered = mount.delete_by_force("static-roles/app").await;
+    assert!(mount.stored("static-role/").is_empty() && mount.stored("account-owner/").is_empty());
+    mount.read("static-roles/app").await.nothing();
+    answered.warnings().join("; ")
+}
+
+#[tokio::test]
+async fn force_removes_a_role_whose_organization_is_gone_and_names_what_is_left() {
+    let (mount, account) = with_app(json!({"rotation_method": "account", "grace_period": "1h"})).await;
+    let given = mount.read("static-creds/app").await.text("api_key_id");
+    rotate(&mount, "app").await;
+    let made = mount.read("static-creds/app").await.json();
+    let mut config = mount.config();
+    config["organization_id"] = json!("org-other");
+    config["verify_connection"] = json!(false);
+    mount.write("config", config).await.done();
+    mount.delete("static-roles/app").await.refused("this belongs to organization");
+
+    let said = force(&mount).await;
+    let organization = mount.sim.organization().to_owned();
+    let made_account = made["service_account_id"].as_str().unwrap();
+    for left in [&organization, mount.sim.project(), &given, &account.id, made_account] {
+        assert!(said.contains(left), "{said} lacks {left}");
+    }
+    assert!(said.contains(made["api_key_id"].as_str().unwrap()), "{said}");
+    mount.tick_now().await.done();
+    assert!(mount.stored("static-").is_empty());
+    mount.abandon();
+}
+
+#[tokio::test]
+async fn force_removes_a_role_without_a_configuration_too() {
+    let (mount, _) = with_app(json!({})).await;
+    let left = mount.read("static-creds/app").await.text("api_key_id");
+    mount.delete_by_force("config").await.done();
+    assert!(force(&mount).await.contains(&left));
+    mount.abandon();
+}
+
+#[tokio::test]
+async fn force_ends_what_it_can_and_names_only_the_rest() {
+    let (mount, _) = with_app(json!({"grace_period": "1h"})).await;
+    let first = mount.read("static-creds/app").await.json();
+    rotate(&mount, "app").await;
+    let second = mount.read("static-creds/app").await.json();
+    let id = |key: &Value| key["api_key_id"].as_str().unwrap().to_owned();
+    mount.sim.fault(Fault::on(endpoint::DELETE_KEY, Action::status(403)).times(1));
+    let said = force(&mount).await;
+    assert!(said.contains(&id(&second)) && !said.contains(&id(&first)), "{said}");
+    assert!(!mount.sim.state().is_live(first["api_key"].as_str().unwrap()));
+    mount.abandon();
+}
+
+#[tokio::test]
+async fn force_that_is_not_needed_is_a_deletion_like_any_other() {
+    let (mount, account) = with_app(json!({})).await;
+    assert_eq!(force(&mount).await, "");
+    assert!(is_untouched(&mount, &account));
+    mount.delete_by_force("static-roles/app").await.nothing();
+}
+
+#[tokio::test]
+async fn force_removes_a_record_that_cannot_be_read() {
+    let (mount, _) = with_app(json!({})).await;
+    let mut entries = mount.storage.snapshot();
+    let entry = entries.iter_mut().find(|entry| entry.key == "static-role/app").unwrap();
+    entry.value = br#"{"version": 1, "project": 7}"#.to_vec();
+    mount.storage.restore(entries);
+    mount.delete("static-roles/app").await.error();
+    let answered = mount.delete_by_force("static-roles/app").await;
+    assert!(answered.warnings()[0].contains("cannot be read"), "{:?}", answered.warnings());
+    assert!(mount.stored("static-role/").is_empty());
+    mount.delete(&format!("project/{PROJECT}")).await.nothing();
+    mount.abandon();
+}

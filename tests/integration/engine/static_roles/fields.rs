@@ -34,7 +34,7 @@ async fn reads_answer_the_documented_fields_and_no_others() {
             "current_service_account_id": account.id, "service_account": "account-of-app",
             "api_key_name": "vault-static-key",
             "rotation_period": 172_800, "rotation_schedule": "", "rotation_window": 0,
-            "rotation_method": "key", "grace_period": 0, "ttl": 86_400,
+            "rotation_method": "key", "grace_period": 0, "ttl": 86_400, "key_ttl": 0,
             "rotation_failures": 0, "last_rotation_error": "", "grace_keys": {}, "deleting": false,
             "last_vault_rotation": null, "next_vault_rotation": null,
         })
@@ -71,14 +71,13 @@ async fn what_does_not_exist_is_not_found() {
 async fn bad_fields_are_refused_in_a_sentence_and_nothing_is_made() {
     let mount = mount().await;
     let account = mount.seed("mine", false).id;
-    let project = mount.sim.project().to_owned();
     for (change, says) in [
         (json!({"service_account_id": null}), "missing required field \"service_account_id\""),
         (json!({"service_account_id": "a/b"}), "service_account_id: an id must be made of"),
         (json!({"service_account_id": "svc_acct_9"}), "service_account_id must name an account of project"),
         (json!({"project": ""}), "project (a name) or project_id (OpenAI's id) is required"),
         (json!({"project": "nowhere"}), "project not found: nowhere"),
-        (json!({"project_id": project}), "project and project_id exclude each other"),
+        (json!({"project_id": "proj_other"}), "project and project_id must agree"),
         (json!({"rotation_period": 59}), "rotation_period must be 0 (rotation by hand only) or at least 1m"),
         (json!({"rotation_period": "1h", "rotation_schedule": "0 3 * * *"}), "mutually exclusive fields"),
         (json!({"rotation_schedule": "0 3 * *"}), "failed to parse provided rotation_schedule: expected 5"),
@@ -244,4 +243,75 @@ async fn a_role_is_made_with_three_calls_and_rotated_with_two() {
     assert_eq!(state.calls(endpoint::CREATE_KEY), 1);
     rotate(&mount, "app").await;
     assert_eq!(mount.sim.state().all_calls(), state.all_calls() + 2);
+}
+
+#[tokio::test]
+async fn a_grace_is_held_against_the_shortest_time_between_rotations_whenever_it_is_written() {
+    for (schedule, longest) in [
+        ("57,59 * * * *", "2m"),
+        ("0 3 * * *", "24h"),
+        ("0 3 1 * *", "672h"),
+        ("0 3 * * 1,2", "24h"),
+        ("0 0,23 * * *", "1h"),
+        ("30 4 29 2 *", "8760h"),
+        ("0 12 1 * 1", "24h"),
+        ("*/7 * * * *", "4m"),
+    ] {
+        let mount = mount().await;
+        let account = mount.seed("mine", false).id;
+        let body = |grace: &str| {
+            json!({
+                "service_account_id": account, "project": PROJECT, "rotation_schedule": schedule,
+                "grace_period": grace,
+            })
+        };
+        for hours in [1, 24 * 40] {
+            let above = format!("{}s", seconds(longest) + 1);
+            let says = if longest == "8760h" { "one year" } else { "grace_period must not be above" };
+            mount.write("static-roles/app", body(&above)).await.refused(says);
+            mount.write("static-roles/app", body(longest)).await.done();
+            mount.delete("static-roles/app").await.done();
+            mount.advance(HOUR * hours + MINUTE * 2);
+        }
+    }
+}
+
+/// A duration of the table above.
+fn seconds(text: &str) -> u64 {
+    let (number, unit) = text.split_at(text.len() - 1);
+    number.parse::<u64>().unwrap() * if unit == "h" { 3_600 } else { 60 }
+}
+
+#[tokio::test]
+async fn a_stored_grace_that_is_too_long_stops_no_other_write() {
+    let (mount, _) = with_app(json!({"rotation_schedule": "57,59 * * * *", "grace_period": "1m"})).await;
+    let mut entries = mount.storage.snapshot();
+    let entry = entries.iter_mut().find(|entry| entry.key == "static-role/app").unwrap();
+    let mut stored: Value = serde_json::from_slice(&entry.value).unwrap();
+    assert_eq!(stored["grace_period"], 60);
+    stored["grace_period"] = json!(600);
+    entry.value = stored.to_string().into_bytes();
+    mount.storage.restore(entries);
+    for _ in 0..60 {
+        mount.write("static-roles/app", json!({"ttl": "1h"})).await.nothing();
+        mount.advance(MINUTE);
+    }
+    mount
+        .write("static-roles/app", json!({"grace_period": "11m"}))
+        .await
+        .refused("grace_period must not be above");
+    let schedule = json!({"rotation_schedule": "56,59 * * * *"});
+    mount.write("static-roles/app", schedule).await.refused("grace_period must not be above");
+    // What is read may be written again.
+    let read = role(&mount, "app").await;
+    let same = json!({"grace_period": read["grace_period"], "rotation_schedule": read["rotation_schedule"]});
+    mount.write("static-roles/app", same).await.nothing();
+}
+
+#[tokio::test]
+async fn a_role_by_hand_answers_no_period_that_looks_like_a_plan() {
+    let (mount, _) = with_app(json!({"rotation_period": 0, "ttl": "1h"})).await;
+    let creds = mount.read("static-creds/app").await.json();
+    assert_eq!((&creds["rotation_period"], &creds["ttl"]), (&json!(31_536_000), &json!(3600)));
+    assert_eq!(role(&mount, "app").await["rotation_period"], 0);
 }

@@ -1,8 +1,10 @@
 //! Static roles over in-memory storage and a simulated OpenAI.
 
 mod account;
+mod by_hand;
 mod crashes;
 mod deletion;
+mod expiry;
 mod fields;
 mod load;
 mod rotation;

@@ -95,12 +95,19 @@ async fn an_end_that_openai_would_not_note_is_tried_again_and_kept_by_the_tick()
 }
 
 #[tokio::test]
-async fn a_rotation_that_openai_refuses_leaves_the_role_as_it_was() {
+async fn a_rotation_that_openai_refuses_leaves_the_role_as_it_was_but_for_the_failure() {
     let (mount, _) = with_app(json!({})).await;
-    let before = (role(&mount, "app").await, key(&mount, "app").await);
+    let without_trouble = |mut role: Value| {
+        for told in ["rotation_failures", "last_rotation_error", "next_vault_rotation"] {
+            role[told].take();
+        }
+        role
+    };
+    let before = (without_trouble(role(&mount, "app").await), key(&mount, "app").await);
     mount.sim.fault(Fault::on(endpoint::CREATE_KEY, Action::status(403)).times(1));
     mount.write("static-creds/app/rotate", json!({})).await.refused("API key creation failed:");
-    assert_eq!((role(&mount, "app").await, key(&mount, "app").await), before);
+    assert_eq!(role(&mount, "app").await["rotation_failures"], 1);
+    assert_eq!((without_trouble(role(&mount, "app").await), key(&mount, "app").await), before);
     mount.finish().await;
 }
 
