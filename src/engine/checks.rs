@@ -5,16 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::{Error, seconds};
-use crate::openai::{LONGEST_EXPIRY, ProjectId};
-
-/// The project is named in exactly one of the two ways.
-pub(super) fn one_project(name: &str, id: Option<&ProjectId>) -> Result<(), Error> {
-    match (name.is_empty(), id.is_some()) {
-        (true, false) => Err(Error::field("project (a name) or project_id (OpenAI's id) is required")),
-        (false, true) => Err(Error::field("project and project_id exclude each other: give one of them")),
-        _ => Ok(()),
-    }
-}
+use crate::openai::LONGEST_EXPIRY;
 
 /// A lease's times fit each other, and OpenAI.
 pub(super) fn ttls(ttl: Duration, max_ttl: Duration) -> Result<(), Error> {

@@ -13,7 +13,7 @@ use super::failpoint::failpoint;
 use super::issuer::{self, Failure, Made};
 use super::ledger::{self, Handed, LEDGER};
 use super::roles::Role;
-use super::{Engine, Error, checks, rfc3339};
+use super::{Engine, Error, checks, key_lifetime, rfc3339, seconds};
 use crate::framework::{Call, Field, Help, LeaseType, Name, Path, ResponseField};
 use crate::logical::{Operation, Response, Storage};
 use crate::openai::{Client, LONGEST_EXPIRY, OrganizationId, ProjectId, Urgency};
@@ -58,6 +58,8 @@ struct Wish {
     ttl: Duration,
     /// How long OpenAI lets the key live.
     expires_in: Duration,
+    /// What the reader should know.
+    warning: Option<String>,
 }
 
 pub(super) fn paths() -> Vec<Path<Engine>> {
@@ -88,7 +90,9 @@ async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error
     engine.metrics.credential_issued(&wish.role_name);
     wish.tell(&engine, Happening::CredsCreate);
     let lease = CREDENTIAL.grant(&handed, wish.ttl, Duration::ZERO, false)?;
-    Ok(Some(answer(made, &handed).with_lease(lease).departing(departure)))
+    let mut answer = answer(made, &handed, wish.account_name(&handed)).with_lease(lease);
+    answer.warnings.extend(wish.warning);
+    Ok(Some(answer.departing(departure)))
 }
 
 impl Wish {
@@ -96,7 +100,7 @@ impl Wish {
         let (storage, role_name) = (&**call.storage(), call.get(&NAME)?);
         let role = engine.roles.get(storage, &role_name).await?;
         let role = role.ok_or_else(|| Error::NotFound { kind: "role", name: role_name.to_string() })?;
-        let ttl = ttl(engine, &role, call.sent(&TTL)?).await?;
+        let (ttl, warning) = ttl(engine, &role, call.sent(&TTL)?).await?;
         let Configured { config, client } = engine.configured(storage).await?;
         let project_id = engine.project_id(storage, &role.project, role.project_id.as_ref()).await?;
         let wish = Self {
@@ -106,6 +110,7 @@ impl Wish {
             project_id,
             ttl,
             expires_in: ttl.saturating_add(config.key_expiry_margin).min(LONGEST_EXPIRY),
+            warning,
         };
         Ok((wish, client.for_work(Urgency::Issue, PATIENCE)))
     }
@@ -133,15 +138,45 @@ impl Wish {
     ) -> Result<(Made, Announced), Error> {
         let new_name = || self.role.new_name(&engine.tag, &self.role_name);
         let announced = reading.announce(storage, new_name).await?;
-        let (creation, expires_in) = (announced.creation(), Some(self.expires_in));
-        match issuer::issue_announced(client, &creation, expires_in, &self.role.scopes).await {
+        match self.make(client, &announced).await {
             Ok(made) => Ok((made, announced)),
             Err(Failure { error, nothing_left }) => {
                 if nothing_left {
                     announced.forget().await;
                 }
-                Err(error)
+                Err(self.explained(error))
             }
+        }
+    }
+
+    /// Makes it. Where a policy of the organization does not let a key live for ttl and margin, the margin gives way.
+    async fn make(&self, client: &Client, announced: &Announced) -> Result<Made, Failure> {
+        let (creation, scopes) = (announced.creation(), &self.role.scopes);
+        match issuer::issue_announced(client, &creation, Some(self.expires_in), scopes).await {
+            Err(Failure { error, nothing_left: true })
+                if self.expires_in > self.ttl && key_lifetime::is_about(&error) =>
+            {
+                issuer::issue_announced(client, &creation, Some(self.ttl), scopes).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// A refusal with the role, account or field that it is about.
+    fn explained(&self, error: Error) -> Error {
+        match (&self.role.service_account_id, error) {
+            (Some(account), Error::KeyCreation(error)) if error.is_gone() => {
+                let role = self.role_name.to_string();
+                Error::RoleAccountGone { role, account: account.clone(), error }
+            }
+            (_, error) => key_lifetime::explained(error, || {
+                let ttl = seconds::text(self.ttl);
+                format!(
+                    "the key of a credential lives for its ttl, which is {ttl}: ask for a shorter ttl, or lower that of \
+                     role {:?}",
+                    self.role_name.to_string()
+                )
+            }),
         }
     }
 
@@ -157,6 +192,16 @@ impl Wish {
             ends: announced.ends(),
             expires: Some(made.key.expires_at.unwrap_or(now + self.expires_in)),
             made: Some(now),
+        }
+    }
+
+    /// The account's name: the role's own account's, or that of the account just made. A role that was stored by a
+    /// version that did not keep the name answers the id until it is written again.
+    fn account_name<'a>(&'a self, handed: &'a Handed) -> &'a str {
+        match (&self.role.account_name, &self.role.service_account_id) {
+            (Some(name), Some(_)) => name,
+            (None, Some(id)) => id.as_str(),
+            (_, None) => &handed.name,
         }
     }
 
@@ -180,22 +225,34 @@ async fn record(
     Ok(announced)
 }
 
-fn answer(made: Made, handed: &Handed) -> Response {
+fn answer(made: Made, handed: &Handed, account_name: &str) -> Response {
     let expires = handed.expires.map(rfc3339::text).unwrap_or_default();
     Response::of([
         ("api_key", Value::from(made.key.value.expose())),
         ("api_key_id", Value::from(handed.api_key_id.as_str())),
-        ("service_account", Value::from(handed.name.as_str())),
+        ("service_account", Value::from(account_name)),
         ("service_account_id", Value::from(handed.service_account_id.as_str())),
         ("expires_at", Value::from(expires)),
     ])
 }
 
-/// The time that a credential lives: never above what the role or the mount allows.
-async fn ttl(engine: &Engine, role: &Role, asked: Option<Duration>) -> Result<Duration, Error> {
-    let ttl = asked.unwrap_or(role.ttl);
-    checks::asked_ttl(ttl, role.max_ttl, "role")?;
-    Ok(ttl.min(engine.system.max_lease_ttl().await?))
+/// The time that a credential lives: never above what the role or the mount allows. With a warning if the mount allows
+/// less than was asked for.
+async fn ttl(
+    engine: &Engine,
+    role: &Role,
+    asked: Option<Duration>,
+) -> Result<(Duration, Option<String>), Error> {
+    let limit = engine.system.max_lease_ttl().await?;
+    let ttl = match asked {
+        None if role.ttl.is_zero() => {
+            let default = engine.system.default_lease_ttl().await?;
+            return Ok((default.min(role.longest_ttl()).min(limit), None));
+        }
+        asked => asked.unwrap_or(role.ttl),
+    };
+    checks::asked_ttl(ttl, role.longest_ttl(), "role")?;
+    Ok((ttl.min(limit), checks::cut_by_mount("ttl", ttl, limit)))
 }
 
 /// Ends what could not be recorded. The write-ahead entry stays if that fails.

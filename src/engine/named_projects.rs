@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Engine, Error};
 use crate::logical::{Collection, Record, Storage};
-use crate::openai::ProjectId;
+use crate::openai::{Client, ProjectId};
 
 /// A project by its name in Vault.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -25,6 +25,20 @@ pub(super) static PROJECTS: Collection<Project> = Collection::new("project/");
 /// Held by whoever begins to use a project, and by its deletion.
 pub(super) fn users_lock(project: &str) -> String {
     format!("project-users/{project}")
+}
+
+/// Asks OpenAI whether the project is there and in use.
+pub(super) async fn check(client: &Client, id: &ProjectId) -> Result<(), Error> {
+    match client.expecting_recent().project(id).await {
+        Ok(project) if project.is_archived() => {
+            Err(Error::field(format!("project_id must name a project in use: {id} is archived at OpenAI")))
+        }
+        Ok(_) => Ok(()),
+        Err(error) if error.is_gone() => {
+            Err(Error::ProjectNotFound(format!("project_id {id} does not exist at OpenAI")))
+        }
+        Err(error) => Err(Error::call("checking the project at OpenAI")(error)),
+    }
 }
 
 impl Engine {

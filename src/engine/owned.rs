@@ -89,6 +89,21 @@ impl Engine {
         }
     }
 
+    /// Refuses an account that is lent to one borrower at a time, or that goes with its owner's key: a role's keys would be
+    /// a second borrower's, or end with it.
+    pub(super) async fn refuse_for_role(
+        &self,
+        storage: &dyn Storage,
+        account: &ServiceAccountId,
+    ) -> Result<(), Error> {
+        let Some(owner) = owners::claimant(storage, account).await? else { return Ok(()) };
+        let is_taken = match &owner {
+            AccountOwner::LibrarySet(_) => self.names_account(storage, &owner, account).await?,
+            AccountOwner::StaticRole(name) => static_roles::made_account(storage, name, account).await?,
+        };
+        if is_taken { Err(Error::AccountInUse { account: account.clone(), owner }) } else { Ok(()) }
+    }
+
     /// Whether the owner's record is stored and names the account.
     pub(super) async fn names_account(
         &self,

@@ -66,6 +66,14 @@ pub(super) async fn is_claimed(
     CLAIMS.contains(storage, account.as_str()).await
 }
 
+/// Who claims the account, if anybody does; the claim may be void.
+pub(super) async fn claimant(
+    storage: &dyn Storage,
+    account: &ServiceAccountId,
+) -> Result<Option<AccountOwner>, StorageError> {
+    Ok(CLAIMS.get(storage, account.as_str()).await?.map(|claim| claim.owner))
+}
+
 impl Engine {
     /// Claims the account for `owner`, unless another's record names it. Claiming what one owns already is fine.
     pub(super) async fn claim(

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::library::sets;
-use super::named_projects::{Project, users_lock};
+use super::named_projects::{Project, check, users_lock};
 use super::{Engine, Error, roles, static_roles};
 use crate::framework::{Call, Field, Help, Name, Path, ResponseField};
 use crate::logical::{Data, Operation, Response, Storage};
-use crate::openai::{Client, ProjectId};
+use crate::openai::ProjectId;
 
 static NAME: Field<Name> = Field::new("name", "Name of the project in Vault.");
 static PROJECT_ID: Field<String> =
@@ -61,20 +61,6 @@ impl Project {
             ("project_id".to_owned(), Value::from(self.project_id.as_str())),
             ("description".to_owned(), Value::from(self.description.as_str())),
         ])
-    }
-}
-
-/// Asks OpenAI whether the project is there and in use.
-pub(super) async fn check(client: &Client, id: &ProjectId) -> Result<(), Error> {
-    match client.expecting_recent().project(id).await {
-        Ok(project) if project.is_archived() => {
-            Err(Error::field(format!("project_id must name a project in use: {id} is archived at OpenAI")))
-        }
-        Ok(_) => Ok(()),
-        Err(error) if error.is_gone() => {
-            Err(Error::ProjectNotFound(format!("project_id {id} does not exist at OpenAI")))
-        }
-        Err(error) => Err(Error::call("checking the project at OpenAI")(error)),
     }
 }
 

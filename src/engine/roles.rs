@@ -8,13 +8,15 @@ use chrono::Utc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::clients::Configured;
 use super::events::Happening;
 use super::names::{MountTag, ServiceAccountName};
+use super::project_fields::{self, NamedProject};
 use super::template::{Template, Values};
-use super::{Engine, Error, checks, named_projects, names, predecessor};
+use super::{Engine, Error, checks, key_records, named_projects, names, predecessor};
 use crate::framework::{Call, Field, Help, Name, Path, ResponseField};
 use crate::logical::{Collection, Data, Operation, Record, Response, Storage};
-use crate::openai::{ProjectId, ServiceAccountId};
+use crate::openai::{LONGEST_EXPIRY, ProjectId, ServiceAccountId};
 
 /// How dynamic credentials of one role are made.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -30,10 +32,10 @@ pub struct Role {
     /// For people; OpenAI has no place for it.
     #[serde(default)]
     pub service_account_description: String,
-    /// How long a credential lives if the reader does not say.
+    /// How long a credential lives if the reader does not say; zero is the mount's default.
     #[serde(with = "super::seconds")]
     pub ttl: Duration,
-    /// The longest a reader may ask for.
+    /// The longest a reader may ask for; zero is the mount's maximum.
     #[serde(with = "super::seconds")]
     pub max_ttl: Duration,
     /// What the key is narrowed to; empty leaves it as OpenAI makes it.
@@ -42,6 +44,9 @@ pub struct Role {
     /// The account that keys are made on, instead of a new account each.
     #[serde(default)]
     pub service_account_id: Option<ServiceAccountId>,
+    /// That account's name, as it was when the role was written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account_name: Option<String>,
     /// The template as it was read, made at first use.
     #[serde(skip)]
     template: OnceLock<Arc<Template>>,
@@ -54,14 +59,13 @@ impl Record for Role {
     }
 }
 
+/// So many scopes a role has at most, and so long is each: more than OpenAI knows.
+const MOST_SCOPES: usize = 100;
+const LONGEST_SCOPE: usize = 128;
+
 pub(super) static ROLES: Collection<Role> = Collection::new("role/").formerly(predecessor::ROLES);
 
 static NAME: Field<Name> = Field::new("name", "Name of the role.");
-static PROJECT: Field<String> =
-    Field::new("project", "Name of the project, as written to project/. This or project_id is required.")
-        .default("");
-static PROJECT_ID: Field<String> =
-    Field::new("project_id", "OpenAI's id of the project, where it has no name in Vault.").default("");
 static TEMPLATE: Field<String> = Field::new(
     "service_account_name_template",
     "Template of the service account's name. Knows {{.RoleName}}, {{.RandomSuffix}} and {{.ProjectName}}, and the \
@@ -72,19 +76,23 @@ static TEMPLATE: Field<String> = Field::new(
 static DESCRIPTION: Field<String> =
     Field::new("service_account_description", "What the accounts are for. It stays in Vault.")
         .default("Service account created by Vault");
-static TTL: Field<Duration> = Field::new("ttl", "How long a credential lives.").default(3_600);
+static TTL: Field<Duration> =
+    Field::new("ttl", "How long a credential lives; 0 for the mount's default.").default(3_600);
 static MAX_TTL: Field<Duration> =
-    Field::new("max_ttl", "The longest ttl a reader may ask for.").default(86_400);
+    Field::new("max_ttl", "The longest ttl a reader may ask for; 0 for the mount's maximum.").default(86_400);
 const NO_SCOPES: &[&str] = &[];
 static SCOPES: Field<Vec<String>> = Field::new(
     "scopes",
-    "What the key may do, such as api.model.read. Empty: all that OpenAI gives an account.",
+    "What the key may do, by OpenAI's names for permissions, such as api.model.read,api.responses.write; see \
+     https://help.openai.com/en/articles/8867743-assign-api-key-permissions. OpenAI refuses unknown ones when a \
+     credential is made. Empty: all that OpenAI gives an account.",
 )
 .default(NO_SCOPES)
 .distinct();
 static ACCOUNT: Field<String> = Field::new(
     "service_account_id",
-    "Make keys on this account of the project instead of a new account each; only the key goes when it ends.",
+    "Make keys on this account of the project instead of a new account each; only the key goes when it ends. Not the \
+     account of the admin key, of a library set, or one that a static role made.",
 )
 .default("");
 
@@ -118,11 +126,8 @@ const ANSWER: &[ResponseField] = &[
 
 pub(super) fn paths() -> Vec<Path<Engine>> {
     vec![
-        Path::new("roles/:name", HELP)
+        project_fields::all(Path::new("roles/:name", HELP).field(&NAME))
             .noun("a role")
-            .field(&NAME)
-            .field(&PROJECT)
-            .field(&PROJECT_ID)
             .field(&TEMPLATE)
             .field(&DESCRIPTION)
             .field(&TTL)
@@ -163,29 +168,45 @@ impl Role {
 
     /// The role as the call leaves it; what the call does not send stays.
     fn changed_by(call: &Call, old: Option<&Self>) -> Result<Self, Error> {
-        let (project, project_id) = projects_named(call, old)?;
+        let before = old.map(Self::named_project);
+        let NamedProject { project, project_id } = project_fields::named(call, before.as_ref())?;
         let account = match call.sent(&ACCOUNT)? {
             Some(sent) => checks::optional(&sent, ACCOUNT.name())?,
             None => old.and_then(|old| old.service_account_id.clone()),
         };
         Ok(Self {
             project,
-            project_id: checks::optional(&project_id, PROJECT_ID.name())?,
+            project_id,
             service_account_name_template: call
                 .updated(&TEMPLATE, old.map(|old| &old.service_account_name_template))?,
             service_account_description: call
                 .updated(&DESCRIPTION, old.map(|old| &old.service_account_description))?,
             ttl: call.updated(&TTL, old.map(|old| &old.ttl))?,
             max_ttl: call.updated(&MAX_TTL, old.map(|old| &old.max_ttl))?,
-            scopes: call.sent(&SCOPES)?.or_else(|| old.map(|old| old.scopes.clone())).unwrap_or_default(),
+            scopes: match call.sent(&SCOPES)? {
+                Some(sent) => check_scopes(sent)?,
+                None => old.map(|old| old.scopes.clone()).unwrap_or_default(),
+            },
             service_account_id: account,
+            account_name: None,
             template: OnceLock::new(),
         })
     }
 
-    /// Whether both are of one project, as far as the roles tell.
-    fn is_in_project_of(&self, other: &Self) -> bool {
-        (&self.project, &self.project_id) == (&other.project, &other.project_id)
+    /// How it names its project.
+    fn named_project(&self) -> NamedProject {
+        NamedProject { project: self.project.clone(), project_id: self.project_id.clone() }
+    }
+
+    /// The longest that a reader may ask for, before the mount's maximum is looked at.
+    pub(super) fn longest_ttl(&self) -> Duration {
+        if self.max_ttl.is_zero() { LONGEST_EXPIRY } else { self.max_ttl }
+    }
+
+    /// What the mount's maximum makes of its times.
+    fn cut_by_mount(&self, limit: Duration) -> Vec<String> {
+        let times = [("ttl", self.ttl), ("max_ttl", self.max_ttl)];
+        times.into_iter().filter_map(|(field, time)| checks::cut_by_mount(field, time, limit)).collect()
     }
 
     /// A new unique name for what the role makes.
@@ -202,24 +223,22 @@ impl Role {
         let name = ServiceAccountName::new(template, &values, tag, Utc::now(), &mut rand::rng());
         Ok(name.map_err(|error| refused(&error))?.into())
     }
-
-    fn check(&self) -> Result<(), Error> {
-        checks::one_project(&self.project, self.project_id.as_ref())?;
-        if self.ttl.is_zero() {
-            return Err(Error::field("ttl must be at least 1s"));
-        }
-        checks::ttls(self.ttl, self.max_ttl)
-    }
 }
 
-/// The project's name and id as the call leaves them: sending one of them alone puts it in the other's place.
-fn projects_named(call: &Call, old: Option<&Role>) -> Result<(String, String), Error> {
-    match (call.sent(&PROJECT)?, call.sent(&PROJECT_ID)?) {
-        (None, None) => {
-            let id = old.and_then(|old| old.project_id.as_ref()).map_or("", ProjectId::as_str);
-            Ok((old.map_or_else(String::new, |old| old.project.clone()), id.to_owned()))
-        }
-        (project, id) => Ok((project.unwrap_or_default(), id.unwrap_or_default())),
+/// Scopes that OpenAI could know.
+fn check_scopes(scopes: Vec<String>) -> Result<Vec<String>, Error> {
+    if scopes.len() > MOST_SCOPES {
+        return Err(Error::field(format!("scopes must be at most {MOST_SCOPES}, not {}", scopes.len())));
+    }
+    let is_odd =
+        |scope: &&String| scope.len() > LONGEST_SCOPE || !scope.bytes().all(|byte| byte.is_ascii_graphic());
+    match scopes.iter().find(is_odd) {
+        Some(odd) => Err(Error::field(format!(
+            "scopes must be OpenAI's names for permissions, such as api.model.read, of at most {LONGEST_SCOPE} \
+             characters, not {:?}",
+            odd.chars().take(LONGEST_SCOPE).collect::<String>()
+        ))),
+        None => Ok(scopes),
     }
 }
 
@@ -253,38 +272,43 @@ async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Erro
     let _alone = engine.locks.lock(&format!("role/{name}")).await;
     let old = engine.roles.get(storage, &name).await?;
     call.patches(old.is_some(), || format!("role {:?}", &*name))?;
-    let role = Role::changed_by(&call, old.as_deref())?;
-    role.check()?;
+    let mut role = Role::changed_by(&call, old.as_deref())?;
+    checks::ttls(role.ttl, role.longest_ttl())?;
     role.new_name(&engine.tag, &name)?;
-    check_account(&engine, storage, &role, old.as_deref()).await?;
+    role.account_name = check_at_openai(&engine, storage, &role, old.as_deref()).await?;
+    let warnings = role.cut_by_mount(engine.system.max_lease_ttl().await?);
 
     let _no_deletion = engine.locks.lock(&named_projects::users_lock(&role.project)).await;
-    engine.project_id(storage, &role.project, role.project_id.as_ref()).await?;
+    let before = old.as_deref().map(Role::named_project);
+    engine.written_project(storage, &role.named_project(), before.as_ref()).await?;
     engine.roles.put(storage, &name, &role).await?;
     engine.tell(Happening::RoleWrite, &format!("roles/{name}"));
-    Ok(None)
+    Ok((!warnings.is_empty()).then(|| Response { warnings, ..Response::default() }))
 }
 
-/// An account that keys shall be made on must be there.
-async fn check_account(
+/// The project and the account must be there, as far as the write changes them. Answers the account's name.
+async fn check_at_openai(
     engine: &Engine,
     storage: &dyn Storage,
     role: &Role,
     old: Option<&Role>,
-) -> Result<(), Error> {
-    let Some(account) = &role.service_account_id else { return Ok(()) };
-    if old.is_some_and(|old| old.service_account_id.as_ref() == Some(account) && old.is_in_project_of(role)) {
-        return Ok(());
+) -> Result<Option<String>, Error> {
+    let (named, before) = (role.named_project(), old.map(Role::named_project));
+    let project = engine.written_project(storage, &named, before.as_ref()).await?;
+    let is_moved = before.is_none_or(|before| before != named);
+    // A project with a name was checked when that was written.
+    if is_moved && named.project.is_empty() {
+        named_projects::check(&engine.configured(storage).await?.client, &project).await?;
     }
-    let project = engine.project_id(storage, &role.project, role.project_id.as_ref()).await?;
-    let client = engine.configured(storage).await?.client;
-    match client.expecting_recent().service_account(&project, account).await {
-        Ok(_) => Ok(()),
-        Err(error) if error.is_gone() => Err(Error::field(format!(
-            "service_account_id must name an account of project {project}: {error}"
-        ))),
-        Err(error) => Err(Error::call("checking the service account at OpenAI")(error)),
+    let Some(account) = &role.service_account_id else { return Ok(None) };
+    let same = old.filter(|old| !is_moved && old.service_account_id.as_ref() == Some(account));
+    if let Some(name) = same.and_then(|old| old.account_name.clone()) {
+        return Ok(Some(name));
     }
+    engine.refuse_for_role(storage, account).await?;
+    let Configured { config, client } = engine.configured(storage).await?;
+    let found = key_records::check_account(&config, &client, ACCOUNT.name(), &project, account).await?;
+    Ok(Some(found.name))
 }
 
 async fn delete(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {

@@ -67,9 +67,10 @@ async fn openai_is_the_default_endpoint() {
 
 #[tokio::test]
 async fn whatever_needs_openai_says_that_it_is_not_configured() {
-    let mount = Mount::start().await;
-    mount.write("roles/raw", json!({"project_id": "proj_1"})).await.done();
-    mount.read("creds/raw").await.refused("OpenAI client not configured");
+    let mount = Mount::start().await.configured().await;
+    mount.write("roles/raw", json!({"project_id": mount.sim.project()})).await.done();
+    mount.delete("config").await.nothing();
+    mount.write("roles/other", json!({"project_id": "proj_1"})).await.refused("OpenAI client not configured");
     mount.write("project/p", json!({"project_id": "proj_1"})).await.refused("OpenAI client not configured");
     let answered = mount.read("creds/raw").await;
     assert_eq!(answered.status(), 400);
@@ -427,12 +428,12 @@ async fn an_unknown_field_gets_the_usual_warning() {
 #[tokio::test]
 async fn it_is_gone_after_its_deletion_and_deleting_it_twice_is_fine() {
     let mount = Mount::start().await.configured().await;
+    mount.write("roles/raw", json!({"project_id": mount.sim.project()})).await.done();
     assert_eq!(mount.exists("config").await.unwrap(), Some(true));
     mount.delete("config").await.nothing();
     mount.delete("config").await.nothing();
     assert_eq!(mount.exists("config").await.unwrap(), Some(false));
     mount.read("config").await.nothing();
-    mount.write("roles/raw", json!({"project_id": "proj_1"})).await.done();
     mount.read("creds/raw").await.refused("OpenAI client not configured");
 }
 

@@ -31,6 +31,7 @@ mod random;
 mod replication;
 mod revocation;
 mod revocations;
+mod role_rules;
 mod roles;
 mod slow_revocations;
 mod static_roles;

@@ -166,7 +166,10 @@ async fn one_failure_does_not_stop_the_rest() {
     for front in ["vault-stray-a1", "vault-stray-b1", "vault-stray-c1"] {
         mount.seed(&tagged(&mount, front).await, true);
     }
+    mount.sim.add_project("proj_gone");
     mount.write("roles/raw", json!({"project_id": "proj_gone"})).await.done();
+    let gone = "GET /organization/projects/proj_gone/service_accounts";
+    mount.sim.fault(Fault::on(gone, Action::status(404)));
     let refusal = Action::Status { status: 400, headers: std::collections::BTreeMap::new(), body: None };
     mount.sim.fault(Fault::on(endpoint::DELETE_ACCOUNT, refusal).times(1));
     let status = tidy(&mount, json!({"dry_run": false, "min_age": 0})).await;

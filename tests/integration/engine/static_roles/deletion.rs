@@ -27,6 +27,8 @@ async fn a_key_or_account_that_is_gone_already_does_not_hold_up_a_deletion() {
     let (mount, account) = with_app(json!({})).await;
     delete_at_openai(&mount, &account.id).await;
     assert!(mount.sim.state().accounts.is_empty());
+    // What is a minute old and answers 404 is gone.
+    mount.advance(MINUTE * 2);
     mount.delete("static-roles/app").await.nothing();
 }
 
@@ -84,6 +86,7 @@ async fn a_key_that_openai_refuses_to_delete_holds_up_no_other() {
         mount.delete("static-roles/app").await.refused("its key could not be ended yet");
         let live = keys.iter().filter(|key| mount.sim.state().is_live(key)).count();
         assert_eq!(live, 1, "only the one that OpenAI refused to delete");
+        mount.advance(MINUTE * 2);
         mount.delete("static-roles/app").await.nothing();
         assert!(keys.iter().all(|key| !mount.sim.state().is_live(key)));
         assert!(mount.stored("static-").is_empty() && mount.stored("account-owner/").is_empty());
