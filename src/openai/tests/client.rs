@@ -498,6 +498,25 @@ async fn a_call_refused_for_the_present_key_is_not_sent_again() {
 }
 
 #[tokio::test]
+async fn a_new_key_that_is_not_known_yet_is_tried_again_for_a_minute() {
+    let unknown = || {
+        let error = json!({"message": "no", "type": "x", "param": null, "code": "invalid_api_key"});
+        json(401, json!({"error": error}))
+    };
+    let server =
+        Server::answering([unknown(), unknown(), json(200, created()), unknown(), json(200, created())]);
+    let client = server.start().await;
+    client.set_admin_key(&AdminKey::parse("sk-admin-new").unwrap()).unwrap();
+    create(&client).await.unwrap();
+    assert_eq!(server.asked().len(), 3);
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(61)).await;
+    tokio::time::resume();
+    assert!(create(&client).await.unwrap_err().refuses_key());
+    assert_eq!(server.asked().len(), 4);
+}
+
+#[tokio::test]
 async fn a_client_with_another_key_shares_the_pace_and_leaves_the_first_as_it_is() {
     let limited = (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "60")]).into_response();
     let server = Server::answering([json(200, created()), limited, json(200, created())]);
