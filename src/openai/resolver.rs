@@ -142,7 +142,9 @@ impl Lookups {
             let options = builder.options_mut();
             options.ip_strategy = ip_strategy;
             options.ndots = system.ndots as usize;
-            options.timeout = Duration::from_secs(system.timeout.into()).min(LONGEST_QUERY);
+            options.timeout = Duration::from_secs(system.timeout.max(1).into()).min(LONGEST_QUERY);
+            // A name that was just entered works at once, as it does for everybody else on this machine.
+            options.negative_max_ttl = Some(Duration::ZERO);
             options.attempts = system.attempts as usize;
             options.edns0 = system.edns0;
             builder.build()
@@ -218,6 +220,8 @@ impl std::error::Error for Unresolved {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use tempfile::TempDir;
     use tokio::net::UdpSocket;
 
@@ -229,6 +233,8 @@ mod tests {
     /// A DNS server that answers some types, each with its own address.
     struct Server {
         asked: Arc<Mutex<Vec<u8>>>,
+        /// Whether the name is known.
+        knows: Arc<AtomicBool>,
         port: u16,
     }
 
@@ -238,19 +244,24 @@ mod tests {
             let socket = UdpSocket::bind((address, port)).await.unwrap();
             let port = socket.local_addr().unwrap().port();
             let asked = Arc::<Mutex<Vec<u8>>>::default();
-            let log = Arc::clone(&asked);
+            let (log, knows) = (Arc::clone(&asked), Arc::new(AtomicBool::new(true)));
+            let known = Arc::clone(&knows);
             tokio::spawn(async move {
                 let mut bytes = [0; 512];
                 while let Ok((length, from)) = socket.recv_from(&mut bytes).await {
                     let end = 12 + bytes[12..length].iter().position(|byte| *byte == 0).unwrap() + 5;
                     let asked_type = bytes[end - 3];
                     log.lock().unwrap().push(asked_type);
-                    if let Some((_, address)) = answers.iter().find(|(answered, _)| *answered == asked_type) {
+                    if !known.load(Ordering::SeqCst) {
+                        socket.send_to(&no_such_name(&bytes[..end]), from).await.unwrap();
+                    } else if let Some((_, address)) =
+                        answers.iter().find(|(answered, _)| *answered == asked_type)
+                    {
                         socket.send_to(&answer(&bytes[..end], *address), from).await.unwrap();
                     }
                 }
             });
-            Self { asked, port }
+            Self { asked, knows, port }
         }
 
         fn asked(&self) -> Vec<u8> {
@@ -267,6 +278,14 @@ mod tests {
         let counts = [0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0];
         let record = [0xc0, 12, 0, query[query.len() - 3], 0, 1, 0, 0, 0, 60, 0, data.len() as u8];
         [&query[..2], &counts, &query[12..], &record, &data].concat()
+    }
+
+    /// NXDOMAIN, good for an hour.
+    fn no_such_name(query: &[u8]) -> Vec<u8> {
+        let counts = [0x81, 0x83, 0, 1, 0, 0, 0, 1, 0, 0];
+        let soa = [0, 0, 6, 0, 1, 0, 0, 14, 16, 0, 22, 0, 0];
+        let numbers = [1_u32, 3600, 3600, 3600, 3600].map(u32::to_be_bytes).concat();
+        [&query[..2], &counts, &query[12..], &soa, &numbers].concat()
     }
 
     fn resolver(folder: &TempDir, port: u16) -> SystemResolver {
@@ -329,6 +348,19 @@ mod tests {
             let asked = server.asked();
             assert!(asked.contains(&A) && asked.contains(&AAAA), "{asked:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_name_that_was_entered_a_moment_ago_is_found() {
+        let folder = TempDir::new().unwrap();
+        let server = Server::start("127.0.0.1", 0, vec![(A, ip("192.0.2.1"))]).await;
+        server.knows.store(false, Ordering::SeqCst);
+        write(&folder, "nameserver 127.0.0.1\n");
+        let resolver = resolver(&folder, server.port);
+        let unknown = "cannot resolve api.openai.test: check the server's DNS, or api_endpoint";
+        assert_eq!(resolve(&resolver).await.unwrap_err(), unknown);
+        server.knows.store(true, Ordering::SeqCst);
+        assert_eq!(resolve(&resolver).await.unwrap(), [ip("192.0.2.1")]);
     }
 
     #[tokio::test]
