@@ -79,8 +79,10 @@ fn may_repeat(call: Call, error: &Error) -> bool {
         // Not carried out.
         Error::Unreachable { .. } => true,
         Error::Refused(refusal) if refusal.status == 429 || refusal.key_is_new => true,
-        // A wrong endpoint answers so for ever.
-        Error::Refused(refusal) if refusal.status == 404 => false,
+        // A wrong endpoint answers so for ever, which whoever looks something up is told at once. A deletion goes on.
+        Error::Refused(refusal) if refusal.status == 404 => {
+            error.is_transient() && call.effect() == Effect::Idempotent
+        }
         Error::Refused(_) | Error::TimedOut { .. } | Error::Cut { .. } => {
             error.is_transient() && call.effect() != Effect::Creation
         }
