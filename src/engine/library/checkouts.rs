@@ -6,7 +6,6 @@
 //! makes one call to OpenAI. Whatever dies on the way, `lending` has it on record, and the tick frees
 //! the account or leaves it to its lease.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,28 +13,22 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 use tokio::time::Instant;
 
+use super::choice::{ACCOUNT, TTL, Unfit, Wish};
 use super::fields::NAME;
 use super::leases::CHECK_OUT;
-use super::loans::{Borrower, Loan, State, Ticket};
+use super::loans::{Loan, State, Ticket};
 use super::members::Member;
-use super::sets::LibrarySet;
 use super::{lending, missing, returns, sets, status};
 use crate::engine::events::Happening;
 use crate::engine::failpoint::failpoint;
 use crate::engine::metrics::CheckOutResult;
-use crate::engine::{Engine, Error, checks, endings, issuer, key_lifetime, rfc3339, seconds};
-use crate::framework::{Call, Field, Help, Path, ResponseField};
+use crate::engine::{Engine, Error, endings, issuer, key_lifetime, rfc3339, seconds};
+use crate::framework::{Call, Help, Path, ResponseField};
 use crate::logical::{Operation, Response, Storage};
 use crate::openai::{Client, CreatedKey, Urgency};
 
 /// As long as a check-out waits for OpenAI; Vault gives up after 90 s.
 const PATIENCE: Duration = Duration::from_secs(45);
-
-static TTL: Field<Duration> =
-    Field::new("ttl", "How long the check-out lasts unless renewed; the set's ttl if not given.");
-static ACCOUNT: Field<String> =
-    Field::new("service_account", "Check out this account, by name or id. Any free one if not given.")
-        .default("");
 
 const HELP: Help = Help {
     synopsis: "Check out a service account of a library set.",
@@ -55,29 +48,6 @@ const ANSWER: &[ResponseField] = &[
     ResponseField::new::<String>("service_account_id", "OpenAI's id of the account, which check-in takes."),
     ResponseField::new::<DateTime<Utc>>("checkout_time", "When it was checked out."),
 ];
-
-/// What is asked for.
-struct Wish {
-    set: String,
-    account: String,
-    borrower: Borrower,
-    ttl: Duration,
-    max_ttl: Duration,
-    /// The set's own, which the mount's maximum may have cut.
-    set_max_ttl: Duration,
-    /// A warning that the mount's maximum cut the time that was asked for.
-    cut: Option<String>,
-}
-
-/// What a check-out knows of a set's accounts when it chooses one.
-struct Unfit {
-    /// Those that are not free.
-    taken: BTreeSet<String>,
-    /// Those that OpenAI did not know of late.
-    missing: BTreeSet<String>,
-    /// Those that OpenAI did not know in this very check-out.
-    passed: BTreeSet<String>,
-}
 
 pub(super) fn paths() -> Vec<Path<Engine>> {
     ["library-sets/:name/check-out", "library-sets/:name/checkout"].map(path).into()
@@ -123,44 +93,6 @@ fn counted(outcome: &Result<Response, Error>) -> CheckOutResult {
             CheckOutResult::Refused
         }
         Err(_) => CheckOutResult::Failed,
-    }
-}
-
-impl Wish {
-    async fn of(engine: &Engine, call: &Call, name: &str, set: &LibrarySet) -> Result<Self, Error> {
-        let ttl = call.sent(&TTL)?.unwrap_or(set.ttl);
-        checks::asked_ttl(ttl, set.max_ttl, "library set")?;
-        let limit = engine.system.max_lease_ttl().await?;
-        Ok(Self {
-            set: name.to_owned(),
-            account: call.get(&ACCOUNT)?,
-            borrower: Borrower::of(&call.request),
-            ttl: ttl.min(limit),
-            max_ttl: set.max_ttl.min(limit),
-            set_max_ttl: set.max_ttl,
-            cut: (ttl > limit).then(|| {
-                format!(
-                    "ttl of {} is above the mount's maximum lease time, to which it was cut: {}",
-                    seconds::text(ttl),
-                    seconds::text(limit)
-                )
-            }),
-        })
-    }
-
-    /// The account to lend: the one asked for, or the first that is free. One that OpenAI did not know of late comes last:
-    /// it may be there again.
-    fn choose<'a>(&self, members: &'a [Member], unfit: &Unfit) -> Result<&'a Member, Error> {
-        let is = |ids: &BTreeSet<String>, member: &Member| ids.contains(member.id.as_str());
-        if self.account.is_empty() {
-            let mut free = members.iter().filter(|one| !is(&unfit.taken, one) && !is(&unfit.passed, one));
-            let first = free.clone().find(|member| !is(&unfit.missing, member));
-            return first.or_else(|| free.next()).ok_or(Error::NoneAvailable);
-        }
-        let asked = members.iter().find(|member| member.answers_to(&self.account));
-        let asked =
-            asked.ok_or_else(|| Error::NotInSet { set: self.set.clone(), account: self.account.clone() })?;
-        if is(&unfit.taken, asked) { Err(Error::AlreadyCheckedOut) } else { Ok(asked) }
     }
 }
 

@@ -2,13 +2,14 @@
 //!
 //! This file is the path of the set itself. `fields` is what a set is told, `sets` what is stored of it; `writes` and
 //! `changes` make it so, from accounts that `members` finds or makes; `deletion` ends it,
-//! and `in_use` is what keeps an account in it. `checkouts`, `checkins` and
+//! and `in_use` is what keeps an account in it. `choice`, `checkouts`, `checkins` and
 //! `leases` are how an account goes out and comes back, `loans` and `lending` the record of that, `returns` the end of
 //! its key; `missing` notes accounts that OpenAI no longer has; `status` tells of it all.
 
 pub(super) mod changes;
 mod checkins;
 mod checkouts;
+mod choice;
 mod deletion;
 mod fields;
 mod in_use;

@@ -133,3 +133,29 @@ async fn a_credential_whose_record_came_through_although_its_write_failed_is_wor
         mount.finish().await;
     }
 }
+
+#[tokio::test]
+async fn a_rotation_that_came_through_although_its_write_failed_keeps_the_key_that_readers_got() {
+    for fate in [Fate::Done, Fate::Late, Fate::Lost] {
+        let mount = library::mount().await;
+        let account = mount.seed("app", false);
+        let role = json!({
+            "project": "research", "service_account_id": account.id, "rotation_period": "1h",
+            "grace_period": "30m",
+        });
+        mount.write("static-roles/app", role).await.done();
+        mount.advance(Duration::from_secs(3700));
+        mount.watched.decide("static-role/", &[fate]);
+        let _ = mount.tick().await;
+        mount.watched.come_through().await;
+        mount.restart().await;
+        let got = mount.read("static-creds/app").await.text("api_key");
+        for _ in 0..4 {
+            mount.tick_now().await.done();
+            assert!(mount.sim.state().is_live(&got), "{fate:?}: what a reader got is dead");
+            mount.advance(Duration::from_secs(60));
+        }
+        assert_eq!(mount.stored("wal/"), Vec::<String>::new(), "{fate:?}");
+        mount.abandon();
+    }
+}
