@@ -1,7 +1,7 @@
 //! The backend: takes a request to the engine's function for it.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use tokio::time::Instant;
@@ -33,7 +33,7 @@ pub trait Engine: Send + Sync + 'static {
     }
 
     /// Whether work in this process may still write over or end the write-ahead entry `key`, or count on it. What is not
-    /// held must never be held again. A held entry is not swept; where the mount goes away its work is undone, and it stays.
+    /// held must never be held again. A held entry is not swept; where the mount goes away the sweep waits for it.
     fn holds(&self, _key: &str) -> bool {
         false
     }
@@ -80,6 +80,8 @@ pub struct Backend<E> {
     pub(super) rotate: Option<Handler<E, Request, ()>>,
     pub(super) special: SpecialPaths,
     pub(super) root_help: String,
+    /// Write-ahead entries whose work could not be undone in the last tick.
+    pub(super) failed: Mutex<HashSet<String>>,
 }
 
 impl<E: Engine> Backend<E> {

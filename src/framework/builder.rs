@@ -1,7 +1,7 @@
 //! Puts a backend together from what an engine declares.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -138,6 +138,7 @@ impl<E: Engine> Builder<E> {
             rotate: self.rotate,
             special: self.special,
             root_help: self.root_help,
+            failed: Mutex::default(),
         })
     }
 

@@ -4,6 +4,7 @@
 //! [`Backend::builder`] makes of them the [`logical::Backend`](crate::logical::Backend) that answers Vault. It
 //! knows nothing of gRPC and nothing of OpenAI.
 
+mod at_work;
 mod backend;
 mod builder;
 mod call;

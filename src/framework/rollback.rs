@@ -1,8 +1,10 @@
 //! Vault's tick, once a minute: the engine's periodic work, then a sweep of the write-ahead log.
 //!
 //! # Guarantees
-//! One failure, even a panic, stops neither the sweep nor another entry. Entries are taken oldest first. An entry goes
-//! only after its work was undone and nothing in this process [holds](Engine::holds) it, or when it has waited for what
+//! One failure, even a panic, stops neither the sweep nor another entry. Entries are taken oldest first, those that failed in
+//! the last tick after all others. No entry is swept while somebody in this process is at work on it or
+//! [holds](Engine::holds) it, whatever its age: where the mount goes away the sweep waits for them. An entry goes
+//! only after its work was undone, or when it has waited for what
 //! would undo it for as long as its kind may; one of an unknown kind, or that cannot be read, is left and reported. The
 //! sweep begins nothing more, and cuts off what it began, when the tick's time is up or Vault stops waiting.
 //!
@@ -12,8 +14,9 @@
 //! are local storage, which the active node of a performance secondary writes, too; a node that may write nothing does
 //! nothing.
 
+use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use chrono::Utc;
@@ -23,6 +26,7 @@ use tokio::time::Instant;
 use crate::logical::{Answer, Error, Kind, Request, Storage, StorageError, Writable};
 
 use super::Backend;
+use super::at_work;
 use super::backend::{Engine, Tick};
 use super::wal::{self, Record, Swept, Undo};
 
@@ -32,6 +36,10 @@ const BUDGET: Duration = Duration::from_secs(75);
 const PERIODIC_BUDGET: Duration = Duration::from_secs(50);
 /// So many entries are undone side by side.
 const ABREAST: usize = 4;
+/// How often it is looked whether those at work have come to an end.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// What the sweep keeps of its time, while it waits for them, for undoing what they leave.
+const SHARE: Duration = Duration::from_secs(15);
 /// So many failures are spelled out.
 const TOLD: usize = 10;
 
@@ -40,8 +48,14 @@ struct Due<'a, E> {
     key: String,
     record: Record,
     undo: &'a Undo<E>,
-    /// Work that counts on it goes on.
-    held: bool,
+}
+
+/// What is to be done about an entry.
+enum Found<'a, E> {
+    Due(Due<'a, E>),
+    /// Somebody in this process is at work on it.
+    Held,
+    Young,
 }
 
 impl<E: Engine> Backend<E> {
@@ -70,34 +84,87 @@ impl<E: Engine> Backend<E> {
 
     /// Undoes the work of every entry that is old enough.
     async fn sweep(&self, request: &Request, deadline: Instant) -> Vec<Error> {
+        let is_last = self.is_last_tick().await;
         let mut failures = Vec::new();
-        let due = self.due(request, deadline, &mut failures).await;
-        let attempts = due.into_iter().map(|due| self.attempt(due, request, deadline).boxed());
-        let attempts = stream::iter(attempts.collect::<Vec<_>>()).buffer_unordered(ABREAST);
-        failures.extend(attempts.collect::<Vec<_>>().await.into_iter().filter_map(Result::err));
+        let (due, held) = self.due(request, deadline, is_last, &mut failures).await;
+        self.undo_all(due, request, deadline, &mut failures).await;
+        if is_last && !held.is_empty() {
+            self.await_the_end_of(&held, request, deadline).await;
+            let (due, held) = self.due(request, deadline, is_last, &mut Vec::new()).await;
+            self.undo_all(due, request, deadline, &mut failures).await;
+            failures.extend(
+                held.iter().map(|key| Error::internal("a request is still at work on it").about(key)),
+            );
+        }
         failures
     }
 
-    /// The entries to undo, oldest first.
-    async fn due(&self, request: &Request, deadline: Instant, failures: &mut Vec<Error>) -> Vec<Due<'_, E>> {
+    async fn undo_all(
+        &self,
+        due: Vec<Due<'_, E>>,
+        request: &Request,
+        deadline: Instant,
+        failures: &mut Vec<Error>,
+    ) {
+        let attempts = due.into_iter().map(|due| {
+            async {
+                let key = due.key.clone();
+                self.attempt(due, request, deadline).await.map_err(|error| (key, error))
+            }
+            .boxed()
+        });
+        let attempts = stream::iter(attempts.collect::<Vec<_>>()).buffer_unordered(ABREAST);
+        let failed: Vec<_> = attempts.collect::<Vec<_>>().await.into_iter().filter_map(Result::err).collect();
+        let (keys, errors): (HashSet<_>, Vec<_>) = failed.into_iter().unzip();
+        *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = keys;
+        failures.extend(errors);
+    }
+
+    /// Waits until nobody is at work on these any more, or until there is just time left to undo something.
+    async fn await_the_end_of(&self, held: &[String], request: &Request, deadline: Instant) {
+        while Instant::now() + SHARE < deadline
+            && !request.cancelled.is_cancelled()
+            && held.iter().any(|key| self.is_held(key))
+        {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    fn is_held(&self, key: &str) -> bool {
+        at_work::is_at_work(key) || self.engine.holds(key)
+    }
+
+    /// The entries to undo, oldest first, and the keys of those that somebody is at work on.
+    async fn due(
+        &self,
+        request: &Request,
+        deadline: Instant,
+        is_last: bool,
+        failures: &mut Vec<Error>,
+    ) -> (Vec<Due<'_, E>>, Vec<String>) {
         let names = request.storage.list(wal::PREFIX).await;
         let names = names.unwrap_or_else(|error| {
             failures.push(Error::from(error).about("the write-ahead log"));
             Vec::new()
         });
-        let immediate = request.data.contains_key("immediate") || self.is_last_tick().await;
-        let mut due = Vec::new();
+        let immediate = request.data.contains_key("immediate") || is_last;
+        let (mut due, mut held) = (Vec::new(), Vec::new());
         for name in names {
             if is_over(request, deadline) {
                 break;
             }
-            match self.examine(format!("{}{name}", wal::PREFIX), &request.storage, immediate).await {
-                Ok(entry) => due.extend(entry),
+            let key = format!("{}{name}", wal::PREFIX);
+            match self.examine(&key, &request.storage, immediate).await {
+                Ok(Found::Due(entry)) => due.push(entry),
+                Ok(Found::Held) => held.push(key),
+                Ok(Found::Young) => {}
                 Err(error) => failures.push(error),
             }
         }
-        due.sort_by(|a, b| (a.record.created_at, &a.key).cmp(&(b.record.created_at, &b.key)));
-        due
+        // What failed a minute ago does not keep the others from their turn.
+        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        due.sort_by_key(|due| (failed.contains(&due.key), due.record.created_at, due.key.clone()));
+        (due, held)
     }
 
     /// Whether the mount is being unmounted: its storage goes with it, so what is young is undone now or never.
@@ -107,22 +174,28 @@ impl<E: Engine> Backend<E> {
 
     async fn examine(
         &self,
-        key: String,
+        key: &str,
         storage: &Arc<dyn Storage>,
         immediate: bool,
-    ) -> Result<Option<Due<'_, E>>, Error> {
+    ) -> Result<Found<'_, E>, Error> {
         // Asked first: what is not held then is not written any more.
-        let held = self.engine.holds(&key);
-        let entry = storage.get(&key).await.map_err(|error| Error::from(error).about(&key))?;
-        let Some(entry) = entry else { return Ok(None) };
+        let held = self.is_held(key);
+        let entry = storage.get(key).await.map_err(|error| Error::from(error).about(key))?;
+        let Some(entry) = entry else { return Ok(Found::Young) };
         let Ok(record) = serde_json::from_slice::<Record>(&entry.value) else {
-            return Err(Error::internal("it is no write-ahead entry").about(&key));
+            return Err(Error::internal("it is no write-ahead entry").about(key));
         };
         let Some(undo) = self.wal.get(record.kind.as_str()) else {
-            return Err(Error::internal(format!("its kind {:?} is unknown", record.kind)).about(&key));
+            return Err(Error::internal(format!("its kind {:?} is unknown", record.kind)).about(key));
         };
-        let due = immediate || !held && record.age(Utc::now().timestamp()) >= undo.min_age;
-        Ok(due.then_some(Due { key, record, undo, held }))
+        let age = record.age(Utc::now().timestamp());
+        // A clock that jumps makes nothing old that this process wrote a moment ago.
+        let age = at_work::age(key).map_or(age, |known| known.min(age));
+        Ok(match (held, immediate || age >= undo.min_age) {
+            (true, _) => Found::Held,
+            (false, true) => Found::Due(Due { key: key.to_owned(), record, undo }),
+            (false, false) => Found::Young,
+        })
     }
 
     /// Undoes one entry's work and deletes the entry, unless time is up.
@@ -130,7 +203,7 @@ impl<E: Engine> Backend<E> {
         if is_over(request, deadline) {
             return Ok(());
         }
-        let Due { key, record, undo, held } = due;
+        let Due { key, record, undo } = due;
         let age = record.age(Utc::now().timestamp());
         let undoing = async { (undo.run)(self.engine(), (Arc::clone(&request.storage), record.data)).await };
         let undone = tokio::select! {
@@ -139,13 +212,12 @@ impl<E: Engine> Backend<E> {
             () = request.cancelled.cancelled() => Err(Error::internal("Vault stopped waiting")),
         };
         let deleted = match undone {
-            Ok(_) if held => Ok(()),
             Ok(Swept::Waits) if age <= undo.max_age => Ok(()),
             Ok(swept) => {
                 if swept == Swept::Waits {
                     tracing::warn!(kind = %record.kind, "{key} is forgotten: for too long nothing could undo it");
                 }
-                request.storage.delete(&key).await.map_err(StorageError::into)
+                request.storage.delete(&key).await.map(|()| at_work::forget(&key)).map_err(StorageError::into)
             }
             Err(error) => Err(error),
         };

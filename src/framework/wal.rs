@@ -18,6 +18,7 @@ use serde_json::Value;
 
 use crate::logical::{Entry, Error, Storage, StorageError};
 
+use super::at_work::{self, AtWork};
 use super::handler::{Handler, boxed};
 
 /// Where entries are kept, under random names, as Vault's framework keeps them (PROTOCOL 8.9).
@@ -50,6 +51,8 @@ pub enum Swept {
 pub struct Pending {
     storage: Arc<dyn Storage>,
     key: String,
+    /// None where the work is not this one's.
+    at_work: Option<AtWork>,
 }
 
 /// An entry as it is stored.
@@ -124,16 +127,27 @@ impl<T: Serialize + DeserializeOwned + Send + Sync> WalKind<T> {
         let record = Record { kind: self.name.to_owned(), data: entry, created_at: Utc::now().timestamp() };
         let value = serde_json::to_vec(&record)
             .map_err(|error| StorageError::Malformed { key: key.clone(), reason: error.to_string() })?;
-        storage.put(Entry { key: key.clone(), value, seal_wrap: false }).await?;
-        Ok(Pending { storage: Arc::clone(storage), key })
+        let at_work = Some(AtWork::begin(&key));
+        if let Err(error) = storage.put(Entry { key: key.clone(), value, seal_wrap: false }).await {
+            drop(at_work);
+            at_work::forget(&key);
+            return Err(error);
+        }
+        Ok(Pending { storage: Arc::clone(storage), key, at_work })
     }
 
     /// The entries of this kind, of any age: for who cannot wait for a sweep, and knows that none of their work goes
     /// on. What cannot be read is left to the sweep, which reports it.
     pub async fn pending(&self, storage: &Arc<dyn Storage>) -> Result<Vec<(T, Pending)>, StorageError> {
         let log = WalLog::read(&**storage, usize::MAX).await?;
-        let pending = |key: &String| Pending { storage: Arc::clone(storage), key: key.clone() };
+        let pending =
+            |key: &String| Pending { storage: Arc::clone(storage), key: key.clone(), at_work: None };
         Ok(self.readable(&log).map(|(key, _, data)| (data, pending(key))).collect())
+    }
+
+    /// Every entry of this kind that can be read, of any age.
+    pub fn known(&self, log: &WalLog) -> impl Iterator<Item = T> {
+        self.readable(log).map(|(_, _, data)| data)
     }
 
     /// The entries that a sweep should have done away with, and how old each is.
@@ -178,7 +192,11 @@ impl Pending {
 
     /// The work is done and recorded elsewhere, or undone: the entry goes. If this fails it may be tried again.
     pub async fn commit(&self) -> Result<(), StorageError> {
-        self.storage.delete(&self.key).await
+        self.storage.delete(&self.key).await?;
+        if self.at_work.is_some() {
+            at_work::forget(&self.key);
+        }
+        Ok(())
     }
 }
 

@@ -71,7 +71,7 @@ async fn immediate_takes_the_young_ones_too() {
 }
 
 #[tokio::test]
-async fn what_is_held_is_not_undone_before_the_mount_goes_away_and_stays_even_then() {
+async fn what_is_held_is_not_undone_whatever_its_age() {
     let mount = Mount::new();
     for pot in ["held", "left"] {
         mixing_left_behind(&mount, pot, OLD).await;
@@ -80,8 +80,39 @@ async fn what_is_held_is_not_undone_before_the_mount_goes_away_and_stays_even_th
     assert_eq!(mount.toy.notes(), ["unmix left"]);
     assert_eq!(mount.storage.keys(), ["wal/held"]);
     mount.ask(Operation::Rollback, "", json!({"immediate": true})).await.unwrap();
-    assert_eq!(mount.toy.notes(), ["unmix left", "unmix held"]);
+    assert_eq!(mount.toy.notes(), ["unmix left"]);
     assert_eq!(mount.storage.keys(), ["wal/held"]);
+}
+
+#[tokio::test]
+async fn what_a_request_is_at_work_on_is_not_undone_whatever_the_clock_says() {
+    let mount = Mount::new();
+    let storage = Arc::clone(&mount.storage) as Arc<dyn Storage>;
+    let pending = MIXING.begin(&storage, &Mixing { pot: "a".to_owned() }).await.unwrap();
+    let name = pending.key().strip_prefix("wal/").unwrap().to_owned();
+    for age in [OLD, -OLD, 0] {
+        mixing_left_behind(&mount, &name, age).await;
+        tick(&mount).await.unwrap();
+        mount.ask(Operation::Rollback, "", json!({"immediate": true})).await.unwrap();
+    }
+    drop(pending);
+    mixing_left_behind(&mount, &name, OLD).await;
+    tick(&mount).await.unwrap();
+    assert_eq!(mount.toy.notes(), Vec::<String>::new(), "it was begun a moment ago, whatever the clock says");
+    mount.ask(Operation::Rollback, "", json!({"immediate": true})).await.unwrap();
+    assert_eq!(mount.toy.notes().len(), 1);
+}
+
+#[tokio::test]
+async fn what_failed_comes_after_all_others_in_the_next_tick() {
+    let mount = Mount::new();
+    for (pot, age) in [("stuck", OLD + 9), ("a", OLD + 7)] {
+        mixing_left_behind(&mount, pot, age).await;
+    }
+    tick(&mount).await.unwrap_err();
+    mixing_left_behind(&mount, "b", OLD).await;
+    tick(&mount).await.unwrap_err();
+    assert_eq!(mount.toy.notes(), ["unmix stuck", "unmix a", "unmix b", "unmix stuck"]);
 }
 
 #[tokio::test]

@@ -1,0 +1,84 @@
+//! Write-ahead entries of this process: whether somebody is at work on one, and how old it surely is.
+//!
+//! Keys are random, so one table serves every mount. A key stays until its entry is gone, or is another process' affair.
+
+use std::collections::HashMap;
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+static TABLE: LazyLock<Mutex<HashMap<String, Work>>> = LazyLock::new(Mutex::default);
+
+/// What this process knows of an entry that it wrote.
+#[derive(Clone, Copy, Debug)]
+struct Work {
+    /// How many are at work on it.
+    hands: usize,
+    /// When it was written, by a clock that nobody sets.
+    written: Instant,
+}
+
+/// As long as this lives, somebody is at work on the entry.
+#[derive(Debug)]
+pub(super) struct AtWork {
+    key: String,
+}
+
+impl AtWork {
+    /// Work begins, for which an entry is about to be written.
+    pub(super) fn begin(key: &str) -> Self {
+        let mut table = table();
+        let work = table.entry(key.to_owned()).or_insert(Work { hands: 0, written: Instant::now() });
+        (work.hands, work.written) = (work.hands + 1, Instant::now());
+        Self { key: key.to_owned() }
+    }
+}
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        if let Some(work) = table().get_mut(&self.key) {
+            work.hands -= 1;
+        }
+    }
+}
+
+/// Whether somebody in this process is at work on the entry.
+pub(super) fn is_at_work(key: &str) -> bool {
+    table().get(key).is_some_and(|work| work.hands > 0)
+}
+
+/// How long ago this process wrote the entry, if it did.
+pub(super) fn age(key: &str) -> Option<Duration> {
+    table().get(key).map(|work| work.written.elapsed())
+}
+
+/// The entry is gone.
+pub(super) fn forget(key: &str) {
+    table().remove(key);
+}
+
+/// A panic while the lock was held leaves the table whole, so a poisoned lock is taken as it is.
+fn table() -> MutexGuard<'static, HashMap<String, Work>> {
+    TABLE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_entry_is_at_work_until_the_last_hand_leaves_and_has_an_age_until_it_is_gone() {
+        let first = AtWork::begin("wal/hands");
+        tokio::time::advance(Duration::from_secs(9)).await;
+        assert_eq!((is_at_work("wal/hands"), age("wal/hands")), (true, Some(Duration::from_secs(9))));
+        let second = AtWork::begin("wal/hands");
+        assert_eq!(age("wal/hands"), Some(Duration::ZERO), "it was written anew");
+        drop(first);
+        assert!(is_at_work("wal/hands"));
+        drop(second);
+        assert_eq!((is_at_work("wal/hands"), age("wal/hands")), (false, Some(Duration::ZERO)));
+        forget("wal/hands");
+        assert_eq!(age("wal/hands"), None);
+    }
+}
