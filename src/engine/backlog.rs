@@ -5,13 +5,10 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use super::announcements::{ANNOUNCEMENT, Announcement};
 use super::configuration::ONLY;
 use super::ledger::{self, LEDGER};
-use super::{Engine, Error, admin_timetable, issuer, removal, retiring_keys, static_roles};
-use crate::framework::WalLog;
+use super::{Engine, Error, admin_timetable, pending, removal, static_roles};
 use crate::logical::{Storage, StorageError};
-use crate::openai::OrganizationId;
 
 /// More is not counted: then this number means at least so many.
 pub(super) const MOST: usize = 1_000;
@@ -38,8 +35,7 @@ impl Backlog {
 }
 
 /// Credentials that have ended, or were revoked, and that are not known to be gone at OpenAI: by the names of the records
-/// alone, at most `most`. Since when the oldest is due is, for what was asked for, the oldest of the first few. Keys of
-/// library sets are none of them: the places of `library-due/` tell when a loan is looked at next, not since when it is over.
+/// alone, at most `most`. Since when the oldest is due is, for what was asked for, the oldest of the first few.
 pub(super) async fn deletions(
     storage: &dyn Storage,
     now: DateTime<Utc>,
@@ -61,6 +57,20 @@ pub(super) async fn deletions(
     }
 }
 
+/// All that waits for its end at OpenAI, as `revocations` lists it, and the age of what is not a creation that was cut off.
+pub(super) async fn waiting(
+    engine: &Engine,
+    storage: &dyn Storage,
+    now: DateTime<Utc>,
+) -> Result<Backlog, Error> {
+    let deletions = deletions(storage, now, MOST).await?;
+    let others = pending::known(engine, storage, MOST).await?;
+    // How old creations are that were cut off is told beside.
+    let since = others.iter().filter(|waiting| !waiting.is_creation()).map(|waiting| waiting.since);
+    let oldest = since.chain(deletions.oldest).min();
+    Ok(Backlog { count: (deletions.count + others.len()).min(MOST), oldest })
+}
+
 async fn oldest_of(storage: &dyn Storage, places: &[String]) -> Result<Option<DateTime<Utc>>, Error> {
     let mut oldest = None;
     for place in places.iter().take(FIRST_FEW) {
@@ -77,58 +87,6 @@ async fn oldest_of(storage: &dyn Storage, places: &[String]) -> Result<Option<Da
         }
     }
     Ok(oldest)
-}
-
-/// Creations at OpenAI that were cut off, and that no sweep could undo though it was time: their organization is not, or
-/// no longer, configured, or OpenAI fails. Those that share a write-ahead entry count as one.
-#[derive(Debug, Default)]
-pub(super) struct Unfinished {
-    pub(super) count: usize,
-    pub(super) age: Duration,
-    /// The oldest one's organization.
-    pub(super) organization: Option<OrganizationId>,
-}
-
-impl Unfinished {
-    fn count(&mut self, organization: OrganizationId, age: Duration) {
-        self.count += 1;
-        if self.organization.is_none() || age > self.age {
-            (self.age, self.organization) = (age, Some(organization));
-        }
-    }
-}
-
-pub(super) async fn unfinished_creations(
-    engine: &Engine,
-    storage: &dyn Storage,
-) -> Result<Unfinished, Error> {
-    let (mut unfinished, log) = (Unfinished::default(), WalLog::read(storage, MOST).await?);
-    for (creation, age) in issuer::CREATION.overdue(&log) {
-        unfinished.count(creation.organization_id, age);
-    }
-    for (announcement, age) in ANNOUNCEMENT.overdue(&log) {
-        if may_have_left_something(engine, storage, &announcement).await? {
-            unfinished.count(announcement.organization_id, age);
-        }
-    }
-    for (creation, age) in retiring_keys::CREATION.overdue(&log) {
-        unfinished.count(creation.organization_id, age);
-    }
-    Ok(unfinished)
-}
-
-/// Whether the entry names what is not on record: it was cut off, or never made, or is gone again.
-async fn may_have_left_something(
-    engine: &Engine,
-    storage: &dyn Storage,
-    announcement: &Announcement,
-) -> Result<bool, Error> {
-    for creation in announcement.creations() {
-        if !engine.owns(storage, &creation).await? {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 /// Rotations of the admin key and of static roles whose time has passed.

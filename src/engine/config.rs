@@ -26,9 +26,11 @@ organization are tried before they are stored; so is a key that is sent unchange
 api_endpoint and ca_cert decide who receives the key: they change only together with admin_api_key. A read shows everything but the key. A key that rotation has \
 replaced is refused. A period and a schedule exclude each other: sending one switches the other off.
 
-Deleting the configuration is refused while credentials or check-outs have still to be ended at OpenAI, which nothing \
-can do without it. It deletes admin keys that were replaced and still stand, and is refused while one of them cannot be \
-deleted. force=true deletes the configuration all the same: keys then live until their own end at OpenAI.
+Deleting the configuration is refused while static roles, library sets with accounts that Vault made, credentials or \
+check-outs have still to be ended at OpenAI, which nothing can do without it. It deletes admin keys that were replaced and \
+still stand, and is refused while one of them cannot be deleted. force=true deletes the configuration all the same: the \
+keys of static roles then live for ever, other keys until their own end at OpenAI, and the mount can be disabled only \
+after `vault lease revoke -force -prefix openai/`.
 
     $ vault write openai/config admin_api_key=sk-admin-... organization_id=org-123456
     $ vault write openai/config automatic_rotation_period=30d
@@ -189,6 +191,8 @@ async fn delete(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Err
     engine.config.delete(&**storage, ONLY).await?;
     engine.clients.forget();
     engine.tell(Happening::ConfigDelete, "config");
+    let mount_point = &call.request.mount_point;
+    let warning = warning.map(|warning| format!("{warning}. {}", way_out(mount_point)));
     Ok(warning.map(|warning| Response::default().with_warning(warning)))
 }
 
@@ -200,6 +204,14 @@ async fn end_rotation_job(engine: &Engine, config: &Config) -> Result<(), Error>
              delete with force=true"
         ))
     })
+}
+
+/// How the mount can still be disabled.
+fn way_out(mount_point: &str) -> String {
+    format!(
+        "Without a configuration no lease of this mount can be revoked: write the configuration again, or, to disable the \
+         mount, run `vault lease revoke -force -prefix {mount_point}` first and delete at OpenAI what is left"
+    )
 }
 
 /// What is left at OpenAI afterwards nothing here could end: admin keys that were replaced go first, and credentials

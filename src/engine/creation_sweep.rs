@@ -8,6 +8,7 @@ use super::endings::{end_found, retire};
 use super::failpoint::failpoint;
 use super::issuer::{Creation, Owner};
 use super::ledger::LEDGER;
+use super::listing::Look;
 use super::removal::concerns_all;
 use super::{Engine, Error};
 use crate::framework::Swept;
@@ -48,7 +49,11 @@ async fn judge(engine: &Engine, storage: &Arc<dyn Storage>, creation: &Creation)
     };
     let client = client.for_work(Urgency::Revocation, SWEEP_PATIENCE);
     engine.let_appear(Some(creation.announced)).await;
-    let found = engine.listings.find(&client, &creation.sought(), creation.announced).await;
+    let found = match engine.listings.find(&client, &creation.sought(), creation.announced).await {
+        Ok(Look::Later) => return Ok(Swept::Waits),
+        Ok(Look::Done(found)) => Ok(found),
+        Err(error) => Err(error),
+    };
     if let Ok(Some(found)) = &found {
         engine.note_made(&found.ids().collect::<Vec<_>>(), creation.announced);
     }

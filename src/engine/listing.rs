@@ -8,15 +8,21 @@
 //! of two nodes are not half a minute apart.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex as SyncMutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::Mutex;
+use tokio::time::timeout;
 
 use crate::openai::{self, ApiKeyId, Client, Pages, ProjectId, ServiceAccountId};
 
 /// Longer than any request goes on: Vault ends them after 90 s.
 const CREATION_IS_OVER: TimeDelta = TimeDelta::seconds(120);
+
+/// As long as one waits for another who lists the same.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A whole listing older than this is of no use to anyone.
 const LIFE: TimeDelta = TimeDelta::minutes(10);
@@ -35,7 +41,23 @@ pub(super) struct Sought<'a> {
 /// The latest listing of each project.
 #[derive(Debug, Default)]
 pub(super) struct Listings {
-    latest: Mutex<HashMap<(ProjectId, Kind), Listing>>,
+    latest: SyncMutex<HashMap<(ProjectId, Kind), Arc<Slot>>>,
+}
+
+/// The place of one listing.
+#[derive(Debug)]
+struct Slot {
+    listing: Mutex<Listing>,
+    /// Whether OpenAI failed to list in this tick.
+    failed: AtomicBool,
+}
+
+/// What a look came to.
+pub(super) enum Look {
+    /// It is known what has the name, if anything has.
+    Done(Option<Found>),
+    /// Nothing is known in this tick: OpenAI fails to list the project, or takes too long.
+    Later,
 }
 
 /// What is listed.
@@ -69,23 +91,44 @@ impl Found {
 }
 
 impl Listings {
-    /// What has the name, if anything has: made by a creation that was announced at this time.
+    /// A tick begins: what failed in the last one is tried again.
+    pub(super) fn begin_tick(&self) {
+        let mut latest = self.lock();
+        for slot in latest.values() {
+            slot.failed.store(false, Ordering::Relaxed);
+        }
+        // One that is being listed on is locked, and stays.
+        latest.retain(|_, slot| slot.listing.try_lock().map_or(true, |listing| !listing.is_stale()));
+    }
+
+    /// What has the name, if anything has: made by a creation that was announced at this time. Whoever cannot be told soon
+    /// is told to come later, so that one project whose list hangs keeps no other from its turn.
     pub(super) async fn find(
         &self,
         client: &Client,
         sought: &Sought<'_>,
         announced: DateTime<Utc>,
-    ) -> Result<Option<Found>, openai::Error> {
-        let place = (sought.project.clone(), Kind::of(sought));
-        let mut latest = self.latest.lock().await;
-        latest.retain(|_, listing| !listing.pages.is_whole() || Utc::now() - listing.began < LIFE);
-        let listing = latest.entry(place).or_insert_with(Listing::begin);
-        listing.seek(client, sought).await?;
-        if listing.of(sought).is_none() && !listing.covers(announced) {
-            *listing = Listing::begin();
-            listing.seek(client, sought).await?;
+    ) -> Result<Look, openai::Error> {
+        let slot = self.slot((sought.project.clone(), Kind::of(sought)));
+        let Ok(mut listing) = timeout(PATIENCE, slot.listing.lock()).await else { return Ok(Look::Later) };
+        if slot.failed.load(Ordering::Relaxed) {
+            return Ok(Look::Later);
         }
-        Ok(listing.of(sought))
+        // Who gives up waiting for OpenAI is as good as told no.
+        slot.failed.store(true, Ordering::Relaxed);
+        let found = listing.find(client, sought, announced).await?;
+        slot.failed.store(false, Ordering::Relaxed);
+        Ok(Look::Done(found))
+    }
+
+    fn slot(&self, place: (ProjectId, Kind)) -> Arc<Slot> {
+        let new = || Slot { listing: Mutex::new(Listing::begin()), failed: AtomicBool::new(false) };
+        Arc::clone(self.lock().entry(place).or_insert_with(|| Arc::new(new())))
+    }
+
+    /// A panic while the lock was held leaves the map whole, so a poisoned lock is taken as it is.
+    fn lock(&self) -> MutexGuard<'_, HashMap<(ProjectId, Kind), Arc<Slot>>> {
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -105,6 +148,28 @@ impl Kind {
 impl Listing {
     fn begin() -> Self {
         Self { began: Utc::now(), pages: Pages::within(LOOK), found: HashMap::new() }
+    }
+
+    /// Whether it is whole and too old to be of use.
+    fn is_stale(&self) -> bool {
+        self.pages.is_whole() && (Utc::now() - self.began).abs() >= LIFE
+    }
+
+    async fn find(
+        &mut self,
+        client: &Client,
+        sought: &Sought<'_>,
+        announced: DateTime<Utc>,
+    ) -> Result<Option<Found>, openai::Error> {
+        if self.is_stale() {
+            *self = Self::begin();
+        }
+        self.seek(client, sought).await?;
+        if self.of(sought).is_none() && !self.covers(announced) {
+            *self = Self::begin();
+            self.seek(client, sought).await?;
+        }
+        Ok(self.of(sought))
     }
 
     fn covers(&self, announced: DateTime<Utc>) -> bool {

@@ -21,6 +21,7 @@ mod config;
 mod config_fields;
 mod configuration;
 mod creation_sweep;
+mod creations;
 mod credential_end;
 mod creds;
 mod endings;
@@ -44,6 +45,7 @@ pub mod names;
 mod observed;
 mod owned;
 mod owners;
+mod pending;
 mod predecessor;
 mod predecessor_leases;
 mod project_fields;
@@ -295,6 +297,7 @@ impl framework::Engine for Engine {
 
     async fn periodic(self: Arc<Self>, tick: Tick) -> Vec<logical::Error> {
         self.metrics.upkeep();
+        self.listings.begin_tick();
         clock_watch::ask_openai(&self, &tick).await;
         if tick.writable == Writable::LocalOnly {
             // A performance secondary: of what it may write, only the ledger holds work. The rest is the primary's.

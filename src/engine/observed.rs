@@ -2,14 +2,16 @@
 //! never waits for OpenAI, so they answer on a standby, while unconfigured, and while OpenAI is down.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use super::backlog::{self, Backlog, Unfinished};
+use super::backlog::{self, Backlog};
 use super::configuration::{Config, ONLY};
+use super::creations::{self, Unfinished};
 use super::metrics::Level;
-use super::pulse::Beat;
+use super::pulse::{Beat, Failure};
 use super::{Engine, Error, build, library, quota, rfc3339};
 use crate::framework::{Call, Help, Path, ResponseField};
 use crate::logical::{Operation, Response, Storage};
@@ -17,8 +19,10 @@ use crate::logical::{Operation, Response, Storage};
 /// Prometheus' text format.
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4";
 
-/// A backlog, a late rotation or a failing OpenAI is worth a word when it is older than this.
+/// A backlog or a late rotation is worth a word when it is older than this.
 const TOLERATED: u64 = 600;
+/// An outage is told after this: a call that fails for a moment is tried again by itself.
+const OUTAGE: u64 = 120;
 
 const METRICS_HELP: Help = Help {
     synopsis: "Tell this mount's metrics as Prometheus reads them.",
@@ -63,12 +67,15 @@ const HEALTH: &[ResponseField] = &[
         "last_success",
         "When OpenAI last did as asked by this process; empty if it was not asked yet.",
     ),
-    ResponseField::new::<String>("last_error", "Status or kind of the last failed call of this process."),
+    ResponseField::new::<String>(
+        "last_error",
+        "What the last failed call of this process came to, in words.",
+    ),
     ResponseField::new::<String>("last_error_endpoint", "Which call that was."),
     ResponseField::new::<DateTime<Utc>>("last_error_at", "When that was."),
     ResponseField::new::<i64>(
         "pending_deletions",
-        "Ended credentials not yet removed at OpenAI; at most 1000.",
+        "Keys and accounts that wait for their end at OpenAI, as revocations lists them; at most 1000.",
     ),
     ResponseField::new::<i64>("pending_deletion_age", "How long the first has been due, in seconds."),
     ResponseField::new::<i64>("unfinished_creations", "Creations that were cut off and are not undone yet."),
@@ -90,7 +97,7 @@ struct Observation {
     now: DateTime<Utc>,
     config: Option<Arc<Config>>,
     deletions: Backlog,
-    creations: Unfinished,
+    creations: Vec<Unfinished>,
     rotations: Backlog,
     /// Library sets with accounts that OpenAI no longer has.
     missing: Vec<(String, usize)>,
@@ -115,8 +122,8 @@ impl Engine {
         Ok(Observation {
             now,
             config: self.config.get(storage, ONLY).await?,
-            deletions: backlog::deletions(storage, now, backlog::MOST).await?,
-            creations: backlog::unfinished_creations(self, storage).await?,
+            deletions: backlog::waiting(self, storage, now).await?,
+            creations: creations::unfinished(self, storage).await?,
             rotations: backlog::overdue_rotations(self, storage, now).await?,
             missing: library::missing::told(storage).await?,
             beat: self.clients.pulse().beat(),
@@ -133,8 +140,8 @@ impl Observation {
             (Level::RotationOverdueSeconds, self.rotations.age(self.now).as_secs() as f64),
             (Level::PendingDeletions, self.deletions.count as f64),
             (Level::PendingDeletionAgeSeconds, self.deletions.age(self.now).as_secs() as f64),
-            (Level::UnfinishedCreations, self.creations.count as f64),
-            (Level::UnfinishedCreationAgeSeconds, self.creations.age.as_secs() as f64),
+            (Level::UnfinishedCreations, self.creations.len() as f64),
+            (Level::UnfinishedCreationAgeSeconds, age_of(&self.creations).as_secs() as f64),
             (Level::AdminKeyAgeSeconds, key_age.unwrap_or_default().as_secs() as f64),
             (Level::AdminKeyRefused, f64::from(u8::from(self.beat.refused))),
         ]
@@ -155,11 +162,14 @@ impl Observation {
         [
             (self.beat.refused, "OpenAI refuses the admin key".to_owned()),
             (
-                failing.is_some_and(|age| age.as_secs() > TOLERATED),
+                failing.is_some_and(|age| age.as_secs() > OUTAGE),
                 format!("no call to OpenAI has succeeded for {} s", failing.unwrap_or_default().as_secs()),
             ),
-            (deletions > TOLERATED, format!("a credential that ended {deletions} s ago is not removed")),
-            (self.creations.age.as_secs() > TOLERATED, self.unfinished()),
+            (
+                deletions > TOLERATED,
+                format!("a key or account that should have ended {deletions} s ago is not removed: revocations lists it"),
+            ),
+            (age_of(&self.creations).as_secs() > TOLERATED, self.unfinished()),
             (rotations > TOLERATED, format!("a rotation is overdue for {rotations} s")),
         ]
         .into_iter()
@@ -169,16 +179,22 @@ impl Observation {
     }
 
     fn unfinished(&self) -> String {
-        let Unfinished { age, organization, .. } = &self.creations;
-        let said = format!("a creation that was cut off {} s ago is not undone", age.as_secs());
+        let said =
+            format!("a creation that was cut off {} s ago is not undone", age_of(&self.creations).as_secs());
+        let oldest = self.creations.iter().max_by_key(|creation| creation.age);
         let configured = self.config.as_ref().map(|config| &config.organization_id);
-        match organization {
+        match oldest.map(|creation| &creation.organization) {
             Some(organization) if configured != Some(organization) => {
                 format!("{said}: it waits for a configuration of organization {organization}")
             }
             _ => said,
         }
     }
+}
+
+/// How long ago the oldest was cut off; zero if there is none.
+fn age_of(creations: &[Unfinished]) -> Duration {
+    creations.iter().map(|creation| creation.age).max().unwrap_or_default()
 }
 
 async fn metrics(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
@@ -212,13 +228,13 @@ async fn health(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Err
         ("reasons", reasons.into()),
         ("revocation_mode", config.map_or("", |config| config.revocation_mode.word()).into()),
         ("last_success", time(beat.last_success)),
-        ("last_error", failure.map_or("", |failure| failure.code.as_str()).into()),
+        ("last_error", failure.map(Failure::in_words).unwrap_or_default().into()),
         ("last_error_endpoint", failure.map_or("", |failure| failure.endpoint).into()),
         ("last_error_at", time(failure.map(|failure| failure.at))),
         ("pending_deletions", deletions.count.into()),
         ("pending_deletion_age", deletions.age(now).as_secs().into()),
-        ("unfinished_creations", creations.count.into()),
-        ("unfinished_creation_age", creations.age.as_secs().into()),
+        ("unfinished_creations", creations.len().into()),
+        ("unfinished_creation_age", age_of(&creations).as_secs().into()),
         ("overdue_rotations", rotations.count.into()),
         ("overdue_rotation_age", rotations.age(now).as_secs().into()),
     ])))

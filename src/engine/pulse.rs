@@ -41,6 +41,28 @@ pub(super) struct Failure {
     pub(super) code: String,
 }
 
+impl Failure {
+    /// What went wrong, for people.
+    pub(super) fn in_words(&self) -> String {
+        let words = match self.code.as_str() {
+            "timeout" => "OpenAI did not answer in time",
+            "connect" => "no connection to OpenAI",
+            "tls" => "the connection to OpenAI is not trusted",
+            "cut" => "the connection to OpenAI broke before the answer was whole",
+            "oversized" | "malformed" => "OpenAI's answer cannot be read",
+            "abandoned" => "the caller went away before OpenAI answered",
+            "400" => "OpenAI refused what was asked for (400)",
+            "401" => "OpenAI refused the admin key (401)",
+            "403" => "the admin key may not do this at OpenAI (403)",
+            "404" => "it is not there at OpenAI (404)",
+            "429" => "OpenAI's limit of calls was reached (429)",
+            code if code.starts_with('5') => return format!("OpenAI failed ({code})"),
+            code => return format!("OpenAI answered {code}"),
+        };
+        words.to_owned()
+    }
+}
+
 impl Pulse {
     pub(super) fn new(times: Arc<Times>) -> Self {
         Self { times, beat: Mutex::default() }

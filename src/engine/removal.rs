@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::events::Happening;
 use super::failpoint::{failpoint, shortened};
 use super::ledger::{self, Handed, LEDGER};
-use super::{Engine, Error, endings};
+use super::{Engine, Error, endings, issuer};
 use crate::framework::Tick;
 use crate::logical::Storage;
 use crate::openai::{self, Urgency};
@@ -243,6 +243,17 @@ impl<'a> Pass<'a> {
                 let _ = self.halt.set(error);
                 Ok(Step::Skipped)
             }
+            Err(Error::OtherOrganization { organization, .. })
+                if is_past_remembering(self.engine, &entry) =>
+            {
+                tracing::warn!(
+                    name = entry.handed.name, %organization,
+                    "a credential's record is forgotten: its key ended more than a year ago, and its organization is not \
+                     configured"
+                );
+                LEDGER.delete(self.storage, place).await?;
+                Ok(Step::Removed)
+            }
             Err(error) => {
                 entry.failed(&error, self.engine.now());
                 LEDGER.put(self.storage, place, &entry).await?;
@@ -263,6 +274,12 @@ impl Outcome {
             }
         }
     }
+}
+
+/// Whether nothing but an empty account can be left of it, for longer than any key lives.
+fn is_past_remembering(engine: &Engine, entry: &ledger::Entry) -> bool {
+    let Some(expired) = entry.handed.expires else { return false };
+    expired + issuer::FORGOTTEN_AFTER < engine.certain_time()
 }
 
 fn grace() -> Duration {

@@ -59,6 +59,13 @@ pub(super) async fn end_due(
     end_where(engine, storage, config, deadline, |old| !old.setbacks.waits(now)).await
 }
 
+/// Tries now to delete all old keys, for somebody who waits for it.
+pub(super) async fn retry(engine: &Engine, storage: &dyn Storage, patience: Duration) -> Result<(), Error> {
+    let _alone = engine.locks.lock(LOCK).await;
+    let Some(config) = engine.stored_config(storage).await? else { return Err(Error::NotConfigured) };
+    end_where(engine, storage, &config, Instant::now() + patience, |_| true).await
+}
+
 async fn end_where(
     engine: &Engine,
     storage: &dyn Storage,
@@ -72,7 +79,7 @@ async fn end_where(
     let client = engine.configured(storage).await?.client;
     let (mut left, mut failure) = (Vec::new(), None);
     for old in &config.history.retiring {
-        if !is_due(old) {
+        if !is_due(old) || Instant::now() >= deadline {
             left.push(old.clone());
             continue;
         }

@@ -1,6 +1,7 @@
 //! `revocations`: what waits for its end at OpenAI, why, and another try now. How it ends is `credential_end`'s and
 //! `removal`'s.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,12 +11,11 @@ use tokio::time::Instant;
 
 use super::credential_end::{PATIENCE, may_pass};
 use super::ledger::{self, Entry, LEDGER};
-use super::library::loans::Loan;
 use super::library::returns;
-use super::{Engine, Error, backlog, backoff, calendar, removal, rfc3339};
+use super::pending::{self, Owner, Waiting};
+use super::{Engine, Error, backlog, calendar, removal, rfc3339};
 use crate::framework::{Call, Field, Help, Name, Path, ResponseField};
 use crate::logical::{Data, Operation, Response, Storage, StorageError};
-use crate::openai::ApiKeyId;
 
 /// As long as an operator's retry of everything takes.
 const RETRY_PATIENCE: Duration = Duration::from_secs(45);
@@ -33,10 +33,11 @@ static LIMIT: Field<i64> =
 const LIST_HELP: Help = Help {
     synopsis: "List what waits for its end at OpenAI, and why.",
     description: "\
-Lists credentials that have ended, or were revoked, and still have something at OpenAI to remove: for the most part the \
-empty account of a key that has expired; and check-outs of library sets whose key is to be ended. These come first, \
-then what was revoked before its time, then the oldest. The tick \
-removes them, as fast as OpenAI allows. A list is cut at 1000; it goes on with after, unless that one is gone by then.
+Lists everything that has still to be ended at OpenAI: keys of check-outs, replaced keys of static roles whose grace is \
+over, accounts that left a library set, replaced admin keys, creations that were cut off; then credentials that were \
+revoked before their time; then those that have ended, for the most part the empty account of a key that has expired. The \
+tick removes them, as fast as OpenAI allows. A list is cut at 1000; it goes on with after, unless that one is gone by then. \
+Where nothing waits, Vault's CLI prints No value found and exits with 2: that is good news.
 
     $ vault list -detailed openai/revocations",
 };
@@ -112,7 +113,7 @@ async fn list(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error
     };
     let mut entries = Vec::new();
     if after.is_empty() {
-        entries = loans_after(&engine, storage, &call.get(&AFTER)?, limit).await?;
+        entries = others_after(&engine, storage, &call.get(&AFTER)?, limit).await?;
     }
     let room = limit - entries.len();
     entries.extend(credentials_after(&engine, storage, &after, room).await?);
@@ -127,8 +128,8 @@ async fn list(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error
 
 async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let (storage, name) = (&**call.storage(), call.get(&NAME)?);
-    if let Some((set, loan)) = loan_of(storage, &name).await? {
-        return Ok(Some(Response::new(view_loan(&engine, &set, &loan))));
+    if let Some(waiting) = other(&engine, storage, &name).await? {
+        return Ok(Some(Response::new(view_other(&waiting))));
     }
     let Some(place) = place_of(&engine, storage, &name).await? else { return Ok(None) };
     let entry = LEDGER.get(storage, &place).await?;
@@ -137,11 +138,11 @@ async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error
 
 async fn retry(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let (storage, name) = (&**call.storage(), call.get(&NAME)?);
-    if let Some((set, loan)) = loan_of(storage, &name).await? {
+    if let Some(waiting) = other(&engine, storage, &name).await? {
         if engine.leaves_owners_alone().await? {
             return Err(StorageError::ReadOnly.into());
         }
-        return returns::give_back(&engine, storage, &loan.ticket(&set), PATIENCE).await.map(|()| None);
+        return pending::retry(&engine, call.storage(), &waiting.owner, PATIENCE).await.map(|()| None);
     }
     let none = || Error::NotFound { kind: "revocation", name: name.to_string() };
     let place = place_of(&engine, storage, &name).await?.ok_or_else(none)?;
@@ -162,17 +163,51 @@ async fn retry_all(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, 
     let loans = returns::run_now(&engine, storage, RETRY_PATIENCE).await?;
     let patience = deadline.saturating_duration_since(Instant::now());
     let outcome = removal::run_now(&engine, storage, patience).await;
+    let others = retry_others(&engine, call.storage(), deadline).await?;
     let waiting = backlog::deletions(storage, engine.now(), usize::MAX).await?.count;
-    let waiting = waiting + returns::waiting(storage).await?.len();
+    let waiting = waiting + pending::all(&engine, storage).await?.len();
     Ok(Some(Response::of([
-        ("removed", Value::from(loans.removed + outcome.removed)),
-        ("failed", (loans.failed + outcome.failed).into()),
+        ("removed", Value::from(loans.removed + outcome.removed + others.removed)),
+        ("failed", (loans.failed + outcome.failed + others.failed).into()),
         ("waiting", waiting.into()),
         (
             "last_error",
-            loans.error.or(outcome.error).map(|error| error.to_string()).unwrap_or_default().into(),
+            loans
+                .error
+                .or(outcome.error)
+                .or(others.error)
+                .map(|error| error.to_string())
+                .unwrap_or_default()
+                .into(),
         ),
     ])))
+}
+
+/// What is neither a credential nor a check-out, once for each owner.
+async fn retry_others(
+    engine: &Engine,
+    storage: &Arc<dyn Storage>,
+    deadline: Instant,
+) -> Result<removal::Outcome, Error> {
+    let (mut outcome, mut tried) = (removal::Outcome::default(), BTreeSet::new());
+    if engine.leaves_owners_alone().await? {
+        return Ok(outcome);
+    }
+    for waiting in pending::all(engine, &**storage).await? {
+        let kind = match waiting.owner {
+            Owner::StaticRole(_) => "static role",
+            Owner::LibrarySet(_) => "library set",
+            Owner::AdminKey => "admin key",
+            Owner::Loan(..) | Owner::Creation(_) => continue,
+        };
+        let patience = PATIENCE.min(deadline.saturating_duration_since(Instant::now()));
+        if patience.is_zero() || !tried.insert((kind, waiting.owner.told().to_owned())) {
+            continue;
+        }
+        let ended = pending::retry(engine, storage, &waiting.owner, patience).await;
+        outcome.count(ended.map_or_else(removal::Step::Failed, |()| removal::Step::Removed));
+    }
+    Ok(outcome)
 }
 
 /// Where the record of this name waits, if it does: known for what was asked for, else found by its name.
@@ -192,17 +227,16 @@ async fn place_of(engine: &Engine, storage: &dyn Storage, name: &str) -> Result<
     }
 }
 
-/// The first check-outs that wait, after the one of this name.
-async fn loans_after(
+/// The first of the others that wait, after the one of this name.
+async fn others_after(
     engine: &Engine,
     storage: &dyn Storage,
     name: &str,
     most: usize,
 ) -> Result<Vec<(String, Data)>, Error> {
-    let waiting = returns::waiting(storage).await?;
-    let first = waiting.iter().position(|(_, loan)| loan.id == name).map_or(0, |at| at + 1);
-    let listed = waiting.iter().skip(first).take(most);
-    Ok(listed.map(|(set, loan)| (loan.id.clone(), view_loan(engine, set, loan))).collect())
+    let waiting = pending::all(engine, storage).await?;
+    let first = waiting.iter().position(|one| one.name == name).map_or(0, |at| at + 1);
+    Ok(waiting.iter().skip(first).take(most).map(|one| (one.name.clone(), view_other(one))).collect())
 }
 
 /// The first credentials that wait, after the one at this place.
@@ -231,23 +265,22 @@ async fn credentials_after(
     Ok(listed)
 }
 
-/// The check-out that waits under this name, and its set.
-async fn loan_of(storage: &dyn Storage, name: &str) -> Result<Option<(String, Loan)>, Error> {
-    Ok(returns::waiting(storage).await?.into_iter().find(|(_, loan)| loan.id == name))
+/// What waits under this name and is no credential of the ledger.
+async fn other(engine: &Engine, storage: &dyn Storage, name: &str) -> Result<Option<Waiting>, Error> {
+    Ok(pending::all(engine, storage).await?.into_iter().find(|one| one.name == name))
 }
 
-fn view_loan(engine: &Engine, set: &str, loan: &Loan) -> Data {
-    let waits = loan.failures > 0 && backoff::is_wait(loan.due, engine.now());
+fn view_other(waiting: &Waiting) -> Data {
     Data::from_iter(
         [
-            ("role", Value::from(set)),
-            ("service_account_id", loan.account.id.as_str().into()),
-            ("api_key_id", loan.api_key_id.as_ref().map_or("", ApiKeyId::as_str).into()),
-            ("since", rfc3339::text(loan.returning_since.unwrap_or(loan.ends)).into()),
-            ("key_dead", (loan.expires <= engine.certain_time()).into()),
-            ("failures", loan.failures.into()),
-            ("last_error", loan.last_error.as_deref().unwrap_or_default().into()),
-            ("retry_at", if waits { rfc3339::text(loan.due) } else { String::new() }.into()),
+            ("role", Value::from(waiting.owner.told())),
+            ("service_account_id", waiting.service_account_id.as_str().into()),
+            ("api_key_id", waiting.api_key_id.as_str().into()),
+            ("since", rfc3339::text(waiting.since).into()),
+            ("key_dead", waiting.key_dead.into()),
+            ("failures", waiting.failures.into()),
+            ("last_error", waiting.last_error.as_str().into()),
+            ("retry_at", waiting.retry_at.map(rfc3339::text).unwrap_or_default().into()),
         ]
         .map(|(name, value)| (name.to_owned(), value)),
     )

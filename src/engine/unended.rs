@@ -1,36 +1,50 @@
-//! What this mount handed out and only its configuration can end at OpenAI: asked before the configuration goes.
+//! Keys and accounts that only the configuration can end at OpenAI: asked before the configuration is deleted.
 
 use super::configuration::Config;
 use super::ledger::{self, LEDGER};
-use super::library::lending;
-use super::{Engine, Error};
+use super::library::{lending, sets};
+use super::{Engine, Error, issuer, static_roles};
+use crate::framework::WalLog;
 use crate::logical::{Storage, StorageError};
 use crate::openai::OrganizationId;
 
 /// More is not counted: it makes no difference to whoever reads the sentence.
 const MOST: usize = 1_000;
+/// As many names stand in the sentence.
+const NAMED: usize = 5;
 
-/// What would be left to itself.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What would stay at OpenAI.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Unended {
+    /// Static roles: their keys never expire.
+    static_roles: Vec<String>,
+    /// Library sets with accounts that Vault made.
+    sets: Vec<String>,
     credentials: usize,
     check_outs: usize,
+    /// Keys and accounts of static roles and sets that were asked of OpenAI and are not recorded.
+    creations: usize,
 }
 
 /// Refuses if something of the configuration's organization has still to be ended.
 pub(super) async fn refuse(engine: &Engine, storage: &dyn Storage, config: &Config) -> Result<(), Error> {
+    let organization = &config.organization_id;
     let unended = Unended {
-        credentials: credentials(storage, &config.organization_id).await?,
-        check_outs: check_outs(engine, storage, &config.organization_id).await?,
+        static_roles: static_roles::of_organization(storage, organization).await?,
+        sets: sets::with_made_accounts(engine, storage, organization).await?,
+        credentials: credentials(storage, organization).await?,
+        check_outs: check_outs(engine, storage, organization).await?,
+        creations: creations(storage, organization).await?,
     };
     if unended == Unended::default() {
         return Ok(());
     }
     Err(Error::field(format!(
-        "{} still to be ended at OpenAI, which takes the configuration: revoke the leases (vault lease revoke -prefix), \
-         and wait until revocations lists nothing. With force=true it is deleted all the same; then each key lives until \
-         its own end at OpenAI, and its lease cannot be revoked before that",
-        unended.sentence()
+        "{} still to be ended at OpenAI, which takes the configuration: {}. With force=true it is deleted all the same; \
+         then {}",
+        unended.sentence(),
+        unended.first(),
+        unended.consequence(),
     )))
 }
 
@@ -60,19 +74,69 @@ async fn check_outs(
     Ok(count)
 }
 
+async fn creations(storage: &dyn Storage, organization: &OrganizationId) -> Result<usize, Error> {
+    let log = WalLog::read(storage, MOST).await?;
+    let creations = issuer::CREATION.known(&log);
+    Ok(creations.filter(|creation| creation.organization_id == *organization).count())
+}
+
 impl Unended {
-    fn sentence(self) -> String {
+    /// The subject and its verb.
+    fn sentence(&self) -> String {
         let many = |count: usize, what: &str| match count {
             0 => None,
             1 => Some(format!("1 {what}")),
             MOST.. => Some(format!("{MOST} {what}s or more")),
             _ => Some(format!("{count} {what}s")),
         };
-        let all = [many(self.credentials, "credential"), many(self.check_outs, "check-out")];
-        let said: Vec<String> = all.into_iter().flatten().collect();
-        let verb = if self.credentials + self.check_outs == 1 { "has" } else { "have" };
-        format!("{} {verb}", said.join(" and "))
+        let named = |names: &[String], what: &str| {
+            many(names.len(), what).map(|many| format!("{many} ({})", some_of(names)))
+        };
+        let all = [
+            named(&self.static_roles, "static role"),
+            named(&self.sets, "library set"),
+            many(self.creations, "unfinished creation"),
+            many(self.credentials, "credential"),
+            many(self.check_outs, "check-out"),
+        ];
+        let mut said: Vec<String> = all.into_iter().flatten().collect();
+        let count =
+            self.static_roles.len() + self.sets.len() + self.creations + self.credentials + self.check_outs;
+        let verb = if count == 1 { "has" } else { "have" };
+        let last = said.pop().unwrap_or_default();
+        if said.is_empty() {
+            format!("{last} {verb}")
+        } else {
+            format!("{} and {last} {verb}", said.join(", "))
+        }
     }
+
+    /// What to do first.
+    fn first(&self) -> String {
+        let deleted = match (self.static_roles.is_empty(), self.sets.is_empty()) {
+            (false, false) => "delete the static roles and library sets, ",
+            (false, true) => "delete the static roles, ",
+            (true, false) => "delete the library sets, ",
+            (true, true) => "",
+        };
+        format!(
+            "{deleted}revoke the leases (vault lease revoke -prefix), and wait until revocations lists nothing"
+        )
+    }
+
+    fn consequence(&self) -> &'static str {
+        if self.static_roles.is_empty() && self.creations == 0 {
+            "each key lives until its own end at OpenAI, and its lease cannot be revoked before that"
+        } else {
+            "the keys of static roles never end, every other key lives until its own end at OpenAI, and no lease can be \
+             revoked before that"
+        }
+    }
+}
+
+fn some_of(names: &[String]) -> String {
+    let some = names.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+    if names.len() > NAMED { format!("{some} and {} more", names.len() - NAMED) } else { some }
 }
 
 #[cfg(test)]
@@ -80,11 +144,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_sentence_counts() {
-        let sentence = |credentials, check_outs| Unended { credentials, check_outs }.sentence();
-        assert_eq!(sentence(1, 0), "1 credential has");
-        assert_eq!(sentence(0, 2), "2 check-outs have");
-        assert_eq!(sentence(1, 1), "1 credential and 1 check-out have");
-        assert_eq!(sentence(MOST, 0), "1000 credentials or more have");
+    fn the_sentence_counts_and_names() {
+        let names = |count: usize| (1..=count).map(|n| format!("r{n}")).collect::<Vec<_>>();
+        let sentence = |static_roles, sets, creations, credentials, check_outs| {
+            Unended {
+                static_roles: names(static_roles),
+                sets: names(sets),
+                credentials,
+                check_outs,
+                creations,
+            }
+            .sentence()
+        };
+        assert_eq!(sentence(0, 0, 0, 1, 0), "1 credential has");
+        assert_eq!(sentence(0, 0, 0, 0, 2), "2 check-outs have");
+        assert_eq!(sentence(0, 0, 0, 1, 1), "1 credential and 1 check-out have");
+        assert_eq!(sentence(0, 0, 0, MOST, 0), "1000 credentials or more have");
+        assert_eq!(sentence(1, 0, 0, 0, 0), "1 static role (r1) has");
+        assert_eq!(
+            sentence(7, 1, 1, 1, 0),
+            "7 static roles (r1, r2, r3, r4, r5 and 2 more), 1 library set (r1), 1 unfinished creation and 1 credential \
+             have"
+        );
     }
 }

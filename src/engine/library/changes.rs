@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
+use tokio::time::Instant;
 
 use super::in_use::{by_place, live_keys};
 use super::members::{Home, Member};
@@ -30,7 +31,7 @@ use crate::engine::answers::Told;
 use crate::engine::failpoint::failpoint;
 use crate::engine::issuer::{self, Creation, Owner};
 use crate::engine::owners::AccountOwner;
-use crate::engine::{Engine, Error, backoff, endings};
+use crate::engine::{Engine, Error, backoff, endings, removal};
 use crate::framework::{LockGuard, Tick};
 use crate::logical::{Storage, StorageError};
 use crate::openai::Urgency;
@@ -38,12 +39,42 @@ use crate::openai::Urgency;
 /// As long as letting go waits for its turn at OpenAI: in a request, and in the tick.
 const PATIENCE: Duration = Duration::from_secs(20);
 const TICK_PATIENCE: Duration = Duration::from_secs(5);
+/// As long as a request lets go of accounts; the rest is the tick's.
+const REQUEST: Duration = Duration::from_secs(40);
+
+/// How long letting go may take.
+#[derive(Clone, Copy)]
+pub(super) struct Limits {
+    /// How long each call waits for its turn at OpenAI.
+    patience: Duration,
+    /// From then on no call begins.
+    deadline: Instant,
+}
 
 impl Engine {
     /// Holds off every other change of the set's record.
     pub(super) async fn lock_set(&self, set: &str) -> LockGuard {
-        self.locks.lock(&format!("library-set/{set}")).await
+        self.locks.lock(&lock(set)).await
     }
+
+    /// The same, unless somebody changes it now.
+    fn try_lock_set(&self, set: &str) -> Option<LockGuard> {
+        self.locks.try_lock(&lock(set))
+    }
+}
+
+impl Limits {
+    pub(super) fn of_request() -> Self {
+        Self { patience: PATIENCE, deadline: Instant::now() + REQUEST }
+    }
+
+    fn patience(self) -> Duration {
+        self.patience.min(self.deadline.saturating_duration_since(Instant::now()))
+    }
+}
+
+fn lock(set: &str) -> String {
+    format!("library-set/{set}")
 }
 
 /// Puts accounts on the change's record.
@@ -58,7 +89,7 @@ pub(super) async fn touch(
     touched.retain(|old| !new.contains(&old.id));
     touched.extend_from_slice(members);
     let due = engine.now() + issuer::sweep_age();
-    CHANGES.put(storage, set, &Change { touched, due, failures: 0, last_error: None }).await
+    CHANGES.put(storage, set, &Change { touched, due, failures: 0, last_error: None, since: None }).await
 }
 
 /// Adopts accounts: on record first, then claimed.
@@ -109,7 +140,7 @@ pub(super) async fn settle(
     engine: &Engine,
     storage: &dyn Storage,
     set: &str,
-    patience: Duration,
+    limits: Limits,
 ) -> Result<Vec<String>, Error> {
     let Some(mut change) = CHANGES.get(storage, set).await? else { return Ok(Vec::new()) };
     // From storage and not from memory: an earlier write may have come through although it was reported as failed.
@@ -117,19 +148,31 @@ pub(super) async fn settle(
         CHANGES.delete(storage, set).await?;
         return Ok(Vec::new());
     }
-    change.failures = change.failures.saturating_add(1);
+    let failures_before = change.failures;
+    change.failures = failures_before.saturating_add(1);
     change.due = backoff::retry_at(set, change.failures, engine.now(), Duration::ZERO);
+    change.since = change.since.or_else(|| Some(engine.now()));
     CHANGES.put(storage, set, &change).await?;
     failpoint!("set.settling");
     let going = unnamed(&change.touched, SETS.get(storage, set).await?);
-    let mut left = Vec::new();
-    let mut used = in_use(engine, storage, &going, patience).await;
+    let (mut left, mut failed, mut is_hopeless) = (Vec::new(), false, false);
+    let mut used = in_use(engine, storage, &going, limits.patience()).await;
     for member in going {
+        if is_hopeless || Instant::now() >= limits.deadline {
+            left.push(member);
+            continue;
+        }
         let outcome = match used.remove(member.id.as_str()) {
             Some(error) => Err(error),
-            None => let_go(engine, storage, set, &member, patience).await,
+            None => let_go(engine, storage, set, &member, limits.patience()).await,
         };
         if let Err(error) = outcome {
+            tracing::warn!(
+                set,
+                account = member.name,
+                "an account that left its set is not let go of yet: {error}"
+            );
+            (failed, is_hopeless) = (true, removal::concerns_all(&error));
             change.last_error = Some(error.to_string());
             left.push(member);
         }
@@ -139,6 +182,10 @@ pub(super) async fn settle(
         return Ok(Vec::new());
     }
     let names = left.iter().map(|member| member.name.clone()).collect();
+    if !failed {
+        // What there was no time for is the next tick's.
+        (change.failures, change.due) = (failures_before, engine.now());
+    }
     CHANGES.put(storage, set, &Change { touched: left, ..change }).await?;
     Ok(names)
 }
@@ -194,7 +241,7 @@ pub(super) async fn give_up(
 
 /// After a write or deletion that succeeded: a warning if something is left to do.
 pub(super) async fn finish(engine: &Engine, storage: &dyn Storage, set: &str) -> Option<String> {
-    match settle(engine, storage, set, PATIENCE).await {
+    match settle(engine, storage, set, Limits::of_request()).await {
         Ok(left) if left.is_empty() => None,
         Ok(left) => Some(format!("still to be deleted at OpenAI, which is tried again: {}", left.join(", "))),
         Err(_) => Some("accounts that left the set are let go of later".to_owned()),
@@ -210,11 +257,52 @@ pub(super) async fn undo(engine: &Engine, storage: &dyn Storage, set: &str, erro
         Error::Storage(StorageError::Failed(_)) => return Error::LeftBehind(Box::new(error)),
         _ => {}
     }
-    match settle(engine, storage, set, PATIENCE).await {
+    match settle(engine, storage, set, Limits::of_request()).await {
         Ok(left) if left.is_empty() => error,
         _ if matches!(error, Error::LeftBehind(_)) => error,
         _ => Error::LeftBehind(Box::new(error)),
     }
+}
+
+/// The accounts that Vault made, that left their set, and that could not be deleted yet; each with its set and the change.
+pub(in crate::engine) async fn leaving(
+    engine: &Engine,
+    storage: &dyn Storage,
+) -> Result<Vec<(String, Member, Change)>, Error> {
+    let mut leaving = Vec::new();
+    for set in CHANGES.names(storage).await? {
+        let change = match CHANGES.get(storage, &set).await {
+            Ok(Some(change)) => change,
+            // It hides no other.
+            Ok(None) | Err(StorageError::Malformed { .. }) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        // A change without failures that is not due is under way.
+        if change.failures == 0 && change.due > engine.now() {
+            continue;
+        }
+        let named = engine.library_sets.get_readable(storage, &set).await?;
+        let named = named.as_ref().map_or(&[][..], |set| &set.members);
+        let left = change.touched.iter().filter(|member| member.made_as.is_some());
+        let left = left.filter(|member| named.iter().all(|one| one.id != member.id));
+        leaving.extend(left.map(|member| (set.clone(), member.clone(), change.clone())));
+    }
+    Ok(leaving)
+}
+
+/// Tries now to let go of what left the set, for somebody who waits for it.
+pub(in crate::engine) async fn retry(engine: &Engine, storage: &dyn Storage, set: &str) -> Result<(), Error> {
+    let _alone = engine.lock_set(set).await;
+    let left = settle(engine, storage, set, Limits::of_request()).await?;
+    if left.is_empty() {
+        return Ok(());
+    }
+    let change = CHANGES.get(storage, set).await?;
+    let reason = change.and_then(|change| change.last_error).unwrap_or_default();
+    Err(Error::field(format!(
+        "accounts that left library set {set} are not deleted ({}): {reason}",
+        left.join(", ")
+    )))
 }
 
 async fn let_go(
@@ -242,21 +330,24 @@ pub(in crate::engine) async fn tend(engine: &Engine, tick: &Tick) -> Result<(), 
         if tick.is_over() {
             break;
         }
-        outcome = outcome.and(attend(engine, &*tick.storage, &set).await);
+        outcome = outcome.and(attend(engine, tick, &set).await);
     }
     outcome
 }
 
-async fn attend(engine: &Engine, storage: &dyn Storage, set: &str) -> Result<(), Error> {
+async fn attend(engine: &Engine, tick: &Tick, set: &str) -> Result<(), Error> {
+    let storage = &*tick.storage;
     let is_due =
         |change: Option<Change>| change.is_some_and(|change| !backoff::is_wait(change.due, engine.now()));
     if !is_due(CHANGES.get(storage, set).await?) {
         return Ok(());
     }
-    let _alone = engine.lock_set(set).await;
+    // Whoever writes the set now settles it, too.
+    let Some(_alone) = engine.try_lock_set(set) else { return Ok(()) };
     // A writer may have come first.
     if is_due(CHANGES.get(storage, set).await?) {
-        settle(engine, storage, set, TICK_PATIENCE).await?;
+        let limits = Limits { patience: TICK_PATIENCE, deadline: tick.deadline };
+        settle(engine, storage, set, limits).await?;
     }
     Ok(())
 }

@@ -151,6 +151,14 @@ async fn reserve(
     let id = engine.new_name_for_set(&wish.set);
     let _alone = engine.lock_loans(&wish.set).await;
     let set = sets::find(engine, storage, &wish.set).await?;
+    if !sets::SETS.contains(storage, &wish.set).await? {
+        // As after a move between namespaces of OpenBao: a loan that is recorded here would be forgotten.
+        return Err(Error::field(format!(
+            "library set {} is not in the mount's storage any more: if the mount was moved to another namespace, reload the \
+             plugin for it (bao plugin reload -mounts)",
+            wish.set
+        )));
+    }
     let unfit = Unfit {
         taken: lending::taken(storage, &wish.set).await?,
         missing: missing::of_set(storage, &wish.set).await?,

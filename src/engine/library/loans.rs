@@ -16,7 +16,7 @@ use super::members::Member;
 use crate::engine::failpoint::shortened;
 use crate::engine::{backoff, calendar, issuer};
 use crate::logical::{Record, Request};
-use crate::openai::{ApiKeyId, CreatedKey, ServiceAccountId};
+use crate::openai::{ApiKeyId, CreatedKey, OrganizationId, ProjectId, ServiceAccountId};
 
 /// An account that is not free.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -91,6 +91,9 @@ pub struct Ticket {
     pub loan: String,
     /// Its key, where it is known.
     pub api_key_id: Option<ApiKeyId>,
+    /// Where the account lives; leases of earlier releases do not say so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub home: Option<(OrganizationId, ProjectId)>,
 }
 
 impl Record for Loan {
@@ -148,6 +151,7 @@ impl Loan {
             service_account_id: self.account.id.clone(),
             loan: self.id.clone(),
             api_key_id: self.api_key_id.clone(),
+            home: Some((self.account.organization_id.clone(), self.account.project_id.clone())),
         }
     }
 

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::lending::{self, DUE};
 use super::loans::{Loan, State, Ticket};
+use super::sets::SETS;
 use crate::engine::endings::{self, Undone};
 use crate::engine::events::Happening;
 use crate::engine::failpoint::failpoint;
@@ -25,6 +26,8 @@ use crate::openai::Urgency;
 /// As many loans as one tick takes on, and how many side by side.
 const MOST_PER_TICK: usize = 500;
 const ABREAST: usize = 4;
+/// An index entry is found when its minute has wholly passed.
+const A_MINUTE: Duration = Duration::from_secs(60);
 /// As long as a return for which nobody waits does; then it is the tick's.
 const QUEUE_PATIENCE: Duration = Duration::from_secs(60);
 /// As long as the end of a lease waits for OpenAI where it cannot be put on record; Vault gives up after 90 s.
@@ -41,13 +44,14 @@ pub(in crate::engine) async fn give_back(
 ) -> Result<(), Error> {
     let loan = match lending::begin_return(engine, storage, ticket).await {
         Ok(Some(loan)) => loan,
-        Ok(None) => return Ok(()),
+        Ok(None) => return end_unrecorded(engine, storage, ticket, patience).await,
         Err(StorageError::ReadOnly) => return end_without_record(engine, storage, ticket, patience).await,
         Err(error) => return Err(error.into()),
     };
     failpoint!("return.begun");
     match end_key(engine, storage, &loan, patience).await {
         Err(error) if loan.expires > engine.certain_time() => {
+            tracing::warn!(set = ticket.set, key = ticket.loan, "a lent key is not ended yet: {error}");
             let due = |loan: &Loan| next_try(loan, &error, engine.now());
             lending::put_off_return(engine, storage, ticket, error.to_string(), due).await?;
             return Err(error);
@@ -80,6 +84,30 @@ async fn end_without_record(
     }
 }
 
+/// A loan that is not on record is over: its key is dead. But where storage no longer knows a set that this process
+/// remembers, it may be another place's, as after a move between namespaces of OpenBao: then nothing is proven, and the
+/// key is ended.
+async fn end_unrecorded(
+    engine: &Engine,
+    storage: &dyn Storage,
+    ticket: &Ticket,
+    patience: Duration,
+) -> Result<(), Error> {
+    let (Some(key), Some((organization, project))) = (&ticket.api_key_id, &ticket.home) else {
+        return Ok(());
+    };
+    let is_remembered = engine.library_sets.get(storage, &ticket.set).await?.is_some();
+    if !is_remembered || SETS.contains(storage, &ticket.set).await? {
+        return Ok(());
+    }
+    let client = match engine.client_of(storage, organization).await {
+        // The set was deleted, and then the configuration: this storage is the mount's own.
+        Err(Error::NotConfigured) => return Ok(()),
+        client => client?.for_work(Urgency::Revocation, patience),
+    };
+    endings::end_key(&client, project, key).await.map_err(Error::Revocation)
+}
+
 /// Puts on record that the check-out is over and begins to end its key, for which nobody waits: what this does not come
 /// to is the tick's.
 pub(super) async fn begin(
@@ -89,7 +117,7 @@ pub(super) async fn begin(
 ) -> Result<(), Error> {
     match lending::begin_return(engine, &**storage, &ticket).await {
         Ok(Some(_)) => {}
-        Ok(None) => return Ok(()),
+        Ok(None) => return end_unrecorded(engine, &**storage, &ticket, QUEUE_PATIENCE).await,
         // What cannot be put on record is ended before the answer.
         Err(StorageError::ReadOnly) => {
             return end_without_record(engine, &**storage, &ticket, UNRECORDED_PATIENCE).await;
@@ -116,6 +144,33 @@ pub(in crate::engine) async fn waiting(storage: &dyn Storage) -> Result<Vec<(Str
         waiting.extend(returning.map(|loan| (set.clone(), loan)));
     }
     waiting.sort_by(|(_, one), (_, other)| one.id.cmp(&other.id));
+    Ok(waiting)
+}
+
+/// Those of them that the index leads to, at most `most`: a return is looked at again within the longest back-off.
+pub(in crate::engine) async fn waiting_soon(
+    storage: &dyn Storage,
+    now: DateTime<Utc>,
+    most: usize,
+) -> Result<Vec<(String, Loan)>, Error> {
+    let mut waiting = Vec::new();
+    for place in calendar::due(storage, DUE.prefix(), now + backoff::LONGEST + A_MINUTE, most).await? {
+        let loan = match DUE.get(storage, &place).await {
+            Ok(Some(due)) => lending::of_account(storage, &due.set, &due.service_account_id)
+                .await
+                .map(|loan| loan.map(|loan| (due.set, loan))),
+            Ok(None) => Ok(None),
+            Err(error) => Err(error),
+        };
+        match loan {
+            Ok(Some((set, loan))) if loan.state == State::Returning && loan.place() == place => {
+                waiting.push((set, loan));
+            }
+            // It hides no other.
+            Ok(_) | Err(StorageError::Malformed { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
     Ok(waiting)
 }
 

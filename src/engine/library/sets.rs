@@ -1,6 +1,7 @@
 //! What is stored of library sets: the set, and the change of it that is under way; and what the two tell. Loans are
 //! `lending`'s.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use crate::engine::names::ServiceAccountName;
 use crate::engine::project_fields::NamedProject;
 use crate::engine::{Engine, Error};
 use crate::logical::{Collection, Record, Storage, StorageError};
-use crate::openai::{ProjectId, ServiceAccountId};
+use crate::openai::{OrganizationId, ProjectId, ServiceAccountId};
 
 /// A set of accounts that are lent out.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -63,6 +64,9 @@ pub struct Change {
     /// How often letting go failed.
     #[serde(default)]
     pub failures: u32,
+    /// Since when accounts are to be let go that could not be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<DateTime<Utc>>,
     /// Why it failed last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
@@ -153,6 +157,31 @@ pub(in crate::engine) async fn of_project(
 ) -> Result<Vec<String>, Error> {
     let named = engine.library_sets.all(storage).await?.into_iter().filter(|(_, set)| set.project == project);
     Ok(named.map(|(name, _)| format!("library set {name}")).collect())
+}
+
+/// The library sets that have, or still have to delete, accounts that Vault made in this organization.
+pub(in crate::engine) async fn with_made_accounts(
+    engine: &Engine,
+    storage: &dyn Storage,
+    organization: &OrganizationId,
+) -> Result<Vec<String>, StorageError> {
+    let is_made = |member: &Member| member.made_as.is_some() && member.organization_id == *organization;
+    let mut found = BTreeSet::new();
+    for name in engine.library_sets.names(storage).await? {
+        let set = engine.library_sets.get_readable(storage, &name).await?;
+        if set.is_some_and(|set| set.members.iter().any(is_made)) {
+            found.insert(name);
+        }
+    }
+    for name in CHANGES.names(storage).await? {
+        match touched(storage, &name).await {
+            Ok(members) if members.iter().any(is_made) => drop(found.insert(name)),
+            // It hides no other.
+            Ok(_) | Err(StorageError::Malformed { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found.into_iter().collect())
 }
 
 /// OpenAI's ids of the projects that library sets give, or that their accounts are in: what a project's name points at

@@ -24,7 +24,8 @@ pub(super) use self::record::{STATIC_ROLES, StaticRole};
 pub(super) use self::rotate::{Work, ended_early, is_the_roles_failure, rotate, rotate_by_hand, settle};
 pub(super) use self::settings::check_grace;
 pub(super) use self::stored::{
-    all_records, find, lock, made_account, names_account, names_creation, of_project, overdue, raw_projects,
+    all_records, due_soon, find, lock, made_account, names_account, names_creation, of_organization,
+    of_project, overdue, raw_projects,
 };
 
 use self::creation::Given;
@@ -287,6 +288,32 @@ async fn remove_unreadable(
     STATIC_ROLES.delete(storage, name).await?;
     Ok(Response::default()
         .with_warning(format!("{error}; the record is removed: look at OpenAI for the keys that it named")))
+}
+
+/// Tries now to end what a role has replaced, or a role that is on its way out.
+pub(super) async fn end_what_waits(
+    engine: &Engine,
+    storage: &Arc<dyn Storage>,
+    name: &str,
+    patience: Duration,
+) -> Result<(), Error> {
+    let _alone = engine.locks.lock(&lock(name)).await;
+    let Some(mut role) = STATIC_ROLES.get(&**storage, name).await? else { return Ok(()) };
+    let client = engine.client_of(&**storage, &role.organization_id).await?;
+    let work = Work { engine, storage, name, client, patience };
+    if role.deleting {
+        return deletion::finish(&work, &mut role).await;
+    }
+    for old in &mut role.retiring {
+        old.trouble.last_attempt = None;
+    }
+    settle(&work, &mut role, false).await?;
+    match role.trouble_with_replaced() {
+        Some(trouble) => {
+            Err(Error::field(format!("a replaced key of static role {name} is not ended: {trouble}")))
+        }
+        None => Ok(()),
+    }
 }
 
 async fn list(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {

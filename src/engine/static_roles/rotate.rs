@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, SubsecRound, Utc};
+use tokio::time::Instant;
 
 use super::due;
 use super::record::{Asked, Current, Retiring, StaticRole, Trouble};
@@ -306,8 +307,14 @@ pub(in crate::engine) async fn settle(
     let (waiting, due): (Vec<_>, Vec<_>) = std::mem::take(&mut role.retiring).into_iter().partition(waits);
     role.retiring = waiting;
     let changed = changed || !due.is_empty();
-    let mut ended = Vec::new();
+    let (mut ended, deadline) = (Vec::new(), Instant::now() + work.patience);
     for mut old in due {
+        let patience = deadline.saturating_duration_since(Instant::now());
+        if patience.is_zero() && !work.patience.is_zero() {
+            role.retiring.push(old);
+            continue;
+        }
+        let work = &Work { client: work.client.clone(), patience, ..*work };
         work.engine.note_made(&[old.service_account_id.as_str(), old.api_key_id.as_str()], old.made);
         match treat(work, &role.account_project_id, &mut old, &ours, certain).await {
             Ok(Treated::Gone) => ended.push(old.service_account_id),

@@ -9,7 +9,7 @@ use super::due;
 use super::record::{STATIC_ROLES, StaticRole};
 use crate::engine::{Error, backoff, calendar};
 use crate::logical::{Storage, StorageError};
-use crate::openai::{ProjectId, ServiceAccountId};
+use crate::openai::{OrganizationId, ProjectId, ServiceAccountId};
 
 /// As many records are read at once for a list.
 const ABREAST: usize = 16;
@@ -68,6 +68,23 @@ pub(in crate::engine) async fn of_project(
     Ok(found)
 }
 
+/// The static roles whose keys live in this organization, also those on their way out.
+pub(in crate::engine) async fn of_organization(
+    storage: &dyn Storage,
+    organization: &OrganizationId,
+) -> Result<Vec<String>, Error> {
+    let mut found = Vec::new();
+    for (name, role) in all(storage).await? {
+        match role {
+            Ok(Some(role)) if role.organization_id == *organization => found.push(name),
+            // It hides no other.
+            Ok(_) | Err(StorageError::Malformed { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(found)
+}
+
 /// OpenAI's ids of the projects that static roles' accounts are in: what the project's name points at may have changed.
 pub(in crate::engine) async fn raw_projects(storage: &dyn Storage) -> Result<Vec<ProjectId>, Error> {
     let mut found = Vec::new();
@@ -94,17 +111,30 @@ pub(in crate::engine) async fn overdue(
     most: usize,
 ) -> Result<Vec<DateTime<Utc>>, Error> {
     let mut overdue = Vec::new();
+    for (name, role) in due_soon(storage, now, most).await? {
+        overdue.extend(role.overdue_since(&name, now)?);
+    }
+    Ok(overdue)
+}
+
+/// The roles that a tick looks at within the longest back-off, by name; at most `most`.
+pub(in crate::engine) async fn due_soon(
+    storage: &dyn Storage,
+    now: DateTime<Utc>,
+    most: usize,
+) -> Result<Vec<(String, StaticRole)>, Error> {
+    let mut soon = Vec::new();
     let places = due::come(storage, now + backoff::LONGEST, most).await?;
     let names: BTreeSet<_> = places.iter().map(|place| calendar::name_in(place).to_owned()).collect();
     for (name, role) in read_all(storage, names).await {
         match role {
-            Ok(Some(role)) => overdue.extend(role.overdue_since(&name, now)?),
+            Ok(Some(role)) => soon.push((name, role)),
             // It hides no other.
             Ok(None) | Err(StorageError::Malformed { .. }) => {}
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(overdue)
+    Ok(soon)
 }
 
 pub(super) type Found = Result<Option<StaticRole>, StorageError>;

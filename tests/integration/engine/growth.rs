@@ -39,7 +39,7 @@ async fn grown(count: usize) -> Mount {
     let find = |prefix: &str| entries.iter().find(|entry| entry.key.starts_with(prefix)).unwrap().clone();
     let (role, handed_out) = (find("role/app"), find("ledger/"));
     let place = handed_out.key.rsplit_once('/').unwrap().0.to_owned();
-    let later = (mount.now() + TimeDelta::days(1)).to_rfc3339();
+    let later = (mount.now() + TimeDelta::minutes(10)).to_rfc3339();
     for n in 0..count {
         put(&mount, format!("role/copy-{n}"), role.value.clone()).await;
         let mut record: Value = serde_json::from_slice(&handed_out.value).unwrap();

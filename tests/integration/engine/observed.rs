@@ -157,14 +157,17 @@ async fn a_refused_admin_key_is_told_until_a_call_succeeds() {
     let state = health(&mount).await;
     assert_eq!(
         (&state["status"], &state["last_error"], &state["last_error_endpoint"]),
-        (&json!("degraded"), &json!("401"), &json!("create_service_account"))
+        (&json!("degraded"), &json!("OpenAI refused the admin key (401)"), &json!("create_service_account"))
     );
     assert_eq!(state["reasons"], json!(["OpenAI refuses the admin key"]));
 
     let credential = mount.read("creds/app").await;
     shows(&metrics(&mount).await, "openai_admin_key_refused", 0.0);
     let state = health(&mount).await;
-    assert_eq!((&state["status"], &state["last_error"]), (&json!("ok"), &json!("401")));
+    assert_eq!(
+        (&state["status"], &state["last_error"]),
+        (&json!("ok"), &json!("OpenAI refused the admin key (401)"))
+    );
     mount.revoke(credential.lease()).await.done();
     mount.finish().await;
 }

@@ -1,0 +1,66 @@
+//! Creations at OpenAI that were cut off, and that no sweep could undo though it was time: their organization is not, or no
+//! longer, configured, or OpenAI fails.
+
+use std::time::Duration;
+
+use super::announcements::{ANNOUNCEMENT, Announcement};
+use super::issuer::{Creation, Owner};
+use super::{Engine, Error, issuer, retiring_keys};
+use crate::framework::WalLog;
+use crate::logical::Storage;
+use crate::openai::OrganizationId;
+
+/// More entries are not read.
+const MOST: usize = 1_000;
+
+/// One of them, or several that share a write-ahead entry.
+#[derive(Clone, Debug)]
+pub(super) struct Unfinished {
+    /// The unique name of what may have been made.
+    pub(super) name: String,
+    /// Whose it would be.
+    pub(super) owner: String,
+    pub(super) organization: OrganizationId,
+    pub(super) age: Duration,
+}
+
+/// All of them. Those that share a write-ahead entry count as one.
+pub(super) async fn unfinished(engine: &Engine, storage: &dyn Storage) -> Result<Vec<Unfinished>, Error> {
+    let log = WalLog::read(storage, MOST).await?;
+    let mut found: Vec<Unfinished> =
+        issuer::CREATION.overdue(&log).into_iter().map(|(creation, age)| of(creation, age)).collect();
+    for (announcement, age) in ANNOUNCEMENT.overdue(&log) {
+        let left = left_by(engine, storage, &announcement).await?;
+        found.extend(left.map(|creation| of(creation, age)));
+    }
+    let admin_keys = retiring_keys::CREATION.overdue(&log).into_iter();
+    found.extend(admin_keys.map(|(creation, age)| Unfinished {
+        name: creation.name,
+        owner: "config".to_owned(),
+        organization: creation.organization_id,
+        age,
+    }));
+    Ok(found)
+}
+
+fn of(creation: Creation, age: Duration) -> Unfinished {
+    let owner = match creation.owner {
+        Owner::Ledger(_) => String::new(),
+        Owner::StaticRole(name) | Owner::LibrarySet(name) => name,
+    };
+    Unfinished { name: creation.name, owner, organization: creation.organization_id, age }
+}
+
+/// The first that the entry names and that is not on record: it was cut off, or never made, or is gone again.
+async fn left_by(
+    engine: &Engine,
+    storage: &dyn Storage,
+    announcement: &Announcement,
+) -> Result<Option<Creation>, Error> {
+    for creation in announcement.creations() {
+        if !engine.owns(storage, &creation).await? {
+            return Ok(Some(creation));
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,225 @@
+//! Everything that waits for its end at OpenAI besides the credentials of the ledger: keys of check-outs, replaced keys and
+//! deleted roles, accounts that left a library set, replaced admin keys, creations that were cut off. Each is found where
+//! its owner keeps it; this file only tells and retries it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use super::configuration::ONLY;
+use super::library::loans::Loan;
+use super::library::{changes, returns};
+use super::{Engine, Error, backoff, creations, retiring_keys, static_roles};
+use crate::logical::Storage;
+use crate::openai::ApiKeyId;
+
+/// Something that waits.
+#[derive(Clone, Debug)]
+pub(super) struct Waiting {
+    /// By which it is listed.
+    pub(super) name: String,
+    pub(super) owner: Owner,
+    pub(super) service_account_id: String,
+    pub(super) api_key_id: String,
+    pub(super) since: DateTime<Utc>,
+    pub(super) key_dead: bool,
+    pub(super) failures: u32,
+    pub(super) last_error: String,
+    /// Not tried again before; none if it may be tried.
+    pub(super) retry_at: Option<DateTime<Utc>>,
+}
+
+/// Who has it ended.
+#[derive(Clone, Debug)]
+pub(super) enum Owner {
+    /// A check-out of this library set.
+    Loan(String, Box<Loan>),
+    /// A static role.
+    StaticRole(String),
+    /// A library set that has, or had, the account.
+    LibrarySet(String),
+    /// The configuration.
+    AdminKey,
+    /// The sweep of what was cut off.
+    Creation(String),
+}
+
+impl Waiting {
+    /// Whether it is not known to have been made.
+    pub(super) fn is_creation(&self) -> bool {
+        matches!(self.owner, Owner::Creation(_))
+    }
+}
+
+impl Owner {
+    /// What a list shows as the role.
+    pub(super) fn told(&self) -> &str {
+        match self {
+            Self::Loan(name, _) | Self::StaticRole(name) | Self::LibrarySet(name) | Self::Creation(name) => {
+                name
+            }
+            Self::AdminKey => "config",
+        }
+    }
+}
+
+/// All that waits, by name.
+pub(super) async fn all(engine: &Engine, storage: &dyn Storage) -> Result<Vec<Waiting>, Error> {
+    let loans = returns::waiting(storage).await?;
+    with_loans(engine, storage, loans, usize::MAX).await
+}
+
+/// The same, found by what is due alone: cheap enough for every scrape. Of each kind at most `most`.
+pub(super) async fn known(
+    engine: &Engine,
+    storage: &dyn Storage,
+    most: usize,
+) -> Result<Vec<Waiting>, Error> {
+    let loans = returns::waiting_soon(storage, engine.now(), most).await?;
+    with_loans(engine, storage, loans, most).await
+}
+
+async fn with_loans(
+    engine: &Engine,
+    storage: &dyn Storage,
+    loans: Vec<(String, Loan)>,
+    most: usize,
+) -> Result<Vec<Waiting>, Error> {
+    let mut waiting: Vec<Waiting> = loans.into_iter().map(|(set, loan)| of_loan(engine, set, loan)).collect();
+    waiting.extend(of_static_roles(engine, storage, most).await?);
+    waiting.extend(of_sets(engine, storage).await?);
+    waiting.extend(of_admin_key(engine, storage).await?);
+    waiting.extend(of_creations(engine, storage).await?);
+    waiting.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(waiting)
+}
+
+fn of_loan(engine: &Engine, set: String, loan: Loan) -> Waiting {
+    Waiting {
+        name: loan.id.clone(),
+        service_account_id: loan.account.id.to_string(),
+        api_key_id: loan.api_key_id.as_ref().map_or("", ApiKeyId::as_str).to_owned(),
+        since: loan.returning_since.unwrap_or(loan.ends),
+        key_dead: loan.expires <= engine.certain_time(),
+        failures: loan.failures,
+        last_error: loan.last_error.clone().unwrap_or_default(),
+        retry_at: Some(loan.due).filter(|due| loan.failures > 0 && backoff::is_wait(*due, engine.now())),
+        owner: Owner::Loan(set, Box::new(loan)),
+    }
+}
+
+/// Keys whose grace is over, and the keys of roles that were deleted.
+async fn of_static_roles(engine: &Engine, storage: &dyn Storage, most: usize) -> Result<Vec<Waiting>, Error> {
+    let (mut waiting, now) = (Vec::new(), engine.now());
+    for (name, role) in static_roles::due_soon(storage, now, most).await? {
+        let retry = |over: DateTime<Utc>| Some(over).filter(|over| backoff::is_wait(*over, now));
+        for old in role.retiring.iter().filter(|old| role.deleting || old.ends <= now) {
+            waiting.push(Waiting {
+                name: old.unique_name.clone(),
+                owner: Owner::StaticRole(name.clone()),
+                service_account_id: old.service_account_id.to_string(),
+                api_key_id: old.api_key_id.to_string(),
+                since: old.ends.min(now),
+                // OpenAI was told of its end, and that has come by both clocks.
+                key_dead: old.limited && old.ends < engine.certain_time(),
+                failures: old.trouble.failures,
+                last_error: old.trouble.last_error.clone().unwrap_or_default(),
+                retry_at: retry(old.trouble.over(&old.unique_name, Duration::ZERO, now)),
+            });
+        }
+        if role.deleting {
+            let current = &role.current;
+            waiting.push(Waiting {
+                name: current.unique_name.clone(),
+                owner: Owner::StaticRole(name.clone()),
+                service_account_id: current.service_account_id.to_string(),
+                api_key_id: current.api_key_id.to_string(),
+                since: role.trouble.last_attempt.unwrap_or(now),
+                key_dead: false,
+                failures: role.trouble.failures,
+                last_error: role.trouble.last_error.clone().unwrap_or_default(),
+                retry_at: retry(role.trouble.over(&name, Duration::ZERO, now)),
+            });
+        }
+    }
+    Ok(waiting)
+}
+
+/// Accounts that Vault made and that left their set.
+async fn of_sets(engine: &Engine, storage: &dyn Storage) -> Result<Vec<Waiting>, Error> {
+    let now = engine.now();
+    let leaving = changes::leaving(engine, storage).await?.into_iter();
+    Ok(leaving
+        .map(|(set, member, change)| Waiting {
+            name: member.made_as.unwrap_or(member.name),
+            owner: Owner::LibrarySet(set),
+            service_account_id: member.id.to_string(),
+            api_key_id: String::new(),
+            since: change.since.unwrap_or(change.due).min(now),
+            // A free account has no key.
+            key_dead: true,
+            failures: change.failures,
+            last_error: change.last_error.unwrap_or_default(),
+            retry_at: Some(change.due).filter(|due| backoff::is_wait(*due, now)),
+        })
+        .collect())
+}
+
+async fn of_admin_key(engine: &Engine, storage: &dyn Storage) -> Result<Vec<Waiting>, Error> {
+    // One that cannot be read hides nothing else.
+    let (config, now) = (engine.config.get_readable(storage, ONLY).await?, engine.now());
+    let retiring = config.iter().flat_map(|config| {
+        config.history.retiring.iter().map(|old| Waiting {
+            name: old.id.to_string(),
+            owner: Owner::AdminKey,
+            service_account_id: String::new(),
+            api_key_id: old.id.to_string(),
+            since: config.last_rotated.min(now),
+            key_dead: false,
+            failures: old.setbacks.failures,
+            last_error: old.setbacks.last_error.clone().unwrap_or_default(),
+            retry_at: old.setbacks.waits_until(now),
+        })
+    });
+    Ok(retiring.collect())
+}
+
+async fn of_creations(engine: &Engine, storage: &dyn Storage) -> Result<Vec<Waiting>, Error> {
+    let now = engine.now();
+    let unfinished = creations::unfinished(engine, storage).await?.into_iter();
+    Ok(unfinished
+        .map(|creation| Waiting {
+            name: creation.name,
+            owner: Owner::Creation(creation.owner),
+            service_account_id: String::new(),
+            api_key_id: String::new(),
+            since: now - creation.age,
+            key_dead: false,
+            failures: 0,
+            last_error: format!(
+                "its creation in organization {} was cut off: if it was made, the tick removes it",
+                creation.organization
+            ),
+            retry_at: None,
+        })
+        .collect())
+}
+
+/// Tries now to end one of them, for somebody who waits for it.
+pub(super) async fn retry(
+    engine: &Engine,
+    storage: &Arc<dyn Storage>,
+    owner: &Owner,
+    patience: Duration,
+) -> Result<(), Error> {
+    match owner {
+        Owner::Loan(set, loan) => returns::give_back(engine, &**storage, &loan.ticket(set), patience).await,
+        Owner::StaticRole(name) => static_roles::end_what_waits(engine, storage, name, patience).await,
+        Owner::LibrarySet(name) => changes::retry(engine, &**storage, name).await,
+        Owner::AdminKey => retiring_keys::retry(engine, &**storage, patience).await,
+        Owner::Creation(_) => Err(Error::field(
+            "name: what a creation that was cut off has made is looked for by the tick, once a minute",
+        )),
+    }
+}
