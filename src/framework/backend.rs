@@ -110,9 +110,9 @@ impl<E: Engine> Backend<E> {
             self.refuse_unless_writable(*needed).await?;
         }
         let extras = route.schema.complete(&mut request.data, &found.captured);
-        route.schema.settle(&mut request.data).map_err(|reason| call::refused(&reason))?;
-        let origin = Origin::of(&request);
         let writes = matches!(request.operation, Operation::Create | Operation::Update | Operation::Patch);
+        route.schema.settle(&mut request.data, writes).map_err(|reason| call::refused(&reason))?;
+        let origin = Origin::of(&request);
         let mut answer = endpoint(self.engine(), Call { request }).await;
         if let (Ok(answer @ None), true) = (&mut answer, writes && !extras.is_empty()) {
             // Vault's framework says nothing then; whoever mistyped a field's name would never know.
@@ -196,7 +196,7 @@ impl<E: Engine> logical::Backend for Backend<E> {
         let Some((route, found)) = self.route(&request.path) else { return Ok(None) };
         let Some(exists) = &route.path.exists else { return Ok(None) };
         route.schema.complete(&mut request.data, &found.captured);
-        route.schema.settle(&mut request.data).map_err(Error::bad_request)?;
+        route.schema.settle(&mut request.data, false).map_err(Error::bad_request)?;
         exists(self.engine(), Call { request }).await.map(Some)
     }
 

@@ -5,6 +5,7 @@ use serde_json::Value;
 use crate::logical::{Data, Response};
 
 use super::field::AnyField;
+use super::kind::Shape;
 use super::limits;
 use super::pattern::Pattern;
 
@@ -71,7 +72,7 @@ impl Schema {
     }
 
     /// Puts its field's default in the place of each `null`, and refuses the first value that its field does not take.
-    pub(super) fn settle(&self, data: &mut Data) -> Result<(), String> {
+    pub(super) fn settle(&self, data: &mut Data, writes: bool) -> Result<(), String> {
         for (name, value) in data {
             let Some(field) = self.field(name) else { continue };
             if value.is_null() {
@@ -82,7 +83,9 @@ impl Schema {
                 };
                 *value = field.default_value().ok_or_else(without)?;
             }
-            if let Some(excess) = limits::excess(field.about(), name, value) {
+            // What an earlier version stored under a longer name can still be read and deleted.
+            let limited = writes || field.about().shape != Shape::Name;
+            if let Some(excess) = limits::excess(field.about(), name, value).filter(|_| limited) {
                 return Err(excess);
             }
             field.check(value).map_err(|refusal| field.about().refuses(name, &refusal))?;

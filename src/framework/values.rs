@@ -5,7 +5,7 @@ use std::ops::Deref;
 
 use super::decode::Refusal;
 
-/// The longest name, in bytes.
+/// The longest name that a write takes, in bytes.
 pub(super) const LONGEST_NAME: usize = 128;
 
 /// A name that matches Vault's generic name pattern and that Vault's storage takes in a key.
@@ -27,8 +27,6 @@ impl Name {
             Err(Refusal::new("field does not match the formatting rules"))
         } else if text.contains("..") {
             Err(Refusal::new("a name must not contain \"..\", which the server's storage refuses"))
-        } else if text.len() > LONGEST_NAME {
-            Err(Refusal::new(format!("a name must be at most {LONGEST_NAME} bytes long")))
         } else {
             Ok(Self(text))
         }

@@ -61,7 +61,7 @@ async fn a_value_that_is_too_large_is_refused_before_it_is_read() {
         assert_eq!(error.message(), format!("Field validation failed: {says}"));
     }
     let long = format!("pots/{}", "a".repeat(40_000));
-    let error = mount.refusal(Operation::Read, &long, json!({})).await;
+    let error = mount.refusal(Operation::Update, &long, json!({})).await;
     assert!(error.message().ends_with("name must be at most 128 bytes long, not 40000"), "{error}");
 }
 

@@ -1,6 +1,6 @@
 //! What every path takes alike: names, `null`, lists, sizes; and what a request for something that does not exist says.
 
-use openai_secrets::logical::{Kind, Operation};
+use openai_secrets::logical::{Entry, Kind, Operation, Storage as _};
 use serde_json::{Value, json};
 
 use crate::support::Mount;
@@ -38,11 +38,14 @@ async fn role(mount: &Mount, change: Value) -> Value {
 }
 
 #[tokio::test]
-async fn a_name_that_storage_refuses_or_that_is_too_long_is_refused_by_name_everywhere() {
+async fn a_name_that_storage_refuses_is_refused_by_name_everywhere_and_a_long_one_by_writes() {
     let mount = mount().await;
     let stored = mount.storage.snapshot();
     for (operation, path) in NAMED {
-        for (name, says) in [("a..b", "must not contain \"..\""), (&*"n".repeat(129), "at most 128 bytes")] {
+        let writes = operation == Operation::Update;
+        let long = (&*"n".repeat(129), "at most 128 bytes");
+        for (name, says) in std::iter::once(("a..b", "must not contain \"..\"")).chain(writes.then_some(long))
+        {
             let answer = mount.ask(mount.request(operation, &path.replace("NAME", name), json!({}))).await;
             let error = answer.error();
             assert_eq!(error.kind(), Kind::BadRequest, "{operation:?} {path}");
@@ -50,6 +53,20 @@ async fn a_name_that_storage_refuses_or_that_is_too_long_is_refused_by_name_ever
         }
     }
     assert_eq!(mount.storage.snapshot(), stored);
+}
+
+#[tokio::test]
+async fn what_an_earlier_version_stored_under_a_longer_name_can_be_read_and_deleted() {
+    let mount = mount().await;
+    let name = "n".repeat(150);
+    mount.write("roles/app", json!({"project": PROJECT})).await.done();
+    let stored = mount.storage.snapshot().into_iter().find(|entry| entry.key == "role/app").unwrap();
+    mount.storage.put(Entry { key: format!("role/{name}"), ..stored }).await.unwrap();
+    mount.read(&format!("roles/{name}")).await.json();
+    let made = mount.read(&format!("creds/{name}")).await;
+    mount.revoke(made.lease()).await.done();
+    mount.delete(&format!("roles/{name}")).await.done();
+    mount.finish().await;
 }
 
 #[tokio::test]
