@@ -123,7 +123,9 @@ impl Client {
     pub async fn delete_admin_key(&self, key: &AdminKeyId) -> Result<(), Error> {
         let call = Call::DeleteAdminKey;
         let answer: Deletion = self.send(Request::delete(call, &one(key))).await?;
-        answer.confirm(call)
+        answer.confirm(call)?;
+        self.deleted(key.as_str());
+        Ok(())
     }
 }
 

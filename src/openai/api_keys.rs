@@ -166,7 +166,9 @@ impl Client {
     pub async fn delete_key(&self, project: &ProjectId, key: &ApiKeyId) -> Result<(), Error> {
         let call = Call::DeleteKey;
         let answer: Deletion = self.send(Request::delete(call, &one(project, key))).await?;
-        answer.confirm(call)
+        answer.confirm(call)?;
+        self.deleted(key.as_str());
+        Ok(())
     }
 }
 

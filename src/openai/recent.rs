@@ -33,8 +33,16 @@ pub trait Passing: Debug + Send + Sync + 'static {
 #[derive(Debug)]
 pub struct Recent {
     time: Arc<dyn Passing>,
-    /// When each stops being recent.
-    ids: Mutex<HashMap<String, Duration>>,
+    ids: Mutex<HashMap<String, Known>>,
+}
+
+/// What is known of one id.
+#[derive(Debug)]
+struct Known {
+    /// When it stops being recent.
+    until: Duration,
+    /// OpenAI said that it deleted this: a 404 is no surprise then.
+    is_deleted: bool,
 }
 
 /// The time of the machine.
@@ -68,21 +76,35 @@ impl Recent {
     /// This id was made, or first seen, at this age.
     pub fn note(&self, id: &str, age: Duration) {
         let (now, mut ids) = (self.time.passed(), self.lock());
-        ids.retain(|_, until| *until > now);
         let until = now + DOUBTFUL_AGE.saturating_sub(age);
-        let known = ids.entry(id.to_owned()).or_insert(until);
-        *known = until.max(*known);
+        let known = ids.entry(id.to_owned()).or_insert(Known { until, is_deleted: false });
+        known.until = until.max(known.until);
+        forget_old(&mut ids, now);
+    }
+
+    /// OpenAI said that it deleted this id.
+    fn note_deleted(&self, id: &str) {
+        let (now, mut ids) = (self.time.passed(), self.lock());
+        ids.insert(id.to_owned(), Known { until: now + DOUBTFUL_AGE, is_deleted: true });
+        forget_old(&mut ids, now);
     }
 
     /// Whether this id was made less than a minute ago.
     pub fn contains(&self, id: &str) -> bool {
         let now = self.time.passed();
-        self.lock().get(id).is_some_and(|until| *until > now)
+        self.lock().get(id).is_some_and(|known| known.until > now && !known.is_deleted)
     }
 
     /// A panic while the lock was held leaves the map whole, so a poisoned lock is taken as it is.
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Duration>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Known>> {
         self.ids.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Looks through all ids only when the map would have to grow, so that a flood of creations costs no more for each.
+fn forget_old(ids: &mut HashMap<String, Known>, now: Duration) {
+    if ids.len() == ids.capacity() {
+        ids.retain(|_, known| known.until > now);
     }
 }
 
@@ -108,6 +130,11 @@ impl Client {
     /// OpenAI says that it made this.
     pub(super) fn made(&self, id: &str) {
         self.recent.note(id, Duration::ZERO);
+    }
+
+    /// OpenAI says that it deleted this.
+    pub(super) fn deleted(&self, id: &str) {
+        self.recent.note_deleted(id);
     }
 
     /// What was looked up is there.
@@ -137,7 +164,8 @@ impl Doubts<'_> {
             return Some(error);
         }
         let Some(pause) = self.pauses.next() else {
-            return Some(if is_recent { error.in_doubt() } else { error });
+            // Who expects something recent has waited for it now: it is not there.
+            return Some(if is_recent && !expects_recent { error.in_doubt() } else { error });
         };
         recent.time.pause(pause).await;
         None
@@ -181,8 +209,22 @@ mod tests {
         assert!(recent.contains("key_1") && !recent.contains("key_2") && !recent.contains("key_3"));
         tokio::time::advance(Duration::from_secs(50)).await;
         assert!(!recent.contains("key_1"));
-        recent.note("key_4", Duration::ZERO);
-        assert_eq!(recent.lock().len(), 1);
+        for round in 0..100 {
+            for number in 0..100 {
+                recent.note(&format!("key_{round}_{number}"), Duration::ZERO);
+            }
+            tokio::time::advance(DOUBTFUL_AGE).await;
+        }
+        assert!(recent.lock().len() < 1_000, "what is old is forgotten");
+    }
+
+    #[test]
+    fn what_was_deleted_is_no_longer_in_doubt_whatever_a_record_says() {
+        let recent = Recent::default();
+        recent.note("key_1", Duration::ZERO);
+        recent.note_deleted("key_1");
+        recent.note("key_1", Duration::ZERO);
+        assert!(!recent.contains("key_1"));
     }
 
     #[test]

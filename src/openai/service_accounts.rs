@@ -163,7 +163,9 @@ impl Client {
     ) -> Result<(), Error> {
         let call = Call::DeleteServiceAccount;
         let answer: Deletion = self.send(Request::delete(call, &one(project, account))).await?;
-        answer.confirm(call)
+        answer.confirm(call)?;
+        self.deleted(account.as_str());
+        Ok(())
     }
 }
 

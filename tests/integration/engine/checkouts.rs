@@ -18,7 +18,7 @@ fn path(verb: &str) -> String {
 
 #[tokio::test]
 async fn a_check_out_is_one_call_a_renewal_none_and_a_check_in_one() {
-    let mount = library::mount_with("a,b").await;
+    let mount = library::mount_with("a,b").await.without_lag();
     let before = mount.sim.state();
     let lent = mount.write(&path("check-out"), json!({"ttl": "4h"})).await;
     let after = mount.sim.state();
@@ -336,7 +336,7 @@ async fn a_key_that_comes_after_its_reservation_was_taken_back_is_ended() {
 
 #[tokio::test]
 async fn an_account_deleted_at_openai_is_passed_over_and_the_rest_is_lent() {
-    let mount = library::mount_with("a,b").await;
+    let mount = library::mount_with("a,b").await.without_lag();
     let id = mount.sim.state().accounts[0].id.clone();
     library::delete_account(&mount, &id).await;
     // A 404 for what was made less than a minute ago would prove nothing.

@@ -26,7 +26,7 @@ async fn refuses(mount: &Mount, data: Value, says: &str) {
 
 #[tokio::test]
 async fn a_credential_is_one_call_to_openai_and_its_end_another() {
-    let mount = mount(json!({})).await;
+    let mount = mount(json!({})).await.without_lag();
     let before = mount.sim.state();
     let made = mount.read(PATH).await;
     let after = mount.sim.state();
@@ -149,7 +149,7 @@ async fn other_operations_are_not_there() {
 
 #[tokio::test]
 async fn the_key_is_narrowed_to_the_roles_scopes_before_it_is_handed_out() {
-    let mount = mount(json!({"scopes": ["api.model.read", "api.model.request"]})).await;
+    let mount = mount(json!({"scopes": ["api.model.read", "api.model.request"]})).await.without_lag();
     let made = mount.read(PATH).await;
     let state = mount.sim.state();
     assert_eq!(state.accounts[0].keys[0].scopes, ["api.model.read", "api.model.request"]);

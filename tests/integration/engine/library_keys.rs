@@ -21,7 +21,7 @@ async fn move_back(mount: &Mount) {
 
 #[tokio::test]
 async fn an_account_with_a_key_of_somebody_else_is_not_deleted() {
-    let mount = library::mount_with("a,b").await;
+    let mount = library::mount_with("a,b").await.without_lag();
     let id = mount.sim.state().accounts[0].id.clone();
     let theirs = library::foreign_key(&mount, &id, "vault-theirs-abcdefgh-zzzzzz").await;
     for refused in [mount.delete(SET).await, mount.write(SET, json!({"service_account_names": "b"})).await] {
@@ -37,7 +37,7 @@ async fn an_account_with_a_key_of_somebody_else_is_not_deleted() {
 
 #[tokio::test]
 async fn what_is_deleted_by_force_keeps_its_account_for_as_long_as_a_key_of_somebody_else_lives() {
-    let mount = library::mount_with("a,b").await;
+    let mount = library::mount_with("a,b").await.without_lag();
     let id = mount.sim.state().accounts[0].id.clone();
     let theirs = library::foreign_key(&mount, &id, "theirs").await;
     let answer = mount.delete_by_force(SET).await;
@@ -58,7 +58,7 @@ async fn what_is_deleted_by_force_keeps_its_account_for_as_long_as_a_key_of_some
 
 #[tokio::test]
 async fn a_key_that_has_expired_keeps_nothing() {
-    let mount = library::mount_with("a").await;
+    let mount = library::mount_with("a").await.without_lag();
     let id = mount.sim.state().accounts[0].id.clone();
     let _ = library::expiring_key(&mount, &id, Duration::from_secs(600)).await;
     mount.delete(SET).await.refused("has keys that do not come from this library set");

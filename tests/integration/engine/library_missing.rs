@@ -68,7 +68,7 @@ async fn of_two_accounts_of_a_name_the_one_that_is_gone_does_not_count() {
 
 #[tokio::test]
 async fn writing_a_set_again_mends_what_was_deleted_at_openai() {
-    let mount = library::mount_with("a,b").await;
+    let mount = library::mount_with("a,b").await.without_lag();
     let old = mount.sim.state().accounts[0].id.clone();
     mount.advance(HOUR);
     library::delete_account(&mount, &old).await;
@@ -85,7 +85,7 @@ async fn writing_a_set_again_mends_what_was_deleted_at_openai() {
 
 #[tokio::test]
 async fn an_adopted_account_that_was_made_anew_elsewhere_is_adopted_anew() {
-    let mount = library::mount().await;
+    let mount = library::mount().await.without_lag();
     let old = mount.seed("theirs", false);
     let body = json!({"project": "research", "service_account_names": "theirs", "create_missing": false});
     mount.write(SET, body.clone()).await.done();

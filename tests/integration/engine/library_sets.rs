@@ -148,7 +148,7 @@ async fn keys_that_an_adopted_account_has_are_warned_of() {
 
 #[tokio::test]
 async fn an_account_of_another_set_is_refused_and_what_was_made_for_it_is_undone() {
-    let mount = library::mount_with("a,b").await;
+    let mount = library::mount_with("a,b").await.without_lag();
     let other = "library-sets/other";
     let body = json!({"project": "research", "service_account_names": "c,b"});
     mount.write(other, body.clone()).await.refused("already belongs to library set pool");

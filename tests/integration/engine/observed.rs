@@ -79,7 +79,7 @@ async fn everything_answers_while_unconfigured_and_on_a_standby() {
 
 #[tokio::test]
 async fn what_happened_is_counted_and_told() {
-    let mount = mount().await;
+    let mount = mount().await.without_lag();
     let credential = mount.read("creds/app").await;
     mount.revoke(credential.lease()).await.done();
     let text = metrics(&mount).await;

@@ -92,7 +92,7 @@ fn all_actions() -> Vec<Action> {
 /// One creation goes wrong in this way; everything else works.
 async fn goes_wrong(kind: Kind, action: Action, when: When) {
     let what = format!("{kind:?} {action:?} {when:?}");
-    let mount = kind.mount().await;
+    let mount = kind.mount().await.without_lag();
     mount.sim.fault(Fault { when, ..Fault::on(kind.creation(), action).times(1) });
     let answered = mount.read(PATH).await;
     let may_stand = keys(&mount) > 0 || !mount.stored("wal/").is_empty();
@@ -164,7 +164,7 @@ async fn what_cannot_be_undone_at_once_is_undone_by_the_sweep_even_after_a_resta
 
 #[tokio::test]
 async fn the_sweep_finds_a_name_among_many() {
-    let mount = Kind::Account.mount().await;
+    let mount = Kind::Account.mount().await.without_lag();
     for n in 0..250 {
         mount.seed(&format!("other-{n}"), false);
     }
@@ -223,7 +223,7 @@ async fn the_last_tick_of_a_mount_undoes_what_is_young_too() {
 async fn a_failed_narrowing_takes_the_account_back_or_leaves_it_to_the_sweep() {
     for action in [Action::Html, Action::WrongTypes, Action::status(400), Action::status(403)] {
         for (takes_back, left) in [(true, 0), (false, 1)] {
-            let mount = Kind::Account.mount().await;
+            let mount = Kind::Account.mount().await.without_lag();
             mount.write("roles/app", json!({"scopes": ["api.model.read"]})).await.done();
             mount.sim.fault(Fault::on(endpoint::UPDATE_KEY, action.clone()));
             if !takes_back {

@@ -13,7 +13,7 @@ use crate::support::Mount;
 const VAULTS_PATIENCE: Duration = Duration::from_secs(90);
 
 async fn mount() -> Mount {
-    Mount::start().await.configured().await.with_project().await.with_role(json!({})).await
+    Mount::start().await.configured().await.with_project().await.with_role(json!({})).await.without_lag()
 }
 
 #[tokio::test]

@@ -53,7 +53,7 @@ async fn store(mount: &Mount, key: &str, value: Value) {
 
 #[tokio::test]
 async fn what_a_restored_backup_knows_nothing_of_is_found_and_removed_only_when_asked() {
-    let mount = mount().await;
+    let mount = mount().await.without_lag();
     let foreign = mount.seed("somebody-elses-account", true);
     let backup = mount.storage.snapshot();
     let lost = mount.read("creds/app").await;
@@ -134,7 +134,7 @@ async fn what_anything_speaks_for_is_not_found() {
 
 #[tokio::test]
 async fn an_account_that_a_static_role_was_given_stays() {
-    let mount = mount().await;
+    let mount = mount().await.without_lag();
     let given = mount.seed(&tagged(&mount, "vault-given123").await, false).id;
     let role = json!({"project": "research", "service_account_id": given, "rotation_method": "account",
         "grace_period": "2h"});
@@ -237,7 +237,7 @@ async fn mount_with_keys() -> Mount {
 
 #[tokio::test]
 async fn keys_on_other_peoples_accounts_that_a_restored_backup_knows_nothing_of_are_found_and_removed() {
-    let mount = mount_with_keys().await;
+    let mount = mount_with_keys().await.without_lag();
     let backup = mount.storage.snapshot();
     let lost = [
         mount.read("creds/app").await,
@@ -277,7 +277,7 @@ async fn keys_on_other_peoples_accounts_that_a_restored_backup_knows_nothing_of_
 
 #[tokio::test]
 async fn a_key_that_any_record_names_is_not_found() {
-    let mount = mount_with_keys().await;
+    let mount = mount_with_keys().await.without_lag();
     let read = mount.read("creds/app").await;
     let old = mount.read("static-creds/app").await.text("api_key");
     let new = mount.write("static-creds/app/rotate", json!({"grace_period": "96h"})).await.text("api_key");

@@ -119,7 +119,7 @@ async fn a_check_out_with_a_write_that_came_through_all_the_same_is_worked_off()
 #[tokio::test]
 async fn a_credential_whose_record_came_through_although_its_write_failed_is_worked_off() {
     for fate in [Fate::Done, Fate::Late, Fate::Lost] {
-        let mount = library::mount().await.with_role(json!({"ttl": "10m"})).await;
+        let mount = library::mount().await.with_role(json!({"ttl": "10m"})).await.without_lag();
         mount.watched.decide("ledger/", &[fate]);
         mount.read("creds/app").await.error();
         mount.watched.come_through().await;

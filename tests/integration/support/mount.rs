@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use openai_secrets::engine::Engines;
 use openai_secrets::engine::clock::Clock as _;
 use openai_secrets::logical::{
-    Answer, Backend, Data, Error, Factory, InMemory, Operation, Request, Setup, Storage,
+    Answer, Backend, Data, Error, Factory, InMemory, Operation, Request, Setup, Storage, test_seed,
 };
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -24,7 +24,7 @@ use super::secrets::Secrets;
 use super::storage::{Death, Watched, Write};
 use super::system::{Hands, Host};
 use super::{Answered, Granted};
-use crate::simulator::{AccountState, Seeded, Settings, Simulator, State};
+use crate::simulator::{AccountState, Lag, Seeded, Settings, Simulator, State};
 
 /// The project of [`Mount::with_project`].
 pub const PROJECT: &str = "research";
@@ -62,14 +62,16 @@ pub struct Caller<'a> {
 }
 
 impl Mount {
-    /// A mount as it is after `secrets enable`.
+    /// A mount as it is after `secrets enable`, before an OpenAI as it was seen to be: what is made answers 404 for up to
+    /// 20 s of the clock in hand, what is deleted stays listed for some seconds.
     pub async fn start() -> Self {
-        Self::with(Simulator::start().await).await
+        Self::before(Settings::default()).await
     }
 
-    /// The same, before an OpenAI with these settings.
+    /// A mount before an OpenAI with these settings, which lags as well.
     pub async fn before(settings: Settings) -> Self {
-        Self::with(settings.start().await.expect("a simulator on loopback")).await
+        let lag = Some(Lag { seed: test_seed(), ..Lag::default() });
+        Self::with(Settings { lag, ..settings }.start().await.expect("a simulator on loopback")).await
     }
 
     async fn with(sim: Simulator) -> Self {
@@ -97,6 +99,13 @@ impl Mount {
         let document = mount.document.set(Document::of(&help.json()["openapi"]));
         document.expect("it is set here alone");
         mount
+    }
+
+    /// Before an OpenAI that does not lag from now on: for a test that counts calls, or one that deletes something behind
+    /// the mount's back right after it was made.
+    pub fn without_lag(self) -> Self {
+        self.sim.lag(None);
+        self
     }
 
     /// With the simulator's key and organization.

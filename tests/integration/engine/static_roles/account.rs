@@ -74,6 +74,7 @@ async fn with_method_key_again_the_made_account_stays_and_goes_with_the_role() {
 #[tokio::test]
 async fn a_new_account_whose_answer_was_lost_is_undone_at_once() {
     let (mount, _) = with_app(json!({"rotation_method": "account"})).await;
+    let mount = mount.without_lag();
     let before = key(&mount, "app").await;
     mount.sim.fault(Fault::on(endpoint::CREATE_ACCOUNT, Action::Drop).times(1).after_the_work());
     assert!(mount.write("static-creds/app/rotate", json!({})).await.answer.is_err());

@@ -237,6 +237,7 @@ async fn reading_a_key_is_one_read_of_storage_and_no_call_on_a_standby_too() {
 #[tokio::test]
 async fn a_role_is_made_with_three_calls_and_rotated_with_two() {
     let (mount, _) = with_app(json!({})).await;
+    let mount = mount.without_lag();
     let state = mount.sim.state();
     assert_eq!(state.calls(endpoint::READ_ACCOUNT), 1);
     assert_eq!(state.calls(endpoint::READ_ADMIN_KEY), 1);

@@ -114,6 +114,7 @@ async fn a_rotation_that_openai_refuses_leaves_the_role_as_it_was_but_for_the_fa
 #[tokio::test]
 async fn a_new_key_whose_answer_was_lost_is_undone_at_once() {
     let (mount, account) = with_app(json!({})).await;
+    let mount = mount.without_lag();
     let before = key(&mount, "app").await;
     for action in [Action::Drop, Action::Cut, Action::Truncated, Action::Html, Action::status(502)] {
         mount.sim.fault(Fault::on(endpoint::CREATE_KEY, action).times(1).after_the_work());
