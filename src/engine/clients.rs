@@ -138,6 +138,11 @@ impl Clients {
         }
     }
 
+    /// Per-tick work: what is no longer recent takes no memory.
+    pub(super) fn upkeep(&self) {
+        self.recent.tidy();
+    }
+
     /// The configuration is gone, and with it what was learned.
     pub(super) fn forget(&self) {
         *self.lock() = None;

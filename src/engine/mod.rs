@@ -297,6 +297,7 @@ impl framework::Engine for Engine {
 
     async fn periodic(self: Arc<Self>, tick: Tick) -> Vec<logical::Error> {
         self.metrics.upkeep();
+        self.clients.upkeep();
         self.listings.begin_tick();
         clock_watch::ask_openai(&self, &tick).await;
         if tick.writable == Writable::LocalOnly {

@@ -82,6 +82,13 @@ impl Recent {
         forget_old(&mut ids, now);
     }
 
+    /// Gives back the memory of what is no longer recent.
+    pub fn tidy(&self) {
+        let (now, mut ids) = (self.time.passed(), self.lock());
+        ids.retain(|_, known| known.until > now);
+        ids.shrink_to_fit();
+    }
+
     /// OpenAI said that it deleted this id.
     fn note_deleted(&self, id: &str) {
         let (now, mut ids) = (self.time.passed(), self.lock());
@@ -216,6 +223,8 @@ mod tests {
             tokio::time::advance(DOUBTFUL_AGE).await;
         }
         assert!(recent.lock().len() < 1_000, "what is old is forgotten");
+        recent.tidy();
+        assert_eq!(recent.lock().capacity(), 0);
     }
 
     #[test]
