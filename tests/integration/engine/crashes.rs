@@ -30,7 +30,7 @@ async fn ends_empty(mount: Mount) {
 #[tokio::test]
 async fn a_write_that_fails_ends_the_request_with_nothing_left() {
     for prefix in ["wal/", "ledger/"] {
-        let mount = mount().await;
+        let mount = mount().await.without_lag();
         mount.storage.fail_put(prefix);
         let answered = mount.read(PATH).await;
         assert!(answered.error().message().contains("injected fault"), "{answered:?}");

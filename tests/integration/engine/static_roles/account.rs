@@ -87,6 +87,7 @@ async fn a_new_account_whose_answer_was_lost_is_undone_at_once() {
 async fn an_account_that_somebody_else_has_a_key_on_is_not_deleted_with_ours() {
     for by_deletion in [false, true] {
         let (mount, _) = with_app(json!({"rotation_method": "account"})).await;
+        let mount = mount.without_lag();
         rotate(&mount, "app").await;
         let made = mount.read("static-creds/app").await.json();
         let (id, ours) = (made["service_account_id"].as_str().unwrap(), made["api_key"].as_str().unwrap());
@@ -119,6 +120,7 @@ async fn an_account_that_somebody_else_has_a_key_on_is_not_deleted_with_ours() {
 #[tokio::test]
 async fn force_leaves_an_account_that_somebody_else_has_a_key_on() {
     let (mount, _) = with_app(json!({"rotation_method": "account"})).await;
+    let mount = mount.without_lag();
     rotate(&mount, "app").await;
     let made = mount.read("static-creds/app").await.json();
     let id = made["service_account_id"].as_str().unwrap();

@@ -19,7 +19,7 @@ async fn left(mount: &Mount) -> Option<u64> {
 
 #[tokio::test]
 async fn where_a_policy_demands_an_end_the_refusal_names_the_field_that_helps() {
-    let mount = mount().await;
+    let mount = mount().await.without_lag();
     let account = mount.seed("mine", false);
     mount.sim.policy(demands(Some(86_400)));
     let mut body = json!({
