@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use crate::simulator::{Action, Fault, endpoint};
 use crate::support::Mount;
 use crate::support::api::exchange;
+use crate::support::mount::NOBODY;
 use crate::support::wait::eventually;
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -175,16 +176,13 @@ async fn a_refused_admin_key_is_told_until_a_call_succeeds() {
 #[tokio::test]
 async fn what_is_only_tried_says_nothing_of_the_stored_key() {
     let mount = mount().await;
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let closed = nobody.local_addr().unwrap();
-    drop(nobody);
     let key = mount.sim.admin_key();
     let seeded = mount.seed("worker", true).key.unwrap().1;
     for (path, body) in [
         ("config", json!({"admin_api_key": "sk-admin-typo"})),
         ("config", json!({"admin_api_key": seeded})),
         ("config", json!({"organization_id": "org-typo"})),
-        ("config", json!({"admin_api_key": key, "api_endpoint": format!("http://{closed}/v1")})),
+        ("config", json!({"admin_api_key": key, "api_endpoint": format!("http://{NOBODY}/v1")})),
         ("config/rotate-admin-key", json!({"new_admin_api_key": "sk-admin-typo"})),
         ("config/rotate-admin-key", json!({"new_admin_api_key": seeded})),
     ] {

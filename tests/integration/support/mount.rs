@@ -30,6 +30,8 @@ use crate::simulator::{AccountState, Lag, Seeded, Settings, Simulator, State};
 pub const PROJECT: &str = "research";
 /// The role of [`Mount::with_role`].
 pub const ROLE: &str = "app";
+/// Where nobody listens. The system never gives this port away, so no other test's server can have it.
+pub const NOBODY: &str = "127.0.0.1:1";
 /// The mount's id at its server.
 const UUID: &str = "0f5a3b1e-7c2d-4e8f-9a6b-1c2d3e4f5a6b";
 
