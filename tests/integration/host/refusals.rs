@@ -97,7 +97,7 @@ async fn a_wrong_role_is_refused_and_not_stored() {
         for (body, sentence) in [
             (json!({"project": "nowhere"}), "project not found: "),
             (json!({}), "project"),
-            (json!({"project": "my-project", "project_id": PROJECT}), "project_id"),
+            (json!({"project": "my-project", "project_id": "proj_other"}), "must agree"),
             (json!({"project": "my-project", "ttl": "2h", "max_ttl": "1h"}), "ttl"),
             (json!({"project": "my-project", "ttl": "soon"}), "ttl"),
             (json!({"project": "my-project", "ttl": -1}), "ttl"),

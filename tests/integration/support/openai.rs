@@ -13,6 +13,9 @@ pub(crate) const ADMIN_KEY: &str = "sk-admin-host-tests-0123456789abcdefghij";
 pub(crate) const ORGANIZATION: &str = "org-hosttests";
 pub(crate) const PROJECT: &str = "proj_hosttests";
 
+/// A 404 for what was made a moment ago counts after a minute; the server's pauses between its tries come on top.
+pub(crate) const UNTIL_404_COUNTS: Duration = Duration::from_secs(180);
+
 pub(crate) struct OpenAi {
     simulator: Simulator,
     bystander: String,
