@@ -31,6 +31,9 @@ mod shapes;
 mod values;
 mod wal;
 
+#[cfg(feature = "failpoints")]
+#[doc(hidden)]
+pub use at_work::forget as forget_work;
 pub use backend::{Backend, Engine, Tick};
 pub use builder::Builder;
 pub use call::Call;

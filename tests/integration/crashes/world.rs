@@ -9,6 +9,7 @@ use futures_util::future::join_all;
 use openai_secrets::engine::Engines;
 use openai_secrets::engine::answers::Answers;
 use openai_secrets::engine::failpoint::Trap;
+use openai_secrets::framework::forget_work;
 use openai_secrets::logical::{
     Answer, Backend, Data, Departure, Factory, FixedSystem, InMemory, Operation, Request, Secret, Setup,
     Storage,
@@ -103,6 +104,10 @@ impl World {
 
     /// The engine ended; another one takes its place on what it left in storage.
     pub(super) fn restart(&mut self) {
+        // The next process knows nothing of what this one was at work on.
+        for key in self.storage.keys().iter().filter(|key| key.starts_with("wal/")) {
+            forget_work(key);
+        }
         self.process = process(&self.clock, self.logs.as_deref());
         self.mount = mount(&self.process, &self.storage);
     }
