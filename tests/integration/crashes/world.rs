@@ -104,12 +104,16 @@ impl World {
 
     /// The engine ended; another one takes its place on what it left in storage.
     pub(super) fn restart(&mut self) {
-        // The next process knows nothing of what this one was at work on.
+        self.forget_the_last_process();
+        self.process = process(&self.clock, self.logs.as_deref());
+        self.mount = mount(&self.process, &self.storage);
+    }
+
+    /// The next process knows nothing of what the last one was at work on.
+    fn forget_the_last_process(&self) {
         for key in self.storage.keys().iter().filter(|key| key.starts_with("wal/")) {
             forget_work(key);
         }
-        self.process = process(&self.clock, self.logs.as_deref());
-        self.mount = mount(&self.process, &self.storage);
     }
 
     pub(super) async fn write(&self, path: &str, data: Value, trap: Option<&Arc<Trap>>) -> Outcome {
@@ -213,24 +217,32 @@ impl World {
         self.openai.simulator().clear_faults();
         self.storage.heal();
         self.restart();
+        // What was made a moment ago and is gone already is in doubt for a minute.
+        self.time_passes();
         self.ending.append(&mut self.loans);
         for lease in std::mem::take(&mut self.ending) {
             let revoked = self.revoke(lease, None).await;
             assert!(matches!(revoked, Some(Ok(_))), "a revocation does not come to its end: {revoked:?}");
         }
         for _ in 0..4 {
+            // A task of the last process may have written an entry since.
+            self.forget_the_last_process();
             let ticked = self.tick(None).await;
             assert!(matches!(ticked, Some(Ok(_))), "the tick failed: {ticked:?}");
             self.nothing_is_lost();
             self.let_ends_pass();
-            self.clock.advance(A_WHILE);
-            self.openai.simulator().advance(A_WHILE);
+            self.time_passes();
         }
         let keys = self.storage.keys();
         let under_way: Vec<_> =
             keys.iter().filter(|key| UNDER_WAY.iter().any(|prefix| key.starts_with(prefix))).collect();
         assert!(under_way.is_empty(), "work is still under way: {under_way:?}");
         self.everything_has_an_owner();
+    }
+
+    fn time_passes(&self) {
+        self.clock.advance(A_WHILE);
+        self.openai.simulator().advance(A_WHILE);
     }
 
     pub(super) fn everything_has_an_owner(&self) {

@@ -19,6 +19,8 @@ async fn mount() -> Mount {
 
 /// After the lease's own end, whoever knows of it, everything is gone.
 async fn ends_empty(mount: Mount) {
+    // What was made a moment ago and is not found is in doubt for a minute.
+    mount.advance(Duration::from_secs(120));
     mount.tick_now().await.done();
     mount.advance(Duration::from_secs(TTL + 600));
     mount.tick_now().await.done();
