@@ -16,10 +16,11 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
+use super::failpoint::shortened;
 use crate::openai::{self, ApiKeyId, Client, Pages, ProjectId, ServiceAccountId};
 
 /// Longer than any request goes on: Vault ends them after 90 s.
-const CREATION_IS_OVER: TimeDelta = TimeDelta::seconds(120);
+const CREATION_IS_OVER: Duration = Duration::from_secs(120);
 
 /// As long as one waits for another who lists the same.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -139,6 +140,13 @@ pub(super) async fn find_now(client: &Client, sought: &Sought<'_>) -> Result<Opt
     Ok(listing.of(sought))
 }
 
+/// From this age on nothing is made any more, and OpenAI lists what was. It is less than the age at which a sweep comes:
+/// else each name that nothing was made by would take a listing of its own.
+fn creation_is_over() -> TimeDelta {
+    let age = shortened!("OPENAI_CREATION_IS_OVER", CREATION_IS_OVER);
+    TimeDelta::from_std(age).unwrap_or(TimeDelta::MAX)
+}
+
 impl Kind {
     fn of(sought: &Sought<'_>) -> Self {
         if sought.account.is_some() { Self::Keys } else { Self::Accounts }
@@ -173,7 +181,7 @@ impl Listing {
     }
 
     fn covers(&self, announced: DateTime<Utc>) -> bool {
-        announced + CREATION_IS_OVER < self.began
+        self.began - announced > creation_is_over()
     }
 
     fn of(&self, sought: &Sought<'_>) -> Option<Found> {
