@@ -26,7 +26,9 @@ FROM ${RUST_IMAGE} AS build
 ARG REVISION=unknown
 WORKDIR /src
 COPY . .
-RUN REVISION="${REVISION}" scripts/static_binary.sh /out
+RUN BUILD_COMMIT="${REVISION}" cargo build --release --locked --bin vault-plugin-secrets-openai \
+ && install -D "target/$(rustc -vV | sed -n 's/^host: //p')/release/vault-plugin-secrets-openai" /out/vault-plugin-secrets-openai \
+ && ! grep -aq /ld-linux /out/vault-plugin-secrets-openai
 
 FROM bare
 COPY --from=build /out/vault-plugin-secrets-openai /

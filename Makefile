@@ -4,25 +4,23 @@ NAME := vault-plugin-secrets-openai
 BIN := bin/$(NAME)
 # The command line of Vault, or of OpenBao, which takes the same commands.
 CLI = $(or $(VAULT_BIN),$(shell command -v vault || command -v bao),vault)
+# Where cargo puts a release: it names the host as its target (.cargo/config.toml).
+BUILT = $${CARGO_TARGET_DIR:-target}/$(shell rustc -vV | sed -n 's/^host: //p')/release
 SHA256 = $(firstword $(shell sha256sum $(BIN) 2>/dev/null || shasum -a 256 $(BIN)))
 
 # Twice as many tests at a time as there are processors: most of a test on a server is waiting.
 TEST_THREADS = $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 
 .DEFAULT_GOAL := help
-.PHONY: help build test torture check lint audit demo register enable dev-setup load bench peer micro profile image test-container release clean
+.PHONY: help build test torture check lint audit demo register enable dev-setup load bench peer micro image test-container release clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-build: ## Build the plugin into bin/; on Linux as it is shipped, one static program
-ifeq ($(shell uname -s),Linux)
-	scripts/static_binary.sh bin
-else
-	BUILD_COMMIT="$$(git rev-parse --short=12 HEAD 2>/dev/null)" cargo build --release --bin $(NAME)
+build: ## Build the plugin into bin/; on Linux it is one static program, as shipped
+	BUILD_COMMIT="$$(git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/null)" cargo build --release --locked --bin $(NAME)
 	@mkdir -p bin
-	@install -m 755 target/release/$(NAME) $(BIN)
-endif
+	@install -m 755 $(BUILT)/$(NAME) $(BIN)
 
 test: ## Run every test; on a real OpenBao, and on Vault too where VAULT_BIN or the PATH has one
 	BAO_BIN="$$(scripts/openbao.sh)" RUST_TEST_THREADS=$(TEST_THREADS) cargo test --features failpoints
@@ -71,10 +69,7 @@ micro: ## Count the instructions of each kind of request, under callgrind
 	CARGO_PROFILE_RELEASE_DEBUG=1 CARGO_PROFILE_RELEASE_STRIP=none CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
 		cargo build --release --target-dir target/micro --bin $(NAME)
 	cargo build --release --example openai-simulator --example load
-	@python3 scripts/bench/micro.py target/micro/release/$(NAME)
-
-profile: ## See what of the program runs, for the compiler and the linker; after changes of what requests go through
-	scripts/profile.sh
+	@python3 scripts/bench/micro.py target/micro/$(shell rustc -vV | sed -n 's/^host: //p')/release/$(NAME)
 
 image: ## Make the container image in Docker and print its id, Vault's -sha256
 	@scripts/image.sh

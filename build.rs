@@ -5,8 +5,6 @@ use std::path::PathBuf;
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");
-    // The linker's, by scripts/static_binary.sh. A new profile is a new flag to the compiler, which cargo sees by itself.
-    println!("cargo::rerun-if-changed=scripts/layout.ld");
     let mut files: Vec<PathBuf> =
         std::fs::read_dir("proto")?.map(|file| Ok(file?.path())).collect::<Result<_, std::io::Error>>()?;
     files.retain(|file| file.extension().is_some_and(|extension| extension == "proto"));

@@ -19,7 +19,6 @@ cd "$(dirname "$0")"
 . scripts/stage.sh
 
 readonly name=vault-plugin-secrets-openai
-readonly simulator_program=target/debug/examples/openai-simulator
 runtime=
 image_id=
 lacking=
@@ -126,7 +125,7 @@ start_reachable_simulator() {
   local bridge gateway
   bridge=$(docker network inspect bridge --format '{{index .Options "com.docker.network.bridge.name"}}')
   gateway=$(ip -4 -oneline address show dev "$bridge" | awk '{ sub("/.*", "", $4); print $4 }')
-  start_simulator "$simulator_program" --listen "$gateway:0" --tls "$stage_folder/ca.pem" --tls-name "$gateway"
+  start_simulator "$(built debug examples/openai-simulator)" --listen "$gateway:0" --tls "$stage_folder/ca.pem" --tls-name "$gateway"
   export SSL_CERT_FILE="$stage_folder/ca.pem"
 }
 

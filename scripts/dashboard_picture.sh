@@ -17,9 +17,9 @@ set_up() {
   prepare_stage
   plugins=$stage_folder/plugins
   mkdir "$plugins"
-  cp target/debug/vault-plugin-secrets-openai "$plugins"
+  cp "$(built debug vault-plugin-secrets-openai)" "$plugins"
   start_server "$(free_port 8200)"
-  start_simulator target/debug/examples/openai-simulator --latency-ms 120
+  start_simulator "$(built debug examples/openai-simulator)" --latency-ms 120
   "$cli" plugin register -sha256="$(sha256sum "$plugins/vault-plugin-secrets-openai" | cut -d' ' -f1)" \
     secret vault-plugin-secrets-openai
   make enable

@@ -32,7 +32,7 @@ start() {
     use_real_openai
     say "The real one, at $OPENAI_BASE_URL: organization $OPENAI_ORG_ID, project $OPENAI_PROJECT_ID."
   else
-    start_simulator target/debug/examples/openai-simulator
+    start_simulator "$(built debug examples/openai-simulator)"
     say "A simulator, at $OPENAI_BASE_URL. With OPENAI_ADMIN_API_KEY, OPENAI_ORG_ID and OPENAI_PROJECT_ID set it is the real one."
     run "export OPENAI_ADMIN_API_KEY=$OPENAI_ADMIN_API_KEY OPENAI_ORG_ID=$OPENAI_ORG_ID \\
   OPENAI_PROJECT_ID=$OPENAI_PROJECT_ID OPENAI_BASE_URL=$OPENAI_BASE_URL"

@@ -14,7 +14,7 @@ if openai_is_given; then
   use_real_openai
 else
   cargo build --quiet --example openai-simulator
-  start_simulator target/debug/examples/openai-simulator
+  start_simulator "$(built debug examples/openai-simulator)"
 fi
 make register enable
 "$cli" write openai/config \

@@ -29,7 +29,9 @@ build() {
     mkdir "$work/context"
     install -m 755 "$PLUGIN_BINARY" "$work/context/$name"
   elif [ "$(uname -s)" = Linux ] && command -v cargo >/dev/null; then
-    scripts/static_binary.sh "$work/context" >&2
+    make build >&2
+    mkdir "$work/context"
+    install -m 755 "bin/$name" "$work/context/$name"
   else
     docker build "${arguments[@]}" .
     return

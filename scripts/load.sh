@@ -12,7 +12,7 @@ clients=${CLIENTS:-64} duration=${DURATION:-10} latency=${LATENCY_MS:-100}
 find_server
 prepare_stage
 start_server "$(free_port 8200)" -log-level=warn
-start_simulator target/release/examples/openai-simulator --latency-ms "$latency"
+start_simulator "$(built release examples/openai-simulator)" --latency-ms "$latency"
 {
   make register enable
   "$cli" write openai/config \
@@ -25,4 +25,4 @@ start_simulator target/release/examples/openai-simulator --latency-ms "$latency"
 }
 
 echo "$("$cli" version | cut -d' ' -f1-2 | tr -d ,), $clients clients, $latency ms for each call of OpenAI"
-target/release/examples/load --server "$VAULT_ADDR" --path openai/creds/load --clients "$clients" --seconds "$duration"
+"$(built release examples/load)" --server "$VAULT_ADDR" --path openai/creds/load --clients "$clients" --seconds "$duration"

@@ -54,15 +54,27 @@ contents() {
   rm "${name}_bin.cdx.json"
 }
 
+# The same bytes wherever the source and the cargo folder lie: paths that the compiler writes into messages are replaced.
+build() {
+  local host upper
+  host=$(rustc -vV | sed -n 's/^host: //p')
+  upper=$(printf %s "$host" | tr 'a-z-' 'A-Z_')
+  # They would replace the flags of .cargo/config.toml.
+  unset RUSTFLAGS CARGO_ENCODED_RUSTFLAGS
+  export "CARGO_TARGET_${upper}_RUSTFLAGS=--remap-path-prefix=$PWD=/src --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo"
+  make build
+  mv "bin/$name" "$1"
+  # A program that asks for an interpreter would start here and not in an empty image.
+  ! grep -aq '/ld-linux' "$1" || fail "$1 is not static"
+}
+
 make_release() {
   local artifact
   artifact=${name}_${version}_linux_$(architecture)
   rm -rf dist
   mkdir dist
   contents >"dist/$artifact.cdx.json"
-  scripts/static_binary.sh dist/build
-  mv "dist/build/$name" "dist/$artifact"
-  rmdir dist/build
+  build "dist/$artifact"
   local id
   id=$(PLUGIN_BINARY="dist/$artifact" scripts/image.sh --archive "dist/$artifact.image.tar")
   from_archive "dist/$artifact.image.tar" "blobs/sha256/$id" >"dist/$artifact.config.json"

@@ -49,6 +49,11 @@ fail() {
   exit 1
 }
 
+# Where cargo puts what it builds. usage: built PROFILE NAME
+built() {
+  printf '%s/%s/%s/%s\n' "${CARGO_TARGET_DIR:-target}" "$(rustc -vV | sed -n 's/^host: //p')" "$1" "$2"
+}
+
 # $VAULT_BIN, else vault or bao on the PATH, else OpenBao, fetched.
 find_server() {
   local found

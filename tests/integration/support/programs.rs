@@ -122,7 +122,7 @@ pub(crate) fn example(name: &str) -> PathBuf {
     let built = Command::new(cargo)
         .args(["build", "--quiet", "--example", name, "--profile", &profile_name.replace("debug", "dev")])
         .arg("--target-dir")
-        .arg(profile.parent().expect("the profile's folder lies in the target folder"))
+        .arg(profile.ancestors().nth(2).expect("the profile's folder lies in target/<host>"))
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .status();
     assert!(built.is_ok_and(|built| built.success()), "the example {name} cannot be built");
