@@ -2,7 +2,7 @@
 
 usage: python3 scripts/bench [--readme] [--ours FILE] PEER
 
-PEER is the Go plugin's program. Ours is bin/'s, unless given; simulator and clients are those of target/release; the server is
+PEER is the Go plugin's program. Ours is bin/'s, unless given; simulator and clients are those of `cargo build --release`; the server is
 $VAULT_BIN, else vault or bao on the PATH, else OpenBao, which is fetched. Prints a table, with --readme keeps it in README.md too, and
 exits with 1 when a bound is missed. QUICK=1 shows in a minute that all of it works; its figures are not worth keeping. The images
 named by $IMAGE and $PEER_IMAGE, where Docker has both, are compared too.
@@ -28,10 +28,12 @@ def main(arguments):
     theirs = Plugin("theirs", arguments.peer.resolve(), has_projects=False)
     start = time.monotonic()
     rows = []
-    with Stage(server, [ours, theirs]) as stage:
-        for row in Bench(stage, ours, theirs, Counts(quick)).run():
-            print("  ".join(cell for cell in row.cells() if cell), flush=True)
-            rows.append(row)
+    for raft in (False, True):
+        with Stage(server, [ours, theirs], raft) as stage:
+            bench = Bench(stage, ours, theirs, Counts(quick))
+            for row in bench.run_on_raft() if raft else bench.run():
+                print("  ".join(cell for cell in row.cells() if cell), flush=True)
+                rows.append(row)
     rows.extend(images())
     version = " ".join(subprocess.check_output([server, "version"], text=True).replace(",", "").split()[:2])
     text = f"{table.markdown(rows)}\n\n{table.machine(version, quick)}"

@@ -16,8 +16,8 @@ from pathlib import Path
 from plugins import ADMIN_KEY, ORGANIZATION, PROJECT
 
 ROOT = Path(__file__).resolve().parents[2]
-EXAMPLES = ROOT / "target/release/examples"
-TOKEN = "root"
+HOST = re.search(r"^host: (.+)$", subprocess.check_output(["rustc", "-vV"], text=True), re.M).group(1)
+EXAMPLES = ROOT / "target" / HOST / "release/examples"
 
 
 def find_server():
@@ -29,11 +29,12 @@ def find_server():
 class Api:
     """The server's HTTP API, over one connection that is kept."""
 
-    def __init__(self, port):
+    def __init__(self, port, token="root"):
         self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
+        self.token = token
 
     def send(self, method, path, body=None):
-        headers = {"X-Vault-Token": TOKEN, "X-Vault-Request": "true"}
+        headers = {"X-Vault-Token": self.token, "X-Vault-Request": "true"}
         self.connection.request(method, f"/v1/{path}", json.dumps(body) if body is not None else None, headers)
         answer = self.connection.getresponse()
         text = answer.read()
@@ -52,11 +53,15 @@ class Api:
 
 
 class Stage:
-    """All that runs. Leaving it ends the processes and removes their folder."""
+    """All that runs. Leaving it ends the processes and removes their folder.
 
-    def __init__(self, server, plugins):
+    The server keeps its storage in memory, or on disk as people run it: `raft=True` is one node with integrated storage.
+    """
+
+    def __init__(self, server, plugins, raft=False):
         self.server = server
         self.plugins = plugins
+        self.raft = raft
         self.processes = []
 
     def __enter__(self):
@@ -76,8 +81,8 @@ class Stage:
         installed.mkdir()
         self.installed = {plugin: plugin.install(installed) for plugin in self.plugins}
         self.openai = self.start_simulator()
-        self.port = self.start_server(installed)
-        self.api = Api(self.port)
+        self.port = free_port()
+        self.api = self.start_raft(installed) if self.raft else self.start_dev(installed)
         for plugin, program in self.installed.items():
             digest = hashlib.sha256(program.read_bytes()).hexdigest()
             self.api.write(f"sys/plugins/catalog/secret/{plugin.name}", {"sha256": digest, "command": plugin.name})
@@ -95,18 +100,44 @@ class Stage:
         body = json.dumps({"ms": milliseconds}).encode()
         urllib.request.urlopen(urllib.request.Request(f"{host}/_sim/latency", data=body, method="POST")).close()
 
-    def start_server(self, plugins):
-        port = free_port()
-        command = [self.server, "server", "-dev", "-dev-no-store-token", f"-dev-root-token-id={TOKEN}"]
-        command += [f"-dev-plugin-dir={plugins}", f"-dev-listen-address=127.0.0.1:{port}", "-log-level=warn"]
+    def start_dev(self, plugins):
+        arguments = ["-dev", "-dev-no-store-token", "-dev-root-token-id=root", f"-dev-plugin-dir={plugins}"]
+        self.start_server([*arguments, f"-dev-listen-address=127.0.0.1:{self.port}"])
+        return Api(self.port)
+
+    def start_raft(self, plugins):
+        data, config = self.folder / "raft", self.folder / "server.json"
+        data.mkdir()
+        address = f"127.0.0.1:{self.port}"
+        settings = {
+            "storage": {"raft": {"path": str(data), "node_id": "bench"}},
+            "listener": {"tcp": {"address": address, "tls_disable": True}},
+            "api_addr": f"http://{address}",
+            "cluster_addr": f"http://127.0.0.1:{self.port + 1}",
+            "plugin_directory": str(plugins),
+            "disable_mlock": True,
+        }
+        config.write_text(json.dumps(settings))
+        self.start_server([f"-config={config}"])
+        keys = Api(self.port).write("sys/init", {"secret_shares": 1, "secret_threshold": 1})
+        Api(self.port).write("sys/unseal", {"key": keys["keys"][0]})
+        api = Api(self.port, keys["root_token"])
+        self.wait(lambda: api.read("sys/health"))
+        return api
+
+    def start_server(self, arguments):
+        command = [self.server, "server", *arguments, "-log-level=warn"]
         self.log = self.folder / "server.log"
         with self.log.open("w") as log:
             self.processes.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log))
+        # It answers before it is initialised, too.
+        self.wait(lambda: Api(self.port).read("sys/seal-status"))
+
+    def wait(self, ready):
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             try:
-                Api(port).read("sys/health")
-                return port
+                return ready()
             except (OSError, RuntimeError):
                 time.sleep(0.1)
         raise RuntimeError(f"the server does not start:\n{self.log.read_text()[-2000:]}")
@@ -116,7 +147,7 @@ class Stage:
         (kind, count), = until.items()
         command = [EXAMPLES / "load", "--server", f"127.0.0.1:{self.port}", "--path", path]
         command += ["--clients", str(clients), f"--{kind}", str(count)]
-        run = subprocess.run(command, env={**os.environ, "VAULT_TOKEN": TOKEN}, stdout=subprocess.PIPE, text=True)
+        run = subprocess.run(command, env={**os.environ, "VAULT_TOKEN": self.api.token}, stdout=subprocess.PIPE, text=True)
         if run.returncode != 0:
             raise RuntimeError(f"reads of {path} failed:\n{run.stdout}\n{self.log.read_text()[-2000:]}")
         read, seconds = re.search(r"^\w+ +(\d+) in ([\d.]+) s$", run.stdout, re.M).groups()

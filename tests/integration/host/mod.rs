@@ -18,6 +18,7 @@ mod policies;
 mod predecessor;
 mod refusals;
 mod restarts;
+mod second_engine;
 mod secrets;
 mod static_roles;
 mod tick;

@@ -38,6 +38,13 @@ impl Host {
         self.api().write(&format!("sys/plugins/catalog/secret/{PLUGIN}"), entry).await.ok();
     }
 
+    /// Puts the program of another engine beside the plugin, and into the catalog under its own name.
+    pub(crate) async fn register_engine(&self, name: &str, program: &Path) {
+        install(program, &self.plugins().join(name));
+        let entry = json!({"sha256": programs::sha256(program), "command": name});
+        self.api().write(&format!("sys/plugins/catalog/secret/{name}"), entry).await.ok();
+    }
+
     /// `secrets tune -plugin-version=<version> openai`, which the reload then brings about.
     pub(crate) async fn change_release(&self, version: &str) {
         self.api().write("sys/mounts/openai/tune", json!({"plugin_version": version})).await.ok();
