@@ -39,7 +39,7 @@ impl Factory for Mounts {
             Path::new("metrics", METRICS_HELP).on(Operation::Read, metrics),
         ];
         let backend = Backend::builder(engine, setup.system, "Issues visitors' passes.");
-        Ok(Arc::new(backend.paths(paths).lease(&PASS, revoke).build()))
+        Ok(backend.paths(paths).lease(&PASS, revoke).build())
     }
 }
 
