@@ -14,10 +14,10 @@ use serde_json::{Value, json};
 
 static NAME: Field<Name> = Field::new("name", "Name of the visitor.");
 /// A visitor's pass. The lease holds where the pass is stored.
-static PASS: LeaseType = LeaseType::new("pass");
+static LEASE: LeaseType = LeaseType::new("pass");
 
 const TTL: Duration = Duration::from_secs(600);
-const PASS_HELP: Help =
+const PASS: Help =
     Help { synopsis: "Issue a pass.", description: "The pass is deleted when its lease ends." };
 const METRICS_HELP: Help = Help { synopsis: "Read the metrics.", description: "Prometheus' text format." };
 
@@ -26,7 +26,6 @@ struct Passes {
     metrics: PrometheusRecorder,
 }
 
-/// Mounts the engine.
 struct Mounts;
 
 impl Engine for Passes {}
@@ -35,11 +34,13 @@ impl Factory for Mounts {
     fn mount(&self, setup: Setup) -> Result<Arc<dyn logical::Backend>, Error> {
         let engine = Arc::new(Passes { metrics: PrometheusBuilder::new().build_recorder() });
         let paths = vec![
-            Path::new("pass/:name", PASS_HELP).field(&NAME).on(Operation::Read, issue).forward(Operation::Read),
+            Path::new("pass/:name", PASS).field(&NAME).on(Operation::Read, issue).forward(Operation::Read),
             Path::new("metrics", METRICS_HELP).on(Operation::Read, metrics),
         ];
-        let backend = Backend::builder(engine, setup.system, "Issues visitors' passes.");
-        Ok(backend.paths(paths).lease(&PASS, revoke).build())
+        Ok(Backend::builder(engine, setup.system, "Issues passes.")
+            .paths(paths)
+            .lease(&LEASE, revoke)
+            .build())
     }
 }
 
@@ -49,7 +50,7 @@ async fn issue(engine: Arc<Passes>, call: Call) -> Result<Option<Response>, Erro
     let key = format!("pass/{number}");
     call.storage().put(Entry { key: key.clone(), value: name.to_string().into(), seal_wrap: false }).await?;
     metrics::with_local_recorder(&engine.metrics, || metrics::counter!("passes_issued").increment(1));
-    let lease = PASS.grant(&json!({ "key": key }), TTL, Duration::ZERO, false)?;
+    let lease = LEASE.grant(&json!({ "key": key }), TTL, Duration::ZERO, false)?;
     Ok(Some(Response::of([("pass", Value::from(number.to_string()))]).with_lease(lease)))
 }
 
@@ -65,8 +66,7 @@ async fn metrics(engine: Arc<Passes>, _: Call) -> Result<Option<Response>, Error
 }
 
 fn main() -> ExitCode {
-    let cookie =
-        Cookie { key: "VAULT_BACKEND_PLUGIN", value: "6669da05-b1c8-4f49-97d9-c8e5bed98e20" };
+    let cookie = Cookie { key: "VAULT_BACKEND_PLUGIN", value: "6669da05-b1c8-4f49-97d9-c8e5bed98e20" };
     let plugin = Plugin { cookie, protocol_version: 5, about: "A secrets engine for Vault." };
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
