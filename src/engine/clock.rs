@@ -1,8 +1,8 @@
 //! What time it is, by this machine's clock and by OpenAI's.
 //!
 //! *Guarantee:* a wrong clock of this machine ends nothing and stops nothing. What ends by time ends when both clocks say
-//! so ([`Times::certain`]). An end that is stored is counted from the later of the two ([`Times::latest`]), anything else
-//! from OpenAI's where they differ ([`Times::now`]).
+//! so (`Times::certain`). An end that is stored is counted from the later of the two (`Times::latest`), anything else
+//! from OpenAI's where they differ (`Times::now`).
 //!
 //! OpenAI's time is the `Date` of its last answer to this mount's process, plus the time since then by the monotonic
 //! clock, which nobody sets. It is never ahead of OpenAI's clock: an answer is under way for a while, and a monotonic

@@ -137,14 +137,14 @@ impl<T: Kind> Field<T> {
         self
     }
 
-    /// Takes texts of up to so many bytes, instead of [`LONGEST_TEXT`](super::LONGEST_TEXT).
+    /// Takes texts of up to so many bytes, instead of [`LONGEST_TEXT`].
     #[must_use]
     pub const fn longest(mut self, bytes: usize) -> Self {
         self.about.longest = bytes;
         self
     }
 
-    /// Takes up to so many elements, instead of [`MOST_ELEMENTS`](super::MOST_ELEMENTS).
+    /// Takes up to so many elements, instead of [`MOST_ELEMENTS`].
     #[must_use]
     pub const fn most(mut self, count: usize) -> Self {
         self.about.most = count;
