@@ -243,7 +243,7 @@ async fn a_refused_key_on_an_account_says_so() {
 
 #[tokio::test]
 async fn a_key_that_cannot_be_narrowed_goes_with_its_account() {
-    let mount = mount(json!({"scopes": ["api.model.read"]})).await;
+    let mount = mount(json!({"scopes": ["api.model.read"]})).await.without_lag();
     let fault = Fault::on(
         endpoint::UPDATE_KEY,
         Action::status_with(

@@ -329,7 +329,7 @@ async fn an_account_that_was_still_to_be_deleted_can_come_back() {
 
 #[tokio::test]
 async fn an_account_renamed_at_openai_stays_the_same_account() {
-    let mount = library::mount_with("a,b").await;
+    let mount = library::mount_with("a,b").await.without_lag();
     let id = mount.sim.state().accounts[0].id.clone();
     library::rename(&mount, &id, "z").await;
     mount
