@@ -21,10 +21,10 @@ pub(super) fn request(
 ) -> Result<Request, Error> {
     if message.data.len() > LARGEST_BODY {
         let size = message.data.len();
-        return Err(Error::status(
-            413,
-            format!("the body must be at most {LARGEST_BODY} bytes long, not {size}"),
-        ));
+        // The server makes a 500 of any other error of an existence check, which comes before a write.
+        return Err(Error::bad_request(format!(
+            "the body must be at most {LARGEST_BODY} bytes long, not {size}"
+        )));
     }
     Ok(Request {
         operation: Operation::parse(&message.operation),

@@ -167,9 +167,13 @@ async fn nine_megabytes_pass_but_for_a_requests_body() {
     let reply = caller.send("update", "size", &data).await.unwrap();
     assert_eq!(reply.response.unwrap().data, r#"{"size":1000000}"#);
     let data = format!(r#"{{"text":"{}"}}"#, "x".repeat(9 << 20));
-    let err = caller.send("update", "size", &data).await.unwrap().err.unwrap();
-    assert_eq!((err.err_type, err.err_code), (3, 413), "{}", err.err_msg);
-    assert_eq!(err.err_msg, "the body must be at most 1048576 bytes long, not 9437195");
+    let reply = caller.send("update", "size", &data).await.unwrap();
+    assert!(reply.err.is_none(), "{:?}", reply.err);
+    let says = r#"{"error":"the body must be at most 1048576 bytes long, not 9437195"}"#;
+    assert_eq!(reply.response.unwrap().data, says);
+    let check = pb::HandleExistenceCheckArgs { request: request("update", "size", &data).request };
+    let err = caller.backend.clone().handle_existence_check(check).await.unwrap().into_inner().err.unwrap();
+    assert_eq!((err.err_type, err.err_msg.contains("at most 1048576 bytes")), (1, true), "HTTP 400");
     assert!(caller.ask("read", "big").await.response.unwrap().data.len() > 9 << 20);
     let stored = caller.ask("update", "big-put/entry").await;
     assert_eq!(stored.response.unwrap().data, format!(r#"{{"size":{}}}"#, 9 << 20));
