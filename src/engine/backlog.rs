@@ -65,7 +65,7 @@ pub(super) async fn waiting(
 ) -> Result<Backlog, Error> {
     let deletions = deletions(storage, now, MOST).await?;
     let others = pending::known(engine, storage, MOST).await?;
-    // How old creations are that were cut off is told beside.
+    // `health` reports the age of unfinished creations on its own.
     let since = others.iter().filter(|waiting| !waiting.is_creation()).map(|waiting| waiting.since);
     let oldest = since.chain(deletions.oldest).min();
     Ok(Backlog { count: (deletions.count + others.len()).min(MOST), oldest })

@@ -31,7 +31,7 @@ pub fn may_retry(
         || now >= retry_at(name, failures, last_attempt, period)
 }
 
-/// Whether the time of the next try is still to come. One that lies further ahead than any wait was stored under a clock
+/// Tells if the time of the next try is still to come. One that lies further ahead than any wait was stored under a clock
 /// that was put back since: it is no wait.
 pub fn is_wait(until: DateTime<Utc>, now: DateTime<Utc>) -> bool {
     until > now && until.signed_duration_since(now).to_std().is_ok_and(|wait| wait <= LONGEST)

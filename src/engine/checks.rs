@@ -39,7 +39,7 @@ pub(super) fn asked_ttl(ttl: Duration, max_ttl: Duration, giver: &str) -> Result
     Ok(())
 }
 
-/// What is said where the mount's longest lease is shorter than the time of this field.
+/// The warning that the mount's longest lease is shorter than the time of this field.
 pub(super) fn cut_by_mount(field: &str, time: Duration, limit: Duration) -> Option<String> {
     (time > limit).then(|| {
         format!(

@@ -24,7 +24,7 @@ const LONGEST_LAG: Duration = Duration::from_secs(25);
 pub(super) struct Clients {
     metrics: Arc<Metrics>,
     pulse: Arc<Pulse>,
-    /// What was made a moment ago, under whatever configuration.
+    /// Ids of accounts and keys that this mount made a moment ago. They outlive a change of the configuration.
     recent: Arc<Recent>,
     clock: Arc<dyn Clock>,
     current: Mutex<Option<Configured>>,

@@ -49,7 +49,7 @@ pub(super) struct Times {
 #[derive(Clone, Copy, Debug)]
 struct Answer {
     date: DateTime<Utc>,
-    /// Whether the answer said so; else it is this machine's own time.
+    /// True if the answer carried this date; else the date is this machine's own time.
     was_told: bool,
     /// When it arrived, by the monotonic clock.
     arrived: Duration,
@@ -93,13 +93,13 @@ impl Times {
         }
     }
 
-    /// Whether something is due by both clocks: `is_due` tells it for a time. Not as long as OpenAI's is not known.
+    /// Tells if something is due by both clocks; `is_due` answers for one time. False while OpenAI's time is unknown.
     pub(super) fn agree<E>(&self, is_due: impl Fn(DateTime<Utc>) -> Result<bool, E>) -> Result<bool, E> {
         let (now, Some(openai)) = (self.clock.now(), self.openai()) else { return Ok(false) };
         Ok(is_due(now)? && ((now - openai).abs() <= TOLERATED || is_due(openai)?))
     }
 
-    /// What has surely passed: by both clocks. 1970 as long as OpenAI's is not known.
+    /// The earlier time of both clocks: whatever lies before it has passed. 1970 while OpenAI's time is unknown.
     pub(super) fn certain(&self) -> DateTime<Utc> {
         self.openai().map_or(DateTime::UNIX_EPOCH, |openai| openai.min(self.clock.now()))
     }

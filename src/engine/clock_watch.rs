@@ -33,7 +33,7 @@ const ONLY: &str = "";
 /// A step back of less is an adjustment. The time is written down this often, so that it costs next to nothing.
 const SLACK: TimeDelta = TimeDelta::minutes(10);
 
-/// As long as a tick waits for OpenAI to tell the time.
+/// The longest that a tick waits for OpenAI to tell the time.
 const ASKING: Duration = Duration::from_secs(5);
 
 /// Has OpenAI tell the time where it is in doubt, as after a start: what ends by time would else wait for the next call.

@@ -206,7 +206,7 @@ async fn end_rotation_job(engine: &Engine, config: &Config) -> Result<(), Error>
     })
 }
 
-/// How the mount can still be disabled.
+/// The commands that disable the mount without a configuration.
 fn way_out(mount_point: &str) -> String {
     format!(
         "Without a configuration no lease of this mount can be revoked: write the configuration again, or, to disable the \

@@ -221,7 +221,7 @@ impl Config {
     }
 }
 
-/// Whether the call brings the admin key.
+/// Tells if the call sends `admin_api_key`.
 pub(super) fn sends_key(call: &Call) -> Result<bool, Error> {
     Ok(call.sent(&ADMIN_KEY)?.is_some())
 }

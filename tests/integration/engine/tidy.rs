@@ -1,16 +1,14 @@
 //! `tidy`: what nothing owns is found and, if asked, removed; nothing else is ever touched.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use openai_secrets::engine::names::MountTag;
 use openai_secrets::logical::{Entry, Storage};
-use openai_secrets::openai::{AdminKey, Client, Endpoint, Settings, Unobserved};
 use serde_json::{Value, json};
 
 use crate::simulator::{Action, Fault, endpoint};
-use crate::support::Mount;
 use crate::support::wait::eventually;
+use crate::support::{Mount, library};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -306,15 +304,8 @@ async fn a_list_of_keys_that_fails_stops_neither_the_accounts_nor_the_run() {
 #[tokio::test]
 async fn an_admin_key_that_a_rotation_made_and_a_restored_backup_does_not_name_is_found_and_removed() {
     let mount = Mount::start().await.configured().await;
-    let operator = Client::new(Settings {
-        endpoint: Endpoint::parse(&mount.sim.url()).unwrap(),
-        admin_key: AdminKey::parse(mount.sim.admin_key()).unwrap(),
-        organization: mount.sim.organization().parse().unwrap(),
-        ca_cert: None,
-        max_requests_per_minute: 0,
-        observer: Arc::new(Unobserved),
-    });
-    let by_hand = operator.unwrap().create_admin_key("by hand", None).await.unwrap();
+    let (operator, _) = library::admin(&mount);
+    let by_hand = operator.create_admin_key("by hand", None).await.unwrap();
     mount.write("config/rotate", json!({})).await.done();
     let backup = mount.storage.snapshot();
     mount.write("config/rotate", json!({})).await.done();
