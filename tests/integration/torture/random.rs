@@ -20,7 +20,8 @@ pub(super) async fn run(size: &Size) -> Report {
     let output =
         life.stdin(Stdio::null()).kill_on_drop(true).output().await.expect("this program runs again");
     let told = String::from_utf8_lossy(&output.stdout);
-    println!("{told}");
+    // A panic's message is on stderr.
+    println!("{told}{}", String::from_utf8_lossy(&output.stderr));
 
     let mut report = Report::default();
     let title = format!("{} random requests, {} s", size.random_requests, start.elapsed().as_secs());
