@@ -47,7 +47,7 @@ Environment, given by `vault plugin register -env=NAME=VALUE`:
 
 /// The answer to a person who asks the program itself. A server may register it with any other arguments; these are not
 /// looked at.
-fn asked_by_hand(argument: Option<&str>, version: &str) -> Option<String> {
+fn answer_to_person(argument: Option<&str>, version: &str) -> Option<String> {
     match argument? {
         "--version" | "-version" => Some(format!("vault-plugin-secrets-openai {version}")),
         "--help" | "-help" | "-h" => Some(USAGE.to_owned()),
@@ -57,13 +57,13 @@ fn asked_by_hand(argument: Option<&str>, version: &str) -> Option<String> {
 
 /// The process of the release `version`.
 pub fn run(version: &'static str) -> ExitCode {
-    if let Some(text) = asked_by_hand(std::env::args().nth(1).as_deref(), version) {
+    if let Some(text) = answer_to_person(std::env::args().nth(1).as_deref(), version) {
         // Nobody to tell if stdout is closed.
         let _ = writeln!(io::stdout(), "{text}");
         return ExitCode::SUCCESS;
     }
     tracing_subscriber::registry().with(goplugin::log::layer()).init();
-    goplugin::panics::log_by_place();
+    goplugin::panics::log_location_only();
     // One thread: the work is short steps between waits for server and OpenAI, and handing them from thread to thread
     // costs a quarter of the CPU time, and memory. It serves more than any server asks (`make bench`).
     let runtime = match runtime::Builder::new_current_thread().enable_all().build() {

@@ -86,7 +86,7 @@ pub enum RevocationMode {
 impl Record for Config {
     const VERSION: u32 = 1;
     const SEAL_WRAP: bool = true;
-    fn adopt(entry: serde_json::Value) -> Result<serde_json::Value, serde_json::Error> {
+    fn import_legacy(entry: serde_json::Value) -> Result<serde_json::Value, serde_json::Error> {
         predecessor::config(entry)
     }
 }

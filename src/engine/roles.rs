@@ -54,7 +54,7 @@ pub struct Role {
 
 impl Record for Role {
     const VERSION: u32 = 1;
-    fn adopt(entry: Value) -> Result<Value, serde_json::Error> {
+    fn import_legacy(entry: Value) -> Result<Value, serde_json::Error> {
         predecessor::role(entry)
     }
 }
@@ -63,7 +63,7 @@ impl Record for Role {
 const MOST_SCOPES: usize = 100;
 const LONGEST_SCOPE: usize = 128;
 
-pub(super) static ROLES: Collection<Role> = Collection::new("role/").formerly(predecessor::ROLES);
+pub(super) static ROLES: Collection<Role> = Collection::new("role/").with_legacy_prefix(predecessor::ROLES);
 
 static NAME: Field<Name> = Field::new("name", "Name of the role.");
 static TEMPLATE: Field<String> = Field::new(

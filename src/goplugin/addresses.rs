@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use super::Error;
 
 /// How long a dialler waits for the host's word, as in Go.
-const WAIT: Duration = Duration::from_secs(5);
+const MAX_WAIT: Duration = Duration::from_secs(5);
 
 /// What the host has said so far. It is kept for as long as the process lives, since a channel may have to connect
 /// again: a hundred bytes for a mount.
@@ -25,17 +25,17 @@ struct Address {
 
 impl Addresses {
     /// The host listens for `id` there.
-    pub(super) fn learn(&self, id: u32, network: String, address: String) {
+    pub(super) fn insert(&self, id: u32, network: String, address: String) {
         self.0.send_modify(|known| {
             known.insert(id, Address { network, address });
         });
     }
 
     /// The socket for `id`. The host's word and the call that needs it race each other, so either may be first.
-    pub(super) async fn of(&self, id: u32) -> Result<PathBuf, Error> {
+    pub(super) async fn wait_for(&self, id: u32) -> Result<PathBuf, Error> {
         let mut known = self.0.subscribe();
-        let told = timeout(WAIT, known.wait_for(|known| known.contains_key(&id))).await;
-        let address = told.ok().and_then(|known| known.ok()?.get(&id).cloned());
+        let received = timeout(MAX_WAIT, known.wait_for(|known| known.contains_key(&id))).await;
+        let address = received.ok().and_then(|known| known.ok()?.get(&id).cloned());
         match address {
             Some(Address { network, address }) if network == "unix" => Ok(address.into()),
             Some(Address { network, .. }) => Err(Error::Network { id, network }),
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     fn unix(addresses: &Addresses, id: u32, path: &str) {
-        addresses.learn(id, "unix".to_owned(), path.to_owned());
+        addresses.insert(id, "unix".to_owned(), path.to_owned());
     }
 
     #[tokio::test]
@@ -61,8 +61,12 @@ mod tests {
         let addresses = Addresses::default();
         unix(&addresses, 2, "/two");
         unix(&addresses, 1, "/one");
-        assert_eq!(addresses.of(1).await.unwrap(), Path::new("/one"));
-        assert_eq!(addresses.of(1).await.unwrap(), Path::new("/one"), "a second time, to connect again");
+        assert_eq!(addresses.wait_for(1).await.unwrap(), Path::new("/one"));
+        assert_eq!(
+            addresses.wait_for(1).await.unwrap(),
+            Path::new("/one"),
+            "a second time, to connect again"
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -73,14 +77,14 @@ mod tests {
             unix(&addresses, 8, "/other");
             unix(&addresses, 7, "/seven");
         };
-        let (path, ()) = tokio::join!(addresses.of(7), told);
+        let (path, ()) = tokio::join!(addresses.wait_for(7), told);
         assert_eq!(path.unwrap(), Path::new("/seven"));
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_wait_ends_after_five_seconds() {
         let start = Instant::now();
-        let error = Addresses::default().of(3).await.unwrap_err();
+        let error = Addresses::default().wait_for(3).await.unwrap_err();
         assert!(matches!(error, Error::NoConnectionInfo(3)));
         assert_eq!(start.elapsed().as_secs(), 5);
     }
@@ -88,8 +92,8 @@ mod tests {
     #[tokio::test]
     async fn a_tcp_address_is_refused_by_name() {
         let addresses = Addresses::default();
-        addresses.learn(1, "tcp".to_owned(), "127.0.0.1:1".to_owned());
-        let error = addresses.of(1).await.unwrap_err();
+        addresses.insert(1, "tcp".to_owned(), "127.0.0.1:1".to_owned());
+        let error = addresses.wait_for(1).await.unwrap_err();
         assert!(matches!(error, Error::Network { id: 1, network } if network == "tcp"));
     }
 }

@@ -1,5 +1,5 @@
 //! Connections back to the host. The host names what it serves by a number; [`Broker::dial`] makes a channel to
-//! it, over a socket of its own (`addresses.rs`) or a stream of the shared connection (`knocks.rs`).
+//! it, over a socket of its own (`addresses.rs`) or a stream of the shared connection (`stream_dialer.rs`).
 
 use std::io;
 use std::sync::Arc;
@@ -19,15 +19,15 @@ use tonic::{Request, Response, Status, Streaming};
 use super::Error;
 use super::addresses::Addresses;
 use super::connection::{Raw, handshake};
-use super::gathered::Gathered;
-use super::knocks::{Knocks, Outgoing};
 use super::multiplexed::Session;
 use super::pb;
+use super::stream_dialer::{Outgoing, StreamDialer};
+use super::write_coalescing::WriteCoalescing;
 
 /// The name in the host's certificate, and thereby the authority of our calls.
 const NAME: &str = "localhost";
 /// How many messages to the host may wait. There is one knock at a time.
-const OUTGOING: usize = 16;
+const OUTGOING_BUFFER: usize = 16;
 
 /// Dials what the host serves. Clones share the host.
 #[derive(Clone)]
@@ -35,32 +35,37 @@ pub struct Broker(Arc<Shared>);
 
 struct Shared {
     tls: TlsConnector,
-    way: Way,
+    dialer: Dialer,
     stop: CancellationToken,
     metadata_mode: bool,
 }
 
 /// How the host is reached.
-pub(super) enum Way {
+pub(super) enum Dialer {
     /// Each id has a socket.
     Sockets(Addresses),
     /// Each id has streams on the shared connection.
-    Streams(Knocks),
+    Streams(StreamDialer),
 }
 
-impl Way {
+impl Dialer {
     /// Over sockets that the host names, or over `session` once there is one.
     pub(super) fn new(session: Option<watch::Receiver<Option<Session>>>) -> Self {
         session.map_or_else(
             || Self::Sockets(Addresses::default()),
-            |session| Self::Streams(Knocks::new(session)),
+            |session| Self::Streams(StreamDialer::new(session)),
         )
     }
 }
 
 impl Broker {
-    pub(super) fn new(tls: TlsConnector, way: Way, stop: CancellationToken, metadata_mode: bool) -> Self {
-        Self(Arc::new(Shared { tls, way, stop, metadata_mode }))
+    pub(super) fn new(
+        tls: TlsConnector,
+        dialer: Dialer,
+        stop: CancellationToken,
+        metadata_mode: bool,
+    ) -> Self {
+        Self(Arc::new(Shared { tls, dialer, stop, metadata_mode }))
     }
 
     /// Whether the host started this process only to ask what it is: there is nothing behind the ids then, and
@@ -77,7 +82,7 @@ impl Broker {
         let broker = self.clone();
         let connector = tower::service_fn(move |_: Uri| {
             let broker = broker.clone();
-            async move { broker.connect(id).await.map(Gathered::new).map(TokioIo::new) }
+            async move { broker.connect(id).await.map(WriteCoalescing::new).map(TokioIo::new) }
         });
         let endpoint = Endpoint::from_static("http://localhost");
         endpoint.connect_with_connector(connector).await.map_err(Error::Dial)
@@ -86,29 +91,29 @@ impl Broker {
     /// A connection that is once begun is made, whether or not the caller still wants it: to leave the exchange of
     /// knocks half-way would give the next stream to the wrong id.
     async fn connect(self, id: u32) -> Result<TlsStream<Raw>, Error> {
-        let made = tokio::spawn(async move { self.make(id).await }).await;
-        made.unwrap_or(Err(Error::SessionEnded))
+        let connected = tokio::spawn(async move { self.establish(id).await }).await;
+        connected.unwrap_or(Err(Error::SessionEnded))
     }
 
-    async fn make(&self, id: u32) -> Result<TlsStream<Raw>, Error> {
-        match &self.0.way {
-            Way::Sockets(addresses) => {
-                let path = addresses.of(id).await?;
+    async fn establish(&self, id: u32) -> Result<TlsStream<Raw>, Error> {
+        match &self.0.dialer {
+            Dialer::Sockets(addresses) => {
+                let path = addresses.wait_for(id).await?;
                 let socket =
                     UnixStream::connect(path).await.map_err(|source| Error::Connect { id, source })?;
-                self.secure(id, Box::new(socket)).await
+                self.start_tls(id, Box::new(socket)).await
             }
-            Way::Streams(knocks) => {
-                let (stream, turn) = knocks.open(id).await?;
-                let secured = self.secure(id, stream).await;
+            Dialer::Streams(streams) => {
+                let (stream, guard) = streams.open(id).await?;
+                let encrypted = self.start_tls(id, stream).await;
                 // Only now has the host certainly seen the stream, and its next one can be another id's.
-                drop(turn);
-                secured
+                drop(guard);
+                encrypted
             }
         }
     }
 
-    async fn secure(&self, id: u32, raw: Raw) -> Result<TlsStream<Raw>, Error> {
+    async fn start_tls(&self, id: u32, raw: Raw) -> Result<TlsStream<Raw>, Error> {
         let name = ServerName::try_from(NAME).map_err(|error| Error::Connect {
             id,
             source: io::Error::new(io::ErrorKind::InvalidInput, error),
@@ -117,39 +122,39 @@ impl Broker {
     }
 
     /// Hears the host out, until it ends its stream or we end.
-    async fn listen(self, mut incoming: Streaming<pb::ConnInfo>, outgoing: Outgoing) {
+    async fn read_messages(self, mut incoming: Streaming<pb::ConnInfo>, outgoing: Outgoing) {
         let stop = self.0.stop.clone();
-        let heard = async {
+        let reading = async {
             while let Ok(Some(info)) = incoming.message().await {
-                self.hear(info, &outgoing).await;
+                self.handle_message(info, &outgoing).await;
             }
         };
         tokio::select! {
-            () = heard => {}
+            () = reading => {}
             () = stop.cancelled() => {}
         }
-        if let Way::Streams(knocks) = &self.0.way {
-            knocks.host_left(&outgoing);
+        if let Dialer::Streams(streams) = &self.0.dialer {
+            streams.broker_disconnected(&outgoing);
         }
     }
 
-    async fn hear(&self, info: pb::ConnInfo, outgoing: &Outgoing) {
+    async fn handle_message(&self, info: pb::ConnInfo, outgoing: &Outgoing) {
         let id = info.service_id;
-        match (info.knock, &self.0.way) {
-            (Some(knock), Way::Streams(knocks)) if knock.ack => knocks.answered(id, knock.error),
+        match (info.knock, &self.0.dialer) {
+            (Some(knock), Dialer::Streams(streams)) if knock.ack => streams.knock_answered(id, knock.error),
             (Some(knock), _) if knock.knock && !knock.ack => {
                 // The host asks for something that we serve by number, and there is nothing. A host that left
                 // needs no answer.
-                let _ = outgoing.send(Ok(nothing_served(id))).await;
+                let _ = outgoing.send(Ok(no_listener(id))).await;
             }
-            (None, Way::Sockets(addresses)) => addresses.learn(id, info.network, info.address),
+            (None, Dialer::Sockets(addresses)) => addresses.insert(id, info.network, info.address),
             _ => tracing::debug!(id, "the host's broker said something out of place"),
         }
     }
 }
 
 /// The answer to a knock for an id of ours.
-fn nothing_served(id: u32) -> pb::ConnInfo {
+fn no_listener(id: u32) -> pb::ConnInfo {
     let error = format!("no listener for id {id}");
     let knock = pb::conn_info::Knock { knock: true, ack: true, error };
     pb::ConnInfo { service_id: id, knock: Some(knock), ..pb::ConnInfo::default() }
@@ -164,11 +169,11 @@ impl pb::grpc_broker_server::GrpcBroker for Broker {
         &self,
         request: Request<Streaming<pb::ConnInfo>>,
     ) -> Result<Response<Self::StartStreamStream>, Status> {
-        let (outgoing, messages) = mpsc::channel(OUTGOING);
-        if let Way::Streams(knocks) = &self.0.way {
-            knocks.host_came(outgoing.clone());
+        let (outgoing, messages) = mpsc::channel(OUTGOING_BUFFER);
+        if let Dialer::Streams(streams) = &self.0.dialer {
+            streams.broker_connected(outgoing.clone());
         }
-        tokio::spawn(self.clone().listen(request.into_inner(), outgoing));
+        tokio::spawn(self.clone().read_messages(request.into_inner(), outgoing));
         Ok(Response::new(ReceiverStream::new(messages)))
     }
 }

@@ -12,11 +12,11 @@ use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
 use super::departures::Departures;
-use super::gathered::Gathered;
-use super::presence::Guest;
+use super::host_liveness::ConnectionGuard;
+use super::write_coalescing::WriteCoalescing;
 
 /// How long a TLS handshake may take. The host needs a millisecond; this is for whoever connects and says nothing.
-const HANDSHAKE: Duration = Duration::from_secs(10);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A byte stream below TLS.
 pub(super) type Raw = Box<dyn Stream>;
@@ -28,21 +28,21 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// A connection of the host to our server. While it lives the host counts as present.
 pub(super) struct Connection {
-    stream: Gathered<TlsStream<Raw>>,
+    stream: WriteCoalescing<TlsStream<Raw>>,
     departures: Departures,
-    _guest: Guest,
+    _guard: ConnectionGuard,
 }
 
 /// Waits for a TLS handshake of either side, within the time that one may take.
 pub(super) async fn handshake<T>(handshake: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    let late = |_| io::Error::new(io::ErrorKind::TimedOut, "the TLS handshake took too long");
-    timeout(HANDSHAKE, handshake).await.map_err(late)?
+    let timed_out = |_| io::Error::new(io::ErrorKind::TimedOut, "the TLS handshake took too long");
+    timeout(HANDSHAKE_TIMEOUT, handshake).await.map_err(timed_out)?
 }
 
 impl Connection {
     /// What leaves over `stream` is made known to `departures`.
-    pub(super) fn new(stream: TlsStream<Raw>, departures: Departures, guest: Guest) -> Self {
-        Self { stream: Gathered::new(stream), departures, _guest: guest }
+    pub(super) fn new(stream: TlsStream<Raw>, departures: Departures, guard: ConnectionGuard) -> Self {
+        Self { stream: WriteCoalescing::new(stream), departures, _guard: guard }
     }
 }
 

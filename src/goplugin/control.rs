@@ -28,11 +28,11 @@ impl pb::grpc_stdio_server::GrpcStdio for Stdio {
     type StreamStdioStream = Pin<Box<dyn Stream<Item = Result<pb::StdioData, Status>> + Send>>;
 
     async fn stream_stdio(&self, _: Request<()>) -> Result<Response<Self::StreamStdioStream>, Status> {
-        Ok(Response::new(until(self.0.clone()).boxed()))
+        Ok(Response::new(empty_stream_until(self.0.clone()).boxed()))
     }
 }
 
 /// A stream that stays open, and empty, until `stop`.
-pub(super) fn until<T>(stop: CancellationToken) -> impl Stream<Item = T> {
+pub(super) fn empty_stream_until<T>(stop: CancellationToken) -> impl Stream<Item = T> {
     stream::once(stop.cancelled_owned()).filter_map(|()| std::future::ready(None))
 }

@@ -30,11 +30,11 @@ pub(super) struct Environment {
 pub(super) enum Multiplexing {
     /// The variable is unset or empty.
     #[default]
-    Unheard,
+    Unset,
     /// The host knows of it and does without.
-    Declined,
+    Disabled,
     /// All streams share one connection.
-    Wanted,
+    Enabled,
 }
 
 /// The variables in the order of the process's environment block, which may name one twice.
@@ -47,10 +47,10 @@ impl Environment {
         Self {
             cookie: variables.text(cookie),
             offered_versions: versions(&variables.text("PLUGIN_PROTOCOL_VERSIONS").unwrap_or_default()),
-            host_certificate: variables.filled("PLUGIN_CLIENT_CERT"),
+            host_certificate: variables.non_empty("PLUGIN_CLIENT_CERT"),
             multiplexing: Multiplexing::read(&variables.text("PLUGIN_MULTIPLEX_GRPC").unwrap_or_default()),
             socket_directory: variables.socket_directory(),
-            socket_group: variables.filled("PLUGIN_UNIX_SOCKET_GROUP"),
+            socket_group: variables.non_empty("PLUGIN_UNIX_SOCKET_GROUP"),
             metadata_mode: variables.is_true("PLUGIN_METADATA_MODE"),
             lock_memory: variables.is_true("PLUGIN_MLOCK_ENABLED"),
         }
@@ -61,9 +61,9 @@ impl Multiplexing {
     /// Reads a boolean as Go does; what is no boolean is false.
     fn read(text: &str) -> Self {
         match text {
-            "" => Self::Unheard,
-            "1" | "t" | "T" | "true" | "TRUE" | "True" => Self::Wanted,
-            _ => Self::Declined,
+            "" => Self::Unset,
+            "1" | "t" | "T" | "true" | "TRUE" | "True" => Self::Enabled,
+            _ => Self::Disabled,
         }
     }
 }
@@ -79,7 +79,7 @@ impl Variables {
     }
 
     /// The value of a name that is set to more than nothing.
-    fn filled(&self, name: &str) -> Option<String> {
+    fn non_empty(&self, name: &str) -> Option<String> {
         self.text(name).filter(|value| !value.is_empty())
     }
 
@@ -149,7 +149,7 @@ mod tests {
             prop_assert_eq!(environment.socket_group.is_some_and(|group| group.is_empty()), false);
             prop_assert!(environment.cookie.is_some() || !named("COOKIE"));
             prop_assert!(!environment.socket_directory.as_os_str().is_empty());
-            prop_assert!(environment.multiplexing == Multiplexing::Unheard || named("PLUGIN_MULTIPLEX_GRPC"));
+            prop_assert!(environment.multiplexing == Multiplexing::Unset || named("PLUGIN_MULTIPLEX_GRPC"));
         }
     }
 
@@ -159,7 +159,7 @@ mod tests {
         assert_eq!(environment.cookie, None);
         assert!(environment.offered_versions.is_empty());
         assert_eq!(environment.host_certificate, None);
-        assert_eq!(environment.multiplexing, Multiplexing::Unheard);
+        assert_eq!(environment.multiplexing, Multiplexing::Unset);
         assert_eq!(environment.socket_directory, PathBuf::from("/tmp"));
         assert_eq!(environment.socket_group, None);
         assert!(!environment.metadata_mode && !environment.lock_memory);
@@ -174,12 +174,12 @@ mod tests {
     fn multiplexing_is_read_as_go_reads_booleans() {
         let of = |text| read(&[("PLUGIN_MULTIPLEX_GRPC", text)]).multiplexing;
         for text in ["1", "t", "T", "true", "TRUE", "True"] {
-            assert_eq!(of(text), Multiplexing::Wanted, "{text}");
+            assert_eq!(of(text), Multiplexing::Enabled, "{text}");
         }
         for text in ["0", "false", "yes"] {
-            assert_eq!(of(text), Multiplexing::Declined, "{text}");
+            assert_eq!(of(text), Multiplexing::Disabled, "{text}");
         }
-        assert_eq!(of(""), Multiplexing::Unheard);
+        assert_eq!(of(""), Multiplexing::Unset);
     }
 
     #[test]

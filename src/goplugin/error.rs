@@ -107,11 +107,11 @@ impl Error {
 
 /// tonic's own text is "transport error"; the reason is its cause.
 fn reason(error: &tonic::transport::Error) -> String {
-    std::error::Error::source(error).map_or_else(|| error.to_string(), chain)
+    std::error::Error::source(error).map_or_else(|| error.to_string(), error_chain)
 }
 
 /// An error's text and its causes' texts, each once: some errors repeat their cause in their own text.
-pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+pub(super) fn error_chain(error: &(dyn std::error::Error + 'static)) -> String {
     let causes = std::iter::successors(error.source(), |error| error.source());
     causes.map(ToString::to_string).fold(error.to_string(), |text, cause| {
         if text.ends_with(&cause) { text } else { format!("{text}: {cause}") }

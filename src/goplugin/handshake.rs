@@ -29,7 +29,7 @@ pub(super) fn speaks_our_version(plugin: &Plugin, environment: &Environment) -> 
 }
 
 /// Writes the line and flushes it. It must be the first thing on stdout (PROTOCOL 1.5).
-pub(super) fn announce(mut stdout: impl Write, line: &str) -> Result<(), Error> {
+pub(super) fn write_line(mut stdout: impl Write, line: &str) -> Result<(), Error> {
     stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush()).map_err(Error::Handshake)
 }
 
@@ -42,7 +42,7 @@ pub(super) fn line(
     multiplexing: Multiplexing,
 ) -> String {
     let certificate = certificate.map(|der| STANDARD_NO_PAD.encode(der)).unwrap_or_default();
-    let supported = if multiplexing == Multiplexing::Unheard { "" } else { "|true" };
+    let supported = if multiplexing == Multiplexing::Unset { "" } else { "|true" };
     format!("{CORE_VERSION}|{version}|unix|{}|grpc|{certificate}{supported}\n", socket.display())
 }
 
@@ -83,7 +83,7 @@ mod tests {
     #[test]
     fn the_line_has_six_fields_and_no_padding() {
         let certificate = CertificateDer::from(vec![0xfb; 100]);
-        let line = line(5, Path::new("/tmp/plugin1"), Some(&certificate), Multiplexing::Unheard);
+        let line = line(5, Path::new("/tmp/plugin1"), Some(&certificate), Multiplexing::Unset);
         let fields: Vec<&str> = line.strip_suffix('\n').unwrap().split('|').collect();
         assert_eq!(fields[..5], ["1", "5", "unix", "/tmp/plugin1", "grpc"]);
         assert_eq!(fields.len(), 6);
@@ -93,15 +93,15 @@ mod tests {
 
     #[test]
     fn a_host_that_has_heard_of_multiplexing_is_told_that_we_can() {
-        for heard in [Multiplexing::Declined, Multiplexing::Wanted] {
+        for heard in [Multiplexing::Disabled, Multiplexing::Enabled] {
             assert_eq!(line(5, Path::new("/s"), None, heard), "1|5|unix|/s|grpc||true\n");
         }
-        assert_eq!(line(5, Path::new("/s"), None, Multiplexing::Unheard), "1|5|unix|/s|grpc|\n");
+        assert_eq!(line(5, Path::new("/s"), None, Multiplexing::Unset), "1|5|unix|/s|grpc|\n");
     }
 
     #[test]
     fn a_broken_stdout_is_an_error_and_no_panic() {
         let full: &mut [u8] = &mut [];
-        assert!(matches!(announce(full, "line\n"), Err(Error::Handshake(_))));
+        assert!(matches!(write_line(full, "line\n"), Err(Error::Handshake(_))));
     }
 }

@@ -7,7 +7,7 @@ use futures_util::stream::{self, Stream, StreamExt as _};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use super::control::until;
+use super::control::empty_stream_until;
 use super::pb::health;
 use super::pb::health::health_check_response::ServingStatus;
 
@@ -26,7 +26,7 @@ impl health::health_server::Health for Health {
         if request.get_ref().service != SERVICE {
             return Err(Status::not_found("unknown service"));
         }
-        Ok(Response::new(is(ServingStatus::Serving)))
+        Ok(Response::new(response(ServingStatus::Serving)))
     }
 
     type WatchStream = Pin<Box<dyn Stream<Item = Result<health::HealthCheckResponse, Status>> + Send>>;
@@ -37,11 +37,11 @@ impl health::health_server::Health for Health {
     ) -> Result<Response<Self::WatchStream>, Status> {
         let known = request.get_ref().service == SERVICE;
         let status = if known { ServingStatus::Serving } else { ServingStatus::ServiceUnknown };
-        let now = stream::iter([Ok(is(status))]);
-        Ok(Response::new(now.chain(until(self.0.clone())).boxed()))
+        let now = stream::iter([Ok(response(status))]);
+        Ok(Response::new(now.chain(empty_stream_until(self.0.clone())).boxed()))
     }
 }
 
-fn is(status: ServingStatus) -> health::HealthCheckResponse {
+fn response(status: ServingStatus) -> health::HealthCheckResponse {
     health::HealthCheckResponse { status: status.into() }
 }

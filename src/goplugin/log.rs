@@ -18,14 +18,14 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
-use super::error::chain;
+use super::error::error_chain;
 
 /// Vault splits a longer line and loses its level.
-const LONGEST_LINE: usize = 63 * 1024;
+const MAX_LINE_BYTES: usize = 63 * 1024;
 /// The longest text in a line: even escaped at its worst, to six times its length, a message alone fits.
-const LONGEST_TEXT: usize = 8 * 1024;
+const MAX_TEXT_BYTES: usize = 8 * 1024;
 /// The crate whose every level is logged.
-const OURS: &str = env!("CARGO_CRATE_NAME");
+const CRATE: &str = env!("CARGO_CRATE_NAME");
 
 /// Writes each event with `write`, which gets whole lines.
 struct Hclog<W> {
@@ -54,8 +54,8 @@ fn layer_to<S>(write: impl Fn(&[u8]) + Send + Sync + 'static) -> impl Layer<S>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
-    let heard = Targets::new().with_default(LevelFilter::WARN).with_target(OURS, LevelFilter::TRACE);
-    Hclog { write }.with_filter(heard)
+    let filter = Targets::new().with_default(LevelFilter::WARN).with_target(CRATE, LevelFilter::TRACE);
+    Hclog { write }.with_filter(filter)
 }
 
 /// Logs one error where no subscriber may be installed yet.
@@ -78,7 +78,7 @@ impl Fields {
     fn line(self, level: Level, module: Option<String>, time: DateTime<Utc>) -> Vec<u8> {
         let mut head = Map::new();
         head.insert("@level".to_owned(), name(level).into());
-        head.insert("@message".to_owned(), cut(self.message).into());
+        head.insert("@message".to_owned(), truncated(self.message).into());
         head.insert("@timestamp".to_owned(), time.format("%Y-%m-%dT%H:%M:%S%.6fZ").to_string().into());
         if let Some(module) = module {
             head.insert("@module".to_owned(), module.into());
@@ -86,7 +86,7 @@ impl Fields {
         let mut whole = self.rest;
         whole.extend(head.clone());
         let line = line_of(whole);
-        if line.len() <= LONGEST_LINE { line } else { line_of(head) }
+        if line.len() <= MAX_LINE_BYTES { line } else { line_of(head) }
     }
 
     fn insert(&mut self, field: &Field, value: Value) {
@@ -99,7 +99,7 @@ impl Fields {
         if field.name() == "message" {
             self.message = text;
         } else {
-            self.insert(field, cut(text).into());
+            self.insert(field, truncated(text).into());
         }
     }
 }
@@ -119,7 +119,7 @@ impl Visit for Fields {
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
-        self.insert_text(field, chain(value));
+        self.insert_text(field, error_chain(value));
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
@@ -140,14 +140,14 @@ fn name(level: Level) -> &'static str {
 
 /// The module of ours, dotted as hclog does it, or the dependency.
 fn module(target: &str) -> Option<String> {
-    let module = target.strip_prefix(OURS).map_or(target, |inner| inner.trim_start_matches("::"));
+    let module = target.strip_prefix(CRATE).map_or(target, |inner| inner.trim_start_matches("::"));
     (!module.is_empty()).then(|| module.replace("::", "."))
 }
 
-/// At most [`LONGEST_TEXT`] bytes, whole characters.
-fn cut(mut text: String) -> String {
-    if text.len() > LONGEST_TEXT {
-        let end = (0..=LONGEST_TEXT).rev().find(|&end| text.is_char_boundary(end));
+/// At most [`MAX_TEXT_BYTES`] bytes, whole characters.
+fn truncated(mut text: String) -> String {
+    if text.len() > MAX_TEXT_BYTES {
+        let end = (0..=MAX_TEXT_BYTES).rev().find(|&end| text.is_char_boundary(end));
         text.truncate(end.unwrap_or_default());
         text.push('…');
     }

@@ -7,7 +7,7 @@ use std::fmt;
 
 /// Why memory cannot be locked.
 #[derive(Debug, PartialEq, Eq)]
-enum Obstacle {
+enum LockError {
     /// An allocation beyond the limit of locked memory would fail, and end the process.
     #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "Linux has the limit"))]
     Limit(u64),
@@ -17,9 +17,9 @@ enum Obstacle {
 
 /// Locks what is in memory now and what will be.
 pub(super) fn lock() {
-    if let Err(obstacle) = system::lock() {
+    if let Err(error) = system::lock() {
         tracing::warn!(
-            "the server locks its memory, but this plugin cannot lock its own ({obstacle}), so keys may be swapped to disk: \
+            "the server locks its memory, but this plugin cannot lock its own ({error}), so keys may be swapped to disk: \
              allow it by `setcap cap_ipc_lock=+ep` on the plugin's file or LimitMEMLOCK=infinity for the server, or turn \
              swap off"
         );
@@ -33,11 +33,11 @@ pub(super) fn forbid_dumps() {
     }
 }
 
-impl fmt::Display for Obstacle {
+impl fmt::Display for LockError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Limit(bytes) => write!(f, "no more than {bytes} bytes may be locked"),
-            Self::Refused(words) => f.write_str(words),
+            Self::Refused(reason) => f.write_str(reason),
         }
     }
 }
@@ -49,20 +49,20 @@ mod system {
     use rustix::process::{DumpableBehavior, Resource, getrlimit, set_dumpable_behavior};
     use rustix::thread::{CapabilitySet, capabilities};
 
-    use super::Obstacle;
+    use super::LockError;
 
-    pub(super) fn lock() -> Result<(), Obstacle> {
+    pub(super) fn lock() -> Result<(), LockError> {
         let may_exceed =
             capabilities(None).is_ok_and(|ours| ours.effective.contains(CapabilitySet::IPC_LOCK));
         check_limit(getrlimit(Resource::Memlock).current, may_exceed)?;
         mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT)
-            .map_err(|error| Obstacle::Refused(error.to_string()))
+            .map_err(|error| LockError::Refused(error.to_string()))
     }
 
     /// Under a limit the lock itself may succeed, and an allocation later then fails.
-    pub(super) fn check_limit(limit: Option<u64>, may_exceed: bool) -> Result<(), Obstacle> {
+    pub(super) fn check_limit(limit: Option<u64>, may_exceed: bool) -> Result<(), LockError> {
         match limit {
-            Some(limit) if !may_exceed => Err(Obstacle::Limit(limit)),
+            Some(limit) if !may_exceed => Err(LockError::Limit(limit)),
             _ => Ok(()),
         }
     }
@@ -74,10 +74,10 @@ mod system {
 
 #[cfg(not(target_os = "linux"))]
 mod system {
-    use super::Obstacle;
+    use super::LockError;
 
-    pub(super) fn lock() -> Result<(), Obstacle> {
-        Err(Obstacle::Refused("not on this system".to_owned()))
+    pub(super) fn lock() -> Result<(), LockError> {
+        Err(LockError::Refused("not on this system".to_owned()))
     }
 
     pub(super) fn forbid_dumps() -> Result<(), std::convert::Infallible> {
@@ -93,8 +93,8 @@ mod tests {
     fn a_limit_stands_in_the_way_of_all_but_the_privileged() {
         assert_eq!(system::check_limit(None, false), Ok(()));
         assert_eq!(system::check_limit(Some(65_536), true), Ok(()));
-        let obstacle = system::check_limit(Some(65_536), false).unwrap_err();
-        assert_eq!(obstacle.to_string(), "no more than 65536 bytes may be locked");
+        let error = system::check_limit(Some(65_536), false).unwrap_err();
+        assert_eq!(error.to_string(), "no more than 65536 bytes may be locked");
     }
 
     #[test]

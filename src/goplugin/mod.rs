@@ -5,31 +5,31 @@
 //! calls. What the host serves in turn is dialled by number through the [`Broker`]. Nothing is kept in statics, so
 //! several plugins can run in one process, as the tests do.
 
+mod acceptor;
 mod addresses;
 mod broker;
 pub(crate) mod codec;
 mod connection;
 mod control;
 mod departures;
-mod door;
 mod environment;
 mod error;
-mod gathered;
 mod handshake;
 mod health;
-mod knocks;
+mod host_liveness;
 pub mod log;
 mod memory;
 mod multiplexed;
 pub mod panics;
 mod pinned;
-mod presence;
+mod rejections;
 mod server;
 mod socket;
-mod strangers;
+mod stream_dialer;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod write_coalescing;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;

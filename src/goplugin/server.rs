@@ -17,25 +17,25 @@ use tonic::service::Routes;
 use tonic::transport::Server;
 use tower::util::MapResponseLayer;
 
-use super::broker::{Broker, Way};
+use super::acceptor::Acceptor;
+use super::broker::{Broker, Dialer};
 use super::connection::Connection;
 use super::control::{Controller, Stdio};
 use super::departures;
-use super::door::Door;
 use super::environment::{Environment, Multiplexing};
 use super::health::Health;
-use super::presence::Presence;
+use super::host_liveness::HostLiveness;
 use super::socket::Socket;
 use super::tls::{self, Identity, Tls};
 use super::{Error, Plugin, handshake, pb};
 
 /// How long calls under way may take after the end was decided. The host kills after two seconds (PROTOCOL 6.1).
-const DRAIN: Duration = Duration::from_secs(1);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a host that speaks none of our versions has to read the line and end us.
-const REFUSAL: Duration = Duration::from_secs(5);
+const REFUSAL_WAIT: Duration = Duration::from_secs(5);
 /// Calls that the host cancels before we saw them. At HTTP/2's usual 20, a burst of clients that hang up would end
 /// the connection for all others.
-const CANCELLED_UNSEEN: usize = 100_000;
+const MAX_PENDING_RESETS: usize = 100_000;
 
 /// A plugin and what it needs of its process.
 pub(super) struct Process<W> {
@@ -56,33 +56,34 @@ impl<W: Write> Process<W> {
         let identity = Identity::generate()?;
         let tls = Tls::new(&identity, self.host_certificate()?)?;
         let socket = Socket::bind(&self.environment)?;
-        self.announce(socket.file.path(), Some(&identity.certificate))?;
+        self.write_handshake_line(socket.file.path(), Some(&identity.certificate))?;
 
-        let wanted = self.environment.multiplexing == Multiplexing::Wanted;
-        let sessions = wanted.then(|| Arc::new(watch::Sender::default()));
-        let way = Way::new(sessions.as_ref().map(|sessions| sessions.subscribe()));
+        let multiplexed = self.environment.multiplexing == Multiplexing::Enabled;
+        let sessions = multiplexed.then(|| Arc::new(watch::Sender::default()));
+        let dialer = Dialer::new(sessions.as_ref().map(|sessions| sessions.subscribe()));
         let metadata_mode = self.environment.metadata_mode;
-        let broker = Broker::new(TlsConnector::from(tls.client), way, self.stop.clone(), metadata_mode);
-        let routes = beside(services(broker.clone()), broker, &self.stop);
+        let broker = Broker::new(TlsConnector::from(tls.client), dialer, self.stop.clone(), metadata_mode);
+        let routes = with_standard_services(services(broker.clone()), broker, &self.stop);
 
         let (server, connections) = mpsc::channel(1);
-        let presence = Presence::default();
+        let liveness = HostLiveness::default();
         let tls = TlsAcceptor::from(tls.server);
-        let door = Door { tls, presence: presence.clone(), strangers: Arc::default(), server, sessions };
+        let acceptor =
+            Acceptor { tls, liveness: liveness.clone(), rejections: Arc::default(), server, sessions };
         tokio::select! {
             result = serve(routes, connections, self.stop.clone()) => result,
-            () = door.keep(socket.listener) => Ok(()),
-            () = stop_when_gone(&presence, &self.stop) => Ok(()),
-            () = drained(&self.stop) => Ok(()),
+            () = acceptor.run(socket.listener) => Ok(()),
+            () = stop_when_host_gone(&liveness, &self.stop) => Ok(()),
+            () = drain_timeout(&self.stop) => Ok(()),
         }
     }
 
     /// Answers with the version that we do speak and lets the host word its complaint, as in Go (PROTOCOL 1.6). The
     /// host compares versions before all else and then kills us, so there is no socket: it would be left behind.
     async fn refuse(mut self) -> Result<(), Error> {
-        let nowhere = self.environment.socket_directory.join("plugin");
-        self.announce(&nowhere, None)?;
-        let _ = timeout(REFUSAL, self.stop.cancelled()).await;
+        let unused_path = self.environment.socket_directory.join("plugin");
+        self.write_handshake_line(&unused_path, None)?;
+        let _ = timeout(REFUSAL_WAIT, self.stop.cancelled()).await;
         Err(Error::Version { offered: self.environment.offered_versions, ours: self.plugin.protocol_version })
     }
 
@@ -91,15 +92,19 @@ impl<W: Write> Process<W> {
         tls::host_certificate(pem)
     }
 
-    fn announce(&mut self, socket: &Path, certificate: Option<&CertificateDer<'_>>) -> Result<(), Error> {
+    fn write_handshake_line(
+        &mut self,
+        socket: &Path,
+        certificate: Option<&CertificateDer<'_>>,
+    ) -> Result<(), Error> {
         let Self { plugin, environment, stdout, .. } = self;
         let line = handshake::line(plugin.protocol_version, socket, certificate, environment.multiplexing);
-        handshake::announce(stdout, &line)
+        handshake::write_line(stdout, &line)
     }
 }
 
 /// Adds what every plugin serves.
-fn beside(services: Routes, broker: Broker, stop: &CancellationToken) -> Routes {
+fn with_standard_services(services: Routes, broker: Broker, stop: &CancellationToken) -> Routes {
     services
         .add_service(pb::grpc_broker_server::GrpcBrokerServer::new(broker))
         .add_service(pb::grpc_controller_server::GrpcControllerServer::new(Controller(stop.clone())))
@@ -117,7 +122,7 @@ pub(super) async fn serve(
     let incoming = ReceiverStream::new(connections).map(Ok::<_, Infallible>);
     Server::builder()
         .max_concurrent_streams(None)
-        .http2_max_pending_accept_reset_streams(Some(CANCELLED_UNSEEN))
+        .http2_max_pending_accept_reset_streams(Some(MAX_PENDING_RESETS))
         .http2_max_local_error_reset_streams(None)
         .layer(MapResponseLayer::new(departures::carry))
         .add_routes(routes)
@@ -126,16 +131,16 @@ pub(super) async fn serve(
         .map_err(Error::Serve)
 }
 
-/// A host that is gone is as good as one that says Shutdown. The end itself is `serve`'s or `drained`'s.
-async fn stop_when_gone(presence: &Presence, stop: &CancellationToken) {
-    presence.gone().await;
+/// A host that is gone is as good as one that says Shutdown. The end itself is `serve`'s or `drain_timeout`'s.
+async fn stop_when_host_gone(liveness: &HostLiveness, stop: &CancellationToken) {
+    liveness.host_gone().await;
     tracing::info!("the host is gone; ending");
     stop.cancel();
     std::future::pending::<()>().await;
 }
 
 /// Ends when the time for calls under way is over.
-async fn drained(stop: &CancellationToken) {
+async fn drain_timeout(stop: &CancellationToken) {
     stop.cancelled().await;
-    sleep(DRAIN).await;
+    sleep(DRAIN_TIMEOUT).await;
 }

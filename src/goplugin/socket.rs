@@ -12,7 +12,7 @@ use super::Error;
 use super::environment::Environment;
 
 /// `sun_path` holds 108 bytes, one of them the terminator.
-const LONGEST_PATH: usize = 107;
+const MAX_PATH_BYTES: usize = 107;
 
 /// A listening socket and its file.
 pub(super) struct Socket {
@@ -27,7 +27,7 @@ impl Socket {
     /// Listens on a new socket `plugin<random>` in the directory that the host named (PROTOCOL 1.5).
     pub(super) fn bind(environment: &Environment) -> Result<Self, Error> {
         let path = environment.socket_directory.join(format!("plugin{}", rand::random::<u64>()));
-        if path.as_os_str().len() > LONGEST_PATH {
+        if path.as_os_str().len() > MAX_PATH_BYTES {
             return Err(Error::PathTooLong(path));
         }
         let failed = |source| Error::Listen { path: path.clone(), source };

@@ -16,7 +16,7 @@ const UNEXPECTED: &str = "its fields are not what this version expects";
 #[derive(Debug)]
 pub struct Collection<T> {
     prefix: &'static str,
-    former: Option<&'static str>,
+    legacy_prefix: Option<&'static str>,
     record: PhantomData<fn() -> T>,
 }
 
@@ -27,7 +27,7 @@ pub trait Record: Serialize + DeserializeOwned + Send + Sync {
     /// Whether the seal encrypts it once more: true for what holds keys.
     const SEAL_WRAP: bool = false;
     /// An entry without a version, which this program did not write, in this program's form.
-    fn adopt(entry: Value) -> Result<Value, serde_json::Error> {
+    fn import_legacy(entry: Value) -> Result<Value, serde_json::Error> {
         Ok(entry)
     }
 }
@@ -42,13 +42,13 @@ struct Stored<'a, T> {
 impl<T: Record> Collection<T> {
     /// The collection under `prefix`.
     pub const fn new(prefix: &'static str) -> Self {
-        Self { prefix, former: None, record: PhantomData }
+        Self { prefix, legacy_prefix: None, record: PhantomData }
     }
 
     /// The same, where another program kept its records under this prefix: those are read, listed and deleted as well.
     #[must_use]
-    pub const fn formerly(self, prefix: &'static str) -> Self {
-        Self { former: Some(prefix), ..self }
+    pub const fn with_legacy_prefix(self, prefix: &'static str) -> Self {
+        Self { legacy_prefix: Some(prefix), ..self }
     }
 
     /// The prefix, for special paths and invalidation.
@@ -63,8 +63,8 @@ impl<T: Record> Collection<T> {
 
     /// The name that a storage key stands for, if it is one of this collection's.
     pub fn name_of<'a>(&self, key: &'a str) -> Option<&'a str> {
-        let former = || key.strip_prefix(self.former?);
-        key.strip_prefix(self.prefix).or_else(former)
+        let legacy_prefix = || key.strip_prefix(self.legacy_prefix?);
+        key.strip_prefix(self.prefix).or_else(legacy_prefix)
     }
 
     /// Reads the record `name`.
@@ -74,14 +74,14 @@ impl<T: Record> Collection<T> {
     }
 
     async fn entry(&self, storage: &dyn Storage, name: &str) -> Result<Option<Entry>, StorageError> {
-        match (storage.get(&self.key(name)).await?, self.former_key(name)) {
+        match (storage.get(&self.key(name)).await?, self.legacy_key(name)) {
             (None, Some(key)) => storage.get(&key).await,
             (found, _) => Ok(found),
         }
     }
 
-    fn former_key(&self, name: &str) -> Option<String> {
-        self.former.map(|prefix| format!("{prefix}{name}"))
+    fn legacy_key(&self, name: &str) -> Option<String> {
+        self.legacy_prefix.map(|prefix| format!("{prefix}{name}"))
     }
 
     /// Writes the record `name`, in place of an earlier one.
@@ -95,7 +95,7 @@ impl<T: Record> Collection<T> {
     /// Deletes the record `name`; deleting none is fine.
     pub async fn delete(&self, storage: &dyn Storage, name: &str) -> Result<(), StorageError> {
         // First, or it would come back if the second failed.
-        if let Some(key) = self.former_key(name) {
+        if let Some(key) = self.legacy_key(name) {
             storage.delete(&key).await?;
         }
         storage.delete(&self.key(name)).await
@@ -104,7 +104,7 @@ impl<T: Record> Collection<T> {
     /// The names there are, sorted.
     pub async fn names(&self, storage: &dyn Storage) -> Result<Vec<String>, StorageError> {
         let mut names = storage.list_sorted(self.prefix).await?;
-        if let Some(prefix) = self.former {
+        if let Some(prefix) = self.legacy_prefix {
             names.extend(storage.list(prefix).await?);
             names.sort_unstable();
             names.dedup();
@@ -123,7 +123,7 @@ impl<T: Record> Collection<T> {
         let value: Value = serde_json::from_slice(bytes)
             .map_err(|error| malformed(format!("not JSON, at byte {}", error.column())))?;
         let Some(version) = value.get("version") else {
-            return T::adopt(value)
+            return T::import_legacy(value)
                 .and_then(serde_json::from_value)
                 .map_err(|_| malformed(UNEXPECTED.to_owned()));
         };
@@ -157,7 +157,7 @@ mod tests {
     }
 
     static COLORS: Collection<Color> = Collection::new("color/");
-    static PAINTS: Collection<Color> = Collection::new("color/").formerly("paint/");
+    static PAINTS: Collection<Color> = Collection::new("color/").with_legacy_prefix("paint/");
 
     #[tokio::test]
     async fn keeps_records_with_their_version() {

@@ -77,7 +77,7 @@ impl InMemory {
     }
 
     /// Nothing that was told to fail fails any more.
-    pub fn heal(&self) {
+    pub fn clear_faults(&self) {
         let mut state = self.state();
         state.failing_puts.clear();
         state.failing_deletes.clear();

@@ -11,7 +11,7 @@ use super::value;
 
 /// The most bytes of a request's body that are read. One thread serves all mounts of the process, and to read a body takes
 /// it some milliseconds for each MiB; no write needs as much as this. The server lets 32 MiB pass.
-const LARGEST_BODY: usize = 1 << 20;
+const MAX_BODY_BYTES: usize = 1 << 20;
 
 /// Reads a request. What does not parse is an error for this request alone.
 pub(super) fn request(
@@ -19,11 +19,11 @@ pub(super) fn request(
     storage: Arc<dyn Storage>,
     cancelled: CancellationToken,
 ) -> Result<Request, Error> {
-    if message.data.len() > LARGEST_BODY {
+    if message.data.len() > MAX_BODY_BYTES {
         let size = message.data.len();
         // The server makes a 500 of any other error of an existence check, which comes before a write.
         return Err(Error::bad_request(format!(
-            "the body must be at most {LARGEST_BODY} bytes long, not {size}"
+            "the body must be at most {MAX_BODY_BYTES} bytes long, not {size}"
         )));
     }
     Ok(Request {
@@ -81,7 +81,7 @@ fn lease_message(lease: Lease) -> pb::Secret {
             ttl: value::nanoseconds(ttl),
             renewable,
             increment: 0,
-            issue_time: Some(value::NO_TIME),
+            issue_time: Some(value::ZERO_TIME),
             max_ttl: value::nanoseconds(max_ttl),
         }),
         internal_data: value::json(&internal),
@@ -91,7 +91,7 @@ fn lease_message(lease: Lease) -> pb::Secret {
 
 /// Writes a wish to wrap. Vault refuses it without a creation time and ignores what it says.
 fn wrap_message(wrap: WrapInfo) -> pb::ResponseWrapInfo {
-    pb::ResponseWrapInfo { ttl: value::nanoseconds(wrap.ttl), creation_time: Some(value::NO_TIME) }
+    pb::ResponseWrapInfo { ttl: value::nanoseconds(wrap.ttl), creation_time: Some(value::ZERO_TIME) }
 }
 
 /// Writes special paths.
@@ -282,10 +282,10 @@ mod tests {
         let sent = response(Response { wrap, ..Response::default() }.with_lease(lease));
         let secret = sent.secret.unwrap();
         let options = secret.lease_options.unwrap();
-        assert_eq!((options.ttl, options.issue_time), (5_000_000_000, Some(value::NO_TIME)));
+        assert_eq!((options.ttl, options.issue_time), (5_000_000_000, Some(value::ZERO_TIME)));
         assert_eq!(secret.internal_data, "null");
         let wrap = sent.wrap_info.unwrap();
-        assert_eq!((wrap.ttl, wrap.creation_time), (7_000_000_000, Some(value::NO_TIME)));
+        assert_eq!((wrap.ttl, wrap.creation_time), (7_000_000_000, Some(value::ZERO_TIME)));
     }
 
     #[test]

@@ -10,10 +10,10 @@ use tonic::Status;
 use tonic::transport::Channel;
 
 use super::MESSAGE_LIMIT;
-use super::foreseen::{Calls, calls};
 use super::pb::events_client::EventsClient;
 use super::pb::storage_client::StorageClient;
 use super::pb::system_view_client::SystemViewClient;
+use super::peeked_body::{PeekingChannel, peeking};
 
 /// Reaches what the server serves behind a broker id.
 #[async_trait]
@@ -34,9 +34,9 @@ pub struct DialError(pub String);
 pub(super) struct Host {
     dial: Arc<dyn Dial>,
     broker_id: u32,
-    calls: OnceCell<Calls>,
-    cannot_page: AtomicBool,
-    has_no_events: AtomicBool,
+    channel: OnceCell<PeekingChannel>,
+    pages_unsupported: AtomicBool,
+    events_unsupported: AtomicBool,
 }
 
 impl Host {
@@ -44,60 +44,60 @@ impl Host {
         Self {
             dial,
             broker_id,
-            calls: OnceCell::new(),
-            cannot_page: AtomicBool::new(false),
-            has_no_events: AtomicBool::new(false),
+            channel: OnceCell::new(),
+            pages_unsupported: AtomicBool::new(false),
+            events_unsupported: AtomicBool::new(false),
         }
     }
 
-    pub(super) async fn storage(&self) -> Result<StorageClient<Calls>, DialError> {
-        Ok(StorageClient::new(self.calls().await?)
+    pub(super) async fn storage(&self) -> Result<StorageClient<PeekingChannel>, DialError> {
+        Ok(StorageClient::new(self.channel().await?)
             .max_decoding_message_size(MESSAGE_LIMIT)
             .max_encoding_message_size(MESSAGE_LIMIT))
     }
 
-    pub(super) async fn system(&self) -> Result<SystemViewClient<Calls>, DialError> {
-        Ok(SystemViewClient::new(self.calls().await?)
+    pub(super) async fn system(&self) -> Result<SystemViewClient<PeekingChannel>, DialError> {
+        Ok(SystemViewClient::new(self.channel().await?)
             .max_decoding_message_size(MESSAGE_LIMIT)
             .max_encoding_message_size(MESSAGE_LIMIT))
     }
 
-    pub(super) async fn events(&self) -> Result<EventsClient<Calls>, DialError> {
-        Ok(EventsClient::new(self.calls().await?)
+    pub(super) async fn events(&self) -> Result<EventsClient<PeekingChannel>, DialError> {
+        Ok(EventsClient::new(self.channel().await?)
             .max_decoding_message_size(MESSAGE_LIMIT)
             .max_encoding_message_size(MESSAGE_LIMIT))
     }
 
     /// Whether the server may be able to list in pages: OpenBao can, Vault says no once.
-    pub(super) fn may_page(&self) -> bool {
-        !self.cannot_page.load(Ordering::Relaxed)
+    pub(super) fn may_support_pages(&self) -> bool {
+        !self.pages_unsupported.load(Ordering::Relaxed)
     }
 
     /// The server said that it cannot list in pages.
-    pub(super) fn cannot_page(&self) {
-        self.cannot_page.store(true, Ordering::Relaxed);
+    pub(super) fn mark_pages_unsupported(&self) {
+        self.pages_unsupported.store(true, Ordering::Relaxed);
     }
 
     /// Whether the server may have an event bus: OpenBao says no once.
-    pub(super) fn may_have_events(&self) -> bool {
-        !self.has_no_events.load(Ordering::Relaxed)
+    pub(super) fn may_support_events(&self) -> bool {
+        !self.events_unsupported.load(Ordering::Relaxed)
     }
 
     /// The server said that it has no event bus.
-    pub(super) fn has_no_events(&self) {
-        self.has_no_events.store(true, Ordering::Relaxed);
+    pub(super) fn mark_events_unsupported(&self) {
+        self.events_unsupported.store(true, Ordering::Relaxed);
     }
 
     /// The mount's channel; a failed dial leaves nothing behind, so the next call tries again.
-    async fn calls(&self) -> Result<Calls, DialError> {
-        let dialled = || async { self.dial.dial(self.broker_id).await.map(calls) };
-        self.calls.get_or_try_init(dialled).await.cloned()
+    async fn channel(&self) -> Result<PeekingChannel, DialError> {
+        let dialled = || async { self.dial.dial(self.broker_id).await.map(peeking) };
+        self.channel.get_or_try_init(dialled).await.cloned()
     }
 }
 
 /// What a failed call says: its message, or its code's where it has none, and what the transport gives as the
 /// first cause of it.
-pub(super) fn words(status: &Status) -> String {
+pub(super) fn status_text(status: &Status) -> String {
     let message = match status.message() {
         "" => status.code().description(),
         message => message,

@@ -7,18 +7,18 @@
 mod broker;
 mod convert;
 mod error;
-mod foreseen;
 mod host;
 mod instances;
 mod multiplexing;
 mod pb;
-mod recent;
+mod peeked_body;
 mod service;
 mod storage;
 mod system;
 mod task;
 #[cfg(test)]
 mod tests;
+mod ttl_cell;
 mod value;
 mod version;
 

@@ -25,7 +25,7 @@ use super::{convert, task};
 const SECRETS_ENGINE: u32 = 1;
 
 /// How long Cleanup keeps the server waiting, which may hold its lock on all plugins meanwhile (PROTOCOL 6).
-const CLEANUP_PATIENCE: Duration = Duration::from_secs(1);
+const CLEANUP_MAX_WAIT: Duration = Duration::from_secs(1);
 
 /// The backend service of this process, for all its mounts.
 pub(super) struct Service {
@@ -92,7 +92,7 @@ impl pb::backend_server::Backend for Service {
 
     async fn special_paths(&self, request: Request<pb::Empty>) -> Reply<pb::SpecialPathsReply> {
         let backend = self.instances.find(request.metadata())?.backend;
-        let paths = unbroken("special paths", async move { backend.special_paths() }).await?;
+        let paths = catch_panic("special paths", async move { backend.special_paths() }).await?;
         Ok(Response::new(pb::SpecialPathsReply { paths: Some(convert::special_paths(paths)) }))
     }
 
@@ -141,7 +141,7 @@ impl pb::backend_server::Backend for Service {
     async fn invalidate_key(&self, request: Request<pb::InvalidateKeyArgs>) -> Reply<pb::Empty> {
         let backend = self.working(request.metadata())?.backend;
         let key = request.into_inner().key;
-        unbroken("invalidate key", async move { backend.invalidate(&key) }).await?;
+        catch_panic("invalidate key", async move { backend.invalidate(&key) }).await?;
         Ok(Response::new(pb::Empty {}))
     }
 
@@ -230,13 +230,13 @@ async fn cleanup(backend: Arc<dyn Backend>) {
             origin.report(&origin.panicked(panic));
         }
     });
-    if tokio::time::timeout(CLEANUP_PATIENCE, cleaning).await.is_err() {
+    if tokio::time::timeout(CLEANUP_MAX_WAIT, cleaning).await.is_err() {
         tracing::warn!("cleaning up after a mount takes longer than the server should wait; it goes on");
     }
 }
 
 /// Does what can only fail by a panic, which becomes the call's gRPC error.
-async fn unbroken<T>(operation: &str, work: impl Future<Output = T>) -> Result<T, Status> {
+async fn catch_panic<T>(operation: &str, work: impl Future<Output = T>) -> Result<T, Status> {
     task::caught(work).await.map_err(|panic| {
         let origin = Origin::call(operation);
         let error = origin.panicked(panic);

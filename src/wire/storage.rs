@@ -9,24 +9,24 @@ use tonic::{Code, Request, Status};
 
 use crate::logical::{self, Entry, Storage, StorageError};
 
-use super::host::{DialError, Host, words};
+use super::host::{DialError, Host, status_text};
 use super::pb;
 
 /// What a request carries for the storage calls made for it: which snapshot to read, and how far the caller's
 /// replica must have come (PROTOCOL 3.9).
-const PASSED_ON: [&str; 4] =
+const FORWARDED_METADATA: [&str; 4] =
     ["snapshot_id", "index_state_cluster_id", "index_state_local", "index_state_replicated"];
 
 /// The mount's storage, for one request or for the mount itself.
 pub(super) struct RemoteStorage {
     host: Arc<Host>,
     metadata: MetadataMap,
-    written: Written,
+    wal_indexes: WalIndexes,
 }
 
 /// How far the server's replication logs were after our writes. They only grow, so the largest is the latest.
 #[derive(Default)]
-struct Written {
+struct WalIndexes {
     local: AtomicU64,
     replicated: AtomicU64,
 }
@@ -36,13 +36,13 @@ struct Written {
 impl RemoteStorage {
     /// Storage that belongs to no request.
     pub(super) fn of_mount(host: Arc<Host>) -> Self {
-        Self { host, metadata: MetadataMap::new(), written: Written::default() }
+        Self { host, metadata: MetadataMap::new(), wal_indexes: WalIndexes::default() }
     }
 
     /// Storage for the request that came with this metadata.
     pub(super) fn of_request(host: Arc<Host>, incoming: &MetadataMap) -> Self {
         let mut storage = Self::of_mount(host);
-        for name in PASSED_ON {
+        for name in FORWARDED_METADATA {
             if let Some(value) = incoming.get(name) {
                 storage.metadata.insert(name, value.clone());
             }
@@ -53,8 +53,8 @@ impl RemoteStorage {
     /// Where the request's writes ended in the server's replication logs, if it wrote and the server tells.
     pub(super) fn wal_index(&self) -> Option<pb::WalIndex> {
         let index = pb::WalIndex {
-            local_index: self.written.local.load(Ordering::Acquire),
-            replicated_index: self.written.replicated.load(Ordering::Acquire),
+            local_index: self.wal_indexes.local.load(Ordering::Acquire),
+            replicated_index: self.wal_indexes.replicated.load(Ordering::Acquire),
         };
         (index != pb::WalIndex::default()).then_some(index)
     }
@@ -74,7 +74,7 @@ impl RemoteStorage {
         after: &str,
         limit: usize,
     ) -> Result<Option<Vec<String>>, StorageError> {
-        if !self.host.may_page() {
+        if !self.host.may_support_pages() {
             return Ok(None);
         }
         let args = pb::StorageListPageArgs {
@@ -85,7 +85,7 @@ impl RemoteStorage {
         match self.host.storage().await?.list_page(self.call(args)).await {
             Ok(reply) => keys(reply.into_inner()).map(Some),
             Err(status) if status.code() == Code::Unimplemented => {
-                self.host.cannot_page();
+                self.host.mark_pages_unsupported();
                 Ok(None)
             }
             Err(status) => Err(status.into()),
@@ -113,7 +113,7 @@ impl Storage for RemoteStorage {
     async fn get(&self, key: &str) -> Result<Option<Entry>, StorageError> {
         let args = pb::StorageGetArgs { key: key.to_owned() };
         let reply = self.host.storage().await?.get(self.call(args)).await?.into_inner();
-        done(&reply.err)?;
+        check_error(&reply.err)?;
         Ok(reply.entry.map(|pb::StorageEntry { key, value, seal_wrap }| Entry { key, value, seal_wrap }))
     }
 
@@ -121,24 +121,24 @@ impl Storage for RemoteStorage {
         let Entry { key, value, seal_wrap } = entry;
         let args = pb::StoragePutArgs { entry: Some(pb::StorageEntry { key, value, seal_wrap }) };
         let reply = self.host.storage().await?.put(self.call(args)).await?.into_inner();
-        done(&reply.err)?;
-        self.written.note(reply.wal_index);
+        check_error(&reply.err)?;
+        self.wal_indexes.record(reply.wal_index);
         Ok(())
     }
 
     async fn delete(&self, key: &str) -> Result<(), StorageError> {
         let args = pb::StorageDeleteArgs { key: key.to_owned() };
         let reply = self.host.storage().await?.delete(self.call(args)).await?.into_inner();
-        done(&reply.err)?;
-        self.written.note(reply.wal_index);
+        check_error(&reply.err)?;
+        self.wal_indexes.record(reply.wal_index);
         Ok(())
     }
 }
 
-// === impl Written ===
+// === impl WalIndexes ===
 
-impl Written {
-    fn note(&self, index: Option<pb::WalIndex>) {
+impl WalIndexes {
+    fn record(&self, index: Option<pb::WalIndex>) {
         let Some(index) = index else { return };
         self.local.fetch_max(index.local_index, Ordering::AcqRel);
         self.replicated.fetch_max(index.replicated_index, Ordering::AcqRel);
@@ -146,13 +146,13 @@ impl Written {
 }
 
 /// Errors of the storage come inside the reply; no text is success.
-fn done(error: &str) -> Result<(), StorageError> {
+fn check_error(error: &str) -> Result<(), StorageError> {
     if error.is_empty() { Ok(()) } else { Err(StorageError::from_text(error)) }
 }
 
 /// The listed keys, sorted here because Vault promises no order: with PostgreSQL behind it, Vault lists in any.
 fn keys(mut reply: pb::StorageListReply) -> Result<Vec<String>, StorageError> {
-    done(&reply.err)?;
+    check_error(&reply.err)?;
     reply.keys.sort_unstable();
     Ok(reply.keys)
 }
@@ -160,7 +160,7 @@ fn keys(mut reply: pb::StorageListReply) -> Result<Vec<String>, StorageError> {
 impl From<Status> for StorageError {
     /// The channel failed, or the server serves no storage for this mount.
     fn from(status: Status) -> Self {
-        Self::from_text(&words(&status))
+        Self::from_text(&status_text(&status))
     }
 }
 

@@ -12,21 +12,21 @@ use uuid::Uuid;
 
 use crate::logical::{Event, ReplicationState, SystemError, SystemView};
 
-use super::host::{DialError, Host, words};
+use super::host::{DialError, Host, status_text};
 use super::pb;
-use super::recent::Recent;
+use super::ttl_cell::TtlCell;
 use super::value;
 
 /// The system view of one mount.
 pub(super) struct RemoteSystem {
     host: Arc<Host>,
-    max_lease_ttl: Recent<Duration>,
-    replication_state: Recent<ReplicationState>,
+    max_lease_ttl: TtlCell<Duration>,
+    replication_state: TtlCell<ReplicationState>,
 }
 
 impl RemoteSystem {
     pub(super) fn new(host: Arc<Host>) -> Self {
-        Self { host, max_lease_ttl: Recent::default(), replication_state: Recent::default() }
+        Self { host, max_lease_ttl: TtlCell::default(), replication_state: TtlCell::default() }
     }
 }
 
@@ -38,31 +38,32 @@ impl SystemView for RemoteSystem {
     }
 
     async fn max_lease_ttl(&self) -> Result<Duration, SystemError> {
-        let ask = async {
+        let fetch = async {
             let reply = self.host.system().await?.max_lease_ttl(pb::Empty {}).await?;
             Ok(value::duration(reply.into_inner().ttl))
         };
-        self.max_lease_ttl.or_ask(ask).await
+        self.max_lease_ttl.get_or_fetch(fetch).await
     }
 
     async fn tainted(&self) -> Result<bool, SystemError> {
-        Ok(where_known(self.host.system().await?.tainted(pb::Empty {}).await)?.tainted)
+        Ok(default_if_unimplemented(self.host.system().await?.tainted(pb::Empty {}).await)?.tainted)
     }
 
     async fn local_mount(&self) -> Result<bool, SystemError> {
-        Ok(where_known(self.host.system().await?.local_mount(pb::Empty {}).await)?.local)
+        Ok(default_if_unimplemented(self.host.system().await?.local_mount(pb::Empty {}).await)?.local)
     }
 
     async fn replication_state(&self) -> Result<ReplicationState, SystemError> {
-        let ask = async {
-            let reply = where_known(self.host.system().await?.replication_state(pb::Empty {}).await)?;
+        let fetch = async {
+            let reply =
+                default_if_unimplemented(self.host.system().await?.replication_state(pb::Empty {}).await)?;
             Ok(ReplicationState(reply.state as u32))
         };
-        self.replication_state.or_ask(ask).await
+        self.replication_state.get_or_fetch(fetch).await
     }
 
     async fn vault_version(&self) -> Result<String, SystemError> {
-        let reply = where_known(self.host.system().await?.plugin_env(pb::Empty {}).await)?;
+        let reply = default_if_unimplemented(self.host.system().await?.plugin_env(pb::Empty {}).await)?;
         if !reply.err.is_empty() {
             return Err(SystemError(reply.err));
         }
@@ -70,7 +71,7 @@ impl SystemView for RemoteSystem {
     }
 
     async fn send_event(&self, event: Event) -> Result<(), SystemError> {
-        if !self.host.may_have_events() {
+        if !self.host.may_support_events() {
             return Ok(());
         }
         let request = pb::SendEventRequest {
@@ -84,7 +85,7 @@ impl SystemView for RemoteSystem {
         match self.host.events().await?.send_event(request).await {
             Ok(_) => Ok(()),
             Err(status) if status.code() == Code::Unimplemented => {
-                self.host.has_no_events();
+                self.host.mark_events_unsupported();
                 Ok(())
             }
             Err(status) => Err(status.into()),
@@ -94,12 +95,12 @@ impl SystemView for RemoteSystem {
     async fn deregister_rotation_job(&self, mount_point: &str, path: &str) -> Result<(), SystemError> {
         let place = pb::RotationJobPlace { mount_point: mount_point.to_owned(), req_path: path.to_owned() };
         let request = pb::DeregisterRotationJobRequest { req: Some(place) };
-        where_known(self.host.system().await?.deregister_rotation_job(request).await).map(drop)
+        default_if_unimplemented(self.host.system().await?.deregister_rotation_job(request).await).map(drop)
     }
 }
 
 /// A server that does not know the call answers it with the message's defaults: no, none, zero.
-fn where_known<T: Default>(reply: Result<Response<T>, Status>) -> Result<T, SystemError> {
+fn default_if_unimplemented<T: Default>(reply: Result<Response<T>, Status>) -> Result<T, SystemError> {
     match reply {
         Ok(reply) => Ok(reply.into_inner()),
         Err(status) if status.code() == Code::Unimplemented => Ok(T::default()),
@@ -117,7 +118,7 @@ fn text_struct(pairs: Vec<(&'static str, String)>) -> Struct {
 
 impl From<Status> for SystemError {
     fn from(status: Status) -> Self {
-        Self(words(&status))
+        Self(status_text(&status))
     }
 }
 

@@ -23,7 +23,7 @@ pub(super) struct NotAnObject {
 const NULL: &str = "null";
 
 /// Go's zero time, the first second of the year 1: what Go sends for "no time".
-pub(super) const NO_TIME: Timestamp = Timestamp { seconds: -62_135_596_800, nanos: 0 };
+pub(super) const ZERO_TIME: Timestamp = Timestamp { seconds: -62_135_596_800, nanos: 0 };
 
 /// Reads a JSON object; `null` and nothing at all are the empty one.
 pub(super) fn data(json: &str) -> Result<Data, NotAnObject> {
@@ -56,7 +56,7 @@ pub(super) fn nanoseconds(duration: Duration) -> i64 {
 
 /// A time of the protocol; Go's zero time, and what no calendar has, is none.
 pub(super) fn time(timestamp: Timestamp) -> Option<DateTime<Utc>> {
-    if timestamp == NO_TIME {
+    if timestamp == ZERO_TIME {
         return None;
     }
     DateTime::from_timestamp(timestamp.seconds, timestamp.nanos.try_into().ok()?)
@@ -121,7 +121,8 @@ mod tests {
         let at = Timestamp { seconds: 1_700_000_000, nanos: 5 };
         assert_eq!(time(at).unwrap().timestamp_nanos_opt(), Some(1_700_000_000_000_000_005));
         assert_eq!(time(Timestamp::default()).unwrap(), DateTime::UNIX_EPOCH);
-        for none in [NO_TIME, Timestamp { seconds: i64::MAX, nanos: 0 }, Timestamp { seconds: 0, nanos: -1 }]
+        for none in
+            [ZERO_TIME, Timestamp { seconds: i64::MAX, nanos: 0 }, Timestamp { seconds: 0, nanos: -1 }]
         {
             assert_eq!(time(none), None);
         }

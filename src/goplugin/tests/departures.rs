@@ -21,12 +21,12 @@ use tonic::{Code, Request, Response, Status};
 
 use super::super::connection::{Connection, Raw};
 use super::super::departures::{Departing, Departures, carry};
+use super::super::host_liveness::HostLiveness;
 use super::super::pb::health::health_server::{Health, HealthServer};
 use super::super::pb::health::{HealthCheckRequest, HealthCheckResponse};
-use super::super::presence::Presence;
 use super::super::tls::{Identity, Tls};
 use super::super::{multiplexed, server};
-use super::host::{channel, check, secure};
+use super::host::{channel, check, start_tls};
 
 type Leave = Box<dyn FnOnce() + Send>;
 
@@ -91,7 +91,7 @@ impl Pair {
         let connector = TlsConnector::from(at_host.client);
         let host = channel(move || {
             let (raw, connector) = (raw.lock().unwrap().take().unwrap(), connector.clone());
-            async move { secure(&connector, raw).await }
+            async move { start_tls(&connector, raw).await }
         });
         Self { answering, host: host.await.unwrap(), socket: ours_too }
     }
@@ -123,7 +123,10 @@ async fn serve(way: Way, socket: UnixStream, tls: TlsAcceptor, answering: Answer
         }
     };
     let stream = tls.accept(raw).await.unwrap();
-    sender.send(Connection::new(stream, departures, Presence::default().enter())).await.unwrap();
+    sender
+        .send(Connection::new(stream, departures, HostLiveness::default().track_connection()))
+        .await
+        .unwrap();
     let routes = Routes::new(HealthServer::new(answering));
     server::serve(routes, connections, CancellationToken::new()).await.unwrap();
 }

@@ -23,10 +23,10 @@ use tonic::{Code, Request, Response, Status};
 use super::super::connection::{Connection, Raw};
 use super::super::departures::Departures;
 use super::super::environment::Environment;
+use super::super::host_liveness::HostLiveness;
 use super::super::pb::health::health_client::HealthClient;
 use super::super::pb::health::health_server::{Health, HealthServer};
 use super::super::pb::health::{HealthCheckRequest, HealthCheckResponse};
-use super::super::presence::Presence;
 use super::super::server::Process;
 use super::super::tls::{Identity, Tls};
 use super::super::{Broker, Cookie, Error, Plugin};
@@ -160,7 +160,7 @@ pub(super) async fn connect_as(tls: &Tls, path: &Path) -> Result<Channel, tonic:
     let (tls, path) = (TlsConnector::from(Arc::clone(&tls.client)), path.to_owned());
     channel(move || {
         let (tls, path) = (tls.clone(), path.clone());
-        async move { secure(&tls, Box::new(UnixStream::connect(path).await?)).await }
+        async move { start_tls(&tls, Box::new(UnixStream::connect(path).await?)).await }
     })
     .await
 }
@@ -179,7 +179,10 @@ where
 }
 
 /// TLS as a client.
-pub(super) async fn secure(tls: &TlsConnector, raw: Raw) -> io::Result<tokio_rustls::client::TlsStream<Raw>> {
+pub(super) async fn start_tls(
+    tls: &TlsConnector,
+    raw: Raw,
+) -> io::Result<tokio_rustls::client::TlsStream<Raw>> {
     tls.connect(ServerName::try_from("localhost").unwrap(), raw).await
 }
 
@@ -189,7 +192,8 @@ pub(super) async fn serve(id: u32, tls: TlsAcceptor, mut streams: mpsc::Receiver
     let accepting = async {
         while let Some(raw) = streams.recv().await {
             let stream = tls.accept(raw).await.unwrap();
-            let connection = Connection::new(stream, Departures::default(), Presence::default().enter());
+            let connection =
+                Connection::new(stream, Departures::default(), HostLiveness::default().track_connection());
             sender.send(Ok::<_, Infallible>(connection)).await.unwrap();
         }
     };

@@ -2,7 +2,7 @@
 //! and serves what it dials back to.
 
 mod departures;
-mod gathered;
 mod host;
 mod multiplexed;
 mod plain;
+mod write_coalescing;

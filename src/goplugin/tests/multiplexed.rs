@@ -17,7 +17,7 @@ use super::super::multiplexed::{self, Session};
 use super::super::pb;
 use super::super::pb::grpc_broker_client::GrpcBrokerClient;
 use super::super::pb::grpc_controller_client::GrpcControllerClient;
-use super::host::{Host, Started, channel, check, secure, serve};
+use super::host::{Host, Started, channel, check, serve, start_tls};
 
 /// The host's end of the one connection.
 struct Shared {
@@ -46,7 +46,7 @@ async fn stream(
     session: Session,
     tls: TlsConnector,
 ) -> std::io::Result<tokio_rustls::client::TlsStream<Raw>> {
-    secure(&tls, session.open().await.map_err(std::io::Error::other)?).await
+    start_tls(&tls, session.open().await.map_err(std::io::Error::other)?).await
 }
 
 /// Opens the broker's stream and answers knocks for the ids in `listening`: each lets the next stream in.

@@ -215,7 +215,7 @@ impl World {
     /// lease's, a role's or a set's, each of these has its key, and nothing is under way.
     pub(super) async fn settles(&mut self) {
         self.openai.simulator().clear_faults();
-        self.storage.heal();
+        self.storage.clear_faults();
         self.restart();
         // What was made a moment ago and is gone already is in doubt for a minute.
         self.time_passes();

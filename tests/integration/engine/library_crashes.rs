@@ -208,7 +208,7 @@ async fn whatever_storage_refuses_is_finished_or_undone() {
                 }
                 let answered = !scene.run(step, Death::Before(usize::MAX)).await;
                 assert!(answered);
-                scene.mount.storage.heal();
+                scene.mount.storage.clear_faults();
                 scene.check(step, &what).await;
             }
         }

@@ -192,7 +192,7 @@ async fn expire(mount: &Mount, dice: &mut Dice) {
 /// Whatever happened: once all leases and all times are over nothing is left, and nothing is open.
 async fn rest(mount: &Mount) {
     mount.sim.clear_faults();
-    mount.storage.heal();
+    mount.storage.clear_faults();
     repair(mount).await;
     mount.advance(DOUBT);
     for lease in mount.leases() {

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 use proptest::prelude::*;
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 
-use super::super::gathered::Gathered;
+use super::super::write_coalescing::WriteCoalescing;
 
 /// Notes each write. Takes as many bytes of each as it was told to, 0 being none this time, and then all.
 #[derive(Clone, Default)]
@@ -50,7 +50,7 @@ impl AsyncWrite for Wire {
 #[tokio::test]
 async fn what_is_flushed_in_one_turn_leaves_as_one() {
     let wire = Wire::default();
-    let mut stream = Gathered::new(wire.clone());
+    let mut stream = WriteCoalescing::new(wire.clone());
     let mut context = Context::from_waker(Waker::noop());
     stream.write_all(b"headers ").await.unwrap();
     assert!(pin!(stream.flush()).poll(&mut context).is_pending());
@@ -64,7 +64,7 @@ async fn what_is_flushed_in_one_turn_leaves_as_one() {
 #[tokio::test]
 async fn a_flush_waits_for_no_more_than_the_tasks_that_are_ready() {
     let wire = Wire::default();
-    let mut stream = Gathered::new(wire.clone());
+    let mut stream = WriteCoalescing::new(wire.clone());
     stream.write_all(b"first").await.unwrap();
     let other = tokio::spawn({
         let wire = wire.clone();
@@ -77,7 +77,7 @@ async fn a_flush_waits_for_no_more_than_the_tasks_that_are_ready() {
 #[tokio::test]
 async fn what_waits_leaves_before_the_end() {
     let wire = Wire::default();
-    let mut stream = Gathered::new(wire.clone());
+    let mut stream = WriteCoalescing::new(wire.clone());
     stream.write_all(b"last").await.unwrap();
     stream.shutdown().await.unwrap();
     assert_eq!(wire.writes(), [b"last"]);
@@ -90,7 +90,7 @@ proptest! {
         takes in prop::collection::vec(0_usize..30_000, 0..20),
     ) {
         let wire = Wire::taking(takes);
-        let mut stream = Gathered::new(wire.clone());
+        let mut stream = WriteCoalescing::new(wire.clone());
         let mut expected = Vec::new();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {

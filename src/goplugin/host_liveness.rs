@@ -7,39 +7,39 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 /// How long a started plugin waits for its host: as long as go-plugin's host waits for a plugin.
-const FIRST: Duration = Duration::from_secs(60);
+const FIRST_MAX_WAIT: Duration = Duration::from_secs(60);
 /// How long a host may be without a connection: enough to connect again after one broke.
-const AGAIN: Duration = Duration::from_secs(5);
+const RECONNECT_MAX_WAIT: Duration = Duration::from_secs(5);
 
 /// The number of the host's connections. Clones share it.
 #[derive(Clone, Default)]
-pub(super) struct Presence(watch::Sender<usize>);
+pub(super) struct HostLiveness(watch::Sender<usize>);
 
 /// One connection of the host, counted until dropped.
-pub(super) struct Guest(Presence);
+pub(super) struct ConnectionGuard(HostLiveness);
 
-impl Presence {
+impl HostLiveness {
     /// Counts one more connection.
-    pub(super) fn enter(&self) -> Guest {
-        self.0.send_modify(|guests| *guests += 1);
-        Guest(self.clone())
+    pub(super) fn track_connection(&self) -> ConnectionGuard {
+        self.0.send_modify(|connections| *connections += 1);
+        ConnectionGuard(self.clone())
     }
 
     /// Ends when the host is gone: no connection came, or none came back.
-    pub(super) async fn gone(&self) {
-        let mut guests = self.0.subscribe();
-        let mut patience = FIRST;
+    pub(super) async fn host_gone(&self) {
+        let mut connections = self.0.subscribe();
+        let mut max_wait = FIRST_MAX_WAIT;
         // `self` holds the sender, so `wait_for` fails only by the time limit.
-        while timeout(patience, guests.wait_for(|guests| *guests > 0)).await.is_ok() {
-            let _ = guests.wait_for(|guests| *guests == 0).await;
-            patience = AGAIN;
+        while timeout(max_wait, connections.wait_for(|connections| *connections > 0)).await.is_ok() {
+            let _ = connections.wait_for(|connections| *connections == 0).await;
+            max_wait = RECONNECT_MAX_WAIT;
         }
     }
 }
 
-impl Drop for Guest {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
-        self.0.0.send_modify(|guests| *guests -= 1);
+        self.0.0.send_modify(|connections| *connections -= 1);
     }
 }
 
@@ -52,32 +52,32 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_host_that_never_comes_is_awaited_for_a_minute() {
         let start = Instant::now();
-        Presence::default().gone().await;
+        HostLiveness::default().host_gone().await;
         assert_eq!(start.elapsed().as_secs(), 60);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_host_that_left_may_come_back_for_a_few_seconds() {
-        let presence = Presence::default();
+        let liveness = HostLiveness::default();
         let start = Instant::now();
         let visits = async {
-            let first = presence.enter();
+            let first = liveness.track_connection();
             sleep(Duration::from_secs(100)).await;
             drop(first);
             sleep(Duration::from_secs(4)).await;
-            let second = presence.enter();
+            let second = liveness.track_connection();
             sleep(Duration::from_secs(100)).await;
             drop(second);
         };
-        tokio::join!(visits, presence.gone());
+        tokio::join!(visits, liveness.host_gone());
         assert_eq!(start.elapsed().as_secs(), 100 + 4 + 100 + 5);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_host_with_one_connection_left_is_there() {
-        let presence = Presence::default();
-        let (_stays, leaves) = (presence.enter(), presence.enter());
+        let liveness = HostLiveness::default();
+        let (_stays, leaves) = (liveness.track_connection(), liveness.track_connection());
         drop(leaves);
-        assert!(timeout(Duration::from_secs(3600), presence.gone()).await.is_err());
+        assert!(timeout(Duration::from_secs(3600), liveness.host_gone()).await.is_err());
     }
 }

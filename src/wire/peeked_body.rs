@@ -12,37 +12,38 @@ use tonic::transport::Channel;
 use tower::util::MapRequest;
 
 /// A channel on which calls leave so.
-pub(super) type Calls = MapRequest<Channel, fn(Request<tonic::body::Body>) -> Request<tonic::body::Body>>;
+pub(super) type PeekingChannel =
+    MapRequest<Channel, fn(Request<tonic::body::Body>) -> Request<tonic::body::Body>>;
 
 /// What a body gives next: a frame, an error, or its end.
-type Given<B> = Poll<Option<Result<Frame<<B as Body>::Data>, <B as Body>::Error>>>;
+type NextFrame<B> = Poll<Option<Result<Frame<<B as Body>::Data>, <B as Body>::Error>>>;
 
 /// A body that has looked one frame ahead.
-struct Foreseen<B: Body> {
+struct PeekedBody<B: Body> {
     body: B,
     /// What comes after the last frame that was given, as far as it was there then.
-    next: Given<B>,
+    next: NextFrame<B>,
 }
 
 /// Calls over this channel.
-pub(super) fn calls(channel: Channel) -> Calls {
-    MapRequest::new(channel, |request| request.map(|body| tonic::body::Body::new(Foreseen::of(body))))
+pub(super) fn peeking(channel: Channel) -> PeekingChannel {
+    MapRequest::new(channel, |request| request.map(|body| tonic::body::Body::new(PeekedBody::of(body))))
 }
 
-impl<B: Body> Foreseen<B> {
+impl<B: Body> PeekedBody<B> {
     fn of(body: B) -> Self {
         Self { body, next: Poll::Pending }
     }
 }
 
-impl<B> Body for Foreseen<B>
+impl<B> Body for PeekedBody<B>
 where
     B: Body<Data: Unpin, Error: Unpin> + Unpin,
 {
     type Data = B::Data;
     type Error = B::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Given<B> {
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> NextFrame<B> {
         if self.next.is_pending() {
             self.next = Pin::new(&mut self.body).poll_frame(context);
         }
@@ -96,14 +97,14 @@ mod tests {
         for texts in [vec!["one"], vec!["one", "two", "three"]] {
             let mut expected: Vec<_> = texts.iter().map(|text| ((*text).to_owned(), false)).collect();
             expected.last_mut().unwrap().1 = true;
-            assert_eq!(seen(Foreseen::of(body(stream::iter(texts.into_iter().map(Ok))))).await, expected);
+            assert_eq!(seen(PeekedBody::of(body(stream::iter(texts.into_iter().map(Ok))))).await, expected);
         }
     }
 
     #[tokio::test]
     async fn a_frame_does_not_wait_for_the_next() {
         let pieces = stream::iter([Ok("one")]).chain(stream::once(std::future::pending()));
-        let mut body = Foreseen::of(Box::pin(body(pieces)));
+        let mut body = PeekedBody::of(Box::pin(body(pieces)));
         assert!(body.frame().now_or_never().flatten().is_some_and(|frame| frame.is_ok()));
         assert!(!body.is_end_stream());
         assert!(body.frame().now_or_never().is_none());
@@ -113,6 +114,6 @@ mod tests {
     async fn an_error_comes_after_what_was_before_it() {
         let pieces = stream::iter([Ok("one"), Err("broken")]);
         let expected = [("one".to_owned(), false), ("broken".to_owned(), true)];
-        assert_eq!(seen(Foreseen::of(body(pieces))).await, expected);
+        assert_eq!(seen(PeekedBody::of(body(pieces))).await, expected);
     }
 }

@@ -12,39 +12,39 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// How many bytes wait at most: what goes into one TLS record. What is larger goes as it comes.
-const ROOM: usize = 16 * 1024;
+const MAX_BUFFERED: usize = 16 * 1024;
 
 /// A byte stream that holds writes back until the turn is over in which they are flushed.
-pub(super) struct Gathered<S> {
+pub(super) struct WriteCoalescing<S> {
     stream: S,
-    waiting: Vec<u8>,
+    buffer: Vec<u8>,
     /// How many of the waiting bytes have left.
-    left: usize,
+    written: usize,
     /// A flush was asked for in an earlier turn.
-    due: bool,
+    flush_requested: bool,
 }
 
-impl<S: AsyncWrite + Unpin> Gathered<S> {
+impl<S: AsyncWrite + Unpin> WriteCoalescing<S> {
     pub(super) fn new(stream: S) -> Self {
-        Self { stream, waiting: Vec::new(), left: 0, due: false }
+        Self { stream, buffer: Vec::new(), written: 0, flush_requested: false }
     }
 
-    fn poll_leave(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.left < self.waiting.len() {
-            let count = ready!(Pin::new(&mut self.stream).poll_write(context, &self.waiting[self.left..]))?;
+    fn poll_drain(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.written < self.buffer.len() {
+            let count = ready!(Pin::new(&mut self.stream).poll_write(context, &self.buffer[self.written..]))?;
             if count == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.left += count;
+            self.written += count;
         }
-        self.waiting.clear();
-        self.left = 0;
-        self.due = false;
+        self.buffer.clear();
+        self.written = 0;
+        self.flush_requested = false;
         Poll::Ready(Ok(()))
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Gathered<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for WriteCoalescing<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -54,7 +54,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gathered<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Gathered<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for WriteCoalescing<S> {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.poll_write_vectored(context, &[io::IoSlice::new(bytes)])
     }
@@ -65,14 +65,14 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gathered<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let count = slices.iter().map(|slice| slice.len()).sum();
-        if self.waiting.len() + count > ROOM {
-            ready!(self.poll_leave(context))?;
+        if self.buffer.len() + count > MAX_BUFFERED {
+            ready!(self.poll_drain(context))?;
         }
-        if count > ROOM {
+        if count > MAX_BUFFERED {
             return Pin::new(&mut self.stream).poll_write_vectored(context, slices);
         }
         for slice in slices {
-            self.waiting.extend_from_slice(slice);
+            self.buffer.extend_from_slice(slice);
         }
         Poll::Ready(Ok(count))
     }
@@ -82,17 +82,17 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gathered<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !self.waiting.is_empty() && !self.due {
-            self.due = true;
+        if !self.buffer.is_empty() && !self.flush_requested {
+            self.flush_requested = true;
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
-        ready!(self.poll_leave(context))?;
+        ready!(self.poll_drain(context))?;
         Pin::new(&mut self.stream).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_leave(context))?;
+        ready!(self.poll_drain(context))?;
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
