@@ -4,9 +4,9 @@
 //! - What is due stays due until the time of the last rotation is moved, however long nobody looked; one rotation
 //!   makes up for all that were missed.
 //! - With a window, a rotation starts only within the window after a scheduled time; else it waits for the next.
-//! - A clock that was put back makes nothing rotate again before the time already planned; only a last rotation
-//!   that lies more than a whole interval in the future is not believed, and then one rotation is due at once. So
-//!   no wait is longer than two intervals, whatever the clock does.
+//! - A clock that was put back by less than the shortest interval makes nothing rotate again before the planned time. A
+//!   last rotation further in the future blocks nothing: one rotation is due at once or, with a window, in the next
+//!   window. So no wait is longer than two intervals, whatever the clock does.
 //! - A role's spread delays it by a little, always the same, and never makes it early.
 //!
 //! It knows nothing of keys, storage or who asks.
@@ -54,15 +54,23 @@ impl Schedule {
 
     /// When the next rotation may start; what lies in the past is overdue since then.
     pub fn next(&self, now: DateTime<Utc>, last: DateTime<Utc>, spread: Duration) -> DateTime<Utc> {
-        let planned = later(self.planned(earlier(now, spread), last), spread);
-        match self {
-            Self::Cron { timetable, window: Some(window) } if planned <= now => {
-                let latest = timetable.at_or_before(earlier(now, spread));
-                let open = later(latest, *window) > now;
-                later(if open { latest } else { timetable.after(earlier(now, spread)) }, spread)
+        let time = earlier(now, spread);
+        let planned = match self {
+            Self::Cron { timetable, window: Some(window) } => {
+                let (opened, coming) = (timetable.at_or_before(time), timetable.after(time));
+                let is_open = later(opened, *window) > now;
+                if is_open && self.is_wanted(time, last) {
+                    opened
+                } else if self.is_wanted(coming, last) {
+                    coming
+                } else {
+                    timetable.after(coming)
+                }
             }
-            _ => planned,
-        }
+            _ if self.is_in_the_future(last, time) => time,
+            _ => self.next_after(last),
+        };
+        later(planned, spread)
     }
 
     /// How much later than planned the bearer of this name is rotated, so that many do not all begin at once.
@@ -106,11 +114,16 @@ impl Schedule {
         }
     }
 
-    /// The next planned time, unless the clock has been put back so far that it makes no sense: then now.
-    fn planned(&self, now: DateTime<Utc>, last: DateTime<Utc>) -> DateTime<Utc> {
-        let next = self.next_after(last);
-        let unbelievable = last > now && next > self.next_after(self.next_after(now));
-        if unbelievable { now } else { next }
+    /// Whether the last rotation leaves one to be made at this time.
+    fn is_wanted(&self, time: DateTime<Utc>, last: DateTime<Utc>) -> bool {
+        self.next_after(last) <= time || self.is_in_the_future(last, time)
+    }
+
+    /// Whether the last rotation lies so far ahead of this time that the clock of that rotation was wrong. The shortest
+    /// interval is tolerated. It never reaches beyond the window after the next, so a rotation that is told for a window
+    /// is still due when that window opens.
+    fn is_in_the_future(&self, last: DateTime<Utc>, time: DateTime<Utc>) -> bool {
+        last > time && last >= later(time, self.shortest_interval())
     }
 }
 
@@ -234,6 +247,29 @@ mod tests {
         assert_eq!(nightly.next(now, future, NONE), at("11T03:00:00"));
         assert!(nightly.due(at("11T03:00:00"), future, NONE));
         assert!(nightly.due(at("11T03:00:10"), DateTime::<Utc>::MAX_UTC, Duration::from_secs(7)));
+    }
+
+    #[test]
+    fn a_window_told_while_the_last_rotation_lies_ahead_is_still_due_when_it_opens() {
+        let nightly = cron("0 3 * * *", Some(HOUR));
+        for last in ["11T03:00:05", "12T02:59:59", "12T03:00:00", "12T12:00:00", "13T12:00:00", "20T03:00:05"]
+        {
+            let next = nightly.next(at("10T12:00:00"), at(last), NONE);
+            assert!(nightly.due(next, at(last), NONE), "told {next} after {last}");
+            assert!(next <= at("12T03:00:00"), "{next} after {last}");
+        }
+        // Eight years ahead: the leap day after the next is too late.
+        let leap_day = cron("0 0 29 2 *", Some(HOUR));
+        let (now, last) = ("2025-06-01T00:00:00Z".parse().unwrap(), "2033-06-01T00:00:00Z".parse().unwrap());
+        let next = leap_day.next(now, last, NONE);
+        assert_eq!(next, "2028-02-29T00:00:00Z".parse::<DateTime<Utc>>().unwrap());
+        assert!(leap_day.due(next, last, NONE));
+    }
+
+    #[test]
+    fn a_clock_put_back_over_a_scheduled_time_rotates_nothing_again_in_a_window_that_is_always_open() {
+        let daily = cron("0 3 * * *", Some(HOUR * 24));
+        assert_eq!(daily.next(at("10T02:59:55"), at("10T03:00:05"), NONE), at("11T03:00:00"));
     }
 
     #[test]

@@ -152,6 +152,29 @@ async fn a_clock_that_ran_years_ahead_and_is_put_right_stops_no_rotation() {
 }
 
 #[tokio::test]
+async fn a_role_with_a_window_is_rotated_in_the_window_that_is_told_after_clocks_were_put_back() {
+    let schedule = json!({"rotation_schedule": "0 3 * * *", "rotation_window": "1h"});
+    let (mount, _) = with_app(schedule).await;
+    let mount = mount.without_lag();
+    let next = async || -> DateTime<Utc> {
+        role(&mount, "app").await["next_vault_rotation"].as_str().unwrap().parse().unwrap()
+    };
+    // By hand at noon, by clocks that are a day and a half ahead.
+    let noon = next().await + chrono::TimeDelta::hours(2 * 24 + 9);
+    mount.advance((noon - mount.now()).to_std().unwrap());
+    rotate(&mount, "app").await;
+    mount.tick().await.done();
+    mount.put_clocks_back(HOUR * 36);
+    mount.restart().await;
+    mount.tick().await.done();
+    let told = next().await;
+    assert!(told - mount.now() < chrono::TimeDelta::days(1), "told {told} at {}", mount.now());
+    mount.advance((told - mount.now()).to_std().unwrap() + MINUTE);
+    assert!(rotates(&mount, "app").await, "the window that was told is open");
+    assert!(!rotates(&mount, "app").await);
+}
+
+#[tokio::test]
 async fn a_clock_put_back_a_little_rotates_nothing_again() {
     let (mount, _) = with_app(json!({"rotation_period": "1h"})).await;
     mount.advance(HOUR + MINUTE);
