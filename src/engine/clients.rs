@@ -13,8 +13,8 @@ use super::pulse::Pulse;
 use super::{Engine, Error};
 use crate::logical::Storage;
 use crate::openai::{
-    AdminKey, Attempt, Call, Client, DOUBTFUL_AGE, Observer, OrganizationId, Passing, Recent, Settings,
-    SettingsError, Urgency,
+    AdminKey, Attempt, Call, Client, Observer, OrganizationId, PROPAGATION_TIME, Passing, RecentIds,
+    Settings, SettingsError, Urgency,
 };
 
 /// After this time OpenAI lists what it was asked to make: the 20 s that were seen, and a moment for the call itself.
@@ -25,7 +25,7 @@ pub(super) struct Clients {
     metrics: Arc<Metrics>,
     pulse: Arc<Pulse>,
     /// Ids of accounts and keys that this mount made a moment ago. They outlive a change of the configuration.
-    recent: Arc<Recent>,
+    recent: Arc<RecentIds>,
     clock: Arc<dyn Clock>,
     current: Mutex<Option<Configured>>,
 }
@@ -95,7 +95,7 @@ fn word(urgency: Urgency) -> &'static str {
 
 impl Clients {
     pub(super) fn new(metrics: Arc<Metrics>, pulse: Pulse, clock: Arc<dyn Clock>) -> Self {
-        let recent = Arc::new(Recent::by(Arc::new(Passes(Arc::clone(&clock)))));
+        let recent = Arc::new(RecentIds::by(Arc::new(Passes(Arc::clone(&clock)))));
         Self { metrics, pulse: Arc::new(pulse), recent, clock, current: Mutex::new(None) }
     }
 
@@ -124,7 +124,7 @@ impl Clients {
             max_requests_per_minute: config.max_requests_per_minute,
             observer,
         })?;
-        Ok(client.sharing(Arc::clone(&self.recent)))
+        Ok(client.sharing_recent_ids(Arc::clone(&self.recent)))
     }
 
     /// A record tells when these ids were made, by our clock. While that is less than a minute ago, OpenAI's 404 for one of
@@ -132,15 +132,15 @@ impl Clients {
     pub(super) fn note_made(&self, ids: &[&str], made: Option<DateTime<Utc>>, now: DateTime<Utc>) {
         // A time ahead of ours is a clock that was put back.
         let age = made.and_then(|made| (now - made).abs().to_std().ok());
-        let Some(age) = age.filter(|age| *age < DOUBTFUL_AGE) else { return };
+        let Some(age) = age.filter(|age| *age < PROPAGATION_TIME) else { return };
         for id in ids {
-            self.recent.note(id, age);
+            self.recent.insert(id, age);
         }
     }
 
     /// Per-tick work: what is no longer recent takes no memory.
     pub(super) fn upkeep(&self) {
-        self.recent.tidy();
+        self.recent.evict_expired();
     }
 
     /// The configuration is gone, and with it what was learned.

@@ -89,7 +89,7 @@ pub(super) async fn end_key_named(
 pub(super) async fn end_sought(client: &Client, sought: &Sought<'_>) -> Result<Undone, openai::Error> {
     let found = listing::find_now(client, sought).await;
     if let Ok(Some(found)) = &found {
-        found.ids().for_each(|id| client.recent().note(id, Duration::ZERO));
+        found.ids().for_each(|id| client.recent_ids().insert(id, Duration::ZERO));
     }
     end_found(client, sought.project, found).await
 }
@@ -128,7 +128,7 @@ pub(super) async fn went_with_project(client: &Client, project: &ProjectId, erro
     match client.project(project).await {
         Ok(project) => project.is_archived(),
         // A project is older than what was made in it, but perhaps not by much.
-        Err(gone) => gone.is_gone() && !error.is_in_doubt(),
+        Err(gone) => gone.is_gone() && !error.is_not_found_yet(),
     }
 }
 

@@ -12,7 +12,7 @@ pub(super) async fn check_id(
     id: &AdminKeyId,
     key: &AdminKey,
 ) -> Result<(), Error> {
-    match client.expecting_recent().admin_key(id).await {
+    match client.retrying_not_found().admin_key(id).await {
         Ok(record) if key.fits(&record.redacted_value) => Ok(()),
         Ok(_) => Err(Error::field(format!("{field} must be the id of this key: {id} is another key's"))),
         Err(error) if error.is_gone() => {
@@ -28,7 +28,7 @@ pub(super) async fn own_id(client: &Client, config: &Config) -> Result<Option<Ad
         match client.admin_key(id).await {
             Ok(record) if config.admin_api_key.fits(&record.redacted_value) => return Ok(Some(id.clone())),
             // It was made a moment ago, under this id.
-            Err(error) if error.is_in_doubt() => return Ok(Some(id.clone())),
+            Err(error) if error.is_not_found_yet() => return Ok(Some(id.clone())),
             Err(error) if !error.is_gone() => return Err(error),
             Ok(_) | Err(_) => {}
         }
@@ -44,7 +44,7 @@ pub(super) async fn check_account(
     project: &ProjectId,
     account: &ServiceAccountId,
 ) -> Result<ServiceAccount, Error> {
-    let found = match client.expecting_recent().service_account(project, account).await {
+    let found = match client.retrying_not_found().service_account(project, account).await {
         Ok(found) => found,
         Err(error) if error.is_gone() => {
             return Err(Error::field(format!("{field} must name an account of project {project}: {error}")));

@@ -335,7 +335,7 @@ impl framework::Engine for Engine {
         failures.chain(rotated.failures).collect()
     }
 
-    fn asked_at(&self, mount_point: &str) {
+    fn observe_mount_point(&self, mount_point: &str) {
         let mut known = self.mount_point.lock().unwrap_or_else(PoisonError::into_inner);
         if *known != mount_point {
             mount_point.clone_into(&mut known);

@@ -29,7 +29,7 @@ pub(super) fn users_lock(project: &str) -> String {
 
 /// Asks OpenAI whether the project is there and in use.
 pub(super) async fn check(client: &Client, id: &ProjectId) -> Result<(), Error> {
-    match client.expecting_recent().project(id).await {
+    match client.retrying_not_found().project(id).await {
         Ok(project) if project.is_archived() => {
             Err(Error::field(format!("project_id must name a project in use: {id} is archived at OpenAI")))
         }

@@ -18,7 +18,7 @@ use super::key_history::Retiring;
 use super::{Engine, Error, issuer};
 use crate::framework::{Swept, WalKind};
 use crate::logical::Storage;
-use crate::openai::{self, AdminKeyId, Client, DOUBTFUL_AGE, OrganizationId, Pages, Urgency};
+use crate::openai::{self, AdminKeyId, Client, OrganizationId, PROPAGATION_TIME, Pages, Urgency};
 
 /// As long as a sweep or a deletion of the configuration waits for its turn at OpenAI.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -179,8 +179,8 @@ pub(super) async fn sweep(
 /// Its creation was announced a moment ago.
 fn note_young(client: &Client, id: &AdminKeyId, announced: Option<DateTime<Utc>>) {
     let age = announced.and_then(|announced| (Utc::now() - announced).abs().to_std().ok());
-    if let Some(age) = age.filter(|age| *age < DOUBTFUL_AGE) {
-        client.recent().note(id.as_str(), age);
+    if let Some(age) = age.filter(|age| *age < PROPAGATION_TIME) {
+        client.recent_ids().insert(id.as_str(), age);
     }
 }
 

@@ -39,7 +39,7 @@ pub trait Engine: Send + Sync + 'static {
     }
 
     /// A request came for the mount at this place, such as `openai/`. The mount can be moved.
-    fn asked_at(&self, _mount_point: &str) {}
+    fn observe_mount_point(&self, _mount_point: &str) {}
 
     /// Another node changed the storage entry `key`.
     fn invalidate(&self, _key: &str) {}
@@ -109,22 +109,22 @@ impl<E: Engine> Backend<E> {
         if let Some(needed) = route.path.needs.get(&request.operation) {
             self.refuse_unless_writable(*needed).await?;
         }
-        let extras = route.schema.complete(&mut request.data, &found.captured);
+        let unused = route.schema.insert_captures(&mut request.data, &found.captured);
         let writes = matches!(request.operation, Operation::Create | Operation::Update | Operation::Patch);
-        route.schema.settle(&mut request.data, writes).map_err(|reason| call::refused(&reason))?;
+        route.schema.validate(&mut request.data, writes).map_err(|reason| call::refused(&reason))?;
         let origin = Origin::of(&request);
         let mut answer = endpoint(self.engine(), Call { request }).await;
-        if let (Ok(answer @ None), true) = (&mut answer, writes && !extras.is_empty()) {
+        if let (Ok(answer @ None), true) = (&mut answer, writes && !unused.is_empty()) {
             // Vault's framework says nothing then; whoever mistyped a field's name would never know.
             *answer = Some(Response::default());
         }
         if let Ok(Some(response)) = &mut answer {
-            extras.warn(response);
+            unused.warn(response);
             if origin.cancelled.is_cancelled()
                 && let Some(lease) = response.lease.take()
             {
                 let departure = response.departure.take();
-                return Box::pin(self.revoke_untaken(lease, departure, origin.into_request())).await;
+                return Box::pin(self.revoke_undelivered(lease, departure, origin.into_request())).await;
             }
         }
         answer
@@ -175,7 +175,7 @@ impl<E: Engine> logical::Backend for Backend<E> {
     async fn handle(&self, request: Request) -> Answer {
         let mount = request.mount_point.clone();
         if !mount.is_empty() {
-            self.engine.asked_at(&mount);
+            self.engine.observe_mount_point(&mount);
         }
         let answer = match request.operation {
             // OpenBao asks before every request; this says that no path has another name.
@@ -195,8 +195,8 @@ impl<E: Engine> logical::Backend for Backend<E> {
     async fn exists(&self, mut request: Request) -> Result<Option<bool>, Error> {
         let Some((route, found)) = self.route(&request.path) else { return Ok(None) };
         let Some(exists) = &route.path.exists else { return Ok(None) };
-        route.schema.complete(&mut request.data, &found.captured);
-        route.schema.settle(&mut request.data, false).map_err(Error::bad_request)?;
+        route.schema.insert_captures(&mut request.data, &found.captured);
+        route.schema.validate(&mut request.data, false).map_err(Error::bad_request)?;
         exists(self.engine(), Call { request }).await.map(Some)
     }
 

@@ -22,19 +22,19 @@ impl Call {
 
     /// The value sent, under the field's name or its older one, if one was.
     pub fn sent<T: Kind>(&self, field: &Field<T>) -> Result<Option<T>, Error> {
-        let about = field.about_typed();
+        let info = field.info_typed();
         let lookup = |name: &'static str| self.request.data.get(name).map(|value| (name, value));
-        let Some((name, value)) = lookup(about.name).or_else(|| about.alias.and_then(lookup)) else {
+        let Some((name, value)) = lookup(info.name).or_else(|| info.alias.and_then(lookup)) else {
             return Ok(None);
         };
-        field.parse(value).map_err(|refusal| refused(&about.refuses(name, &refusal)))
+        field.parse(value).map_err(|refusal| refused(&info.refuses(name, &refusal)))
     }
 
     /// The name under which the field was sent; its own if it was not.
     pub fn name_of<T: Kind>(&self, field: &Field<T>) -> &'static str {
-        let about = field.about_typed();
+        let info = field.info_typed();
         let sent = |name: &&str| self.request.data.contains_key(*name);
-        about.alias.filter(|alias| !sent(&about.name) && sent(alias)).unwrap_or(about.name)
+        info.alias.filter(|alias| !sent(&info.name) && sent(alias)).unwrap_or(info.name)
     }
 
     /// The value sent, else the one that is there already, else the default, else the caller's fault.

@@ -17,7 +17,7 @@ use super::integer;
 pub struct Refusal(String);
 
 /// A refusal quotes no more than this of a value.
-const QUOTED: usize = 200;
+const MAX_QUOTED: usize = 200;
 
 impl Refusal {
     pub(super) fn new(text: impl Into<String>) -> Self {
@@ -25,17 +25,17 @@ impl Refusal {
     }
 
     pub(super) fn repeated(element: &str) -> Self {
-        Self(format!("must not repeat {:?}", cut(element.to_owned())))
+        Self(format!("must not repeat {:?}", truncate(element.to_owned())))
     }
 
     /// `at` is empty for the value itself, else its place in it, such as `[0]`.
     fn unconvertible(at: &str, expected: &str, value: &Value) -> Self {
-        let (got, shown) = (go_type(value), cut(go_text(value)));
+        let (got, shown) = (go_type(value), truncate(go_text(value)));
         Self(format!("'{at}' expected type '{expected}', got unconvertible type '{got}', value: '{shown}'"))
     }
 
     fn unparsable(at: &str, kind: &str, function: &str, input: &str, reason: &str) -> Self {
-        let input = cut(input.to_owned());
+        let input = truncate(input.to_owned());
         Self(format!("cannot parse '{at}' as {kind}: strconv.{function}: parsing {input:?}: {reason}"))
     }
 
@@ -131,14 +131,14 @@ pub(super) fn strings(value: &Value) -> Result<Vec<String>, Refusal> {
         .iter()
         .enumerate()
         .map(|(index, element)| string_at(&format!("[{index}]"), element).map(|text| text.trim().to_owned()));
-    gathered(texts).map(filled)
+    collect_all(texts).map(non_empty)
 }
 
 /// As [`strings`], but one text is split at its commas.
 pub(super) fn comma_strings(value: &Value) -> Result<Vec<String>, Refusal> {
     match value {
         Value::String(text) if text.is_empty() => Ok(Vec::new()),
-        Value::String(text) => Ok(filled(text.split(',').map(|part| part.trim().to_owned()).collect())),
+        Value::String(text) => Ok(non_empty(text.split(',').map(|part| part.trim().to_owned()).collect())),
         other => strings(other),
     }
 }
@@ -175,17 +175,17 @@ pub(super) fn key_values(value: &Value) -> Result<BTreeMap<String, String>, Refu
 fn untrimmed(value: &Value) -> Result<Vec<String>, Refusal> {
     let elements = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
     let texts = elements.iter().enumerate();
-    gathered(texts.map(|(index, element)| string_at(&format!("[{index}]"), element)))
+    collect_all(texts.map(|(index, element)| string_at(&format!("[{index}]"), element)))
 }
 
 fn key_value(pair: &str) -> Result<(String, String), Refusal> {
     match pair.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err(Refusal(format!("invalid key pair {:?}", cut(pair.to_owned())))),
+        _ => Err(Refusal(format!("invalid key pair {:?}", truncate(pair.to_owned())))),
     }
 }
 
-fn filled(texts: Vec<String>) -> Vec<String> {
+fn non_empty(texts: Vec<String>) -> Vec<String> {
     texts.into_iter().filter(|text| !text.is_empty()).collect()
 }
 
@@ -196,7 +196,7 @@ pub(super) fn repeated(texts: &[String]) -> Option<&str> {
 }
 
 /// All the texts, or all the refusals.
-fn gathered(texts: impl Iterator<Item = Result<String, Refusal>>) -> Result<Vec<String>, Refusal> {
+fn collect_all(texts: impl Iterator<Item = Result<String, Refusal>>) -> Result<Vec<String>, Refusal> {
     let mut refusals = Vec::new();
     let taken = texts.filter_map(|text| text.map_err(|refusal| refusals.push(refusal)).ok()).collect();
     if refusals.is_empty() { Ok(taken) } else { Err(Refusal::elements(refusals)) }
@@ -247,18 +247,18 @@ fn go_text(value: &Value) -> String {
         Value::Number(number) => plain(number),
         Value::String(text) => text.clone(),
         Value::Array(elements) => {
-            let texts: Vec<String> = elements.iter().take(QUOTED).map(go_text).collect();
+            let texts: Vec<String> = elements.iter().take(MAX_QUOTED).map(go_text).collect();
             format!("[{}]", texts.join(" "))
         }
         Value::Object(map) => {
-            let texts = map.iter().take(QUOTED).map(|(key, value)| format!("{key}:{}", go_text(value)));
+            let texts = map.iter().take(MAX_QUOTED).map(|(key, value)| format!("{key}:{}", go_text(value)));
             format!("map[{}]", texts.collect::<Vec<_>>().join(" "))
         }
     }
 }
 
-fn cut(mut text: String) -> String {
-    if let Some((end, _)) = text.char_indices().nth(QUOTED) {
+fn truncate(mut text: String) -> String {
+    if let Some((end, _)) = text.char_indices().nth(MAX_QUOTED) {
         text.truncate(end);
         text.push_str("...");
     }

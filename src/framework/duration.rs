@@ -135,7 +135,7 @@ impl Span {
 }
 
 /// A number of seconds as a person would write it: `24h`, `90s`.
-pub(super) fn shown(seconds: u64) -> String {
+pub(super) fn format_seconds(seconds: u64) -> String {
     let (count, unit) = match seconds {
         0 => (0, 's'),
         _ if seconds.is_multiple_of(3600) => (seconds / 3600, 'h'),

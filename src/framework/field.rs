@@ -18,14 +18,14 @@ pub const MOST_ELEMENTS: usize = 1_000;
 
 /// One field of a request: `static TTL: Field<Duration> = Field::new("ttl", "How long it lives.").default(3600)`.
 pub struct Field<T: Kind> {
-    about: About,
+    info: FieldInfo,
     default: Option<T::Default>,
 }
 
 /// What help and the OpenAPI document say of a field.
 #[derive(Clone, Copy, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a mark of its own, and any may be set")]
-pub struct About {
+pub struct FieldInfo {
     /// The field's name.
     pub name: &'static str,
     /// An older name that is still read where the present one was not sent.
@@ -57,14 +57,14 @@ pub struct About {
 /// A field of any type.
 pub trait AnyField: Send + Sync {
     /// What is said of it.
-    fn about(&self) -> &About;
+    fn info(&self) -> &FieldInfo;
     /// Its default, as the OpenAPI document shows it.
     fn default_value(&self) -> Option<Value>;
     /// Whether the value can be read.
     fn check(&self, value: &Value) -> Result<(), Refusal>;
 }
 
-impl About {
+impl FieldInfo {
     /// Whether the field should not be sent by this name.
     pub(super) fn is_deprecated_as(&self, name: &str) -> bool {
         self.deprecated || name != self.name
@@ -98,7 +98,7 @@ impl About {
 impl<T: Kind> Field<T> {
     /// A field that may be left out and has no default.
     pub const fn new(name: &'static str, description: &'static str) -> Self {
-        let about = About {
+        let info = FieldInfo {
             name,
             alias: None,
             description,
@@ -113,7 +113,7 @@ impl<T: Kind> Field<T> {
             distinct: false,
             allowed: &[],
         };
-        Self { about, default: None }
+        Self { info, default: None }
     }
 
     /// What [`Call::get`](super::Call::get) answers where nothing was sent.
@@ -126,80 +126,80 @@ impl<T: Kind> Field<T> {
     /// Marks it as needed.
     #[must_use]
     pub const fn required(mut self) -> Self {
-        self.about.required = true;
+        self.info.required = true;
         self
     }
 
     /// Marks its value as a secret: errors do not quote it.
     #[must_use]
     pub const fn sensitive(mut self) -> Self {
-        self.about.sensitive = true;
+        self.info.sensitive = true;
         self
     }
 
     /// Takes texts of up to so many bytes, instead of [`LONGEST_TEXT`].
     #[must_use]
     pub const fn longest(mut self, bytes: usize) -> Self {
-        self.about.longest = bytes;
+        self.info.longest = bytes;
         self
     }
 
     /// Takes up to so many elements, instead of [`MOST_ELEMENTS`].
     #[must_use]
     pub const fn most(mut self, count: usize) -> Self {
-        self.about.most = count;
+        self.info.most = count;
         self
     }
 
     /// Refuses a list in which an element comes twice.
     #[must_use]
     pub const fn distinct(mut self) -> Self {
-        self.about.distinct = true;
+        self.info.distinct = true;
         self
     }
 
     /// Documents the only values there are.
     #[must_use]
     pub const fn allowed(mut self, values: &'static [&'static str]) -> Self {
-        self.about.allowed = values;
+        self.info.allowed = values;
         self
     }
 
     /// Marks it as one not to use any more.
     #[must_use]
     pub const fn deprecated(mut self) -> Self {
-        self.about.deprecated = true;
+        self.info.deprecated = true;
         self
     }
 
     /// An older name, read where the present one was not sent.
     #[must_use]
     pub const fn alias(mut self, older: &'static str) -> Self {
-        self.about.alias = Some(older);
+        self.info.alias = Some(older);
         self
     }
 
     /// Documents that reads, lists and deletions take it from the query string.
     #[must_use]
     pub const fn query(mut self) -> Self {
-        self.about.query = true;
+        self.info.query = true;
         self
     }
 
     /// Documents that no other operation of its path heeds it.
     #[must_use]
     pub const fn only_on(mut self, operation: Operation) -> Self {
-        self.about.only_on = Some(operation);
+        self.info.only_on = Some(operation);
         self
     }
 
-    pub(super) const fn about_typed(&self) -> &About {
-        &self.about
+    pub(super) const fn info_typed(&self) -> &FieldInfo {
+        &self.info
     }
 
     /// The field's name.
     pub const fn name(&self) -> &'static str {
-        self.about.name
+        self.info.name
     }
 
     /// Reads a value of this field.
@@ -214,8 +214,8 @@ impl<T: Kind> Field<T> {
 }
 
 impl<T: Kind> AnyField for Field<T> {
-    fn about(&self) -> &About {
-        &self.about
+    fn info(&self) -> &FieldInfo {
+        &self.info
     }
 
     fn default_value(&self) -> Option<Value> {
@@ -224,7 +224,7 @@ impl<T: Kind> AnyField for Field<T> {
 
     fn check(&self, value: &Value) -> Result<(), Refusal> {
         let parsed = self.parse(value)?;
-        match parsed.as_ref().filter(|_| self.about.distinct).and_then(T::repeated) {
+        match parsed.as_ref().filter(|_| self.info.distinct).and_then(T::repeated) {
             Some(element) => Err(Refusal::repeated(element)),
             None => Ok(()),
         }
@@ -233,6 +233,6 @@ impl<T: Kind> AnyField for Field<T> {
 
 impl<T: Kind> fmt::Debug for Field<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Field").field(&self.about.name).finish()
+        f.debug_tuple("Field").field(&self.info.name).finish()
     }
 }

@@ -61,7 +61,7 @@ fn path_text<E>(route: &Route<E>, path: &str) -> String {
     let mut text = format!(
         "Request:        {path}\nMatching Route: {}\n\n{}\n\n",
         route.pattern.regex(),
-        or(help.synopsis, NO_SYNOPSIS)
+        text_or(help.synopsis, NO_SYNOPSIS)
     );
     let fields = route.schema.fields();
     if !fields.is_empty() {
@@ -72,36 +72,32 @@ fn path_text<E>(route: &Route<E>, path: &str) -> String {
         text.push_str(&parameter(name, *field, captured, route.path.exists.is_some()));
     }
     // Writing to a string cannot fail.
-    let _ = write!(text, "\n## DESCRIPTION\n\n{}", or(help.description, NO_DESCRIPTION));
+    let _ = write!(text, "\n## DESCRIPTION\n\n{}", text_or(help.description, NO_DESCRIPTION));
     text.trim().to_owned()
 }
 
 /// `creates`: a write of what is there already needs nothing.
 fn parameter(name: &str, field: &dyn AnyField, captured: bool, creates: bool) -> String {
-    let about = field.about();
-    let mark = if about.is_deprecated_as(name) { "(DEPRECATED) " } else { "" };
-    let description = about.description_as(name);
-    let lines = or(&description, NO_DESCRIPTION).lines().map(str::trim).collect::<Vec<_>>();
-    let need = if captured || about.is_deprecated_as(name) {
+    let info = field.info();
+    let mark = if info.is_deprecated_as(name) { "(DEPRECATED) " } else { "" };
+    let description = info.description_as(name);
+    let lines = text_or(&description, NO_DESCRIPTION).lines().map(str::trim).collect::<Vec<_>>();
+    let need = if captured || info.is_deprecated_as(name) {
         String::new()
-    } else if about.required {
+    } else if info.required {
         if creates { " Required at first.".to_owned() } else { " Required.".to_owned() }
     } else {
         field
             .default_value()
             .as_ref()
-            .and_then(telling)
+            .and_then(shown_default)
             .map_or_else(String::new, |it| format!(" Default: {it}."))
     };
-    format!(
-        "\n    {name} ({})\n\n        {mark}{}{need}\n",
-        about.shape.help_name(),
-        lines.join("\n        ")
-    )
+    format!("\n    {name} ({})\n\n        {mark}{}{need}\n", info.shape.help_name(), lines.join("\n        "))
 }
 
 /// A default that says something: no empty one, and no zero, of which the description tells.
-fn telling(default: &Value) -> Option<String> {
+fn shown_default(default: &Value) -> Option<String> {
     match default {
         Value::String(text) if text.is_empty() || text == "0s" => None,
         Value::String(text) => Some(text.clone()),
@@ -128,7 +124,7 @@ fn root_text<E>(help: &str, routes: &[Route<E>]) -> String {
     text
 }
 
-fn or<'a>(text: &'a str, otherwise: &'a str) -> &'a str {
+fn text_or<'a>(text: &'a str, otherwise: &'a str) -> &'a str {
     let text = text.trim();
     if text.is_empty() { otherwise } else { text }
 }

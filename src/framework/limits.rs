@@ -3,24 +3,24 @@
 
 use serde_json::Value;
 
-use super::field::About;
+use super::field::FieldInfo;
 use super::kind::Shape;
 use super::values::LONGEST_NAME;
 
 /// Why a value that was sent under this name is too large, without anything of it.
-pub(super) fn excess(about: &About, name: &str, value: &Value) -> Option<String> {
+pub(super) fn excess(info: &FieldInfo, name: &str, value: &Value) -> Option<String> {
     let too_many = |count: usize| {
-        let most = about.most;
+        let most = info.most;
         (count > most).then(|| format!("{name} must name at most {most} elements, not {count}"))
     };
     let too_long = |text: &str| {
-        let longest = if about.shape == Shape::Name { LONGEST_NAME } else { about.longest };
+        let longest = if info.shape == Shape::Name { LONGEST_NAME } else { info.longest };
         let length = text.len();
         (length > longest).then(|| format!("{name} must be at most {longest} bytes long, not {length}"))
     };
-    let within = |value: &Value| excess(about, name, value);
+    let within = |value: &Value| excess(info, name, value);
     match value {
-        Value::String(text) if about.shape == Shape::CommaStrings => too_many(text.split(',').count())
+        Value::String(text) if info.shape == Shape::CommaStrings => too_many(text.split(',').count())
             .or_else(|| text.split(',').find_map(|part| too_long(part.trim()))),
         Value::String(text) => too_long(text),
         Value::Array(elements) => too_many(elements.len()).or_else(|| elements.iter().find_map(within)),
@@ -43,7 +43,7 @@ mod tests {
 
     #[test]
     fn a_text_is_measured_in_bytes() {
-        let excess = |value| excess(TEXT.about(), "text", &value);
+        let excess = |value| excess(TEXT.info(), "text", &value);
         assert_eq!(excess(json!("12345")), None);
         assert_eq!(excess(json!("123456")).unwrap(), "text must be at most 5 bytes long, not 6");
         assert!(excess(json!("\u{e4}\u{e4}\u{e4}")).is_some());
@@ -52,7 +52,7 @@ mod tests {
 
     #[test]
     fn a_list_is_counted_and_its_elements_measured_in_every_form() {
-        let excess = |value| excess(LIST.about(), "list", &value);
+        let excess = |value| excess(LIST.info(), "list", &value);
         for fits in [json!("a,b,c"), json!(["a", "b", "c"]), json!("12345 , 12345"), json!("")] {
             assert_eq!(excess(fits.clone()), None, "{fits}");
         }
@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn a_name_is_short() {
-        let excess = |length| excess(NAME.about(), "name", &"x".repeat(length).into());
+        let excess = |length| excess(NAME.info(), "name", &"x".repeat(length).into());
         assert_eq!(
             (excess(128), excess(129).unwrap().as_str()),
             (None, "name must be at most 128 bytes long, not 129")

@@ -16,7 +16,7 @@ pub struct Locks {
 pub struct LockGuard {
     // Fields are dropped in this order: the lock opens before its seat is given up.
     _held: OwnedMutexGuard<()>,
-    _seat: Seat,
+    _reference: Reference,
 }
 
 #[derive(Debug, Default)]
@@ -28,13 +28,13 @@ struct Table {
 #[derive(Debug, Default)]
 struct Shared {
     lock: Arc<AsyncMutex<()>>,
-    seats: usize,
+    references: usize,
 }
 
 /// A holder's or waiter's share in a lock. The last one to leave removes the lock from the table, also when a
 /// waiter gives up waiting.
 #[derive(Debug)]
-struct Seat {
+struct Reference {
     table: Arc<Table>,
     key: String,
 }
@@ -47,34 +47,34 @@ impl Locks {
 
     /// Waits for the lock of `key`. First come, first served.
     pub async fn lock(&self, key: &str) -> LockGuard {
-        let (seat, lock) = Seat::take(&self.table, key);
-        LockGuard { _held: lock.lock_owned().await, _seat: seat }
+        let (reference, lock) = Reference::take(&self.table, key);
+        LockGuard { _held: lock.lock_owned().await, _reference: reference }
     }
 }
 
 impl Locks {
     /// The lock of `key`, unless somebody holds or awaits it.
     pub fn try_lock(&self, key: &str) -> Option<LockGuard> {
-        let (seat, lock) = Seat::take(&self.table, key);
-        Some(LockGuard { _held: lock.try_lock_owned().ok()?, _seat: seat })
+        let (reference, lock) = Reference::take(&self.table, key);
+        Some(LockGuard { _held: lock.try_lock_owned().ok()?, _reference: reference })
     }
 }
 
-impl Seat {
+impl Reference {
     fn take(table: &Arc<Table>, key: &str) -> (Self, Arc<AsyncMutex<()>>) {
-        let mut locks = table.open();
+        let mut locks = table.lock();
         let shared = locks.entry(key.to_owned()).or_default();
-        shared.seats += 1;
+        shared.references += 1;
         (Self { table: Arc::clone(table), key: key.to_owned() }, Arc::clone(&shared.lock))
     }
 }
 
-impl Drop for Seat {
+impl Drop for Reference {
     fn drop(&mut self) {
-        let mut locks = self.table.open();
+        let mut locks = self.table.lock();
         let Some(shared) = locks.get_mut(&self.key) else { return };
-        shared.seats -= 1;
-        if shared.seats == 0 {
+        shared.references -= 1;
+        if shared.references == 0 {
             locks.remove(&self.key);
         }
     }
@@ -82,7 +82,7 @@ impl Drop for Seat {
 
 impl Table {
     /// Nothing panics while the table is open, and a panic would leave it whole.
-    fn open(&self) -> MutexGuard<'_, HashMap<String, Shared>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Shared>> {
         self.locks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -96,7 +96,7 @@ mod tests {
     impl Locks {
         /// How many keys are locked or waited for.
         fn count(&self) -> usize {
-            self.table.open().len()
+            self.table.lock().len()
         }
     }
 

@@ -4,7 +4,6 @@
 //! [`Backend::builder`] makes of them the [`logical::Backend`](crate::logical::Backend) that answers Vault. It
 //! knows nothing of gRPC and nothing of OpenAI.
 
-mod at_work;
 mod backend;
 mod builder;
 mod call;
@@ -14,10 +13,11 @@ mod duration;
 mod field;
 mod handler;
 mod help;
+mod in_flight;
 mod integer;
 mod kind;
 mod lease;
-mod leasing;
+mod lease_requests;
 mod limits;
 mod locks;
 mod openapi;
@@ -31,14 +31,14 @@ mod shapes;
 mod values;
 mod wal;
 
-#[cfg(feature = "failpoints")]
-#[doc(hidden)]
-pub use at_work::forget as forget_work;
 pub use backend::{Backend, Engine, Tick};
 pub use builder::Builder;
 pub use call::Call;
 pub use decode::Refusal;
-pub use field::{About, AnyField, Field, LONGEST_TEXT, MOST_ELEMENTS};
+pub use field::{AnyField, Field, FieldInfo, LONGEST_TEXT, MOST_ELEMENTS};
+#[cfg(feature = "failpoints")]
+#[doc(hidden)]
+pub use in_flight::forget as forget_in_flight;
 pub use kind::{Kind, Shape};
 pub use lease::{LeaseCall, LeaseType};
 pub use locks::{LockGuard, Locks};

@@ -95,8 +95,8 @@ impl<'a> Document<'a> {
         }
         let created = route.path.exists.is_some() && route.path.operations.contains_key(&Operation::Create);
         for (mark, set) in [
-            ("x-vault-sudo", listed(&self.special.root, path)),
-            ("x-vault-unauthenticated", listed(&self.special.unauthenticated, path)),
+            ("x-vault-sudo", is_listed(&self.special.root, path)),
+            ("x-vault-unauthenticated", is_listed(&self.special.unauthenticated, path)),
             ("x-vault-createSupported", created && !path.ends_with('/')),
         ] {
             if set {
@@ -136,13 +136,13 @@ impl<'a> Document<'a> {
     }
 
     fn body<E>(&mut self, route: &Route<E>, operation: Operation, id: &str) -> Option<Value> {
-        let fields: Vec<_> = heeded(route, operation).collect();
+        let fields: Vec<_> = accepted_fields(route, operation).collect();
         if fields.is_empty() {
             return None;
         }
         // A patch is of what is there already.
         let is_needed =
-            |name, field: &dyn AnyField| operation != Operation::Patch && field.about().is_required_as(name);
+            |name, field: &dyn AnyField| operation != Operation::Patch && field.info().is_required_as(name);
         let required = fields.iter().filter(|(name, field)| is_needed(name, *field));
         let required = required.map(|(name, _)| *name).collect();
         let properties = fields.iter().map(|(name, field)| {
@@ -222,22 +222,24 @@ fn verb(operation: Operation) -> &'static str {
 }
 
 /// The fields that an operation heeds, besides those in its path.
-fn heeded<E>(
+fn accepted_fields<E>(
     route: &Route<E>,
     operation: Operation,
 ) -> impl Iterator<Item = (&'static str, &'static dyn AnyField)> {
     let fields = route.schema.fields().iter().filter(|(name, _)| !route.schema.captures(name));
-    fields.copied().filter(move |(_, field)| field.about().only_on.is_none_or(|only| is_one(only, operation)))
+    fields
+        .copied()
+        .filter(move |(_, field)| field.info().only_on.is_none_or(|only| share_method(only, operation)))
 }
 
 /// Whether a document has one word for both operations.
-fn is_one(one: Operation, other: Operation) -> bool {
+fn share_method(one: Operation, other: Operation) -> bool {
     one == other || METHODS.iter().any(|(_, same)| same.contains(&one) && same.contains(&other))
 }
 
 /// What an operation without a body takes from the query string.
 fn query<E>(route: &Route<E>, operation: Operation) -> Vec<Value> {
-    let fields = heeded(route, operation).filter(|(_, field)| field.about().query);
+    let fields = accepted_fields(route, operation).filter(|(_, field)| field.info().query);
     let list = (operation == Operation::List).then(shapes::list_parameter);
     let mut parameters: Vec<_> =
         fields.map(|(name, field)| shapes::parameter(name, field, "query")).collect();
@@ -255,7 +257,7 @@ fn title(id: &str) -> String {
 }
 
 /// Whether special paths name this one: exactly, by a prefix that ends in `*`, or with `+` for a segment.
-fn listed(special: &[String], path: &str) -> bool {
+fn is_listed(special: &[String], path: &str) -> bool {
     special.iter().any(|entry| {
         let (entry, prefix) = entry.strip_suffix('*').map_or((entry.as_str(), false), |entry| (entry, true));
         let (mut wanted, mut segments) = (entry.split('/').peekable(), path.split('/'));

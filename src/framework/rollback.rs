@@ -26,8 +26,8 @@ use tokio::time::Instant;
 use crate::logical::{Answer, Error, Kind, Request, Storage, StorageError, Writable};
 
 use super::Backend;
-use super::at_work;
 use super::backend::{Engine, Tick};
+use super::in_flight;
 use super::wal::{self, Record, Swept, Undo};
 
 /// Time for a whole tick; what is left then waits for the next one.
@@ -35,13 +35,13 @@ const BUDGET: Duration = Duration::from_secs(75);
 /// The engine's share of it.
 const PERIODIC_BUDGET: Duration = Duration::from_secs(50);
 /// So many entries are undone side by side.
-const ABREAST: usize = 4;
+const CONCURRENCY: usize = 4;
 /// How often it is looked whether those at work have come to an end.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// What the sweep keeps of its time, while it waits for them, for undoing what they leave.
-const SHARE: Duration = Duration::from_secs(15);
+const UNDO_RESERVE: Duration = Duration::from_secs(15);
 /// So many failures are spelled out.
-const TOLD: usize = 10;
+const MAX_REPORTED: usize = 10;
 
 /// An entry that is to be undone now.
 struct Due<'a, E> {
@@ -78,7 +78,7 @@ impl<E: Engine> Backend<E> {
         let (mount_point, cancelled) = (request.mount_point.clone(), request.cancelled.clone());
         let tick = Tick { storage, mount_point, cancelled, deadline, writable };
         let periodic = async { Ok(self.engine().periodic(tick).await) };
-        let failures = contained(periodic).await.unwrap_or_else(|panicked| vec![panicked]);
+        let failures = catch_panic(periodic).await.unwrap_or_else(|panicked| vec![panicked]);
         failures.into_iter().map(|error| error.about("periodic work")).collect()
     }
 
@@ -89,7 +89,7 @@ impl<E: Engine> Backend<E> {
         let (due, held) = self.due(request, deadline, is_last, &mut failures).await;
         self.undo_all(due, request, deadline, &mut failures).await;
         if is_last && !held.is_empty() {
-            self.await_the_end_of(&held, request, deadline).await;
+            self.wait_for_release(&held, request, deadline).await;
             let (due, held) = self.due(request, deadline, is_last, &mut Vec::new()).await;
             self.undo_all(due, request, deadline, &mut failures).await;
             failures.extend(
@@ -113,7 +113,7 @@ impl<E: Engine> Backend<E> {
             }
             .boxed()
         });
-        let attempts = stream::iter(attempts.collect::<Vec<_>>()).buffer_unordered(ABREAST);
+        let attempts = stream::iter(attempts.collect::<Vec<_>>()).buffer_unordered(CONCURRENCY);
         let failed: Vec<_> = attempts.collect::<Vec<_>>().await.into_iter().filter_map(Result::err).collect();
         let (keys, errors): (HashSet<_>, Vec<_>) = failed.into_iter().unzip();
         *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = keys;
@@ -121,17 +121,17 @@ impl<E: Engine> Backend<E> {
     }
 
     /// Waits until nobody is at work on these any more, or until there is just time left to undo something.
-    async fn await_the_end_of(&self, held: &[String], request: &Request, deadline: Instant) {
-        while Instant::now() + SHARE < deadline
+    async fn wait_for_release(&self, held: &[String], request: &Request, deadline: Instant) {
+        while Instant::now() + UNDO_RESERVE < deadline
             && !request.cancelled.is_cancelled()
             && held.iter().any(|key| self.is_held(key))
         {
-            tokio::time::sleep(LOOK_AGAIN).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
     fn is_held(&self, key: &str) -> bool {
-        at_work::is_at_work(key) || self.engine.holds(key)
+        in_flight::is_in_flight(key) || self.engine.holds(key)
     }
 
     /// The entries to undo, oldest first, and the keys of those that somebody is at work on.
@@ -190,7 +190,7 @@ impl<E: Engine> Backend<E> {
         };
         let age = record.age(Utc::now().timestamp());
         // A clock that jumps makes nothing old that this process wrote a moment ago.
-        let age = at_work::age(key).map_or(age, |known| known.min(age));
+        let age = in_flight::age(key).map_or(age, |known| known.min(age));
         Ok(match (held, immediate || age >= undo.min_age) {
             (true, _) => Found::Held,
             (false, true) => Found::Due(Due { key: key.to_owned(), record, undo }),
@@ -207,7 +207,7 @@ impl<E: Engine> Backend<E> {
         let age = record.age(Utc::now().timestamp());
         let undoing = async { (undo.run)(self.engine(), (Arc::clone(&request.storage), record.data)).await };
         let undone = tokio::select! {
-            undone = contained(undoing) => undone,
+            undone = catch_panic(undoing) => undone,
             () = tokio::time::sleep_until(deadline) => Err(Error::internal("it took too long")),
             () = request.cancelled.cancelled() => Err(Error::internal("Vault stopped waiting")),
         };
@@ -217,7 +217,12 @@ impl<E: Engine> Backend<E> {
                 if swept == Swept::Waits {
                     tracing::warn!(kind = %record.kind, "{key} is forgotten: for too long nothing could undo it");
                 }
-                request.storage.delete(&key).await.map(|()| at_work::forget(&key)).map_err(StorageError::into)
+                request
+                    .storage
+                    .delete(&key)
+                    .await
+                    .map(|()| in_flight::forget(&key))
+                    .map_err(StorageError::into)
             }
             Err(error) => Err(error),
         };
@@ -231,19 +236,19 @@ fn is_over(request: &Request, deadline: Instant) -> bool {
 }
 
 /// Makes a panic that one's error.
-async fn contained<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+async fn catch_panic<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     let caught = AssertUnwindSafe(work).catch_unwind().await;
     caught.unwrap_or_else(|_| Err(Error::internal("it panicked")))
 }
 
 /// One error for all failures; only Vault's log shows it.
 fn summary(failures: &[Error]) -> Option<Error> {
-    let told: Vec<&str> = failures.iter().take(TOLD).map(Error::message).collect();
-    let details: Vec<&str> = failures.iter().take(TOLD).filter_map(Error::detail).collect();
+    let told: Vec<&str> = failures.iter().take(MAX_REPORTED).map(Error::message).collect();
+    let details: Vec<&str> = failures.iter().take(MAX_REPORTED).filter_map(Error::detail).collect();
     if told.is_empty() {
         return None;
     }
-    let more = if failures.len() > TOLD { "; and more" } else { "" };
+    let more = if failures.len() > MAX_REPORTED { "; and more" } else { "" };
     let error = Error::internal(format!("{} failed: {}{more}", failures.len(), told.join("; ")));
     Some(if details.is_empty() { error } else { error.with_detail(details.join("; ")) })
 }

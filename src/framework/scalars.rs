@@ -106,7 +106,7 @@ impl Kind for Duration {
     }
     fn show_default(default: u64) -> Value {
         // The document's type for it is a text, and its default has to be of that type.
-        duration::shown(default).into()
+        duration::format_seconds(default).into()
     }
 }
 

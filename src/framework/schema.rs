@@ -17,7 +17,7 @@ pub(super) struct Schema {
 
 /// What a request sent in vain.
 #[derive(Debug, Default)]
-pub(super) struct Extras {
+pub(super) struct UnusedFields {
     ignored: Vec<String>,
     replaced: Vec<&'static str>,
 }
@@ -33,7 +33,7 @@ impl Schema {
         }
         for field in declared {
             let fits = field.default_value().is_none_or(|value| field.check(&value).is_ok());
-            assert!(fits, "the default of field {:?} is not of its kind", field.about().name);
+            assert!(fits, "the default of field {:?} is not of its kind", field.info().name);
         }
         let schema = Self { fields, captures: pattern.captures().collect() };
         for capture in &schema.captures {
@@ -58,21 +58,21 @@ impl Schema {
     }
 
     /// Puts what the path captured among what was sent, in place of what the body said.
-    pub(super) fn complete(&self, data: &mut Data, captured: &[&str]) -> Extras {
-        let mut extras = Extras::default();
+    pub(super) fn insert_captures(&self, data: &mut Data, captured: &[&str]) -> UnusedFields {
+        let mut unused = UnusedFields::default();
         for (name, value) in self.captures.iter().zip(captured) {
             if data.insert((*name).to_owned(), Value::from(*value)).is_some() {
-                extras.replaced.push(name);
+                unused.replaced.push(name);
             }
         }
-        extras.replaced.sort_unstable();
+        unused.replaced.sort_unstable();
         // A JSON object's keys come sorted.
-        extras.ignored = data.keys().filter(|key| self.field(key).is_none()).cloned().collect();
-        extras
+        unused.ignored = data.keys().filter(|key| self.field(key).is_none()).cloned().collect();
+        unused
     }
 
     /// Puts its field's default in the place of each `null`, and refuses the first value that its field does not take.
-    pub(super) fn settle(&self, data: &mut Data, writes: bool) -> Result<(), String> {
+    pub(super) fn validate(&self, data: &mut Data, writes: bool) -> Result<(), String> {
         for (name, value) in data {
             let Some(field) = self.field(name) else { continue };
             if value.is_null() {
@@ -84,17 +84,17 @@ impl Schema {
                 *value = field.default_value().ok_or_else(without)?;
             }
             // What an earlier version stored under a longer name can still be read and deleted.
-            let limited = writes || field.about().shape != Shape::Name;
-            if let Some(excess) = limits::excess(field.about(), name, value).filter(|_| limited) {
+            let limited = writes || field.info().shape != Shape::Name;
+            if let Some(excess) = limits::excess(field.info(), name, value).filter(|_| limited) {
                 return Err(excess);
             }
-            field.check(value).map_err(|refusal| field.about().refuses(name, &refusal))?;
+            field.check(value).map_err(|refusal| field.info().refuses(name, &refusal))?;
         }
         Ok(())
     }
 }
 
-impl Extras {
+impl UnusedFields {
     /// Whether there is nothing to tell.
     pub(super) fn is_empty(&self) -> bool {
         self.ignored.is_empty() && self.replaced.is_empty()
@@ -120,6 +120,6 @@ impl Extras {
 
 /// A field under each name it may be sent by.
 fn named(field: &'static dyn AnyField) -> impl Iterator<Item = (&'static str, &'static dyn AnyField)> {
-    let about = field.about();
-    std::iter::once(about.name).chain(about.alias).map(move |name| (name, field))
+    let info = field.info();
+    std::iter::once(info.name).chain(info.alias).map(move |name| (name, field))
 }

@@ -38,15 +38,15 @@ fn of_answered(shape: Shape) -> Schema {
 
 /// The schema of a field in a body, under one of its names.
 pub(super) fn of_field(name: &str, field: &dyn AnyField) -> Schema {
-    let about = field.about();
-    let mut schema = described(of_shape(about.shape), &about.description_as(name), about.sensitive);
+    let info = field.info();
+    let mut schema = described(of_shape(info.shape), &info.description_as(name), info.sensitive);
     if let Some(default) = field.default_value() {
         schema.insert("default".to_owned(), default);
     }
-    if !about.allowed.is_empty() {
-        schema.insert("enum".to_owned(), Value::from(about.allowed));
+    if !info.allowed.is_empty() {
+        schema.insert("enum".to_owned(), Value::from(info.allowed));
     }
-    if about.is_deprecated_as(name) {
+    if info.is_deprecated_as(name) {
         schema.insert("deprecated".to_owned(), Value::from(true));
     }
     schema
@@ -56,9 +56,9 @@ pub(super) fn of_field(name: &str, field: &dyn AnyField) -> Schema {
 /// neither is left to whoever wants it.
 pub(super) fn offered(fields: &[(&str, &dyn AnyField)]) -> Schema {
     let value = |name: &str, field: &dyn AnyField| {
-        let about = field.about();
-        let empty = about.is_required_as(name).then(|| empty(about.shape));
-        field.default_value().or(empty).filter(|_| !about.is_deprecated_as(name))
+        let info = field.info();
+        let empty = info.is_required_as(name).then(|| empty(info.shape));
+        field.default_value().or(empty).filter(|_| !info.is_deprecated_as(name))
     };
     let fields = fields.iter().filter_map(|(name, field)| Some(((*name).to_owned(), value(name, *field)?)));
     fields.collect()
@@ -77,17 +77,17 @@ fn empty(shape: Shape) -> Value {
 
 /// A field in a path or a query string.
 pub(super) fn parameter(name: &str, field: &dyn AnyField, place: &str) -> Value {
-    let about = field.about();
+    let info = field.info();
     let mut schema = of_field(name, field);
     schema.retain(|key, _| OF_PARAMETERS.contains(&key.as_str()));
-    let mut parameter = described(Schema::new(), &about.description_as(name), false);
+    let mut parameter = described(Schema::new(), &info.description_as(name), false);
     parameter.insert("name".to_owned(), Value::from(name));
     parameter.insert("in".to_owned(), Value::from(place));
     parameter.insert("schema".to_owned(), Value::Object(schema));
-    if place == "path" || about.required {
+    if place == "path" || info.required {
         parameter.insert("required".to_owned(), Value::from(true));
     }
-    if about.is_deprecated_as(name) {
+    if info.is_deprecated_as(name) {
         parameter.insert("deprecated".to_owned(), Value::from(true));
     }
     Value::Object(parameter)

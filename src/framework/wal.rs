@@ -18,8 +18,8 @@ use serde_json::Value;
 
 use crate::logical::{Entry, Error, Storage, StorageError};
 
-use super::at_work::{self, AtWork};
 use super::handler::{Handler, boxed};
+use super::in_flight::{self, InFlight};
 
 /// Where entries are kept, under random names, as Vault's framework keeps them (PROTOCOL 8.9).
 pub const PREFIX: &str = "wal/";
@@ -52,7 +52,7 @@ pub struct Pending {
     storage: Arc<dyn Storage>,
     key: String,
     /// None where the work is not this one's.
-    at_work: Option<AtWork>,
+    in_flight: Option<InFlight>,
 }
 
 /// An entry as it is stored.
@@ -127,13 +127,13 @@ impl<T: Serialize + DeserializeOwned + Send + Sync> WalKind<T> {
         let record = Record { kind: self.name.to_owned(), data: entry, created_at: Utc::now().timestamp() };
         let value = serde_json::to_vec(&record)
             .map_err(|error| StorageError::Malformed { key: key.clone(), reason: error.to_string() })?;
-        let at_work = Some(AtWork::begin(&key));
+        let in_flight = Some(InFlight::begin(&key));
         if let Err(error) = storage.put(Entry { key: key.clone(), value, seal_wrap: false }).await {
-            drop(at_work);
-            at_work::forget(&key);
+            drop(in_flight);
+            in_flight::forget(&key);
             return Err(error);
         }
-        Ok(Pending { storage: Arc::clone(storage), key, at_work })
+        Ok(Pending { storage: Arc::clone(storage), key, in_flight })
     }
 
     /// The entries of this kind, of any age: for who cannot wait for a sweep, and knows that none of their work goes
@@ -141,7 +141,7 @@ impl<T: Serialize + DeserializeOwned + Send + Sync> WalKind<T> {
     pub async fn pending(&self, storage: &Arc<dyn Storage>) -> Result<Vec<(T, Pending)>, StorageError> {
         let log = WalLog::read(&**storage, usize::MAX).await?;
         let pending =
-            |key: &String| Pending { storage: Arc::clone(storage), key: key.clone(), at_work: None };
+            |key: &String| Pending { storage: Arc::clone(storage), key: key.clone(), in_flight: None };
         Ok(self.readable(&log).map(|(key, _, data)| (data, pending(key))).collect())
     }
 
@@ -193,8 +193,8 @@ impl Pending {
     /// The work is done and recorded elsewhere, or undone: the entry goes. If this fails it may be tried again.
     pub async fn commit(&self) -> Result<(), StorageError> {
         self.storage.delete(&self.key).await?;
-        if self.at_work.is_some() {
-            at_work::forget(&self.key);
+        if self.in_flight.is_some() {
+            in_flight::forget(&self.key);
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::call::Request;
 use super::deletion::Deletion;
-use super::page::{LONGEST_PAGE, Page, Pages, WirePage};
+use super::page::{MAX_PAGE_SIZE, Page, Pages, WirePage};
 use super::{AdminKey, AdminKeyId, Call, Client, Error};
 
 /// An admin key as it is listed: without its value.
@@ -72,8 +72,8 @@ impl Client {
     pub async fn next_admin_keys(&self, pages: &mut Pages) -> Result<Option<Vec<AdminKeyRecord>>, Error> {
         let call = Call::ListAdminKeys;
         let Some(client) = pages.client(self, call)? else { return Ok(None) };
-        let page = client.list_admin_keys(pages.after(), LONGEST_PAGE).await?;
-        pages.pass(call, page).map(Some)
+        let page = client.list_admin_keys(pages.after(), MAX_PAGE_SIZE).await?;
+        pages.accept(call, page).map(Some)
     }
 
     /// A page of the organization's admin keys: those after the id `after`, at most `limit`.
@@ -91,7 +91,7 @@ impl Client {
     /// The record of `key`, found by its redacted value; `None` if no record fits, or more than one. It takes no longer
     /// than this client's patience.
     pub async fn find_admin_key(&self, key: &AdminKey) -> Result<Option<AdminKeyRecord>, Error> {
-        let (mut found, mut pages) = (None, Pages::within(self.patience));
+        let (mut found, mut pages) = (None, Pages::within(self.max_wait));
         while let Some(page) = self.next_admin_keys(&mut pages).await? {
             for record in page.into_iter().filter(|record| key.fits(&record.redacted_value)) {
                 if found.replace(record).is_some() {
@@ -115,7 +115,7 @@ impl Client {
     ) -> Result<CreatedAdminKey, Error> {
         let body = Creation { name, expires_in_seconds: expires_in.map(|time| time.as_secs()) };
         let made: CreatedAdminKey = self.send(Request::post(Call::CreateAdminKey, &keys(), &body)).await?;
-        self.made(made.id.as_str());
+        self.note_created(made.id.as_str());
         Ok(made)
     }
 
@@ -124,7 +124,7 @@ impl Client {
         let call = Call::DeleteAdminKey;
         let answer: Deletion = self.send(Request::delete(call, &one(key))).await?;
         answer.confirm(call)?;
-        self.deleted(key.as_str());
+        self.note_deleted(key.as_str());
         Ok(())
     }
 }

@@ -11,7 +11,7 @@ use serde_json::error::Category;
 use zeroize::Zeroizing;
 
 use super::redact;
-use super::retry_after::{in_headers, in_words};
+use super::retry_after::{in_headers, in_message};
 use super::{Call, Endpoint, Error, Refusal};
 
 /// No request id is longer.
@@ -27,12 +27,12 @@ pub(super) struct Answer {
 /// An error body: OpenAI's is `{"error": {"message", "type", "param", "code"}}`.
 #[derive(Deserialize)]
 struct ErrorBody {
-    error: Told,
+    error: ErrorField,
 }
 
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Told {
+enum ErrorField {
     /// OpenAI's own form.
     Object(ErrorObject),
     /// A sentence alone, of OpenAI or of something before it.
@@ -61,8 +61,8 @@ impl Answer {
     ) -> Result<T, Error> {
         if !(200..300).contains(&self.status) {
             let mut refusal = self.refusal(call, secret);
-            if refusal.is_of_no_resource() {
-                refusal.doubt = Some(endpoint.doubt());
+            if refusal.is_unknown_url() {
+                refusal.hint = Some(endpoint.not_found_hint());
             }
             return Err(Box::new(refusal).into());
         }
@@ -85,25 +85,25 @@ impl Answer {
         let refusal = Refusal {
             call,
             status: self.status,
-            is_own: false,
+            is_from_openai: false,
             message: None,
             code: None,
             param: None,
             request_id: request_id(&self.headers, secret),
             retry_after: in_headers(&self.headers, SystemTime::now()),
-            doubt: None,
+            hint: None,
             key_is_new: false,
         };
         match serde_json::from_slice(&self.body).map(|body: ErrorBody| body.error) {
-            Ok(Told::Object(error)) => Refusal {
-                is_own: true,
+            Ok(ErrorField::Object(error)) => Refusal {
+                is_from_openai: true,
                 message: Some(clean(&error.message)),
                 code: word(&error.code),
                 param: word(&error.param),
                 retry_after: refusal.retry_after.or_else(|| self.wait_in(&error.message)),
                 ..refusal
             },
-            Ok(Told::Sentence(sentence)) => Refusal {
+            Ok(ErrorField::Sentence(sentence)) => Refusal {
                 message: Some(clean(&sentence)),
                 retry_after: refusal.retry_after.or_else(|| self.wait_in(&sentence)),
                 ..refusal
@@ -114,7 +114,7 @@ impl Answer {
 
     /// How long to wait, where a limit says so in its message alone.
     fn wait_in(&self, message: &str) -> Option<Duration> {
-        if self.status == 429 { in_words(message) } else { None }
+        if self.status == 429 { in_message(message) } else { None }
     }
 }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::call::Request;
 use super::deletion::Deletion;
-use super::page::{LONGEST_PAGE, Page, Pages, WirePage};
+use super::page::{MAX_PAGE_SIZE, Page, Pages, WirePage};
 use super::{ApiKey, ApiKeyId, Call, Client, Error, ProjectId, ServiceAccountId};
 
 /// The longest that OpenAI lets a key live: one year.
@@ -113,7 +113,7 @@ impl Client {
         let path =
             ["organization", "projects", project.as_str(), "service_accounts", account.as_str(), "api_keys"];
         let made: CreatedKey = self.send(Request::post(Call::CreateKey, &path, key)).await?;
-        self.made(made.id.as_str());
+        self.note_created(made.id.as_str());
         Ok(made)
     }
 
@@ -143,8 +143,8 @@ impl Client {
     ) -> Result<Option<Vec<KeyRecord>>, Error> {
         let call = Call::ListKeys;
         let Some(client) = pages.client(self, call)? else { return Ok(None) };
-        let page = client.list_keys(project, pages.after(), LONGEST_PAGE).await?;
-        pages.pass(call, page).map(Some)
+        let page = client.list_keys(project, pages.after(), MAX_PAGE_SIZE).await?;
+        pages.accept(call, page).map(Some)
     }
 
     /// A page of a project's keys, users' too: those after the id `after`, at most `limit` (OpenAI takes up to 100).
@@ -167,7 +167,7 @@ impl Client {
         let call = Call::DeleteKey;
         let answer: Deletion = self.send(Request::delete(call, &one(project, key))).await?;
         answer.confirm(call)?;
-        self.deleted(key.as_str());
+        self.note_deleted(key.as_str());
         Ok(())
     }
 }

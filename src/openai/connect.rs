@@ -12,13 +12,13 @@ use super::Endpoint;
 use super::resolver::{self, SystemResolver};
 
 /// Shorter than the 60 s after which load balancers drop what is idle, so that a call seldom meets a dead connection.
-const IDLE_LIMIT: Duration = Duration::from_secs(50);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
 /// How often an HTTP/2 connection in use is probed, so that one dead connection does not fail call after call.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How long things may take.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
+pub(super) struct Timeouts {
     /// From a known address until a connection stands, TLS included.
     pub(super) connect: Duration,
     /// One attempt, from connecting to the last byte of the answer.
@@ -52,7 +52,7 @@ pub enum SettingsError {
     },
 }
 
-impl Default for Limits {
+impl Default for Timeouts {
     fn default() -> Self {
         Self { connect: Duration::from_secs(5), total: Duration::from_secs(30) }
     }
@@ -62,7 +62,7 @@ impl Default for Limits {
 pub(super) fn client(
     endpoint: &Endpoint,
     ca_cert: Option<&str>,
-    limits: Limits,
+    timeouts: Timeouts,
 ) -> Result<reqwest::Client, SettingsError> {
     let builder = reqwest::Client::builder()
         .tls_backend_preconfigured(tls(ca_cert)?)
@@ -72,11 +72,11 @@ pub(super) fn client(
         // again unseen. A server that errs would then leave what nobody knows of: what may be repeated is `retry`'s.
         .retry(reqwest::retry::never())
         .dns_resolver(SystemResolver::new())
-        .connect_timeout(resolver::LIMIT + limits.connect)
-        .timeout(limits.total)
-        .pool_idle_timeout(IDLE_LIMIT)
+        .connect_timeout(resolver::TIMEOUT + timeouts.connect)
+        .timeout(timeouts.total)
+        .pool_idle_timeout(IDLE_TIMEOUT)
         .http2_keep_alive_interval(PING_INTERVAL)
-        .http2_keep_alive_timeout(limits.connect);
+        .http2_keep_alive_timeout(timeouts.connect);
     // Plain http goes to this machine only, so no proxy may see it either.
     let builder = if endpoint.is_plain() { builder.no_proxy() } else { builder };
     builder.build().map_err(|error| SettingsError::Library { reason: error.to_string() })
@@ -129,19 +129,19 @@ mod tests {
 
     #[test]
     fn what_is_no_certificate_is_refused() {
-        let refuse = |pem: &str| client(&Endpoint::default(), Some(pem), Limits::default()).unwrap_err();
+        let refuse = |pem: &str| client(&Endpoint::default(), Some(pem), Timeouts::default()).unwrap_err();
         assert!(matches!(refuse("not pem"), SettingsError::NoCertificate));
         let unended = "-----BEGIN CERTIFICATE-----\nAAAA\n";
         assert!(matches!(refuse(unended), SettingsError::BadPem { .. }));
         let garbage = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
         assert!(matches!(refuse(garbage), SettingsError::BadCertificate { .. }));
-        assert!(client(&Endpoint::default(), Some(" "), Limits::default()).is_ok());
+        assert!(client(&Endpoint::default(), Some(" "), Timeouts::default()).is_ok());
     }
 
     #[test]
     fn what_is_wrong_with_a_certificate_is_one_short_sentence() {
         let refuse =
-            |pem: &str| client(&Endpoint::default(), Some(pem), Limits::default()).unwrap_err().to_string();
+            |pem: &str| client(&Endpoint::default(), Some(pem), Timeouts::default()).unwrap_err().to_string();
         let line = "A".repeat(2_000);
         let (begin, end) = ("-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----");
         for (pem, says) in [

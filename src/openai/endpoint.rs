@@ -85,7 +85,7 @@ impl Endpoint {
     }
 
     /// What to say of a 404 that comes from no resource of OpenAI's.
-    pub(super) fn doubt(&self) -> String {
+    pub(super) fn not_found_hint(&self) -> String {
         let host = self.host();
         if self.0.path().ends_with("/v1") {
             format!("unexpected 404 from {host}: check api_endpoint")
@@ -146,9 +146,9 @@ mod tests {
 
     #[test]
     fn a_404_of_nobody_points_to_the_missing_v1() {
-        let doubt = |text: &str| Endpoint::parse(text).unwrap().doubt();
-        assert_eq!(doubt("https://h:8443/x/"), "unexpected 404 from h:8443: api_endpoint should end in /v1");
-        assert_eq!(doubt("https://h/v1/"), "unexpected 404 from h: check api_endpoint");
+        let hint = |text: &str| Endpoint::parse(text).unwrap().not_found_hint();
+        assert_eq!(hint("https://h:8443/x/"), "unexpected 404 from h:8443: api_endpoint should end in /v1");
+        assert_eq!(hint("https://h/v1/"), "unexpected 404 from h: check api_endpoint");
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub enum Error {
     /// A 404 for something that was made less than a minute ago: it may not be found everywhere yet, so this does not
     /// say that it is gone.
     #[error("OpenAI does not find everywhere yet what was made less than a minute ago: {0}")]
-    InDoubt(Box<Refusal>),
+    NotFoundYet(Box<Refusal>),
     /// Its turn would come too late; nothing was sent, or what was sent was turned down for the pace alone.
     #[error("OpenAI allows no more calls now: try again in {} s", seconds(*retry_after))]
     Throttled {
@@ -76,7 +76,7 @@ pub struct Refusal {
     /// The HTTP status.
     pub status: u16,
     /// Whether the body has OpenAI's own form. Any other may come from something on the way.
-    pub is_own: bool,
+    pub is_from_openai: bool,
     /// The sentence in it.
     pub message: Option<String>,
     /// OpenAI's code for it, such as `invalid_api_key`.
@@ -90,15 +90,15 @@ pub struct Refusal {
     /// The key was refused, but is so new that OpenAI may not know it everywhere yet.
     pub key_is_new: bool,
     /// What to check, where the answer is a 404 that comes from no resource of OpenAI's.
-    pub doubt: Option<String>,
+    pub hint: Option<String>,
 }
 
 impl Error {
     /// What was asked for does not exist: a 404 in OpenAI's own words. A proxy's 404, or one for an address that
     /// OpenAI does not have, says nothing of that.
     pub fn is_gone(&self) -> bool {
-        let is_gone = |refusal: &Refusal| refusal.status == 404 && !refusal.is_of_no_resource();
-        !self.is_in_doubt() && self.refusal().is_some_and(is_gone)
+        let is_gone = |refusal: &Refusal| refusal.status == 404 && !refusal.is_unknown_url();
+        !self.is_not_found_yet() && self.refusal().is_some_and(is_gone)
     }
 
     /// OpenAI takes no more calls for now; [`Error::retry_after`] may say for how long.
@@ -116,7 +116,7 @@ impl Error {
 
     /// The key is not, or no longer, good for the call. Sending it again is useless until another key is set.
     pub fn is_unauthorized(&self) -> bool {
-        matches!(self.status(), Some(401 | 403)) && self.refusal().is_some_and(|it| it.is_own)
+        matches!(self.status(), Some(401 | 403)) && self.refusal().is_some_and(|it| it.is_from_openai)
     }
 
     /// The key is not, or no longer, a key of OpenAI's: nothing was done.
@@ -132,7 +132,7 @@ impl Error {
             | Self::Unreachable { .. }
             | Self::TimedOut { .. }
             | Self::Cut { .. }
-            | Self::InDoubt(_) => true,
+            | Self::NotFoundYet(_) => true,
             Self::Refused(refusal) => refusal.is_transient(),
             Self::Untrusted { .. } | Self::Malformed { .. } => false,
         }
@@ -143,12 +143,12 @@ impl Error {
     pub fn is_unknown_outcome(&self) -> bool {
         let call = match self {
             // Nothing was sent; a 404 did nothing.
-            Self::InDoubt(_)
+            Self::NotFoundYet(_)
             | Self::Throttled { .. }
             | Self::Unavailable { .. }
             | Self::Unreachable { .. }
             | Self::Untrusted { .. } => return false,
-            Self::Refused(refusal) if refusal.is_refused_for_sure() => return false,
+            Self::Refused(refusal) if refusal.proves_not_executed() => return false,
             Self::Refused(refusal) => refusal.call,
             Self::TimedOut { call } | Self::Cut { call, .. } | Self::Malformed { call, .. } => *call,
         };
@@ -156,14 +156,14 @@ impl Error {
     }
 
     /// Whether it is a 404 that proves nothing.
-    pub fn is_in_doubt(&self) -> bool {
-        matches!(self, Self::InDoubt(_))
+    pub fn is_not_found_yet(&self) -> bool {
+        matches!(self, Self::NotFoundYet(_))
     }
 
     /// The same, if it is a 404 about something recent.
-    pub(super) fn in_doubt(self) -> Self {
+    pub(super) fn not_found_yet(self) -> Self {
         match self {
-            Self::Refused(refusal) => Self::InDoubt(refusal),
+            Self::Refused(refusal) => Self::NotFoundYet(refusal),
             other => other,
         }
     }
@@ -192,7 +192,7 @@ impl Error {
 
     fn refusal(&self) -> Option<&Refusal> {
         match self {
-            Self::Refused(refusal) | Self::InDoubt(refusal) => Some(refusal),
+            Self::Refused(refusal) | Self::NotFoundYet(refusal) => Some(refusal),
             _ => None,
         }
     }
@@ -205,23 +205,23 @@ impl Refusal {
 
     /// A 404 that comes from no resource of OpenAI's: something on the way does not know the address, or OpenAI does
     /// not, which a wrong endpoint brings about.
-    pub(super) fn is_of_no_resource(&self) -> bool {
+    pub(super) fn is_unknown_url(&self) -> bool {
         let message = self.message.as_deref().unwrap_or_default();
         let is_unknown_address = self.code.as_deref() == Some("unknown_url")
             || message.starts_with("Invalid URL")
             || message.starts_with("Unknown request URL");
-        self.status == 404 && (!self.is_own || is_unknown_address)
+        self.status == 404 && (!self.is_from_openai || is_unknown_address)
     }
 
     /// A proxy's 404 is a fault of the way, not of the call.
     fn is_transient(&self) -> bool {
-        matches!(self.status, 408 | 429 | 500..=599) || (self.status == 404 && !self.is_own)
+        matches!(self.status, 408 | 429 | 500..=599) || (self.status == 404 && !self.is_from_openai)
     }
 
     /// Whether it proves that the call was not carried out: a limit, or OpenAI's own word that something is wrong with
     /// the call. A failure behind the door, a redirect, or an answer of something on the way proves nothing.
-    fn is_refused_for_sure(&self) -> bool {
-        self.status == 429 || (self.is_own && matches!(self.status, 400..=407 | 409..=499))
+    fn proves_not_executed(&self) -> bool {
+        self.status == 429 || (self.is_from_openai && matches!(self.status, 400..=407 | 409..=499))
     }
 }
 
@@ -229,10 +229,10 @@ impl std::error::Error for Refusal {}
 
 impl std::fmt::Display for Refusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { status, message, doubt, request_id, .. } = self;
-        match (doubt, message) {
-            (Some(doubt), Some(message)) => write!(f, "{doubt} ({message})")?,
-            (Some(doubt), None) => f.write_str(doubt)?,
+        let Self { status, message, hint, request_id, .. } = self;
+        match (hint, message) {
+            (Some(hint), Some(message)) => write!(f, "{hint} ({message})")?,
+            (Some(hint), None) => f.write_str(hint)?,
             (None, Some(message)) => write!(f, "{message} (HTTP {status})")?,
             (None, None) if (300..400).contains(status) => {
                 write!(f, "the endpoint answered with a redirect, which is not followed (HTTP {status})")?;

@@ -12,10 +12,10 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::answer::Answer;
 use super::call::Request;
-use super::connect::Limits;
-use super::connection::Way;
-use super::governor::Governor;
-use super::retry::{self, Before, Work};
+use super::connect::Timeouts;
+use super::limiter::Limiter;
+use super::retry::{self, AttemptInfo, CallOptions};
+use super::transport_error::CallContext;
 use super::{
     AdminKey, Attempt, Call, Client, Endpoint, Error, KeyVerdict, Observer, OrganizationId, Outcome,
     Settings, SettingsError, Urgency,
@@ -25,24 +25,24 @@ use super::{answer, connect};
 /// No answer of the Admin API comes near this.
 const MAX_BODY: usize = 1 << 20;
 /// OpenAI may not know a new key everywhere yet for so long.
-const NEW: Duration = Duration::from_secs(60);
+const KEY_PROPAGATION_TIME: Duration = Duration::from_secs(60);
 const ORGANIZATION: HeaderName = HeaderName::from_static("openai-organization");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// What the clones of a client share.
-pub(super) struct Link {
+pub(super) struct Inner {
     http: reqwest::Client,
     endpoint: Endpoint,
     /// The endpoint's host, for errors.
     host: String,
     organization: OrganizationId,
-    access: RwLock<Arc<Access>>,
-    governor: Arc<Governor>,
+    credentials: RwLock<Arc<Credentials>>,
+    limiter: Arc<Limiter>,
     observer: Arc<dyn Observer>,
 }
 
 /// The key that calls carry, and the headers made of it.
-struct Access {
+struct Credentials {
     admin_key: AdminKey,
     headers: HeaderMap,
     /// Until when the key counts as new; none for one that the client was made with.
@@ -50,28 +50,28 @@ struct Access {
 }
 
 /// Tells the observer of an attempt, also of one whose caller went away.
-struct Report<'a> {
+struct AttemptReport<'a> {
     observer: &'a dyn Observer,
     call: Call,
     urgency: Urgency,
-    before: Before,
+    info: AttemptInfo,
     sent: Instant,
     outcome: Outcome,
     key: KeyVerdict,
     date: Option<DateTime<Utc>>,
 }
 
-impl Link {
-    pub(super) fn new(settings: Settings, limits: Limits) -> Result<Self, SettingsError> {
+impl Inner {
+    pub(super) fn new(settings: Settings, timeouts: Timeouts) -> Result<Self, SettingsError> {
         let Settings { endpoint, admin_key, organization, ca_cert, max_requests_per_minute, observer } =
             settings;
         Ok(Self {
-            http: connect::client(&endpoint, ca_cert.as_deref(), limits)?,
-            access: RwLock::new(Access::new(&admin_key, &organization, None)?),
+            http: connect::client(&endpoint, ca_cert.as_deref(), timeouts)?,
+            credentials: RwLock::new(Credentials::new(&admin_key, &organization, None)?),
             host: endpoint.host(),
             endpoint,
             organization,
-            governor: Arc::new(Governor::new(max_requests_per_minute)),
+            limiter: Arc::new(Limiter::new(max_requests_per_minute)),
             observer,
         })
     }
@@ -83,15 +83,15 @@ impl Link {
             endpoint: self.endpoint.clone(),
             host: self.host.clone(),
             organization: self.organization.clone(),
-            access: RwLock::new(Access::new(key, &self.organization, None)?),
-            governor: Arc::clone(&self.governor),
+            credentials: RwLock::new(Credentials::new(key, &self.organization, None)?),
+            limiter: Arc::clone(&self.limiter),
             observer,
         })
     }
 
     /// The present key. Nothing panics while the lock is held.
-    fn access(&self) -> Arc<Access> {
-        Arc::clone(&self.access.read().unwrap_or_else(PoisonError::into_inner))
+    fn credentials(&self) -> Arc<Credentials> {
+        Arc::clone(&self.credentials.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     #[cfg(test)]
@@ -105,15 +105,15 @@ impl Link {
         &self,
         request: &Request,
         urgency: Urgency,
-        before: Before,
+        info: AttemptInfo,
     ) -> Result<T, Error> {
-        let access = self.access();
-        let result = self.attempt_with(&access, request, urgency, before).await;
-        let present = self.access();
-        let replaced = !Arc::ptr_eq(&access, &present);
+        let credentials = self.credentials();
+        let result = self.attempt_with(&credentials, request, urgency, info).await;
+        let present = self.credentials();
+        let replaced = !Arc::ptr_eq(&credentials, &present);
         match result {
             Err(error) if replaced && error.status() == Some(401) && !error.is_unknown_outcome() => {
-                self.attempt_with(&present, request, urgency, before).await
+                self.attempt_with(&present, request, urgency, info).await
             }
             result => result,
         }
@@ -122,15 +122,15 @@ impl Link {
     /// One attempt with this key, told to the observer.
     async fn attempt_with<T: DeserializeOwned>(
         &self,
-        access: &Access,
+        credentials: &Credentials,
         request: &Request,
         urgency: Urgency,
-        before: Before,
+        info: AttemptInfo,
     ) -> Result<T, Error> {
-        let mut report = Report::new(&*self.observer, request.call, urgency, before);
-        let (outcome, mut result) = match self.exchange(access, request).await {
+        let mut report = AttemptReport::new(&*self.observer, request.call, urgency, info);
+        let (outcome, mut result) = match self.exchange(credentials, request).await {
             Ok(answer) => {
-                let result = answer.read(request.call, &self.endpoint, access.admin_key.expose());
+                let result = answer.read(request.call, &self.endpoint, credentials.admin_key.expose());
                 // What stands in between may answer an error itself, by a clock of its own.
                 report.date = answer.date().filter(|_| result.is_ok());
                 (answered(answer.status, &result), result)
@@ -138,18 +138,19 @@ impl Link {
             Err((outcome, error)) => (outcome, Err(error)),
         };
         if let Err(Error::Refused(refusal)) = &mut result {
-            refusal.key_is_new = access.is_new() && refusal.refuses_key();
+            refusal.key_is_new = credentials.is_new() && refusal.refuses_key();
         }
         report.outcome = outcome;
-        report.key = self.verdict(access, &result);
+        report.key = self.verdict(credentials, &result);
         result
     }
 
     /// What the result says of the present key.
-    fn verdict<T>(&self, access: &Access, result: &Result<T, Error>) -> KeyVerdict {
+    fn verdict<T>(&self, credentials: &Credentials, result: &Result<T, Error>) -> KeyVerdict {
         match result {
             Err(error) if error.refuses_key() => {
-                let counts = std::ptr::eq(access, Arc::as_ptr(&self.access())) && !access.is_new();
+                let counts =
+                    std::ptr::eq(credentials, Arc::as_ptr(&self.credentials())) && !credentials.is_new();
                 if counts { KeyVerdict::Refused } else { KeyVerdict::Good }
             }
             Err(error) if matches!(error.status(), Some(401 | 403)) => KeyVerdict::Forbidden,
@@ -158,33 +159,37 @@ impl Link {
     }
 
     /// Sends the request and reads the answer to its end.
-    async fn exchange(&self, access: &Access, request: &Request) -> Result<Answer, (Outcome, Error)> {
+    async fn exchange(
+        &self,
+        credentials: &Credentials,
+        request: &Request,
+    ) -> Result<Answer, (Outcome, Error)> {
         let call = request.call;
-        let way = Way { call, host: &self.host, secret: access.admin_key.expose() };
-        let sent = self.outgoing(access, request).send().await;
-        let mut response = sent.map_err(|error| way.failed(&error))?;
+        let context = CallContext { call, host: &self.host, secret: credentials.admin_key.expose() };
+        let sent = self.outgoing(credentials, request).send().await;
+        let mut response = sent.map_err(|error| context.failed(&error))?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let announced = response.content_length().unwrap_or(0);
         if announced > MAX_BODY as u64 {
-            return Err(access.oversized(call, &headers));
+            return Err(credentials.oversized(call, &headers));
         }
         let mut body = Zeroizing::new(Vec::with_capacity(announced as usize));
-        while let Some(chunk) = response.chunk().await.map_err(|error| way.failed(&error))? {
+        while let Some(chunk) = response.chunk().await.map_err(|error| context.failed(&error))? {
             if body.len() + chunk.len() > MAX_BODY {
-                return Err(access.oversized(call, &headers));
+                return Err(credentials.oversized(call, &headers));
             }
             body.extend_from_slice(&chunk);
         }
         Ok(Answer { status, headers, body })
     }
 
-    fn outgoing(&self, access: &Access, request: &Request) -> reqwest::RequestBuilder {
+    fn outgoing(&self, credentials: &Credentials, request: &Request) -> reqwest::RequestBuilder {
         let segments: Vec<&str> = request.path.iter().map(String::as_str).collect();
         let mut url = self.endpoint.join(&segments);
         if !request.query.is_empty() {
             url.query_pairs_mut().extend_pairs(&request.query);
         }
-        let builder = self.http.request(request.method.clone(), url).headers(access.headers.clone());
+        let builder = self.http.request(request.method.clone(), url).headers(credentials.headers.clone());
         match &request.body {
             Some(body) => builder.header(CONTENT_TYPE, JSON).body(body.clone()),
             None => builder,
@@ -192,7 +197,7 @@ impl Link {
     }
 }
 
-impl Access {
+impl Credentials {
     fn new(
         admin_key: &AdminKey,
         organization: &OrganizationId,
@@ -216,9 +221,9 @@ impl Access {
     }
 }
 
-impl std::fmt::Debug for Link {
+impl std::fmt::Debug for Inner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Link").field("endpoint", &self.endpoint).finish_non_exhaustive()
+        f.debug_struct("Inner").field("endpoint", &self.endpoint).finish_non_exhaustive()
     }
 }
 
@@ -227,56 +232,57 @@ impl Client {
     /// nothing of this client's. Connections and pace are shared, so that what was learned of OpenAI's limits is not
     /// learned anew, and a ceiling holds for both together.
     pub fn with_admin_key(&self, key: &AdminKey, observer: Arc<dyn Observer>) -> Result<Self, SettingsError> {
-        let link = Arc::new(self.link.with_admin_key(key, observer)?);
-        Ok(Self { link, ..self.clone() })
+        let inner = Arc::new(self.inner.with_admin_key(key, observer)?);
+        Ok(Self { inner, ..self.clone() })
     }
 
     /// From now on this client and its clones carry this key, also in calls that wait for their turn already. A call
     /// that is turned down for the old key meanwhile is sent again with this one. For a minute a call that is turned down
     /// for this key is sent again, too: OpenAI may not know the key everywhere yet.
     pub fn set_admin_key(&self, key: &AdminKey) -> Result<(), SettingsError> {
-        let access = Access::new(key, &self.link.organization, Some(Instant::now() + NEW))?;
-        *self.link.access.write().unwrap_or_else(PoisonError::into_inner) = access;
+        let credentials =
+            Credentials::new(key, &self.inner.organization, Some(Instant::now() + KEY_PROPAGATION_TIME))?;
+        *self.inner.credentials.write().unwrap_or_else(PoisonError::into_inner) = credentials;
         Ok(())
     }
 
     /// Sends the call in its turn, again where that is safe.
     pub(super) async fn send<T: DeserializeOwned>(&self, request: Request) -> Result<T, Error> {
-        let mut doubts = self.doubts();
+        let mut retries = self.not_found_retries();
         loop {
-            let error = match self.send_in_turn(&request).await {
+            let error = match self.send_with_retries(&request).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
-            if let Some(error) = doubts.resolve(&request, error).await {
+            if let Some(error) = retries.resolve(&request, error).await {
                 return Err(error);
             }
         }
     }
 
-    async fn send_in_turn<T: DeserializeOwned>(&self, request: &Request) -> Result<T, Error> {
-        let link = &*self.link;
-        let work = Work { call: request.call, urgency: self.urgency, patience: self.patience };
-        let attempt = |before| link.attempt(request, self.urgency, before);
-        let result = retry::in_turn(&link.governor, work, attempt).await;
+    async fn send_with_retries<T: DeserializeOwned>(&self, request: &Request) -> Result<T, Error> {
+        let inner = &*self.inner;
+        let options = CallOptions { call: request.call, urgency: self.urgency, max_wait: self.max_wait };
+        let attempt = |info| inner.attempt(request, self.urgency, info);
+        let result = retry::with_retries(&inner.limiter, options, attempt).await;
         if matches!(result, Err(Error::Throttled { .. } | Error::Unavailable { .. })) {
-            link.observer.throttled(request.call, self.urgency);
+            inner.observer.throttled(request.call, self.urgency);
         }
         result
     }
 }
 
-impl<'a> Report<'a> {
-    fn new(observer: &'a dyn Observer, call: Call, urgency: Urgency, before: Before) -> Self {
+impl<'a> AttemptReport<'a> {
+    fn new(observer: &'a dyn Observer, call: Call, urgency: Urgency, info: AttemptInfo) -> Self {
         let (outcome, key) = (Outcome::Abandoned, KeyVerdict::Good);
-        Self { observer, call, urgency, before, sent: Instant::now(), outcome, key, date: None }
+        Self { observer, call, urgency, info, sent: Instant::now(), outcome, key, date: None }
     }
 }
 
-impl Drop for Report<'_> {
+impl Drop for AttemptReport<'_> {
     fn drop(&mut self) {
-        let Self { observer, call, urgency, before, sent, outcome, key, date } = *self;
-        let Before { wait, retries } = before;
+        let Self { observer, call, urgency, info, sent, outcome, key, date } = *self;
+        let AttemptInfo { wait, retries } = info;
         let latency = sent.elapsed();
         observer.attempt(&Attempt { call, urgency, outcome, key, latency, wait, retries, date });
     }

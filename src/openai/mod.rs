@@ -9,21 +9,20 @@ mod answer;
 mod api_keys;
 mod call;
 mod connect;
-mod connection;
 mod costs;
 mod deletion;
 mod endpoint;
 mod error;
-mod flow;
-mod governor;
 mod http;
 mod ids;
+mod limiter;
 mod observer;
-mod pace;
 mod page;
 mod projects;
 mod queue;
-mod recent;
+mod rate_estimator;
+mod rate_limiter;
+mod recent_ids;
 mod redact;
 mod resolver;
 mod retry;
@@ -32,6 +31,7 @@ mod secret;
 mod service_accounts;
 #[cfg(test)]
 mod tests;
+mod transport_error;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,22 +44,22 @@ pub use costs::{Amount, CostBucket, CostLine, Costs, CostsQuery};
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::{Error, Refusal};
 pub use ids::{AdminKeyId, ApiKeyId, IdError, OrganizationId, ProjectId, ServiceAccountId};
-pub use observer::{Attempt, KeyVerdict, Observer, Outcome, Unobserved};
+pub use observer::{Attempt, KeyVerdict, NoopObserver, Observer, Outcome};
 pub use page::Pages;
 pub use projects::Project;
-pub use recent::{DOUBTFUL_AGE, Passing, Recent};
+pub use recent_ids::{PROPAGATION_TIME, Passing, RecentIds};
 pub use secret::{AdminKey, ApiKey, KeyError};
 pub use service_accounts::{CreatedServiceAccount, Role, ServiceAccount};
 
 /// How long a call may wait for its turn unless [`Client::for_work`] says otherwise.
-const DEFAULT_PATIENCE: Duration = Duration::from_secs(45);
+const DEFAULT_MAX_WAIT: Duration = Duration::from_secs(45);
 
 /// How long somebody who waits is kept waiting while OpenAI fails or cannot be reached: a moment may bridge a restart of
 /// its; more seldom helps, and whoever asked can ask again.
-const IN_OUTAGE: Duration = Duration::from_secs(5);
+const MAX_WAIT_IN_OUTAGE: Duration = Duration::from_secs(5);
 
 /// No patience is longer, so that no clock can overflow.
-const LONGEST_PATIENCE: Duration = Duration::from_secs(86_400);
+const MAX_WAIT_LIMIT: Duration = Duration::from_secs(86_400);
 
 /// What a [`Client`] is made from.
 pub struct Settings {
@@ -73,19 +73,19 @@ pub struct Settings {
     pub ca_cert: Option<String>,
     /// No more calls than this leave in a minute; 0 = learn the pace from OpenAI's answers.
     pub max_requests_per_minute: u32,
-    /// Told of every attempt.
+    /// ErrorField of every attempt.
     pub observer: Arc<dyn Observer>,
 }
 
 /// A handle on OpenAI's Admin API. Clones share connections and pace.
 #[derive(Clone)]
 pub struct Client {
-    link: Arc<http::Link>,
+    inner: Arc<http::Inner>,
     urgency: Urgency,
-    patience: Duration,
-    recent: Arc<Recent>,
+    max_wait: Duration,
+    recent_ids: Arc<RecentIds>,
     /// Whether a 404 may be about something that somebody else made a moment ago.
-    expects_recent: bool,
+    retries_not_found: bool,
 }
 
 /// What a call is for: revocations go before rotations, those before the rest, which keeps a share.
@@ -103,10 +103,10 @@ pub enum Urgency {
 
 impl Urgency {
     /// How much of its patience a call keeps while OpenAI fails.
-    fn patience_in_outage(self, patience: Duration) -> Duration {
+    fn max_wait_in_outage(self, max_wait: Duration) -> Duration {
         match self {
-            Self::Revocation | Self::Rotation => patience,
-            Self::Issue | Self::Check => patience.min(IN_OUTAGE),
+            Self::Revocation | Self::Rotation => max_wait,
+            Self::Issue | Self::Check => max_wait.min(MAX_WAIT_IN_OUTAGE),
         }
     }
 }
@@ -115,17 +115,17 @@ impl Client {
     /// A client of these settings. Nothing is sent yet. Its calls are of [`Urgency::Issue`] until
     /// [`Client::for_work`] says otherwise.
     pub fn new(settings: Settings) -> Result<Self, SettingsError> {
-        Self::with_limits(settings, connect::Limits::default())
+        Self::with_timeouts(settings, connect::Timeouts::default())
     }
 
-    fn with_limits(settings: Settings, limits: connect::Limits) -> Result<Self, SettingsError> {
-        let link = Arc::new(http::Link::new(settings, limits)?);
+    fn with_timeouts(settings: Settings, timeouts: connect::Timeouts) -> Result<Self, SettingsError> {
+        let inner = Arc::new(http::Inner::new(settings, timeouts)?);
         Ok(Self {
-            link,
+            inner,
             urgency: Urgency::Issue,
-            patience: DEFAULT_PATIENCE,
-            recent: Arc::default(),
-            expects_recent: false,
+            max_wait: DEFAULT_MAX_WAIT,
+            recent_ids: Arc::default(),
+            retries_not_found: false,
         })
     }
 
@@ -133,17 +133,17 @@ impl Client {
     /// or sent again; a call already sent then has its own time limit of 30 s on top. Issues and checks wait less while
     /// OpenAI fails, as somebody waits for them.
     #[must_use]
-    pub fn for_work(&self, urgency: Urgency, patience: Duration) -> Self {
-        Self { urgency, patience: patience.min(LONGEST_PATIENCE), ..self.clone() }
+    pub fn for_work(&self, urgency: Urgency, max_wait: Duration) -> Self {
+        Self { urgency, max_wait: max_wait.min(MAX_WAIT_LIMIT), ..self.clone() }
     }
 }
 
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Client")
-            .field("link", &self.link)
+            .field("inner", &self.inner)
             .field("urgency", &self.urgency)
-            .field("patience", &self.patience)
+            .field("max_wait", &self.max_wait)
             .finish_non_exhaustive()
     }
 }

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 
 use super::{Call, Urgency};
 
-/// Told of every HTTP attempt once it is over. Called on the path of the call: it must not block.
+/// ErrorField of every HTTP attempt once it is over. Called on the path of the call: it must not block.
 pub trait Observer: Send + Sync + 'static {
     /// One attempt is over.
     fn attempt(&self, attempt: &Attempt);
@@ -76,7 +76,7 @@ pub enum KeyVerdict {
 
 /// Nobody.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Unobserved;
+pub struct NoopObserver;
 
 impl Outcome {
     /// The value of a metric's `code` label: the status or a word.
@@ -99,6 +99,6 @@ impl Outcome {
     }
 }
 
-impl Observer for Unobserved {
+impl Observer for NoopObserver {
     fn attempt(&self, _: &Attempt) {}
 }

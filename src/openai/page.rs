@@ -10,9 +10,9 @@ use tokio::time::Instant;
 use super::{Call, Client, Error};
 
 /// The most that OpenAI lists at once.
-pub(super) const LONGEST_PAGE: u32 = 100;
+pub(super) const MAX_PAGE_SIZE: u32 = 100;
 /// No list has more pages.
-const MOST_PAGES: usize = 1_000;
+const MAX_PAGES: usize = 1_000;
 
 /// One page of a list, and where the next one begins.
 #[derive(Clone, Debug)]
@@ -28,7 +28,7 @@ pub(super) struct Page<T> {
 pub struct Pages {
     after: Option<String>,
     /// Where pages began, so that none is read twice.
-    passed: HashSet<String>,
+    seen: HashSet<String>,
     is_whole: bool,
     deadline: Instant,
 }
@@ -36,7 +36,7 @@ pub struct Pages {
 impl Pages {
     /// The beginning of a list that is read within this time.
     pub fn within(time: Duration) -> Self {
-        Self { after: None, passed: HashSet::new(), is_whole: false, deadline: Instant::now() + time }
+        Self { after: None, seen: HashSet::new(), is_whole: false, deadline: Instant::now() + time }
     }
 
     /// The same list goes on for this time from now.
@@ -67,23 +67,23 @@ impl Pages {
         if left.is_zero() {
             return Err(Error::TimedOut { call });
         }
-        Ok(Some(client.for_work(client.urgency, client.patience.min(left))))
+        Ok(Some(client.for_work(client.urgency, client.max_wait.min(left))))
     }
 
     /// Takes the page that was read.
-    pub(super) fn pass<T>(&mut self, call: Call, page: Page<T>) -> Result<Vec<T>, Error> {
-        if page.items.len() > LONGEST_PAGE as usize {
+    pub(super) fn accept<T>(&mut self, call: Call, page: Page<T>) -> Result<Vec<T>, Error> {
+        if page.items.len() > MAX_PAGE_SIZE as usize {
             return Err(Error::malformed(call, "a page of the list is longer than was asked for"));
         }
         match &page.next {
-            Some(_) if self.passed.len() + 1 >= MOST_PAGES => {
-                let reason = format!("the list does not end after {MOST_PAGES} pages");
+            Some(_) if self.seen.len() + 1 >= MAX_PAGES => {
+                let reason = format!("the list does not end after {MAX_PAGES} pages");
                 return Err(Error::malformed(call, reason));
             }
             Some(_) if page.items.is_empty() => {
                 return Err(Error::malformed(call, "the list goes on after an empty page"));
             }
-            Some(next) if !self.passed.insert(next.clone()) => {
+            Some(next) if !self.seen.insert(next.clone()) => {
                 return Err(Error::malformed(call, "the list goes back to a page before"));
             }
             Some(_) => {}
@@ -136,7 +136,7 @@ mod tests {
     fn read(pages: &mut Pages, items: &[&str], next: Option<&str>) -> Result<usize, String> {
         let items = items.iter().map(ToString::to_string).collect();
         let page = Page::<String> { items, next: next.map(ToOwned::to_owned) };
-        pages.pass(Call::ListKeys, page).map(|items| items.len()).map_err(|error| error.to_string())
+        pages.accept(Call::ListKeys, page).map(|items| items.len()).map_err(|error| error.to_string())
     }
 
     #[tokio::test]
@@ -159,11 +159,11 @@ mod tests {
         let client = super::super::tests::server::client("http://127.0.0.1:1");
         let mut pages = Pages::within(Duration::from_secs(1));
         let turn = |pages: &Pages| pages.client(&client, Call::ListKeys);
-        assert_eq!(turn(&pages).unwrap().unwrap().patience, Duration::from_secs(1));
+        assert_eq!(turn(&pages).unwrap().unwrap().max_wait, Duration::from_secs(1));
         tokio::time::advance(Duration::from_secs(1)).await;
         assert!(matches!(turn(&pages), Err(Error::TimedOut { .. })));
         pages.go_on_for(Duration::from_secs(60));
-        assert_eq!(turn(&pages).unwrap().unwrap().patience, client.patience);
+        assert_eq!(turn(&pages).unwrap().unwrap().max_wait, client.max_wait);
         read(&mut pages, &[], None).unwrap();
         assert!(turn(&pages).unwrap().is_none());
     }

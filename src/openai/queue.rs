@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use super::Urgency;
 
 /// After so many turns of higher classes, it is a waiting class's turn.
-const PASSED_OVER: u32 = 3;
+const MAX_SKIPS: u32 = 3;
 const CLASSES: usize = 3;
 
 /// A place in the queue. Keeping it keeps the place for a later attempt of the same call.
@@ -22,7 +22,7 @@ pub(super) struct Ticket {
 pub(super) struct Queue {
     waiting: [BTreeSet<u64>; CLASSES],
     /// How many turns in a row went to higher classes while this one waited.
-    passed_over: [u32; CLASSES],
+    skips: [u32; CLASSES],
     issued: u64,
 }
 
@@ -46,17 +46,17 @@ impl Queue {
     /// Leaves the place without a turn.
     pub(super) fn leave(&mut self, ticket: Ticket) {
         self.waiting[ticket.class].remove(&ticket.number);
-        self.forget_skips_of_the_absent();
+        self.reset_skips_of_empty_classes();
     }
 
     /// Leaves the place for a turn.
     pub(super) fn serve(&mut self, ticket: Ticket) {
         self.waiting[ticket.class].remove(&ticket.number);
-        self.passed_over[ticket.class] = 0;
+        self.skips[ticket.class] = 0;
         for class in ticket.class + 1..CLASSES {
-            self.passed_over[class] += 1;
+            self.skips[class] += 1;
         }
-        self.forget_skips_of_the_absent();
+        self.reset_skips_of_empty_classes();
     }
 
     /// Whose turn it is.
@@ -64,7 +64,7 @@ impl Queue {
         let waits = |class: &usize| !self.waiting[*class].is_empty();
         let class = (0..CLASSES)
             .filter(waits)
-            .find(|&class| self.passed_over[class] >= PASSED_OVER)
+            .find(|&class| self.skips[class] >= MAX_SKIPS)
             .or_else(|| (0..CLASSES).find(waits))?;
         self.waiting[class].first().map(|&number| Ticket { class, number })
     }
@@ -78,16 +78,16 @@ impl Queue {
         let sum = |sets: &[BTreeSet<u64>]| -> usize { sets.iter().map(BTreeSet::len).sum() };
         let (higher, lower) = self.waiting.split_at(ticket.class);
         let own = lower[0].range(..ticket.number).count();
-        let between = PASSED_OVER as usize + CLASSES - 2;
+        let between = MAX_SKIPS as usize + CLASSES - 2;
         let higher = sum(higher).min((own + 1) * between);
-        let shares = (own + higher) / PASSED_OVER as usize * (CLASSES - 1);
+        let shares = (own + higher) / MAX_SKIPS as usize * (CLASSES - 1);
         own + higher + sum(&lower[1..]).min(shares)
     }
 
-    fn forget_skips_of_the_absent(&mut self) {
+    fn reset_skips_of_empty_classes(&mut self) {
         for class in 0..CLASSES {
             if self.waiting[class].is_empty() {
-                self.passed_over[class] = 0;
+                self.skips[class] = 0;
             }
         }
     }

@@ -3,7 +3,7 @@
 //!
 //! *Guarantees:* a server that the file does not name is never asked, and a file without a server is a failure that the
 //! next look may mend. Addresses of one family are used without waiting for long for the other's. A look takes no
-//! longer than [`LIMIT`].
+//! longer than [`TIMEOUT`].
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -20,16 +20,16 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::time::timeout;
 
 /// A look takes no longer.
-pub(super) const LIMIT: Duration = Duration::from_secs(4);
-/// A server that does not answer is given up after this time at most, so that another one's turn comes within [`LIMIT`].
-const LONGEST_QUERY: Duration = Duration::from_secs(2);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(4);
+/// A server that does not answer is given up after this time at most, so that another one's turn comes within [`TIMEOUT`].
+const MAX_QUERY_TIME: Duration = Duration::from_secs(2);
 /// How long the addresses of one family wait for the other's (RFC 8305 section 3). Some servers never answer for IPv6.
-const LAG: Duration = Duration::from_millis(300);
+const RESOLUTION_DELAY: Duration = Duration::from_millis(300);
 
 /// The resolver of this machine.
 pub(super) struct SystemResolver {
     files: Files,
-    current: Mutex<Option<Current>>,
+    cached: Mutex<Option<Cached>>,
 }
 
 /// Where the system says how names are resolved.
@@ -43,14 +43,14 @@ struct Files {
 
 /// What the files say.
 #[derive(Clone, PartialEq, Eq)]
-struct Written {
+struct FileContents {
     servers: Vec<u8>,
     hosts: Vec<u8>,
 }
 
-/// The lookups made of what was written.
-struct Current {
-    written: Written,
+/// The lookups made of what was contents.
+struct Cached {
+    contents: FileContents,
     lookups: Arc<Lookups>,
 }
 
@@ -63,7 +63,7 @@ struct Lookups {
 
 /// Why a name has no address.
 #[derive(Debug)]
-pub(super) struct Unresolved {
+pub(super) struct ResolveError {
     name: String,
     cause: Cause,
 }
@@ -84,19 +84,19 @@ impl SystemResolver {
     }
 
     fn by(files: Files) -> Self {
-        Self { files, current: Mutex::new(None) }
+        Self { files, cached: Mutex::new(None) }
     }
 
     /// The lookups of what the files say now.
     fn lookups(&self) -> Result<Arc<Lookups>, NetError> {
-        let written = self.files.read();
+        let contents = self.files.read();
         // Nothing panics while the lock is held.
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(current) = current.as_ref().filter(|current| current.written == written) {
-            return Ok(Arc::clone(&current.lookups));
+        let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(cached) = cached.as_ref().filter(|cached| cached.contents == contents) {
+            return Ok(Arc::clone(&cached.lookups));
         }
-        let lookups = Arc::new(Lookups::by(&written, self.files.port)?);
-        *current = Some(Current { written, lookups: Arc::clone(&lookups) });
+        let lookups = Arc::new(Lookups::by(&contents, self.files.port)?);
+        *cached = Some(Cached { contents, lookups: Arc::clone(&lookups) });
         Ok(lookups)
     }
 }
@@ -110,7 +110,7 @@ impl Resolve for SystemResolver {
                 Ok(lookups) => lookups.find(name).await,
                 Err(error) => Err(Cause::Failed(error)),
             };
-            let found = found.map_err(|cause| Unresolved { name: name.to_owned(), cause })?;
+            let found = found.map_err(|cause| ResolveError { name: name.to_owned(), cause })?;
             let addresses: Addrs = Box::new(found.into_iter().map(|address| SocketAddr::new(address, 0)));
             Ok(addresses)
         })
@@ -119,15 +119,15 @@ impl Resolve for SystemResolver {
 
 impl Files {
     /// A file that is not there says nothing. Both are small, and read for a new connection only.
-    fn read(&self) -> Written {
+    fn read(&self) -> FileContents {
         let read = |path| std::fs::read(path).unwrap_or_default();
-        Written { servers: read(&self.servers), hosts: read(&self.hosts) }
+        FileContents { servers: read(&self.servers), hosts: read(&self.hosts) }
     }
 }
 
 impl Lookups {
-    fn by(written: &Written, port: u16) -> Result<Self, NetError> {
-        let (system, faults) = resolv_conf::Config::parse_with_errors(&written.servers);
+    fn by(contents: &FileContents, port: u16) -> Result<Self, NetError> {
+        let (system, faults) = resolv_conf::Config::parse_with_errors(&contents.servers);
         for fault in faults {
             tracing::debug!(%fault, "a line of resolv.conf is passed over");
         }
@@ -142,7 +142,7 @@ impl Lookups {
             let options = builder.options_mut();
             options.ip_strategy = ip_strategy;
             options.ndots = system.ndots as usize;
-            options.timeout = Duration::from_secs(system.timeout.max(1).into()).min(LONGEST_QUERY);
+            options.timeout = Duration::from_secs(system.timeout.max(1).into()).min(MAX_QUERY_TIME);
             // A name that was just entered works at once, as it does for everybody else on this machine.
             options.negative_max_ttl = Some(Duration::ZERO);
             options.attempts = system.attempts as usize;
@@ -155,7 +155,7 @@ impl Lookups {
 
     /// The addresses of a name, those of IPv6 first.
     async fn find(&self, name: &str) -> Result<Vec<IpAddr>, Cause> {
-        match timeout(LIMIT, self.find_both(name)).await {
+        match timeout(TIMEOUT, self.find_both(name)).await {
             Ok(Ok(found)) if !found.is_empty() => Ok(found),
             _ if !self.has_servers => Err(Cause::NoServer),
             Ok(Ok(_)) => Err(Cause::Failed("the name has no address".into())),
@@ -174,7 +174,11 @@ impl Lookups {
         };
         let has_some = first.as_ref().is_ok_and(|first| !first.is_empty());
         let other = async { if is_v4 { v6.await } else { v4.await } };
-        let second = if has_some { timeout(LAG, other).await.unwrap_or(Ok(Vec::new())) } else { other.await };
+        let second = if has_some {
+            timeout(RESOLUTION_DELAY, other).await.unwrap_or(Ok(Vec::new()))
+        } else {
+            other.await
+        };
         let (v4, v6) = if is_v4 { (first, second) } else { (second, first) };
         match (v6, v4) {
             (Ok(v6), Ok(v4)) => Ok([v6, v4].concat()),
@@ -196,7 +200,7 @@ fn server(address: IpAddr, port: u16) -> NameServerConfig {
     server
 }
 
-impl fmt::Display for Unresolved {
+impl fmt::Display for ResolveError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, cause } = self;
         match cause {
@@ -209,7 +213,7 @@ impl fmt::Display for Unresolved {
     }
 }
 
-impl std::error::Error for Unresolved {
+impl std::error::Error for ResolveError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.cause {
             Cause::Failed(error) => Some(error),

@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::call::Effect;
-use super::governor::{Deadlines, Governor, TooLate};
-use super::pace::Verdict;
+use super::limiter::{Deadlines, Limiter, TooLate};
+use super::rate_limiter::Verdict;
 use super::{Call, Error, Urgency};
 
 /// The wait before a failed call is repeated, which doubles; each is shortened at random by up to a half.
@@ -15,43 +15,43 @@ const LONGEST: Duration = Duration::from_secs(8);
 
 /// Whose call it is.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Work {
+pub(super) struct CallOptions {
     pub(super) call: Call,
     pub(super) urgency: Urgency,
-    pub(super) patience: Duration,
+    pub(super) max_wait: Duration,
 }
 
 /// What went before an attempt.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Before {
+pub(super) struct AttemptInfo {
     pub(super) wait: Duration,
     pub(super) retries: u32,
 }
 
 /// Sends with `attempt` in its turn, again where that is safe, until an answer stands or patience ends.
-pub(super) async fn in_turn<T, F: Future<Output = Result<T, Error>>>(
-    governor: &Governor,
-    work: Work,
-    attempt: impl Fn(Before) -> F,
+pub(super) async fn with_retries<T, F: Future<Output = Result<T, Error>>>(
+    limiter: &Limiter,
+    options: CallOptions,
+    attempt: impl Fn(AttemptInfo) -> F,
 ) -> Result<T, Error> {
     let begun = Instant::now();
     let deadlines = Deadlines {
-        usual: begun + work.patience,
-        in_outage: begun + work.urgency.patience_in_outage(work.patience),
+        usual: begun + options.max_wait,
+        in_outage: begun + options.urgency.max_wait_in_outage(options.max_wait),
     };
-    let claim = governor.claim(work.urgency, deadlines);
+    let waiter = limiter.waiter(options.urgency, deadlines);
     let mut failure = None;
     let mut retries = 0;
     loop {
         let waiting = Instant::now();
-        let permit = match claim.permit().await {
+        let permit = match waiter.acquire().await {
             Ok(permit) => permit,
             Err(late) => return Err(failure.unwrap_or_else(|| refused(late))),
         };
-        let result = attempt(Before { wait: waiting.elapsed(), retries }).await;
+        let result = attempt(AttemptInfo { wait: waiting.elapsed(), retries }).await;
         permit.settle(verdict(&result));
         let error = match result {
-            Err(error) if may_repeat(work.call, &error) => error,
+            Err(error) if may_repeat(options.call, &error) => error,
             result => return result,
         };
         // A limit is waited out in the queue; a failure also has a wait of its own.
@@ -71,7 +71,7 @@ pub(super) async fn in_turn<T, F: Future<Output = Result<T, Error>>>(
 /// Whether a second attempt can do no harm and may do better.
 fn may_repeat(call: Call, error: &Error) -> bool {
     match error {
-        Error::InDoubt(_)
+        Error::NotFoundYet(_)
         | Error::Throttled { .. }
         | Error::Unavailable { .. }
         | Error::Untrusted { .. }
@@ -106,6 +106,6 @@ fn verdict<T>(result: &Result<T, Error>) -> Verdict {
     }
 }
 
-fn backoff(retries: u32, dice: f64) -> Duration {
-    (FIRST * 2_u32.pow(retries.min(10))).min(LONGEST).mul_f64(1.0 - dice / 2.0)
+fn backoff(retries: u32, jitter: f64) -> Duration {
+    (FIRST * 2_u32.pow(retries.min(10))).min(LONGEST).mul_f64(1.0 - jitter / 2.0)
 }

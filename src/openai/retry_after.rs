@@ -16,7 +16,7 @@ pub(super) fn in_headers(headers: &HeaderMap, now: SystemTime) -> Option<Duratio
 }
 
 /// How long a message asks to wait: `after 6.937 seconds`, `in 20ms`, `in 1m30s`.
-pub(super) fn in_words(message: &str) -> Option<Duration> {
+pub(super) fn in_message(message: &str) -> Option<Duration> {
     let words: Vec<&str> = message.split_whitespace().collect();
     (0..words.len()).find_map(|at| {
         let announced = at > 0 && matches!(words[at - 1], "in" | "after");
@@ -97,7 +97,11 @@ mod tests {
             (" after 1 second", 1_000),
             (": 12 seconds are left", 12_000),
         ] {
-            assert_eq!(in_words(&format!("{seen}{end}")), Some(Duration::from_millis(milliseconds)), "{end}");
+            assert_eq!(
+                in_message(&format!("{seen}{end}")),
+                Some(Duration::from_millis(milliseconds)),
+                "{end}"
+            );
         }
         for end in [
             "",
@@ -110,10 +114,10 @@ mod tests {
             " in s",
             " in ms.",
         ] {
-            assert_eq!(in_words(&format!("{seen}{end}")), None, "{end}");
+            assert_eq!(in_message(&format!("{seen}{end}")), None, "{end}");
         }
         let limit = "Limit 3 requests per min. You're making too many requests; try again in 20s";
-        assert_eq!(in_words(limit), Some(Duration::from_secs(20)));
+        assert_eq!(in_message(limit), Some(Duration::from_secs(20)));
     }
 
     #[test]

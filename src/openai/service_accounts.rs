@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::call::Request;
 use super::deletion::Deletion;
-use super::page::{LONGEST_PAGE, Page, Pages, WirePage};
+use super::page::{MAX_PAGE_SIZE, Page, Pages, WirePage};
 use super::{Call, Client, CreatedKey, Error, ProjectId, ServiceAccountId};
 
 /// A service account.
@@ -89,8 +89,8 @@ impl Client {
         let body = Creation { name, expires_in_seconds, create_service_account_only: None };
         let request = Request::post(Call::CreateServiceAccount, &accounts(project), &body);
         let WireCreated { id, name, api_key } = self.send(request).await?;
-        self.made(id.as_str());
-        self.made(api_key.id.as_str());
+        self.note_created(id.as_str());
+        self.note_created(api_key.id.as_str());
         Ok(CreatedServiceAccount { id, name, key: api_key })
     }
 
@@ -103,7 +103,7 @@ impl Client {
         let body = Creation { name, expires_in_seconds: None, create_service_account_only: Some(true) };
         let request = Request::post(Call::CreateServiceAccount, &accounts(project), &body);
         let made: ServiceAccount = self.send(request).await?;
-        self.made(made.id.as_str());
+        self.note_created(made.id.as_str());
         Ok(made)
     }
 
@@ -114,7 +114,7 @@ impl Client {
         account: &ServiceAccountId,
     ) -> Result<ServiceAccount, Error> {
         let found = self.send(Request::get(Call::ServiceAccount, &one(project, account))).await?;
-        self.found(account.as_str());
+        self.note_found(account.as_str());
         Ok(found)
     }
 
@@ -126,8 +126,8 @@ impl Client {
     ) -> Result<Option<Vec<ServiceAccount>>, Error> {
         let call = Call::ListServiceAccounts;
         let Some(client) = pages.client(self, call)? else { return Ok(None) };
-        let page = client.list_service_accounts(project, pages.after(), LONGEST_PAGE).await?;
-        pages.pass(call, page).map(Some)
+        let page = client.list_service_accounts(project, pages.after(), MAX_PAGE_SIZE).await?;
+        pages.accept(call, page).map(Some)
     }
 
     /// A page of a project's accounts: those after the id `after`, at most `limit` (OpenAI takes up to 100).
@@ -164,7 +164,7 @@ impl Client {
         let call = Call::DeleteServiceAccount;
         let answer: Deletion = self.send(Request::delete(call, &one(project, account))).await?;
         answer.confirm(call)?;
-        self.deleted(account.as_str());
+        self.note_deleted(account.as_str());
         Ok(())
     }
 }

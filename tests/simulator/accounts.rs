@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use super::call::Call;
 use super::input::Fields;
 use super::keys;
-use super::lag::Asked;
-use super::page::{cursor, page, together};
+use super::lag::Operation;
+use super::page::{cursor, merged, page};
 use super::refusal::Refusal;
 use super::world::{ACCOUNT, Account, World};
 
@@ -17,11 +17,13 @@ pub const FIRST_KEY: &str = "Secret Key";
 pub fn list(world: &mut World, call: &Call) -> Result<Value, Refusal> {
     let project = world.active_project(call.id("project_id"))?.id.as_str();
     let (limit, after) = (call.limit(20, 100)?, cursor(call, ACCOUNT)?.unwrap_or(0));
-    let is_listed = |one: &Account| one.project == project && world.finds(&one.id, one.made, Asked::List);
+    let is_listed =
+        |one: &Account| one.project == project && world.is_visible(&one.id, one.made, Operation::List);
     let there = world.accounts.range(after + 1..).filter(|(_, account)| is_listed(account));
-    let fading = world.fading_accounts.visible(world.clock.now());
-    let fading = fading.filter(|(serial, account)| *serial > after && account.project == project);
-    let theirs = together(there.map(|(serial, account)| (*serial, account)), fading, limit);
+    let recently_deleted = world.recently_deleted_accounts.visible(world.clock.now());
+    let recently_deleted =
+        recently_deleted.filter(|(serial, account)| *serial > after && account.project == project);
+    let theirs = merged(there.map(|(serial, account)| (*serial, account)), recently_deleted, limit);
     Ok(page(theirs.into_iter().map(shape), limit))
 }
 
@@ -78,7 +80,7 @@ pub fn delete(world: &mut World, call: &Call) -> Result<Value, Refusal> {
 /// The account that the path names, in a project that is in use.
 pub fn find(world: &World, call: &Call) -> Result<u64, Refusal> {
     let project = world.active_project(call.id("project_id"))?;
-    world.account(&project.id, call.id("service_account_id"), Asked::by(&call.method))
+    world.account(&project.id, call.id("service_account_id"), Operation::of_method(&call.method))
 }
 
 fn created(world: &World, serial: u64, key: Value) -> Value {

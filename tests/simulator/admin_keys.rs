@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use super::call::Call;
 use super::id::{self, redacted};
 use super::input::Fields;
-use super::lag::Asked;
-use super::page::{cursor, page, together};
+use super::lag::Operation;
+use super::page::{cursor, merged, page};
 use super::refusal::Refusal;
 use super::world::{AdminKey, KEY, World};
 
@@ -20,10 +20,11 @@ pub fn list(world: &mut World, call: &Call) -> Result<Value, Refusal> {
         None => true,
     };
     let there = world.admin_keys.iter().map(|(serial, key)| (*serial, key));
-    let there = there.filter(|(_, key)| world.finds(&key.id, key.made, Asked::List));
+    let there = there.filter(|(_, key)| world.is_visible(&key.id, key.made, Operation::List));
     let there = there.filter(|(serial, _)| is_asked_for(*serial));
-    let fading = world.fading_admin_keys.visible(world.clock.now());
-    let mut listed = together(there, fading.filter(|(serial, _)| is_asked_for(*serial)), usize::MAX - 1);
+    let recently_deleted = world.recently_deleted_admin_keys.visible(world.clock.now());
+    let mut listed =
+        merged(there, recently_deleted.filter(|(serial, _)| is_asked_for(*serial)), usize::MAX - 1);
     if newest_first {
         listed.reverse();
     }
@@ -43,20 +44,20 @@ pub fn create(world: &mut World, call: &Call) -> Result<Value, Refusal> {
 
 /// `GET /organization/admin_api_keys/{key_id}`
 pub fn read(world: &mut World, call: &Call) -> Result<Value, Refusal> {
-    let serial = find(world, call.id("key_id"), Asked::Get)?;
+    let serial = find(world, call.id("key_id"), Operation::Get)?;
     Ok(shape(world, &world.admin_keys[&serial]))
 }
 
 /// `DELETE /organization/admin_api_keys/{key_id}`: also the very key that asks.
 pub fn delete(world: &mut World, call: &Call) -> Result<Value, Refusal> {
-    let serial = find(world, call.id("key_id"), Asked::Delete)?;
+    let serial = find(world, call.id("key_id"), Operation::Delete)?;
     world.remove_admin_key(serial);
     Ok(json!({"object": "organization.admin_api_key.deleted", "id": call.id("key_id"), "deleted": true}))
 }
 
 /// The serial number of this admin key.
-pub fn find(world: &World, id: &str, asked: Asked) -> Result<u64, Refusal> {
-    let is_it = |key: &AdminKey| key.id == id && world.finds(id, key.made, asked);
+pub fn find(world: &World, id: &str, operation: Operation) -> Result<u64, Refusal> {
+    let is_it = |key: &AdminKey| key.id == id && world.is_visible(id, key.made, operation);
     id::serial(KEY, id)
         .filter(|serial| world.admin_keys.get(serial).is_some_and(is_it))
         .ok_or_else(|| Refusal::not_found("Admin API key", id))

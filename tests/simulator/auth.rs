@@ -25,8 +25,8 @@ impl Access {
         let exactly = world.clock.now();
         if self == Self::Account && account.is_none() {
             // A key that was deleted a moment ago still works.
-            let mut fading = world.fading_keys.visible(exactly);
-            if fading.any(|(_, key)| key.value == sent && live(key.expires_at, now)) {
+            let mut recently_deleted = world.recently_deleted_keys.visible(exactly);
+            if recently_deleted.any(|(_, key)| key.value == sent && live(key.expires_at, now)) {
                 return Ok(());
             }
         }

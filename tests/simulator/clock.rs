@@ -27,7 +27,7 @@ impl Clock {
     }
 
     /// Moves time back, at most to the machine's.
-    pub fn put_back(&self, by: Duration) {
+    pub fn move_back(&self, by: Duration) {
         let ahead = self.ahead_ms.load(Ordering::Relaxed);
         self.ahead_ms.store(ahead.saturating_sub(by.as_millis() as u64), Ordering::Relaxed);
     }

@@ -55,7 +55,7 @@ struct Cost {
 }
 
 /// What went wrong with a control call: a sentence.
-type Wrong = String;
+type ControlError = String;
 
 impl Shared {
     /// Answers a control call; `path` is what follows `/_sim`.
@@ -67,7 +67,7 @@ impl Shared {
         }
     }
 
-    fn controlled(&self, method: &str, path: &str, body: &Bytes) -> Option<Result<Value, Wrong>> {
+    fn controlled(&self, method: &str, path: &str, body: &Bytes) -> Option<Result<Value, ControlError>> {
         Some(match (method, path) {
             ("GET", "/state") => Ok(json!(self.state())),
             ("GET", "/calls") => Ok(json!(self.traffic().log())),
@@ -112,18 +112,18 @@ impl Shared {
         self.traffic().set_latency(Duration::from_millis(ms));
     }
 
-    fn remove_fault(&self, number: &str) -> Result<Value, Wrong> {
+    fn remove_fault(&self, number: &str) -> Result<Value, ControlError> {
         let removed = number.parse().is_ok_and(|number| self.traffic().remove_fault(number));
         if removed { Ok(json!({})) } else { Err(format!("no fault {number}")) }
     }
 
-    fn new_account(&self, new: &NewAccount) -> Result<Value, Wrong> {
+    fn new_account(&self, new: &NewAccount) -> Result<Value, ControlError> {
         let Seeded { id, key } = self.seed(&new.project, &new.name, new.with_key)?;
         Ok(json!({"id": id, "key": key.map(|(id, value)| json!({"id": id, "value": value}))}))
     }
 
     /// Makes an account, with a key or without, as if it had been there before.
-    pub fn seed(&self, project: &str, name: &str, with_key: bool) -> Result<Seeded, Wrong> {
+    pub fn seed(&self, project: &str, name: &str, with_key: bool) -> Result<Seeded, ControlError> {
         let mut world = self.world();
         world.active_project(project).map_err(|refusal| refusal.message)?;
         let serial = world.add_account(project, name.to_owned(), "member");
@@ -137,7 +137,7 @@ impl Shared {
         Ok(Seeded { id, key })
     }
 
-    fn own(&self, owner: Owner) -> Result<(), Wrong> {
+    fn own(&self, owner: Owner) -> Result<(), ControlError> {
         let mut world = self.world();
         let key = world.admin_keys.values_mut().find(|key| key.id == owner.admin_key_id);
         let key = key.ok_or_else(|| format!("no admin key {}", owner.admin_key_id))?;
@@ -153,10 +153,10 @@ impl Shared {
     }
 }
 
-fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, Wrong> {
+fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, ControlError> {
     serde_json::from_slice(body).map_err(|error| error.to_string())
 }
 
-fn done(result: Result<(), Wrong>) -> Result<Value, Wrong> {
+fn done(result: Result<(), ControlError>) -> Result<Value, ControlError> {
     result.map(|()| json!({}))
 }

@@ -9,7 +9,7 @@ use super::Settings;
 use super::call::Call;
 use super::clock::Clock;
 use super::fault::When;
-use super::reply::{Ending, Reply};
+use super::reply::{Outcome, Reply};
 use super::routes::Found;
 use super::traffic::{Plan, Traffic};
 use super::world::World;
@@ -52,26 +52,26 @@ impl Shared {
     }
 
     /// Takes a call through.
-    pub async fn exchange(self: Arc<Self>, mut call: Call) -> Ending {
+    pub async fn exchange(self: Arc<Self>, mut call: Call) -> Outcome {
         let found = Found::by(&mut call);
         let arrived = self.traffic().arrive(&call, self.clock.now());
-        let ending = match arrived {
-            Err(refused) => Ending::Whole(refused),
+        let outcome = match arrived {
+            Err(refused) => Outcome::Complete(refused),
             Ok(plan) => self.carry_out(plan, found, &call).await,
         };
-        self.traffic().leave(found.name(), &call, &ending, self.clock.now());
-        ending.dated(self.clock.now())
+        self.traffic().leave(found.name(), &call, &outcome, self.clock.now());
+        outcome.dated(self.clock.now())
     }
 
-    async fn carry_out(&self, plan: Plan, found: Found, call: &Call) -> Ending {
+    async fn carry_out(&self, plan: Plan, found: Found, call: &Call) -> Outcome {
         pause(plan.wait_before).await;
-        let ending = match plan.fault {
-            Some((When::Before, action)) => action.ending(None),
-            Some((When::After, action)) => action.ending(Some(self.work(found, call))),
-            None => Ending::Whole(self.work(found, call)),
+        let outcome = match plan.fault {
+            Some((When::Before, action)) => action.outcome(None),
+            Some((When::After, action)) => action.outcome(Some(self.work(found, call))),
+            None => Outcome::Complete(self.work(found, call)),
         };
         pause(plan.wait_after).await;
-        ending
+        outcome
     }
 
     fn work(&self, found: Found, call: &Call) -> Reply {

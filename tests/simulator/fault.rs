@@ -117,7 +117,7 @@ impl Fault {
     }
 
     /// Whether the call is one of those that the rule describes.
-    pub fn concerns(&self, call: &Call) -> bool {
+    pub fn applies_to(&self, call: &Call) -> bool {
         self.method.as_ref().is_none_or(|method| *method == call.method) && matches(&self.path, &call.path)
     }
 
@@ -138,7 +138,7 @@ impl Fault {
     }
 
     /// Whether it will not hit anything any more.
-    pub fn spent(&self) -> bool {
+    pub fn is_exhausted(&self) -> bool {
         self.count == Some(0)
     }
 }

@@ -6,8 +6,8 @@ use super::accounts;
 use super::call::Call;
 use super::id::redacted;
 use super::input::Fields;
-use super::lag::Asked;
-use super::page::{cursor, page, together};
+use super::lag::Operation;
+use super::page::{cursor, merged, page};
 use super::refusal::Refusal;
 use super::world::{KEY, Key, Policy, World, live};
 
@@ -32,10 +32,10 @@ pub fn list(world: &mut World, call: &Call) -> Result<Value, Refusal> {
     let shown =
         |key: &&Key| key.project == project && (access == "any" || owner_access(world, key) == access);
     let there = world.keys.range(after + 1..).map(|(serial, key)| (*serial, key));
-    let there = there.filter(|(_, key)| shown(key) && world.finds(&key.id, key.made, Asked::List));
-    let fading = world.fading_keys.visible(world.clock.now());
-    let fading = fading.filter(|(serial, key)| *serial > after && key.project == project);
-    let theirs = together(there, fading, limit);
+    let there = there.filter(|(_, key)| shown(key) && world.is_visible(&key.id, key.made, Operation::List));
+    let recently_deleted = world.recently_deleted_keys.visible(world.clock.now());
+    let recently_deleted = recently_deleted.filter(|(serial, key)| *serial > after && key.project == project);
+    let theirs = merged(there, recently_deleted, limit);
     Ok(page(theirs.into_iter().map(|key| shape(world, key)), limit))
 }
 
@@ -103,7 +103,7 @@ pub fn unredacted(key: &Key) -> Value {
 
 fn find(world: &World, call: &Call) -> Result<u64, Refusal> {
     let project = world.project(call.id("project_id"))?;
-    world.key(&project.id, call.id("api_key_id"), Asked::by(&call.method))
+    world.key(&project.id, call.id("api_key_id"), Operation::of_method(&call.method))
 }
 
 fn change(
@@ -130,8 +130,9 @@ fn owner_access(world: &World, key: &Key) -> &'static str {
 }
 
 fn shape(world: &World, key: &Key) -> Value {
-    let fading = || world.fading_accounts.visible(world.clock.now()).find(|(it, _)| *it == key.account);
-    let owner = world.accounts.get(&key.account).or_else(|| fading().map(|(_, owner)| owner));
+    let recently_deleted =
+        || world.recently_deleted_accounts.visible(world.clock.now()).find(|(it, _)| *it == key.account);
+    let owner = world.accounts.get(&key.account).or_else(|| recently_deleted().map(|(_, owner)| owner));
     let owner = owner.map(|owner| {
         json!({"id": owner.id, "name": owner.name, "created_at": owner.created_at, "role": owner.role})
     });

@@ -33,7 +33,7 @@ pub struct Lag {
 
 /// What is asked of something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Asked {
+pub enum Operation {
     /// To be read.
     Get,
     /// To be changed, or to get a key.
@@ -46,7 +46,7 @@ pub enum Asked {
 
 /// What was deleted and is not gone everywhere yet, by serial number.
 #[derive(Debug, Clone)]
-pub struct Fading<T>(BTreeMap<u64, (Duration, T)>);
+pub struct RecentlyDeleted<T>(BTreeMap<u64, (Duration, T)>);
 
 impl Default for Lag {
     /// As it was seen: up to 20 s for what is made, some seconds for what is deleted.
@@ -72,36 +72,36 @@ impl Lag {
     }
 
     /// How long what was made does not answer to this.
-    pub fn until_found(&self, id: &str, asked: Asked) -> Duration {
-        let lags = match asked {
-            Asked::Get => self.get,
-            Asked::Post => self.post,
-            Asked::Delete => self.delete,
-            Asked::List => self.list,
+    pub fn creation_lag(&self, id: &str, operation: Operation) -> Duration {
+        let lags = match operation {
+            Operation::Get => self.get,
+            Operation::Post => self.post,
+            Operation::Delete => self.delete,
+            Operation::List => self.list,
         };
         if !lags {
             return Duration::ZERO;
         }
         let spread = self.most_ms.saturating_sub(self.least_ms);
-        Duration::from_millis(self.least_ms + self.draw(id, asked) % (spread + 1))
+        Duration::from_millis(self.least_ms + self.draw(id, operation) % (spread + 1))
     }
 
     /// How long what was deleted is not gone everywhere.
-    pub fn until_gone(&self, id: &str) -> Duration {
-        Duration::from_millis(self.draw(id, Asked::Delete) % (self.deleted_ms + 1))
+    pub fn deletion_lag(&self, id: &str) -> Duration {
+        Duration::from_millis(self.draw(id, Operation::Delete) % (self.deleted_ms + 1))
     }
 
     /// The same for the same seed, serial number and kind of call: what follows the serial number in an id is random.
-    fn draw(&self, id: &str, asked: Asked) -> u64 {
+    fn draw(&self, id: &str, operation: Operation) -> u64 {
         let mut hasher = DefaultHasher::new();
-        (self.seed, id.get(..id.len().saturating_sub(12)), asked).hash(&mut hasher);
+        (self.seed, id.get(..id.len().saturating_sub(12)), operation).hash(&mut hasher);
         hasher.finish()
     }
 }
 
-impl Asked {
+impl Operation {
     /// What a call of this method asks of what its path names.
-    pub fn by(method: &str) -> Self {
+    pub fn of_method(method: &str) -> Self {
         match method {
             "DELETE" => Self::Delete,
             "POST" => Self::Post,
@@ -110,13 +110,13 @@ impl Asked {
     }
 }
 
-impl<T> Default for Fading<T> {
+impl<T> Default for RecentlyDeleted<T> {
     fn default() -> Self {
         Self(BTreeMap::new())
     }
 }
 
-impl<T> Fading<T> {
+impl<T> RecentlyDeleted<T> {
     /// It was deleted and stays visible until then.
     pub fn add(&mut self, serial: u64, thing: T, now: Duration, until: Duration) {
         self.0.retain(|_, (until, _)| *until > now);

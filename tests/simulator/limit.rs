@@ -86,7 +86,7 @@ impl Limit {
         (&self.method, &self.path) == (&other.method, &other.path)
     }
 
-    fn concerns(&self, call: &Call) -> bool {
+    fn applies_to(&self, call: &Call) -> bool {
         self.method.as_ref().is_none_or(|method| *method == call.method) && matches(&self.path, &call.path)
     }
 }
@@ -104,7 +104,7 @@ impl Window {
 
     /// Takes a place for the call, or says how long until there is one.
     pub fn take(&mut self, call: &Call, now: Duration) -> Result<(), Duration> {
-        if !self.limit.concerns(call) {
+        if !self.limit.applies_to(call) {
             return Ok(());
         }
         let length = self.limit.per.length();

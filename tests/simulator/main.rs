@@ -18,13 +18,13 @@ const WRONG_USAGE: u8 = 64;
 #[tokio::main]
 async fn main() -> ExitCode {
     let flags = match Flags::parse(std::env::args().skip(1)) {
-        Ok(flags) if flags.help => return say(USAGE).map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS),
+        Ok(flags) if flags.help => return print(USAGE).map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS),
         Ok(flags) => flags,
-        Err(sentence) => return complain(&format!("{sentence}\n\n{USAGE}"), WRONG_USAGE),
+        Err(sentence) => return fail(&format!("{sentence}\n\n{USAGE}"), WRONG_USAGE),
     };
     match run(flags).await {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => complain(&format!("openai-simulator: {error}\n"), 1),
+        Err(error) => fail(&format!("openai-simulator: {error}\n"), 1),
     }
 }
 
@@ -37,7 +37,7 @@ async fn run(flags: Flags) -> io::Result<()> {
     for (project, name) in &flags.accounts {
         simulator.seed_account(project, name, false).map_err(io::Error::other)?;
     }
-    say(&format!("listening on {}\n", simulator.url()))?;
+    print(&format!("listening on {}\n", simulator.url()))?;
     tokio::select! {
         _ = terminate.recv() => {}
         _ = tokio::signal::ctrl_c() => {}
@@ -57,12 +57,12 @@ async fn stdin_closes() {
     let _ = told.await;
 }
 
-fn say(text: &str) -> io::Result<()> {
+fn print(text: &str) -> io::Result<()> {
     io::stdout().write_all(text.as_bytes())?;
     io::stdout().flush()
 }
 
-fn complain(text: &str, status: u8) -> ExitCode {
+fn fail(text: &str, status: u8) -> ExitCode {
     // Where there is no stderr, the status says it.
     let _ = io::stderr().write_all(text.as_bytes());
     ExitCode::from(status)

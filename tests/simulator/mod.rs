@@ -214,8 +214,8 @@ impl Simulator {
     }
 
     /// Moves the simulator's clock back, at most to the machine's.
-    pub fn put_back(&self, by: Duration) {
-        self.shared.clock.put_back(by);
+    pub fn move_back(&self, by: Duration) {
+        self.shared.clock.move_back(by);
     }
 
     /// Moves the simulator's clock ahead: keys expire, limits open.
@@ -224,7 +224,7 @@ impl Simulator {
     }
 
     /// The same, for a clock that it shall go with.
-    pub fn hand(&self) -> impl Fn(Duration) + Send + Sync + 'static {
+    pub fn clock_mover(&self) -> impl Fn(Duration) + Send + Sync + 'static {
         let clock = Arc::clone(&self.shared.clock);
         move |by| clock.advance(by)
     }

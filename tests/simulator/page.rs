@@ -19,12 +19,12 @@ pub fn page(items: impl IntoIterator<Item = Value>, limit: usize) -> Value {
 }
 
 /// What is there and what is still listed although it is not, by serial number: as much as a page may show.
-pub fn together<'a, T>(
+pub fn merged<'a, T>(
     there: impl Iterator<Item = (u64, &'a T)>,
-    fading: impl Iterator<Item = (u64, &'a T)>,
+    recently_deleted: impl Iterator<Item = (u64, &'a T)>,
     limit: usize,
 ) -> Vec<&'a T> {
-    let mut all: Vec<(u64, &T)> = there.take(limit + 1).chain(fading.take(limit + 1)).collect();
+    let mut all: Vec<(u64, &T)> = there.take(limit + 1).chain(recently_deleted.take(limit + 1)).collect();
     all.sort_by_key(|(serial, _)| *serial);
     all.into_iter().map(|(_, thing)| thing).collect()
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::call::Call;
 use super::id;
 use super::input::Fields;
-use super::lag::Asked;
+use super::lag::Operation;
 use super::page::page_by_id;
 use super::refusal::Refusal;
 use super::world::{Project, World};
@@ -50,7 +50,7 @@ pub fn create(world: &mut World, call: &Call) -> Result<Value, Refusal> {
 /// `GET /organization/projects/{project_id}`
 pub fn read(world: &mut World, call: &Call) -> Result<Value, Refusal> {
     let project = world.project(call.id("project_id"))?;
-    if !world.finds(&project.id, project.made, Asked::Get) {
+    if !world.is_visible(&project.id, project.made, Operation::Get) {
         return Err(Refusal::not_found("Project", &project.id));
     }
     Ok(shape(project))

@@ -27,16 +27,16 @@ pub struct Reply {
 
 /// How a call ends.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Ending {
+pub enum Outcome {
     /// With a whole answer.
-    Whole(Reply),
+    Complete(Reply),
     /// With half an answer and a closed connection.
     Cut(Reply),
     /// With a closed connection.
     Dropped,
 }
 
-impl Ending {
+impl Outcome {
     /// With the time since 1970 in the header that tells it, as every server sends it.
     pub fn dated(self, now: Duration) -> Self {
         let date = |reply: Reply| match DateTime::<Utc>::from_timestamp(now.as_secs() as i64, 0) {
@@ -46,7 +46,7 @@ impl Ending {
             _ => reply,
         };
         match self {
-            Self::Whole(reply) => Self::Whole(date(reply)),
+            Self::Complete(reply) => Self::Complete(date(reply)),
             Self::Cut(reply) => Self::Cut(date(reply)),
             Self::Dropped => Self::Dropped,
         }
@@ -99,12 +99,12 @@ impl Reply {
 
 impl Action {
     /// How a call ends that this happens to. `answer` is its own answer, where the work was done.
-    pub fn ending(&self, answer: Option<Reply>) -> Ending {
+    pub fn outcome(&self, answer: Option<Reply>) -> Outcome {
         let answer = answer.unwrap_or_else(|| Reply::json(200, &json!({})));
-        Ending::Whole(match self {
+        Outcome::Complete(match self {
             Self::Delay { .. } => answer,
-            Self::Drop => return Ending::Dropped,
-            Self::Cut => return Ending::Cut(answer),
+            Self::Drop => return Outcome::Dropped,
+            Self::Cut => return Outcome::Cut(answer),
             Self::Html => Reply::new(200, "text/html", "<!DOCTYPE html><html><body>Welcome</body></html>"),
             Self::Empty => Reply::new(200, "application/json", ""),
             Self::Endless => Reply::json(200, &endless()),

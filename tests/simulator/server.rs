@@ -20,7 +20,7 @@ use tower::service_fn;
 use super::call::Call;
 use super::exchange::Shared;
 use super::refusal::Refusal;
-use super::reply::{Ending, Reply};
+use super::reply::{Outcome, Reply};
 
 /// No call to this API needs more.
 const LARGEST_BODY: usize = 1024 * 1024;
@@ -82,31 +82,31 @@ async fn respond<B>(
 where
     B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
-    match ending(request.map(Body::new), shared).await {
-        Ending::Whole(reply) => Ok(reply.into_response(false)),
-        Ending::Cut(reply) => Ok(reply.into_response(true)),
-        Ending::Dropped => {
+    match outcome(request.map(Body::new), shared).await {
+        Outcome::Complete(reply) => Ok(reply.into_response(false)),
+        Outcome::Cut(reply) => Ok(reply.into_response(true)),
+        Outcome::Dropped => {
             connection.cancel();
             pending().await
         }
     }
 }
 
-async fn ending(request: Request<Body>, shared: Arc<Shared>) -> Ending {
+async fn outcome(request: Request<Body>, shared: Arc<Shared>) -> Outcome {
     let (parts, body) = request.into_parts();
     let Ok(body) = to_bytes(body, LARGEST_BODY).await else {
-        return Ending::Whole(Reply::of(Err(Refusal::too_large())));
+        return Outcome::Complete(Reply::of(Err(Refusal::too_large())));
     };
     let (method, path) = (parts.method.as_str(), parts.uri.path());
     if let Some(control) = path.strip_prefix("/_sim") {
-        return Ending::Whole(shared.control(method, control, &body));
+        return Outcome::Complete(shared.control(method, control, &body));
     }
     let Some(below) = path.strip_prefix("/v1").filter(|below| below.starts_with('/')) else {
-        return Ending::Whole(Reply::of(Err(Refusal::no_such_url(method, path))));
+        return Outcome::Complete(Reply::of(Err(Refusal::no_such_url(method, path))));
     };
     match Call::new(&parts, below, body) {
-        Err(refusal) => Ending::Whole(Reply::of(Err(refusal))),
+        Err(refusal) => Outcome::Complete(Reply::of(Err(refusal))),
         // In a task of its own: a caller that hangs up does not undo what it asked for.
-        Ok(call) => tokio::spawn(shared.exchange(call)).await.unwrap_or(Ending::Dropped),
+        Ok(call) => tokio::spawn(shared.exchange(call)).await.unwrap_or(Outcome::Dropped),
     }
 }

@@ -11,7 +11,7 @@ use super::call::Call;
 use super::fault::{Action, Fault, When};
 use super::limit::{Limit, Window};
 use super::refusal::Refusal;
-use super::reply::{Ending, Reply};
+use super::reply::{Outcome, Reply};
 
 /// How many calls the log keeps.
 const LOG: usize = 10_000;
@@ -70,10 +70,10 @@ impl Traffic {
     }
 
     /// Records how a call ended.
-    pub fn leave(&mut self, endpoint: &'static str, call: &Call, ending: &Ending, now: Duration) {
-        let status = match ending {
-            Ending::Whole(reply) | Ending::Cut(reply) => reply.status,
-            Ending::Dropped => 0,
+    pub fn leave(&mut self, endpoint: &'static str, call: &Call, outcome: &Outcome, now: Duration) {
+        let status = match outcome {
+            Outcome::Complete(reply) | Outcome::Cut(reply) => reply.status,
+            Outcome::Dropped => 0,
         };
         *self.calls.entry(endpoint).or_default().entry(status).or_default() += 1;
         if self.log.len() == LOG {
@@ -86,7 +86,7 @@ impl Traffic {
     fn plan(&mut self, call: &Call) -> Plan {
         let mut plan = Plan { wait_after: self.latency, ..Plan::default() };
         for (_, fault) in &mut self.faults {
-            if !fault.concerns(call) || !fault.hit() {
+            if !fault.applies_to(call) || !fault.hit() {
                 continue;
             }
             match (&fault.action, fault.when) {
@@ -99,7 +99,7 @@ impl Traffic {
                 }
             }
         }
-        self.faults.retain(|(_, fault)| !fault.spent());
+        self.faults.retain(|(_, fault)| !fault.is_exhausted());
         plan
     }
 

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::Settings;
 use super::clock::Clock;
 use super::id;
-use super::lag::{Asked, Fading, Lag};
+use super::lag::{Lag, Operation, RecentlyDeleted};
 use super::refusal::Refusal;
 
 /// Prefix of service account ids.
@@ -43,11 +43,11 @@ pub struct World {
     /// How far it lags behind itself.
     pub lag: Option<Lag>,
     /// Accounts that were deleted a moment ago.
-    pub fading_accounts: Fading<Account>,
+    pub recently_deleted_accounts: RecentlyDeleted<Account>,
     /// Keys that were deleted a moment ago.
-    pub fading_keys: Fading<Key>,
+    pub recently_deleted_keys: RecentlyDeleted<Key>,
     /// Admin keys that were deleted a moment ago.
-    pub fading_admin_keys: Fading<AdminKey>,
+    pub recently_deleted_admin_keys: RecentlyDeleted<AdminKey>,
     /// How many of each were ever made.
     pub created: Tally,
     /// How many of each were ended by a call (expiry is no deletion).
@@ -187,9 +187,9 @@ impl World {
             policy: Policy::default(),
             spending: Vec::new(),
             lag: settings.lag,
-            fading_accounts: Fading::default(),
-            fading_keys: Fading::default(),
-            fading_admin_keys: Fading::default(),
+            recently_deleted_accounts: RecentlyDeleted::default(),
+            recently_deleted_keys: RecentlyDeleted::default(),
+            recently_deleted_admin_keys: RecentlyDeleted::default(),
             created: Tally::default(),
             deleted: Tally::default(),
             last_serial: 0,
@@ -198,7 +198,7 @@ impl World {
             world.add_project(id.clone(), Some(id.clone()));
         }
         world.add_admin_key("First admin key".to_owned(), settings.admin_key.clone(), None);
-        world.was_always_there();
+        world.mark_as_preexisting();
         world.created = Tally::default();
         world
     }
@@ -286,16 +286,16 @@ impl World {
         if let Some(owner) = self.accounts.get_mut(&key.account) {
             owner.keys.retain(|kept| *kept != serial);
         }
-        let (now, until) = self.fades(&key.id);
-        self.fading_keys.add(serial, key, now, until);
+        let (now, until) = self.visible_until(&key.id);
+        self.recently_deleted_keys.add(serial, key, now, until);
     }
 
     /// Ends an admin key.
     pub fn remove_admin_key(&mut self, serial: u64) {
         let Some(key) = self.admin_keys.remove(&serial) else { return };
         self.deleted.admin_keys += 1;
-        let (now, until) = self.fades(&key.id);
-        self.fading_admin_keys.add(serial, key, now, until);
+        let (now, until) = self.visible_until(&key.id);
+        self.recently_deleted_admin_keys.add(serial, key, now, until);
     }
 
     /// Ends an account and every key it has.
@@ -305,12 +305,12 @@ impl World {
         for key in &account.keys {
             self.remove_key(*key);
         }
-        let (now, until) = self.fades(&account.id);
-        self.fading_accounts.add(serial, account, now, until);
+        let (now, until) = self.visible_until(&account.id);
+        self.recently_deleted_accounts.add(serial, account, now, until);
     }
 
     /// All there is was there before.
-    pub fn was_always_there(&mut self) {
+    pub fn mark_as_preexisting(&mut self) {
         self.projects.iter_mut().for_each(|one| one.made = None);
         self.accounts.values_mut().for_each(|one| one.made = None);
         self.keys.values_mut().for_each(|one| one.made = None);
@@ -318,17 +318,17 @@ impl World {
     }
 
     /// Whether what was made then is found yet by who asks this of it.
-    pub fn finds(&self, id: &str, made: Option<Duration>, asked: Asked) -> bool {
+    pub fn is_visible(&self, id: &str, made: Option<Duration>, operation: Operation) -> bool {
         match (self.lag, made) {
-            (Some(lag), Some(made)) => made + lag.until_found(id, asked) <= self.clock.now(),
+            (Some(lag), Some(made)) => made + lag.creation_lag(id, operation) <= self.clock.now(),
             _ => true,
         }
     }
 
     /// The time now, and until when what is deleted now is not gone everywhere.
-    fn fades(&self, id: &str) -> (Duration, Duration) {
+    fn visible_until(&self, id: &str) -> (Duration, Duration) {
         let now = self.clock.now();
-        (now, now + self.lag.map_or(Duration::ZERO, |lag| lag.until_gone(id)))
+        (now, now + self.lag.map_or(Duration::ZERO, |lag| lag.deletion_lag(id)))
     }
 
     /// The project, archived or not.
@@ -347,16 +347,19 @@ impl World {
     }
 
     /// The serial number of an account of this project.
-    pub fn account(&self, project: &str, id: &str, asked: Asked) -> Result<u64, Refusal> {
-        let is_it = |one: &Account| one.id == id && one.project == project && self.finds(id, one.made, asked);
+    pub fn account(&self, project: &str, id: &str, operation: Operation) -> Result<u64, Refusal> {
+        let is_it = |one: &Account| {
+            one.id == id && one.project == project && self.is_visible(id, one.made, operation)
+        };
         id::serial(ACCOUNT, id)
             .filter(|serial| self.accounts.get(serial).is_some_and(is_it))
             .ok_or_else(|| Refusal::not_found("Service account", id))
     }
 
     /// The serial number of a key of this project.
-    pub fn key(&self, project: &str, id: &str, asked: Asked) -> Result<u64, Refusal> {
-        let is_it = |one: &Key| one.id == id && one.project == project && self.finds(id, one.made, asked);
+    pub fn key(&self, project: &str, id: &str, operation: Operation) -> Result<u64, Refusal> {
+        let is_it =
+            |one: &Key| one.id == id && one.project == project && self.is_visible(id, one.made, operation);
         id::serial(KEY, id)
             .filter(|serial| self.keys.get(serial).is_some_and(is_it))
             .ok_or_else(|| Refusal::not_found("API key", id))

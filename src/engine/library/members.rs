@@ -176,7 +176,7 @@ impl Home {
     /// Whether OpenAI still has a listed account. It may not know a young one yet, which is asked for again for a while.
     async fn has(&self, account: &ServiceAccount) -> Result<bool, Error> {
         let is_young = self.now - account.created_at < YOUNG;
-        let client = if is_young { self.client.expecting_recent() } else { self.client.clone() };
+        let client = if is_young { self.client.retrying_not_found() } else { self.client.clone() };
         let knows = self.knows(&client, &account.id).await?;
         if knows || !is_young {
             return Ok(knows);

@@ -196,7 +196,7 @@ async fn a_404_of_no_resource_is_told_at_once_with_what_to_check() {
     let own = || refusal(404, "Invalid URL (GET /organization/projects/proj_1)");
     for (answer, says) in [(page(), None), (own(), Some("Invalid URL (GET /organization/projects/proj_1)"))] {
         let server = Server::answering([answer, json(200, json!({"id": "proj_1"}))]);
-        let url = server.start().await.link_url();
+        let url = server.start().await.base_url();
         let client = client(url.trim_end_matches("/v1"));
         let text = client.project(&project()).await.unwrap_err().to_string();
         assert!(text.contains(": api_endpoint should end in /v1"), "{text}");
@@ -271,7 +271,7 @@ async fn a_host_that_is_not_trusted_is_named_with_what_to_do() {
 
 #[tokio::test]
 async fn a_host_without_tls_and_a_name_without_an_address_are_told() {
-    let plain = Server::answering([json(200, created())]).start().await.link_url().replace("http:", "https:");
+    let plain = Server::answering([json(200, created())]).start().await.base_url().replace("http:", "https:");
     let host = plain.trim_start_matches("https://").trim_end_matches("/v1").to_owned();
     let error = create(&client(&plain)).await.unwrap_err();
     let says = format!("the connection to OpenAI is not trusted: {host} does not speak TLS: check the port");
@@ -285,7 +285,7 @@ async fn a_host_without_tls_and_a_name_without_an_address_are_told() {
 async fn a_redirect_is_not_followed() {
     let target = Server::answering([json(200, created())]);
     let elsewhere = target.start().await;
-    let error = refused(Redirect::temporary(&elsewhere.link_url())).await;
+    let error = refused(Redirect::temporary(&elsewhere.base_url())).await;
     assert_eq!(error.to_string(), "the endpoint answered with a redirect, which is not followed (HTTP 307)");
     assert!(error.is_unknown_outcome());
     assert!(target.asked().is_empty());
@@ -444,11 +444,11 @@ async fn a_key_is_found_in_the_list_by_its_redacted_value() {
 async fn the_observer_is_told_of_each_attempt_and_of_an_abandoned_one() {
     let log = Arc::new(Log::default());
     let server = Server::answering([refusal(502, "oops"), json(200, json!({"id": "proj_1"}))]);
-    let (url, observer) = (server.start().await.link_url(), Arc::clone(&log));
+    let (url, observer) = (server.start().await.base_url(), Arc::clone(&log));
     let client = Client::new(Settings { observer, ..settings(&url) }).unwrap();
     client.project(&project()).await.unwrap();
     let slow = Server::answering([json(200, created())]).after(Duration::from_secs(60));
-    let (url, observer) = (slow.start().await.link_url(), Arc::clone(&log));
+    let (url, observer) = (slow.start().await.base_url(), Arc::clone(&log));
     let client = Client::new(Settings { observer, ..settings(&url) }).unwrap();
     tokio::time::timeout(Duration::from_millis(300), create(&client)).await.unwrap_err();
 
@@ -522,7 +522,7 @@ async fn a_client_with_another_key_shares_the_pace_and_leaves_the_first_as_it_is
     let server = Server::answering([json(200, created()), limited, json(200, created())]);
     let client = server.start().await;
     let other = client
-        .with_admin_key(&AdminKey::parse("sk-admin-other").unwrap(), Arc::new(super::super::Unobserved))
+        .with_admin_key(&AdminKey::parse("sk-admin-other").unwrap(), Arc::new(super::super::NoopObserver))
         .unwrap();
     create(&client).await.unwrap();
     let none = Duration::ZERO;

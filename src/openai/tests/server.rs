@@ -20,7 +20,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-use super::super::connect::Limits;
+use super::super::connect::Timeouts;
 use super::super::{AdminKey, Attempt, Client, Endpoint, Observer, Settings};
 
 pub(super) const ADMIN_KEY: &str = "sk-admin-0123456789abcdefghij";
@@ -150,14 +150,14 @@ pub(super) fn settings(url: &str) -> Settings {
 }
 
 pub(in crate::openai) fn client(url: &str) -> Client {
-    let limits = Limits { connect: Duration::from_secs(3), total: Duration::from_secs(3) };
-    let client = Client::with_limits(settings(url), limits).unwrap();
+    let timeouts = Timeouts { connect: Duration::from_secs(3), total: Duration::from_secs(3) };
+    let client = Client::with_timeouts(settings(url), timeouts).unwrap();
     client.for_work(super::super::Urgency::Check, Duration::from_secs(5))
 }
 
 impl Client {
-    pub(super) fn link_url(&self) -> String {
-        self.link.endpoint().to_string()
+    pub(super) fn base_url(&self) -> String {
+        self.inner.endpoint().to_string()
     }
 }
 

@@ -7,8 +7,8 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::time::{Instant, sleep};
 
-use super::super::governor::Governor;
-use super::super::retry::{Work, in_turn};
+use super::super::limiter::Limiter;
+use super::super::retry::{CallOptions, with_retries};
 use super::super::{Call, Error, Refusal, Urgency};
 
 /// What the server allows.
@@ -37,15 +37,15 @@ pub(super) enum Limit {
 }
 
 pub(super) struct Simulation {
-    pub(super) governor: Governor,
+    pub(super) limiter: Limiter,
     state: Mutex<State>,
     latency: Duration,
-    says_when: bool,
+    sends_retry_after: bool,
 }
 
 struct State {
     limit: Limit,
-    dice: StdRng,
+    rng: StdRng,
     failing: bool,
     tokens: f64,
     refilled: Instant,
@@ -70,23 +70,23 @@ impl Simulation {
     pub(super) fn new(limit: Limit, latency: Duration) -> Self {
         let now = Instant::now();
         let tokens = if let Limit::Bucket { burst, .. } = limit { burst } else { 0.0 };
-        let dice = StdRng::seed_from_u64(0);
-        let state = State { limit, dice, failing: false, tokens, refilled: now, seen: Vec::new() };
-        Self { governor: Governor::new(0), state: Mutex::new(state), latency, says_when: false }
+        let rng = StdRng::seed_from_u64(0);
+        let state = State { limit, rng, failing: false, tokens, refilled: now, seen: Vec::new() };
+        Self { limiter: Limiter::new(0), state: Mutex::new(state), latency, sends_retry_after: false }
     }
 
     pub(super) fn capped(per_minute: u32) -> Self {
-        Self { governor: Governor::new(per_minute), ..Self::new(Limit::None, Duration::from_millis(5)) }
+        Self { limiter: Limiter::new(per_minute), ..Self::new(Limit::None, Duration::from_millis(5)) }
     }
 
     /// Answers 429 with the time to come back.
-    pub(super) fn saying_when(self) -> Self {
-        Self { says_when: true, ..self }
+    pub(super) fn with_retry_after(self) -> Self {
+        Self { sends_retry_after: true, ..self }
     }
 
     /// The same with other dice.
     pub(super) fn seeded(self, seed: u64) -> Self {
-        self.state.lock().unwrap().dice = StdRng::seed_from_u64(seed);
+        self.state.lock().unwrap().rng = StdRng::seed_from_u64(seed);
         self
     }
 
@@ -108,9 +108,9 @@ impl Simulation {
     }
 
     /// One call, in its turn.
-    pub(super) async fn call(&self, call: Call, urgency: Urgency, patience: Duration) -> Result<(), Error> {
-        let work = Work { call, urgency, patience };
-        in_turn(&self.governor, work, async |_| self.attempt(call).await).await
+    pub(super) async fn call(&self, call: Call, urgency: Urgency, max_wait: Duration) -> Result<(), Error> {
+        let options = CallOptions { call, urgency, max_wait };
+        with_retries(&self.limiter, options, async |_| self.attempt(call).await).await
     }
 
     /// So many clients that call one after the other for this time.
@@ -118,7 +118,7 @@ impl Simulation {
         &self,
         count: usize,
         urgency: Urgency,
-        patience: Duration,
+        max_wait: Duration,
         time: Duration,
     ) -> Tally {
         let end = Instant::now() + time;
@@ -126,7 +126,7 @@ impl Simulation {
         let client = async || {
             let mut tally = Tally::default();
             while Instant::now() < end {
-                match self.call(call, urgency, patience).await {
+                match self.call(call, urgency, max_wait).await {
                     Ok(()) => tally.served += usize::from(Instant::now() <= end),
                     Err(error) => {
                         assert!(!error.is_unknown_outcome(), "{error}");
@@ -146,25 +146,25 @@ impl Simulation {
 
     async fn attempt(&self, call: Call) -> Result<(), Error> {
         sleep(self.latency / 2).await;
-        let (status, retry_after) = self.state.lock().unwrap().judge();
+        let (status, retry_after) = self.state.lock().unwrap().decide();
         sleep(self.latency / 2).await;
         if status == 200 {
             return Ok(());
         }
         let message = (status != 500).then(|| "Too Many Requests".to_owned());
-        let retry_after = retry_after.filter(|_| self.says_when);
-        let (code, param, request_id, doubt) = (None, None, None, None);
-        let is_own = message.is_some();
+        let retry_after = retry_after.filter(|_| self.sends_retry_after);
+        let (code, param, request_id, hint) = (None, None, None, None);
+        let is_from_openai = message.is_some();
         Err(Box::new(Refusal {
             call,
             status,
-            is_own,
+            is_from_openai,
             message,
             code,
             param,
             request_id,
             retry_after,
-            doubt,
+            hint,
             key_is_new: false,
         })
         .into())
@@ -172,7 +172,7 @@ impl Simulation {
 }
 
 impl State {
-    fn judge(&mut self) -> (u16, Option<Duration>) {
+    fn decide(&mut self) -> (u16, Option<Duration>) {
         let now = Instant::now();
         let wait = if self.failing { None } else { self.wait(now) };
         let status = match wait {
@@ -205,7 +205,7 @@ impl State {
                 (self.allowed_since(since) >= calls).then(|| span.saturating_sub(into))
             }
             Limit::Random { percent } => {
-                (self.dice.random_range(0..100) < percent).then_some(Duration::from_secs(1))
+                (self.rng.random_range(0..100) < percent).then_some(Duration::from_secs(1))
             }
             Limit::Strict { calls, span } => {
                 let recent = self.seen.iter().filter(|seen| now.duration_since(seen.at) < span).count();

@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use openai_secrets::engine::Engines;
 use openai_secrets::engine::answers::Answers;
 use openai_secrets::engine::failpoint::Trap;
-use openai_secrets::framework::forget_work;
+use openai_secrets::framework::forget_in_flight;
 use openai_secrets::logical::{
     Answer, Backend, Data, Departure, Factory, FixedSystem, InMemory, Operation, Request, Secret, Setup,
     Storage,
@@ -19,7 +19,7 @@ use tempfile::TempDir;
 
 use crate::simulator::{AccountState, KeyState};
 use crate::support::openai::{ADMIN_KEY, ORGANIZATION, OpenAi, PROJECT};
-use crate::support::system::Hands;
+use crate::support::system::TestClock;
 
 /// Where the records of credentials stand by their end; and an end long ago.
 const LEDGER: &str = "ledger/";
@@ -41,7 +41,7 @@ pub(super) struct World {
     pub(super) ending: Vec<Data>,
     /// Accounts that were there before, by what they are given to.
     pub(super) given: HashMap<&'static str, String>,
-    clock: Arc<Hands>,
+    clock: Arc<TestClock>,
     /// Where logs of answers are kept, if they are.
     logs: Option<Arc<TempDir>>,
     /// What the mounts of one process have in common.
@@ -64,7 +64,7 @@ pub(super) enum Log {
 impl World {
     /// A configured mount with the roles that [`super::steps`] use.
     pub(super) async fn begin(log: Log) -> Self {
-        let clock = Arc::new(Hands::default());
+        let clock = Arc::new(TestClock::default());
         let logs = (log == Log::Kept).then(|| Arc::new(tempfile::tempdir().expect("a folder can be had")));
         let process = process(&clock, logs.as_deref());
         Self::within(process, clock, logs).await
@@ -75,7 +75,7 @@ impl World {
         Self::within(Arc::clone(&self.process), Arc::clone(&self.clock), self.logs.clone()).await
     }
 
-    async fn within(process: Arc<Engines>, clock: Arc<Hands>, logs: Option<Arc<TempDir>>) -> Self {
+    async fn within(process: Arc<Engines>, clock: Arc<TestClock>, logs: Option<Arc<TempDir>>) -> Self {
         let (openai, storage) = (OpenAi::start().await, Arc::new(InMemory::new()));
         let given = HashMap::from(
             ["role", "key", "account", "given-to-set"].map(|name| (name, openai.existing_account(name))),
@@ -112,7 +112,7 @@ impl World {
     /// The next process knows nothing of what the last one was at work on.
     fn forget_the_last_process(&self) {
         for key in self.storage.keys().iter().filter(|key| key.starts_with("wal/")) {
-            forget_work(key);
+            forget_in_flight(key);
         }
     }
 
@@ -336,9 +336,9 @@ async fn trapped<T>(work: impl Future<Output = T>, trap: Option<&Arc<Trap>>) -> 
     }
 }
 
-fn process(clock: &Arc<Hands>, logs: Option<&TempDir>) -> Arc<Engines> {
+fn process(clock: &Arc<TestClock>, logs: Option<&TempDir>) -> Arc<Engines> {
     let logging = logs.map(|logs| Answers::logged_in(logs.path().to_owned()));
-    let engines = Engines::by(Arc::<Hands>::clone(clock));
+    let engines = Engines::by(Arc::<TestClock>::clone(clock));
     Arc::new(engines.logging(logging.unwrap_or_else(Answers::unlogged)))
 }
 

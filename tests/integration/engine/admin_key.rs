@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use openai_secrets::logical::{Entry, Operation, Request, Storage};
-use openai_secrets::openai::{AdminKey, Client, CreatedAdminKey, Endpoint, Settings, Unobserved};
+use openai_secrets::openai::{AdminKey, Client, CreatedAdminKey, Endpoint, NoopObserver, Settings};
 use serde_json::{Value, json};
 
 use crate::simulator::{Action, AdminKeyState, Fault, Limit, Per, endpoint};
 use crate::support::Mount;
-use crate::support::storage::{Death, Fate};
+use crate::support::storage::{CrashPoint, WriteOutcome};
 
 const DAY: Duration = Duration::from_secs(86_400);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -46,7 +46,7 @@ fn operator(mount: &Mount) -> Client {
         organization: mount.sim.organization().parse().unwrap(),
         ca_cert: None,
         max_requests_per_minute: 0,
-        observer: std::sync::Arc::new(Unobserved),
+        observer: std::sync::Arc::new(NoopObserver),
     })
     .unwrap()
 }
@@ -345,7 +345,7 @@ async fn force_deletes_the_configuration_and_says_what_stands() {
 async fn deleting_the_configuration_undoes_a_creation_that_died() {
     let mount = start().await;
     // The write of the new key's configuration is the second, after the write-ahead entry.
-    assert!(mount.killed(rotate(&mount), Death::Before(1)).await);
+    assert!(mount.killed(rotate(&mount), CrashPoint::Before(1)).await);
     assert_eq!(live(&mount).len(), 2);
     mount.delete("config").await.nothing();
     assert_eq!(live(&mount).len(), 1);
@@ -439,7 +439,7 @@ async fn a_standby_rotates_nothing() {
 
 #[tokio::test]
 async fn dying_at_any_write_leaves_a_key_that_works_and_in_the_end_only_that() {
-    for death in [Death::Before, Death::After] {
+    for death in [CrashPoint::Before, CrashPoint::After] {
         for number in 0.. {
             let mount = start().await.without_lag();
             let died = mount.killed(rotate(&mount), death(number)).await;
@@ -479,9 +479,14 @@ async fn a_write_that_fails_leaves_a_key_that_works_and_in_the_end_only_that() {
 #[tokio::test]
 async fn a_write_that_came_through_although_its_failure_was_reported_locks_nobody_out() {
     // The write of the new key, and that of the failure.
-    for fates in [&[Fate::Done][..], &[Fate::Lost], &[Fate::Done, Fate::Done], &[Fate::Done, Fate::Lost]] {
+    for fates in [
+        &[WriteOutcome::Done][..],
+        &[WriteOutcome::Lost],
+        &[WriteOutcome::Done, WriteOutcome::Done],
+        &[WriteOutcome::Done, WriteOutcome::Lost],
+    ] {
         let mount = start().await;
-        mount.watched.decide("config", fates);
+        mount.watched.set_write_outcomes("config", fates);
         mount.write("config/rotate", json!({})).await.refused("the leader stepped down");
         recovers(&mount, &format!("{fates:?}")).await;
         mount.finish().await;

@@ -1,10 +1,10 @@
-//! TLS that breaks after a creation was sent proves nothing: whatever was made is found and removed.
+//! A TLS fault after a creation was sent proves nothing: the engine finds and removes the new account or key.
 
 use serde_json::{Value, json};
 
 use crate::simulator::{Action, Fault, endpoint};
-use crate::support::front::{Breaks, Front, Protocol};
 use crate::support::library::{SET, SETTLED};
+use crate::support::tls_proxy::{Protocol, TlsFault, TlsProxy};
 use crate::support::{Answered, Mount};
 
 /// Everything that is created at OpenAI.
@@ -82,21 +82,21 @@ impl Kind {
     }
 }
 
-/// A mount that reaches OpenAI through a front.
-async fn behind(protocol: Protocol, breaks: Breaks) -> (Mount, Front) {
+/// A mount that reaches OpenAI through a proxy.
+async fn behind(protocol: Protocol, fault: TlsFault) -> (Mount, TlsProxy) {
     let mount = Mount::start().await;
-    let front = Front::before(&mount.sim, protocol, breaks).await;
+    let proxy = TlsProxy::in_front_of(&mount.sim, protocol, fault).await;
     let mut config = mount.config();
-    config["api_endpoint"] = front.url().into();
-    config["ca_cert"] = front.authority.clone().into();
+    config["api_endpoint"] = proxy.url().into();
+    config["ca_cert"] = proxy.authority.clone().into();
     mount.write("config", config).await.done();
-    (mount.with_project().await, front)
+    (mount.with_project().await, proxy)
 }
 
-/// The work is done, and TLS breaks before its answer; if it is hidden, it cannot be looked up at once either.
-async fn breaks_after_the_work(kind: Kind, protocol: Protocol, breaks: Breaks, hidden: bool) {
-    let story = format!("{kind:?} {protocol:?} {breaks:?} {hidden}");
-    let (mount, _front) = behind(protocol, breaks).await;
+/// TLS fails after the work and before its answer. If the result is hidden, the engine cannot look it up at once either.
+async fn breaks_after_the_work(kind: Kind, protocol: Protocol, fault: TlsFault, hidden: bool) {
+    let story = format!("{kind:?} {protocol:?} {fault:?} {hidden}");
+    let (mount, _proxy) = behind(protocol, fault).await;
     let body = kind.prepare(&mount).await;
     mount.sim.fault(Fault::on(kind.creation(), Action::Drop).times(1).after_the_work());
     if hidden {
@@ -126,16 +126,16 @@ async fn breaks_after_the_work(kind: Kind, protocol: Protocol, breaks: Breaks, h
 #[tokio::test]
 async fn tls_that_breaks_after_a_creation_was_sent_leaves_nothing_at_openai() {
     for kind in Kind::ALL {
-        for breaks in Breaks::ALL {
-            breaks_after_the_work(kind, Protocol::Http1, breaks, false).await;
+        for fault in TlsFault::ALL {
+            breaks_after_the_work(kind, Protocol::Http1, fault, false).await;
         }
-        breaks_after_the_work(kind, Protocol::Http2, Breaks::Record, false).await;
+        breaks_after_the_work(kind, Protocol::Http2, TlsFault::Record, false).await;
     }
 }
 
 #[tokio::test]
 async fn tls_that_breaks_after_a_creation_that_cannot_be_looked_up_leaves_nothing_either() {
     for kind in Kind::ALL {
-        breaks_after_the_work(kind, Protocol::Http1, Breaks::Record, true).await;
+        breaks_after_the_work(kind, Protocol::Http1, TlsFault::Record, true).await;
     }
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::simulator::{Action, Fault, Policy, endpoint};
 use crate::support::library::{self, SET, SETTLED};
-use crate::support::storage::Death;
+use crate::support::storage::CrashPoint;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -483,7 +483,10 @@ async fn a_check_out_whose_answer_was_lost_with_the_process_comes_back_after_its
         let mut number = 0;
         loop {
             let request = mount.request(Operation::Update, &path("check-out"), json!({"ttl": "10m"}));
-            assert!(mount.killed(request, Death::After(number)).await, "no write stores a loan that is lent");
+            assert!(
+                mount.killed(request, CrashPoint::After(number)).await,
+                "no write stores a loan that is lent"
+            );
             if mount.storage_text("library-loan/").contains("\"lent\"") {
                 break;
             }

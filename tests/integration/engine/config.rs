@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::simulator::{Action, Fault, Settings, Tls, endpoint};
 use crate::support::Mount;
-use crate::support::mount::NOBODY;
+use crate::support::mount::CLOSED_PORT;
 
 /// Refused with this sentence; nothing is stored and nothing was asked of OpenAI.
 async fn refuses(mount: &Mount, change: Value, says: &str) {
@@ -491,7 +491,7 @@ async fn what_another_organization_has_to_end_does_not_hold_it() {
 #[tokio::test]
 async fn an_endpoint_where_nobody_listens_is_refused_soon_and_a_slow_start_is_waited_for() {
     let mount = Mount::start().await;
-    for endpoint in [format!("http://{NOBODY}/v1"), "https://no-such-host.invalid/v1".to_owned()] {
+    for endpoint in [format!("http://{CLOSED_PORT}/v1"), "https://no-such-host.invalid/v1".to_owned()] {
         let mut body = mount.config();
         body["api_endpoint"] = endpoint.into();
         let begun = std::time::Instant::now();

@@ -6,7 +6,7 @@ use openai_secrets::logical::{Entry, Operation, Storage as _};
 use serde_json::json;
 
 use crate::simulator::{Action, Fault, endpoint};
-use crate::support::storage::Death;
+use crate::support::storage::CrashPoint;
 use crate::support::{Granted, Mount};
 
 const PATH: &str = "creds/app";
@@ -84,7 +84,7 @@ async fn a_process_that_dies_at_any_write_of_a_creation_leaves_nothing() {
     let mut deaths = 0;
     for write in 0.. {
         let mut reached = false;
-        for death in [Death::Before(write), Death::After(write)] {
+        for death in [CrashPoint::Before(write), CrashPoint::After(write)] {
             let mount = mount().await;
             let request = mount.request(Operation::Read, PATH, json!({}));
             reached |= mount.killed(request, death).await;
@@ -126,7 +126,7 @@ async fn a_process_that_dies_in_the_middle_of_a_call_leaves_nothing() {
 
 #[tokio::test]
 async fn a_process_that_dies_at_any_write_of_a_revocation_leaves_it_to_the_next() {
-    for death in [Death::Before(0), Death::After(0), Death::Before(1)] {
+    for death in [CrashPoint::Before(0), CrashPoint::After(0), CrashPoint::Before(1)] {
         let mount = mount().await.without_lag();
         let made = mount.read(PATH).await;
         let mut request = mount.request(Operation::Revoke, PATH, json!({}));
@@ -142,7 +142,7 @@ async fn a_process_that_dies_at_any_write_of_a_revocation_leaves_it_to_the_next(
 #[tokio::test]
 async fn a_process_that_dies_at_any_write_of_a_tick_leaves_it_to_the_next() {
     for write in 0..4 {
-        for death in [Death::Before(write), Death::After(write)] {
+        for death in [CrashPoint::Before(write), CrashPoint::After(write)] {
             let mount = mount().await;
             lose_some(&mount).await;
             mount.advance(Duration::from_secs(TTL + 600));

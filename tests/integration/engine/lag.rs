@@ -87,7 +87,7 @@ fn somebody(mount: &Mount) -> (Client, ProjectId) {
 async fn account_by_others(mount: &Mount, name: &str) -> String {
     let (client, project) = somebody(mount);
     let id = client.create_account_only(&project, name).await.unwrap().id;
-    mount.is_of_others(id.as_str());
+    mount.mark_foreign(id.as_str());
     id.to_string()
 }
 

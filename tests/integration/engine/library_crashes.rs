@@ -7,7 +7,7 @@ use openai_secrets::logical::Operation;
 use serde_json::{Value, json};
 
 use crate::support::library::{self, SET};
-use crate::support::storage::{Death, Failure};
+use crate::support::storage::{CrashPoint, Failure};
 use crate::support::{Answered, Mount};
 
 /// No operation of a set of this size writes more often.
@@ -67,7 +67,7 @@ impl Scene {
     }
 
     /// Does the step; `death` ends the process in it. Answers whether it came to that.
-    async fn run(&self, step: Step, death: Death) -> bool {
+    async fn run(&self, step: Step, death: CrashPoint) -> bool {
         let (operation, path, body) = match step {
             Step::Create => (
                 Operation::Create,
@@ -144,7 +144,7 @@ fn assert_possible(step: Step, members: &Value, what: &str) {
 }
 
 /// Kills each step at each write and answers how many writes it has.
-async fn die_everywhere(step: Step, death: fn(usize) -> Death) -> usize {
+async fn die_everywhere(step: Step, death: fn(usize) -> CrashPoint) -> usize {
     for number in 0..MOST_WRITES {
         let scene = Scene::before(step).await;
         let died = scene.run(step, death(number)).await;
@@ -160,7 +160,7 @@ async fn die_everywhere(step: Step, death: fn(usize) -> Death) -> usize {
 #[tokio::test]
 async fn whatever_dies_before_a_write_is_finished_or_undone() {
     for step in STEPS {
-        let writes = die_everywhere(step, Death::Before).await;
+        let writes = die_everywhere(step, CrashPoint::Before).await;
         println!("{step:?}: {writes} writes");
         assert!(writes > 0, "{step:?}");
     }
@@ -169,7 +169,7 @@ async fn whatever_dies_before_a_write_is_finished_or_undone() {
 #[tokio::test]
 async fn whatever_dies_after_a_write_is_finished_or_undone() {
     for step in STEPS {
-        assert!(die_everywhere(step, Death::After).await > 0, "{step:?}");
+        assert!(die_everywhere(step, CrashPoint::After).await > 0, "{step:?}");
     }
 }
 
@@ -179,7 +179,7 @@ async fn whatever_storage_does_and_calls_failed_is_finished_or_undone() {
         for number in 0..MOST_WRITES {
             let scene = Scene::before(step).await;
             scene.mount.watched.fail(Failure::Denied(number));
-            let answered = !scene.run(step, Death::Before(usize::MAX)).await;
+            let answered = !scene.run(step, CrashPoint::Before(usize::MAX)).await;
             assert!(answered);
             if !scene.mount.watched.take_failed() {
                 assert!(number > 0, "{step:?}");
@@ -206,7 +206,7 @@ async fn whatever_storage_refuses_is_finished_or_undone() {
                         scene.mount.storage.fail_put(prefix);
                     }
                 }
-                let answered = !scene.run(step, Death::Before(usize::MAX)).await;
+                let answered = !scene.run(step, CrashPoint::Before(usize::MAX)).await;
                 assert!(answered);
                 scene.mount.storage.clear_faults();
                 scene.check(step, &what).await;

@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use crate::simulator::{Action, Fault, endpoint};
 use crate::support::Mount;
 use crate::support::api::exchange;
-use crate::support::mount::NOBODY;
+use crate::support::mount::CLOSED_PORT;
 use crate::support::wait::eventually;
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -182,7 +182,7 @@ async fn what_is_only_tried_says_nothing_of_the_stored_key() {
         ("config", json!({"admin_api_key": "sk-admin-typo"})),
         ("config", json!({"admin_api_key": seeded})),
         ("config", json!({"organization_id": "org-typo"})),
-        ("config", json!({"admin_api_key": key, "api_endpoint": format!("http://{NOBODY}/v1")})),
+        ("config", json!({"admin_api_key": key, "api_endpoint": format!("http://{CLOSED_PORT}/v1")})),
         ("config/rotate-admin-key", json!({"new_admin_api_key": "sk-admin-typo"})),
         ("config/rotate-admin-key", json!({"new_admin_api_key": seeded})),
     ] {

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::simulator::{Action, Fault, endpoint};
 use crate::support::Mount;
-use crate::support::mount::NOBODY;
+use crate::support::mount::CLOSED_PORT;
 
 /// Vault gives up on a request then.
 const VAULTS_PATIENCE: Duration = Duration::from_secs(90);
@@ -65,7 +65,7 @@ async fn a_check_of_what_fails_throughout_is_a_refusal() {
 async fn a_check_where_nobody_listens_is_a_refusal() {
     let mount = Mount::start().await;
     let mut body = mount.config();
-    body["api_endpoint"] = format!("http://{NOBODY}/v1").into();
+    body["api_endpoint"] = format!("http://{CLOSED_PORT}/v1").into();
     let answered = mount.write("config", body).await;
     answered.refused("error validating OpenAI configuration: ");
     answered.refused("OpenAI cannot be reached");
@@ -75,11 +75,11 @@ async fn a_check_where_nobody_listens_is_a_refusal() {
 async fn a_reader_where_nobody_listens_is_told_to_come_back() {
     let mount = mount().await;
     let mut body = mount.config();
-    body["api_endpoint"] = format!("http://{NOBODY}/v1").into();
+    body["api_endpoint"] = format!("http://{CLOSED_PORT}/v1").into();
     body["verify_connection"] = false.into();
     mount.write("config", body).await.done();
     let answered = mount.read("creds/app").await;
-    let says = format!("OpenAI cannot be reached: Connection refused by {NOBODY}: check api_endpoint");
+    let says = format!("OpenAI cannot be reached: Connection refused by {CLOSED_PORT}: check api_endpoint");
     answered.failed(Kind::Status(503), &says);
     assert_eq!(mount.stored("wal/"), Vec::<String>::new(), "nothing was sent");
     mount.finish().await;

@@ -7,7 +7,7 @@ use openai_secrets::logical::{Entry, Kind, Storage as _};
 use serde_json::{Value, json};
 
 use crate::simulator::{Action, Fault, endpoint};
-use crate::support::predecessor::{ROLE, stored};
+use crate::support::go_plugin_storage::{ROLE, stored};
 use crate::support::{Granted, Mount};
 
 const HOUR: Duration = Duration::from_secs(3_600);

@@ -7,7 +7,7 @@ use openai_secrets::logical::{Kind, Operation};
 use serde_json::{Value, json};
 
 use crate::simulator::{Action, Fault, Simulator, endpoint};
-use crate::support::storage::Death;
+use crate::support::storage::CrashPoint;
 use crate::support::{Granted, Mount};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -347,7 +347,7 @@ fn revocation(mount: &Mount, lease: &Granted) -> openai_secrets::logical::Reques
 #[tokio::test]
 async fn dying_at_any_write_of_a_revocation_loses_nothing() {
     for (mode, broken) in [("strict", false), ("strict", true), ("queue", true)] {
-        for death in [Death::Before, Death::After] {
+        for death in [CrashPoint::Before, CrashPoint::After] {
             for number in 0.. {
                 let mount = start().await;
                 mount.write("config", json!({"revocation_mode": mode})).await.done();

@@ -7,22 +7,22 @@ use serde_json::{Value, json};
 
 use crate::support::Mount;
 use crate::support::library::{self, SET, SETTLED};
-use crate::support::storage::{Failure, Fate};
+use crate::support::storage::{Failure, WriteOutcome};
 
 /// More writes than any check-out or credential needs.
 const MOST_WRITES: usize = 20;
 
 /// Writes the set, is told that this failed, and goes on as the next leader with what storage then holds.
-async fn write_as_a_leader_that_loses_its_term(mount: &Mount, fate: Fate, body: Value) {
-    mount.watched.decide("library-set/", &[fate]);
+async fn write_as_a_leader_that_loses_its_term(mount: &Mount, fate: WriteOutcome, body: Value) {
+    mount.watched.set_write_outcomes("library-set/", &[fate]);
     mount.write(SET, body).await.error();
-    mount.watched.come_through().await;
+    mount.watched.commit_late_writes().await;
     mount.restart().await;
 }
 
 #[tokio::test]
 async fn a_set_that_is_stored_although_its_write_failed_keeps_its_accounts() {
-    for fate in [Fate::Done, Fate::Late] {
+    for fate in [WriteOutcome::Done, WriteOutcome::Late] {
         let mount = library::mount().await;
         mount.seed("old", false);
         let body = json!({"project": "research", "service_account_names": "a,old"});
@@ -42,7 +42,7 @@ async fn a_set_that_is_stored_although_its_write_failed_keeps_its_accounts() {
 
 #[tokio::test]
 async fn an_account_that_the_next_leader_has_lent_keeps_its_key() {
-    for fate in [Fate::Done, Fate::Late] {
+    for fate in [WriteOutcome::Done, WriteOutcome::Late] {
         let mount = library::mount_with("a").await;
         let body = json!({"service_account_names": "a,b"});
         write_as_a_leader_that_loses_its_term(&mount, fate, body).await;
@@ -66,7 +66,7 @@ async fn a_set_that_was_never_stored_lets_its_accounts_go_by_the_tick() {
     let mount = library::mount().await;
     mount.seed("old", false);
     let body = json!({"project": "research", "service_account_names": "a,old"});
-    write_as_a_leader_that_loses_its_term(&mount, Fate::Lost, body).await;
+    write_as_a_leader_that_loses_its_term(&mount, WriteOutcome::Lost, body).await;
     mount.read(SET).await.nothing();
     assert_eq!(library::names(&mount), ["old", "a"], "not at once");
     library::settle(&mount).await;
@@ -79,14 +79,14 @@ async fn a_set_that_was_never_stored_lets_its_accounts_go_by_the_tick() {
 async fn a_node_that_cannot_write_any_more_deletes_no_account() {
     let mount = library::mount().await;
     let body = json!({"project": "research", "service_account_names": "a"});
-    mount.watched.decide("library-set/", &[Fate::Late]);
+    mount.watched.set_write_outcomes("library-set/", &[WriteOutcome::Late]);
     mount.write(SET, body).await.error();
     // It still believes that it leads: it reads its own old storage, and its ticks run.
     mount.advance(SETTLED);
     mount.storage.fail_put("library-change/");
     let _ = mount.tick_now().await;
     assert_eq!(library::names(&mount), ["a"]);
-    mount.watched.come_through().await;
+    mount.watched.commit_late_writes().await;
     mount.restart().await;
     mount.advance(SETTLED);
     mount.tick_now().await.done();
@@ -118,11 +118,11 @@ async fn a_check_out_with_a_write_that_came_through_all_the_same_is_worked_off()
 
 #[tokio::test]
 async fn a_credential_whose_record_came_through_although_its_write_failed_is_worked_off() {
-    for fate in [Fate::Done, Fate::Late, Fate::Lost] {
+    for fate in [WriteOutcome::Done, WriteOutcome::Late, WriteOutcome::Lost] {
         let mount = library::mount().await.with_role(json!({"ttl": "10m"})).await.without_lag();
-        mount.watched.decide("ledger/", &[fate]);
+        mount.watched.set_write_outcomes("ledger/", &[fate]);
         mount.read("creds/app").await.error();
-        mount.watched.come_through().await;
+        mount.watched.commit_late_writes().await;
         mount.restart().await;
         assert_eq!(mount.sim.state().live_keys().count(), 0, "{fate:?}: nobody has it");
         assert!(library::names(&mount).is_empty(), "{fate:?}");
@@ -136,7 +136,7 @@ async fn a_credential_whose_record_came_through_although_its_write_failed_is_wor
 
 #[tokio::test]
 async fn a_rotation_that_came_through_although_its_write_failed_keeps_the_key_that_readers_got() {
-    for fate in [Fate::Done, Fate::Late, Fate::Lost] {
+    for fate in [WriteOutcome::Done, WriteOutcome::Late, WriteOutcome::Lost] {
         let mount = library::mount().await;
         let account = mount.seed("app", false);
         let role = json!({
@@ -145,9 +145,9 @@ async fn a_rotation_that_came_through_although_its_write_failed_keeps_the_key_th
         });
         mount.write("static-roles/app", role).await.done();
         mount.advance(Duration::from_secs(3700));
-        mount.watched.decide("static-role/", &[fate]);
+        mount.watched.set_write_outcomes("static-role/", &[fate]);
         let _ = mount.tick().await;
-        mount.watched.come_through().await;
+        mount.watched.commit_late_writes().await;
         mount.restart().await;
         let got = mount.read("static-creds/app").await.text("api_key");
         for _ in 0..4 {

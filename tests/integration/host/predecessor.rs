@@ -6,9 +6,9 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::support::api::Answer;
+use crate::support::go_plugin_storage::{ROLE, assert_same_shape};
 use crate::support::host::{Host, on_server};
 use crate::support::openai::{ADMIN_KEY, ORGANIZATION, OpenAi, PROJECT};
-use crate::support::predecessor::{ROLE, agrees_with};
 use crate::support::programs::{self, PLUGIN};
 
 /// What the Go plugin's binary is registered as: it is built without a version, so any will do.
@@ -85,7 +85,7 @@ async fn a_mount_of_the_go_plugin_is_taken_over_and_given_back() {
         set_up(host, &openai, &go_plugin).await;
         let before = [credential(host).await, credential(host).await];
         let kept = credential(host).await;
-        agrees_with(&seen(host, &before[0]).await);
+        assert_same_shape(&seen(host, &before[0]).await);
 
         host.change_release(OURS).await;
         is_taken_over(host, &openai, &before).await;

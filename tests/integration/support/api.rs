@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
 /// A server gives a request 90 s; no request of a test may need that.
-const PATIENCE: Duration = Duration::from_secs(60);
+const MAX_WAIT: Duration = Duration::from_secs(60);
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -109,7 +109,7 @@ pub(crate) async fn exchange(
         request = request.header(*name, *value);
     }
     let body = body.map_or_else(Bytes::new, |body| body.to_string().into());
-    tokio::time::timeout(PATIENCE, send(address, request.body(Full::new(body))?)).await?
+    tokio::time::timeout(MAX_WAIT, send(address, request.body(Full::new(body))?)).await?
 }
 
 async fn send(address: SocketAddr, request: Request<Full<Bytes>>) -> Result<Answer, Failure> {

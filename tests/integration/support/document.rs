@@ -58,9 +58,9 @@ impl Document {
     }
 
     /// What of an answer is not as declared, if anything is.
-    pub fn oddity(&self, request: &Request, answer: Option<&Response>) -> Option<String> {
+    pub fn mismatch(&self, request: &Request, answer: Option<&Response>) -> Option<String> {
         let declared = self.answers.iter().filter(|declared| declared.is_of(request));
-        declared.max_by_key(|it| it.literals())?.oddity(answer)
+        declared.max_by_key(|it| it.literals())?.mismatch(answer)
     }
 }
 
@@ -76,7 +76,7 @@ impl Declared {
         Some(Self { path, method: method.to_owned(), statuses, fields })
     }
 
-    fn oddity(&self, answer: Option<&Response>) -> Option<String> {
+    fn mismatch(&self, answer: Option<&Response>) -> Option<String> {
         let status = match answer {
             Some(_) => "200",
             // What a read does not find.

@@ -33,37 +33,37 @@ pub(crate) struct Host {
 
 /// Runs one story on OpenBao and, where there is one, on Vault; each time on a new server, and each time no
 /// secret may be in its log.
-pub(crate) async fn on_each_server(story: impl AsyncFn(&mut Host)) {
-    on_each_server_with(Storage::Memory, story).await;
+pub(crate) async fn on_each_server(scenario: impl AsyncFn(&mut Host)) {
+    on_each_server_with(Storage::Memory, scenario).await;
 }
 
 /// As [`on_each_server`], where what the server keeps outlives its process.
-pub(crate) async fn on_each_durable_server(story: impl AsyncFn(&mut Host)) {
-    on_each_server_with(Storage::Raft, story).await;
+pub(crate) async fn on_each_durable_server(scenario: impl AsyncFn(&mut Host)) {
+    on_each_server_with(Storage::Raft, scenario).await;
 }
 
 /// As [`on_each_server`], for a story that waits for minutes: on all servers at the same time.
-pub(crate) async fn on_all_servers_at_once(story: impl AsyncFn(&mut Host)) {
+pub(crate) async fn on_all_servers_at_once(scenario: impl AsyncFn(&mut Host)) {
     let programs = programs::servers();
-    join_all(programs.iter().map(|program| tell(program, Storage::Memory, &story))).await;
+    join_all(programs.iter().map(|program| run_on(program, Storage::Memory, &scenario))).await;
 }
 
 /// As [`on_each_server`], on this one alone.
-pub(crate) async fn on_server(program: &Program, story: impl AsyncFn(&mut Host)) {
-    tell(program, Storage::Memory, &story).await;
+pub(crate) async fn on_server(program: &Program, scenario: impl AsyncFn(&mut Host)) {
+    run_on(program, Storage::Memory, &scenario).await;
 }
 
-async fn on_each_server_with(storage: Storage, story: impl AsyncFn(&mut Host)) {
+async fn on_each_server_with(storage: Storage, scenario: impl AsyncFn(&mut Host)) {
     for program in programs::servers() {
-        tell(&program, storage, &story).await;
+        run_on(&program, storage, &scenario).await;
     }
 }
 
-async fn tell(program: &Program, storage: Storage, story: &impl AsyncFn(&mut Host)) {
+async fn run_on(program: &Program, storage: Storage, scenario: &impl AsyncFn(&mut Host)) {
     // Shown when the story fails.
     println!("on {:?}, {}", program.product, program.path.display());
     let mut host = Host::start(program, storage).await;
-    story(&mut host).await;
+    scenario(&mut host).await;
     host.server.stop();
     host.leaves_no_secret_in_its_log();
 }

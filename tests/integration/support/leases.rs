@@ -23,7 +23,7 @@ pub struct Granted {
 
 /// All leases that were not revoked.
 #[derive(Debug, Default)]
-pub struct Book {
+pub struct LeaseStore {
     leases: BTreeMap<String, Granted>,
     given: u64,
 }
@@ -50,9 +50,9 @@ impl std::fmt::Debug for Granted {
     }
 }
 
-impl Book {
+impl LeaseStore {
     /// Enters a new lease.
-    pub fn enter(&mut self, path: &str, lease: &Lease, data: &Data, now: DateTime<Utc>) -> Granted {
+    pub fn insert(&mut self, path: &str, lease: &Lease, data: &Data, now: DateTime<Utc>) -> Granted {
         self.given += 1;
         let granted = Granted {
             id: format!("openai/{path}/{}", self.given),
@@ -75,7 +75,7 @@ impl Book {
     }
 
     /// Strikes a lease out.
-    pub fn strike(&mut self, id: &str) {
+    pub fn remove(&mut self, id: &str) {
         self.leases.remove(id);
     }
 

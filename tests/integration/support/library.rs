@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use openai_secrets::openai::{AdminKey, Client, Endpoint, NewKey, ProjectId, Role, Settings, Unobserved};
+use openai_secrets::openai::{AdminKey, Client, Endpoint, NewKey, NoopObserver, ProjectId, Role, Settings};
 use serde_json::{Value, json};
 
 use super::{Answered, Mount};
@@ -96,7 +96,7 @@ pub fn admin(mount: &Mount) -> (Client, ProjectId) {
         organization: mount.sim.organization().parse().unwrap(),
         ca_cert: None,
         max_requests_per_minute: 0,
-        observer: Arc::new(Unobserved),
+        observer: Arc::new(NoopObserver),
     };
     (Client::new(settings).unwrap(), mount.sim.project().parse().unwrap())
 }

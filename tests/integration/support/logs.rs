@@ -15,7 +15,7 @@ use super::secrets::{Secrets, suspects};
 static SUSPICIOUS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 static STARTED: Once = Once::new();
 
-struct Watch;
+struct KeyDetector;
 
 #[derive(Default)]
 struct Line(String);
@@ -23,7 +23,7 @@ struct Line(String);
 /// Watches the logs from now on. Tests that want a subscriber of their own must give it to their own thread only.
 pub fn watch() {
     STARTED.call_once(|| {
-        tracing::subscriber::set_global_default(tracing_subscriber::registry().with(Watch))
+        tracing::subscriber::set_global_default(tracing_subscriber::registry().with(KeyDetector))
             .expect("no other test sets the process's subscriber");
     });
 }
@@ -34,7 +34,7 @@ pub fn find(secrets: &Secrets) -> Option<String> {
 }
 
 impl Line {
-    fn judge(self, place: &str) {
+    fn check(self, place: &str) {
         if suspects(&self.0).next().is_some() {
             SUSPICIOUS.lock().unwrap().push(format!("{place}:{}", self.0));
         }
@@ -47,23 +47,23 @@ impl Visit for Line {
     }
 }
 
-impl<S: Subscriber> Layer<S> for Watch {
+impl<S: Subscriber> Layer<S> for KeyDetector {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let mut line = Line::default();
         event.record(&mut line);
-        line.judge(event.metadata().target());
+        line.check(event.metadata().target());
     }
 
     fn on_new_span(&self, attributes: &Attributes<'_>, _: &Id, _: Context<'_, S>) {
         let mut line = Line::default();
         attributes.record(&mut line);
-        line.judge(attributes.metadata().target());
+        line.check(attributes.metadata().target());
     }
 
     fn on_record(&self, _: &Id, values: &Record<'_>, _: Context<'_, S>) {
         let mut line = Line::default();
         values.record(&mut line);
-        line.judge("a span");
+        line.check("a span");
     }
 }
 

@@ -7,8 +7,7 @@ pub(crate) mod callers;
 pub(crate) mod cli;
 pub(crate) mod cluster;
 pub mod document;
-#[allow(dead_code, unreachable_pub, reason = "each story uses a part of it")]
-pub mod front;
+pub(crate) mod go_plugin_storage;
 pub(crate) mod host;
 #[allow(dead_code, unreachable_pub, reason = "each story uses a part of it")]
 pub mod leases;
@@ -22,7 +21,6 @@ pub(crate) mod memory;
 pub mod mount;
 pub(crate) mod openai;
 pub(crate) mod plugin;
-pub(crate) mod predecessor;
 pub(crate) mod process;
 pub(crate) mod programs;
 pub(crate) mod prometheus;
@@ -37,6 +35,8 @@ pub mod storage;
 pub mod system;
 pub(crate) mod templates;
 pub(crate) mod terraform;
+#[allow(dead_code, unreachable_pub, reason = "each story uses a part of it")]
+pub mod tls_proxy;
 pub(crate) mod wait;
 
 pub use answer::Answered;

@@ -18,11 +18,11 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::document::Document;
-use super::leases::Book;
+use super::leases::LeaseStore;
 use super::logs;
 use super::secrets::Secrets;
-use super::storage::{Death, Watched, Write};
-use super::system::{Hands, Host};
+use super::storage::{CrashPoint, Watched, Write};
+use super::system::{TestClock, TestSystem};
 use super::{Answered, Granted};
 use crate::simulator::{AccountState, Lag, Seeded, Settings, Simulator, State};
 
@@ -31,7 +31,7 @@ pub const PROJECT: &str = "research";
 /// The role of [`Mount::with_role`].
 pub const ROLE: &str = "app";
 /// Where nobody listens. The system never gives this port away, so no other test's server can have it.
-pub const NOBODY: &str = "127.0.0.1:1";
+pub const CLOSED_PORT: &str = "127.0.0.1:1";
 /// The mount's id at its server.
 const UUID: &str = "0f5a3b1e-7c2d-4e8f-9a6b-1c2d3e4f5a6b";
 
@@ -43,10 +43,10 @@ pub struct Mount {
     /// The same, as the mount sees it.
     pub watched: Arc<Watched>,
     /// What the server says of itself.
-    pub host: Arc<Host>,
-    clock: Arc<Hands>,
+    pub host: Arc<TestSystem>,
+    clock: Arc<TestClock>,
     backend: Mutex<Arc<dyn Backend>>,
-    leases: Mutex<Book>,
+    leases: Mutex<LeaseStore>,
     secrets: Mutex<Secrets>,
     /// Accounts and keys that were there before; nobody has to own them.
     foreign: Mutex<BTreeSet<String>>,
@@ -78,10 +78,10 @@ impl Mount {
 
     async fn with(sim: Simulator) -> Self {
         logs::watch();
-        let (storage, host) = (Arc::new(InMemory::new()), Arc::new(Host::default()));
+        let (storage, host) = (Arc::new(InMemory::new()), Arc::new(TestSystem::default()));
         let watched = Arc::new(Watched::new(Arc::clone(&storage)));
-        let clock = Arc::new(Hands::default());
-        clock.go_with(sim.hand());
+        let clock = Arc::new(TestClock::default());
+        clock.link(sim.clock_mover());
         let backend = Mutex::new(set_up(&watched, &host, &clock));
         let mount = Self {
             sim,
@@ -156,7 +156,7 @@ impl Mount {
     }
 
     /// Something at OpenAI that somebody else made; nobody here has to own it.
-    pub fn is_of_others(&self, id: &str) {
+    pub fn mark_foreign(&self, id: &str) {
         self.foreign.lock().unwrap().insert(id.to_owned());
     }
 
@@ -248,7 +248,7 @@ impl Mount {
         request.secret = Some(lease.secret(Duration::ZERO));
         let answered = self.ask(request).await;
         if answered.answer.is_ok() {
-            self.leases.lock().unwrap().strike(&lease.id);
+            self.leases.lock().unwrap().remove(&lease.id);
         }
         answered
     }
@@ -273,7 +273,7 @@ impl Mount {
 
     /// The server loses its record of a lease.
     pub fn lose(&self, lease: &Granted) {
-        self.leases.lock().unwrap().strike(&lease.id);
+        self.leases.lock().unwrap().remove(&lease.id);
     }
 
     /// Time passes, for the engine and for OpenAI alike. Write-ahead entries go by the wall clock: see
@@ -284,13 +284,13 @@ impl Mount {
 
     /// The engine's clock is put back; OpenAI's goes on.
     pub fn put_clock_back(&self, by: Duration) {
-        self.clock.put_back(by);
+        self.clock.move_back(by);
     }
 
     /// The time that passed was a mistake of every clock, OpenAI's as well, and they are put right.
     pub fn put_clocks_back(&self, by: Duration) {
-        self.clock.put_back(by);
-        self.sim.put_back(by);
+        self.clock.move_back(by);
+        self.sim.move_back(by);
     }
 
     /// The engine's clock is set wrong: ahead of OpenAI's and of the clock that nobody sets.
@@ -322,26 +322,26 @@ impl Mount {
 
     /// A new instance on the same storage, as after a crash.
     pub async fn restart(&self) {
-        self.watched.live();
+        self.watched.recover();
         *self.backend.lock().unwrap() = set_up(&self.watched, &self.host, &self.clock);
         self.backend().initialize().await.expect("a restarted mount initializes");
     }
 
     /// The same where storage may hold anything, so that it may not initialize.
     pub async fn restart_anyway(&self) {
-        self.watched.live();
+        self.watched.recover();
         *self.backend.lock().unwrap() = set_up(&self.watched, &self.host, &self.clock);
         // What it says is for the log alone.
         let _ = self.backend().initialize().await;
     }
 
     /// Asks, and kills the process at this write; answers false if the request ended before it came to it.
-    pub async fn killed(&self, request: Request, death: Death) -> bool {
-        self.watched.die(death);
+    pub async fn killed(&self, request: Request, death: CrashPoint) -> bool {
+        self.watched.crash_at(death);
         let backend = self.backend();
         let died = tokio::select! {
             answer = backend.handle(request.clone()) => {
-                let _judged = self.judge(&request, answer);
+                let _judged = self.check(&request, answer);
                 false
             }
             () = self.watched.stopped() => true,
@@ -363,7 +363,7 @@ impl Mount {
     /// Asks with this very request.
     pub async fn ask(&self, request: Request) -> Answered {
         let answer = self.backend().handle(request.clone()).await;
-        self.judge(&request, answer)
+        self.check(&request, answer)
     }
 
     fn anybody(&self) -> Caller<'_> {
@@ -373,7 +373,7 @@ impl Mount {
     // === What is true of every answer ===
 
     /// Enters what is leased into the book and checks the general truths.
-    fn judge(&self, request: &Request, answer: Answer) -> Answered {
+    fn check(&self, request: &Request, answer: Answer) -> Answered {
         let name = format!("{:?} {}", request.operation, request.path);
         let state = self.learn();
         self.check_answer(&name, &answer);
@@ -384,7 +384,7 @@ impl Mount {
         if let Ok(Some(response)) = &answer
             && let (Some(kept), false) = (&response.lease, request.operation == Operation::Renew)
         {
-            lease = Some(self.leases.lock().unwrap().enter(
+            lease = Some(self.leases.lock().unwrap().insert(
                 &request.path,
                 kept,
                 &response.data,
@@ -425,8 +425,8 @@ impl Mount {
     /// An answer has a status and the fields that the mount's OpenAPI document declares, and no others.
     fn check_shape(&self, name: &str, request: &Request, answer: &Answer) {
         let Ok(response) = answer else { return };
-        if let Some(oddity) = self.document.get().and_then(|it| it.oddity(request, response.as_ref())) {
-            panic!("{name} answers {oddity}");
+        if let Some(mismatch) = self.document.get().and_then(|it| it.mismatch(request, response.as_ref())) {
+            panic!("{name} answers {mismatch}");
         }
     }
 
@@ -542,7 +542,7 @@ impl Caller<'_> {
         match self.mount.backend().exists(asked.clone()).await {
             Ok(Some(false)) => self.ask(Operation::Create, path, data).await,
             Ok(_) => self.ask(Operation::Update, path, data).await,
-            Err(error) => self.mount.judge(&asked, Err(error)),
+            Err(error) => self.mount.check(&asked, Err(error)),
         }
     }
 
@@ -567,14 +567,14 @@ impl Caller<'_> {
     }
 }
 
-fn set_up(storage: &Arc<Watched>, host: &Arc<Host>, clock: &Arc<Hands>) -> Arc<dyn Backend> {
+fn set_up(storage: &Arc<Watched>, host: &Arc<TestSystem>, clock: &Arc<TestClock>) -> Arc<dyn Backend> {
     let setup = Setup {
         config: [("plugin_name".to_owned(), "openai".to_owned())].into(),
         backend_uuid: UUID.to_owned(),
         storage: Arc::<Watched>::clone(storage),
-        system: Arc::<Host>::clone(host),
+        system: Arc::<TestSystem>::clone(host),
     };
-    Engines::by(Arc::<Hands>::clone(clock)).mount(setup).expect("the engine mounts")
+    Engines::by(Arc::<TestClock>::clone(clock)).mount(setup).expect("the engine mounts")
 }
 
 /// The path that a lease was issued at: its id without its number and the mount.

@@ -93,7 +93,7 @@ impl Host {
     }
 
     /// `kill -9` of whatever process there is now, in the middle of what it does.
-    pub(crate) fn strike_plugin(&self) {
+    pub(crate) fn kill_plugin_processes(&self) {
         for id in self.plugin_processes() {
             signal(id, Signal::KILL);
         }

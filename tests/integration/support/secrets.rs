@@ -5,10 +5,10 @@ use std::collections::{BTreeSet, VecDeque};
 /// How OpenAI's keys begin.
 const PREFIX: &str = "sk-";
 /// So much of a key is as good as a leak; less is what a redacted value shows.
-const TELLING: usize = 20;
+const MIN_LEAK: usize = 20;
 
 /// So many values are kept in mind, the latest: a long life must not look like a leak of memory.
-const MOST: usize = 5_000;
+const MAX_VALUES: usize = 5_000;
 
 /// Every key value that the world of a test ever held.
 #[derive(Debug, Default)]
@@ -25,7 +25,7 @@ impl Secrets {
         }
         self.values.insert(value.to_owned());
         self.order.push_back(value.to_owned());
-        if self.order.len() > MOST
+        if self.order.len() > MAX_VALUES
             && let Some(oldest) = self.order.pop_front()
         {
             self.values.remove(&oldest);
@@ -50,7 +50,7 @@ pub fn suspects(text: &str) -> impl Iterator<Item = &str> {
         let rest = &text[at..];
         let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '-' && c != '_');
         let word = &rest[..end.unwrap_or(rest.len())];
-        (word.len() >= TELLING).then_some(word)
+        (word.len() >= MIN_LEAK).then_some(word)
     })
 }
 

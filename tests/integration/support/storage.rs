@@ -27,7 +27,7 @@ pub enum Write {
 
 /// Where among the writes a process dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Death {
+pub enum CrashPoint {
     /// Before the write of this number, counted from 0, reaches storage.
     Before(usize),
     /// Right after it.
@@ -45,12 +45,12 @@ pub enum Failure {
 
 /// What becomes of a write whose failure is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub enum WriteOutcome {
     /// It comes through all the same.
     Done,
     /// It does not.
     Lost,
-    /// It does later: by [`Watched::come_through`], as a write that the next leader commits.
+    /// It does later: by [`Watched::commit_late_writes`], as a write that the next leader commits.
     Late,
 }
 
@@ -58,9 +58,9 @@ pub enum Fate {
 struct State {
     unread: Vec<Write>,
     writes: usize,
-    death: Option<Death>,
+    crash: Option<CrashPoint>,
     failure: Option<Failure>,
-    fates: (String, VecDeque<Fate>),
+    outcomes: (String, VecDeque<WriteOutcome>),
     /// What alone may be written, where not everything may.
     writable: Option<Vec<String>>,
     late: Vec<Entry>,
@@ -77,9 +77,9 @@ impl Watched {
     }
 
     /// From now on writes are counted from 0, and one of them is never answered.
-    pub fn die(&self, death: Death) {
+    pub fn crash_at(&self, crash: CrashPoint) {
         let mut state = self.state.lock().unwrap();
-        (state.writes, state.death) = (0, Some(death));
+        (state.writes, state.crash) = (0, Some(crash));
     }
 
     /// From now on writes are counted from 0, and one of them fails.
@@ -89,8 +89,8 @@ impl Watched {
     }
 
     /// The next writes of a key that starts with `prefix` are reported as failed, and this becomes of them.
-    pub fn decide(&self, prefix: &str, fates: &[Fate]) {
-        self.state.lock().unwrap().fates = (prefix.to_owned(), fates.iter().copied().collect());
+    pub fn set_write_outcomes(&self, prefix: &str, outcomes: &[WriteOutcome]) {
+        self.state.lock().unwrap().outcomes = (prefix.to_owned(), outcomes.iter().copied().collect());
     }
 
     /// As on a performance secondary: what begins with one of these may be written, and nothing else; or everything again.
@@ -108,7 +108,7 @@ impl Watched {
     }
 
     /// The writes that were to come through later do now.
-    pub async fn come_through(&self) {
+    pub async fn commit_late_writes(&self) {
         let late = std::mem::take(&mut self.state.lock().unwrap().late);
         for entry in late {
             self.inner.put(entry).await.unwrap();
@@ -122,10 +122,10 @@ impl Watched {
         state.writes > at
     }
 
-    /// Writes are answered again; tells how many there were since [`Watched::die`].
-    pub fn live(&self) -> usize {
+    /// Writes are answered again; tells how many there were since [`Watched::crash_at`].
+    pub fn recover(&self) -> usize {
         let mut state = self.state.lock().unwrap();
-        state.death = None;
+        state.crash = None;
         state.writes
     }
 
@@ -148,13 +148,13 @@ impl Watched {
         Ok(())
     }
 
-    fn fate(&self, key: &str) -> Option<Fate> {
-        let (prefix, fates) = &mut self.state.lock().unwrap().fates;
-        if key.starts_with(prefix.as_str()) { fates.pop_front() } else { None }
+    fn decided_outcome(&self, key: &str) -> Option<WriteOutcome> {
+        let (prefix, outcomes) = &mut self.state.lock().unwrap().outcomes;
+        if key.starts_with(prefix.as_str()) { outcomes.pop_front() } else { None }
     }
 
-    async fn stop_at(&self, here: Death) {
-        if self.state.lock().unwrap().death == Some(here) {
+    async fn crash_if_at(&self, here: CrashPoint) {
+        if self.state.lock().unwrap().crash == Some(here) {
             self.stopped.notify_one();
             pending::<()>().await;
         }
@@ -182,30 +182,34 @@ impl Storage for Watched {
         let_others_run().await;
         self.check_writable(&entry.key)?;
         let number = self.note(Write::Put(entry.clone()));
-        self.stop_at(Death::Before(number)).await;
+        self.crash_if_at(CrashPoint::Before(number)).await;
         self.fail_at(Failure::Refused(number))?;
-        let fate = self.fate(&entry.key);
-        let outcome = match fate {
-            Some(Fate::Lost) => Ok(()),
-            Some(Fate::Late) => {
+        let decided = self.decided_outcome(&entry.key);
+        let outcome = match decided {
+            Some(WriteOutcome::Lost) => Ok(()),
+            Some(WriteOutcome::Late) => {
                 self.state.lock().unwrap().late.push(entry);
                 Ok(())
             }
-            Some(Fate::Done) | None => self.inner.put(entry).await,
+            Some(WriteOutcome::Done) | None => self.inner.put(entry).await,
         };
-        self.stop_at(Death::After(number)).await;
+        self.crash_if_at(CrashPoint::After(number)).await;
         self.fail_at(Failure::Denied(number))?;
-        if fate.is_some() { Err(StorageError::Failed("the leader stepped down".to_owned())) } else { outcome }
+        if decided.is_some() {
+            Err(StorageError::Failed("the leader stepped down".to_owned()))
+        } else {
+            outcome
+        }
     }
 
     async fn delete(&self, key: &str) -> Result<(), StorageError> {
         let_others_run().await;
         self.check_writable(key)?;
         let number = self.note(Write::Delete(key.to_owned()));
-        self.stop_at(Death::Before(number)).await;
+        self.crash_if_at(CrashPoint::Before(number)).await;
         self.fail_at(Failure::Refused(number))?;
         let outcome = self.inner.delete(key).await;
-        self.stop_at(Death::After(number)).await;
+        self.crash_if_at(CrashPoint::After(number)).await;
         self.fail_at(Failure::Denied(number))?;
         outcome
     }

@@ -14,14 +14,14 @@ const EVENTS: usize = 1_000;
 
 /// A system view that can be told to change, and remembers events.
 #[derive(Debug, Default)]
-pub struct Host {
+pub struct TestSystem {
     state: Mutex<State>,
 }
 
 /// The machine's clocks, as far ahead as a test wants them: time that passes moves both, a wrong setting only the one
 /// that people set.
 #[derive(Default)]
-pub struct Hands {
+pub struct TestClock {
     ahead: Mutex<TimeDelta>,
     passed: Mutex<Duration>,
     /// Told of time that passes.
@@ -42,7 +42,7 @@ struct State {
     rotation_manager_fails: bool,
 }
 
-impl Host {
+impl TestSystem {
     /// This node is now a performance standby, or the active node again.
     pub fn set_performance_standby(&self, standby: bool) {
         self.state.lock().unwrap().system.replication_state = ReplicationState(u32::from(standby) << 14);
@@ -104,7 +104,7 @@ impl Host {
 }
 
 #[async_trait]
-impl SystemView for Host {
+impl SystemView for TestSystem {
     async fn default_lease_ttl(&self) -> Result<Duration, SystemError> {
         self.now().default_lease_ttl().await
     }
@@ -141,7 +141,7 @@ impl SystemView for Host {
     }
 }
 
-impl Hands {
+impl TestClock {
     /// Time passes.
     pub fn advance(&self, by: Duration) {
         self.put_ahead(by);
@@ -152,7 +152,7 @@ impl Hands {
     }
 
     /// Another clock goes with this one.
-    pub fn go_with(&self, moves: impl Fn(Duration) + Send + Sync + 'static) {
+    pub fn link(&self, moves: impl Fn(Duration) + Send + Sync + 'static) {
         *self.others.lock().unwrap() = Some(Box::new(moves));
     }
 
@@ -162,19 +162,19 @@ impl Hands {
     }
 
     /// The clock was wrong and is put right.
-    pub fn put_back(&self, by: Duration) {
+    pub fn move_back(&self, by: Duration) {
         *self.ahead.lock().unwrap() -= TimeDelta::from_std(by).expect("a test is over before that");
     }
 }
 
-impl std::fmt::Debug for Hands {
+impl std::fmt::Debug for TestClock {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Hands").finish_non_exhaustive()
+        f.debug_struct("TestClock").finish_non_exhaustive()
     }
 }
 
 #[async_trait]
-impl Clock for Hands {
+impl Clock for TestClock {
     fn now(&self) -> DateTime<Utc> {
         Utc::now() + *self.ahead.lock().unwrap()
     }

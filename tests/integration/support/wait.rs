@@ -4,13 +4,13 @@
 use std::time::{Duration, Instant};
 
 /// Longer than anything takes on a busy machine with two cores; only a failing test waits this long.
-const PATIENCE: Duration = Duration::from_secs(30);
+const MAX_WAIT: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// The first answer of `probe`; `what` completes the sentence "never happened: ...".
 pub(crate) async fn eventually<T>(what: &str, probe: impl AsyncFnMut() -> Option<T>) -> T {
-    let answer = within(PATIENCE, probe).await;
-    answer.unwrap_or_else(|| panic!("never happened in {} s: {what}", PATIENCE.as_secs()))
+    let answer = within(MAX_WAIT, probe).await;
+    answer.unwrap_or_else(|| panic!("never happened in {} s: {what}", MAX_WAIT.as_secs()))
 }
 
 /// The first answer of `probe` in this time, if there is one.

@@ -25,7 +25,7 @@ pub(super) async fn load(size: &Size) -> Aftermath {
     let load = Load::start(&[stage.host.api()], "openai/creds/my-role", size.clients);
     for _ in 0..KILLS {
         tokio::time::sleep(size.between_blows).await;
-        stage.host.strike_plugin();
+        stage.host.kill_plugin_processes();
     }
     tokio::time::sleep(size.between_blows).await;
     Aftermath { tally: load.end().await, stage }

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::*;
 use crate::simulator::{Action, Fault};
-use crate::support::storage::{Death, Failure};
+use crate::support::storage::{CrashPoint, Failure};
 
 /// One operation and what must be there for it.
 struct Story {
@@ -68,7 +68,7 @@ impl Story {
 
     async fn killed(&self) {
         for number in 0.. {
-            for death in [Death::Before(number), Death::After(number)] {
+            for death in [CrashPoint::Before(number), CrashPoint::After(number)] {
                 let (mount, request) = self.scene().await;
                 if !mount.killed(request, death).await {
                     assert!(number > 0, "it writes nothing");

@@ -80,7 +80,7 @@ async fn delete_at_openai(mount: &Mount, account: &str) {
         organization: mount.sim.organization().parse().unwrap(),
         ca_cert: None,
         max_requests_per_minute: 0,
-        observer: Arc::new(openai::Unobserved),
+        observer: Arc::new(openai::NoopObserver),
     });
     let (project, account) = (mount.sim.project().parse().unwrap(), account.parse().unwrap());
     client.unwrap().delete_service_account(&project, &account).await.unwrap();

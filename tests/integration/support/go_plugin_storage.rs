@@ -21,7 +21,7 @@ pub(crate) fn stored() -> Value {
 }
 
 /// The file has the shape of what was seen; with `UPDATE_GOLDEN` it is made so.
-pub(crate) fn agrees_with(seen: &Value) {
+pub(crate) fn assert_same_shape(seen: &Value) {
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         let text = serde_json::to_string_pretty(seen).expect("a value is written") + "\n";
         fs::write(file(), text).expect("the tree can be written");

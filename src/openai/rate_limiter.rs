@@ -11,40 +11,40 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Urgency;
-use super::flow::{Flow, Record};
 use super::queue::{Queue, Ticket};
+use super::rate_estimator::{Measurement, RateEstimator};
 
 /// How many calls may leave at once at the start.
 const START_BURST: f64 = 4.0;
 /// After so long without a call, what was allowed before tells nothing of the rate.
-const IDLE: Duration = Duration::from_secs(10);
+const IDLE_RESET: Duration = Duration::from_secs(10);
 
 /// What a limit taught holds for so long after OpenAI's last refusal: success alone must not lift it, as it may be what
 /// prevents success.
-const FORGIVEN_AFTER: Duration = Duration::from_secs(300);
+const ESTIMATE_TTL: Duration = Duration::from_secs(300);
 
 /// Failures in a row that make an outage.
-const OUTAGE: u32 = 3;
+const OUTAGE_THRESHOLD: u32 = 3;
 const OUTAGE_PAUSE: Duration = Duration::from_millis(500);
 /// Short, because one broken endpoint of OpenAI's must not hold up the others for long.
-const OUTAGE_LONGEST: Duration = Duration::from_secs(5);
+const OUTAGE_PAUSE_MAX: Duration = Duration::from_secs(5);
 /// The first pause when no rate is known: most limits are by the second at least.
 const LIMIT_PAUSE: Duration = Duration::from_secs(1);
-const LIMIT_SHORTEST: Duration = Duration::from_millis(250);
-const LIMIT_LONGEST: Duration = Duration::from_secs(30);
+const LIMIT_PAUSE_MIN: Duration = Duration::from_millis(250);
+const LIMIT_PAUSE_MAX: Duration = Duration::from_secs(30);
 /// How much of OpenAI's own word is kept: a call a little early does less harm than one that never comes.
-const WORD_LONGEST: Duration = Duration::from_secs(300);
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 /// "Come back at once", said again and again, is not taken literally.
-const WORD_SHORTEST: Duration = Duration::from_millis(50);
+const RETRY_AFTER_MIN: Duration = Duration::from_millis(50);
 /// A trying call that is not answered in this time is joined by another.
-const TRIAL: Duration = Duration::from_secs(5);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The state.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(super) struct RateLimiter {
     /// Calls a second that are never exceeded.
     ceiling: Option<f64>,
-    flow: Flow,
+    estimator: RateEstimator,
     /// When OpenAI last turned a call down for the pace.
     refused: Instant,
     pause: Option<Pause>,
@@ -52,17 +52,17 @@ pub(super) struct Pace {
     /// Until when the state was brought up.
     now: Instant,
     /// What was sent in an earlier era says nothing of this one: it changes with each pause and each end of one.
-    era: u64,
+    epoch: u64,
     /// Failures in a row.
     failures: u32,
-    record: Record,
+    measurement: Measurement,
     queue: Queue,
 }
 
 /// A call may leave. To be settled when it is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Pass {
-    era: u64,
+pub(super) struct Admission {
+    epoch: u64,
 }
 
 /// What the answer to a call says of the pace.
@@ -80,8 +80,8 @@ pub(super) enum Verdict {
 
 /// What a waiting call shall do.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Turn {
-    Go(Pass),
+pub(super) enum Decision {
+    Admit(Admission),
     /// Ask again at that time, or when told to.
     Wait(Option<Instant>),
 }
@@ -92,9 +92,9 @@ struct Pause {
     until: Instant,
     cause: Cause,
     /// How many calls tried in vain.
-    trials: u32,
+    failed_probes: u32,
     /// A call is trying; `until` is then when it is joined by another.
-    trying: bool,
+    probing: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,20 +103,20 @@ enum Cause {
     Outage,
 }
 
-impl Pace {
+impl RateLimiter {
     /// A pace that exceeds `per_minute` never (0: without such a limit).
     pub(super) fn new(per_minute: u32, now: Instant) -> Self {
         let ceiling = (per_minute > 0).then(|| f64::from(per_minute) / 60.0);
         Self {
             ceiling,
-            flow: Flow::start(),
+            estimator: RateEstimator::start(),
             refused: now,
             pause: None,
             tokens: if ceiling.is_some() { 1.0 } else { START_BURST },
             now,
-            era: 0,
+            epoch: 0,
             failures: 0,
-            record: Record::new(now),
+            measurement: Measurement::new(now),
             queue: Queue::default(),
         }
     }
@@ -127,25 +127,25 @@ impl Pace {
     }
 
     /// The call wants to leave: at once if it may, else it waits from now on.
-    pub(super) fn enter(&mut self, now: Instant, ticket: Ticket) -> Turn {
+    pub(super) fn enter(&mut self, now: Instant, ticket: Ticket) -> Decision {
         self.advance(now);
         self.queue.enter(ticket);
-        self.ask(now, ticket)
+        self.poll(now, ticket)
     }
 
     /// The waiting call asks whether it may leave now.
-    pub(super) fn ask(&mut self, now: Instant, ticket: Ticket) -> Turn {
+    pub(super) fn poll(&mut self, now: Instant, ticket: Ticket) -> Decision {
         self.advance(now);
         if self.queue.head() != Some(ticket) {
-            return Turn::Wait(None);
+            return Decision::Wait(None);
         }
         let ready = self.ready_at();
         if ready > self.now {
-            return Turn::Wait(Some(ready));
+            return Decision::Wait(Some(ready));
         }
         self.queue.serve(ticket);
-        self.let_out();
-        Turn::Go(Pass { era: self.era })
+        self.take_token();
+        Decision::Admit(Admission { epoch: self.epoch })
     }
 
     /// The waiting call gives up.
@@ -161,39 +161,39 @@ impl Pace {
 
     /// When the waiting call's turn will come as things are.
     pub(super) fn expected_wait(&self, ticket: Ticket) -> Duration {
-        let gate = match &self.pause {
+        let pause_left = match &self.pause {
             // The answer may come any moment.
-            None | Some(Pause { trying: true, .. }) => Duration::ZERO,
+            None | Some(Pause { probing: true, .. }) => Duration::ZERO,
             Some(pause) => pause.until.duration_since(self.now),
         };
         // Nobody has four billion calls waiting.
         let turns = f64::from(self.queue.ahead(ticket) as u32) + 1.0 - self.tokens;
         match self.expected_rate() {
-            Some(rate) if turns > 0.0 => gate + Duration::from_secs_f64(turns / rate),
-            _ => gate,
+            Some(rate) if turns > 0.0 => pause_left + Duration::from_secs_f64(turns / rate),
+            _ => pause_left,
         }
     }
 
     /// A call that left was answered. `dice` is a random number from 0 to 1 that spreads the pauses of many clients.
-    pub(super) fn settle(&mut self, now: Instant, pass: Pass, verdict: Verdict, dice: f64) {
+    pub(super) fn settle(&mut self, now: Instant, admission: Admission, verdict: Verdict, jitter: f64) {
         self.advance(now);
-        let current = pass.era == self.era;
+        let current = admission.epoch == self.epoch;
         if let Verdict::Limited(_) = verdict {
             self.refused = self.now;
         }
         match verdict {
             Verdict::Allowed if current => self.allowed(),
-            Verdict::Limited(word) if current => self.stop(Cause::Limit, word, dice),
-            Verdict::Limited(Some(word)) => self.stay_closed(word),
-            Verdict::Failed if current => self.failed(dice),
-            Verdict::Abandoned if current => self.reopen_trial(),
+            Verdict::Limited(retry_after) if current => self.pause_calls(Cause::Limit, retry_after, jitter),
+            Verdict::Limited(Some(retry_after)) => self.extend_pause(retry_after),
+            Verdict::Failed if current => self.failed(jitter),
+            Verdict::Abandoned if current => self.restart_probe(),
             _ => {}
         }
     }
 
     /// Whether the gate is closed until after `time`, unless OpenAI's word changes.
-    pub(super) fn is_closed_at(&self, time: Instant) -> bool {
-        self.pause.as_ref().is_some_and(|pause| !pause.trying && pause.until > time)
+    pub(super) fn is_paused_at(&self, time: Instant) -> bool {
+        self.pause.as_ref().is_some_and(|pause| !pause.probing && pause.until > time)
     }
 
     /// Whether calls wait because OpenAI fails, and not because of its limits.
@@ -203,88 +203,92 @@ impl Pace {
 
     fn allowed(&mut self) {
         self.failures = 0;
-        self.record.allowed += 1;
-        self.record.last = self.now;
-        self.flow.allowed();
+        self.measurement.allowed += 1;
+        self.measurement.last = self.now;
+        self.estimator.allowed();
         if let Some(pause) = self.pause.take() {
             self.resume(&pause);
         }
     }
 
-    fn failed(&mut self, dice: f64) {
+    fn failed(&mut self, jitter: f64) {
         self.failures += 1;
-        if self.failures >= OUTAGE || self.pause.is_some() {
-            self.stop(Cause::Outage, None, dice);
+        if self.failures >= OUTAGE_THRESHOLD || self.pause.is_some() {
+            self.pause_calls(Cause::Outage, None, jitter);
         }
     }
 
     /// Closes the gate, or keeps it closed because the call that tried was turned down.
-    fn stop(&mut self, cause: Cause, word: Option<Duration>, dice: f64) {
-        let (since, cause, trials) = match &self.pause {
-            Some(pause) if cause == Cause::Outage => (pause.since, pause.cause, pause.trials + 1),
-            Some(pause) => (pause.since, cause, pause.trials + 1),
+    fn pause_calls(&mut self, cause: Cause, retry_after: Option<Duration>, jitter: f64) {
+        let (since, cause, failed_probes) = match &self.pause {
+            Some(pause) if cause == Cause::Outage => (pause.since, pause.cause, pause.failed_probes + 1),
+            Some(pause) => (pause.since, cause, pause.failed_probes + 1),
             None => (self.now, cause, 0),
         };
-        let length = self.pause_length(cause, word, trials).mul_f64(1.0 + dice / 10.0);
-        self.pause = Some(Pause { since, until: self.now + length, cause, trials, trying: false });
-        self.era += 1;
+        let length = self.pause_length(cause, retry_after, failed_probes).mul_f64(1.0 + jitter / 10.0);
+        self.pause = Some(Pause { since, until: self.now + length, cause, failed_probes, probing: false });
+        self.epoch += 1;
     }
 
-    fn pause_length(&self, cause: Cause, word: Option<Duration>, trials: u32) -> Duration {
+    fn pause_length(&self, cause: Cause, retry_after: Option<Duration>, failed_probes: u32) -> Duration {
         let doubled = |first: Duration, longest: Duration| {
-            first.mul_f64(2_f64.powi(trials.min(16) as i32)).min(longest)
+            first.mul_f64(2_f64.powi(failed_probes.min(16) as i32)).min(longest)
         };
-        match (cause, word) {
-            (_, Some(word)) => word.min(WORD_LONGEST).max(doubled(WORD_SHORTEST, LIMIT_LONGEST)),
-            (Cause::Outage, None) => doubled(OUTAGE_PAUSE, OUTAGE_LONGEST),
-            (Cause::Limit, None) => doubled(self.first_pause(), LIMIT_LONGEST),
+        match (cause, retry_after) {
+            (_, Some(retry_after)) => {
+                retry_after.min(RETRY_AFTER_MAX).max(doubled(RETRY_AFTER_MIN, LIMIT_PAUSE_MAX))
+            }
+            (Cause::Outage, None) => doubled(OUTAGE_PAUSE, OUTAGE_PAUSE_MAX),
+            (Cause::Limit, None) => doubled(self.first_pause(), LIMIT_PAUSE_MAX),
         }
     }
 
     /// About the time in which one more call is allowed, if the rate is known.
     fn first_pause(&self) -> Duration {
-        match self.flow.learned_rate() {
-            Some(rate) => Duration::from_secs_f64(1.0 / rate).clamp(LIMIT_SHORTEST, LIMIT_LONGEST / 3),
+        match self.estimator.estimated_rate() {
+            Some(rate) => Duration::from_secs_f64(1.0 / rate).clamp(LIMIT_PAUSE_MIN, LIMIT_PAUSE_MAX / 3),
             None => LIMIT_PAUSE,
         }
     }
 
     /// A late answer from before the pause may know better how long it lasts.
-    fn stay_closed(&mut self, word: Duration) {
-        let until = self.now + word.min(WORD_LONGEST);
+    fn extend_pause(&mut self, retry_after: Duration) {
+        let until = self.now + retry_after.min(RETRY_AFTER_MAX);
         if let Some(pause) = &mut self.pause {
             pause.until = pause.until.max(until);
         }
     }
 
     /// The call that tried will not tell: another may try at once.
-    fn reopen_trial(&mut self) {
+    fn restart_probe(&mut self) {
         if let Some(pause) = &mut self.pause {
             pause.until = self.now;
-            pause.trying = false;
+            pause.probing = false;
         }
     }
 
     fn resume(&mut self, pause: &Pause) {
         match pause.cause {
-            Cause::Limit => self.flow = self.record.lesson(&self.flow, pause.since, self.now),
-            Cause::Outage => self.flow.restart(),
+            Cause::Limit => {
+                self.estimator = self.measurement.estimate(&self.estimator, pause.since, self.now);
+            }
+            Cause::Outage => self.estimator.restart(),
         }
-        self.record = Record::new(self.now);
+        self.measurement = Measurement::new(self.now);
         self.tokens = 0.0;
-        self.era += 1;
+        self.epoch += 1;
     }
 
     /// One call leaves.
-    fn let_out(&mut self) {
-        if self.now.duration_since(self.record.last) > IDLE && self.pause.is_none() {
-            self.record = Record::new(self.now);
+    fn take_token(&mut self) {
+        if self.now.duration_since(self.measurement.last) > IDLE_RESET && self.pause.is_none() {
+            self.measurement = Measurement::new(self.now);
         }
-        self.record.last = self.now;
+        self.measurement.last = self.now;
         self.tokens = (self.tokens - 1.0).max(0.0);
         if let Some(pause) = &mut self.pause {
-            pause.until = self.now + TRIAL;
-            pause.trying = true;
+            pause.until = self.now + PROBE_TIMEOUT;
+            pause.probing = true;
         }
     }
 
@@ -308,40 +312,40 @@ impl Pace {
     fn advance(&mut self, now: Instant) {
         let passed = now.saturating_duration_since(self.now);
         self.now = self.now.max(now);
-        self.forgive();
+        self.expire_estimate();
         if let Some(rate) = self.rate() {
             self.tokens = (self.tokens + passed.as_secs_f64() * rate).min(self.burst(rate));
         }
         if !self.queue.is_empty() {
-            self.record.waited += passed;
+            self.measurement.waited += passed;
             if self.pause.is_none() {
-                self.flow.grow(passed);
+                self.estimator.grow(passed);
             }
         }
     }
 
     /// Forgets what a limit taught a while ago.
-    fn forgive(&mut self) {
-        let is_old = self.now.duration_since(self.refused) >= FORGIVEN_AFTER;
-        if is_old && self.flow.learned_rate().is_some() {
-            self.flow = Flow::start();
-            self.record = Record::new(self.now);
+    fn expire_estimate(&mut self) {
+        let is_old = self.now.duration_since(self.refused) >= ESTIMATE_TTL;
+        if is_old && self.estimator.estimated_rate().is_some() {
+            self.estimator = RateEstimator::start();
+            self.measurement = Measurement::new(self.now);
         }
     }
 
     fn rate(&self) -> Option<f64> {
-        lower(self.flow.rate(), self.ceiling)
+        lower(self.estimator.rate(), self.ceiling)
     }
 
     /// The rate to count with for what waits.
     fn expected_rate(&self) -> Option<f64> {
-        lower(self.flow.expected_rate(), self.ceiling)
+        lower(self.estimator.expected_rate(), self.ceiling)
     }
 
     /// How many calls may leave at once: beyond the start just one, as some limits take no more, and so that no minute
     /// ever sees more calls than its ceiling.
     fn burst(&self, rate: f64) -> f64 {
-        if self.flow.is_start() && self.ceiling.is_none() { (rate / 10.0).max(START_BURST) } else { 1.0 }
+        if self.estimator.is_start() && self.ceiling.is_none() { (rate / 10.0).max(START_BURST) } else { 1.0 }
     }
 }
 

@@ -1,4 +1,4 @@
-//! A TLS front that passes requests on and then breaks: what the server behind it closes without an answer, the client
+//! A TLS front that passes requests on and then fault: what the server behind it closes without an answer, the client
 //! gets as bytes that no TLS client can read.
 
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ use crate::simulator::{Simulator, Tls};
 
 /// What a client reads after its request was passed on.
 #[derive(Clone, Copy, Debug)]
-pub enum Breaks {
+pub enum TlsFault {
     /// An encrypted record whose authentication fails.
     Record,
     /// A load balancer's answer, in plain text.
@@ -31,14 +31,14 @@ pub enum Protocol {
 }
 
 /// A running front; it stops when this is dropped.
-pub struct Front {
+pub struct TlsProxy {
     address: SocketAddr,
     /// The authority to trust, as PEM.
     pub authority: String,
     _stop: DropGuard,
 }
 
-impl Breaks {
+impl TlsFault {
     pub const ALL: [Self; 3] = [Self::Record, Self::PlainText, Self::Alert];
 
     fn bytes(self) -> Vec<u8> {
@@ -59,9 +59,9 @@ impl Protocol {
     }
 }
 
-impl Front {
+impl TlsProxy {
     /// A front before a simulator that speaks plain HTTP.
-    pub async fn before(sim: &Simulator, protocol: Protocol, breaks: Breaks) -> Self {
+    pub async fn in_front_of(sim: &Simulator, protocol: Protocol, fault: TlsFault) -> Self {
         let server: SocketAddr = sim.origin().strip_prefix("http://").unwrap().parse().unwrap();
         let ready = Tls::Made { names: Vec::new() }.ready().unwrap();
         let mut config = ServerConfig::clone(ready.acceptor.config());
@@ -73,7 +73,7 @@ impl Front {
         let stopped = stop.clone();
         let accept = async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(relay(acceptor.clone(), client, server, breaks));
+                tokio::spawn(relay(acceptor.clone(), client, server, fault));
             }
         };
         tokio::spawn(async move { stopped.run_until_cancelled(accept).await });
@@ -87,7 +87,7 @@ impl Front {
 }
 
 /// Passes everything on, both ways, until the server closes.
-async fn relay(acceptor: TlsAcceptor, client: TcpStream, server: SocketAddr, breaks: Breaks) {
+async fn relay(acceptor: TlsAcceptor, client: TcpStream, server: SocketAddr, fault: TlsFault) {
     let Ok(mut server) = TcpStream::connect(server).await else { return };
     let Ok(mut client) = acceptor.accept(client).await else { return };
     let (mut from_client, mut to_client) = tokio::io::split(&mut client);
@@ -98,6 +98,6 @@ async fn relay(acceptor: TlsAcceptor, client: TcpStream, server: SocketAddr, bre
     };
     if closed {
         let (below_tls, _) = client.into_inner();
-        let _ = { below_tls }.write_all(&breaks.bytes()).await;
+        let _ = { below_tls }.write_all(&fault.bytes()).await;
     }
 }

@@ -24,7 +24,7 @@ impl<E: Engine> Backend<E> {
 
     /// Ends a lease that was made for nobody, as Vault would end one that it could not store. Once it is over, what
     /// was to be done when the answer leaves may be done: there is nothing any more that must not be taken for given.
-    pub(super) async fn revoke_untaken(
+    pub(super) async fn revoke_undelivered(
         &self,
         lease: Lease,
         departure: Option<Departure>,

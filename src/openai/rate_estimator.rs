@@ -11,24 +11,24 @@ use tokio::time::Instant;
 
 /// Calls a second at the start of the climb, and how it grows while calls wait: slowly enough that a limit of 20 a
 /// second is met with few calls on the way, fast enough that 640 a second are reached in 0.7 s.
-const START: f64 = 50.0;
+const START_RATE: f64 = 50.0;
 const START_STEP: Duration = Duration::from_millis(100);
 const START_GROWTH: f64 = 1.5;
 /// The rate from which on nothing is held back.
-const OPEN: f64 = 2000.0;
+const UNLIMITED_FROM: f64 = 2000.0;
 /// No rate is learned below this, a call in 20 seconds: whoever waits must be able to wait for it, or no call would ever
 /// prove that more is allowed. A limit that is tighter still is kept by the pauses after its refusals.
-const SLOWEST: f64 = 0.05;
+const MIN_RATE: f64 = 0.05;
 
 /// Where a learned rate starts, relative to its goal, and how long it takes to get there.
-const CAUTION: f64 = 0.85;
-const RETURN: Duration = Duration::from_secs(10);
+const START_FRACTION: f64 = 0.85;
+const RECOVERY: Duration = Duration::from_secs(10);
 /// After this many times longer still, it is about the double of its goal.
-const DOUBLED: f64 = 2.0;
+const DOUBLED_AFTER: f64 = 2.0;
 /// A slow rate takes longer: so many calls.
-const RETURN_CALLS: f64 = 10.0;
+const RECOVERY_CALLS: f64 = 10.0;
 /// A rate is believed if so many calls were allowed at it, while calls waited for at least half of the time.
-const ENOUGH: u32 = 5;
+const MIN_SAMPLES: u32 = 5;
 /// How a rate that is not believed grows while calls wait.
 const SEARCH_STEP: Duration = Duration::from_secs(1);
 const SEARCH_GROWTH: f64 = 2.0;
@@ -37,19 +37,19 @@ const SEARCH_START: f64 = 2.0;
 
 /// How fast calls leave.
 #[derive(Debug, PartialEq)]
-pub(super) enum Flow {
+pub(super) enum RateEstimator {
     /// As fast as they come.
-    Open,
+    Unlimited,
     /// Growing with every `step` in which calls waited and some were allowed.
-    Climb { rate: f64, step: Duration, waited: Duration, allowed: u32 },
+    RampUp { rate: f64, step: Duration, waited: Duration, allowed: u32 },
     /// Around a rate that was once too much, and back at it after `back`; `waited` is how long calls have been held
     /// back by it.
-    Learned { goal: f64, back: Duration, waited: Duration },
+    Estimated { target: f64, recovery: Duration, waited: Duration },
 }
 
 /// What was allowed since the last pause ended.
 #[derive(Debug)]
-pub(super) struct Record {
+pub(super) struct Measurement {
     pub(super) since: Instant,
     /// When a call last left or was allowed.
     pub(super) last: Instant,
@@ -58,41 +58,41 @@ pub(super) struct Record {
     pub(super) waited: Duration,
 }
 
-impl Flow {
+impl RateEstimator {
     /// Before any limit was met.
     pub(super) fn start() -> Self {
-        Self::climb(START, START_STEP)
+        Self::ramp_up(START_RATE, START_STEP)
     }
 
     pub(super) fn is_start(&self) -> bool {
-        matches!(self, Self::Climb { step: START_STEP, .. })
+        matches!(self, Self::RampUp { step: START_STEP, .. })
     }
 
     /// Calls a second; `None`: any.
     pub(super) fn rate(&self) -> Option<f64> {
         match self {
-            Self::Open => None,
-            Self::Climb { rate, .. } => Some(*rate),
-            Self::Learned { goal, back, waited } => Some(grown(*goal, *back, *waited)),
+            Self::Unlimited => None,
+            Self::RampUp { rate, .. } => Some(*rate),
+            Self::Estimated { target, recovery, waited } => Some(cubic_rate(*target, *recovery, *waited)),
         }
     }
 
     /// The rate to count with for what waits: a climb will not stay where it is.
     pub(super) fn expected_rate(&self) -> Option<f64> {
         match self {
-            Self::Climb { rate, .. } if !self.is_start() => Some(rate * SEARCH_GROWTH * SEARCH_GROWTH),
-            _ => self.learned_rate(),
+            Self::RampUp { rate, .. } if !self.is_start() => Some(rate * SEARCH_GROWTH * SEARCH_GROWTH),
+            _ => self.estimated_rate(),
         }
     }
 
     /// The rate, if a limit taught it.
-    pub(super) fn learned_rate(&self) -> Option<f64> {
+    pub(super) fn estimated_rate(&self) -> Option<f64> {
         if self.is_start() { None } else { self.rate() }
     }
 
     /// A call was allowed.
     pub(super) fn allowed(&mut self) {
-        if let Self::Climb { allowed, .. } = self {
+        if let Self::RampUp { allowed, .. } = self {
             *allowed += 1;
         }
     }
@@ -101,8 +101,8 @@ impl Flow {
     pub(super) fn grow(&mut self, time: Duration) {
         let growth = if self.is_start() { START_GROWTH } else { SEARCH_GROWTH };
         match self {
-            Self::Open => {}
-            Self::Climb { rate, step, waited, allowed } => {
+            Self::Unlimited => {}
+            Self::RampUp { rate, step, waited, allowed } => {
                 *waited += time;
                 if *waited >= *step && *allowed > 0 {
                     *rate *= growth;
@@ -110,54 +110,56 @@ impl Flow {
                     *allowed = 0;
                 }
             }
-            Self::Learned { waited, .. } => *waited += time,
+            Self::Estimated { waited, .. } => *waited += time,
         }
-        if self.rate().is_some_and(|rate| rate >= OPEN) {
-            *self = Self::Open;
+        if self.rate().is_some_and(|rate| rate >= UNLIMITED_FROM) {
+            *self = Self::Unlimited;
         }
     }
 
     /// OpenAI is back from an outage: what held calls back before does so again, but not all come at once.
     pub(super) fn restart(&mut self) {
-        if *self == Self::Open {
+        if *self == Self::Unlimited {
             *self = Self::start();
         }
     }
 
-    fn climb(rate: f64, step: Duration) -> Self {
-        Self::Climb { rate: rate.max(SLOWEST), step, waited: Duration::ZERO, allowed: 0 }
+    fn ramp_up(rate: f64, step: Duration) -> Self {
+        Self::RampUp { rate: rate.max(MIN_RATE), step, waited: Duration::ZERO, allowed: 0 }
     }
 
-    fn learned(goal: f64) -> Self {
-        let goal = goal.max(SLOWEST);
-        let back = RETURN.max(Duration::from_secs_f64(RETURN_CALLS / goal));
-        Self::Learned { goal, back, waited: Duration::ZERO }
+    fn estimated(target: f64) -> Self {
+        let target = target.max(MIN_RATE);
+        let recovery = RECOVERY.max(Duration::from_secs_f64(RECOVERY_CALLS / target));
+        Self::Estimated { target, recovery, waited: Duration::ZERO }
     }
 }
 
-impl Record {
+impl Measurement {
     pub(super) fn new(now: Instant) -> Self {
         Self { since: now, last: now, allowed: 0, waited: Duration::ZERO }
     }
 
     /// What a limit teaches that closed the gate at `closed` and is over `now`: the flow to go on with after `before`.
-    pub(super) fn lesson(&self, before: &Flow, closed: Instant, now: Instant) -> Flow {
+    pub(super) fn estimate(&self, before: &RateEstimator, closed: Instant, now: Instant) -> RateEstimator {
         let time = now.duration_since(self.since);
-        let pressed = self.waited >= time / 2;
+        let saturated = self.waited >= time / 2;
         let allowed = self.rate(time);
-        let enough = pressed && self.allowed >= ENOUGH;
-        match before.learned_rate() {
+        let enough = saturated && self.allowed >= MIN_SAMPLES;
+        match before.estimated_rate() {
             // Above half of the rate, as the one before the last doubling was allowed.
-            Some(rate) if enough => Flow::learned(allowed.clamp(rate * 0.5, rate)),
-            Some(rate) if pressed => Flow::climb(allowed.clamp(rate * 0.3, rate * 0.7), SEARCH_STEP),
-            Some(rate) => Flow::climb(rate * 0.7, SEARCH_STEP),
+            Some(rate) if enough => RateEstimator::estimated(allowed.clamp(rate * 0.5, rate)),
+            Some(rate) if saturated => {
+                RateEstimator::ramp_up(allowed.clamp(rate * 0.3, rate * 0.7), SEARCH_STEP)
+            }
+            Some(rate) => RateEstimator::ramp_up(rate * 0.7, SEARCH_STEP),
             // A burst at first: it will be allowed again after as long a pause, but not faster than it was.
             None if enough => {
                 let burst = self.rate(closed.duration_since(self.since));
-                Flow::learned(self.rate(now.duration_since(closed)).min(burst))
+                RateEstimator::estimated(self.rate(now.duration_since(closed)).min(burst))
             }
-            None if pressed => Flow::climb(allowed, SEARCH_STEP),
-            None => Flow::climb(allowed.max(SEARCH_START), SEARCH_STEP),
+            None if saturated => RateEstimator::ramp_up(allowed, SEARCH_STEP),
+            None => RateEstimator::ramp_up(allowed.max(SEARCH_START), SEARCH_STEP),
         }
     }
 
@@ -169,10 +171,10 @@ impl Record {
 
 /// The rate after calls were held back for `waited`: it starts at `CAUTION`, is flat around the goal, grows with the
 /// cube of time to the double of it, and from there on doubles twice in each `back`.
-fn grown(goal: f64, back: Duration, waited: Duration) -> f64 {
-    let x = waited.as_secs_f64() / back.as_secs_f64() - 1.0;
-    let cube = 1.0 + (1.0 - CAUTION) * x.min(DOUBLED).powi(3);
-    goal * cube * ((x - DOUBLED).max(0.0) * 2.0).exp2()
+fn cubic_rate(target: f64, recovery: Duration, waited: Duration) -> f64 {
+    let x = waited.as_secs_f64() / recovery.as_secs_f64() - 1.0;
+    let cube = 1.0 + (1.0 - START_FRACTION) * x.min(DOUBLED_AFTER).powi(3);
+    target * cube * ((x - DOUBLED_AFTER).max(0.0) * 2.0).exp2()
 }
 
 #[cfg(test)]
@@ -181,15 +183,15 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn record(allowed: u32, seconds: u32, waited: u32) -> (Record, Instant) {
+    fn measurement(allowed: u32, seconds: u32, waited: u32) -> (Measurement, Instant) {
         let since = Instant::now();
-        let record = Record { allowed, waited: waited * SECOND, ..Record::new(since) };
-        (record, since + seconds * SECOND)
+        let measurement = Measurement { allowed, waited: waited * SECOND, ..Measurement::new(since) };
+        (measurement, since + seconds * SECOND)
     }
 
     #[test]
     fn a_learned_rate_is_cautious_then_flat_then_boundless() {
-        let rate = |seconds| grown(20.0, RETURN, seconds * SECOND);
+        let rate = |seconds| cubic_rate(20.0, RECOVERY, seconds * SECOND);
         assert!((rate(0) - 17.0).abs() < 0.01 && (rate(10) - 20.0).abs() < 0.01);
         assert!(rate(9) > 19.9 && rate(11) < 20.1);
         assert!(rate(30) > 40.0 && rate(60) > 2000.0);
@@ -197,48 +199,50 @@ mod tests {
 
     #[test]
     fn the_start_opens_within_a_second_of_demand_that_is_met() {
-        let mut flow = Flow::start();
+        let mut estimator = RateEstimator::start();
         for _ in 0..9 {
-            flow.grow(START_STEP);
+            estimator.grow(START_STEP);
         }
-        assert_eq!(flow.rate(), Some(START), "nothing was answered");
+        assert_eq!(estimator.rate(), Some(START_RATE), "nothing was answered");
         for _ in 0..10 {
-            flow.allowed();
-            flow.grow(START_STEP);
+            estimator.allowed();
+            estimator.grow(START_STEP);
         }
-        assert_eq!(flow, Flow::Open);
+        assert_eq!(estimator, RateEstimator::Unlimited);
     }
 
     #[test]
     fn a_burst_and_the_pause_after_it_teach_the_rate() {
-        let (record, closed) = record(20, 1, 2);
-        let Flow::Learned { goal, .. } = record.lesson(&Flow::Open, closed, closed + 2 * SECOND) else {
+        let (measurement, closed) = measurement(20, 1, 2);
+        let RateEstimator::Estimated { target, .. } =
+            measurement.estimate(&RateEstimator::Unlimited, closed, closed + 2 * SECOND)
+        else {
             panic!()
         };
-        assert!((goal - 10.0).abs() < 0.01, "{goal}");
+        assert!((target - 10.0).abs() < 0.01, "{target}");
     }
 
     #[test]
     fn what_was_allowed_without_demand_teaches_no_rate() {
-        let (record, closed) = record(6, 60, 0);
-        let flow = record.lesson(&Flow::Open, closed, closed + SECOND);
-        assert_eq!(flow, Flow::climb(SEARCH_START, SEARCH_STEP));
+        let (measurement, closed) = measurement(6, 60, 0);
+        let estimator = measurement.estimate(&RateEstimator::Unlimited, closed, closed + SECOND);
+        assert_eq!(estimator, RateEstimator::ramp_up(SEARCH_START, SEARCH_STEP));
     }
 
     #[test]
     fn no_lesson_leaves_less_than_what_a_caller_can_wait_for() {
-        let mut flow = Flow::Open;
+        let mut estimator = RateEstimator::Unlimited;
         for (allowed, waited) in [(0, 1), (1, 1), (9, 1), (1, 0)].into_iter().cycle().take(400) {
-            let (record, closed) = record(allowed, 1, waited);
-            flow = record.lesson(&flow, closed, closed + 1000 * SECOND);
-            assert!(flow.rate().unwrap() >= SLOWEST * CAUTION - 0.001, "{flow:?}");
+            let (measurement, closed) = measurement(allowed, 1, waited);
+            estimator = measurement.estimate(&estimator, closed, closed + 1000 * SECOND);
+            assert!(estimator.rate().unwrap() >= MIN_RATE * START_FRACTION - 0.001, "{estimator:?}");
         }
     }
 
     #[test]
     fn a_limit_that_dropped_is_followed_down() {
-        let (record, closed) = record(1, 1, 1);
-        let flow = record.lesson(&Flow::learned(20.0), closed, closed + SECOND);
-        assert!(flow.rate().unwrap() <= 20.0 * CAUTION * 0.31, "{flow:?}");
+        let (measurement, closed) = measurement(1, 1, 1);
+        let estimator = measurement.estimate(&RateEstimator::estimated(20.0), closed, closed + SECOND);
+        assert!(estimator.rate().unwrap() <= 20.0 * START_FRACTION * 0.31, "{estimator:?}");
     }
 }

@@ -6,11 +6,11 @@ use std::io;
 
 use rustls::{CertificateError, InvalidMessage};
 
-use super::resolver::Unresolved;
+use super::resolver::ResolveError;
 use super::{Call, Error, Outcome, redact};
 
 /// A call on its way to a host.
-pub(super) struct Way<'a> {
+pub(super) struct CallContext<'a> {
     pub(super) call: Call,
     /// Host and port, as the endpoint names them.
     pub(super) host: &'a str,
@@ -18,7 +18,7 @@ pub(super) struct Way<'a> {
     pub(super) secret: &'a str,
 }
 
-impl Way<'_> {
+impl CallContext<'_> {
     /// The error of a call that this happened to.
     pub(super) fn failed(&self, error: &reqwest::Error) -> (Outcome, Error) {
         let (call, detail) = (self.call, self.clean(&root_cause(error)));
@@ -32,7 +32,7 @@ impl Way<'_> {
             };
         }
         match find::<rustls::Error>(error) {
-            Some(error) => (Outcome::Tls, Error::Untrusted { reason: self.distrust(error) }),
+            Some(error) => (Outcome::Tls, Error::Untrusted { reason: self.tls_error(error) }),
             None => (Outcome::Connect, Error::Unreachable { reason: self.unreachable(error, detail) }),
         }
     }
@@ -40,7 +40,7 @@ impl Way<'_> {
     /// Why no connection stands.
     fn unreachable(&self, error: &reqwest::Error, detail: String) -> String {
         let host = self.host;
-        if let Some(unresolved) = find::<Unresolved>(error) {
+        if let Some(unresolved) = find::<ResolveError>(error) {
             return unresolved.to_string();
         }
         match find::<io::Error>(error).map(io::Error::kind) {
@@ -55,10 +55,10 @@ impl Way<'_> {
     }
 
     /// Why TLS does not trust the host, or the host it.
-    fn distrust(&self, error: &rustls::Error) -> String {
+    fn tls_error(&self, error: &rustls::Error) -> String {
         let host = self.host;
         match error {
-            rustls::Error::InvalidCertificate(reason) => distrust_of_certificate(host, reason),
+            rustls::Error::InvalidCertificate(reason) => certificate_error(host, reason),
             rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
                 format!("{host} does not speak TLS: check the port in api_endpoint")
             }
@@ -72,7 +72,7 @@ impl Way<'_> {
     }
 }
 
-fn distrust_of_certificate(host: &str, reason: &CertificateError) -> String {
+fn certificate_error(host: &str, reason: &CertificateError) -> String {
     use CertificateError as Bad;
     match reason {
         Bad::Expired | Bad::ExpiredContext { .. } => {

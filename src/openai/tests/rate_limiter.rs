@@ -33,7 +33,7 @@ async fn a_crowd_is_served_as_fast_as_twenty_a_second_allow() {
     for limit in twenty_a_second() {
         for latency in [1, 5, 14, 50] {
             let quiet = Simulation::new(limit, Duration::from_millis(latency));
-            let telling = Simulation::new(limit, Duration::from_millis(latency)).saying_when();
+            let telling = Simulation::new(limit, Duration::from_millis(latency)).with_retry_after();
             for simulation in [quiet, telling] {
                 let (tally, limited) = crowd(&simulation).await;
                 assert!(tally.served >= 200 && tally.refused == 0, "{limit:?}, {latency} ms: {tally:?}");
@@ -86,7 +86,7 @@ async fn revocations_go_first_and_issues_keep_a_share() {
 #[tokio::test(start_paused = true)]
 async fn what_cannot_be_served_in_time_is_refused_unsent_and_told_when_to_come_back() {
     let simulation = Simulation::capped(60);
-    let call = |patience| simulation.call(Call::CreateServiceAccount, Urgency::Issue, patience);
+    let call = |max_wait| simulation.call(Call::CreateServiceAccount, Urgency::Issue, max_wait);
     call(SECOND).await.unwrap();
     let error = call(SECOND / 2).await.unwrap_err();
     assert_eq!(error.to_string(), "OpenAI allows no more calls now: try again in 1 s");
@@ -176,7 +176,7 @@ async fn in_an_outage_the_impatient_are_told_so_unsent() {
 #[tokio::test(start_paused = true)]
 async fn who_waits_learns_at_once_of_a_limit_that_outlasts_his_patience() {
     let limit = Limit::Window { calls: 1, span: 10 * MINUTE };
-    let simulation = Simulation::new(limit, QUICK).saying_when();
+    let simulation = Simulation::new(limit, QUICK).with_retry_after();
     let start = Instant::now();
     let calls = (0..50).map(|_| simulation.call(Call::CreateKey, Urgency::Issue, SECOND * 30));
     let results = futures_util::future::join_all(calls).await;
