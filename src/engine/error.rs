@@ -167,6 +167,9 @@ pub enum Error {
     /// A key whose creation was not heard of again may still come into being.
     #[error("OpenAI has not said yet whether it made the key")]
     KeyInDoubt,
+    /// Another return of a check-out waits for OpenAI.
+    #[error("another return of this check-out is under way")]
+    ReturnUnderWay,
     /// Other clusters have issued what this one's records do not show.
     #[error(
         "tidy is refused on a replicated mount: each cluster records the credentials that it issued in its own local \
@@ -276,6 +279,7 @@ impl From<Error> for logical::Error {
             | Error::AccountMissing { .. }
             | Error::AccountHasKeys { .. }
             | Error::KeyInDoubt
+            | Error::ReturnUnderWay
             | Error::Replicated
             | Error::TidyRunning
             | Error::Settings(_) => Self::bad_request(sentence),

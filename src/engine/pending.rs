@@ -102,9 +102,9 @@ fn of_loan(engine: &Engine, set: String, loan: Loan) -> Waiting {
         api_key_id: loan.api_key_id.as_ref().map_or("", ApiKeyId::as_str).to_owned(),
         since: loan.returning_since.unwrap_or(loan.ends),
         key_dead: loan.expires <= engine.certain_time(),
-        failures: loan.failures,
-        last_error: loan.last_error.clone().unwrap_or_default(),
-        retry_at: Some(loan.due).filter(|due| loan.failures > 0 && backoff::is_wait(*due, engine.now())),
+        failures: loan.retry.failures,
+        last_error: loan.retry.last_error.clone().unwrap_or_default(),
+        retry_at: loan.retry.waits_until(engine.now()),
         owner: Owner::Loan(set, Box::new(loan)),
     }
 }

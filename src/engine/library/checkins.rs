@@ -74,14 +74,15 @@ async fn check_in(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, E
     let (storage, name) = (&**call.storage(), call.get(&NAME)?);
     let set = sets::find(&engine, storage, &name).await?;
     let caller = Borrower::of(&call.request);
-    let loan = match asked_for(&call, &name, &set)? {
+    let loans = match asked_for(&call, &name, &set)? {
         Some(member) => lent(storage, &name, member).await?,
-        None => only_one_of(storage, &name, &caller).await?,
+        None => vec![only_one_of(storage, &name, &caller).await?],
     };
-    if !set.disable_check_in_enforcement && !loan.borrower.is(&caller) {
-        return Err(Error::NotBorrower(loan.account.name));
+    let is_theirs = |loan: &Loan| set.disable_check_in_enforcement || loan.borrower.is(&caller);
+    if let Some(other) = loans.iter().find(|loan| !is_theirs(loan)) {
+        return Err(Error::NotBorrower(other.account.name.clone()));
     }
-    give_back(&engine, storage, &name, &loan).await?;
+    give_back(&engine, storage, &name, &loans).await?;
     Ok(Some(Response::of([("message", Value::from(CHECKED_IN))])))
 }
 
@@ -91,8 +92,8 @@ async fn admin_check_in(engine: Arc<Engine>, call: Call) -> Result<Option<Respon
     let member = asked_for(&call, &name, &set)?.ok_or_else(|| {
         Error::field("service_account_id (or service_account) must say which account to check in")
     })?;
-    let loan = lent(storage, &name, member).await?;
-    give_back(&engine, storage, &name, &loan).await?;
+    let loans = lent(storage, &name, member).await?;
+    give_back(&engine, storage, &name, &loans).await?;
     Ok(Some(Response::of([("message", Value::from(FORCED))])))
 }
 
@@ -112,17 +113,19 @@ fn asked_for<'a>(call: &Call, set_name: &str, set: &'a LibrarySet) -> Result<Opt
     Ok(Some(member))
 }
 
-/// The loan of an account. One that is only reserved has no key that anybody could give back.
-async fn lent(storage: &dyn Storage, set: &str, member: &Member) -> Result<Loan, Error> {
-    let loan = lending::of_account(storage, set, &member.id).await?;
-    let loan = loan.ok_or_else(|| Error::NotCheckedOut(member.name.clone()))?;
-    if loan.state == State::Reserved {
+/// The loans of an account, of which there is one. One that is only reserved has no key that anybody could give back.
+async fn lent(storage: &dyn Storage, set: &str, member: &Member) -> Result<Vec<Loan>, Error> {
+    let loans = lending::of_account(storage, set, member.id.as_str()).await?;
+    if loans.is_empty() {
+        return Err(Error::NotCheckedOut(member.name.clone()));
+    }
+    if loans.iter().any(|loan| loan.state == State::Reserved) {
         return Err(Error::field(format!(
             "service account {} is just being checked out: try again in a moment",
             member.name
         )));
     }
-    Ok(loan)
+    Ok(loans)
 }
 
 /// The caller's only loan of the set; those that are being returned count where there is no other.
@@ -145,12 +148,15 @@ async fn only_one_of(storage: &dyn Storage, set: &str, caller: &Borrower) -> Res
     }
 }
 
-async fn give_back(engine: &Engine, storage: &dyn Storage, set: &str, loan: &Loan) -> Result<(), Error> {
-    let returned = returns::give_back(engine, storage, &loan.ticket(set), PATIENCE).await;
-    // What it counts is counted again by the tick; that it failed is not the caller's.
-    let _ = status::count(engine, storage, set).await;
-    returned.map_err(|error| match error {
-        Error::Storage(_) => error,
-        reason => Error::NotFreeYet { account: loan.account.name.clone(), reason: Box::new(reason) },
-    })
+async fn give_back(engine: &Engine, storage: &dyn Storage, set: &str, loans: &[Loan]) -> Result<(), Error> {
+    for loan in loans {
+        let returned = returns::give_back(engine, storage, &loan.ticket(set), PATIENCE).await;
+        // What it counts is counted again by the tick; that it failed is not the caller's.
+        let _ = status::count(engine, storage, set).await;
+        returned.map_err(|error| match error {
+            Error::Storage(_) => error,
+            reason => Error::NotFreeYet { account: loan.account.name.clone(), reason: Box::new(reason) },
+        })?;
+    }
+    Ok(())
 }

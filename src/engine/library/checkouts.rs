@@ -231,9 +231,9 @@ fn explain(error: Error, wish: &Wish, loan: &Loan) -> Error {
 /// cannot be stored now, the tick finds.
 async fn cancel(engine: &Engine, storage: &dyn Storage, ticket: &Ticket, error: Error) -> Error {
     if matches!(error, Error::LeftBehind(_)) {
-        let reason = error.to_string();
-        if let Ok(Some(_)) = lending::begin_return(engine, storage, ticket).await {
-            let _ = lending::put_off_return(engine, storage, ticket, reason, Loan::doubt_ends).await;
+        if let Ok(Some(loan)) = lending::begin_return(engine, storage, ticket).await {
+            let due = Some(loan.doubt_ends());
+            let _ = lending::put_off_return(engine, storage, ticket, &error, due).await;
         }
     } else {
         let _ = lending::finish_return(engine, storage, ticket).await;
@@ -252,9 +252,8 @@ async fn record(
     let loan = lending::of_ticket(storage, ticket).await?.filter(|loan| loan.state == State::Reserved);
     let mut loan = loan.ok_or(Error::LoanOver("it took too long"))?;
     loan.lend(key, engine.latest_time());
-    // The tick looks at it where the reservation stands, and then knows when to look again.
-    let due = loan.due;
-    lending::keep(storage, &ticket.set, &mut loan, due).await?;
+    // The reservation's marker leads the tick here, which then marks the next look.
+    lending::keep(storage, &ticket.set, &loan).await?;
     Ok(loan)
 }
 

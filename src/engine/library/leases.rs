@@ -43,12 +43,15 @@ pub(in crate::engine) async fn renew(engine: Arc<Engine>, call: LeaseCall) -> Re
     let began = secret.and_then(|secret| secret.issue_time).unwrap_or(loan.since);
     let max_ttl = loan.max_ttl.min(limit);
     let asked = secret.map(|secret| secret.increment).filter(|increment| !increment.is_zero());
+    let ended = loan.ends;
     loan.ends = (engine.latest_time() + asked.unwrap_or(loan.ttl)).min(began + max_ttl);
     if loan.ends <= engine.certain_time() {
         return Err(Error::LoanOver("it has lasted for max_ttl"));
     }
-    // A look that comes too early finds the new end; one that would come too late is put forward.
-    let due = loan.due.min(loan.next_look());
-    lending::keep(storage, &ticket.set, &mut loan, due).await?;
+    // A look that comes too early finds the new end; an earlier end needs a marker of its own.
+    if loan.ends < ended {
+        lending::mark(storage, &ticket.set, &loan, loan.next_look()).await?;
+    }
+    lending::keep(storage, &ticket.set, &loan).await?;
     Ok(call.extend(loan.ttl, max_ttl))
 }

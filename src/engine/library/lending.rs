@@ -1,25 +1,28 @@
-//! Where loans are stored, and the steps from one state to the next. Whoever takes one holds the set's lock
+//! Storage of loans, and the steps from one state to the next. Whoever takes a step holds the set's lock
 //! ([`Engine::lock_loans`]), which is never held over a call to OpenAI; this file makes none.
 //!
-//! *Guarantees:* a loan's record names the key before OpenAI is asked to make it, so it is the creation's write-ahead
-//! entry, too. A record is never without its entry in the index of what is due, which is written before it and deleted
-//! after it: whatever dies, the tick finds the loan. An index entry without its loan is stale and means nothing.
+//! *Layout:* a loan stands at `library-loan/<set>/<account>/<loan id>` until its key is dead. An account is free when
+//! its folder is empty. So a late write of a node that no longer leads can remove only its own loan.
+//!
+//! *Guarantees:* a loan's record names the key before OpenAI is asked to make it, so no key is without a record. A
+//! marker is written before the record that needs it: whatever dies, the tick finds the loan. A marker is a hint;
+//! the tick drops one without need.
 //!
 //! *Assumption:* one node at a time writes the mount's storage.
 
 use std::collections::BTreeSet;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::loans::{Loan, State, Ticket};
-use crate::engine::Engine;
 use crate::engine::failpoint::failpoint;
+use crate::engine::{Engine, calendar};
 use crate::framework::LockGuard;
 use crate::logical::{Collection, Record, Storage, StorageError};
 use crate::openai::{ApiKeyId, ServiceAccountId};
 
-/// Where an index entry points to.
+/// The loan that a marker points to; the marker's name is the loan's id.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Due {
     /// The set.
@@ -35,9 +38,6 @@ impl Record for Due {
 static LOANS: Collection<Loan> = Collection::new("library-loan/");
 pub(super) static DUE: Collection<Due> = Collection::new("library-due/");
 
-/// A return that was begun is taken up by the tick after this, if it was not heard of again.
-const RETURN_AGE: TimeDelta = TimeDelta::minutes(2);
-
 impl Engine {
     /// Holds off every other change of the set's loans. Never held over a call to OpenAI.
     pub(super) async fn lock_loans(&self, set: &str) -> LockGuard {
@@ -45,38 +45,65 @@ impl Engine {
     }
 }
 
-fn name(set: &str, account: &ServiceAccountId) -> String {
-    format!("{set}/{account}")
+fn name(set: &str, loan: &Loan) -> String {
+    let account = &loan.account.id;
+    if loan.is_at_old_place { format!("{set}/{account}") } else { format!("{set}/{account}/{}", loan.id) }
+}
+
+/// The names in a folder, without the slash of those that are folders.
+async fn names_in(storage: &dyn Storage, folder: &str) -> Result<BTreeSet<String>, StorageError> {
+    let names = storage.list(&LOANS.key(folder)).await?.into_iter();
+    Ok(names.map(|name| name.trim_end_matches('/').to_owned()).collect())
 }
 
 /// The ids of the set's accounts that are not free.
 pub(super) async fn taken(storage: &dyn Storage, set: &str) -> Result<BTreeSet<String>, StorageError> {
-    Ok(storage.list(&LOANS.key(&format!("{set}/"))).await?.into_iter().collect())
+    names_in(storage, &format!("{set}/")).await
 }
 
 /// The sets that have loans, also those that were deleted by force.
-pub(in crate::engine) async fn sets(storage: &dyn Storage) -> Result<Vec<String>, StorageError> {
-    let mut sets = storage.list_sorted(LOANS.prefix()).await?;
-    for set in &mut sets {
-        set.truncate(set.trim_end_matches('/').len());
-    }
-    Ok(sets)
+pub(in crate::engine) async fn sets(storage: &dyn Storage) -> Result<BTreeSet<String>, StorageError> {
+    names_in(storage, "").await
 }
 
-/// The loan of an account, if it is not free.
+async fn at_old_place(storage: &dyn Storage, set: &str, account: &str) -> Result<Option<Loan>, StorageError> {
+    let loan = LOANS.get(storage, &format!("{set}/{account}")).await?;
+    Ok(loan.map(|loan| Loan { is_at_old_place: true, ..loan }))
+}
+
+async fn by_id(
+    storage: &dyn Storage,
+    set: &str,
+    account: &str,
+    id: &str,
+) -> Result<Option<Loan>, StorageError> {
+    match LOANS.get(storage, &format!("{set}/{account}/{id}")).await? {
+        Some(loan) => Ok(Some(loan)),
+        None => Ok(at_old_place(storage, set, account).await?.filter(|loan| loan.id == id)),
+    }
+}
+
+/// The loans of an account: none if it is free, else one, or several after two nodes took themselves for the leader.
 pub(super) async fn of_account(
     storage: &dyn Storage,
     set: &str,
-    account: &ServiceAccountId,
-) -> Result<Option<Loan>, StorageError> {
-    LOANS.get(storage, &name(set, account)).await
+    account: &str,
+) -> Result<Vec<Loan>, StorageError> {
+    let mut loans = Vec::new();
+    for id in names_in(storage, &format!("{set}/{account}/")).await? {
+        loans.extend(LOANS.get(storage, &format!("{set}/{account}/{id}")).await?);
+    }
+    if loans.is_empty() {
+        loans.extend(at_old_place(storage, set, account).await?);
+    }
+    Ok(loans)
 }
 
 /// All loans of a set.
 pub(super) async fn of_set(storage: &dyn Storage, set: &str) -> Result<Vec<Loan>, StorageError> {
     let mut loans = Vec::new();
     for account in taken(storage, set).await? {
-        loans.extend(LOANS.get(storage, &format!("{set}/{account}")).await?);
+        loans.extend(of_account(storage, set, &account).await?);
     }
     Ok(loans)
 }
@@ -87,8 +114,8 @@ pub(in crate::engine) async fn keys(
     storage: &dyn Storage,
 ) -> Result<Vec<(String, Option<ApiKeyId>)>, StorageError> {
     let mut keys = Vec::new();
-    for set in storage.list(&LOANS.key("")).await? {
-        let loans = of_set(storage, set.trim_end_matches('/')).await?;
+    for set in sets(storage).await? {
+        let loans = of_set(storage, &set).await?;
         keys.extend(loans.into_iter().map(|loan| (loan.id, loan.api_key_id)));
     }
     Ok(keys)
@@ -101,9 +128,9 @@ pub(in crate::engine) async fn readable_of_set(
 ) -> Result<Vec<Loan>, StorageError> {
     let mut loans = Vec::new();
     for account in taken(storage, set).await? {
-        match LOANS.get(storage, &format!("{set}/{account}")).await {
+        match of_account(storage, set, &account).await {
             Err(StorageError::Malformed { .. }) => {}
-            loan => loans.extend(loan?),
+            found => loans.extend(found?),
         }
     }
     Ok(loans)
@@ -111,43 +138,46 @@ pub(in crate::engine) async fn readable_of_set(
 
 /// The check-out that a ticket points to, if it is not over.
 pub(super) async fn of_ticket(storage: &dyn Storage, ticket: &Ticket) -> Result<Option<Loan>, StorageError> {
-    let loan = of_account(storage, &ticket.set, &ticket.service_account_id).await?;
-    Ok(loan.filter(|loan| loan.id == ticket.loan))
+    by_id(storage, &ticket.set, ticket.service_account_id.as_str(), &ticket.loan).await
+}
+
+/// The loan that a marker points to.
+pub(super) async fn of_marker(
+    storage: &dyn Storage,
+    place: &str,
+) -> Result<Option<(String, Loan)>, StorageError> {
+    let Some(due) = DUE.get(storage, place).await? else { return Ok(None) };
+    let loan = by_id(storage, &due.set, due.service_account_id.as_str(), calendar::name_in(place)).await?;
+    Ok(loan.map(|loan| (due.set, loan)))
+}
+
+/// Has the tick look at the loan then.
+pub(super) async fn mark(
+    storage: &dyn Storage,
+    set: &str,
+    loan: &Loan,
+    at: DateTime<Utc>,
+) -> Result<(), StorageError> {
+    let due = Due { set: set.to_owned(), service_account_id: loan.account.id.clone() };
+    DUE.put(storage, &calendar::place(at, &loan.id), &due).await
 }
 
 /// Stores a new loan.
 pub(super) async fn open(storage: &dyn Storage, set: &str, loan: &Loan) -> Result<(), StorageError> {
-    DUE.put(storage, &loan.place(), &entry(set, loan)).await?;
+    mark(storage, set, loan, loan.next_look()).await?;
     failpoint!("loan.marked");
-    LOANS.put(storage, &name(set, &loan.account.id), loan).await
+    LOANS.put(storage, &name(set, loan), loan).await
 }
 
-/// Stores a loan that changed, and when the tick looks at it next.
-pub(super) async fn keep(
-    storage: &dyn Storage,
-    set: &str,
-    loan: &mut Loan,
-    due: DateTime<Utc>,
-) -> Result<(), StorageError> {
-    let old = loan.place();
-    loan.due = due;
-    let moved = loan.place() != old;
-    if moved {
-        DUE.put(storage, &loan.place(), &entry(set, loan)).await?;
-    }
-    LOANS.put(storage, &name(set, &loan.account.id), loan).await?;
-    if moved {
-        // A stale entry costs the tick one look.
-        let _ = DUE.delete(storage, &old).await;
-    }
-    Ok(())
+/// Stores a loan that changed.
+pub(super) async fn keep(storage: &dyn Storage, set: &str, loan: &Loan) -> Result<(), StorageError> {
+    LOANS.put(storage, &name(set, loan), loan).await
 }
 
-/// The account is free.
-pub(super) async fn close(storage: &dyn Storage, set: &str, loan: &Loan) -> Result<(), StorageError> {
-    LOANS.delete(storage, &name(set, &loan.account.id)).await?;
+/// The loan is over.
+async fn close(storage: &dyn Storage, set: &str, loan: &Loan) -> Result<(), StorageError> {
+    LOANS.delete(storage, &name(set, loan)).await?;
     failpoint!("loan.closed");
-    let _ = DUE.delete(storage, &loan.place()).await;
     Ok(())
 }
 
@@ -163,14 +193,18 @@ pub(super) async fn begin_return(
         loan.api_key_id.clone_from(&ticket.api_key_id);
     }
     if loan.state != State::Returning {
-        loan.state = State::Returning;
-        loan.returning_since = Some(engine.now());
-        keep(storage, &ticket.set, &mut loan, engine.now() + RETURN_AGE).await?;
+        let now = engine.now();
+        let is_marked = loan.is_looked_at_soon(now);
+        loan.begin_return(now);
+        if !is_marked {
+            mark(storage, &ticket.set, &loan, loan.next_look()).await?;
+        }
+        keep(storage, &ticket.set, &loan).await?;
     }
     Ok(Some(loan))
 }
 
-/// The check-out's key is dead: the account is free.
+/// The check-out's key is dead: the loan is over.
 pub(super) async fn finish_return(
     engine: &Engine,
     storage: &dyn Storage,
@@ -183,23 +217,23 @@ pub(super) async fn finish_return(
     }
 }
 
-/// The check-out's key could not be ended, which is tried again at `due`.
+/// The check-out's key could not be ended: the tick tries again, at `due` where that is given, else later each time.
 pub(super) async fn put_off_return(
     engine: &Engine,
     storage: &dyn Storage,
     ticket: &Ticket,
-    reason: String,
-    due: impl FnOnce(&Loan) -> DateTime<Utc>,
+    reason: &(dyn std::fmt::Display + Sync),
+    due: Option<DateTime<Utc>>,
 ) -> Result<(), StorageError> {
     let _alone = engine.lock_loans(&ticket.set).await;
     let Some(mut loan) = of_ticket(storage, ticket).await? else { return Ok(()) };
-    loan.failures = loan.failures.saturating_add(1);
-    loan.last_error = Some(reason);
-    let due = due(&loan);
-    keep(storage, &ticket.set, &mut loan, due).await
+    loan.retry.note(&ticket.loan, reason, engine.now());
+    loan.retry.retry_at = due.or(loan.retry.retry_at);
+    mark(storage, &ticket.set, &loan, loan.next_look()).await?;
+    keep(storage, &ticket.set, &loan).await
 }
 
-/// Puts the times of an account's loan right: none lies further ahead of now than it can.
+/// Corrects the times of an account's loans: none lies further ahead of now than it can.
 pub(super) async fn put_right(
     engine: &Engine,
     storage: &dyn Storage,
@@ -207,13 +241,11 @@ pub(super) async fn put_right(
     account: &str,
 ) -> Result<(), StorageError> {
     let _alone = engine.lock_loans(set).await;
-    let Some(mut loan) = LOANS.get(storage, &format!("{set}/{account}")).await? else { return Ok(()) };
-    match loan.put_right(engine.latest_time()) {
-        Some(due) => keep(storage, set, &mut loan, due).await,
-        None => Ok(()),
+    for mut loan in of_account(storage, set, account).await? {
+        if loan.put_right(engine.latest_time()) {
+            mark(storage, set, &loan, loan.next_look()).await?;
+            keep(storage, set, &loan).await?;
+        }
     }
-}
-
-fn entry(set: &str, loan: &Loan) -> Due {
-    Due { set: set.to_owned(), service_account_id: loan.account.id.clone() }
+    Ok(())
 }

@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use super::members::Member;
 use crate::engine::failpoint::shortened;
-use crate::engine::{backoff, calendar, issuer};
+use crate::engine::issuer;
+use crate::engine::setbacks::Setbacks;
 use crate::logical::{Record, Request};
 use crate::openai::{ApiKeyId, CreatedKey, OrganizationId, ProjectId, ServiceAccountId};
 
@@ -44,17 +45,15 @@ pub struct Loan {
     /// Its key, once it is known.
     #[serde(default)]
     pub api_key_id: Option<ApiKeyId>,
-    /// When the tick looks at it; it gives the place in the index.
-    pub due: DateTime<Utc>,
     /// Since when its key is to be ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub returning_since: Option<DateTime<Utc>>,
-    /// How often ending its key failed.
-    #[serde(default)]
-    pub failures: u32,
-    /// Why it failed last.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_error: Option<String>,
+    /// Failures in a row to end its key.
+    #[serde(flatten)]
+    pub retry: Setbacks,
+    /// The record stands where releases before kept it, at `<set>/<account>`.
+    #[serde(skip)]
+    pub is_at_old_place: bool,
 }
 
 /// How far a loan is.
@@ -102,6 +101,8 @@ impl Record for Loan {
 
 /// A lease that Vault itself ends comes first; that needs a moment.
 const GRACE: Duration = Duration::from_secs(120);
+/// The tick takes up a return that was begun after this time, if it was not heard of again.
+const RETURN_AGE: Duration = Duration::from_secs(120);
 
 fn grace() -> Duration {
     shortened!("OPENAI_LEDGER_GRACE", GRACE)
@@ -127,10 +128,9 @@ impl Loan {
             ends: now + ttl,
             expires: now + issuer::sweep_age() + max_ttl,
             api_key_id: None,
-            due: now + issuer::sweep_age(),
             returning_since: None,
-            failures: 0,
-            last_error: None,
+            retry: Setbacks::default(),
+            is_at_old_place: false,
         }
     }
 
@@ -157,36 +157,44 @@ impl Loan {
 
     /// When the tick has something to do about it.
     pub fn next_look(&self) -> DateTime<Utc> {
-        match self.state {
-            State::Reserved => self.since + issuer::sweep_age(),
-            State::Lent => self.ends + grace(),
-            State::Returning => self.due,
+        match (self.state, self.retry.retry_at) {
+            (State::Reserved, _) => self.since + issuer::sweep_age(),
+            (State::Lent, _) => self.ends + grace(),
+            (State::Returning, Some(retry_at)) => retry_at,
+            (State::Returning, None) => self.returning_since.unwrap_or(self.since) + RETURN_AGE,
         }
     }
 
-    /// Puts right what was stored under a clock that was ahead: no time lies further ahead of `now` than it can. Answers when
-    /// the tick looks at the loan then, if anything was wrong.
-    pub fn put_right(&mut self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        let before = (self.since, self.ends, self.expires, self.due);
+    /// Whether a marker surely leads the tick here in a few minutes: the one of the next look, or that of the
+    /// reservation, which stands for [`issuer::sweep_age`] from the reservation on, some seconds before `since`.
+    pub fn is_looked_at_soon(&self, now: DateTime<Utc>) -> bool {
+        let is_young = (now - self.since).to_std().is_ok_and(|age| age < issuer::sweep_age() / 2);
+        is_young || self.next_look() <= now + RETURN_AGE
+    }
+
+    /// The borrower gives it back: from now on its key is to be ended.
+    pub fn begin_return(&mut self, now: DateTime<Utc>) {
+        self.state = State::Returning;
+        self.returning_since = Some(now);
+    }
+
+    /// Corrects times that were stored under a clock that was ahead: none lies further ahead of `now` than it can.
+    /// Answers whether one was wrong.
+    pub fn put_right(&mut self, now: DateTime<Utc>) -> bool {
+        let times =
+            |loan: &Self| (loan.since, loan.ends, loan.expires, loan.returning_since, loan.retry.retry_at);
+        let before = times(self);
         self.since = self.since.min(now);
         self.ends = self.ends.min(now + self.max_ttl);
         self.expires = self.expires.min(now + issuer::sweep_age() + self.max_ttl);
-        let due = match self.state {
-            State::Returning if self.due > now + backoff::LONGEST => now,
-            State::Returning => self.due,
-            State::Reserved | State::Lent => self.due.min(self.next_look()),
-        };
-        (before != (self.since, self.ends, self.expires, due)).then_some(due)
+        self.returning_since = self.returning_since.map(|since| since.min(now));
+        self.retry.retry_at = self.retry.waits_until(now).or(self.retry.retry_at.map(|at| at.min(now)));
+        before != times(self)
     }
 
     /// From when on a key that cannot be found does not exist and will not.
     pub fn doubt_ends(&self) -> DateTime<Utc> {
         self.since + issuer::sweep_age()
-    }
-
-    /// Its place in the index.
-    pub fn place(&self) -> String {
-        calendar::place(self.due, &self.id)
     }
 }
 
@@ -257,10 +265,11 @@ mod tests {
     }
 
     #[test]
-    fn what_the_first_release_stored_is_read_and_written_the_same() {
-        let mut written = serde_json::to_value(loan()).unwrap();
+    fn what_the_first_release_stored_is_read_and_written_the_same_without_its_place_in_the_index() {
+        let (mut written, mut expected) = (serde_json::to_value(loan()).unwrap(), stored());
         written["version"] = json!(1);
-        assert_eq!(written, stored());
+        expected.as_object_mut().unwrap().remove("due");
+        assert_eq!(written, expected);
     }
 
     #[test]
@@ -269,29 +278,42 @@ mod tests {
         assert_eq!(loan.next_look() - loan.since, minutes(62));
         loan.state = State::Reserved;
         assert_eq!(loan.next_look() - loan.since, minutes(5));
-        loan.state = State::Returning;
-        assert_eq!(loan.next_look(), loan.due);
+        loan.begin_return(loan.since + minutes(30));
+        assert_eq!(loan.next_look() - loan.since, minutes(32));
+        loan.retry.retry_at = Some(loan.since + minutes(40));
+        assert_eq!(loan.next_look() - loan.since, minutes(40));
+    }
+
+    #[test]
+    fn a_marker_of_the_reservation_or_of_the_end_is_near_enough_for_a_return() {
+        let (loan, minutes) = (loan(), TimeDelta::minutes);
+        for (after, is_soon) in [(-60, false), (0, true), (2, true), (3, false), (59, false), (60, true)] {
+            assert_eq!(loan.is_looked_at_soon(loan.since + minutes(after)), is_soon, "{after}");
+        }
     }
 
     #[test]
     fn what_was_stored_under_a_clock_that_was_ahead_is_put_right() {
-        let now = loan().since;
-        assert_eq!(loan().put_right(now), None, "nothing is wrong");
-        let stored = |state| {
-            let (mut ahead, by) = (loan(), TimeDelta::days(400));
+        let (now, by) = (loan().since, TimeDelta::days(400));
+        assert!(!loan().put_right(now), "nothing is wrong");
+        let ahead = |state| {
+            let mut ahead = loan();
+            ahead.begin_return(now + by);
             ahead.state = state;
-            for time in [&mut ahead.since, &mut ahead.ends, &mut ahead.expires, &mut ahead.due] {
+            for time in [&mut ahead.since, &mut ahead.ends, &mut ahead.expires] {
                 *time += by;
             }
+            ahead.retry.retry_at = Some(now + by).filter(|_| state == State::Returning);
             ahead
         };
-        for (state, due) in [
+        for (state, next_look) in [
             (State::Returning, now),
             (State::Reserved, now + TimeDelta::minutes(5)),
             (State::Lent, now + TimeDelta::minutes(24 * 60 + 2)),
         ] {
-            let mut ahead = stored(state);
-            assert_eq!(ahead.put_right(now), Some(due), "{state:?}");
+            let mut ahead = ahead(state);
+            assert!(ahead.put_right(now), "{state:?}");
+            assert_eq!(ahead.next_look(), next_look, "{state:?}");
             assert!(ahead.since == now && ahead.ends <= now + ahead.max_ttl, "{state:?}");
             assert!(ahead.expires <= now + TimeDelta::minutes(24 * 60 + 5), "{state:?}");
         }

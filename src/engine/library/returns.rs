@@ -5,12 +5,13 @@
 //! fails stays `returning` and is tried again by the tick, later each time; so is a loan whose lease should have ended
 //! it and did not, because the lease was lost, and a reservation whose check-out died.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures_util::{FutureExt as _, StreamExt as _, stream};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::lending::{self, DUE};
 use super::loans::{Loan, State, Ticket};
@@ -42,6 +43,9 @@ pub(in crate::engine) async fn give_back(
     ticket: &Ticket,
     patience: Duration,
 ) -> Result<(), Error> {
+    // Of two returns at once the second finds the check-out over.
+    let alone = timeout(patience, engine.locks.lock(&format!("library-return/{}", ticket.loan))).await;
+    let _alone = alone.map_err(|_| Error::ReturnUnderWay)?;
     let loan = match lending::begin_return(engine, storage, ticket).await {
         Ok(Some(loan)) => loan,
         Ok(None) => return end_unrecorded(engine, storage, ticket, patience).await,
@@ -52,8 +56,8 @@ pub(in crate::engine) async fn give_back(
     match end_key(engine, storage, &loan, patience).await {
         Err(error) if loan.expires > engine.certain_time() => {
             tracing::warn!(set = ticket.set, key = ticket.loan, "a lent key is not ended yet: {error}");
-            let due = |loan: &Loan| next_try(loan, &error, engine.now());
-            lending::put_off_return(engine, storage, ticket, error.to_string(), due).await?;
+            let due = matches!(error, Error::KeyInDoubt).then(|| loan.doubt_ends());
+            lending::put_off_return(engine, storage, ticket, &error, due).await?;
             return Err(error);
         }
         // What has expired is dead, whatever OpenAI says.
@@ -154,16 +158,10 @@ pub(in crate::engine) async fn waiting_soon(
     most: usize,
 ) -> Result<Vec<(String, Loan)>, Error> {
     let mut waiting = Vec::new();
+    let mut seen = HashSet::new();
     for place in calendar::due(storage, DUE.prefix(), now + backoff::LONGEST + A_MINUTE, most).await? {
-        let loan = match DUE.get(storage, &place).await {
-            Ok(Some(due)) => lending::of_account(storage, &due.set, &due.service_account_id)
-                .await
-                .map(|loan| loan.map(|loan| (due.set, loan))),
-            Ok(None) => Ok(None),
-            Err(error) => Err(error),
-        };
-        match loan {
-            Ok(Some((set, loan))) if loan.state == State::Returning && loan.place() == place => {
+        match lending::of_marker(storage, &place).await {
+            Ok(Some((set, loan))) if loan.state == State::Returning && seen.insert(loan.id.clone()) => {
                 waiting.push((set, loan));
             }
             // It hides no other.
@@ -221,13 +219,6 @@ async fn end_key(
     }
 }
 
-fn next_try(loan: &Loan, error: &Error, now: DateTime<Utc>) -> DateTime<Utc> {
-    match error {
-        Error::KeyInDoubt => loan.doubt_ends(),
-        _ => backoff::retry_at(&loan.id, loan.failures, now, Duration::ZERO),
-    }
-}
-
 /// Part of the tick: takes up the loans that are due. One failure never stops the rest. After the clock was put back the
 /// times of all loans are put right first; answers whether that was done.
 pub(in crate::engine) async fn tend(
@@ -261,39 +252,27 @@ async fn put_right(engine: &Engine, tick: &Tick) -> Result<bool, Error> {
     Ok(true)
 }
 
-/// Takes up one loan that the index says is due, and returns it if so.
+/// Takes up the loan of one marker that is due, and drops the marker once something else leads to the loan, or nothing
+/// needs it.
 async fn attend(engine: &Engine, tick: &Tick, place: String) -> Result<(), Error> {
     let storage = &*tick.storage;
     if tick.is_over() {
         return Ok(());
     }
-    match due_ticket(engine, storage, &place).await? {
-        // That it failed is on record with the loan.
-        Some(ticket) => match give_back(engine, storage, &ticket, TICK_PATIENCE).await {
-            Err(Error::Storage(error)) => Err(error.into()),
-            _ => Ok(()),
-        },
-        None => Ok(()),
-    }
-}
-
-/// The check-out to return now, if the index entry stands for one; an entry that does not is put right.
-async fn due_ticket(engine: &Engine, storage: &dyn Storage, place: &str) -> Result<Option<Ticket>, Error> {
-    let Some(due) = DUE.get(storage, place).await? else { return Ok(None) };
-    let _alone = engine.lock_loans(&due.set).await;
-    let loan = lending::of_account(storage, &due.set, &due.service_account_id).await?;
-    let Some(mut loan) = loan.filter(|loan| loan.place() == place) else {
-        DUE.delete(storage, place).await?;
-        return Ok(None);
+    let Some((set, loan)) = lending::of_marker(storage, &place).await? else {
+        return Ok(DUE.delete(storage, &place).await?);
     };
     let next_look = loan.next_look();
-    if loan.state != State::Returning && next_look > engine.certain_time() && next_look <= engine.now() {
-        // It has come by this machine's clock alone: the next tick looks again.
-        return Ok(None);
-    }
     if next_look > engine.now() {
-        lending::keep(storage, &due.set, &mut loan, next_look).await?;
-        return Ok(None);
+        lending::mark(storage, &set, &loan, next_look).await?;
+    } else if loan.state != State::Returning && next_look > engine.certain_time() {
+        // It has come by this machine's clock alone: the next tick looks again.
+        return Ok(());
+    } else if let Err(Error::Storage(error)) =
+        give_back(engine, storage, &loan.ticket(&set), TICK_PATIENCE).await
+    {
+        return Err(error.into());
     }
-    Ok(Some(loan.ticket(&due.set)))
+    // Another failure is on record with the loan, and has a marker of its own.
+    Ok(DUE.delete(storage, &place).await?)
 }

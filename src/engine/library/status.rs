@@ -105,9 +105,9 @@ fn who(loan: &Loan) -> Value {
         "since": rfc3339::text(loan.since),
         "until": rfc3339::text(loan.ends),
     });
-    if let (State::Returning, Some(reason)) = (loan.state, &loan.last_error) {
+    if let (State::Returning, Some(reason)) = (loan.state, &loan.retry.last_error) {
         said["last_error"] = Value::from(reason.as_str());
-        said["next_try"] = Value::from(rfc3339::text(loan.due));
+        said["next_try"] = Value::from(rfc3339::text(loan.next_look()));
     }
     said
 }

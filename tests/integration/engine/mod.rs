@@ -25,6 +25,7 @@ mod library_names;
 mod library_sets;
 mod observed;
 mod outcomes;
+mod owner_loans;
 mod patience;
 mod predecessor;
 mod projects;

@@ -25,6 +25,15 @@ pub enum Write {
     Delete(String),
 }
 
+impl Write {
+    fn key(&self) -> &str {
+        match self {
+            Self::Put(entry) => &entry.key,
+            Self::Delete(key) => key,
+        }
+    }
+}
+
 /// Where among the writes a process dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CrashPoint {
@@ -63,7 +72,7 @@ struct State {
     outcomes: (String, VecDeque<WriteOutcome>),
     /// What alone may be written, where not everything may.
     writable: Option<Vec<String>>,
-    late: Vec<Entry>,
+    late: Vec<Write>,
 }
 
 impl Watched {
@@ -88,7 +97,8 @@ impl Watched {
         (state.writes, state.failure) = (0, Some(failure));
     }
 
-    /// The next writes of a key that starts with `prefix` are reported as failed, and this becomes of them.
+    /// The next writes and deletions of a key that starts with `prefix` are reported as failed, and this becomes of
+    /// them.
     pub fn set_write_outcomes(&self, prefix: &str, outcomes: &[WriteOutcome]) {
         self.state.lock().unwrap().outcomes = (prefix.to_owned(), outcomes.iter().copied().collect());
     }
@@ -110,8 +120,8 @@ impl Watched {
     /// The writes that were to come through later do now.
     pub async fn commit_late_writes(&self) {
         let late = std::mem::take(&mut self.state.lock().unwrap().late);
-        for entry in late {
-            self.inner.put(entry).await.unwrap();
+        for write in late {
+            self.apply(write).await.unwrap();
         }
     }
 
@@ -153,6 +163,35 @@ impl Watched {
         if key.starts_with(prefix.as_str()) { outcomes.pop_front() } else { None }
     }
 
+    async fn do_watched(&self, write: Write) -> Result<(), StorageError> {
+        let number = self.note(write.clone());
+        self.crash_if_at(CrashPoint::Before(number)).await;
+        self.fail_at(Failure::Refused(number))?;
+        let decided = self.decided_outcome(write.key());
+        let outcome = match decided {
+            Some(WriteOutcome::Lost) => Ok(()),
+            Some(WriteOutcome::Late) => {
+                self.state.lock().unwrap().late.push(write);
+                Ok(())
+            }
+            Some(WriteOutcome::Done) | None => self.apply(write).await,
+        };
+        self.crash_if_at(CrashPoint::After(number)).await;
+        self.fail_at(Failure::Denied(number))?;
+        if decided.is_some() {
+            Err(StorageError::Failed("the leader stepped down".to_owned()))
+        } else {
+            outcome
+        }
+    }
+
+    async fn apply(&self, write: Write) -> Result<(), StorageError> {
+        match write {
+            Write::Put(entry) => self.inner.put(entry).await,
+            Write::Delete(key) => self.inner.delete(&key).await,
+        }
+    }
+
     async fn crash_if_at(&self, here: CrashPoint) {
         if self.state.lock().unwrap().crash == Some(here) {
             self.stopped.notify_one();
@@ -181,36 +220,12 @@ impl Storage for Watched {
     async fn put(&self, entry: Entry) -> Result<(), StorageError> {
         let_others_run().await;
         self.check_writable(&entry.key)?;
-        let number = self.note(Write::Put(entry.clone()));
-        self.crash_if_at(CrashPoint::Before(number)).await;
-        self.fail_at(Failure::Refused(number))?;
-        let decided = self.decided_outcome(&entry.key);
-        let outcome = match decided {
-            Some(WriteOutcome::Lost) => Ok(()),
-            Some(WriteOutcome::Late) => {
-                self.state.lock().unwrap().late.push(entry);
-                Ok(())
-            }
-            Some(WriteOutcome::Done) | None => self.inner.put(entry).await,
-        };
-        self.crash_if_at(CrashPoint::After(number)).await;
-        self.fail_at(Failure::Denied(number))?;
-        if decided.is_some() {
-            Err(StorageError::Failed("the leader stepped down".to_owned()))
-        } else {
-            outcome
-        }
+        self.do_watched(Write::Put(entry)).await
     }
 
     async fn delete(&self, key: &str) -> Result<(), StorageError> {
         let_others_run().await;
         self.check_writable(key)?;
-        let number = self.note(Write::Delete(key.to_owned()));
-        self.crash_if_at(CrashPoint::Before(number)).await;
-        self.fail_at(Failure::Refused(number))?;
-        let outcome = self.inner.delete(key).await;
-        self.crash_if_at(CrashPoint::After(number)).await;
-        self.fail_at(Failure::Denied(number))?;
-        outcome
+        self.do_watched(Write::Delete(key.to_owned())).await
     }
 }
