@@ -92,6 +92,12 @@ pub enum Error {
     /// Too many replaced keys of a static role still live.
     #[error("{0} replaced keys of this static role are not ended yet: no more are made until they are")]
     ReplacedKeysLeft(usize),
+    /// Too many creations of one owner have an outcome that is not known.
+    #[error(
+        "{0} creations here have an unknown outcome at OpenAI: nothing more is made until Vault has looked for them, which \
+         takes some minutes"
+    )]
+    UnknownOutcomes(usize),
     /// A piece of the tick's work panicked.
     #[error("it panicked")]
     Panicked,
@@ -267,6 +273,7 @@ impl From<Error> for logical::Error {
             | Error::RoleAccountGone { .. }
             | Error::BeingDeleted(_)
             | Error::ReplacedKeysLeft(_)
+            | Error::UnknownOutcomes(_)
             | Error::NoneAvailable
             | Error::AlreadyCheckedOut
             | Error::NotInSet { .. }

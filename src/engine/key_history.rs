@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::setbacks::Setbacks;
+use super::accounts::retry::RetryState;
 use crate::openai::{AdminKey, AdminKeyId, OrganizationId};
 
 /// So many replaced keys are known again. Older ones are long dead, and OpenAI refuses them itself.
@@ -49,7 +49,7 @@ pub struct Retiring {
     pub made: Option<DateTime<Utc>>,
     /// How its deletion fares.
     #[serde(flatten)]
-    pub setbacks: Setbacks,
+    pub retry: RetryState,
 }
 
 impl KeyHistory {
@@ -76,7 +76,7 @@ impl KeyHistory {
                 id,
                 organization_id,
                 made: Some(made),
-                setbacks: Setbacks::default(),
+                retry: RetryState::default(),
             });
         }
         self.succeeded();

@@ -6,10 +6,12 @@
 //! *Layout:* a record stands under the minute of its end. One whose end was asked for earlier, and could not be had at
 //! once, moves to the minute 0, where it is due at once and before all others; so its place is known from its name.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::setbacks::Setbacks;
+use super::accounts::retry::RetryState;
 use super::{Error, calendar};
 use crate::logical::{Collection, Record, Storage, StorageError};
 use crate::openai::{ApiKeyId, OrganizationId, ProjectId, ServiceAccountId};
@@ -51,7 +53,7 @@ pub struct Entry {
     pub asked: Option<DateTime<Utc>>,
     /// How its removal fares since then.
     #[serde(flatten)]
-    pub setbacks: Setbacks,
+    pub retry: RetryState,
 }
 
 impl Handed {
@@ -78,7 +80,7 @@ impl Record for Entry {
 impl Entry {
     /// The record of what was just handed out.
     pub(super) fn new(handed: Handed) -> Self {
-        Self { handed, asked: None, setbacks: Setbacks::default() }
+        Self { handed, asked: None, retry: RetryState::default() }
     }
 
     /// Since when it is to be removed.
@@ -88,7 +90,7 @@ impl Entry {
 
     /// Its removal failed.
     pub(super) fn failed(&mut self, error: &Error, now: DateTime<Utc>) {
-        self.setbacks.note(&self.handed.name, error, now);
+        self.retry.failed(&self.handed.name, error, now, Duration::ZERO);
     }
 }
 

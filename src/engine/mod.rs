@@ -3,6 +3,7 @@
 //! [`Engine`] is one mount. A noun declares its paths, fields and handlers in its own file or folder; this file lists the
 //! nouns. State in storage decides; what is in memory here is only a cache of it.
 
+mod accounts;
 mod admin_key;
 mod admin_rotation;
 mod admin_timetable;
@@ -61,7 +62,6 @@ mod rotation;
 pub mod schedule;
 pub mod schedule_fields;
 pub mod seconds;
-mod setbacks;
 mod static_creds;
 mod static_roles;
 pub mod template;

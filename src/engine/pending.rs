@@ -113,7 +113,6 @@ fn of_loan(engine: &Engine, set: String, loan: Loan) -> Waiting {
 async fn of_static_roles(engine: &Engine, storage: &dyn Storage, most: usize) -> Result<Vec<Waiting>, Error> {
     let (mut waiting, now) = (Vec::new(), engine.now());
     for (name, role) in static_roles::due_soon(storage, now, most).await? {
-        let retry = |over: DateTime<Utc>| Some(over).filter(|over| backoff::is_wait(*over, now));
         for old in role.retiring.iter().filter(|old| role.deleting || old.ends <= now) {
             waiting.push(Waiting {
                 name: old.unique_name.clone(),
@@ -123,9 +122,9 @@ async fn of_static_roles(engine: &Engine, storage: &dyn Storage, most: usize) ->
                 since: old.ends.min(now),
                 // OpenAI was told of its end, and that has come by both clocks.
                 key_dead: old.limited && old.ends < engine.certain_time(),
-                failures: old.trouble.failures,
-                last_error: old.trouble.last_error.clone().unwrap_or_default(),
-                retry_at: retry(old.trouble.over(&old.unique_name, Duration::ZERO, now)),
+                failures: old.retry.failures,
+                last_error: old.retry.last_error.clone().unwrap_or_default(),
+                retry_at: old.retry.waits_until(now),
             });
         }
         if role.deleting {
@@ -135,11 +134,11 @@ async fn of_static_roles(engine: &Engine, storage: &dyn Storage, most: usize) ->
                 owner: Owner::StaticRole(name.clone()),
                 service_account_id: current.service_account_id.to_string(),
                 api_key_id: current.api_key_id.to_string(),
-                since: role.trouble.last_attempt.unwrap_or(now),
+                since: role.retry.next_try.map_or(now, |next| next.min(now)),
                 key_dead: false,
-                failures: role.trouble.failures,
-                last_error: role.trouble.last_error.clone().unwrap_or_default(),
-                retry_at: retry(role.trouble.over(&name, Duration::ZERO, now)),
+                failures: role.retry.failures,
+                last_error: role.retry.last_error.clone().unwrap_or_default(),
+                retry_at: role.retry.waits_until(now),
             });
         }
     }
@@ -177,9 +176,9 @@ async fn of_admin_key(engine: &Engine, storage: &dyn Storage) -> Result<Vec<Wait
             api_key_id: old.id.to_string(),
             since: config.last_rotated.min(now),
             key_dead: false,
-            failures: old.setbacks.failures,
-            last_error: old.setbacks.last_error.clone().unwrap_or_default(),
-            retry_at: old.setbacks.waits_until(now),
+            failures: old.retry.failures,
+            last_error: old.retry.last_error.clone().unwrap_or_default(),
+            retry_at: old.retry.waits_until(now),
         })
     });
     Ok(retiring.collect())

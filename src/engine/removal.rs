@@ -228,7 +228,7 @@ impl<'a> Pass<'a> {
 
     async fn remove(&self, place: &str) -> Result<Step, Error> {
         let Some(mut entry) = LEDGER.get(self.storage, place).await? else { return Ok(Step::Skipped) };
-        if self.which == Which::Due && entry.setbacks.waits(self.engine.now()) {
+        if self.which == Which::Due && entry.retry.waits(self.engine.now()) {
             return Ok(Step::Skipped);
         }
         let patience = self.deadline.saturating_duration_since(Instant::now());

@@ -56,7 +56,7 @@ pub(super) async fn end_due(
     deadline: Instant,
 ) -> Result<(), Error> {
     let now = engine.now();
-    end_where(engine, storage, config, deadline, |old| !old.setbacks.waits(now)).await
+    end_where(engine, storage, config, deadline, |old| !old.retry.waits(now)).await
 }
 
 /// Tries now to delete all old keys, for somebody who waits for it.
@@ -88,7 +88,7 @@ async fn end_where(
         engine.note_made(&[old.id.as_str()], old.made);
         if let Err(error) = end_one(&client, config, old).await {
             let mut old = old.clone();
-            old.setbacks.note(old.id.as_str(), &error, engine.now());
+            old.retry.failed(old.id.as_str(), &error, engine.now(), Duration::ZERO);
             left.push(old);
             failure = Some(error);
         }

@@ -288,9 +288,8 @@ fn view_other(waiting: &Waiting) -> Data {
 
 fn view(engine: &Engine, entry: &Entry) -> Data {
     let (handed, now) = (&entry.handed, engine.now());
-    let last_error =
-        entry.setbacks.last_error.clone().or_else(|| engine.removals.trouble()).unwrap_or_default();
-    let retry_at = entry.setbacks.waits_until(now).map(rfc3339::text).unwrap_or_default();
+    let last_error = entry.retry.last_error.clone().or_else(|| engine.removals.trouble()).unwrap_or_default();
+    let retry_at = entry.retry.waits_until(now).map(rfc3339::text).unwrap_or_default();
     Data::from_iter(
         [
             ("role", Value::from(handed.role.as_str())),
@@ -298,7 +297,7 @@ fn view(engine: &Engine, entry: &Entry) -> Data {
             ("api_key_id", handed.api_key_id.as_str().into()),
             ("since", rfc3339::text(entry.since()).into()),
             ("key_dead", removal::is_dead(engine, handed).into()),
-            ("failures", entry.setbacks.failures.into()),
+            ("failures", entry.retry.failures.into()),
             ("last_error", last_error.into()),
             ("retry_at", retry_at.into()),
         ]

@@ -16,8 +16,10 @@ use std::time::Duration;
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 use tokio::time::Instant;
 
-use super::static_roles::{self, STATIC_ROLES, StaticRole, Work, due};
-use super::{Engine, Error, calendar, configuration};
+use super::accounts::due::{self, Marker};
+use super::accounts::owner::Owner;
+use super::static_roles::{self, STATIC_ROLES, StaticRole, Work};
+use super::{Engine, Error, configuration};
 use crate::framework::Tick;
 use crate::logical::{self, StorageError};
 
@@ -47,7 +49,7 @@ pub(super) struct Outcome {
 /// A role to look at, and the markers that led to it.
 struct Look {
     name: String,
-    markers: Vec<String>,
+    markers: Vec<Marker>,
 }
 
 /// Part of the tick. After the clock was put back every role is looked at: its marker may stand in a far future.
@@ -78,10 +80,10 @@ impl Look {
     }
 
     /// One for each role, in the order of their first markers.
-    fn by(markers: Vec<String>) -> Vec<Self> {
+    fn by(markers: Vec<Marker>) -> Vec<Self> {
         let (mut looks, mut places) = (Vec::<Self>::new(), HashMap::new());
         for marker in markers {
-            let name = calendar::name_in(&marker).to_owned();
+            let Some(name) = static_roles::role_of(marker.owner.clone()) else { continue };
             let place = *places.entry(name.clone()).or_insert(looks.len());
             if place == looks.len() {
                 looks.push(Self::at(name));
@@ -134,43 +136,47 @@ impl Shift<'_> {
             self.leave_out();
             return Ok(());
         };
-        let role = STATIC_ROLES.get(storage, name).await?;
-        let due = role.as_ref().and_then(|role| role.due.as_ref());
-        let mut is_due = look.markers.is_empty();
-        for marker in &look.markers {
-            if due == Some(marker) {
-                is_due = true;
-            } else {
-                due::drop_marker(storage, marker).await;
-            }
+        let mut role = STATIC_ROLES.get(storage, name).await?;
+        if let Some(present) = &mut role
+            && self.attend(name, present).await?
+        {
+            role = None;
         }
-        match role {
-            Some(role) if is_due => self.attend(name, role).await,
-            _ => Ok(()),
-        }
+        self.move_markers(look, role.as_ref()).await
     }
 
-    /// Does what is due with the role, whose lock is held.
-    async fn attend(&self, name: &str, mut role: StaticRole) -> Result<(), Error> {
+    /// Puts a marker where the next look is due, in the place of those that led here. While something is due they stay.
+    async fn move_markers(&self, look: &Look, role: Option<&StaticRole>) -> Result<(), Error> {
+        let now = self.engine.now();
+        let next = role.map(|role| role.next_look(&look.name, now)).transpose()?.flatten();
+        if next.is_some_and(|next| next <= now) && !look.markers.is_empty() {
+            return Ok(());
+        }
+        let owner = Owner::StaticRole(look.name.clone());
+        Ok(due::move_on(&*self.tick.storage, &owner, &look.markers, next).await?)
+    }
+
+    /// Does what is due with the role, whose lock is held. Answers whether the role is gone then.
+    async fn attend(&self, name: &str, role: &mut StaticRole) -> Result<bool, Error> {
         let client = match self.engine.client_of(&*self.tick.storage, &role.organization_id).await {
             Ok(client) => client,
-            Err(error) => return self.keep_failure(name, &mut role, &error).await,
+            Err(error) => return self.keep_failure(name, role, &error).await.map(|()| false),
         };
         let storage = &self.tick.storage;
         let work = Work { engine: self.engine, storage, name, client, patience: self.patience() };
         if role.deleting {
-            return self.finish_deletion(&work, &mut role).await;
+            return self.finish_deletion(&work, role).await;
         }
         // By a wrong clock alone a key would end long before its readers come back.
         let is_due = self.engine.times.agree(|now| {
             let next = role.next_rotation(name, now)?;
             Ok::<_, Error>(next.is_some_and(|at| at <= now))
         })?;
-        let failed = is_due && self.fails_to_rotate(&work, &mut role).await?;
+        let failed = is_due && self.fails_to_rotate(&work, role).await?;
         if self.is_over() && !failed {
-            return Ok(());
+            return Ok(false);
         }
-        static_roles::settle(&work, &mut role, failed).await
+        static_roles::settle(&work, role, failed).await.map(|()| false)
     }
 
     /// Answers whether the role is to be stored because of a failure. What storage itself failed at is the error.
@@ -192,13 +198,13 @@ impl Shift<'_> {
         if static_roles::is_the_roles_failure(&error) { Ok(true) } else { Err(error) }
     }
 
-    async fn finish_deletion(&self, work: &Work<'_>, role: &mut StaticRole) -> Result<(), Error> {
+    async fn finish_deletion(&self, work: &Work<'_>, role: &mut StaticRole) -> Result<bool, Error> {
         match static_roles::finish_deletion(work, role).await {
             Err(error @ Error::Undeleted { .. }) => {
                 tracing::warn!(static_role = %work.name, "{error}");
-                Ok(())
+                Ok(false)
             }
-            outcome => outcome,
+            outcome => outcome.map(|()| true),
         }
     }
 
@@ -207,11 +213,11 @@ impl Shift<'_> {
         tracing::warn!(static_role = %name, "rotation failed: {error}");
         let now = self.engine.now();
         if role.deleting || role.next_rotation(name, now)?.is_some_and(|at| at <= now) {
-            role.trouble.note(error, now);
+            role.retry.failed(name, error, now, role.longest_wait()?);
         }
         for old in role.retiring.iter_mut().filter(|old| old.next(now) <= now) {
-            old.trouble.note(error, now);
+            static_roles::note_failure(old, error, now);
         }
-        due::store(&*self.tick.storage, name, role, now).await
+        Ok(STATIC_ROLES.put(&*self.tick.storage, name, role).await?)
     }
 }

@@ -11,6 +11,7 @@
 //! *Assumption:* one node at a time writes the mount's storage.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -227,8 +228,8 @@ pub(super) async fn put_off_return(
 ) -> Result<(), StorageError> {
     let _alone = engine.lock_loans(&ticket.set).await;
     let Some(mut loan) = of_ticket(storage, ticket).await? else { return Ok(()) };
-    loan.retry.note(&ticket.loan, reason, engine.now());
-    loan.retry.retry_at = due.or(loan.retry.retry_at);
+    loan.retry.failed(&ticket.loan, reason, engine.now(), Duration::ZERO);
+    loan.retry.next_try = due.or(loan.retry.next_try);
     mark(storage, &ticket.set, &loan, loan.next_look()).await?;
     keep(storage, &ticket.set, &loan).await
 }

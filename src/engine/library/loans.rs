@@ -13,9 +13,9 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::members::Member;
+use crate::engine::accounts::retry::RetryState;
 use crate::engine::failpoint::shortened;
 use crate::engine::issuer;
-use crate::engine::setbacks::Setbacks;
 use crate::logical::{Record, Request};
 use crate::openai::{ApiKeyId, CreatedKey, OrganizationId, ProjectId, ServiceAccountId};
 
@@ -50,7 +50,7 @@ pub struct Loan {
     pub returning_since: Option<DateTime<Utc>>,
     /// Failures in a row to end its key.
     #[serde(flatten)]
-    pub retry: Setbacks,
+    pub retry: RetryState,
     /// The record stands where releases before kept it, at `<set>/<account>`.
     #[serde(skip)]
     pub is_at_old_place: bool,
@@ -129,7 +129,7 @@ impl Loan {
             expires: now + issuer::sweep_age() + max_ttl,
             api_key_id: None,
             returning_since: None,
-            retry: Setbacks::default(),
+            retry: RetryState::default(),
             is_at_old_place: false,
         }
     }
@@ -157,7 +157,7 @@ impl Loan {
 
     /// When the tick has something to do about it.
     pub fn next_look(&self) -> DateTime<Utc> {
-        match (self.state, self.retry.retry_at) {
+        match (self.state, self.retry.next_try) {
             (State::Reserved, _) => self.since + issuer::sweep_age(),
             (State::Lent, _) => self.ends + grace(),
             (State::Returning, Some(retry_at)) => retry_at,
@@ -182,13 +182,13 @@ impl Loan {
     /// Answers whether one was wrong.
     pub fn put_right(&mut self, now: DateTime<Utc>) -> bool {
         let times =
-            |loan: &Self| (loan.since, loan.ends, loan.expires, loan.returning_since, loan.retry.retry_at);
+            |loan: &Self| (loan.since, loan.ends, loan.expires, loan.returning_since, loan.retry.next_try);
         let before = times(self);
         self.since = self.since.min(now);
         self.ends = self.ends.min(now + self.max_ttl);
         self.expires = self.expires.min(now + issuer::sweep_age() + self.max_ttl);
         self.returning_since = self.returning_since.map(|since| since.min(now));
-        self.retry.retry_at = self.retry.waits_until(now).or(self.retry.retry_at.map(|at| at.min(now)));
+        self.retry.next_try = self.retry.waits_until(now).or(self.retry.next_try.map(|at| at.min(now)));
         before != times(self)
     }
 
@@ -280,7 +280,7 @@ mod tests {
         assert_eq!(loan.next_look() - loan.since, minutes(5));
         loan.begin_return(loan.since + minutes(30));
         assert_eq!(loan.next_look() - loan.since, minutes(32));
-        loan.retry.retry_at = Some(loan.since + minutes(40));
+        loan.retry.next_try = Some(loan.since + minutes(40));
         assert_eq!(loan.next_look() - loan.since, minutes(40));
     }
 
@@ -303,7 +303,7 @@ mod tests {
             for time in [&mut ahead.since, &mut ahead.ends, &mut ahead.expires] {
                 *time += by;
             }
-            ahead.retry.retry_at = Some(now + by).filter(|_| state == State::Returning);
+            ahead.retry.next_try = Some(now + by).filter(|_| state == State::Returning);
             ahead
         };
         for (state, next_look) in [

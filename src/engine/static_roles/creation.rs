@@ -5,10 +5,11 @@
 
 use chrono::{DateTime, Utc};
 
-use super::due;
-use super::record::{Current, StaticRole, Trouble};
+use super::record::{Current, StaticRole};
 use super::rotate::{Place, Work};
 use super::settings::{ACCOUNT, Settings};
+use super::stored;
+use crate::engine::accounts::retry::RetryState;
 use crate::engine::failpoint::failpoint;
 use crate::engine::{Error, issuer, key_records, named_projects};
 use crate::openai::{OrganizationId, ProjectId, ServiceAccount, ServiceAccountId, Urgency};
@@ -39,19 +40,18 @@ pub(super) async fn create(work: &Work<'_>, settings: Settings, given: Given) ->
         }
     };
     let now = work.engine.now();
-    let mut role = StaticRole {
+    let role = StaticRole {
         settings,
         organization_id: given.organization,
         account_project_id: given.project,
         given_account_id: given.account,
         current: Current::new(made, account.name, false, now),
         retiring: Vec::new(),
-        trouble: Trouble::default(),
+        retry: RetryState::default(),
         asked: None,
         deleting: false,
-        due: None,
     };
-    let stored = store(work, &mut role, now).await;
+    let stored = store(work, &role, now).await;
     // A write that failed may still have happened: the claim stays, and is void if it did not.
     stored.map_err(|error| Error::LeftBehind(Box::new(error)))?;
     failpoint!("static.stored");
@@ -60,11 +60,11 @@ pub(super) async fn create(work: &Work<'_>, settings: Settings, given: Given) ->
 }
 
 /// The project's name must still be there, and stays as long as the role is.
-async fn store(work: &Work<'_>, role: &mut StaticRole, now: DateTime<Utc>) -> Result<(), Error> {
+async fn store(work: &Work<'_>, role: &StaticRole, now: DateTime<Utc>) -> Result<(), Error> {
     let (storage, settings) = (&**work.storage, &role.settings);
     let _no_deletion = work.engine.locks.lock(&named_projects::users_lock(&settings.project)).await;
     work.engine.agreed_project(storage, &settings.named_project()).await?;
-    due::store(storage, work.name, role, now).await
+    stored::store_marked(storage, work.name, role, now).await
 }
 
 /// The account must be there, and must not be the one that owns the admin key.

@@ -5,9 +5,11 @@
 //! no other. Only when all are gone the record goes, and what leads to it: where a deletion answers success, its keys
 //! are dead. By force the record goes all the same, and the answer names what is left at OpenAI.
 
-use super::due;
-use super::record::{Retiring, StaticRole, Trouble};
+use std::time::Duration;
+
+use super::record::{Retiring, STATIC_ROLES, StaticRole};
 use super::rotate::{Held, Work, end};
+use super::stored;
 use crate::engine::failpoint::failpoint;
 use crate::engine::owners::AccountOwner;
 use crate::engine::{Engine, Error};
@@ -24,8 +26,8 @@ pub(in crate::engine) async fn begin(
         return Ok(());
     }
     role.deleting = true;
-    role.trouble = Trouble::default();
-    due::store(storage, name, role, engine.now()).await
+    role.retry.succeeded();
+    stored::store_marked(storage, name, role, engine.now()).await
 }
 
 /// Ends what the role has. If OpenAI fails, the role stays for the tick.
@@ -33,10 +35,9 @@ pub(in crate::engine) async fn finish(work: &Work<'_>, role: &mut StaticRole) ->
     failpoint!("static.deleting");
     let refusal = end_all(work, role).await.into_iter().next().map(|(_, error)| error);
     if let Some(error) = refusal {
-        let now = work.engine.now();
-        role.trouble.note(&error, now);
+        role.retry.failed(work.name, &error, work.engine.now(), Duration::ZERO);
         // If this cannot be stored, the tick only comes back sooner.
-        let _ = due::store(&**work.storage, work.name, role, now).await;
+        let _ = STATIC_ROLES.put(&**work.storage, work.name, role).await;
         return Err(Error::Undeleted { name: work.name.to_owned(), error: Box::new(error) });
     }
     failpoint!("static.ended");
@@ -91,7 +92,7 @@ fn held(role: &StaticRole) -> impl Iterator<Item = Held<'_>> {
 
 /// Removes what is stored of the role.
 async fn forget(engine: &Engine, storage: &dyn Storage, name: &str, role: &StaticRole) -> Result<(), Error> {
-    due::remove(storage, name, role).await?;
+    STATIC_ROLES.delete(storage, name).await?;
     failpoint!("static.removed");
     let owner = AccountOwner::StaticRole(name.to_owned());
     for Held { account, .. } in held(role) {

@@ -1,12 +1,11 @@
 //! `static-roles/:name`: accounts that stay, whose keys rotate.
 //!
 //! This file is the path: fields, answers, handlers. `settings` is what a role is told, `record` what is stored of it,
-//! `stored` what all of them tell, `plan` when something is due, `due` the index by which a tick finds it; `creation`,
-//! `rotate` and `deletion` are what happens at OpenAI.
+//! `stored` what all of them tell, `plan` when something is due; `creation`, `rotate` and `deletion` are what happens at
+//! OpenAI.
 
 mod creation;
 mod deletion;
-pub(super) mod due;
 mod plan;
 mod record;
 mod rotate;
@@ -21,11 +20,13 @@ use serde_json::{Value, json};
 
 pub(super) use self::deletion::finish as finish_deletion;
 pub(super) use self::record::{STATIC_ROLES, StaticRole};
-pub(super) use self::rotate::{Work, ended_early, is_the_roles_failure, rotate, rotate_by_hand, settle};
+pub(super) use self::rotate::{
+    Work, ended_early, is_the_roles_failure, note_failure, rotate, rotate_by_hand, settle,
+};
 pub(super) use self::settings::check_grace;
 pub(super) use self::stored::{
     all_records, due_soon, find, lock, made_account, names_account, names_creation, of_organization,
-    of_project, overdue, raw_projects,
+    of_project, overdue, raw_projects, role_of,
 };
 
 use self::creation::Given;
@@ -135,8 +136,8 @@ impl StaticRole {
                 ("service_account", self.current.service_account.as_str().into()),
                 ("last_vault_rotation", rfc3339::text(self.current.last_rotation).into()),
                 ("next_vault_rotation", next.into()),
-                ("rotation_failures", self.trouble.failures.into()),
-                ("last_rotation_error", self.trouble.last_error.clone().unwrap_or_default().into()),
+                ("rotation_failures", self.retry.failures.into()),
+                ("last_rotation_error", self.retry.last_error.clone().unwrap_or_default().into()),
                 ("grace_keys", self.retiring.iter().map(record::Retiring::view).collect::<Data>().into()),
                 ("deleting", self.deleting.into()),
             ]
@@ -164,7 +165,7 @@ impl StaticRole {
 
     /// Why a replaced key is still to be ended or limited, if that was tried.
     pub(super) fn trouble_with_replaced(&self) -> Option<String> {
-        self.retiring.iter().rev().find_map(|old| old.trouble.last_error.clone())
+        self.retiring.iter().rev().find_map(|old| old.retry.last_error.clone())
     }
 }
 
@@ -173,7 +174,7 @@ impl record::Retiring {
         let view = json!({
             "service_account_id": self.service_account_id.as_str(),
             "ends": rfc3339::text(self.ends),
-            "last_error": self.trouble.last_error.as_deref().unwrap_or_default(),
+            "last_error": self.retry.last_error.as_deref().unwrap_or_default(),
         });
         (self.api_key_id.to_string(), view)
     }
@@ -233,8 +234,8 @@ async fn update(engine: &Engine, call: &Call, name: &str, mut role: StaticRole) 
     }
     role.settings = settings;
     // What was wrong may be right now: it is tried with the next tick.
-    role.trouble.failures = 0;
-    due::store(storage, name, &mut role, engine.now()).await?;
+    role.retry.retry_now();
+    stored::store_marked(storage, name, &role, engine.now()).await?;
     Ok(role.settings)
 }
 
@@ -304,8 +305,9 @@ pub(super) async fn end_what_waits(
     if role.deleting {
         return deletion::finish(&work, &mut role).await;
     }
+    stored::mark(&**storage, name, engine.now()).await?;
     for old in &mut role.retiring {
-        old.trouble.last_attempt = None;
+        old.retry.next_try = None;
     }
     settle(&work, &mut role, false).await?;
     match role.trouble_with_replaced() {

@@ -8,8 +8,8 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::record::{Retiring, StaticRole};
+use crate::engine::Error;
 use crate::engine::schedule::Schedule;
-use crate::engine::{Error, calendar};
 use crate::openai::LONGEST_EXPIRY;
 
 /// What readers are told while a rotation may come with any tick: soon enough that a key without grace, which is dead
@@ -25,10 +25,7 @@ impl StaticRole {
     pub fn next_rotation(&self, name: &str, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, Error> {
         let schedule = self.settings.schedule()?;
         let Some(planned) = self.planned(schedule.as_ref(), name, now) else { return Ok(None) };
-        if planned > now || self.trouble.failures == 0 {
-            return Ok(Some(planned));
-        }
-        Ok(Some(planned.max(self.trouble.over(name, self.period(schedule.as_ref()), now))))
+        Ok(Some(self.retry.waits_until(now).map_or(planned, |retry| planned.max(retry))))
     }
 
     /// Since when its rotation has been due, if it is: failures and the wait for the next try make it no less late.
@@ -40,17 +37,10 @@ impl StaticRole {
     /// When a tick has to look at it; what is past is for the next tick. `None`: there is nothing to do.
     pub fn next_look(&self, name: &str, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, Error> {
         if self.deleting {
-            return Ok(Some(self.trouble.over(name, Duration::ZERO, now)));
+            return Ok(Some(self.retry.waits_until(now).unwrap_or(now)));
         }
         let rotation = self.next_rotation(name, now)?;
         Ok(self.retiring.iter().map(|old| old.next(now)).chain(rotation).min())
-    }
-
-    /// Where its marker belongs. One that has come already stays where it is, whatever else has come since.
-    pub fn place(&self, name: &str, now: DateTime<Utc>) -> Result<Option<String>, Error> {
-        let Some(next) = self.next_look(name, now)? else { return Ok(None) };
-        let here = self.due.as_ref().filter(|due| next <= now && **due <= calendar::place(now, name));
-        Ok(Some(here.cloned().unwrap_or_else(|| calendar::place(next, name))))
     }
 
     /// The period told to readers: the time a key is planned to live, the same until the next rotation.
@@ -77,6 +67,11 @@ impl StaticRole {
         self.asked.map(|asked| asked.at).into_iter().chain(by_schedule).min()
     }
 
+    /// The time between rotations, beyond which no retry waits; zero for by hand only.
+    pub fn longest_wait(&self) -> Result<Duration, Error> {
+        Ok(self.period(self.settings.schedule()?.as_ref()))
+    }
+
     fn period(&self, schedule: Option<&Schedule>) -> Duration {
         schedule.map_or(Duration::ZERO, |schedule| schedule.approximate_period(self.current.last_rotation))
     }
@@ -86,11 +81,8 @@ impl Retiring {
     /// When something is to be done about it: OpenAI is told of its end at once, and when that has come it is removed.
     /// Attempts to tell that failed do not put off the end.
     pub fn next(&self, now: DateTime<Utc>) -> DateTime<Utc> {
-        let retry = self.trouble.over(&self.unique_name, Duration::ZERO, now);
-        if !self.limited && self.ends > now {
-            return retry.min(self.ends);
-        }
-        if self.trouble.last_attempt.is_some_and(|last| last >= self.ends) { retry } else { self.ends }
+        let due = if self.limited { self.ends } else { self.ends.min(now) };
+        self.retry.waits_until(now).map_or(due, |retry| retry.max(due))
     }
 }
 
@@ -100,6 +92,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::engine::static_roles::rotate::note_failure;
 
     /// A role whose key was made at this second of time.
     fn role(settings: serde_json::Value, made: i64) -> StaticRole {
@@ -132,23 +125,19 @@ mod tests {
     }
 
     #[test]
-    fn a_marker_that_has_come_stays_until_all_that_is_due_is_done() {
+    fn the_next_look_is_for_whatever_is_due_first() {
         let mut role = hourly(0);
-        let planned = role.place("a", time(0)).unwrap();
-        role.due.clone_from(&planned);
-        assert_eq!(role.place("a", time(9_000)).unwrap(), planned);
+        assert!(role.next_look("a", time(9_000)).unwrap().unwrap() <= time(9_000));
         role.current.last_rotation = time(9_000);
-        assert_ne!(role.place("a", time(9_000)).unwrap(), planned);
-        // One that has not come moves ahead if something is due sooner.
-        role.due = role.place("a", time(9_000)).unwrap();
+        assert!(role.next_look("a", time(9_000)).unwrap().unwrap() > time(12_000));
         role.retiring = vec![serde_json::from_value(retiring(9_001, true)).unwrap()];
-        assert_eq!(role.place("a", time(9_000)).unwrap(), Some(calendar::place(time(9_001), "a")));
+        assert_eq!(role.next_look("a", time(9_000)).unwrap(), Some(time(9_001)));
     }
 
     #[test]
     fn a_failure_puts_off_the_next_try_and_is_told_to_readers() {
         let mut role = hourly(0);
-        role.trouble.note(&"no", time(4_000));
+        role.retry.failed("a", &"no", time(4_000), role.longest_wait().unwrap());
         let next = role.next_rotation("a", time(4_000)).unwrap().unwrap();
         assert!(next > time(4_025) && next <= time(4_030), "{next}");
         let told = role.told_ttl("a", time(4_000)).unwrap().as_secs();
@@ -157,7 +146,7 @@ mod tests {
         role.current.last_rotation = time(3_999);
         assert!(role.next_rotation("a", time(4_000)).unwrap().unwrap() >= time(7_599));
         role.current.last_rotation = time(0);
-        role.trouble.last_attempt = Some(time(999_999));
+        role.retry.next_try = Some(time(999_999));
         assert!(role.next_rotation("a", time(4_000)).unwrap().unwrap() <= time(4_000));
     }
 
@@ -165,12 +154,12 @@ mod tests {
     fn the_end_of_a_grace_is_told_to_openai_at_once_and_kept_then() {
         let mut old: Retiring = serde_json::from_value(retiring(1_000, false)).unwrap();
         assert_eq!(old.next(time(500)), time(500));
-        old.trouble.note(&"no", time(990));
-        assert_eq!(old.next(time(991)), time(1_000), "failures to tell do not put off the end");
+        note_failure(&mut old, &Error::KeyInDoubt, time(990));
+        assert!(old.next(time(991)) <= time(1_000), "failures to tell do not put off the end");
         old.limited = true;
-        old.trouble.note(&"no", time(1_000));
+        note_failure(&mut old, &Error::KeyInDoubt, time(1_000));
         assert!(old.next(time(1_000)) > time(1_020), "failures to end do");
-        old.trouble = crate::engine::static_roles::record::Trouble::default();
+        old.retry.succeeded();
         assert_eq!(old.next(time(500)), time(1_000));
     }
 
@@ -186,7 +175,7 @@ mod tests {
     fn a_role_is_stored_and_read_back_as_it_was() {
         let mut role = role(json!({"rotation_schedule": "0 3 * * *", "rotation_window": 7200}), 77);
         role.retiring = vec![serde_json::from_value(retiring(9, true)).unwrap()];
-        role.trouble.note(&"no", time(8));
+        role.retry.failed("a", &"no", time(8), Duration::ZERO);
         let stored = serde_json::to_value(&role).unwrap();
         let read: StaticRole = serde_json::from_value(stored.clone()).unwrap();
         assert_eq!(serde_json::to_value(&read).unwrap(), stored);
@@ -210,7 +199,9 @@ mod tests {
         ) {
             let mut role = role(settings, made);
             role.settings.ttl = Duration::from_secs(ttl);
-            (role.trouble.failures, role.trouble.last_attempt) = (failures, Some(time(now)));
+            for _ in 0..failures {
+                role.retry.failed(&name, &"no", time(now), role.longest_wait().unwrap());
+            }
             let told = role.told_ttl(&name, time(now)).unwrap().as_secs();
             prop_assert!(told >= 1 && told <= ttl);
             prop_assert!(role.told_period().unwrap().as_secs() >= 1);
@@ -218,12 +209,12 @@ mod tests {
         }
 
         #[test]
-        fn a_role_with_something_ahead_always_has_a_place(
+        fn a_role_with_something_ahead_always_has_a_next_look(
             settings in any_settings(), now in 0_i64..4_000_000, ends in 0_i64..4_000_000, limited: bool,
         ) {
             let mut role = role(settings, 1_000);
             role.retiring = vec![serde_json::from_value(retiring(ends, limited)).unwrap()];
-            prop_assert!(role.place("a", time(now)).unwrap().is_some());
+            prop_assert!(role.next_look("a", time(now)).unwrap().is_some());
         }
     }
 }

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::settings::Settings;
-use crate::engine::backoff;
+use crate::engine::accounts::retry::RetryState;
 use crate::logical::{Collection, Record};
 use crate::openai::{ApiKey, ApiKeyId, OrganizationId, ProjectId, ServiceAccountId};
 
@@ -29,16 +29,13 @@ pub struct StaticRole {
     pub retiring: Vec<Retiring>,
     /// How the present attempt to rotate, or to delete it, fares.
     #[serde(flatten)]
-    pub trouble: Trouble,
+    pub retry: RetryState,
     /// A rotation by hand that failed: the tick makes up for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked: Option<Asked>,
     /// It was deleted, but its key is not known to be dead yet.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub deleting: bool,
-    /// The place of its marker; see `due`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub due: Option<String>,
 }
 
 /// The key that readers get.
@@ -83,7 +80,7 @@ pub struct Retiring {
     pub limited: bool,
     /// How the attempts to limit or end it fare.
     #[serde(flatten)]
-    pub trouble: Trouble,
+    pub retry: RetryState,
 }
 
 /// A rotation that somebody asked for by hand.
@@ -95,20 +92,6 @@ pub struct Asked {
     /// How long the replaced key shall still work.
     #[serde(with = "crate::engine::seconds")]
     pub grace: Duration,
-}
-
-/// Failures in a row.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Trouble {
-    /// How many.
-    #[serde(default)]
-    pub failures: u32,
-    /// Why the last attempt failed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_error: Option<String>,
-    /// When that was.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_attempt: Option<DateTime<Utc>>,
 }
 
 impl Record for StaticRole {
@@ -165,29 +148,9 @@ impl StaticRole {
             made: Some(old.last_rotation),
             ends,
             limited: false,
-            trouble: Trouble::default(),
+            retry: RetryState::default(),
         });
-        self.trouble = Trouble::default();
+        self.retry.succeeded();
         self.asked = None;
-    }
-}
-
-impl Trouble {
-    /// One more attempt failed.
-    pub fn note(&mut self, error: &dyn std::fmt::Display, now: DateTime<Utc>) {
-        self.failures = self.failures.saturating_add(1);
-        self.last_error = Some(error.to_string());
-        self.last_attempt = Some(now);
-    }
-
-    /// From when on it may be tried again: `now` if nothing failed, or if a clock that was put back leaves the last
-    /// attempt in a far future.
-    pub fn over(&self, name: &str, period: Duration, now: DateTime<Utc>) -> DateTime<Utc> {
-        match self.last_attempt {
-            Some(last) if !backoff::may_retry(now, name, self.failures, last, period) => {
-                backoff::retry_at(name, self.failures, last, period)
-            }
-            _ => now,
-        }
     }
 }

@@ -16,9 +16,9 @@ use std::time::Duration;
 use chrono::{DateTime, SubsecRound, Utc};
 use tokio::time::Instant;
 
-use super::due;
-use super::record::{Asked, Current, Retiring, StaticRole, Trouble};
+use super::record::{Asked, Current, Retiring, STATIC_ROLES, StaticRole};
 use super::settings::Method;
+use super::stored;
 use crate::engine::events::Happening;
 use crate::engine::failpoint::failpoint;
 use crate::engine::issuer::{self, Made, Order, Owner};
@@ -176,12 +176,13 @@ pub(in crate::engine) async fn rotate_by_hand(
     role: &mut StaticRole,
     grace: Duration,
 ) -> Result<Option<ApiKeyId>, Error> {
+    let now = work.engine.now();
+    stored::mark(&**work.storage, work.name, now).await?;
     let outcome = rotate(work, role, grace).await;
     if outcome.as_ref().is_err_and(is_the_roles_failure) {
-        let now = work.engine.now();
         role.asked = Some(Asked { at: now.trunc_subsecs(0), grace });
         // If it cannot be stored, the caller alone knows of the failure.
-        let _ = due::store(&**work.storage, work.name, role, now).await;
+        let _ = STATIC_ROLES.put(&**work.storage, work.name, role).await;
     }
     outcome
 }
@@ -205,7 +206,7 @@ pub(in crate::engine) async fn rotate(
     if let Err(error) = outcome.as_ref()
         && is_the_roles_failure(error)
     {
-        role.trouble.note(error, work.engine.now());
+        role.retry.failed(work.name, error, work.engine.now(), role.longest_wait()?);
     }
     work.engine.metrics.rotated(RotationKind::StaticRole, result);
     let happening = if outcome.is_ok() { Happening::Rotate } else { Happening::RotateFail };
@@ -262,7 +263,7 @@ async fn replace(work: &Work<'_>, role: &mut StaticRole, grace: Duration) -> Res
     let (key, pending) = work.make_key(&place, account).await?;
     let now = work.engine.now();
     rotated.replace_current(role.current.succeeded_by(key, new_account, now), grace_ends(work.engine, grace));
-    let stored = store_new(work, &mut rotated, new_account, now).await;
+    let stored = store_new(work, &rotated, new_account).await;
     stored.map_err(|error| Error::LeftBehind(Box::new(error)))?;
     failpoint!("rotate.stored");
     issuer::forget(pending).await;
@@ -280,17 +281,12 @@ fn grace_ends(engine: &Engine, grace: Duration) -> DateTime<Utc> {
 }
 
 /// A new account is claimed before the role that names it is stored.
-async fn store_new(
-    work: &Work<'_>,
-    role: &mut StaticRole,
-    new_account: bool,
-    now: DateTime<Utc>,
-) -> Result<(), Error> {
+async fn store_new(work: &Work<'_>, role: &StaticRole, new_account: bool) -> Result<(), Error> {
     if new_account {
         work.engine.claim(&**work.storage, &role.current.service_account_id, &work.owner()).await?;
         failpoint!("rotate.claimed");
     }
-    due::store(&**work.storage, work.name, role, now).await
+    Ok(STATIC_ROLES.put(&**work.storage, work.name, role).await?)
 }
 
 /// Limits or ends what retires, as far as its time has come, and stores what came of it, with the marker where it
@@ -320,20 +316,26 @@ pub(in crate::engine) async fn settle(
             Ok(Treated::Gone) => ended.push(old.service_account_id),
             Ok(Treated::Limited) => role.retiring.push(old),
             Err(error) => {
-                old.trouble.note(&error, now);
+                note_failure(&mut old, &error, now);
                 role.retiring.push(old);
             }
         }
     }
-    if changed || role.place(work.name, now)? != role.due {
+    if changed {
         failpoint!("rotate.old_treated");
-        due::store(&**work.storage, work.name, role, now).await?;
+        STATIC_ROLES.put(&**work.storage, work.name, role).await?;
         failpoint!("rotate.settled");
     }
     for account in ended.iter().filter(|account| !role.names_account(account)) {
         work.release(account).await;
     }
     Ok(())
+}
+
+/// Limiting or ending the key failed. A failure to limit does not put off the end.
+pub(in crate::engine) fn note_failure(old: &mut Retiring, error: &Error, now: DateTime<Utc>) {
+    let until_the_end = (old.ends - now).to_std().unwrap_or_default();
+    old.retry.failed(&old.unique_name, error, now, until_the_end);
 }
 
 /// Has OpenAI end the key when its grace is over, or ends it now.
@@ -358,7 +360,7 @@ async fn treat(
         Err(error) => return Err(Error::Revocation(error)),
     }
     old.limited = true;
-    old.trouble = Trouble::default();
+    old.retry.succeeded();
     Ok(Treated::Limited)
 }
 

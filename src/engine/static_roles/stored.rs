@@ -5,9 +5,11 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, Utc};
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 
-use super::due;
 use super::record::{STATIC_ROLES, StaticRole};
-use crate::engine::{Error, backoff, calendar};
+use crate::engine::accounts::due;
+use crate::engine::accounts::owner::Owner;
+use crate::engine::failpoint::failpoint;
+use crate::engine::{Error, backoff};
 use crate::logical::{Storage, StorageError};
 use crate::openai::{OrganizationId, ProjectId, ServiceAccountId};
 
@@ -17,6 +19,31 @@ const ABREAST: usize = 16;
 /// Held by whoever changes the static role.
 pub(in crate::engine) fn lock(name: &str) -> String {
     format!("static-role/{name}")
+}
+
+/// Has the role looked at from this time on.
+pub(super) async fn mark(storage: &dyn Storage, name: &str, at: DateTime<Utc>) -> Result<(), StorageError> {
+    due::mark(storage, &Owner::StaticRole(name.to_owned()), at).await?;
+    failpoint!("static.marked");
+    Ok(())
+}
+
+/// Stores the role, with a marker where the next look at it is due.
+pub(super) async fn store_marked(
+    storage: &dyn Storage,
+    name: &str,
+    role: &StaticRole,
+    now: DateTime<Utc>,
+) -> Result<(), Error> {
+    if let Some(next) = role.next_look(name, now)? {
+        mark(storage, name, next).await?;
+    }
+    Ok(STATIC_ROLES.put(storage, name, role).await?)
+}
+
+/// The static role that this owner is.
+pub(in crate::engine) fn role_of(owner: Owner) -> Option<String> {
+    if let Owner::StaticRole(name) = owner { Some(name) } else { None }
 }
 
 /// The static role, unless there is none or it is on its way out.
@@ -124,8 +151,8 @@ pub(in crate::engine) async fn due_soon(
     most: usize,
 ) -> Result<Vec<(String, StaticRole)>, Error> {
     let mut soon = Vec::new();
-    let places = due::come(storage, now + backoff::LONGEST, most).await?;
-    let names: BTreeSet<_> = places.iter().map(|place| calendar::name_in(place).to_owned()).collect();
+    let markers = due::come(storage, now + backoff::LONGEST, most).await?;
+    let names: BTreeSet<_> = markers.into_iter().filter_map(|marker| role_of(marker.owner)).collect();
     for (name, role) in read_all(storage, names).await {
         match role {
             Ok(Some(role)) => soon.push((name, role)),

@@ -16,7 +16,7 @@ const PREFIXES: [&str; 15] = [
     "role/",
     "ledger/",
     "static-role/",
-    "static-due/",
+    "due/",
     "account-owner/",
     "library-set/",
     "library-loan/",

@@ -70,7 +70,7 @@ async fn a_failed_rotation_by_hand_is_made_up_for_once_with_the_grace_that_was_a
     mount.tick().await.done();
     assert!(!mount.sim.state().is_live(&old));
     assert_eq!(live_keys(&mount, &account.id).len(), 2);
-    assert!(mount.stored("static-due/").is_empty());
+    assert!(mount.stored("due/").is_empty());
 }
 
 #[tokio::test]

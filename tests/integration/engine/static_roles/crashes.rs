@@ -142,7 +142,7 @@ async fn recover(mount: Mount, case: &str) {
 async fn assert_markers(mount: Mount, markers: usize, case: &str) {
     mount.advance(DAY * 2);
     mount.tick_now().await.done();
-    assert_eq!(mount.stored("static-due/").len(), markers, "{case}");
+    assert_eq!(mount.stored("due/").len(), markers, "{case}");
     mount.finish().await;
 }
 

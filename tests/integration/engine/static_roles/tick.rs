@@ -26,7 +26,7 @@ async fn a_role_is_rotated_when_its_period_is_over_and_not_before() {
     assert!(rotates(&mount, "app").await);
     assert!(!rotates(&mount, "app").await);
     assert_eq!(live_keys(&mount, &account.id).len(), 2);
-    assert_eq!(mount.stored("static-due/").len(), 1);
+    assert_eq!(mount.stored("due/").len(), 1);
 }
 
 #[tokio::test]
@@ -88,13 +88,13 @@ async fn a_role_by_hand_is_never_rotated_and_has_no_marker() {
     assert!(!rotates(&mount, "app").await);
     assert_eq!(ttl(&mount, "app").await, 3600);
     assert_eq!(role(&mount, "app").await["next_vault_rotation"], "");
-    assert!(mount.stored("static-due/").is_empty());
+    assert!(mount.stored("due/").is_empty());
     // Its replaced key, though, is the tick's.
     let old = key(&mount, "app").await;
     mount.write("static-creds/app/rotate", json!({"grace_period": 60})).await.done();
     mount.advance(MINUTE * 3);
     mount.tick().await.done();
-    assert!(!mount.sim.state().is_live(&old) && mount.stored("static-due/").is_empty());
+    assert!(!mount.sim.state().is_live(&old) && mount.stored("due/").is_empty());
 }
 
 #[tokio::test]
@@ -188,19 +188,13 @@ async fn a_clock_put_back_a_little_rotates_nothing_again() {
 }
 
 #[tokio::test]
-async fn a_marker_that_no_role_names_is_removed() {
+async fn a_marker_without_need_is_removed_when_its_minute_comes() {
     let (mount, _) = with_app(json!({"rotation_period": "1h"})).await;
-    let marker = mount.stored("static-due/").remove(0);
-    let entries = mount.storage.snapshot();
     mount.write("static-roles/app", json!({"rotation_period": "2h"})).await.nothing();
-    let stale: Vec<_> = entries.into_iter().filter(|entry| entry.key == marker).collect();
-    for entry in stale {
-        openai_secrets::logical::Storage::put(&*mount.storage, entry).await.unwrap();
-    }
-    assert_eq!(mount.stored("static-due/").len(), 2);
+    assert_eq!(mount.stored("due/").len(), 2);
     mount.advance(HOUR + MINUTE);
     assert!(!rotates(&mount, "app").await);
-    assert_eq!(mount.stored("static-due/").len(), 1);
+    assert_eq!(mount.stored("due/").len(), 1);
 }
 
 #[tokio::test]
@@ -208,9 +202,9 @@ async fn where_openai_has_no_room_a_role_waits_without_blame() {
     let (mount, _) = with_app(json!({"rotation_period": "1h"})).await;
     mount.advance(HOUR * 2);
     mount.sim.limit(Limit::on(endpoint::CREATE_KEY, 0, Per::Minute).telling(Retry::Seconds));
-    let before = (role(&mount, "app").await, mount.stored("static-due/"));
+    let before = (role(&mount, "app").await, mount.stored("due/"));
     assert!(!rotates(&mount, "app").await);
-    assert_eq!((role(&mount, "app").await, mount.stored("static-due/")), before);
+    assert_eq!((role(&mount, "app").await, mount.stored("due/")), before);
     mount.sim.clear_limits();
     mount.restart().await;
     assert!(rotates(&mount, "app").await);

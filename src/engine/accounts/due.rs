@@ -1,0 +1,156 @@
+//! The due index: an empty marker at `due/<hour>/<minute>/<owner>` for each owner that has something ahead.
+//!
+//! *Guarantees:* a marker is written before the record that needs the marker, so a stored owner with something ahead is
+//! never without one. A marker is a hint and the record is the truth: the worker drops a marker without need when the
+//! marker's minute comes.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::owner::Owner;
+use crate::engine::calendar;
+use crate::logical::{Collection, Record, Storage, StorageError};
+
+/// A marker carries nothing but its place.
+#[derive(Debug, Serialize, Deserialize)]
+struct Empty {}
+
+impl Record for Empty {
+    const VERSION: u32 = 1;
+}
+
+static MARKERS: Collection<Empty> = Collection::new("due/");
+/// The index that earlier releases wrote for static roles, by the role's name. Its markers are read and dropped.
+const FORMER: &str = "static-due/";
+
+/// A marker that has come.
+#[derive(Clone, Debug)]
+pub struct Marker {
+    /// The owner to look at.
+    pub owner: Owner,
+    prefix: &'static str,
+    place: String,
+}
+
+/// Has the owner looked at from this time on.
+pub async fn mark(storage: &dyn Storage, owner: &Owner, at: DateTime<Utc>) -> Result<(), StorageError> {
+    let place = calendar::place(at, &owner.to_string());
+    if MARKERS.contains(storage, &place).await? {
+        return Ok(());
+    }
+    MARKERS.put(storage, &place, &Empty {}).await
+}
+
+/// Has the owner looked at at this time, if at all, instead of now: drops the markers of it that have come.
+pub async fn move_on(
+    storage: &dyn Storage,
+    owner: &Owner,
+    come: &[Marker],
+    next: Option<DateTime<Utc>>,
+) -> Result<(), StorageError> {
+    let mut stays = None;
+    if let Some(next) = next {
+        mark(storage, owner, next).await?;
+        stays = Some(calendar::place(next, &owner.to_string()));
+    }
+    for marker in
+        come.iter().filter(|marker| marker.prefix == FORMER || stays.as_ref() != Some(&marker.place))
+    {
+        // A marker that stays is removed when the next tick comes by.
+        let _ = storage.delete(&format!("{}{}", marker.prefix, marker.place)).await;
+    }
+    Ok(())
+}
+
+/// The markers whose minute has begun at `now`, earliest first, at most `most`.
+pub async fn come(
+    storage: &dyn Storage,
+    now: DateTime<Utc>,
+    most: usize,
+) -> Result<Vec<Marker>, StorageError> {
+    let minute_has_begun = now + TimeDelta::minutes(1);
+    let mut found = Vec::new();
+    for prefix in [MARKERS.prefix(), FORMER] {
+        let places = calendar::due(storage, prefix, minute_has_begun, most).await?;
+        found.extend(places.into_iter().filter_map(|place| Marker::at(prefix, place)));
+    }
+    found.sort_by(|one, other| one.place.cmp(&other.place));
+    found.truncate(most);
+    Ok(found)
+}
+
+impl Marker {
+    fn at(prefix: &'static str, place: String) -> Option<Self> {
+        let name = calendar::name_in(&place);
+        let owner = if prefix == FORMER { Owner::StaticRole(name.to_owned()) } else { name.parse().ok()? };
+        Some(Self { owner, prefix, place })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::logical::{Entry, InMemory};
+
+    fn at(seconds: i64) -> DateTime<Utc> {
+        DateTime::UNIX_EPOCH + TimeDelta::seconds(seconds)
+    }
+
+    fn role(name: &str) -> Owner {
+        Owner::StaticRole(name.to_owned())
+    }
+
+    async fn owners(storage: &InMemory, now: i64) -> Vec<Owner> {
+        come(storage, at(now), 10).await.unwrap().into_iter().map(|marker| marker.owner).collect()
+    }
+
+    #[tokio::test]
+    async fn an_owner_is_found_from_its_minute_on_until_its_marker_is_dropped() {
+        let storage = InMemory::new();
+        mark(&storage, &role("later"), at(7_300)).await.unwrap();
+        mark(&storage, &role("soon"), at(130)).await.unwrap();
+        mark(&storage, &Owner::Config, at(60)).await.unwrap();
+        assert_eq!(storage.keys()[0], "due/00000000/01/config");
+        assert_eq!(owners(&storage, 59).await, []);
+        assert_eq!(owners(&storage, 119).await, [Owner::Config]);
+        assert_eq!(owners(&storage, 120).await, [Owner::Config, role("soon")]);
+        let found = come(&storage, at(120), 10).await.unwrap();
+        move_on(&storage, &Owner::Config, &found[..1], None).await.unwrap();
+        move_on(&storage, &role("soon"), &found[1..], Some(at(9_000))).await.unwrap();
+        assert_eq!(owners(&storage, 10_000).await, [role("later"), role("soon")]);
+    }
+
+    #[tokio::test]
+    async fn a_marker_stays_where_the_next_look_is_due_in_the_same_minute() {
+        let storage = InMemory::new();
+        mark(&storage, &role("a"), at(65)).await.unwrap();
+        let found = come(&storage, at(70), 10).await.unwrap();
+        move_on(&storage, &role("a"), &found, Some(at(95))).await.unwrap();
+        assert_eq!(owners(&storage, 95).await, [role("a")]);
+    }
+
+    #[tokio::test]
+    async fn a_marker_that_stands_is_not_written_again() {
+        let storage = InMemory::new();
+        for _ in 0..3 {
+            mark(&storage, &role("a"), at(60)).await.unwrap();
+        }
+        assert_eq!(storage.calls().puts, 1);
+    }
+
+    #[tokio::test]
+    async fn a_marker_of_an_earlier_release_is_found_and_dropped() {
+        let storage = InMemory::new();
+        let key = format!("static-due/{}", calendar::place(at(60), "app"));
+        storage.put(Entry { key, value: b"{\"version\":1}".to_vec(), seal_wrap: false }).await.unwrap();
+        mark(&storage, &role("other"), at(0)).await.unwrap();
+        let found = come(&storage, at(200), 10).await.unwrap();
+        assert_eq!(
+            found.iter().map(|marker| marker.owner.clone()).collect::<Vec<_>>(),
+            [role("other"), role("app")]
+        );
+        move_on(&storage, &role("other"), &found[..1], None).await.unwrap();
+        move_on(&storage, &role("app"), &found[1..], Some(at(60))).await.unwrap();
+        assert_eq!(storage.keys(), ["due/00000000/01/static-role:app"]);
+    }
+}

@@ -1,0 +1,79 @@
+//! The name of an owner: one segment of a storage key.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// An owner of keys or accounts at OpenAI. The names of roles and sets and OpenAI's ids contain no colon.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Owner {
+    /// The configuration: the admin key.
+    Config,
+    /// The static role of this name.
+    StaticRole(String),
+    /// The library set of this name.
+    LibrarySet(String),
+    /// A loan.
+    Loan {
+        /// The library set.
+        set: String,
+        /// OpenAI's id of the account.
+        account: String,
+        /// The loan's own id.
+        loan: String,
+    },
+}
+
+/// The text names no owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoOwner;
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config => f.write_str("config"),
+            Self::StaticRole(name) => write!(f, "static-role:{name}"),
+            Self::LibrarySet(name) => write!(f, "library-set:{name}"),
+            Self::Loan { set, account, loan } => write!(f, "loan:{set}:{account}:{loan}"),
+        }
+    }
+}
+
+impl FromStr for Owner {
+    type Err = NoOwner;
+
+    fn from_str(text: &str) -> Result<Self, NoOwner> {
+        let parts: Vec<&str> = text.split(':').collect();
+        match parts[..] {
+            ["config"] => Ok(Self::Config),
+            ["static-role", name] => Ok(Self::StaticRole(name.to_owned())),
+            ["library-set", name] => Ok(Self::LibrarySet(name.to_owned())),
+            ["loan", set, account, loan] => {
+                let [set, account, loan] = [set, account, loan].map(str::to_owned);
+                Ok(Self::Loan { set, account, loan })
+            }
+            _ => Err(NoOwner),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_owner_is_read_back_from_its_text() {
+        let [set, account, loan] = ["pool", "svc_acct_1", "loan-1"].map(str::to_owned);
+        for owner in [
+            Owner::Config,
+            Owner::StaticRole("a.b-c".to_owned()),
+            Owner::LibrarySet("pool".to_owned()),
+            Owner::Loan { set, account, loan },
+        ] {
+            assert!(!owner.to_string().contains('/'));
+            assert_eq!(owner.to_string().parse(), Ok(owner));
+        }
+        for text in ["", "config:x", "static-role", "loan:a:b", "else:a"] {
+            assert_eq!(text.parse::<Owner>(), Err(NoOwner), "{text}");
+        }
+    }
+}

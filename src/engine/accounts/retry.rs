@@ -1,0 +1,96 @@
+//! How often work failed in a row, and when the next try comes. Stored flat, among the fields of its record.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::engine::backoff;
+
+/// Failures in a row, and the next try.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetryState {
+    /// The number of failures in a row.
+    #[serde(default)]
+    pub failures: u32,
+    /// Why the last attempt failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+    /// The time before which no attempt is made.
+    #[serde(default, rename = "retry_at", skip_serializing_if = "Option::is_none")]
+    pub next_try: Option<DateTime<Utc>>,
+}
+
+impl RetryState {
+    /// One more attempt failed. The wait is at most `longest` (zero for no such limit), and is spread by the name.
+    pub fn failed(&mut self, name: &str, error: &dyn Display, now: DateTime<Utc>, longest: Duration) {
+        self.failures = self.failures.saturating_add(1);
+        self.last_error = Some(error.to_string());
+        self.next_try = Some(backoff::retry_at(name, self.failures, now, longest));
+    }
+
+    /// An attempt succeeded: the failures before it no longer count.
+    pub fn succeeded(&mut self) {
+        *self = Self::default();
+    }
+
+    /// The next attempt may come at once; the last error stays until an attempt succeeds.
+    pub fn retry_now(&mut self) {
+        (self.failures, self.next_try) = (0, None);
+    }
+
+    /// The time of the next try, while it lies ahead.
+    pub fn waits_until(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        self.next_try.filter(|at| backoff::is_wait(*at, now))
+    }
+
+    /// Tells if the next try lies ahead.
+    pub fn waits(&self, now: DateTime<Utc>) -> bool {
+        self.waits_until(now).is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[derive(Serialize, Deserialize)]
+    struct Record {
+        name: String,
+        #[serde(flatten)]
+        retry: RetryState,
+    }
+
+    #[test]
+    fn is_stored_among_the_fields_of_its_record() {
+        let now = DateTime::UNIX_EPOCH;
+        let mut record: Record = serde_json::from_value(json!({"name": "a"})).unwrap();
+        assert_eq!(record.retry, RetryState::default());
+        record.retry.failed("a", &"no", now, Duration::ZERO);
+        let next_try = backoff::retry_at("a", 1, now, Duration::ZERO);
+        let stored = json!({"name": "a", "failures": 1, "last_error": "no", "retry_at": next_try});
+        assert_eq!(serde_json::to_value(&record).unwrap(), stored);
+        let read: Record = serde_json::from_value(stored).unwrap();
+        assert_eq!(read.retry, record.retry);
+        record.retry.succeeded();
+        assert_eq!(serde_json::to_value(&record).unwrap(), json!({"name": "a", "failures": 0}));
+    }
+
+    #[test]
+    fn waits_after_a_failure_and_no_longer_than_it_may() {
+        let at = |seconds| DateTime::UNIX_EPOCH + chrono::TimeDelta::seconds(seconds);
+        let mut retry = RetryState::default();
+        assert!(!retry.waits(at(0)));
+        retry.failed("a", &"no", at(0), Duration::from_secs(8));
+        assert!(retry.waits(at(1)) && !retry.waits(at(8)));
+        retry.failed("a", &"no", at(0), Duration::ZERO);
+        assert!(retry.waits(at(30)) && !retry.waits(at(60)), "the second wait is longer");
+        // A time beyond the longest back-off was stored under a clock that was put back since.
+        assert!(!retry.waits(at(-10_000)));
+        retry.retry_now();
+        assert!(!retry.waits(at(1)) && retry.failures == 0 && retry.last_error.as_deref() == Some("no"));
+    }
+}
