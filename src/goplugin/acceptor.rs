@@ -1,5 +1,5 @@
-//! Lets the host in. Everyone may knock on the socket; only a peer that proves to hold the host's certificate
-//! reaches the server. Each newcomer has a task of its own, so one that stalls holds up nobody.
+//! Accepts connections; admits only peers with the host's certificate. Each connection has its own task, so a stalled
+//! peer blocks no other.
 
 use std::io;
 use std::sync::Arc;
@@ -18,30 +18,31 @@ use super::host_liveness::HostLiveness;
 use super::multiplexed::{self, Session};
 use super::rejections::RejectionLog;
 
-/// How long a shared connection may live before one of its streams proved to be the host's.
+/// The longest time until a stream of a shared connection authenticates as the host's.
 const AUTHENTICATION_TIMEOUT: Duration = Duration::from_secs(20);
-/// How many streams it may open before that. The host opens one; each stream can fill 256 KiB of memory.
+/// The number of streams on a shared connection before one has authenticated. The host opens one. Each stream can take
+/// 256 KiB of memory.
 const MAX_UNAUTHENTICATED_STREAMS: usize = 4;
-/// The pause after a failed accept: with no file descriptor left, the next one fails at once too.
+/// The delay after a failed accept. Without free file descriptors the next accept would fail at once.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// What it takes to let someone in.
+/// Accepts connections of the host on the plugin's socket.
 #[derive(Clone)]
 pub(super) struct Acceptor {
-    /// Tells the host from others.
+    /// Authenticates the peers.
     pub(super) tls: TlsAcceptor,
     /// Counts the host's connections.
     pub(super) liveness: HostLiveness,
-    /// Who was turned away.
+    /// Logs the rejected connections.
     pub(super) rejections: Arc<RejectionLog>,
-    /// Where the server takes its connections from.
+    /// Passes accepted connections to the gRPC server.
     pub(super) server: mpsc::Sender<Connection>,
-    /// The host's shared connection, where all streams go over one.
+    /// Publishes the host's shared connection. `None` if each connection has its own socket.
     pub(super) sessions: Option<Arc<watch::Sender<Option<Session>>>>,
 }
 
 impl Acceptor {
-    /// Accepts on `listener` for as long as the future is polled.
+    /// Accepts connections on `listener` for as long as the future is polled.
     pub(super) async fn run(self, listener: UnixListener) {
         loop {
             match listener.accept().await {
@@ -61,7 +62,7 @@ impl Acceptor {
         }
     }
 
-    /// One socket, one connection.
+    /// Handles a socket with one connection.
     async fn accept_connection(self, socket: UnixStream) {
         let departures = Departures::default();
         let socket = Departing::new(socket, departures.clone());
@@ -70,8 +71,8 @@ impl Acceptor {
         }
     }
 
-    /// One socket, many streams. The session becomes the one to dial back over when a stream of it proved to be
-    /// the host's, and before the host's first call can ask for that.
+    /// Handles a socket with many streams. The session is published when a stream has authenticated, before the
+    /// server sees a call that may need the session.
     async fn accept_streams(self, socket: UnixStream, sessions: Arc<watch::Sender<Option<Session>>>) {
         let authenticated = CancellationToken::new();
         let (session, driver) = multiplexed::server(socket);
@@ -80,7 +81,7 @@ impl Acceptor {
             if !authenticated.is_cancelled() {
                 unauthenticated_streams += 1;
                 if unauthenticated_streams > MAX_UNAUTHENTICATED_STREAMS {
-                    self.rejections.record(&"too many streams before a proof");
+                    self.rejections.record(&"too many streams before authentication");
                     session.end();
                     return;
                 }
@@ -101,7 +102,7 @@ impl Acceptor {
         }
     }
 
-    /// The TLS handshake.
+    /// Runs the TLS handshake. A failure is recorded as a rejection.
     async fn authenticate(&self, raw: Raw) -> Option<TlsStream<Raw>> {
         let result: io::Result<_> = handshake(self.tls.accept(raw)).await;
         result.inspect_err(|error| self.rejections.record(error)).ok()
@@ -113,7 +114,7 @@ impl Acceptor {
     }
 }
 
-/// Ends when the time for a proof is over and there is none.
+/// Returns when the time for authentication is over; never returns after a successful authentication.
 async fn authentication_timeout(authenticated: &CancellationToken) {
     if timeout(AUTHENTICATION_TIMEOUT, authenticated.cancelled()).await.is_ok() {
         std::future::pending::<()>().await;

@@ -1,4 +1,5 @@
-//! Where the host listens for each id, where each has a socket of its own (PROTOCOL 4.2). It connects to nothing.
+//! Socket addresses by broker id, for hosts that listen on one socket per id (PROTOCOL 4.2). This file opens no
+//! connection.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -9,11 +10,11 @@ use tokio::time::timeout;
 
 use super::Error;
 
-/// How long a dialler waits for the host's word, as in Go.
+/// The longest wait for the host's address of an id, as in Go.
 const MAX_WAIT: Duration = Duration::from_secs(5);
 
-/// What the host has said so far. It is kept for as long as the process lives, since a channel may have to connect
-/// again: a hundred bytes for a mount.
+/// The addresses received from the host. An entry stays for the life of the process, because a channel may reconnect.
+/// Each mount adds about 100 bytes.
 #[derive(Default)]
 pub(super) struct Addresses(watch::Sender<HashMap<u32, Address>>);
 
@@ -24,14 +25,15 @@ struct Address {
 }
 
 impl Addresses {
-    /// The host listens for `id` there.
+    /// Stores the address at which the host listens for `id`.
     pub(super) fn insert(&self, id: u32, network: String, address: String) {
         self.0.send_modify(|known| {
             known.insert(id, Address { network, address });
         });
     }
 
-    /// The socket for `id`. The host's word and the call that needs it race each other, so either may be first.
+    /// Returns the socket path for `id`. The address may arrive before or after this call, so the call waits up to five
+    /// seconds.
     pub(super) async fn wait_for(&self, id: u32) -> Result<PathBuf, Error> {
         let mut known = self.0.subscribe();
         let received = timeout(MAX_WAIT, known.wait_for(|known| known.contains_key(&id))).await;

@@ -1,5 +1,5 @@
-//! Connections back to the host. The host names what it serves by a number; [`Broker::dial`] makes a channel to
-//! it, over a socket of its own (`addresses.rs`) or a stream of the shared connection (`stream_dialer.rs`).
+//! Connections back to the host. The host numbers its services. [`Broker::dial`] opens a channel to a number, over a
+//! separate socket (`addresses.rs`) or over a stream of the shared connection (`stream_dialer.rs`).
 
 use std::io;
 use std::sync::Arc;
@@ -24,12 +24,12 @@ use super::pb;
 use super::stream_dialer::{Outgoing, StreamDialer};
 use super::write_coalescing::WriteCoalescing;
 
-/// The name in the host's certificate, and thereby the authority of our calls.
+/// The name in the host's certificate, and the authority of calls to the host.
 const NAME: &str = "localhost";
-/// How many messages to the host may wait. There is one knock at a time.
+/// The number of messages to the host that may wait. At most one knock is pending at a time.
 const OUTGOING_BUFFER: usize = 16;
 
-/// Dials what the host serves. Clones share the host.
+/// Dials services of the host. Clones share one state.
 #[derive(Clone)]
 pub struct Broker(Arc<Shared>);
 
@@ -40,16 +40,16 @@ struct Shared {
     metadata_mode: bool,
 }
 
-/// How the host is reached.
+/// The transport to the host.
 pub(super) enum Dialer {
-    /// Each id has a socket.
+    /// One socket per id.
     Sockets(Addresses),
-    /// Each id has streams on the shared connection.
+    /// Streams on the shared connection.
     Streams(StreamDialer),
 }
 
 impl Dialer {
-    /// Over sockets that the host names, or over `session` once there is one.
+    /// Uses streams over `session` if a session is given, and sockets otherwise.
     pub(super) fn new(session: Option<watch::Receiver<Option<Session>>>) -> Self {
         session.map_or_else(
             || Self::Sockets(Addresses::default()),
@@ -68,16 +68,18 @@ impl Broker {
         Self(Arc::new(Shared { tls, dialer, stop, metadata_mode }))
     }
 
-    /// Whether the host started this process only to ask what it is: there is nothing behind the ids then, and
-    /// requests are to be refused (PROTOCOL 5.3).
+    /// True if the host started this process only to query the plugin's metadata. No service stands behind the ids
+    /// then, and requests must be refused (PROTOCOL 5.3).
     pub fn metadata_mode(&self) -> bool {
         self.0.metadata_mode
     }
 
-    /// Connects to what the host serves as `id`. The host's word of where that is may come before or after; it is
-    /// awaited for five seconds. When the connection breaks, the channel's next call makes a new one.
+    /// Opens a channel to the service `id` of the host. The host may announce the address of the id before or after
+    /// this call; the call waits up to five seconds for the announcement. After a broken connection the next call on
+    /// the channel reconnects.
     ///
-    /// The channel sends no keepalive pings, for which gRPC's Go server would end the connection (PROTOCOL 9).
+    /// The channel sends no keepalive pings, because gRPC's Go server ends connections with frequent pings
+    /// (PROTOCOL 9).
     pub async fn dial(&self, id: u32) -> Result<Channel, Error> {
         let broker = self.clone();
         let connector = tower::service_fn(move |_: Uri| {
@@ -88,8 +90,7 @@ impl Broker {
         endpoint.connect_with_connector(connector).await.map_err(Error::Dial)
     }
 
-    /// A connection that is once begun is made, whether or not the caller still wants it: to leave the exchange of
-    /// knocks half-way would give the next stream to the wrong id.
+    /// Runs to its end even if the caller gives up. An unfinished knock would route the next stream to the wrong id.
     async fn connect(self, id: u32) -> Result<TlsStream<Raw>, Error> {
         let connected = tokio::spawn(async move { self.establish(id).await }).await;
         connected.unwrap_or(Err(Error::SessionEnded))
@@ -106,7 +107,8 @@ impl Broker {
             Dialer::Streams(streams) => {
                 let (stream, guard) = streams.open(id).await?;
                 let encrypted = self.start_tls(id, stream).await;
-                // Only now has the host certainly seen the stream, and its next one can be another id's.
+                // The TLS handshake proves that the host has seen the stream. From here on the next stream may belong
+                // to another id.
                 drop(guard);
                 encrypted
             }
@@ -121,7 +123,7 @@ impl Broker {
         handshake(self.0.tls.connect(name, raw)).await.map_err(|source| Error::Connect { id, source })
     }
 
-    /// Hears the host out, until it ends its stream or we end.
+    /// Reads the host's messages until the host or this process ends the stream.
     async fn read_messages(self, mut incoming: Streaming<pb::ConnInfo>, outgoing: Outgoing) {
         let stop = self.0.stop.clone();
         let reading = async {
@@ -143,17 +145,17 @@ impl Broker {
         match (info.knock, &self.0.dialer) {
             (Some(knock), Dialer::Streams(streams)) if knock.ack => streams.knock_answered(id, knock.error),
             (Some(knock), _) if knock.knock && !knock.ack => {
-                // The host asks for something that we serve by number, and there is nothing. A host that left
-                // needs no answer.
+                // The host knocks for an id of this plugin, which serves no ids. A failed send means that the host is
+                // gone.
                 let _ = outgoing.send(Ok(no_listener(id))).await;
             }
             (None, Dialer::Sockets(addresses)) => addresses.insert(id, info.network, info.address),
-            _ => tracing::debug!(id, "the host's broker said something out of place"),
+            _ => tracing::debug!(id, "unexpected message on the broker stream of the host"),
         }
     }
 }
 
-/// The answer to a knock for an id of ours.
+/// The refusal of a knock for an id of this plugin.
 fn no_listener(id: u32) -> pb::ConnInfo {
     let error = format!("no listener for id {id}");
     let knock = pb::conn_info::Knock { knock: true, ack: true, error };
@@ -164,7 +166,7 @@ fn no_listener(id: u32) -> pb::ConnInfo {
 impl pb::grpc_broker_server::GrpcBroker for Broker {
     type StartStreamStream = ReceiverStream<Result<pb::ConnInfo, Status>>;
 
-    /// The host opens one such stream and keeps it (PROTOCOL 4.1). A second one takes the first one's place.
+    /// The host opens one such stream and keeps it open (PROTOCOL 4.1). A second stream replaces the first.
     async fn start_stream(
         &self,
         request: Request<Streaming<pb::ConnInfo>>,

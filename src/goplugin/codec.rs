@@ -1,4 +1,4 @@
-//! How messages go into gRPC's frames and out of them: as `tonic_prost` does it, with buffers of the messages' size.
+//! The codec for messages in gRPC frames: the codec of `tonic_prost` with smaller buffers.
 
 use std::marker::PhantomData;
 
@@ -6,13 +6,13 @@ use prost::Message;
 use tonic::codec::{BufferSettings, Codec};
 use tonic_prost::{ProstDecoder, ProstEncoder};
 
-/// What a message is given room for at first, in bytes: a credential and what is stored of it are smaller. Four calls
-/// are under way for each credential, and tonic's own 8 KB for each are memory that is never written to.
+/// The initial buffer of a message, in bytes. A credential and its records are smaller. Each credential needs four
+/// calls, so tonic's default of 8 KB per buffer would waste memory.
 const INITIAL_BUFFER_BYTES: usize = 1024;
-/// Messages of a stream are sent together up to this size, in bytes: tonic's own.
+/// The size up to which messages of a stream are sent together, in bytes. This is tonic's default.
 const YIELD_THRESHOLD_BYTES: usize = 32 * 1024;
 
-/// The codec of every service, which `build.rs` names to the generated code.
+/// The codec of every service. `build.rs` passes the path of this type to the code generator.
 #[derive(Debug)]
 pub struct MessageCodec<Sent, Received>(PhantomData<(Sent, Received)>);
 

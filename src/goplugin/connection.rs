@@ -1,5 +1,5 @@
-//! What a connection is here: any byte stream, plain or one of many on a shared socket, under TLS with the host.
-//! It knows nothing of what is said on it.
+//! Connections: TLS over any byte stream, which is a socket or one of many streams on a shared socket. The protocol
+//! inside is not known here.
 
 use std::io;
 use std::pin::Pin;
@@ -15,25 +15,25 @@ use super::departures::Departures;
 use super::host_liveness::ConnectionGuard;
 use super::write_coalescing::WriteCoalescing;
 
-/// How long a TLS handshake may take. The host needs a millisecond; this is for whoever connects and says nothing.
+/// The longest TLS handshake. The host needs a millisecond; the limit is for peers that connect and send nothing.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A byte stream below TLS.
 pub(super) type Raw = Box<dyn Stream>;
 
-/// What a byte stream must be able to do.
+/// The traits that a byte stream must implement.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// A connection of the host to our server. While it lives the host counts as present.
+/// A connection of the host to the plugin's server. The host counts as alive while the connection exists.
 pub(super) struct Connection {
     stream: WriteCoalescing<TlsStream<Raw>>,
     departures: Departures,
     _guard: ConnectionGuard,
 }
 
-/// Waits for a TLS handshake of either side, within the time that one may take.
+/// Waits for a TLS handshake of either side, for at most ten seconds.
 pub(super) async fn handshake<T>(handshake: impl Future<Output = io::Result<T>>) -> io::Result<T> {
     let timed_out = |_| io::Error::new(io::ErrorKind::TimedOut, "the TLS handshake took too long");
     timeout(HANDSHAKE_TIMEOUT, handshake).await.map_err(timed_out)?

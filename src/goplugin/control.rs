@@ -1,5 +1,5 @@
-//! What every plugin serves beside its own service: the end of the process, and a stream of printed output. What
-//! the end means is decided by whoever holds the token.
+//! The two services that every plugin serves in addition: process shutdown, and a stream of standard output. The owner
+//! of the token decides what a shutdown does.
 
 use std::pin::Pin;
 
@@ -9,10 +9,10 @@ use tonic::{Request, Response, Status};
 
 use super::pb;
 
-/// Ends the plugin on the host's word. The answer leaves before the connections are closed.
+/// Ends the plugin on the host's request. The reply leaves before the connections close.
 pub(super) struct Controller(pub(super) CancellationToken);
 
-/// Carries nothing: all our output is log lines on stderr, and the hosts throw this stream away (PROTOCOL 3.2).
+/// An empty stream: all output of this plugin is log lines on stderr, and the hosts discard this stream (PROTOCOL 3.2).
 pub(super) struct Stdio(pub(super) CancellationToken);
 
 #[tonic::async_trait]
@@ -32,7 +32,7 @@ impl pb::grpc_stdio_server::GrpcStdio for Stdio {
     }
 }
 
-/// A stream that stays open, and empty, until `stop`.
+/// An empty stream that stays open until `stop` is cancelled.
 pub(super) fn empty_stream_until<T>(stop: CancellationToken) -> impl Stream<Item = T> {
     stream::once(stop.cancelled_owned()).filter_map(|()| std::future::ready(None))
 }

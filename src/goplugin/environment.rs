@@ -1,10 +1,10 @@
-//! The environment that a host gives its plugin, read once into a value. It knows the names of the variables and
-//! how odd they may be, not what is done with them.
+//! The environment variables that a host sets for its plugin, parsed once into a value. This file does not act on the
+//! values.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-/// What the host asked of this process (PROTOCOL 1.2 to 1.4).
+/// The host's settings for this process (PROTOCOL 1.2 to 1.4).
 #[derive(Debug, Default)]
 pub(super) struct Environment {
     /// The value of the plugin's cookie variable.
@@ -13,35 +13,36 @@ pub(super) struct Environment {
     pub(super) offered_versions: Vec<u32>,
     /// The host's one-time certificate, PEM.
     pub(super) host_certificate: Option<String>,
-    /// Whether all streams share one connection.
+    /// The host's request for one shared connection.
     pub(super) multiplexing: Multiplexing,
-    /// Where the socket goes.
+    /// The directory for the socket.
     pub(super) socket_directory: PathBuf,
-    /// The group that shall reach the socket, by number or name.
+    /// The group that may connect to the socket, as a number or a name.
     pub(super) socket_group: Option<String>,
-    /// The host only asks what the plugin is and serves nothing behind it.
+    /// True if the host only queries the plugin's metadata and serves nothing behind the broker.
     pub(super) metadata_mode: bool,
-    /// The host locks its memory, and wants the plugin's locked.
+    /// True if the host locks its memory and wants the plugin to do the same.
     pub(super) lock_memory: bool,
 }
 
-/// What `PLUGIN_MULTIPLEX_GRPC` says. A host that never heard of it cannot read a line that mentions it.
+/// The value of `PLUGIN_MULTIPLEX_GRPC`. A host that does not set the variable cannot parse a handshake line with a
+/// field about multiplexing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Multiplexing {
     /// The variable is unset or empty.
     #[default]
     Unset,
-    /// The host knows of it and does without.
+    /// The host supports multiplexing and does not use it.
     Disabled,
     /// All streams share one connection.
     Enabled,
 }
 
-/// The variables in the order of the process's environment block, which may name one twice.
+/// The variables in the order of the process's environment block, in which a name may occur twice.
 struct Variables(Vec<(OsString, OsString)>);
 
 impl Environment {
-    /// Reads `variables`; `cookie` is the name of the plugin's cookie variable.
+    /// Parses `variables`. `cookie` is the name of the plugin's cookie variable.
     pub(super) fn read(cookie: &str, variables: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
         let variables = Variables(variables.into_iter().collect());
         Self {
@@ -58,7 +59,7 @@ impl Environment {
 }
 
 impl Multiplexing {
-    /// Reads a boolean as Go does; what is no boolean is false.
+    /// Parses a boolean as Go does. Any other text counts as false.
     fn read(text: &str) -> Self {
         match text {
             "" => Self::Unset,
@@ -69,7 +70,8 @@ impl Multiplexing {
 }
 
 impl Variables {
-    /// All values of a name, the last first: where a container runtime kept two, the later one was meant.
+    /// All values of a name, the last one first. A container runtime may keep two values, and the later one is the
+    /// container's.
     fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a OsString> {
         self.0.iter().rev().filter(move |(key, _)| key == name).map(|(_, value)| value)
     }
@@ -78,13 +80,14 @@ impl Variables {
         self.all(name).next().map(|value| value.to_string_lossy().into_owned())
     }
 
-    /// The value of a name that is set to more than nothing.
+    /// The value of a name, if the value is not empty.
     fn non_empty(&self, name: &str) -> Option<String> {
         self.text(name).filter(|value| !value.is_empty())
     }
 
-    /// Docker's configuration names `PLUGIN_UNIX_SOCKET_DIR` once for the host's side and once for the
-    /// container's, and some runtimes keep both (PROTOCOL 1.3): the one that exists here is ours.
+    /// The directory for the socket. Docker's configuration sets `PLUGIN_UNIX_SOCKET_DIR` for the host's side and for
+    /// the container's, and some runtimes keep both (PROTOCOL 1.3). The directory that exists in this process is the
+    /// right one.
     fn socket_directory(&self) -> PathBuf {
         let named =
             || self.all("PLUGIN_UNIX_SOCKET_DIR").filter(|value| !value.is_empty()).map(PathBuf::from);
@@ -96,14 +99,15 @@ impl Variables {
             .unwrap_or_else(|| PathBuf::from("/tmp"))
     }
 
-    /// A switch of the server. OpenBao sets both names, Vault one; OpenBao's counts if it is there at all (PROTOCOL 1.4).
+    /// A boolean of the server. OpenBao sets two names and Vault one. OpenBao's name wins if it is set at all
+    /// (PROTOCOL 1.4).
     fn is_true(&self, name: &str) -> bool {
         let openbao = self.text(&format!("BAO_{name}"));
         openbao.or_else(|| self.text(&format!("VAULT_{name}"))).as_deref() == Some("true")
     }
 }
 
-/// Reads a comma-separated list; what is no number was not offered to us.
+/// Parses a comma-separated list of versions. Elements that are not numbers are skipped.
 fn versions(text: &str) -> Vec<u32> {
     text.split(',').filter_map(|version| version.trim().parse().ok()).collect()
 }
@@ -120,7 +124,7 @@ mod tests {
         Environment::read("COOKIE", variables.iter().map(|(key, value)| (key.into(), value.into())))
     }
 
-    /// A variable that is looked at, with bytes that need not be text.
+    /// A variable that the plugin reads, with arbitrary bytes as its value.
     fn variable() -> impl Strategy<Value = (OsString, OsString)> {
         let name = prop::sample::select(vec![
             "COOKIE",
@@ -166,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn offered_versions_survive_spaces_and_rubbish() {
+    fn offered_versions_survive_spaces_and_garbage() {
         assert_eq!(read(&[("PLUGIN_PROTOCOL_VERSIONS", " 5,x,,-1, 6")]).offered_versions, [5, 6]);
     }
 

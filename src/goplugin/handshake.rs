@@ -1,5 +1,4 @@
-//! The handshake: the cookie that tells a host from a person, the protocol version, and the one line on stdout.
-//! It does no input or output of its own besides writing that line.
+//! The handshake: the cookie that a host sets, the protocol version, and the one line on stdout.
 
 use std::io::Write;
 use std::path::Path;
@@ -11,11 +10,11 @@ use rustls::pki_types::CertificateDer;
 use super::environment::{Environment, Multiplexing};
 use super::{Error, Plugin};
 
-/// go-plugin's own version, the first field of the line (PROTOCOL 1.1).
+/// The version of go-plugin's own protocol, the first field of the line (PROTOCOL 1.1).
 const CORE_VERSION: u32 = 1;
 
-/// Refuses a process that no host started. The cookie is no secret: it only keeps people from running the binary
-/// and wondering why nothing happens.
+/// Refuses to run if no host started this process. The cookie is not a secret. The refusal tells a user who runs the
+/// binary how to register the plugin.
 pub(super) fn check_cookie(plugin: &Plugin, environment: &Environment) -> Result<(), Error> {
     if environment.cookie.as_deref() == Some(plugin.cookie.value) {
         return Ok(());
@@ -23,18 +22,19 @@ pub(super) fn check_cookie(plugin: &Plugin, environment: &Environment) -> Result
     Err(Error::StartedByHand(plugin.about))
 }
 
-/// Whether the host offers the version that the plugin speaks.
+/// True if the host offers the protocol version of this plugin.
 pub(super) fn speaks_our_version(plugin: &Plugin, environment: &Environment) -> bool {
     environment.offered_versions.contains(&plugin.protocol_version)
 }
 
-/// Writes the line and flushes it. It must be the first thing on stdout (PROTOCOL 1.5).
+/// Writes the line and flushes stdout. The line must be the first output on stdout (PROTOCOL 1.5).
 pub(super) fn write_line(mut stdout: impl Write, line: &str) -> Result<(), Error> {
     stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush()).map_err(Error::Handshake)
 }
 
-/// The line that tells the host where to connect and whom to expect there: six fields, or seven if the host has
-/// heard of multiplexing. Without a certificate the sixth is empty. Go refuses base64 padding (PROTOCOL 1.5).
+/// The line with the socket's path and the plugin's certificate. The line has six fields, and a seventh if the host
+/// sets the multiplexing variable. The sixth field is empty without a certificate. Go rejects base64 padding
+/// (PROTOCOL 1.5).
 pub(super) fn line(
     version: u32,
     socket: &Path,
@@ -93,8 +93,8 @@ mod tests {
 
     #[test]
     fn a_host_that_has_heard_of_multiplexing_is_told_that_we_can() {
-        for heard in [Multiplexing::Disabled, Multiplexing::Enabled] {
-            assert_eq!(line(5, Path::new("/s"), None, heard), "1|5|unix|/s|grpc||true\n");
+        for setting in [Multiplexing::Disabled, Multiplexing::Enabled] {
+            assert_eq!(line(5, Path::new("/s"), None, setting), "1|5|unix|/s|grpc||true\n");
         }
         assert_eq!(line(5, Path::new("/s"), None, Multiplexing::Unset), "1|5|unix|/s|grpc|\n");
     }

@@ -1,5 +1,5 @@
-//! gRPC's health checking for the one service name that go-plugin's hosts ask for. Written here, and not taken from
-//! the tonic-health crate, because the answer never changes: that crate's worth is in its reporter.
+//! gRPC's health service for the one service name that go-plugin hosts query. The status never changes, so the
+//! tonic-health crate with its status reporter is not needed.
 
 use std::pin::Pin;
 
@@ -11,10 +11,10 @@ use super::control::empty_stream_until;
 use super::pb::health;
 use super::pb::health::health_check_response::ServingStatus;
 
-/// The name of every plugin to its host (PROTOCOL 1.1).
+/// The service name of every plugin in health checks (PROTOCOL 1.1).
 const SERVICE: &str = "plugin";
 
-/// Says that the plugin serves, until it ends.
+/// Reports SERVING until the plugin ends.
 pub(super) struct Health(pub(super) CancellationToken);
 
 #[tonic::async_trait]

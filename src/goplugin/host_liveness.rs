@@ -1,35 +1,35 @@
-//! Whether the host is still there: it counts the connections that proved to be the host's. A host that is killed
-//! sends no Shutdown; without this the plugin would outlive it (PROTOCOL 6.5).
+//! Detects a host that is gone by the number of its authenticated connections. A killed host sends no Shutdown, and the
+//! plugin would outlive it (PROTOCOL 6.5).
 
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-/// How long a started plugin waits for its host: as long as go-plugin's host waits for a plugin.
+/// The longest wait for the host's first connection. A go-plugin host waits as long for its plugin.
 const FIRST_MAX_WAIT: Duration = Duration::from_secs(60);
-/// How long a host may be without a connection: enough to connect again after one broke.
+/// The longest time without a connection. The host can reconnect within this time.
 const RECONNECT_MAX_WAIT: Duration = Duration::from_secs(5);
 
-/// The number of the host's connections. Clones share it.
+/// The number of connections from the host. Clones share the count.
 #[derive(Clone, Default)]
 pub(super) struct HostLiveness(watch::Sender<usize>);
 
-/// One connection of the host, counted until dropped.
+/// Counts one connection of the host until it is dropped.
 pub(super) struct ConnectionGuard(HostLiveness);
 
 impl HostLiveness {
-    /// Counts one more connection.
+    /// Adds a connection to the count.
     pub(super) fn track_connection(&self) -> ConnectionGuard {
         self.0.send_modify(|connections| *connections += 1);
         ConnectionGuard(self.clone())
     }
 
-    /// Ends when the host is gone: no connection came, or none came back.
+    /// Returns when the host is gone: it made no first connection, or did not reconnect in time.
     pub(super) async fn host_gone(&self) {
         let mut connections = self.0.subscribe();
         let mut max_wait = FIRST_MAX_WAIT;
-        // `self` holds the sender, so `wait_for` fails only by the time limit.
+        // `self` holds the sender, so `wait_for` fails only by the timeout.
         while timeout(max_wait, connections.wait_for(|connections| *connections > 0)).await.is_ok() {
             let _ = connections.wait_for(|connections| *connections == 0).await;
             max_wait = RECONNECT_MAX_WAIT;

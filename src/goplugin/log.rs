@@ -1,9 +1,9 @@
-//! Log lines as HashiCorp's hclog writes them: one JSON object a line on stderr, which Vault files under our name at
-//! our level (PROTOCOL 7). It does not decide what is worth logging.
+//! Log lines in the format of HashiCorp's hclog: one JSON object per line on stderr. Vault adds the lines to its log
+//! under the plugin's name and at the line's level (PROTOCOL 7).
 //!
-//! *Guarantees*: `@level`, `@message` and `@timestamp` are always strings, since Vault dies of anything else. A line
-//! is under 64 KiB. A broken stderr is ignored. Dependencies are heard from `warn` on only: below that, HTTP
-//! libraries log headers, and a header can be a key.
+//! *Guarantees*: `@level`, `@message` and `@timestamp` are always strings, because Vault crashes on other types. A line
+//! is shorter than 64 KiB. Errors on stderr are ignored. Dependencies log at `warn` and above only: HTTP libraries log
+//! headers at lower levels, and a header can hold a key.
 
 use std::error::Error;
 use std::fmt;
@@ -20,14 +20,14 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::error::error_chain;
 
-/// Vault splits a longer line and loses its level.
+/// The longest line, in bytes. Vault splits longer lines and loses their level.
 const MAX_LINE_BYTES: usize = 63 * 1024;
-/// The longest text in a line: even escaped at its worst, to six times its length, a message alone fits.
+/// The longest text in a line, in bytes. Escaping makes a text at most six times longer, so one message always fits.
 const MAX_TEXT_BYTES: usize = 8 * 1024;
-/// The crate whose every level is logged.
+/// This crate. All of its levels are logged.
 const CRATE: &str = env!("CARGO_CRATE_NAME");
 
-/// Writes each event with `write`, which gets whole lines.
+/// Passes each event as a whole line to `write`.
 struct Hclog<W> {
     write: W,
 }
@@ -39,13 +39,13 @@ struct Fields {
     rest: Map<String, Value>,
 }
 
-/// The layer that logs to stderr. Vault filters by level, so everything of ours is written.
+/// The layer that logs to stderr. Vault filters by level, so every level of this crate is written.
 pub fn layer<S>() -> impl Layer<S>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
     layer_to(|line: &[u8]| {
-        // One write a line, and nobody to tell if the host is gone.
+        // One write per line. A failed write means that the host is gone.
         let _ = io::stderr().lock().write_all(line);
     })
 }
@@ -58,7 +58,7 @@ where
     Hclog { write }.with_filter(filter)
 }
 
-/// Logs one error where no subscriber may be installed yet.
+/// Logs one error without a subscriber.
 pub(super) fn error(message: &str) {
     let fields = Fields { message: message.to_owned(), rest: Map::new() };
     let _ = io::stderr().lock().write_all(&fields.line(Level::ERROR, None, Utc::now()));
@@ -74,7 +74,7 @@ impl<S: Subscriber, W: Fn(&[u8]) + 'static> Layer<S> for Hclog<W> {
 }
 
 impl Fields {
-    /// The whole line, or its head alone if the whole is too long.
+    /// The whole line, or only its standard keys if the whole line is too long.
     fn line(self, level: Level, module: Option<String>, time: DateTime<Utc>) -> Vec<u8> {
         let mut head = Map::new();
         head.insert("@level".to_owned(), name(level).into());
@@ -90,7 +90,7 @@ impl Fields {
     }
 
     fn insert(&mut self, field: &Field, value: Value) {
-        // `@` marks hclog's own keys; one of ours could take their place.
+        // Keys with `@` belong to hclog. A field of an event must not replace one.
         let key = field.name().trim_start_matches('@');
         self.rest.insert(key.to_owned(), value);
     }
@@ -104,7 +104,7 @@ impl Fields {
     }
 }
 
-/// Numbers are written as text: Vault reads JSON numbers as floats and prints a million as `1e+06`.
+/// Numbers are written as text, because Vault reads JSON numbers as floats and prints a million as `1e+06`.
 impl Visit for Fields {
     fn record_str(&mut self, field: &Field, value: &str) {
         self.insert_text(field, value.to_owned());
@@ -127,7 +127,7 @@ impl Visit for Fields {
     }
 }
 
-/// The levels are hclog's, lower case; it has the same five.
+/// The name of the level in hclog, which has the same five levels in lower case.
 fn name(level: Level) -> &'static str {
     match level {
         Level::ERROR => "error",
@@ -138,13 +138,13 @@ fn name(level: Level) -> &'static str {
     }
 }
 
-/// The module of ours, dotted as hclog does it, or the dependency.
+/// The module path within this crate with dots, as in hclog, or the path of the dependency.
 fn module(target: &str) -> Option<String> {
     let module = target.strip_prefix(CRATE).map_or(target, |inner| inner.trim_start_matches("::"));
     (!module.is_empty()).then(|| module.replace("::", "."))
 }
 
-/// At most [`MAX_TEXT_BYTES`] bytes, whole characters.
+/// The text, cut to at most [`MAX_TEXT_BYTES`] bytes at a character boundary.
 fn truncated(mut text: String) -> String {
     if text.len() > MAX_TEXT_BYTES {
         let end = (0..=MAX_TEXT_BYTES).rev().find(|&end| text.is_char_boundary(end));
@@ -155,7 +155,7 @@ fn truncated(mut text: String) -> String {
 }
 
 fn line_of(object: Map<String, Value>) -> Vec<u8> {
-    // `Value`'s Display is compact JSON, with every control character escaped: one line.
+    // `Value` prints compact JSON and escapes control characters, so the result is one line.
     format!("{}\n", Value::Object(object)).into_bytes()
 }
 
@@ -167,7 +167,7 @@ mod tests {
 
     use super::*;
 
-    /// What is logged while `work` runs, line by line.
+    /// The lines that `work` logs.
     fn logged(work: impl FnOnce()) -> Vec<String> {
         let written = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&written);

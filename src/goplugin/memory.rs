@@ -1,35 +1,34 @@
-//! Keeps what this process holds in memory from reaching a disk: no swapping where the host wants that, no core dump.
+//! Keeps secrets in memory off the disk: no swap if the host locks its memory, and no core dumps.
 //!
-//! *Guarantees:* nothing here stops the process. What cannot be had is told in one warning. Pages are locked when they
-//! are first used, so reserved memory that nothing uses, such as most of a thread's stack, takes none.
+//! *Guarantees:* a failure never stops the process; it is logged as one warning. Pages are locked at first use, so
+//! unused reserved memory, such as most of a thread's stack, takes no locked memory.
 
 use std::fmt;
 
-/// Why memory cannot be locked.
+/// The reason why memory cannot be locked.
 #[derive(Debug, PartialEq, Eq)]
 enum LockError {
-    /// An allocation beyond the limit of locked memory would fail, and end the process.
+    /// Locked memory is limited to this many bytes. An allocation beyond the limit would fail and end the process.
     #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "Linux has the limit"))]
     Limit(u64),
-    /// The system refused, in its own words.
+    /// The system refused, with this error text.
     Refused(String),
 }
 
-/// Locks what is in memory now and what will be.
+/// Locks current and future memory of the process.
 pub(super) fn lock() {
     if let Err(error) = system::lock() {
         tracing::warn!(
-            "the server locks its memory, but this plugin cannot lock its own ({error}), so keys may be swapped to disk: \
-             allow it by `setcap cap_ipc_lock=+ep` on the plugin's file or LimitMEMLOCK=infinity for the server, or turn \
-             swap off"
+            "keys may be swapped to disk: the server locks its memory, but this plugin cannot lock its own ({error}). Run \
+             `setcap cap_ipc_lock=+ep` on the plugin's file, set LimitMEMLOCK=infinity for the server, or turn swap off"
         );
     }
 }
 
-/// Has the system make no core dump of this process, and let no other process of the same user read its memory.
+/// Disables core dumps. Other processes of the same user can no longer read the memory, either.
 pub(super) fn forbid_dumps() {
     if let Err(error) = system::forbid_dumps() {
-        tracing::warn!(%error, "a core dump of this plugin cannot be forbidden; it would hold keys");
+        tracing::warn!(%error, "cannot disable core dumps of this plugin; a core dump would hold keys");
     }
 }
 
@@ -59,7 +58,7 @@ mod system {
             .map_err(|error| LockError::Refused(error.to_string()))
     }
 
-    /// Under a limit the lock itself may succeed, and an allocation later then fails.
+    /// Refuses to lock under a limit, because the lock itself may succeed and a later allocation would fail.
     pub(super) fn check_limit(limit: Option<u64>, may_exceed: bool) -> Result<(), LockError> {
         match limit {
             Some(limit) if !may_exceed => Err(LockError::Limit(limit)),

@@ -1,9 +1,10 @@
-//! HashiCorp's go-plugin protocol, serving side. It could serve any plugin: it knows nothing of secrets engines.
+//! The serving side of HashiCorp's go-plugin protocol. This module knows nothing of secrets engines and could serve any
+//! plugin.
 //!
-//! A host starts the process with a cookie and its own one-time certificate in the environment. The plugin listens
-//! on a unix socket and says where on stdout ([`serve`]); the host connects, proves itself by that certificate, and
-//! calls. What the host serves in turn is dialled by number through the [`Broker`]. Nothing is kept in statics, so
-//! several plugins can run in one process, as the tests do.
+//! A host starts the process and passes a cookie and a one-time certificate in the environment. The plugin listens on a
+//! unix socket and writes the socket's path to stdout ([`serve`]). The host connects, authenticates with its
+//! certificate, and calls the plugin's services. The plugin reaches the host's services by number through the
+//! [`Broker`]. No state is static, so several plugins can run in one process, as in the tests.
 
 mod acceptor;
 mod addresses;
@@ -45,7 +46,7 @@ pub use error::Error;
 use environment::Environment;
 use server::Process;
 
-/// The messages of go-plugin and of gRPC's health checking, generated from `proto/`.
+/// Messages of go-plugin and of gRPC's health service, generated from `proto/`.
 mod pb {
     #![expect(unreachable_pub, unused_qualifications, clippy::pedantic, reason = "generated")]
 
@@ -56,35 +57,34 @@ mod pb {
     }
 }
 
-/// What a plugin is to its host.
+/// The plugin's identity towards its host.
 #[derive(Clone, Copy, Debug)]
 pub struct Plugin {
-    /// How it knows that a host started it.
+    /// The cookie that proves that a host started the process.
     pub cookie: Cookie,
-    /// The version of the plugin's own protocol; it speaks one.
+    /// The version of the plugin's own protocol. A plugin supports exactly one.
     pub protocol_version: u32,
-    /// What a person who started it by hand is told: what it is, and how to register it.
+    /// The text for a user who started the binary directly: its purpose, and the commands that register it.
     pub about: &'static str,
 }
 
-/// An environment variable and the value that a host gives it.
+/// An environment variable and the value that a host sets.
 #[derive(Clone, Copy, Debug)]
 pub struct Cookie {
-    /// The variable.
+    /// The name of the variable.
     pub key: &'static str,
-    /// Its value.
+    /// The value of the variable.
     pub value: &'static str,
 }
 
-/// Serves `services` to the host that started this process, beside the broker, controller, stdio and health services
-/// of every plugin. Ends well when the host says Shutdown or is gone, or on SIGTERM; SIGINT is the host's business
-/// (PROTOCOL 6.4).
+/// Serves `services` and the broker, controller, stdio and health services to the host that started this process.
+/// Returns `Ok` after Shutdown, after SIGTERM, or when the host is gone. SIGINT is ignored (PROTOCOL 6.4).
 ///
-/// Nothing may be written to stdout before or after: the host reads the handshake from it.
+/// No other code may write to stdout, because the host reads the handshake from stdout.
 pub async fn serve(plugin: Plugin, services: impl FnOnce(Broker) -> Routes) -> Result<(), Error> {
     let environment = Environment::read(plugin.cookie.key, std::env::vars_os());
     handshake::check_cookie(&plugin, &environment)?;
-    // Tests look into the processes that they start, and need not be root's.
+    // Tests inspect the memory of the processes that they start, without root's rights.
     if !cfg!(feature = "failpoints") {
         memory::forbid_dumps();
     }
@@ -95,7 +95,7 @@ pub async fn serve(plugin: Plugin, services: impl FnOnce(Broker) -> Routes) -> R
     Process { plugin, environment, stdout: io::stdout(), stop }.run(services).await
 }
 
-/// What the process exits with after [`serve`]. An error is told on stderr: plainly to a person, as a log line to a
+/// The exit code of the process after [`serve`]. An error goes to stderr: as plain text for a user, as a log line for a
 /// host.
 pub fn exit_code(served: Result<(), Error>) -> ExitCode {
     match served {
@@ -106,11 +106,11 @@ pub fn exit_code(served: Result<(), Error>) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// SIGTERM stops; SIGINT, which Ctrl-C sends to the host's whole process group, is caught and forgotten. Handlers of
-/// our own also make both work as process 1 of a container.
+/// Stops on SIGTERM and ignores SIGINT, which Ctrl-C sends to the host's whole process group. The handlers make both
+/// signals work for process 1 of a container, too.
 fn stop_on_signals() -> Result<CancellationToken, Error> {
     let mut terminate = signal(SignalKind::terminate()).map_err(Error::Signals)?;
-    // Nobody listens, but tokio's handler stays in place of the default for the life of the process.
+    // The stream is dropped, but tokio's handler replaces the default handler for the life of the process.
     drop(signal(SignalKind::interrupt()).map_err(Error::Signals)?);
     let stop = CancellationToken::new();
     let stopper = stop.clone();

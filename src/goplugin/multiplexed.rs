@@ -1,5 +1,5 @@
-//! Many streams over one socket, with yamux: how Vault speaks to a plugin in a container (PROTOCOL 4.3). We are the
-//! yamux server. TLS runs inside each stream, so nothing here is secret, and nothing here knows who the peer is.
+//! Many streams over one socket with yamux, as Vault connects to a plugin in a container (PROTOCOL 4.3). The plugin is
+//! the yamux server. TLS runs inside each stream, so this layer handles no secrets and does not authenticate the peer.
 
 use std::task::{Context, Poll};
 
@@ -13,7 +13,7 @@ use super::Error;
 use super::connection::Raw;
 use super::departures::{Departing, Departures};
 
-/// A handle on a shared connection; it lives on in its [`Driver`].
+/// A handle on a shared connection. Dropping the handle does not end the [`Driver`].
 #[derive(Clone)]
 pub(super) struct Session {
     requests: mpsc::Sender<Request>,
@@ -22,7 +22,7 @@ pub(super) struct Session {
     end: CancellationToken,
 }
 
-/// The shared connection itself. Nothing moves on any of its streams, and no ping is answered, unless it runs.
+/// The shared connection. Its streams make progress, and pings are answered, only while [`Driver::run`] is polled.
 pub(super) struct Driver {
     connection: Connection<Compat<Departing>>,
     requests: mpsc::Receiver<Request>,
@@ -30,15 +30,15 @@ pub(super) struct Driver {
     end: CancellationToken,
 }
 
-/// Where to put a stream that was asked for.
+/// The receiver of a requested stream.
 type Request = oneshot::Sender<Raw>;
 
-/// Speaks yamux on `socket`, as its server.
+/// Starts yamux on `socket` as the server.
 pub(super) fn server(socket: UnixStream) -> (Session, Driver) {
     over(socket, Mode::Server)
 }
 
-/// Speaks yamux on `socket`, as the host does.
+/// Starts yamux on `socket` as the client, which is the host's role.
 #[cfg(test)]
 pub(super) fn client(socket: UnixStream) -> (Session, Driver) {
     over(socket, Mode::Client)
@@ -55,7 +55,7 @@ fn over(socket: UnixStream, mode: Mode) -> (Session, Driver) {
 }
 
 impl Session {
-    /// Opens a stream. The peer hears of it with the first byte that is written.
+    /// Opens a stream. The peer sees the stream with the first written byte.
     pub(super) async fn open(&self) -> Result<Raw, Error> {
         let (request, stream) = oneshot::channel();
         self.requests.send(request).await.map_err(|_| Error::SessionEnded)?;
@@ -67,14 +67,14 @@ impl Session {
         self.departures.clone()
     }
 
-    /// Ends the connection and all its streams.
+    /// Ends the connection and all of its streams.
     pub(super) fn end(&self) {
         self.end.cancel();
     }
 }
 
 impl Driver {
-    /// Moves the connection until it ends. Each stream that the peer opens goes to `on_stream`.
+    /// Drives the connection until it ends. `on_stream` receives each stream that the peer opens.
     pub(super) async fn run(mut self, mut on_stream: impl FnMut(Raw)) {
         let end = self.end.clone();
         tokio::select! {
@@ -89,7 +89,7 @@ impl Driver {
             match self.connection.poll_next_inbound(context) {
                 Poll::Ready(Some(Ok(stream))) => {
                     on_stream(Box::new(stream.compat()));
-                    // Now, and not after all that the peer has sent already.
+                    // Stop at once, before further frames from the peer are read.
                     if self.end.is_cancelled() {
                         return Poll::Ready(());
                     }
@@ -100,7 +100,7 @@ impl Driver {
         }
     }
 
-    /// Opens what was asked for, until nothing is or the peer must first acknowledge earlier streams.
+    /// Opens the requested streams until no request is left or the peer has to acknowledge earlier streams.
     fn poll_requests(&mut self, context: &mut Context<'_>) {
         loop {
             if self.waiting.is_none() {
@@ -109,7 +109,7 @@ impl Driver {
             }
             let Poll::Ready(stream) = self.connection.poll_new_outbound(context) else { return };
             if let (Some(request), Ok(stream)) = (self.waiting.take(), stream) {
-                // The asker may have given up; the stream is then dropped unheard of.
+                // The requester may have given up. The stream is then dropped before the peer sees it.
                 let _ = request.send(Box::new(stream.compat()));
             }
         }

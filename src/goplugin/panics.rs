@@ -1,9 +1,9 @@
-//! What a panic says: where, never what. Its message may quote the data it stumbled over, and this data may be secret.
+//! The panic hook. A panic's message can quote secret data, so the log gets only the location.
 
-/// Has panics logged by their place alone, instead of printed with their message.
+/// Logs panics by their location, instead of printing their messages.
 pub fn log_location_only() {
     std::panic::set_hook(Box::new(|panic| {
-        let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        tracing::error!(place, "a panic: a bug in this plugin, please report the place");
+        let location = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(location, "this plugin panicked, which is a bug; please report this location");
     }));
 }

@@ -1,6 +1,6 @@
-//! Whom we believe: the one certificate that the host handed over when it started us, byte for byte. It knows no
-//! chains, names or dates. rustls's stock verifiers would refuse the host, whose certificate is a CA and an end
-//! entity at once (PROTOCOL 2.4).
+//! The certificate verifier: it accepts exactly the certificate that the host passed at start, compared byte by byte.
+//! Chains, names and dates are not checked. rustls's stock verifiers would reject the host's certificate, which is both
+//! a CA and an end entity (PROTOCOL 2.4).
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{
@@ -10,7 +10,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 
-/// Accepts one certificate and the proof that the peer holds its key.
+/// Accepts one certificate, if the peer proves possession of its private key.
 #[derive(Debug)]
 pub(super) struct Pinned {
     certificate: CertificateDer<'static>,
@@ -18,7 +18,7 @@ pub(super) struct Pinned {
 }
 
 impl Pinned {
-    /// Accepts `certificate`; `provider` checks the signatures made with its key.
+    /// Accepts `certificate`. `provider` verifies signatures.
     pub(super) fn new(certificate: CertificateDer<'static>, provider: &CryptoProvider) -> Self {
         Self { certificate, algorithms: provider.signature_verification_algorithms }
     }
@@ -31,9 +31,9 @@ impl Pinned {
     }
 }
 
-/// The host as a client. A certificate is mandatory, which is this trait's default.
+/// Verifies the host as a TLS client. The trait requires a client certificate by default.
 impl ClientCertVerifier for Pinned {
-    /// No hints: there is no authority to choose a certificate by.
+    /// No hints, because no certificate authority is involved.
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &[]
     }
@@ -70,7 +70,8 @@ impl ClientCertVerifier for Pinned {
     }
 }
 
-/// The host as a server. Its name says nothing that its certificate does not.
+/// Verifies the host as a TLS server. The server name is not checked, because the pinned certificate identifies the
+/// host.
 impl ServerCertVerifier for Pinned {
     fn verify_server_cert(
         &self,

@@ -1,4 +1,4 @@
-//! Tells the log of connections that are not the host's, in few lines however many there are.
+//! Logs rejected connections with a limited rate.
 
 use std::fmt::Display;
 use std::sync::{Mutex, PoisonError};
@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// At most one line in this time.
+/// The shortest time between two log lines.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The connections that were turned away.
+/// The rejected connections.
 #[derive(Debug, Default)]
 pub(super) struct RejectionLog {
     state: Mutex<State>,
@@ -22,14 +22,14 @@ struct State {
 }
 
 impl RejectionLog {
-    /// One more was turned away. Nothing of what it sent is logged.
+    /// Logs or counts one rejected connection. Data from the peer is never logged.
     pub(super) fn record(&self, reason: &impl Display) {
         if let Some(unlogged) = self.unlogged_if_due() {
-            tracing::warn!(%reason, unlogged, "turned away a connection that is not the host's");
+            tracing::warn!(%reason, unlogged, "rejected a connection that is not the host's");
         }
     }
 
-    /// How many came since the last line, if it is time for one.
+    /// The number of rejections since the last line, or `None` if the next line is not due yet.
     fn unlogged_if_due(&self) -> Option<u64> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.last.is_some_and(|last| last.elapsed() < LOG_INTERVAL) {

@@ -1,4 +1,4 @@
-//! One plugin at work, from the handshake to its end. Everything that a process has only one of is handed in.
+//! One plugin from the handshake to its end. The caller passes in everything that exists once per process.
 
 use std::convert::Infallible;
 use std::io::Write;
@@ -29,26 +29,27 @@ use super::socket::Socket;
 use super::tls::{self, Identity, Tls};
 use super::{Error, Plugin, handshake, pb};
 
-/// How long calls under way may take after the end was decided. The host kills after two seconds (PROTOCOL 6.1).
+/// The time for running calls to finish after the end was requested. The host kills the process after two seconds
+/// (PROTOCOL 6.1).
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long a host that speaks none of our versions has to read the line and end us.
+/// The time for a host without a common version to read the line and end the plugin.
 const REFUSAL_WAIT: Duration = Duration::from_secs(5);
-/// Calls that the host cancels before we saw them. At HTTP/2's usual 20, a burst of clients that hang up would end
-/// the connection for all others.
+/// The number of calls that the host may cancel before this server accepts them. With HTTP/2's usual limit of 20, many
+/// clients that hang up at once would end the connection for all others.
 const MAX_PENDING_RESETS: usize = 100_000;
 
-/// A plugin and what it needs of its process.
+/// A plugin and its resources from the process.
 pub(super) struct Process<W> {
     pub(super) plugin: Plugin,
     pub(super) environment: Environment,
-    /// Where the handshake goes.
+    /// The output for the handshake line.
     pub(super) stdout: W,
-    /// Ends the plugin.
+    /// Ends the plugin when cancelled.
     pub(super) stop: CancellationToken,
 }
 
 impl<W: Write> Process<W> {
-    /// Serves until stopped, told to shut down, or left by the host. The cookie has been checked.
+    /// Serves until `stop`, until Shutdown, or until the host is gone. The caller has checked the cookie.
     pub(super) async fn run(mut self, services: impl FnOnce(Broker) -> Routes) -> Result<(), Error> {
         if !handshake::speaks_our_version(&self.plugin, &self.environment) {
             return self.refuse().await;
@@ -78,8 +79,9 @@ impl<W: Write> Process<W> {
         }
     }
 
-    /// Answers with the version that we do speak and lets the host word its complaint, as in Go (PROTOCOL 1.6). The
-    /// host compares versions before all else and then kills us, so there is no socket: it would be left behind.
+    /// Writes the line with this plugin's version and lets the host report the mismatch, as Go plugins do
+    /// (PROTOCOL 1.6). The host compares versions first and then kills the plugin, which could not remove a socket
+    /// file. So no socket is created.
     async fn refuse(mut self) -> Result<(), Error> {
         let unused_path = self.environment.socket_directory.join("plugin");
         self.write_handshake_line(&unused_path, None)?;
@@ -103,7 +105,7 @@ impl<W: Write> Process<W> {
     }
 }
 
-/// Adds what every plugin serves.
+/// Adds the services of every plugin.
 fn with_standard_services(services: Routes, broker: Broker, stop: &CancellationToken) -> Routes {
     services
         .add_service(pb::grpc_broker_server::GrpcBrokerServer::new(broker))
@@ -112,8 +114,8 @@ fn with_standard_services(services: Routes, broker: Broker, stop: &CancellationT
         .add_service(pb::health::health_server::HealthServer::new(Health(stop.clone())))
 }
 
-/// Serves until `stop`, and then until the calls under way are answered. The number of concurrent calls has no
-/// limit: the one host brings what its users bring it.
+/// Serves until `stop`, and then until the running calls are answered. Concurrent calls are not limited, because the
+/// only client is the host.
 pub(super) async fn serve(
     routes: Routes,
     connections: mpsc::Receiver<Connection>,
@@ -131,15 +133,15 @@ pub(super) async fn serve(
         .map_err(Error::Serve)
 }
 
-/// A host that is gone is as good as one that says Shutdown. The end itself is `serve`'s or `drain_timeout`'s.
+/// Treats a host that is gone as a Shutdown. `serve` or `drain_timeout` then ends the process.
 async fn stop_when_host_gone(liveness: &HostLiveness, stop: &CancellationToken) {
     liveness.host_gone().await;
-    tracing::info!("the host is gone; ending");
+    tracing::info!("the host is gone; the plugin ends");
     stop.cancel();
     std::future::pending::<()>().await;
 }
 
-/// Ends when the time for calls under way is over.
+/// Returns when the time for running calls is over.
 async fn drain_timeout(stop: &CancellationToken) {
     stop.cancelled().await;
     sleep(DRAIN_TIMEOUT).await;

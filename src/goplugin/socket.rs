@@ -1,5 +1,5 @@
-//! The unix socket on which the host finds the plugin: where it lies, who may reach it, and that it is gone when
-//! the plugin is. It knows nothing of what is spoken on it.
+//! The unix socket for the host: its path, its permissions, and the removal of its file. The protocol on the socket is
+//! not known here.
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -11,7 +11,7 @@ use tokio::net::UnixListener;
 use super::Error;
 use super::environment::Environment;
 
-/// `sun_path` holds 108 bytes, one of them the terminator.
+/// The longest path: `sun_path` holds 108 bytes, including the terminator.
 const MAX_PATH_BYTES: usize = 107;
 
 /// A listening socket and its file.
@@ -20,7 +20,7 @@ pub(super) struct Socket {
     pub(super) file: SocketFile,
 }
 
-/// The socket's file, removed on drop: a plugin leaves nothing behind in the host's directory.
+/// The socket's file. Dropping the value removes the file from the host's directory.
 pub(super) struct SocketFile(PathBuf);
 
 impl Socket {
@@ -48,12 +48,12 @@ impl SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // Whoever removed it before us did our work.
+        // An error means that the file is already gone.
         let _ = fs::remove_file(&self.0);
     }
 }
 
-/// Lets the group, and nobody else but the owner, connect.
+/// Allows connections from the owner and the group only.
 fn share_with(group: u32, path: &Path) -> io::Result<()> {
     chown(path, None, Some(group))?;
     let group_taken = fs::metadata(path)?.gid() == group;
@@ -61,16 +61,16 @@ fn share_with(group: u32, path: &Path) -> io::Result<()> {
     fs::set_permissions(path, Permissions::from_mode(socket_mode(group_taken, directory)))
 }
 
-/// gVisor agrees to a change of group and changes nothing. Then the socket is open to everybody who can get at it, if
-/// that is decided by a directory that keeps others out, as the one that Vault makes for it does (0770).
+/// The mode of the socket's file. gVisor accepts a change of group without any effect. The socket then opens to
+/// everybody, if its directory excludes others, as Vault's directory does (0770).
 fn socket_mode(group_taken: bool, directory: u32) -> u32 {
     const OTHERS: u32 = 0o007;
     let keeps_others_out = directory & OTHERS == 0;
     if !group_taken && keeps_others_out { 0o666 } else { 0o660 }
 }
 
-/// A number is taken as it is. A name is looked up in `/etc/group` alone: a plugin in an image from scratch has no
-/// other source, and Vault sends numbers.
+/// Parses a number, or looks up a name in `/etc/group`. An image from scratch has no other source, and Vault sends
+/// numbers.
 fn group_id(group: &str) -> Result<u32, Error> {
     if let Ok(id) = group.parse() {
         return Ok(id);
@@ -79,7 +79,7 @@ fn group_id(group: &str) -> Result<u32, Error> {
     find_group(&groups, group).ok_or_else(|| Error::Group(group.to_owned()))
 }
 
-/// Finds a name in lines of `name:password:id:members`.
+/// Finds the id of a name in lines of the form `name:password:id:members`.
 fn find_group(groups: &str, name: &str) -> Option<u32> {
     let line = groups.lines().find(|line| line.split(':').next() == Some(name))?;
     line.split(':').nth(2)?.parse().ok()

@@ -1,9 +1,9 @@
-//! Dialling over the shared connection: knock, wait for the answer, open the stream (PROTOCOL 4.3). It knows neither
-//! TLS nor what runs in the stream.
+//! Opens streams on the shared connection: send a knock, wait for the answer, open the stream (PROTOCOL 4.3). TLS and
+//! the stream's content are not handled here.
 //!
-//! *Guarantee*: a stream reaches the id it was opened for. The host gives its next incoming stream to the id whose
-//! knock it answered last, so there is one exchange at a time, it is not left half-way, and an answer that nobody
-//! waits for any more ends the connection: one mount's storage must never be served by another's.
+//! *Guarantee*: a stream reaches the id that it was opened for. The host routes its next incoming stream to the id
+//! whose knock it accepted last. So only one exchange runs at a time, and an exchange runs to its end. An accepted
+//! knock without a waiting dialer ends the connection: otherwise one mount could be served another mount's storage.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -17,15 +17,15 @@ use super::connection::Raw;
 use super::multiplexed::Session;
 use super::pb::{ConnInfo, conn_info::Knock};
 
-/// Upper bound on the wait for an answer, as in Go, and on the retries after a refusal.
+/// The longest wait for an answer, as in Go, and the longest time for retries after a refusal.
 const MAX_WAIT: Duration = Duration::from_secs(5);
-/// The first pause after a refusal: the host may be about to listen.
+/// The first delay after a refusal, because the host may start to listen soon.
 const FIRST_BACKOFF: Duration = Duration::from_millis(10);
 
-/// The way to the host's end of the broker's stream.
+/// Sends messages to the host on the broker stream.
 pub(super) type Outgoing = mpsc::Sender<Result<ConnInfo, Status>>;
 
-/// The exchanges with the host.
+/// Dials ids of the host over streams.
 pub(super) struct StreamDialer {
     session: watch::Receiver<Option<Session>>,
     host: watch::Sender<Option<Outgoing>>,
@@ -36,7 +36,7 @@ pub(super) struct StreamDialer {
 /// Held from the knock until the host has seen the stream.
 pub(super) type DialGuard<'a> = tokio::sync::MutexGuard<'a, ()>;
 
-/// The knock whose answer is pending. An empty answer accepts; any other is the reason of the refusal.
+/// The knock whose answer is pending. An empty answer accepts the knock; any other text is the reason of the refusal.
 struct PendingKnock {
     id: u32,
     answer: oneshot::Sender<String>,
@@ -48,7 +48,8 @@ impl StreamDialer {
         Self { session, host, dial_lock: tokio::sync::Mutex::default(), pending_knock: Mutex::default() }
     }
 
-    /// Opens a stream to `id`. The host sees it with the first byte, so the guard comes along, to be kept till then.
+    /// Opens a stream to `id`. The host sees the stream with its first byte, so the caller must hold the guard until
+    /// then.
     pub(super) async fn open(&self, id: u32) -> Result<(Raw, DialGuard<'_>), Error> {
         let guard = self.dial_lock.lock().await;
         self.knock_with_retry(id).await?;
@@ -56,28 +57,31 @@ impl StreamDialer {
         Ok((stream, guard))
     }
 
-    /// The host opened its broker stream.
+    /// Records that the host opened its broker stream.
     pub(super) fn broker_connected(&self, outgoing: Outgoing) {
         self.host.send_replace(Some(outgoing));
     }
 
-    /// The host ended the broker stream that `outgoing` belongs to; it may have opened another.
+    /// Records that the host ended the broker stream of `outgoing`. A newer stream is kept.
     pub(super) fn broker_disconnected(&self, outgoing: &Outgoing) {
         self.host.send_if_modified(|host| host.take_if(|host| host.same_channel(outgoing)).is_some());
     }
 
-    /// The host answered a knock for `id`.
+    /// Passes the host's answer for `id` to the waiting dialer.
     pub(super) fn knock_answered(&self, id: u32, error: String) {
         let pending = self.pending_knock().take_if(|pending| pending.id == id);
         let accepted = error.is_empty();
         let delivered = pending.is_some_and(|pending| pending.answer.send(error).is_ok());
         if accepted && !delivered {
-            tracing::error!(id, "the host answered a knock too late; its streams could be mixed up now");
+            tracing::error!(
+                id,
+                "the host accepted a knock too late and could misroute a stream; the shared connection ends"
+            );
             self.end_session();
         }
     }
 
-    /// A refusal is retried: the knock may have come before the host began to listen.
+    /// Retries after a refusal, because the host may begin to listen only after the knock.
     async fn knock_with_retry(&self, id: u32) -> Result<(), Error> {
         let deadline = Instant::now() + MAX_WAIT;
         let mut backoff = FIRST_BACKOFF;
@@ -107,12 +111,12 @@ impl StreamDialer {
     }
 
     fn pending_knock(&self) -> MutexGuard<'_, Option<PendingKnock>> {
-        // Nothing panics while it is held.
+        // No code panics while the lock is held.
         self.pending_knock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What is there, or comes in time: the host's calls may overtake its broker stream.
+/// Waits for the value, because a call from the host may arrive before the host's broker stream.
 async fn wait_until_set<T: Clone>(mut value: watch::Receiver<Option<T>>) -> Result<T, Error> {
     let came = timeout(MAX_WAIT, value.wait_for(Option::is_some)).await;
     came.ok().and_then(|value| value.ok()?.clone()).ok_or(Error::NoHost)
@@ -130,7 +134,7 @@ mod tests {
     use super::super::multiplexed::{self, Driver};
     use super::*;
 
-    /// The broker's side of an exchange, with the test as the host.
+    /// The broker's side of an exchange. The test plays the host.
     struct Exchange {
         dialer: StreamDialer,
         knocks: mpsc::Receiver<Result<ConnInfo, Status>>,

@@ -1,5 +1,5 @@
-//! AutoMTLS: a certificate of our own for the life of the process, and the host's certificate as the only peer we
-//! speak to, in both directions. Which certificate is right is decided in `pinned.rs`.
+//! AutoMTLS: this process creates a certificate for its lifetime and accepts the host's certificate only, in both
+//! directions. `pinned.rs` compares the certificates.
 
 use std::sync::Arc;
 
@@ -17,29 +17,29 @@ use rustls::{ClientConfig, ServerConfig, SupportedProtocolVersion};
 use super::Error;
 use super::pinned::Pinned;
 
-/// gRPC ends a connection that did not agree on HTTP/2 (PROTOCOL 2.2).
+/// The only protocol offered by ALPN. gRPC ends a connection without an agreement on HTTP/2 (PROTOCOL 2.2).
 const ALPN: &[u8] = b"h2";
-/// The name in both certificates.
+/// The host name in both certificates.
 const NAME: &str = "localhost";
 const VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS13, &TLS12];
 
-/// The certificate of this process and its key.
+/// The certificate of this process and its private key.
 pub(super) struct Identity {
     pub(super) certificate: CertificateDer<'static>,
     key: PrivateKeyDer<'static>,
 }
 
-/// TLS towards the host, in either role.
+/// TLS configurations towards the host.
 pub(super) struct Tls {
-    /// For connections that the host makes.
+    /// For connections from the host.
     pub(super) server: Arc<ServerConfig>,
-    /// For connections that we make.
+    /// For connections to the host.
     pub(super) client: Arc<ClientConfig>,
 }
 
 impl Identity {
-    /// Makes a new P-256 certificate. It serves as server and as client, so it names both uses; Go does without a
-    /// CA flag (PROTOCOL 2.3).
+    /// Creates a P-256 certificate. The certificate names both usages, because the process is server and client. Go
+    /// needs no CA flag (PROTOCOL 2.3).
     pub(super) fn generate() -> Result<Self, Error> {
         Self::sign(&parameters()?, &KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?)
     }
@@ -51,7 +51,8 @@ impl Identity {
 }
 
 impl Tls {
-    /// Both roles, with `identity` as ours and `host` as the only other. aws-lc-rs, since the host's key is P-521.
+    /// Creates both configurations. `identity` is this process, and `host` is the only accepted peer. The host's key is
+    /// P-521, which aws-lc-rs supports.
     pub(super) fn new(identity: &Identity, host: CertificateDer<'static>) -> Result<Self, Error> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let pinned = Arc::new(Pinned::new(host, &provider));
@@ -62,7 +63,7 @@ impl Tls {
     }
 }
 
-/// Reads the host's certificate from the PEM of `PLUGIN_CLIENT_CERT`.
+/// Parses the host's certificate from the PEM text of `PLUGIN_CLIENT_CERT`.
 pub(super) fn host_certificate(pem: &str) -> Result<CertificateDer<'static>, Error> {
     let mut certificates = CertificateDer::pem_slice_iter(pem.as_bytes());
     match (certificates.next(), certificates.next()) {
@@ -71,8 +72,8 @@ pub(super) fn host_certificate(pem: &str) -> Result<CertificateDer<'static>, Err
     }
 }
 
-/// The dates are rcgen's own, years 1975 to 4096: a process may run for years, and a wrong clock on either side
-/// shall not matter for a certificate that is pinned.
+/// The certificate's parameters. rcgen's default validity, years 1975 to 4096, stays: a process may run for years, and
+/// wrong clocks must not break a pinned certificate.
 fn parameters() -> Result<CertificateParams, rcgen::Error> {
     let mut parameters = CertificateParams::new([NAME.to_owned()])?;
     parameters.distinguished_name = DistinguishedName::new();
@@ -83,7 +84,7 @@ fn parameters() -> Result<CertificateParams, rcgen::Error> {
     Ok(parameters)
 }
 
-/// Sessions are never resumed: the host connects once, and each connection shall prove itself anew.
+/// Session resumption is off: the host connects once, and each connection must authenticate.
 fn server(
     identity: &Identity,
     pinned: Arc<Pinned>,
@@ -116,7 +117,7 @@ fn client(
 
 #[cfg(test)]
 impl Identity {
-    /// A certificate like the hosts' own: P-521, a CA, valid beyond 2050 (PROTOCOL 2.1).
+    /// A certificate like the hosts' certificates: P-521, a CA, valid beyond 2050 (PROTOCOL 2.1).
     pub(super) fn of_a_host() -> Self {
         let mut parameters = parameters().unwrap();
         parameters.distinguished_name.push(DnType::OrganizationName, "Host");
@@ -127,7 +128,7 @@ impl Identity {
         Self::sign(&parameters, &pair).unwrap()
     }
 
-    /// What the host puts into `PLUGIN_CLIENT_CERT`.
+    /// The text for `PLUGIN_CLIENT_CERT`.
     pub(super) fn pem(&self) -> String {
         use base64::Engine as _;
         let text = base64::engine::general_purpose::STANDARD.encode(&self.certificate);
@@ -150,7 +151,8 @@ mod tests {
 
     use super::*;
 
-    /// Connects the two and passes a byte each way; the agreed protocol, or the server's and client's refusals.
+    /// Connects the two and passes one byte to the client. Returns the agreed protocol or the server's error, and the
+    /// client's result.
     async fn meet(
         client: Arc<ClientConfig>,
         server: Arc<ServerConfig>,
@@ -184,13 +186,13 @@ mod tests {
             Tls::new(&self.plugin, self.host.certificate.clone()).unwrap()
         }
 
-        /// A peer that expects our plugin and holds `identity`.
+        /// A peer with `identity` that expects this plugin.
         fn peer_tls(&self, identity: &Identity) -> Tls {
             Tls::new(identity, self.plugin.certificate.clone()).unwrap()
         }
     }
 
-    /// A client that expects our plugin and is yet to say who it is.
+    /// A client that expects this plugin and has no certificate yet.
     fn peer(
         pair: &Pair,
         versions: &[&'static SupportedProtocolVersion],
@@ -229,17 +231,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stranger_with_the_same_names_is_turned_away() {
+    async fn another_certificate_with_the_same_names_is_rejected() {
         let pair = Pair::new();
-        let stranger = Identity::of_a_host();
-        let (server, _) = meet(pair.peer_tls(&stranger).client, pair.plugin_tls().server).await;
+        let other = Identity::of_a_host();
+        let (server, _) = meet(pair.peer_tls(&other).client, pair.plugin_tls().server).await;
         assert!(server.is_err());
-        let (_, client) = meet(pair.plugin_tls().client, pair.peer_tls(&stranger).server).await;
+        let (_, client) = meet(pair.plugin_tls().client, pair.peer_tls(&other).server).await;
         assert!(client.is_err());
     }
 
     #[tokio::test]
-    async fn a_client_without_a_certificate_is_turned_away() {
+    async fn a_client_without_a_certificate_is_rejected() {
         let pair = Pair::new();
         let client = peer(&pair, &VERSIONS).with_no_client_auth();
         let (server, _) = meet(Arc::new(client), pair.plugin_tls().server).await;
@@ -247,7 +249,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_hosts_certificate_without_its_key_is_turned_away() {
+    async fn the_hosts_certificate_without_its_key_is_rejected() {
         let pair = Pair::new();
         let other = Identity::of_a_host();
         let key = aws_lc_rs::sign::any_supported_type(&other.key).unwrap();

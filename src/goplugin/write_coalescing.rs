@@ -1,9 +1,8 @@
-//! What is written in one turn of the runtime leaves together. HTTP/2 writes a call and an answer in two pieces each
-//! (headers, message); each piece on its own costs both sides a system call, a TLS record and a wake-up. It knows
-//! nothing of what is written.
+//! Coalesces the writes of one scheduler turn. HTTP/2 writes headers and message separately. Each separate write would
+//! cost both sides a system call, a TLS record and a wake-up.
 //!
-//! *Guarantees:* the bytes leave in their order, whole, and after a flush without waiting for anything but the other
-//! tasks that are ready at that moment: no timer holds them back.
+//! *Guarantees:* all bytes leave in order. A flush waits only for the tasks that are ready at that moment; no timer
+//! delays the bytes.
 
 use std::io;
 use std::pin::Pin;
@@ -11,16 +10,16 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// How many bytes wait at most: what goes into one TLS record. What is larger goes as it comes.
+/// The largest number of buffered bytes, which is one TLS record. Larger writes are not buffered.
 const MAX_BUFFERED: usize = 16 * 1024;
 
-/// A byte stream that holds writes back until the turn is over in which they are flushed.
+/// A byte stream that delays flushed writes to the end of the scheduler turn.
 pub(super) struct WriteCoalescing<S> {
     stream: S,
     buffer: Vec<u8>,
-    /// How many of the waiting bytes have left.
+    /// The number of buffered bytes that were already written.
     written: usize,
-    /// A flush was asked for in an earlier turn.
+    /// True if a flush was requested in an earlier turn.
     flush_requested: bool,
 }
 

@@ -1,4 +1,4 @@
-//! A host, as go-plugin's client is one, with both of its ways to connect.
+//! A host like go-plugin's client, with both transports.
 
 use std::convert::Infallible;
 use std::io::{self, Write};
@@ -37,13 +37,13 @@ const PLUGIN: Plugin = Plugin {
     about: "This is a plugin.",
 };
 
-/// A host before it has started anything.
+/// A host that has not started a plugin yet.
 pub(super) struct Host {
     identity: Identity,
     pub(super) directory: TempDir,
 }
 
-/// A plugin that the host started and whose line it has read.
+/// A started plugin whose handshake line the host has read.
 pub(super) struct Started {
     pub(super) line: String,
     pub(super) socket: PathBuf,
@@ -56,7 +56,7 @@ pub(super) struct Started {
     pub(super) tls: Tls,
 }
 
-/// What the host serves as an id: it answers to that number only.
+/// A service of the host that answers health checks for its own id only.
 pub(super) struct Numbered(pub(super) u32);
 
 /// The plugin's stdout.
@@ -67,7 +67,7 @@ impl Host {
         Self { identity: Identity::of_a_host(), directory: tempfile::tempdir().unwrap() }
     }
 
-    /// The environment of a plain start.
+    /// The environment of a start without multiplexing.
     pub(super) fn environment(&self) -> Vec<(&'static str, String)> {
         vec![
             ("TEST_PLUGIN", "crumbs".to_owned()),
@@ -77,7 +77,7 @@ impl Host {
         ]
     }
 
-    /// Starts a plugin with `environment` and reads its line.
+    /// Starts a plugin with `environment` and reads its handshake line.
     pub(super) async fn start(&self, environment: Vec<(&'static str, String)>) -> Started {
         let variables = environment.into_iter().map(|(key, value)| (key.into(), value.into()));
         let environment = Environment::read(PLUGIN.cookie.key, variables);
@@ -112,7 +112,7 @@ impl Host {
 }
 
 impl Started {
-    /// The main connection, over a socket of its own.
+    /// The main connection over its own socket.
     pub(super) async fn connect(&self) -> Channel {
         connect_as(&self.tls, &self.socket).await.unwrap()
     }
@@ -155,7 +155,7 @@ impl Health for Numbered {
     }
 }
 
-/// Connects to the socket at `path` with `tls`, whoever that makes us.
+/// Connects to the socket at `path` with the identity in `tls`.
 pub(super) async fn connect_as(tls: &Tls, path: &Path) -> Result<Channel, tonic::transport::Error> {
     let (tls, path) = (TlsConnector::from(Arc::clone(&tls.client)), path.to_owned());
     channel(move || {
@@ -165,7 +165,7 @@ pub(super) async fn connect_as(tls: &Tls, path: &Path) -> Result<Channel, tonic:
     .await
 }
 
-/// A channel over whatever `connect` makes.
+/// A channel over the stream that `connect` makes.
 pub(super) async fn channel<F, C>(connect: F) -> Result<Channel, tonic::transport::Error>
 where
     F: Fn() -> C + Send + 'static,
@@ -178,7 +178,7 @@ where
     Endpoint::from_static("http://localhost").connect_with_connector(connector).await
 }
 
-/// TLS as a client.
+/// Runs the TLS handshake as a client.
 pub(super) async fn start_tls(
     tls: &TlsConnector,
     raw: Raw,
@@ -186,7 +186,7 @@ pub(super) async fn start_tls(
     tls.connect(ServerName::try_from("localhost").unwrap(), raw).await
 }
 
-/// Serves `id` on each stream that comes, until dropped.
+/// Serves `id` on each stream from `streams`, until dropped.
 pub(super) async fn serve(id: u32, tls: TlsAcceptor, mut streams: mpsc::Receiver<Raw>) {
     let (sender, connections) = mpsc::channel(1);
     let accepting = async {
@@ -204,7 +204,7 @@ pub(super) async fn serve(id: u32, tls: TlsAcceptor, mut streams: mpsc::Receiver
     served.unwrap();
 }
 
-/// Serves `id` on a socket, as plain hosts do.
+/// Serves `id` on a socket, as hosts without multiplexing do.
 pub(super) async fn serve_on(path: &Path, id: u32, tls: TlsAcceptor) {
     let listener = UnixListener::bind(path).unwrap();
     let (sender, streams) = mpsc::channel(1);
@@ -220,7 +220,7 @@ pub(super) async fn serve_on(path: &Path, id: u32, tls: TlsAcceptor) {
     }
 }
 
-/// Asks what `channel` leads to whether it serves as `service`.
+/// Queries the health of `service` over `channel`.
 pub(super) async fn check(channel: &Channel, service: &str) -> Result<i32, Code> {
     let request = HealthCheckRequest { service: service.to_owned() };
     let response = HealthClient::new(channel.clone()).check(request).await;

@@ -1,5 +1,5 @@
-//! The whole protocol in one process: a plugin as [`super::serve`] runs it, and a host that starts it, connects,
-//! and serves what it dials back to.
+//! The whole protocol in one process: a plugin as [`super::serve`] runs it, and a host. The host starts the plugin,
+//! connects, and serves the ids that the plugin dials.
 
 mod departures;
 mod host;

@@ -1,4 +1,4 @@
-//! Vault's container plugins: every stream goes over one connection.
+//! Container plugins of Vault: all streams share one connection.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
@@ -19,7 +19,7 @@ use super::super::pb::grpc_broker_client::GrpcBrokerClient;
 use super::super::pb::grpc_controller_client::GrpcControllerClient;
 use super::host::{Host, Started, channel, check, serve, start_tls};
 
-/// The host's end of the one connection.
+/// The host's end of the shared connection.
 struct Shared {
     main: Channel,
     streams: mpsc::Receiver<Raw>,
@@ -32,7 +32,7 @@ async fn start(host: &Host) -> Started {
     host.start(environment).await
 }
 
-/// Connects as go-plugin's client does: yamux at once, and the main connection as its first stream.
+/// Connects as go-plugin's client does: yamux first, then the main connection as the first stream.
 async fn connect(started: &Started) -> Shared {
     let (session, driver) = multiplexed::client(UnixStream::connect(&started.socket).await.unwrap());
     let (sender, streams) = mpsc::channel(16);
@@ -49,7 +49,7 @@ async fn stream(
     start_tls(&tls, session.open().await.map_err(std::io::Error::other)?).await
 }
 
-/// Opens the broker's stream and answers knocks for the ids in `listening`: each lets the next stream in.
+/// Opens the broker stream and answers knocks for the ids in `listening`. Each accepted knock admits the next stream.
 async fn answer_knocks(
     main: &Channel,
     mut streams: mpsc::Receiver<Raw>,
@@ -59,7 +59,7 @@ async fn answer_knocks(
     let (sender, messages) = mpsc::channel(1);
     let mut client = GrpcBrokerClient::new(main.clone());
     let mut knocks = client.start_stream(ReceiverStream::new(messages)).await.unwrap().into_inner();
-    // A queue that stays open keeps its connection served.
+    // An open queue keeps its connection served.
     let mut open = Vec::new();
     while let Ok(Some(knock)) = knocks.message().await {
         let id = knock.service_id;
@@ -153,24 +153,24 @@ async fn a_dial_that_is_given_up_does_not_misdirect_the_next() {
 }
 
 #[tokio::test]
-async fn rubbish_on_the_socket_harms_nobody() {
+async fn garbage_on_the_socket_harms_nobody() {
     let host = Host::new();
     let started = start(&host).await;
-    let mut rubbish = UnixStream::connect(&started.socket).await.unwrap();
-    rubbish.write_all(&[0xff; 64]).await.unwrap();
+    let mut garbage = UnixStream::connect(&started.socket).await.unwrap();
+    garbage.write_all(&[0xff; 64]).await.unwrap();
     let _silent = UnixStream::connect(&started.socket).await.unwrap();
     let Shared { main, .. } = connect(&started).await;
     assert_eq!(check(&main, "plugin").await, Ok(1));
 }
 
-/// Opens so many streams that never say who they are, and tells whether the connection stands.
-async fn stands_with_unproven_streams(started: &Started, count: usize) -> bool {
+/// Opens `count` streams that never authenticate, and returns true if the connection survives.
+async fn survives_unauthenticated_streams(started: &Started, count: usize) -> bool {
     let (session, driver) = multiplexed::client(UnixStream::connect(&started.socket).await.unwrap());
     let (kept, mut raws) = mpsc::unbounded_channel();
     let opening = async move {
         for _ in 0..count {
             let mut raw = session.open().await.unwrap();
-            // The peer hears of a stream with its first byte; these begin a TLS record that never ends.
+            // The peer sees a stream with its first byte. These bytes begin a TLS record that never ends.
             raw.write_all(&[22, 3, 1, 2, 0]).await.unwrap();
             raw.flush().await.unwrap();
             kept.send(raw).unwrap();
@@ -179,7 +179,7 @@ async fn stands_with_unproven_streams(started: &Started, count: usize) -> bool {
     };
     tokio::select! {
         () = driver.run(drop) => false,
-        () = opening => unreachable!("it waits for ever"),
+        () = opening => unreachable!("the future never ends"),
         () = tokio::time::sleep(std::time::Duration::from_secs(1)) => {
             assert_eq!(std::iter::from_fn(|| raws.try_recv().ok()).count(), count);
             true
@@ -188,13 +188,13 @@ async fn stands_with_unproven_streams(started: &Started, count: usize) -> bool {
 }
 
 #[tokio::test]
-async fn a_connection_may_open_few_streams_before_one_of_them_is_proven() {
+async fn a_connection_may_open_few_streams_before_one_has_authenticated() {
     let host = Host::new();
     let started = start(&host).await;
-    assert!(stands_with_unproven_streams(&started, 4).await);
-    assert!(!stands_with_unproven_streams(&started, 5).await);
+    assert!(survives_unauthenticated_streams(&started, 4).await);
+    assert!(!survives_unauthenticated_streams(&started, 5).await);
     let Shared { main, .. } = connect(&started).await;
-    assert_eq!(check(&main, "plugin").await, Ok(1), "the host comes in all the same");
+    assert_eq!(check(&main, "plugin").await, Ok(1), "the host is admitted all the same");
 }
 
 #[tokio::test]

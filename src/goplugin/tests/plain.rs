@@ -1,4 +1,4 @@
-//! Vault's process plugins, and all of OpenBao's: each connection has a socket of its own.
+//! Process plugins of Vault, and all plugins of OpenBao: each connection has its own socket.
 
 use std::path::{Path, PathBuf};
 
@@ -19,7 +19,7 @@ use super::super::pb::grpc_stdio_client::GrpcStdioClient;
 use super::super::tls::{Identity, Tls};
 use super::host::{Host, Started, check, connect_as, serve_on};
 
-/// Opens the broker's stream. What is sent goes to the plugin.
+/// Opens the broker stream. The returned sender sends messages to the plugin.
 async fn broker_stream(channel: &Channel) -> mpsc::Sender<pb::ConnInfo> {
     let (sender, messages) = mpsc::channel(1);
     let mut client = GrpcBrokerClient::new(channel.clone());
@@ -120,7 +120,7 @@ async fn a_broken_channel_connects_again() {
     assert!(before.await.unwrap_err().is_cancelled());
     std::fs::remove_file(&path).unwrap();
     let _after = serving(acceptor(&started));
-    // tonic's connection tasks of the aborted server outlive it; a call may meet one that is about to end.
+    // Connection tasks of the aborted server may live a little longer, so a call can meet a connection that ends.
     let mut result = check(&channel, "1").await;
     if result.is_err() {
         result = check(&channel, "1").await;
@@ -158,7 +158,7 @@ async fn a_plugin_whose_host_is_gone_ends() {
     let channel = started.connect().await;
     check(&channel, "plugin").await.unwrap();
     drop(channel);
-    // From here on only the plugin's patience is left to wait for.
+    // From here on the test waits only for the plugin's timeout.
     tokio::time::pause();
     let start = Instant::now();
     started.end.await.unwrap().unwrap();
@@ -166,19 +166,19 @@ async fn a_plugin_whose_host_is_gone_ends() {
 }
 
 #[tokio::test]
-async fn strangers_and_rubbish_harm_nobody() {
+async fn unauthenticated_peers_and_garbage_harm_nobody() {
     let host = Host::new();
     let started = host.start(host.environment()).await;
     let channel = started.connect().await;
-    let mut rubbish = UnixStream::connect(&started.socket).await.unwrap();
-    rubbish.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
-    // The server answers with a TLS alert or nothing, and hangs up.
+    let mut garbage = UnixStream::connect(&started.socket).await.unwrap();
+    garbage.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    // The server sends a TLS alert or nothing, and closes the connection.
     let mut answer = Vec::new();
-    let _ = rubbish.read_to_end(&mut answer).await;
+    let _ = garbage.read_to_end(&mut answer).await;
     let _silent = UnixStream::connect(&started.socket).await.unwrap();
-    let stranger = Tls::new(&Identity::of_a_host(), started.certificate.clone()).unwrap();
-    // TLS 1.3 lets a client believe that it is connected before the server has looked at its certificate.
-    if let Ok(connected) = connect_as(&stranger, &started.socket).await {
+    let unauthenticated = Tls::new(&Identity::of_a_host(), started.certificate.clone()).unwrap();
+    // In TLS 1.3 a client can finish the handshake before the server has checked the client's certificate.
+    if let Ok(connected) = connect_as(&unauthenticated, &started.socket).await {
         assert!(check(&connected, "plugin").await.is_err());
     }
     let second = started.connect().await;

@@ -1,4 +1,5 @@
-//! Pieces that are written in one turn leave as one, and nothing is lost or mixed up whatever the stream below takes.
+//! Writes of one turn leave together. No byte is lost or reordered, however few bytes the inner stream accepts at a
+//! time.
 
 use std::io;
 use std::pin::{Pin, pin};
@@ -10,7 +11,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 
 use super::super::write_coalescing::WriteCoalescing;
 
-/// Notes each write. Takes as many bytes of each as it was told to, 0 being none this time, and then all.
+/// Records each write. Accepts as many bytes as `takes` says, where 0 means pending; then accepts all.
 #[derive(Clone, Default)]
 struct Wire {
     writes: Arc<Mutex<Vec<Vec<u8>>>>,
