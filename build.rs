@@ -1,4 +1,4 @@
-//! Compiles the protocol's messages in `proto/` without a `protoc` on the machine.
+//! Compiles the messages in `proto/`. No `protoc` binary is needed.
 
 use std::error::Error;
 use std::path::PathBuf;

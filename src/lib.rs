@@ -1,7 +1,7 @@
-//! OpenAI secrets engine for HashiCorp Vault and OpenBao: an external plugin, written from the protocol up.
+//! OpenAI secrets engine for HashiCorp Vault and OpenBao: an external plugin with its own implementation of the protocol.
 //!
 //! # The map
-//! Six modules, each of which could leave as a crate; an arrow is "may use", and a test holds the code to it.
+//! Six modules, each of which could become a crate. An arrow means "may use". A test enforces the arrows.
 //!
 //! ```text
 //! main      -> engine, wire, goplugin
@@ -9,20 +9,20 @@
 //! engine    -> framework, logical, openai the engine: one file or folder per noun of the README
 //! framework -> logical                    paths, fields, leases, the write-ahead log
 //! goplugin  -> (tonic, rustls)            HashiCorp's go-plugin, serving side
-//! openai    -> (reqwest, serde)           a client of OpenAI's Admin API, and the pace it allows
-//! logical   -> (serde)                    Vault's vocabulary: requests, responses, storage
+//! openai    -> (reqwest, serde)           a client of OpenAI's Admin API, and its rate limiter
+//! logical   -> (serde)                    Vault's concepts: requests, responses, storage
 //! ```
 //!
-//! `openai` never says Vault, lease or mount; `engine` never says gRPC; protobuf types stay inside `wire` and
+//! `openai` uses no terms of Vault (lease, mount). `engine` does not use gRPC. Protobuf types stay inside `wire` and
 //! `goplugin`.
 //!
-//! Within a module files use one another one way, too: no file leads back to itself. Comments cite what the servers are
-//! taken to do as `PROTOCOL` with a number, under which `docs/protocol.md` tells it.
+//! The files of a module have no cyclic dependencies, either. Comments cite facts about the servers as `PROTOCOL` with a
+//! number. `docs/protocol.md` lists the facts by number.
 //!
-//! # How `vault read openai/creds/app` flows
-//! 1. `goplugin` accepts the one peer whose certificate Vault announced; `wire` finds the mount, makes the request a
-//!    [`logical::Request`] and runs it in a task of its own.
-//! 2. `framework` picks the path `creds/:name` and checks what was sent.
+//! # The flow of `vault read openai/creds/app`
+//! 1. `goplugin` accepts only the peer with the host's certificate. `wire` finds the mount, converts the request to a
+//!    [`logical::Request`], and runs it in its own task.
+//! 2. `framework` selects the path `creds/:name` and validates the fields.
 //! 3. `engine::creds` reads role, project and configuration; `engine::issuer` writes down what it is about to make,
 //!    and for whom, before it asks OpenAI.
 //! 4. `openai` waits for the call's turn, sends it, and reads the answer within its limits.

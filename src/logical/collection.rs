@@ -1,4 +1,4 @@
-//! Typed records under a prefix of the storage.
+//! Typed records under a storage prefix.
 
 use std::marker::PhantomData;
 
@@ -10,9 +10,9 @@ use super::{Entry, Storage, StorageError};
 
 const UNEXPECTED: &str = "its fields are not what this version expects";
 
-/// What is kept under one prefix: a value of `T` under each name, as JSON with the record's version in it.
+/// Records of type `T` under one prefix, one for each name, stored as JSON with a version.
 ///
-/// A prefix that does not end in `/` holds a single record, under the empty name.
+/// A prefix without a trailing `/` holds a single record under the empty name.
 #[derive(Debug)]
 pub struct Collection<T> {
     prefix: &'static str,
@@ -20,13 +20,13 @@ pub struct Collection<T> {
     record: PhantomData<fn() -> T>,
 }
 
-/// A stored type. Its JSON carries `version`; an entry of a newer version is refused, not misread.
+/// A stored type. Its JSON has a `version` field. An entry of a newer version is refused.
 pub trait Record: Serialize + DeserializeOwned + Send + Sync {
-    /// The version that this program writes; entries of it and of all versions before are read.
+    /// The version that this program writes. This program reads all versions up to this one.
     const VERSION: u32;
-    /// Whether the seal encrypts it once more: true for what holds keys.
+    /// True if the seal encrypts the entry once more. Records with keys need this.
     const SEAL_WRAP: bool = false;
-    /// An entry without a version, which this program did not write, in this program's form.
+    /// Converts an entry without a version, which another program wrote, into this program's form.
     fn import_legacy(entry: Value) -> Result<Value, serde_json::Error> {
         Ok(entry)
     }
@@ -45,7 +45,8 @@ impl<T: Record> Collection<T> {
         Self { prefix, legacy_prefix: None, record: PhantomData }
     }
 
-    /// The same, where another program kept its records under this prefix: those are read, listed and deleted as well.
+    /// The same collection for a type whose records another program kept under `prefix`. Those records are read, listed
+    /// and deleted, too.
     #[must_use]
     pub const fn with_legacy_prefix(self, prefix: &'static str) -> Self {
         Self { legacy_prefix: Some(prefix), ..self }
@@ -61,7 +62,7 @@ impl<T: Record> Collection<T> {
         format!("{}{name}", self.prefix)
     }
 
-    /// The name that a storage key stands for, if it is one of this collection's.
+    /// The record name in a storage key, if the key belongs to this collection.
     pub fn name_of<'a>(&self, key: &'a str) -> Option<&'a str> {
         let legacy_prefix = || key.strip_prefix(self.legacy_prefix?);
         key.strip_prefix(self.prefix).or_else(legacy_prefix)
@@ -84,7 +85,7 @@ impl<T: Record> Collection<T> {
         self.legacy_prefix.map(|prefix| format!("{prefix}{name}"))
     }
 
-    /// Writes the record `name`, in place of an earlier one.
+    /// Writes the record `name` and replaces an earlier one.
     pub async fn put(&self, storage: &dyn Storage, name: &str, record: &T) -> Result<(), StorageError> {
         let key = self.key(name);
         let value = serde_json::to_vec(&Stored { version: T::VERSION, record })
@@ -92,16 +93,16 @@ impl<T: Record> Collection<T> {
         storage.put(Entry { key, value, seal_wrap: T::SEAL_WRAP }).await
     }
 
-    /// Deletes the record `name`; deleting none is fine.
+    /// Deletes the record `name`. A missing record is not an error.
     pub async fn delete(&self, storage: &dyn Storage, name: &str) -> Result<(), StorageError> {
-        // First, or it would come back if the second failed.
+        // The legacy record goes first. Otherwise a failed second deletion would bring the old record back.
         if let Some(key) = self.legacy_key(name) {
             storage.delete(&key).await?;
         }
         storage.delete(&self.key(name)).await
     }
 
-    /// The names there are, sorted.
+    /// The names of all records, sorted.
     pub async fn names(&self, storage: &dyn Storage) -> Result<Vec<String>, StorageError> {
         let mut names = storage.list_sorted(self.prefix).await?;
         if let Some(prefix) = self.legacy_prefix {
@@ -112,12 +113,12 @@ impl<T: Record> Collection<T> {
         Ok(names)
     }
 
-    /// Whether there is a record `name`.
+    /// True if the record `name` exists.
     pub async fn contains(&self, storage: &dyn Storage, name: &str) -> Result<bool, StorageError> {
         Ok(self.entry(storage, name).await?.is_some())
     }
 
-    /// Reads bytes as Go's encoder or ours wrote them; the reason of a refusal never quotes the content.
+    /// Parses JSON from Go's encoder or this program. An error never quotes the content.
     fn decode(key: &str, bytes: &[u8]) -> Result<T, StorageError> {
         let malformed = |reason: String| StorageError::Malformed { key: key.to_owned(), reason };
         let value: Value = serde_json::from_slice(bytes)
@@ -132,7 +133,7 @@ impl<T: Record> Collection<T> {
         };
         if version > u64::from(T::VERSION) {
             return Err(malformed(format!(
-                "it was written as version {version} by a newer release of this plugin, which knows up to {}",
+                "a newer release of this plugin wrote version {version}, and this release reads up to version {}",
                 T::VERSION
             )));
         }

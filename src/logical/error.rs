@@ -1,10 +1,10 @@
-//! The errors that Vault knows, with the caller's sentence apart from the operator's.
+//! Errors that Vault distinguishes. The text for the caller and the detail for the operator are separate.
 
 use std::fmt;
 
 use super::StorageError;
 
-/// Why a request was not done. `Display` is the caller's sentence; [`Error::detail`] is for the log only.
+/// The reason why a request failed. `Display` prints the text for the caller. [`Error::detail`] goes to the log only.
 #[derive(Debug)]
 pub struct Error {
     kind: Kind,
@@ -12,30 +12,30 @@ pub struct Error {
     detail: Option<String>,
 }
 
-/// What Vault makes of an error.
+/// Vault's reaction to an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// The caller's fault: HTTP 400 with the sentence.
+    /// The caller's fault: HTTP 400 with the text.
     BadRequest,
     /// HTTP 403; Vault replaces the text.
     PermissionDenied,
-    /// The path has no such operation: HTTP 405; Vault replaces the text.
+    /// The path does not support the operation: HTTP 405; Vault replaces the text.
     UnsupportedOperation,
-    /// There is no such path: HTTP 404; Vault replaces the text.
+    /// The path does not exist: HTTP 404; Vault replaces the text.
     UnsupportedPath,
     /// This node may not write: Vault forwards the request to the active node.
     ReadOnly,
-    /// Any other HTTP status, with the sentence. Never 0, which aborts Vault's connection.
+    /// Any other HTTP status, with the text. Never 0, because 0 aborts Vault's connection.
     Status(u16),
-    /// Our fault or OpenAI's: HTTP 500 with the sentence.
+    /// A fault of this plugin or of OpenAI: HTTP 500 with the text.
     Internal,
 }
 
 impl Error {
-    /// Stands in a sentence for the path of the mount; see [`Error::at_mount`].
+    /// The placeholder for the mount's path in a text; see [`Error::at_mount`].
     pub const MOUNT: &'static str = "<mount>";
 
-    /// The caller's fault; the sentence names the field and what it must be.
+    /// The caller's fault. The text names the field and the requirement.
     pub fn bad_request(message: impl Into<String>) -> Self {
         Self::new(Kind::BadRequest, message)
     }
@@ -45,52 +45,52 @@ impl Error {
         Self::new(Kind::Internal, message)
     }
 
-    /// An answer with a status of its own, such as 503. A status of 0 becomes 500.
+    /// An error with its own HTTP status, such as 503. A status of 0 becomes 500.
     pub fn status(status: u16, message: impl Into<String>) -> Self {
         Self::new(Kind::Status(if status == 0 { 500 } else { status }), message)
     }
 
-    /// The path lacks this operation.
+    /// The path does not support the operation.
     pub fn unsupported_operation() -> Self {
         Self::new(Kind::UnsupportedOperation, "unsupported operation")
     }
 
-    /// No such path.
+    /// The path does not exist.
     pub fn unsupported_path() -> Self {
         Self::new(Kind::UnsupportedPath, "unsupported path")
     }
 
-    /// The caller may not.
+    /// The caller lacks permission.
     #[cfg(test)]
     pub fn permission_denied() -> Self {
         Self::new(Kind::PermissionDenied, "permission denied")
     }
 
-    /// This node may not write. The text is what both servers match to forward the request (PROTOCOL 8.7).
+    /// This node may not write. Both servers forward the request if they find this text (PROTOCOL 8.7).
     pub fn read_only() -> Self {
         Self::new(Kind::ReadOnly, StorageError::READ_ONLY)
     }
 
-    /// An error of this kind with this sentence for the caller.
+    /// An error of this kind with a text for the caller.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into(), detail: None }
     }
 
-    /// Adds what only the operator's log shall show. It must hold no secret.
+    /// Adds a detail for the operator's log. The detail must not hold secrets.
     #[must_use]
     pub fn with_detail(mut self, detail: impl fmt::Display) -> Self {
         self.detail = Some(detail.to_string());
         self
     }
 
-    /// The same error, which says first what it is about.
+    /// The same error with its subject in front of the text.
     #[must_use]
     pub fn about(self, what: &str) -> Self {
         let say = |text: String| format!("{what}: {text}");
         Self { message: say(self.message), detail: self.detail.map(say), ..self }
     }
 
-    /// The same error with the path of the mount in its sentence.
+    /// The same error with the mount's path in place of [`Error::MOUNT`].
     #[must_use]
     pub fn at_mount(self, path: &str) -> Self {
         let path = path.trim_end_matches('/');
@@ -100,17 +100,17 @@ impl Error {
         Self { message: self.message.replace(Self::MOUNT, path), ..self }
     }
 
-    /// What Vault makes of it.
+    /// Vault's reaction to this error.
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// The caller's sentence.
+    /// The text for the caller.
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// What only the log shows.
+    /// The detail for the log.
     pub fn detail(&self) -> Option<&str> {
         self.detail.as_deref()
     }

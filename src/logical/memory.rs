@@ -1,7 +1,7 @@
-//! Storage in memory, for tests: it behaves as Vault's does and can be told to fail.
+//! In-memory storage for tests. The storage behaves like Vault's storage and fails on request.
 //!
-//! A list comes in a random order, another one each time, because Vault promises no order. The order follows from one
-//! seed for the process. The seed is printed, and `OPENAI_TEST_SEED` sets it.
+//! Vault promises no order of a list, so each list has another random order. The order depends on one seed per process.
+//! The seed is printed, and `OPENAI_TEST_SEED` sets it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher as _, DefaultHasher, Hash as _, Hasher as _, RandomState};
@@ -12,7 +12,7 @@ use async_trait::async_trait;
 
 use super::{Entry, Storage, StorageError};
 
-/// Storage in memory with faults on demand.
+/// In-memory storage with injected faults.
 #[derive(Debug, Default)]
 pub struct InMemory {
     state: Mutex<State>,
@@ -27,7 +27,7 @@ struct State {
     calls: Calls,
 }
 
-/// How often each call was made.
+/// The number of calls by type.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Calls {
     /// Lists.
@@ -43,13 +43,13 @@ pub struct Calls {
 /// The environment variable that repeats the random choices of an earlier run.
 const SEED: &str = "OPENAI_TEST_SEED";
 
-/// The seed of this process's random choices in tests. It is printed when it is asked for first.
+/// The seed for random choices of tests in this process. The first call prints the seed.
 pub fn test_seed() -> u64 {
     static CHOSEN: OnceLock<u64> = OnceLock::new();
     *CHOSEN.get_or_init(|| {
         let given = std::env::var(SEED).ok().and_then(|text| text.parse().ok());
         let seed = given.unwrap_or_else(|| RandomState::new().hash_one(SEED));
-        // Not `eprintln!`: a test harness keeps that for tests that fail. Where nobody reads, nothing is lost.
+        // The test harness captures `eprintln!` of tests that pass. A closed stderr is ignored.
         let _ = writeln!(std::io::stderr(), "{SEED}={seed} repeats the random choices of this run");
         seed
     })
@@ -61,7 +61,7 @@ impl InMemory {
         Self::default()
     }
 
-    /// From now on every write is refused as on a standby, or no longer.
+    /// Refuses all further writes, as a standby does, or accepts them again.
     pub fn set_read_only(&self, read_only: bool) {
         self.state().read_only = read_only;
     }
@@ -76,34 +76,34 @@ impl InMemory {
         self.state().failing_deletes.push(prefix.to_owned());
     }
 
-    /// Nothing that was told to fail fails any more.
+    /// Removes all injected faults.
     pub fn clear_faults(&self) {
         let mut state = self.state();
         state.failing_puts.clear();
         state.failing_deletes.clear();
     }
 
-    /// Every key there is.
+    /// The keys of all entries.
     pub fn keys(&self) -> Vec<String> {
         self.state().entries.keys().cloned().collect()
     }
 
-    /// How often each call was made so far.
+    /// The number of calls so far.
     pub fn calls(&self) -> Calls {
         self.state().calls
     }
 
-    /// A copy of all entries, as a backup would hold them.
+    /// A copy of all entries, as in a backup.
     pub fn snapshot(&self) -> Vec<Entry> {
         self.state().entries.values().cloned().collect()
     }
 
-    /// Puts a snapshot in place of everything.
+    /// Replaces all entries with a snapshot.
     pub fn restore(&self, entries: Vec<Entry>) {
         self.state().entries = entries.into_iter().map(|entry| (entry.key.clone(), entry)).collect();
     }
 
-    /// A panic elsewhere while the lock was held leaves the map whole, so a poisoned lock is taken as it is.
+    /// A poisoned lock is used as it is, because a panic elsewhere leaves the map intact.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -169,7 +169,7 @@ impl Storage for InMemory {
     }
 }
 
-/// Where a child comes in the list of this number.
+/// The sort key of a child in the list with this number.
 fn shuffled(call: usize, child: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     (test_seed(), call, child).hash(&mut hasher);

@@ -1,5 +1,5 @@
-//! Vault's vocabulary as plain Rust: requests, responses, errors, storage, the system view, and the
-//! [`Backend`] that answers requests. It knows nothing of gRPC, of paths and fields, or of OpenAI.
+//! Vault's concepts as plain Rust types: requests, responses, errors, storage, the system view, and the [`Backend`]
+//! that answers requests. This module does not know gRPC, paths, fields or OpenAI.
 
 mod collection;
 mod departure;
@@ -24,55 +24,55 @@ pub use response::{Lease, Response, WrapInfo};
 pub use storage::{Entry, Storage, StorageError, page};
 pub use system::{Event, FixedSystem, ReplicationState, SystemError, SystemView, Writable};
 
-/// A JSON object, as Vault carries data in requests, responses and leases.
+/// A JSON object. Vault uses objects for the data of requests, responses and leases.
 pub type Data = serde_json::Map<String, serde_json::Value>;
 
-/// What a mount answers to one request: nothing (404 on a read, 204 on a write) or a response.
+/// A mount's answer to one request: a response, or nothing (404 on a read, 204 on a write).
 pub type Answer = Result<Option<Response>, Error>;
 
 /// One mounted secrets engine.
 #[async_trait]
 pub trait Backend: Send + Sync + 'static {
-    /// The paths and storage keys that Vault treats specially; read once at mount.
+    /// The paths and storage keys with special treatment by Vault. Vault reads them once, at mount.
     fn special_paths(&self) -> SpecialPaths;
 
-    /// Called once per instance after storage became writable. It may run on a read-only standby.
+    /// Called once per instance after storage became writable. The node may be a read-only standby.
     async fn initialize(&self) -> Result<(), Error>;
 
-    /// Answers one request, of any operation.
+    /// Answers one request of any operation.
     async fn handle(&self, request: Request) -> Answer;
 
-    /// Whether what an update names exists: `None` where the path has no existence check.
+    /// Checks whether the target of an update exists. `None` if the path has no existence check.
     async fn exists(&self, request: Request) -> Result<Option<bool>, Error>;
 
-    /// Another node changed the storage entry `key`: forget what was cached of it.
+    /// Another node changed the storage entry `key`. The mount drops its cached copy.
     fn invalidate(&self, key: &str);
 
-    /// The mount goes away from this process. May be called twice, or never.
+    /// The mount leaves this process. May be called twice, or never.
     async fn cleanup(&self);
 }
 
-/// Makes a [`Backend`] for each mount that Vault sets up in this process.
+/// Creates a [`Backend`] for each mount in this process.
 pub trait Factory: Send + Sync + 'static {
-    /// `setup` has neither storage nor system view that work while Vault merely registers the plugin, so
-    /// nothing may be read here.
+    /// Creates a mount. While Vault registers the plugin, storage and system view do not work. So this function must
+    /// not read them.
     fn mount(&self, setup: Setup) -> Result<Arc<dyn Backend>, Error>;
 }
 
-/// What Vault says of a mount when it sets it up.
+/// Vault's description of a new mount.
 pub struct Setup {
-    /// `plugin_name`, `plugin_version` and the like, and every `-options` pair of the mount.
+    /// `plugin_name`, `plugin_version` and similar keys, and every `-options` pair of the mount.
     pub config: HashMap<String, String>,
-    /// The mount's own id, stable for its life; empty while Vault registers the plugin.
+    /// The mount's id, stable for its life. Empty while Vault registers the plugin.
     pub backend_uuid: String,
     /// The mount's storage.
     pub storage: Arc<dyn Storage>,
-    /// What Vault tells of itself.
+    /// Vault's system view.
     pub system: Arc<dyn SystemView>,
 }
 
-/// Paths of the API and keys of the storage that Vault treats specially. A trailing `*` (paths) or `/`
-/// (keys) makes an entry a prefix.
+/// API paths and storage keys with special treatment by Vault. A trailing `*` (paths) or `/` (keys) makes an entry a
+/// prefix.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SpecialPaths {
     /// API paths that need `sudo`.

@@ -1,4 +1,4 @@
-//! What Vault asks.
+//! Requests from Vault.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -10,22 +10,22 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Data, Storage};
 
-/// What a request wants done (PROTOCOL 8.1).
+/// The operation of a request (PROTOCOL 8.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Operation {
-    /// A write of what does not exist yet.
+    /// A write to a target that does not exist yet.
     Create,
     /// A read.
     Read,
-    /// A write of what exists, or to a path without an existence check.
+    /// A write to an existing target, or to a path without an existence check.
     Update,
     /// A partial write.
     Patch,
     /// A deletion.
     Delete,
-    /// A list; its path ends in `/`.
+    /// A list. The path ends in `/`.
     List,
-    /// Path help, or with an empty path the whole mount's help and OpenAPI document.
+    /// Path help. With an empty path: the help and OpenAPI document of the whole mount.
     Help,
     /// HTTP HEAD.
     Header,
@@ -35,18 +35,18 @@ pub enum Operation {
     Renew,
     /// Vault's tick, once a minute: periodic work and the write-ahead log.
     Rollback,
-    /// Vault Enterprise's rotation manager asks for a rotation.
+    /// A rotation by Vault Enterprise's rotation manager.
     Rotate,
-    /// OpenBao asks, before every request, whether the path has another name.
+    /// OpenBao's query before every request for another name of the path.
     ResolvePath,
     /// OpenBao's recursive list.
     Scan,
-    /// Anything else; no path answers it.
+    /// Any other operation. No path supports it.
     Other,
 }
 
 impl Operation {
-    /// Reads Vault's own word for an operation.
+    /// Parses Vault's name of an operation.
     pub fn parse(word: &str) -> Self {
         match word {
             "create" => Self::Create,
@@ -71,37 +71,37 @@ impl Operation {
 /// One request to a mount.
 #[derive(Clone)]
 pub struct Request {
-    /// Vault's id of the HTTP request; empty for what Vault asks by itself.
+    /// Vault's id of the HTTP request. Empty for requests that Vault itself makes.
     pub id: String,
-    /// What is to be done.
+    /// The operation.
     pub operation: Operation,
-    /// The path within the mount, without a leading slash; a list's ends in `/`.
+    /// The path within the mount, without a leading slash. The path of a list ends in `/`.
     pub path: String,
-    /// The body or query.
+    /// The fields of the body or query.
     pub data: Data,
-    /// Where the mount is, such as `openai/`. It changes when the mount is moved.
+    /// The mount's path, such as `openai/`. A move of the mount changes the path.
     pub mount_point: String,
-    /// A salted hash of the caller's token: good to compare, not to use.
+    /// A salted hash of the caller's token, for comparisons only.
     pub client_token: String,
     /// The accessor of the caller's token.
     pub client_token_accessor: String,
     /// The caller's display name.
     pub display_name: String,
-    /// The caller's identity entity; empty where there is none.
+    /// The caller's identity entity. Empty if there is none.
     pub entity_id: String,
     /// The lease, for renew and revoke.
     pub secret: Option<Secret>,
-    /// Request headers that the mount's tuning passes on.
+    /// Request headers that the mount's tuning allows.
     pub headers: HashMap<String, Vec<String>>,
     /// The mount's storage, bound to this request.
     pub storage: Arc<dyn Storage>,
-    /// Cancelled when the caller hung up or Vault's time limit passed. The handler goes on to its end all the
-    /// same; whoever then holds an answer that nobody takes undoes it.
+    /// Cancelled when the caller hangs up or Vault's time limit passes. The handler still runs to its end. The code
+    /// that then holds an undeliverable answer must undo it.
     pub cancelled: CancellationToken,
 }
 
 impl Request {
-    /// A request with nothing but operation, path and storage; the rest is empty.
+    /// A request with an operation, a path and storage. All other fields are empty.
     pub fn new(operation: Operation, path: impl Into<String>, storage: Arc<dyn Storage>) -> Self {
         Self {
             id: String::new(),
@@ -121,7 +121,7 @@ impl Request {
     }
 }
 
-/// Shows neither data nor lease: both may hold secrets.
+/// Omits data and lease, because both may hold secrets.
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Request")
@@ -132,26 +132,26 @@ impl fmt::Debug for Request {
     }
 }
 
-/// A lease as Vault stored it, in a renew or revoke request.
+/// A stored lease in a renew or revoke request.
 #[derive(Clone)]
 pub struct Secret {
-    /// Vault's id of the lease; empty on renewal and when Vault could not store the lease.
+    /// Vault's id of the lease. Empty on renewal, and if Vault could not store the lease.
     pub lease_id: String,
-    /// What we gave Vault to keep with the lease; never shown to users.
+    /// The plugin's own data in the lease. Users never see this data.
     pub internal: Data,
-    /// The lease's present time to live.
+    /// The lease's current time to live.
     pub ttl: Duration,
-    /// The longest life from `issue_time`; zero leaves it to Vault.
+    /// The longest life since `issue_time`. Zero means Vault's limit.
     pub max_ttl: Duration,
-    /// How much longer the user asks for; zero if not said.
+    /// The extension that the user requests. Zero if not given.
     pub increment: Duration,
-    /// Whether it may be renewed.
+    /// True if the lease may be renewed.
     pub renewable: bool,
-    /// When the lease began.
+    /// The start of the lease.
     pub issue_time: Option<DateTime<Utc>>,
 }
 
-/// Shows no internal data.
+/// Omits the internal data.
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Secret")

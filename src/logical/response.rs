@@ -1,4 +1,4 @@
-//! What a mount answers.
+//! Responses to Vault.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -8,35 +8,35 @@ use serde_json::Value;
 
 use super::{Data, Departure};
 
-/// An answer to a request.
+/// The response to a request.
 #[derive(Default)]
 pub struct Response {
-    /// What the user sees.
+    /// The data for the user.
     pub data: Data,
-    /// The lease that Vault shall keep, if any. On renewal it replaces the stored one, so it must be whole.
+    /// The lease that Vault must store. On renewal this lease replaces the stored one, so the lease must be complete.
     pub lease: Option<Lease>,
-    /// Warnings that Vault shows beside the data.
+    /// Warnings, which Vault shows next to the data.
     pub warnings: Vec<String>,
-    /// Response headers; Vault passes on those that the mount's tuning allows.
+    /// Response headers. Vault passes on those that the mount's tuning allows.
     pub headers: HashMap<String, Vec<String>>,
-    /// Asks Vault to wrap the answer.
+    /// A request for response wrapping.
     pub wrap: Option<WrapInfo>,
     /// What is to be done when it leaves for the server.
     pub departure: Option<Departure>,
 }
 
 impl Response {
-    /// An answer with this data.
+    /// A response with this data.
     pub fn new(data: Data) -> Self {
         Self { data, ..Self::default() }
     }
 
-    /// An answer with these fields.
+    /// A response with these fields.
     pub fn of<const N: usize>(fields: [(&str, Value); N]) -> Self {
         Self::new(fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
     }
 
-    /// The answer to a list: `keys`, and `key_info` where there is any. Vault makes a 404 of an empty one.
+    /// The response to a list: `keys`, and `key_info` if an entry has details. Vault answers an empty list with 404.
     pub fn list(entries: Vec<(String, Data)>) -> Self {
         let mut data = Data::new();
         if entries.is_empty() {
@@ -55,8 +55,8 @@ impl Response {
         Self::new(data)
     }
 
-    /// A raw HTTP body with its content type, instead of Vault's JSON envelope (PROTOCOL 8.6). Vault decodes a
-    /// body that happens to be valid base64, so the text must not be.
+    /// A raw HTTP body with its content type, without Vault's JSON envelope (PROTOCOL 8.6). The body must not be valid
+    /// base64, because Vault would decode it.
     pub fn raw(status: u16, content_type: &str, body: String) -> Self {
         Self::of([
             ("http_status_code", Value::from(status)),
@@ -65,7 +65,7 @@ impl Response {
         ])
     }
 
-    /// Adds the lease that Vault shall keep.
+    /// Adds the lease that Vault must store.
     #[must_use]
     pub fn with_lease(mut self, lease: Lease) -> Self {
         self.lease = Some(lease);
@@ -87,7 +87,7 @@ impl Response {
     }
 }
 
-/// Shows the names of the data's fields only: values may be secrets.
+/// Shows only the names of data fields, because values may be secrets.
 impl fmt::Debug for Response {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Response")
@@ -98,20 +98,20 @@ impl fmt::Debug for Response {
     }
 }
 
-/// A lease for Vault to keep.
+/// A lease for Vault to store.
 #[derive(Clone)]
 pub struct Lease {
-    /// Kept by Vault, handed back on renew and revoke, never shown.
+    /// The plugin's own data. Vault returns the data on renew and revoke, and never shows it to users.
     pub internal: Data,
-    /// How long it lives; zero is the mount's default.
+    /// The lifetime. Zero means the mount's default.
     pub ttl: Duration,
-    /// The longest it may live by renewals; zero leaves it to Vault.
+    /// The longest lifetime with renewals. Zero means Vault's limit.
     pub max_ttl: Duration,
-    /// Whether users may renew it.
+    /// True if users may renew the lease.
     pub renewable: bool,
 }
 
-/// Shows no internal data.
+/// Omits the internal data.
 impl fmt::Debug for Lease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Lease")
@@ -121,9 +121,9 @@ impl fmt::Debug for Lease {
     }
 }
 
-/// A wish that Vault wraps the answer; Vault takes the shorter of this and the caller's.
+/// A request for response wrapping. Vault uses the smaller TTL of this request and the caller's.
 #[derive(Clone, Copy, Debug)]
 pub struct WrapInfo {
-    /// How long the wrapping token lives.
+    /// The lifetime of the wrapping token.
     pub ttl: Duration,
 }

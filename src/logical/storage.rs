@@ -1,12 +1,12 @@
-//! A mount's storage: bytes under keys, kept by Vault.
+//! A mount's storage in Vault: bytes under keys.
 
 use async_trait::async_trait;
 
-/// A mount's storage (PROTOCOL 3.4). Keys are relative to the mount; none contains `..`.
+/// A mount's storage (PROTOCOL 3.4). Keys are relative to the mount. No key contains `..`.
 #[async_trait]
 pub trait Storage: Send + Sync + 'static {
-    /// The immediate children under `prefix`, in any order; what has children itself ends in `/`. `prefix` is empty
-    /// or ends in `/`. Vault promises no order: a reader that needs one calls [`Storage::list_sorted`].
+    /// The immediate children under `prefix`, in any order. A child with own children ends in `/`. `prefix` is empty or
+    /// ends in `/`. Readers that need an order call [`Storage::list_sorted`].
     async fn list(&self, prefix: &str) -> Result<Vec<String>, StorageError>;
 
     /// The same children, sorted by their bytes.
@@ -16,23 +16,23 @@ pub trait Storage: Send + Sync + 'static {
         Ok(keys)
     }
 
-    /// Up to `limit` children after the child `after`, sorted. Where the server cannot page (Vault), the whole
+    /// Up to `limit` children after the child `after`, sorted. If the server does not support pages (Vault), the whole
     /// list is fetched and cut.
     async fn list_page(&self, prefix: &str, after: &str, limit: usize) -> Result<Vec<String>, StorageError> {
         Ok(page(self.list(prefix).await?, after, limit))
     }
 
-    /// The entry under `key`, if there is one.
+    /// The entry under `key`, if it exists.
     async fn get(&self, key: &str) -> Result<Option<Entry>, StorageError>;
 
-    /// Writes an entry, in place of an earlier one.
+    /// Writes an entry and replaces an earlier one.
     async fn put(&self, entry: Entry) -> Result<(), StorageError>;
 
-    /// Deletes an entry; deleting none is fine.
+    /// Deletes an entry. A missing entry is not an error.
     async fn delete(&self, key: &str) -> Result<(), StorageError>;
 }
 
-/// Cuts a page out of a whole list in any order: the first `limit` keys behind `after`, sorted.
+/// A page of a complete list in any order: the first `limit` keys after `after`, sorted.
 pub fn page(mut keys: Vec<String>, after: &str, limit: usize) -> Vec<String> {
     keys.sort_unstable();
     let start = keys.partition_point(|key| key.as_str() <= after);
@@ -44,11 +44,11 @@ pub fn page(mut keys: Vec<String>, after: &str, limit: usize) -> Vec<String> {
 /// A storage entry.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Its key within the mount. No secret belongs in it.
+    /// The key within the mount. Keys must not hold secrets.
     pub key: String,
-    /// Its bytes; they may hold secrets.
+    /// The content, which may hold secrets.
     pub value: Vec<u8>,
-    /// Whether the seal shall encrypt it once more.
+    /// True if the seal must encrypt the entry once more.
     pub seal_wrap: bool,
 }
 
@@ -61,31 +61,31 @@ impl std::fmt::Debug for Entry {
     }
 }
 
-/// Why storage did not do as asked.
+/// The reason why a storage call failed.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StorageError {
-    /// This node may not write; the request is to be forwarded.
+    /// This node may not write. The request must be forwarded.
     #[error("{}", StorageError::READ_ONLY)]
     ReadOnly,
-    /// Vault's storage refused or failed, in its own words.
+    /// Vault's storage refused or failed, with this error text.
     #[error("storage: {0}")]
     Failed(String),
-    /// The entry under this key cannot be read by this version.
+    /// This version cannot read the entry under this key.
     #[error("storage entry {key:?} cannot be read: {reason}")]
     Malformed {
         /// The entry's key.
         key: String,
-        /// Why, without any of its content.
+        /// The reason, without any content of the entry.
         reason: String,
     },
 }
 
 impl StorageError {
-    /// The exact text by which both servers know that a request must be forwarded (PROTOCOL 8.7).
+    /// The exact text by which both servers recognize a request to forward (PROTOCOL 8.7).
     pub const READ_ONLY: &str = "cannot write to readonly storage";
 
-    /// Reads an error text of Vault's storage.
+    /// Converts an error text of Vault's storage.
     pub fn from_text(text: &str) -> Self {
         if text.contains(Self::READ_ONLY) { Self::ReadOnly } else { Self::Failed(text.to_owned()) }
     }

@@ -1,43 +1,44 @@
-//! What Vault tells of itself and its mounts.
+//! Vault's system view: facts about the server and its mounts.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 
-/// Vault's view of the system (PROTOCOL 3.5), as far as an engine needs it.
+/// The part of Vault's system view that an engine needs (PROTOCOL 3.5).
 #[async_trait]
 pub trait SystemView: Send + Sync + 'static {
-    /// The mount's default lease time. It can change at any time by tuning.
+    /// The mount's default lease TTL. Tuning can change the TTL at any time.
     async fn default_lease_ttl(&self) -> Result<Duration, SystemError>;
-    /// The mount's longest lease time. It can change at any time by tuning.
+    /// The mount's maximum lease TTL. Tuning can change the TTL at any time.
     async fn max_lease_ttl(&self) -> Result<Duration, SystemError>;
-    /// Whether the mount is being unmounted.
+    /// True while Vault unmounts the mount.
     async fn tainted(&self) -> Result<bool, SystemError>;
-    /// Whether the mount is local to its cluster.
+    /// True if the mount is local to its cluster.
     async fn local_mount(&self) -> Result<bool, SystemError>;
-    /// This node's part in replication.
+    /// This node's role in replication.
     async fn replication_state(&self) -> Result<ReplicationState, SystemError>;
-    /// What of the mount's storage this node may write. Where the answer is plain the mount is not asked about.
+    /// The part of the mount's storage that this node may write. The server is asked about the mount only if the answer
+    /// depends on the mount.
     async fn writable(&self) -> Result<Writable, SystemError> {
         match self.replication_state().await?.writable() {
             Writable::LocalOnly if self.local_mount().await? => Ok(Writable::Everything),
             writable => Ok(writable),
         }
     }
-    /// Whether other clusters have the mount as well, each with local storage of its own.
+    /// True if other clusters have the mount, too, each with its own local storage.
     async fn is_shared(&self) -> Result<bool, SystemError> {
         Ok(self.replication_state().await?.is_replicated() && !self.local_mount().await?)
     }
     /// The server's version, such as `1.21.4`.
     async fn vault_version(&self) -> Result<String, SystemError>;
-    /// Tells the server's event bus. A server without one is no error.
+    /// Sends an event to the server's event bus. Succeeds if the server has no event bus.
     async fn send_event(&self, event: Event) -> Result<(), SystemError>;
-    /// Has Vault Enterprise's rotation manager forget the job for this path of the mount. That there is no job, or no
-    /// rotation manager, is no error.
+    /// Removes the job for this path of the mount from Vault Enterprise's rotation manager. Succeeds if there is no job
+    /// or no rotation manager.
     async fn deregister_rotation_job(&self, mount_point: &str, path: &str) -> Result<(), SystemError>;
 }
 
-/// The system view did not answer.
+/// A call of the system view failed.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("system view: {0}")]
 pub struct SystemError(pub String);
@@ -48,28 +49,28 @@ impl From<SystemError> for super::Error {
     }
 }
 
-/// An event for the server's bus (PROTOCOL 11). No secrets.
+/// An event for the server's event bus (PROTOCOL 11). Events must not hold secrets.
 #[derive(Clone, Debug)]
 pub struct Event {
-    /// Such as `openai/creds-create`.
+    /// The event type, such as `openai/creds-create`.
     pub kind: &'static str,
-    /// Text pairs; `path` is the API path within the mount that caused it.
+    /// Pairs of texts. `path` is the API path within the mount that caused the event.
     pub metadata: Vec<(&'static str, String)>,
 }
 
-/// What of a mount's storage a node may write, least first.
+/// The part of a mount's storage that a node may write, in ascending order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Writable {
-    /// Nothing: a performance standby, or part of a disaster-recovery secondary.
+    /// Nothing: a performance standby, or a node of a disaster-recovery secondary.
     Nothing,
-    /// Only what [`SpecialPaths::local_storage`](super::SpecialPaths::local_storage) names, which each cluster keeps for
-    /// itself: the active node of a performance secondary.
+    /// Only keys in [`SpecialPaths::local_storage`](super::SpecialPaths::local_storage), which each cluster keeps for
+    /// itself. This is the active node of a performance secondary.
     LocalOnly,
     /// Everything.
     Everything,
 }
 
-/// This node's part in replication: Vault's bit set.
+/// This node's role in replication, as Vault's bit set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReplicationState(pub u32);
 
@@ -80,7 +81,7 @@ impl ReplicationState {
     const PERFORMANCE_BOOTSTRAPPING: u32 = 1 << 10;
     const PERFORMANCE_STANDBY: u32 = 1 << 14;
 
-    /// What a node in this state may write of a mount that is not local to its cluster.
+    /// The part of a mount's storage that a node in this state may write, if the mount is not local to its cluster.
     fn writable(self) -> Writable {
         if self.has(Self::PERFORMANCE_STANDBY | Self::DR_SECONDARY) {
             Writable::Nothing
@@ -91,12 +92,12 @@ impl ReplicationState {
         }
     }
 
-    /// Whether the cluster shares its mounts with others by performance replication.
+    /// True if the cluster shares its mounts with others by performance replication.
     fn is_replicated(self) -> bool {
         self.has(Self::PERFORMANCE_PRIMARY | Self::PERFORMANCE_SECONDARY | Self::PERFORMANCE_BOOTSTRAPPING)
     }
 
-    /// Whether one of these bits is set.
+    /// True if at least one of these bits is set.
     fn has(self, bits: u32) -> bool {
         self.0 & bits != 0
     }
@@ -105,11 +106,11 @@ impl ReplicationState {
 /// A system view with fixed answers, for tests.
 #[derive(Clone, Debug)]
 pub struct FixedSystem {
-    /// The mount's default lease time.
+    /// The mount's default lease TTL.
     pub default_lease_ttl: Duration,
-    /// The mount's longest lease time.
+    /// The mount's maximum lease TTL.
     pub max_lease_ttl: Duration,
-    /// This node's part in replication.
+    /// This node's role in replication.
     pub replication_state: ReplicationState,
 }
 

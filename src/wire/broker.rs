@@ -1,4 +1,4 @@
-//! A real server's broker as the way back to it.
+//! Implements [`Dial`] for the broker of a real server.
 
 use async_trait::async_trait;
 use tonic::transport::Channel;

@@ -1,4 +1,5 @@
-//! Requests from the protocol, responses and special paths to it. No I/O, and no view on what they mean.
+//! Conversions: requests from protobuf; responses and special paths to protobuf. No I/O, and no interpretation of paths
+//! or fields.
 
 use std::sync::Arc;
 
@@ -9,11 +10,11 @@ use crate::logical::{Error, Lease, Operation, Request, Response, Secret, Special
 use super::pb;
 use super::value;
 
-/// The most bytes of a request's body that are read. One thread serves all mounts of the process, and to read a body takes
-/// it some milliseconds for each MiB; no write needs as much as this. The server lets 32 MiB pass.
+/// The longest accepted body of a request, in bytes. One thread serves all mounts, and parsing takes some milliseconds
+/// per MiB. No write needs more. The server accepts 32 MiB.
 const MAX_BODY_BYTES: usize = 1 << 20;
 
-/// Reads a request. What does not parse is an error for this request alone.
+/// Converts a request. An error fails this request only.
 pub(super) fn request(
     message: pb::Request,
     storage: Arc<dyn Storage>,
@@ -21,7 +22,7 @@ pub(super) fn request(
 ) -> Result<Request, Error> {
     if message.data.len() > MAX_BODY_BYTES {
         let size = message.data.len();
-        // The server makes a 500 of any other error of an existence check, which comes before a write.
+        // An existence check precedes each write, and the server turns any other error of the check into a 500.
         return Err(Error::bad_request(format!(
             "the body must be at most {MAX_BODY_BYTES} bytes long, not {size}"
         )));
@@ -43,7 +44,7 @@ pub(super) fn request(
     })
 }
 
-/// Reads a lease as the server stored it.
+/// Converts a lease as the server stored it.
 fn secret(message: pb::Secret) -> Result<Secret, Error> {
     let lease = message.lease_options.unwrap_or_default();
     Ok(Secret {
@@ -73,7 +74,7 @@ pub(super) fn response(response: Response) -> pb::Response {
     }
 }
 
-/// Writes a lease to keep. Both servers refuse it without an issue time and ignore what it says (PROTOCOL 3.8).
+/// Converts a new lease. Both servers require an issue time and ignore its value (PROTOCOL 3.8).
 fn lease_message(lease: Lease) -> pb::Secret {
     let Lease { internal, ttl, max_ttl, renewable } = lease;
     pb::Secret {
@@ -89,12 +90,12 @@ fn lease_message(lease: Lease) -> pb::Secret {
     }
 }
 
-/// Writes a wish to wrap. Vault refuses it without a creation time and ignores what it says.
+/// Converts a request for response wrapping. Vault requires a creation time and ignores its value.
 fn wrap_message(wrap: WrapInfo) -> pb::ResponseWrapInfo {
     pb::ResponseWrapInfo { ttl: value::nanoseconds(wrap.ttl), creation_time: Some(value::ZERO_TIME) }
 }
 
-/// Writes special paths.
+/// Converts special paths.
 pub(super) fn special_paths(paths: SpecialPaths) -> pb::Paths {
     let SpecialPaths { root, unauthenticated, local_storage, seal_wrap_storage } = paths;
     pb::Paths { root, unauthenticated, local_storage, seal_wrap_storage }
@@ -118,7 +119,7 @@ mod tests {
         request(message, Arc::new(InMemory::new()), CancellationToken::new())
     }
 
-    /// Any JSON value, but for fractions that no decimal writes exactly.
+    /// Any JSON value, except fractions without an exact decimal form.
     fn json_value() -> impl Strategy<Value = Value> {
         let leaf = prop_oneof![
             Just(Value::Null),
@@ -146,7 +147,7 @@ mod tests {
         prop::collection::hash_map("[A-Za-z-]{1,12}", prop::collection::vec(any::<String>(), 0..3), 0..4)
     }
 
-    /// What the server reads from the bytes of a message.
+    /// Encodes and decodes the message, as the server would receive it.
     fn over_the_wire<M: Message + Default>(message: &M) -> M {
         M::decode(message.encode_to_vec().as_slice()).unwrap()
     }
@@ -210,7 +211,7 @@ mod tests {
             }
         }
 
-        /// A message that was good, with bytes put into it, is more often still one than bytes at random.
+        /// A valid message with some inserted bytes decodes more often than random bytes.
         #[test]
         fn no_bytes_in_a_request_break_the_reading(
             data in object(),

@@ -1,4 +1,5 @@
-//! Errors into the protocol's (PROTOCOL 8.6), and the one place that logs them.
+//! Converts errors to the protocol's errors (PROTOCOL 8.6), and logs them. No other file of this module logs the error
+//! of a request.
 
 use crate::logical::{Data, Error, Kind, StorageError};
 
@@ -6,7 +7,7 @@ use super::pb::{self, ProtoError};
 use super::task::Panicked;
 use super::value;
 
-/// The server's numbers for the types of errors.
+/// The server's numbers for error types.
 mod kind {
     pub(super) const PLAIN: u32 = 0;
     pub(super) const USER: u32 = 1;
@@ -17,10 +18,11 @@ mod kind {
     pub(super) const PERMISSION_DENIED: u32 = 8;
 }
 
-/// What the server takes for the end of the plugin process, which it then starts anew.
+/// The error text by which the server concludes that the plugin process has ended. The server then restarts the
+/// process.
 const SHUT_DOWN: &str = "connection is shut down";
 
-/// What a call was about, for the log.
+/// The call that failed, for the log.
 #[derive(Debug, Default)]
 pub(super) struct Origin {
     pub(super) operation: String,
@@ -35,7 +37,7 @@ impl Origin {
         Self { operation: operation.to_owned(), ..Self::default() }
     }
 
-    /// A request; the word for its operation is taken along.
+    /// A request, with the server's own word for the operation.
     pub(super) fn of(request: &pb::Request) -> Self {
         Self {
             operation: request.operation.clone(),
@@ -45,13 +47,13 @@ impl Origin {
         }
     }
 
-    /// The error that a panic in this call becomes.
+    /// The error for a panic in this call.
     pub(super) fn panicked(&self, Panicked: Panicked) -> Error {
         Error::internal(format!("internal error in operation {:?}", self.operation))
-            .with_detail("the plugin's code panicked; the other requests go on")
+            .with_detail("the plugin's code panicked; other requests are not affected")
     }
 
-    /// Logs an error that an operator should know of: what is not the caller's, and what carries a detail.
+    /// Logs an error of interest to an operator: an error that is not the caller's fault, or an error with a detail.
     pub(super) fn report(&self, error: &Error) {
         let Self { operation, path, mount, request_id } = self;
         let detail = error.detail().unwrap_or_default();
@@ -70,16 +72,16 @@ impl Origin {
     }
 }
 
-/// The error as the protocol's own. A bad request has type 1, which is HTTP 400 from an existence check only;
-/// see [`reply`].
+/// Converts an error to the protocol's error. A bad request has type 1, which becomes HTTP 400 only in an existence
+/// check. See [`reply`].
 pub(super) fn message(error: &Error) -> ProtoError {
     let of = |err_type, err_msg: String| ProtoError { err_type, err_msg, err_code: 0 };
     match error.kind() {
         Kind::BadRequest => of(kind::USER, text(error)),
         Kind::Internal => of(kind::INTERNAL, text(error)),
-        // The server looks for these very words to forward the request.
+        // The server searches for exactly this text and then forwards the request.
         Kind::ReadOnly => of(kind::PLAIN, StorageError::READ_ONLY.to_owned()),
-        // The server puts its own words in place of these.
+        // The server replaces the texts of these two types.
         Kind::UnsupportedOperation => of(kind::UNSUPPORTED_OPERATION, text(error)),
         Kind::UnsupportedPath => of(kind::UNSUPPORTED_PATH, text(error)),
         Kind::PermissionDenied => of(kind::PERMISSION_DENIED, text(error)),
@@ -89,8 +91,8 @@ pub(super) fn message(error: &Error) -> ProtoError {
     }
 }
 
-/// The error as the reply to a request. A bad request is an error response: only so does its sentence arrive
-/// as it is, as HTTP 400.
+/// Converts an error to the reply of a request. A bad request becomes an error response, because only an error response
+/// reaches the user as HTTP 400 with its text.
 pub(super) fn reply(error: &Error) -> pb::HandleRequestReply {
     if error.kind() == Kind::BadRequest {
         let data = Data::from_iter([("error".to_owned(), text(error).into())]);
@@ -100,8 +102,8 @@ pub(super) fn reply(error: &Error) -> pb::HandleRequestReply {
     pb::HandleRequestReply { err: Some(message(error)), ..pb::HandleRequestReply::default() }
 }
 
-/// The caller's sentence. None would pass for success in places, and one would make the server start the plugin
-/// anew.
+/// The text for the caller. An empty text would count as success in some replies, and the text [`SHUT_DOWN`] would make
+/// the server restart the plugin.
 pub(super) fn text(error: &Error) -> String {
     match error.message() {
         "" => "internal error".to_owned(),
@@ -110,7 +112,8 @@ pub(super) fn text(error: &Error) -> String {
     }
 }
 
-/// A status that HTTP knows for errors: any other makes the server drop its client's connection.
+/// The status code, or 500 for a code that is not an HTTP error. The server drops its client's connection on other
+/// codes.
 fn http_status(code: u16) -> u16 {
     if (400..600).contains(&code) { code } else { 500 }
 }

@@ -1,4 +1,4 @@
-//! The way back to the server: one channel for each mount, dialled when it is first needed.
+//! The channels to the server: one for each mount, opened on first use.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -15,22 +15,22 @@ use super::pb::storage_client::StorageClient;
 use super::pb::system_view_client::SystemViewClient;
 use super::peeked_body::{PeekingChannel, peeking};
 
-/// Reaches what the server serves behind a broker id.
+/// Opens channels to services of the server by broker id.
 #[async_trait]
 pub trait Dial: Send + Sync + 'static {
-    /// Opens a channel to the services behind `id`. The channel connects again by itself when it breaks.
+    /// Opens a channel to the services behind `id`. A broken channel reconnects by itself.
     async fn dial(&self, id: u32) -> Result<Channel, DialError>;
 }
 
-/// The server could not be reached, in the dialler's words.
+/// The server could not be reached. The text is the dialer's error.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("the server cannot be reached: {0}")]
 pub struct DialError(pub String);
 
-/// The server as one mount sees it.
+/// The server from the view of one mount.
 ///
-/// Nothing is dialled before the first call: while Vault merely registers the plugin nothing is there, and the
-/// broker may learn the address of an id after the mount's Setup (PROTOCOL 4.2).
+/// The channel opens with the first call. While Vault registers the plugin no service is there. After a mount's Setup
+/// the broker may still wait for the address of an id (PROTOCOL 4.2).
 pub(super) struct Host {
     dial: Arc<dyn Dial>,
     broker_id: u32,
@@ -68,35 +68,34 @@ impl Host {
             .max_encoding_message_size(MESSAGE_LIMIT))
     }
 
-    /// Whether the server may be able to list in pages: OpenBao can, Vault says no once.
+    /// False after the server rejected a paged list. OpenBao supports pages; Vault rejects the first request.
     pub(super) fn may_support_pages(&self) -> bool {
         !self.pages_unsupported.load(Ordering::Relaxed)
     }
 
-    /// The server said that it cannot list in pages.
+    /// Records that the server does not support paged lists.
     pub(super) fn mark_pages_unsupported(&self) {
         self.pages_unsupported.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the server may have an event bus: OpenBao says no once.
+    /// False after the server rejected an event. OpenBao rejects the first one.
     pub(super) fn may_support_events(&self) -> bool {
         !self.events_unsupported.load(Ordering::Relaxed)
     }
 
-    /// The server said that it has no event bus.
+    /// Records that the server has no event bus.
     pub(super) fn mark_events_unsupported(&self) {
         self.events_unsupported.store(true, Ordering::Relaxed);
     }
 
-    /// The mount's channel; a failed dial leaves nothing behind, so the next call tries again.
+    /// The mount's channel. After a failed dial the next call dials again.
     async fn channel(&self) -> Result<PeekingChannel, DialError> {
         let dialled = || async { self.dial.dial(self.broker_id).await.map(peeking) };
         self.channel.get_or_try_init(dialled).await.cloned()
     }
 }
 
-/// What a failed call says: its message, or its code's where it has none, and what the transport gives as the
-/// first cause of it.
+/// The text of a failed call: its message, or the description of its code, followed by the transport's root cause.
 pub(super) fn status_text(status: &Status) -> String {
     let message = match status.message() {
         "" => status.code().description(),

@@ -1,5 +1,4 @@
-//! The mounts of this process by their multiplex id (PROTOCOL 5.1). It knows nothing of their lives beyond
-//! being there or not.
+//! The mounts of this process by multiplex id (PROTOCOL 5.1).
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -11,13 +10,13 @@ use crate::logical::Backend;
 
 use super::host::Host;
 
-/// The metadata that names a mount on every call of the backend service.
+/// The metadata key of the mount's id in every call of the backend service.
 const MULTIPLEX_ID: &str = "multiplex_id";
 
-/// The key of a mount whose server sends no id. No id on the wire is empty, so none collides with it.
+/// The id of a mount whose server sends no id. A real id is never empty, so no other mount has this id.
 const SINGLE: &str = "";
 
-/// A mounted engine and the server behind it.
+/// A mounted engine and its server.
 #[derive(Clone)]
 pub(super) struct Instance {
     pub(super) backend: Arc<dyn Backend>,
@@ -31,26 +30,26 @@ pub(super) struct Instances {
 }
 
 impl Instances {
-    /// The mount that a call is for.
+    /// The mount of a call.
     pub(super) fn find(&self, metadata: &MetadataMap) -> Result<Instance, Status> {
         let id = multiplex_id(metadata)?;
         let by_id = self.by_id.read().unwrap_or_else(PoisonError::into_inner);
         by_id.get(id).cloned().ok_or_else(|| Status::unknown("no backend instance found"))
     }
 
-    /// Keeps a mount; the one it replaces is handed back.
+    /// Stores a mount and returns the one that it replaces.
     pub(super) fn insert(&self, id: &str, instance: Instance) -> Option<Instance> {
         self.by_id.write().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned(), instance)
     }
 
-    /// Forgets the mount that a call is for, if it is still there.
+    /// Removes the mount of a call, if it exists.
     pub(super) fn remove(&self, metadata: &MetadataMap) -> Result<Option<Instance>, Status> {
         let id = multiplex_id(metadata)?;
         Ok(self.by_id.write().unwrap_or_else(PoisonError::into_inner).remove(id))
     }
 }
 
-/// The id of the mount that a call is for. Refusals are gRPC `Unknown`, as a plugin in Go gives them.
+/// The id of the mount of a call. Refusals have the gRPC code `Unknown`, as from a Go plugin.
 pub(super) fn multiplex_id(metadata: &MetadataMap) -> Result<&str, Status> {
     let mut ids = metadata.get_all(MULTIPLEX_ID).iter();
     let Some(id) = ids.next() else { return Ok(SINGLE) };

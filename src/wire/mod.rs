@@ -1,8 +1,8 @@
-//! Vault's backend protocol in protobuf, to and from [`crate::logical`], and nothing else.
+//! Vault's backend protocol in protobuf, translated to and from [`crate::logical`].
 //!
-//! [`services`] serves the engines that a [`Factory`] mounts; [`Dial`] is the way back to the server, from which
-//! each mount's storage and system view come. No protobuf type leaves this module, and nothing here knows what
-//! a path, a field or OpenAI is, or how a plugin process starts.
+//! [`services`] serves the engines that a [`Factory`] mounts. [`Dial`] connects to the server, which provides storage
+//! and the system view of each mount. Protobuf types stay inside this module. This module does not know paths, fields,
+//! OpenAI or the start of a plugin process.
 
 mod broker;
 mod convert;
@@ -30,14 +30,15 @@ use crate::logical::Factory;
 
 pub use host::{Dial, DialError};
 
-/// The largest message either way: the server's own limit (PROTOCOL 9). A request's body alone may be 32 MiB.
+/// The largest message in both directions, equal to the server's limit (PROTOCOL 9). The body of a request alone may be
+/// 32 MiB.
 const MESSAGE_LIMIT: usize = i32::MAX as usize;
 
-/// The services of a secrets engine plugin: the backend protocol, the plugin's version and its word that one
-/// process serves several mounts.
+/// The services of a secrets engine plugin: the backend protocol, the plugin's version, and the support of several
+/// mounts per process.
 ///
-/// `version` is told as it is, so it starts with `v` (PROTOCOL 8.12). In `metadata_mode` the server only asks
-/// what the plugin is, and everything that would need a server behind it is refused (PROTOCOL 5.3).
+/// `version` is reported unchanged, so it must start with `v` (PROTOCOL 8.12). In `metadata_mode` the server only
+/// queries the plugin's metadata, and calls that need the server are refused (PROTOCOL 5.3).
 pub fn services(
     factory: Arc<dyn Factory>,
     dial: impl Dial,

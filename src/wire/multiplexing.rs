@@ -1,11 +1,11 @@
-//! Says that this process serves several mounts (PROTOCOL 5.1).
+//! Reports that this process serves several mounts (PROTOCOL 5.1).
 
 use tonic::{Request, Response, Status};
 
 use super::pb::multiplexing::plugin_multiplexing_server::{PluginMultiplexing, PluginMultiplexingServer};
 use super::pb::multiplexing::{MultiplexingSupportRequest, MultiplexingSupportResponse};
 
-/// Always says yes.
+/// Always reports support.
 pub(super) struct Multiplexing;
 
 pub(super) fn service() -> PluginMultiplexingServer<Multiplexing> {

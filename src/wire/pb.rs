@@ -1,4 +1,4 @@
-//! The messages and services that `build.rs` makes of `proto/`. Nothing outside [`super`] names them.
+//! Messages and services that `build.rs` generates from `proto/`. Only [`super`] uses them.
 
 pub(super) use generated::logical;
 pub(super) use generated::multiplexing;
@@ -17,7 +17,7 @@ mod generated {
     pub mod pb {
         tonic::include_proto!("pb");
     }
-    /// `pb` names this module by its package.
+    /// The generated code of `pb` refers to this package by its name.
     pub mod logical {
         tonic::include_proto!("logical");
     }

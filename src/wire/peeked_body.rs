@@ -1,7 +1,7 @@
-//! A call's last message and the call's end leave as one. What tonic sends of a call does not know its end before it is
-//! asked again, and HTTP/2 then ends it with an empty frame, which is a TLS record and a wake-up more on both sides.
+//! Request bodies that report their end with the last message. A tonic body learns of its end only when polled again.
+//! HTTP/2 then sends an empty frame, which costs both sides a TLS record and a wake-up.
 //!
-//! *Guarantees:* the same frames in the same order, each as soon as it is there.
+//! *Guarantees:* the same frames in the same order, each without delay.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -11,21 +11,21 @@ use tonic::codegen::http::Request;
 use tonic::transport::Channel;
 use tower::util::MapRequest;
 
-/// A channel on which calls leave so.
+/// A channel whose request bodies are peeked.
 pub(super) type PeekingChannel =
     MapRequest<Channel, fn(Request<tonic::body::Body>) -> Request<tonic::body::Body>>;
 
-/// What a body gives next: a frame, an error, or its end.
+/// The result of polling a body: a frame, an error, or the end.
 type NextFrame<B> = Poll<Option<Result<Frame<<B as Body>::Data>, <B as Body>::Error>>>;
 
-/// A body that has looked one frame ahead.
+/// A body that polls one frame ahead.
 struct PeekedBody<B: Body> {
     body: B,
-    /// What comes after the last frame that was given, as far as it was there then.
+    /// The result of polling for the frame after the last returned one.
     next: NextFrame<B>,
 }
 
-/// Calls over this channel.
+/// Wraps a channel so that its request bodies are peeked.
 pub(super) fn peeking(channel: Channel) -> PeekingChannel {
     MapRequest::new(channel, |request| request.map(|body| tonic::body::Body::new(PeekedBody::of(body))))
 }
@@ -70,7 +70,7 @@ mod tests {
 
     type Piece = Result<&'static str, &'static str>;
 
-    /// A body of these that never tells of its end before it is asked.
+    /// A body with these pieces that reports its end only when polled.
     fn body(
         pieces: impl Stream<Item = Piece>,
     ) -> StreamBody<impl Stream<Item = Result<Frame<Bytes>, &'static str>>> {
@@ -79,7 +79,7 @@ mod tests {
         )
     }
 
-    /// What each frame says, and whether the end is known with it.
+    /// The content of each frame, and true if the end was known with the frame.
     async fn seen(mut body: impl Body<Data = Bytes, Error = &'static str> + Unpin) -> Vec<(String, bool)> {
         let mut seen = Vec::new();
         while let Some(frame) = body.frame().await {

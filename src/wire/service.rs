@@ -1,7 +1,6 @@
-//! The backend service: finds the mount that a call is for, converts, asks it, and logs what went wrong, once.
+//! The backend service: finds the mount of a call, converts the messages, calls the engine, and logs each error once.
 //!
-//! Every call's work is kept apart: a panic in it is that call's error, and a caller that goes away does not
-//! stop it half way.
+//! Each call is isolated: a panic fails only its own call, and a call runs to its end even if the caller goes away.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,10 +23,10 @@ use super::{convert, task};
 /// The protocol's number for a secrets engine.
 const SECRETS_ENGINE: u32 = 1;
 
-/// How long Cleanup keeps the server waiting, which may hold its lock on all plugins meanwhile (PROTOCOL 6).
+/// The longest time before Cleanup is answered. The server may hold its lock on all plugins until then (PROTOCOL 6).
 const CLEANUP_MAX_WAIT: Duration = Duration::from_secs(1);
 
-/// The backend service of this process, for all its mounts.
+/// The backend service of this process for all mounts.
 pub(super) struct Service {
     factory: Arc<dyn Factory>,
     dial: Arc<dyn Dial>,
@@ -42,7 +41,7 @@ impl Service {
         Self { factory, dial, instances: Instances::default(), metadata_mode }
     }
 
-    /// The mount that a call is for, unless the call would need a server behind it and there is none.
+    /// The mount of a call that needs the server. In metadata mode such calls are refused.
     fn working(&self, metadata: &MetadataMap) -> Result<Instance, Status> {
         if self.metadata_mode {
             return Err(Status::unknown("plugin server can not perform action while in metadata mode"));
@@ -50,7 +49,7 @@ impl Service {
         self.instances.find(metadata)
     }
 
-    /// Lets the factory make a mount. Nothing is dialled for it.
+    /// Creates a mount with the factory. No channel is opened.
     async fn mount(&self, args: pb::SetupArgs) -> Result<Instance, Error> {
         let host = Arc::new(Host::new(Arc::clone(&self.dial), args.broker_id));
         let setup = Setup {
@@ -70,7 +69,7 @@ impl Service {
 
 #[tonic::async_trait]
 impl pb::backend_server::Backend for Service {
-    /// A second Setup of an id takes the place of the first, as its broker id is the one that is served.
+    /// A second Setup with the same id replaces the first mount, because the server serves the newer broker id.
     async fn setup(&self, request: Request<pb::SetupArgs>) -> Reply<pb::SetupReply> {
         let (metadata, _, args) = request.into_parts();
         let id = multiplex_id(&metadata)?;
@@ -145,7 +144,7 @@ impl pb::backend_server::Backend for Service {
         Ok(Response::new(pb::Empty {}))
     }
 
-    /// Vault calls it twice; the second time there is nothing left to do.
+    /// Vault calls Cleanup twice. The second call does nothing.
     async fn cleanup(&self, request: Request<pb::Empty>) -> Reply<pb::Empty> {
         if let Some(instance) = self.instances.remove(request.metadata())? {
             cleanup(instance.backend).await;
@@ -154,8 +153,8 @@ impl pb::backend_server::Backend for Service {
     }
 }
 
-/// OpenBao's question before every request whether its path has another name, which gets its no before anything
-/// is touched (PROTOCOL 8.13); OpenBao's recursive list; and what Vault may ask in times to come.
+/// Operations that no path supports: OpenBao's resolve-path before each request (PROTOCOL 8.13), OpenBao's recursive
+/// list, and operations of later servers. They are refused before any other work.
 fn is_never_supported(operation: Operation) -> bool {
     matches!(operation, Operation::ResolvePath | Operation::Scan | Operation::Other)
 }
@@ -191,7 +190,7 @@ async fn handle(
     (pb::HandleRequestReply { wal_index: storage.wal_index(), ..reply }, departure)
 }
 
-/// Asks a mount whether what a write names exists.
+/// Checks with a mount whether the target of a write exists.
 async fn exists(
     backend: Arc<dyn Backend>,
     asked: pb::Request,
@@ -213,7 +212,7 @@ async fn exists(
     }
 }
 
-/// What comes of a request, if it can be read; a panic is an error like another.
+/// Runs `answer` on a request that parsed. A panic becomes an error.
 async fn ask<T, F: Future<Output = Result<T, Error>>>(
     origin: &Origin,
     request: Result<logical::Request, Error>,
@@ -222,7 +221,7 @@ async fn ask<T, F: Future<Output = Result<T, Error>>>(
     task::caught(answer(request?)).await.unwrap_or_else(|panic| Err(origin.panicked(panic)))
 }
 
-/// Lets a mount clean up. What takes longer than the server should wait goes on behind its back.
+/// Cleans up a mount. A cleanup that takes too long continues in the background.
 async fn cleanup(backend: Arc<dyn Backend>) {
     let cleaning = task::detached(|_| async move {
         let origin = Origin::call("cleanup");
@@ -231,11 +230,13 @@ async fn cleanup(backend: Arc<dyn Backend>) {
         }
     });
     if tokio::time::timeout(CLEANUP_MAX_WAIT, cleaning).await.is_err() {
-        tracing::warn!("cleaning up after a mount takes longer than the server should wait; it goes on");
+        tracing::warn!(
+            "the cleanup of a mount takes longer than the server should wait and continues in the background"
+        );
     }
 }
 
-/// Does what can only fail by a panic, which becomes the call's gRPC error.
+/// Runs `work`, which fails only by a panic. A panic becomes the call's gRPC error.
 async fn catch_panic<T>(operation: &str, work: impl Future<Output = T>) -> Result<T, Status> {
     task::caught(work).await.map_err(|panic| {
         let origin = Origin::call(operation);

@@ -12,19 +12,20 @@ use crate::logical::{self, Entry, Storage, StorageError};
 use super::host::{DialError, Host, status_text};
 use super::pb;
 
-/// What a request carries for the storage calls made for it: which snapshot to read, and how far the caller's
-/// replica must have come (PROTOCOL 3.9).
+/// Metadata that a request passes on to its storage calls: the snapshot to read, and the replication state that the
+/// caller requires (PROTOCOL 3.9).
 const FORWARDED_METADATA: [&str; 4] =
     ["snapshot_id", "index_state_cluster_id", "index_state_local", "index_state_replicated"];
 
-/// The mount's storage, for one request or for the mount itself.
+/// The mount's storage, for one request or for the mount.
 pub(super) struct RemoteStorage {
     host: Arc<Host>,
     metadata: MetadataMap,
     wal_indexes: WalIndexes,
 }
 
-/// How far the server's replication logs were after our writes. They only grow, so the largest is the latest.
+/// The server's replication log positions after this request's writes. Positions only grow, so the largest is the
+/// latest.
 #[derive(Default)]
 struct WalIndexes {
     local: AtomicU64,
@@ -39,7 +40,7 @@ impl RemoteStorage {
         Self { host, metadata: MetadataMap::new(), wal_indexes: WalIndexes::default() }
     }
 
-    /// Storage for the request that came with this metadata.
+    /// Storage for the request with this metadata.
     pub(super) fn of_request(host: Arc<Host>, incoming: &MetadataMap) -> Self {
         let mut storage = Self::of_mount(host);
         for name in FORWARDED_METADATA {
@@ -50,7 +51,7 @@ impl RemoteStorage {
         storage
     }
 
-    /// Where the request's writes ended in the server's replication logs, if it wrote and the server tells.
+    /// The position after the request's last write, if the request wrote and the server reports positions.
     pub(super) fn wal_index(&self) -> Option<pb::WalIndex> {
         let index = pb::WalIndex {
             local_index: self.wal_indexes.local.load(Ordering::Acquire),
@@ -67,7 +68,7 @@ impl RemoteStorage {
         call
     }
 
-    /// A page from the server itself, or `None` where it has no pages.
+    /// A page from the server, or `None` if the server does not support pages.
     async fn page(
         &self,
         prefix: &str,
@@ -102,7 +103,7 @@ impl Storage for RemoteStorage {
 
     async fn list_page(&self, prefix: &str, after: &str, limit: usize) -> Result<Vec<String>, StorageError> {
         if limit == 0 {
-            return Ok(Vec::new()); // the server takes zero for no limit
+            return Ok(Vec::new()); // the server interprets zero as no limit
         }
         match self.page(prefix, after, limit).await? {
             Some(keys) => Ok(keys),
@@ -145,12 +146,12 @@ impl WalIndexes {
     }
 }
 
-/// Errors of the storage come inside the reply; no text is success.
+/// Converts the error text of a reply. An empty text means success.
 fn check_error(error: &str) -> Result<(), StorageError> {
     if error.is_empty() { Ok(()) } else { Err(StorageError::from_text(error)) }
 }
 
-/// The listed keys, sorted here because Vault promises no order: with PostgreSQL behind it, Vault lists in any.
+/// The listed keys in sorted order. Vault promises no order: with PostgreSQL storage the order is arbitrary.
 fn keys(mut reply: pb::StorageListReply) -> Result<Vec<String>, StorageError> {
     check_error(&reply.err)?;
     reply.keys.sort_unstable();

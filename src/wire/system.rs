@@ -1,4 +1,4 @@
-//! What the server tells of itself, over the channel to it (PROTOCOL 3.5, 3.6).
+//! The server's system view and event bus over the channel to the server (PROTOCOL 3.5, 3.6).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -99,7 +99,7 @@ impl SystemView for RemoteSystem {
     }
 }
 
-/// A server that does not know the call answers it with the message's defaults: no, none, zero.
+/// The default message (no, none, zero) from a server that does not implement the call.
 fn default_if_unimplemented<T: Default>(reply: Result<Response<T>, Status>) -> Result<T, SystemError> {
     match reply {
         Ok(reply) => Ok(reply.into_inner()),

@@ -1,4 +1,4 @@
-//! Runs one call's work so that neither its panic nor its caller's going away reaches anything else.
+//! Isolates the work of a call: from its panic, and from a caller that goes away.
 
 use std::panic::AssertUnwindSafe;
 
@@ -6,13 +6,12 @@ use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-/// The work panicked. What it said is left to the panic hook: it may quote what it worked on.
+/// The work panicked. The message is left to the panic hook, because the message can quote data of the request.
 #[derive(Debug)]
 pub(super) struct Panicked;
 
-/// Runs `work` in a task of its own, to its end even when the caller goes away. `work` is given a token that is
-/// cancelled when that happens: the server drops the call on its own time limit or when its client hangs up
-/// (PROTOCOL 8.1).
+/// Runs `work` in its own task to the end, even if the caller goes away. The token given to `work` is cancelled when
+/// the server drops the call: on its time limit, or when its client hangs up (PROTOCOL 8.1).
 pub(super) async fn detached<F>(work: impl FnOnce(CancellationToken) -> F) -> Result<F::Output, Status>
 where
     F: Future<Output: Send> + Send + 'static,
@@ -24,8 +23,8 @@ where
     outcome.map_err(|_| Status::internal("the plugin is shutting down"))
 }
 
-/// Turns a panic of `work` into a value. What it shares with other calls is behind locks, which tell of a panic
-/// themselves.
+/// Converts a panic of `work` into a value. State that is shared with other calls is behind locks, which report a panic
+/// by poisoning.
 pub(super) fn caught<T>(work: impl Future<Output = T>) -> impl Future<Output = Result<T, Panicked>> {
     AssertUnwindSafe(work).catch_unwind().map(|outcome| outcome.map_err(|_| Panicked))
 }
@@ -53,7 +52,7 @@ mod tests {
         });
         tokio::select! {
             biased;
-            _ = work => panic!("the work waits for its caller to go"),
+            _ = work => panic!("the work waits until its caller is gone"),
             () = future::ready(()) => {}
         }
         finished.await.unwrap();

@@ -1,21 +1,21 @@
-//! An answer of the server that stays good for a moment, so that a burst of requests asks once.
+//! A cell for an answer of the server that stays valid for a short time. A burst of requests asks the server once.
 
 use std::sync::{Mutex, PoisonError};
 
 use tokio::time::{Duration, Instant};
 
-/// How long an answer is good. A change of tuning or replication is seen this much later; what must not go wrong in
-/// between is held by the server itself, which caps leases and refuses writes where it may not write.
+/// The lifetime of an answer. A change of tuning or replication is seen with this delay. The delay is safe: the server
+/// itself caps leases and refuses writes on read-only nodes.
 const TTL: Duration = Duration::from_secs(1);
 
-/// The last answer, while it is good.
+/// The last answer, while it is valid.
 #[derive(Debug, Default)]
 pub(super) struct TtlCell<T> {
     last: Mutex<Option<(Instant, T)>>,
 }
 
 impl<T: Copy> TtlCell<T> {
-    /// The last answer if it is still good, else what `fetch` answers.
+    /// The last answer if it is still valid, and otherwise the result of `fetch`.
     pub(super) async fn get_or_fetch<E>(&self, fetch: impl Future<Output = Result<T, E>>) -> Result<T, E> {
         if let Some(answer) = self.fresh() {
             return Ok(answer);

@@ -1,5 +1,4 @@
-//! The values that messages are made of: JSON in strings, durations in nanoseconds, timestamps, headers
-//! (PROTOCOL 3.7, 3.8).
+//! Values in messages: JSON in strings, durations in nanoseconds, timestamps, headers (PROTOCOL 3.7, 3.8).
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -11,7 +10,8 @@ use crate::logical::Data;
 
 use super::pb::Header;
 
-/// A string that should hold a JSON object or `null`, and does not. It quotes nothing: there may be secrets in it.
+/// A string that must hold a JSON object or `null` and does not. The error quotes no content, because the content may
+/// be secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a JSON object, from line {line} column {column}")]
 pub(super) struct NotAnObject {
@@ -19,13 +19,13 @@ pub(super) struct NotAnObject {
     column: usize,
 }
 
-/// An absent object, as Go writes one.
+/// Go's encoding of an absent object.
 const NULL: &str = "null";
 
-/// Go's zero time, the first second of the year 1: what Go sends for "no time".
+/// Go's zero time, the first second of the year 1. Go sends it for "no time".
 pub(super) const ZERO_TIME: Timestamp = Timestamp { seconds: -62_135_596_800, nanos: 0 };
 
-/// Reads a JSON object; `null` and nothing at all are the empty one.
+/// Parses a JSON object. `null` and an empty string become an empty object.
 pub(super) fn data(json: &str) -> Result<Data, NotAnObject> {
     if json.is_empty() || json == NULL {
         return Ok(Data::new());
@@ -35,26 +35,26 @@ pub(super) fn data(json: &str) -> Result<Data, NotAnObject> {
         .map_err(|error| NotAnObject { line: error.line(), column: error.column() })
 }
 
-/// Writes a JSON object; an empty one becomes `null`, as from an engine in Go that has nothing to say.
+/// Encodes a JSON object. An empty object becomes `null`, as in Go.
 pub(super) fn json(data: &Data) -> String {
     if data.is_empty() {
         return NULL.to_owned();
     }
-    // A map of JSON values with text for keys always serialises; the server refuses the empty string.
+    // A map from strings to JSON values always serializes. The server refuses an empty string.
     serde_json::to_string(data).unwrap_or_else(|_| NULL.to_owned())
 }
 
-/// A duration of the protocol; a negative one is none.
+/// Converts a duration from the protocol. A negative one becomes zero.
 pub(super) fn duration(nanoseconds: i64) -> Duration {
     Duration::from_nanos(nanoseconds.try_into().unwrap_or(0))
 }
 
-/// A duration for the protocol; one of more than 292 years becomes the longest there is.
+/// Converts a duration for the protocol. Durations over 292 years become the largest value.
 pub(super) fn nanoseconds(duration: Duration) -> i64 {
     duration.as_nanos().try_into().unwrap_or(i64::MAX)
 }
 
-/// A time of the protocol; Go's zero time, and what no calendar has, is none.
+/// Converts a time from the protocol. Go's zero time and invalid times become `None`.
 pub(super) fn time(timestamp: Timestamp) -> Option<DateTime<Utc>> {
     if timestamp == ZERO_TIME {
         return None;
@@ -62,12 +62,12 @@ pub(super) fn time(timestamp: Timestamp) -> Option<DateTime<Utc>> {
     DateTime::from_timestamp(timestamp.seconds, timestamp.nanos.try_into().ok()?)
 }
 
-/// Headers of the protocol, into plain ones.
+/// Converts headers from the protocol.
 pub(super) fn headers(headers: HashMap<String, Header>) -> HashMap<String, Vec<String>> {
     headers.into_iter().map(|(name, values)| (name, values.header)).collect()
 }
 
-/// Plain headers, into the protocol's.
+/// Converts headers to the protocol.
 pub(super) fn header_messages(headers: HashMap<String, Vec<String>>) -> HashMap<String, Header> {
     headers.into_iter().map(|(name, header)| (name, Header { header })).collect()
 }

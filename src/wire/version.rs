@@ -1,14 +1,14 @@
-//! Tells the plugin's version. It belongs to no mount.
+//! Reports the plugin's version, which is the same for all mounts.
 
 use tonic::{Request, Response, Status};
 
 use super::pb::logical::plugin_version_server::{PluginVersion, PluginVersionServer};
 use super::pb::logical::{Empty, VersionReply};
 
-/// The version as Vault compares it: byte for byte (PROTOCOL 8.12).
+/// The version. Vault compares the text byte by byte (PROTOCOL 8.12).
 pub(super) struct Version(&'static str);
 
-/// Serves `version` as it is.
+/// Serves `version` unchanged.
 pub(super) fn service(version: &'static str) -> PluginVersionServer<Version> {
     PluginVersionServer::new(Version(version))
 }

@@ -1,4 +1,4 @@
-//! A scripted engine: the path of a request says what it does.
+//! A scripted engine: the path of a request selects its behavior.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,23 +13,23 @@ use crate::logical::{
     SystemView,
 };
 
-/// Mounts scripted engines and watches them.
+/// Mounts scripted engines and observes them.
 #[derive(Clone)]
 pub(super) struct Mounts {
     pub(super) seen: Arc<Seen>,
     notices: mpsc::UnboundedSender<String>,
 }
 
-/// What happened to the mounted engines.
+/// Observations of the mounted engines.
 #[derive(Default)]
 pub(super) struct Seen {
     pub(super) cleanups: AtomicUsize,
     pub(super) alive: AtomicUsize,
-    /// Lets a `wait` request go on.
+    /// Lets a `wait` request continue.
     pub(super) go_on: Notify,
 }
 
-/// The notices of what the engines did, in order.
+/// Notices from the engines, in order.
 pub(super) type Notices = mpsc::UnboundedReceiver<String>;
 
 struct Engine {
@@ -145,7 +145,7 @@ impl Backend for Engine {
 }
 
 impl Engine {
-    /// Goes on when told to, and tells whether the caller was gone by then.
+    /// Waits until the caller is gone and `go_on` is notified.
     async fn wait(&self, request: Request) -> Answer {
         self.mounts.notice("waiting");
         request.cancelled.cancelled().await;

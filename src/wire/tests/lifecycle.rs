@@ -1,4 +1,4 @@
-//! A mount's life: setup, type, special paths, initialization, cleanup, and several mounts beside each other.
+//! The life of a mount: setup, type, special paths, initialization, cleanup, and several mounts in one process.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -101,7 +101,7 @@ async fn two_mounts_live_beside_each_other() {
     tokio::join!(async { assert_eq!(setup_with(&a, &[], "uuid-a").await, "") }, async {
         assert_eq!(setup_with(&b, &[], "uuid-b").await, "");
     });
-    // One mount's request hangs; the other's is answered all the same.
+    // A hanging request of one mount must not delay the other mount.
     let hanging = tokio::spawn({
         let a = a.clone();
         async move { a.send("read", "wait", "null").await }

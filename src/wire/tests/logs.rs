@@ -1,4 +1,4 @@
-//! What a test's log says.
+//! Captures log lines of a test.
 
 use std::fmt::Write;
 use std::sync::{Arc, Mutex};
@@ -8,7 +8,7 @@ use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 
-/// The log of this test's thread while it lives.
+/// The log of this test's thread while the value exists.
 pub(super) struct Logs {
     lines: Arc<Mutex<Vec<String>>>,
     _guard: DefaultGuard,
@@ -25,7 +25,7 @@ impl Logs {
         Self { lines, _guard: tracing::subscriber::set_default(subscriber) }
     }
 
-    /// The lines that this module wrote.
+    /// The lines from this module.
     pub(super) fn lines(&self) -> Vec<String> {
         self.lines.lock().unwrap().clone()
     }

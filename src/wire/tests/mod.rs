@@ -1,5 +1,5 @@
-//! The services as a server uses them: a fake server calls them over gRPC in memory and serves storage, system
-//! view and events back.
+//! The services from the server's side: a fake server calls them over gRPC in memory, and serves storage, system view
+//! and events.
 
 mod engine;
 mod lifecycle;

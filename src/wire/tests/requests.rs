@@ -1,4 +1,4 @@
-//! Requests: answers, refusals, panics, callers that go away, sizes.
+//! Requests: responses, refusals, panics, callers that go away, sizes.
 
 use std::sync::atomic::Ordering;
 

@@ -1,4 +1,4 @@
-//! A fake Vault: what it serves to mounts, and how it calls them.
+//! A fake Vault that calls the plugin and serves its mounts.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -29,32 +29,32 @@ pub(super) struct Server {
     pub(super) state: Arc<State>,
 }
 
-/// What it serves and saw; shared by all broker ids.
+/// The fake server's settings and observations, shared by all broker ids.
 #[derive(Default)]
 pub(super) struct State {
     pub(super) entries: InMemory,
-    /// OpenBao: pages, but no events.
+    /// Behaves as OpenBao: supports pages, but no events.
     pub(super) openbao: bool,
     pub(super) dials: AtomicUsize,
     pub(super) failing_dials: AtomicUsize,
-    /// Connections are refused, though the broker knows where.
+    /// Connections are refused, although dialing succeeds.
     pub(super) refusing: bool,
     pub(super) page_calls: AtomicUsize,
     pub(super) events: Mutex<Vec<pb::SendEventRequest>>,
     /// The metadata of every storage call.
     pub(super) metadata: Mutex<Vec<MetadataMap>>,
-    /// Nothing is served behind the broker, as while Vault registers a plugin.
+    /// Serves nothing behind the broker, as Vault does while it registers a plugin.
     pub(super) unserved: bool,
     pub(super) replication: i32,
-    /// The mount is local to its cluster; a server that does not say so does not know the question.
+    /// The mount is local to its cluster. If false, the server does not implement the call.
     pub(super) local_mount: bool,
-    /// As on a performance secondary: what begins with one of these may be written, and nothing else.
+    /// Behaves as a performance secondary: only keys with these prefixes may be written.
     pub(super) writable: Option<&'static [&'static str]>,
-    /// Vault Enterprise: where rotation jobs were taken away from.
+    /// The deregistered rotation jobs, on a server with Vault Enterprise's rotation manager.
     pub(super) rotation_manager: Option<Mutex<Vec<pb::RotationJobPlace>>>,
 }
 
-/// The server's calls of one mount.
+/// The server's calls for one mount.
 #[derive(Clone)]
 pub(super) struct Caller {
     pub(super) backend: BackendClient<Channel>,
@@ -76,7 +76,7 @@ impl Server {
         Self { state: Arc::new(state) }
     }
 
-    /// Starts the plugin's services; the channel reaches them.
+    /// Starts the plugin's services and returns a channel to them.
     pub(super) fn plugin(&self, factory: impl Factory) -> Channel {
         connect(services(Arc::new(factory), self.clone(), "v1.2.3", false))
     }
@@ -124,7 +124,7 @@ impl Dial for Server {
     }
 }
 
-/// A channel to `routes` over pipes in memory.
+/// A channel to `routes` over in-memory pipes.
 pub(super) fn connect(routes: Routes) -> Channel {
     let (accept, accepted) = mpsc::unbounded_channel::<DuplexStream>();
     let incoming = UnboundedReceiverStream::new(accepted).map(Ok::<_, std::io::Error>);
@@ -160,7 +160,7 @@ impl pb::storage_server::Storage for Server {
     ) -> Result<Response<pb::StorageListReply>, Status> {
         self.seen(&call)?;
         let mut keys = self.state.entries.list(&call.into_inner().prefix).await.unwrap();
-        // Vault promises no order; the reverse of the sorted one misleads everything that relies on it.
+        // Vault promises no order. The reverse order exposes code that relies on sorted keys.
         keys.sort_unstable();
         keys.reverse();
         Ok(Response::new(pb::StorageListReply { keys, err: String::new() }))
@@ -288,7 +288,7 @@ impl Caller {
         call
     }
 
-    /// Sets the mount up; the text of the refusal, or none.
+    /// Sets up the mount. Returns the error text, which is empty on success.
     pub(super) async fn setup(&self, broker_id: u32) -> String {
         let config = HashMap::from([("plugin_name".to_owned(), "openai".to_owned())]);
         let args = pb::SetupArgs { broker_id, config, backend_uuid: "uuid-1".to_owned() };

@@ -92,7 +92,10 @@ async fn openbao_pages_by_itself() {
     let server = Server::openbao();
     pages(&server.mount(Mounts::new().0).await).await;
     assert_eq!(server.state.page_calls.load(Ordering::SeqCst), 3);
-    assert!(server.state.metadata.lock().unwrap().len() == 4, "only the writes went beside the pages");
+    assert!(
+        server.state.metadata.lock().unwrap().len() == 4,
+        "only the four writes reached storage by other calls"
+    );
 }
 
 #[tokio::test]
@@ -113,7 +116,7 @@ async fn a_requests_snapshot_and_index_go_along_and_its_writes_come_back() {
     let reply = caller.backend.clone().handle_request(call).await.unwrap().into_inner();
     assert_eq!(reply.wal_index, Some(pb::WalIndex { local_index: 101, replicated_index: 200 }));
     let read = caller.ask("read", "get/a").await;
-    assert_eq!(read.wal_index, None, "what an earlier request wrote is not this one's");
+    assert_eq!(read.wal_index, None, "an index belongs to the request that wrote");
     let seen = server.state.metadata.lock().unwrap();
     assert_eq!(seen[0].get("snapshot_id").unwrap(), "s1");
     assert_eq!(seen[0].get("index_state_local").unwrap(), "7");
