@@ -89,6 +89,9 @@ pub enum Error {
         /// Why not.
         error: Box<Error>,
     },
+    /// Other keys of a static role took all the time there was.
+    #[error("there was no time left for it, which the next tick goes on with")]
+    NoTimeLeft,
     /// Too many replaced keys of a static role still live.
     #[error("{0} replaced keys of this static role are not ended yet: no more are made until they are")]
     ReplacedKeysLeft(usize),
@@ -287,6 +290,7 @@ impl From<Error> for logical::Error {
             | Error::AccountHasKeys { .. }
             | Error::KeyInDoubt
             | Error::ReturnUnderWay
+            | Error::NoTimeLeft
             | Error::Replicated
             | Error::TidyRunning
             | Error::Settings(_) => Self::bad_request(sentence),

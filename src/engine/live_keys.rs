@@ -12,7 +12,7 @@ use crate::openai::{self, ApiKeyId, Client, Pages, ProjectId, ServiceAccountId};
 const CLOCK_SKEW: TimeDelta = TimeDelta::seconds(5);
 
 /// As long as a project's keys may be listed.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A key that has not ended.
 #[derive(Debug)]
@@ -23,35 +23,49 @@ pub(super) struct LiveKey {
     pub(super) id: ApiKeyId,
 }
 
-/// The live keys of these accounts. OpenAI lists keys by project only. Its list may still show a key that was deleted a
-/// moment ago, so each key that is found is asked for by itself.
+/// The live keys of these accounts: those that are listed, and that OpenAI still knows. `now` is asked after each page,
+/// as an answer tells OpenAI's time.
 pub(super) async fn of_accounts(
     client: &Client,
     project: &ProjectId,
     accounts: &HashSet<&ServiceAccountId>,
-    now: DateTime<Utc>,
+    now: impl Fn() -> DateTime<Utc> + Send + Sync,
 ) -> Result<Vec<LiveKey>, openai::Error> {
     let mut live = Vec::new();
-    if accounts.is_empty() {
-        return Ok(live);
-    }
-    for key in listed(client, project, accounts, now).await? {
-        match client.key(project, &key.id).await {
-            Ok(_) => live.push(key),
-            Err(error) if error.is_gone() => {}
-            Err(error) => return Err(error),
+    for key in listed(client, project, accounts, PATIENCE, now).await? {
+        if is_known(client, project, &key).await? {
+            live.push(key);
         }
     }
     Ok(live)
 }
 
-async fn listed(
+/// Whether OpenAI knows a key that it listed. A list may still show a key that was deleted a moment ago.
+pub(super) async fn is_known(
+    client: &Client,
+    project: &ProjectId,
+    key: &LiveKey,
+) -> Result<bool, openai::Error> {
+    match client.key(project, &key.id).await {
+        Ok(_) => Ok(true),
+        Err(error) if error.is_gone() => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The keys of these accounts that are listed and have not expired, as they are read within this time. OpenAI lists keys
+/// by project only.
+pub(super) async fn listed(
     client: &Client,
     project: &ProjectId,
     accounts: &HashSet<&ServiceAccountId>,
-    now: DateTime<Utc>,
+    within: Duration,
+    now: impl Fn() -> DateTime<Utc> + Send + Sync,
 ) -> Result<Vec<LiveKey>, openai::Error> {
-    let (mut found, mut pages) = (Vec::new(), Pages::within(PATIENCE));
+    let (mut found, mut pages) = (Vec::new(), Pages::within(within));
+    if accounts.is_empty() {
+        return Ok(found);
+    }
     loop {
         let page = match client.next_keys(project, &mut pages).await {
             // The project is gone, and all keys with it.
@@ -59,8 +73,9 @@ async fn listed(
             page => page?,
         };
         let Some(page) = page else { return Ok(found) };
+        let over = now() - CLOCK_SKEW;
         for key in page {
-            let is_live = key.expires_at.is_none_or(|end| end > now - CLOCK_SKEW);
+            let is_live = key.expires_at.is_none_or(|end| end > over);
             let account = key.service_account().filter(|account| is_live && accounts.contains(account));
             if let Some(account) = account.cloned() {
                 found.push(LiveKey { account, id: key.id });

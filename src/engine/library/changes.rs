@@ -24,12 +24,13 @@ use std::time::Duration;
 use chrono::Utc;
 use tokio::time::Instant;
 
-use super::in_use::{by_place, live_keys};
+use super::in_use::{by_place, listed_keys, refuse_known};
 use super::members::{Home, Member};
 use super::sets::{CHANGES, Change, LibrarySet, SETS, touched};
 use crate::engine::answers::Told;
 use crate::engine::failpoint::failpoint;
 use crate::engine::issuer::{self, Creation, Owner};
+use crate::engine::live_keys::{self, LiveKey};
 use crate::engine::owners::AccountOwner;
 use crate::engine::{Engine, Error, backoff, endings, removal};
 use crate::framework::{LockGuard, Tick};
@@ -69,7 +70,16 @@ impl Limits {
     }
 
     fn patience(self) -> Duration {
-        self.patience.min(self.deadline.saturating_duration_since(Instant::now()))
+        self.patience.min(self.left())
+    }
+
+    /// How long the keys of a project may be listed.
+    fn listing(self) -> Duration {
+        live_keys::PATIENCE.min(self.left())
+    }
+
+    fn left(self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
     }
 }
 
@@ -156,15 +166,20 @@ pub(super) async fn settle(
     failpoint!("set.settling");
     let going = unnamed(&change.touched, SETS.get(storage, set).await?);
     let (mut left, mut failed, mut is_hopeless) = (Vec::new(), false, false);
-    let mut used = in_use(engine, storage, &going, limits.patience()).await;
+    let mut listed = listed(engine, storage, &going, limits).await;
     for member in going {
         if is_hopeless || Instant::now() >= limits.deadline {
             left.push(member);
             continue;
         }
-        let outcome = match used.remove(member.id.as_str()) {
-            Some(error) => Err(error),
-            None => let_go(engine, storage, set, &member, limits.patience()).await,
+        let outcome = match listed.remove(member.id.as_str()) {
+            Some(Ok(keys)) => refuse_known(engine, storage, &member, keys, limits.patience()).await,
+            Some(Err(error)) => Err(error),
+            None => Ok(()),
+        };
+        let outcome = match outcome {
+            Ok(()) => let_go(engine, storage, set, &member, limits.patience()).await,
+            refused => refused,
         };
         if let Err(error) = outcome {
             tracing::warn!(
@@ -197,29 +212,32 @@ fn unnamed(touched: &[Member], named: Option<LibrarySet>) -> Vec<Member> {
     touched.iter().filter(|member| !named.contains(&member.id)).cloned().collect()
 }
 
-/// Why accounts that Vault made may not be deleted yet, by their ids: somebody has a live key there, or OpenAI does not
-/// say.
-async fn in_use(
+/// The keys that OpenAI lists on accounts that Vault made, by the accounts' ids; or why OpenAI does not list them.
+async fn listed(
     engine: &Engine,
     storage: &dyn Storage,
     going: &[Member],
-    patience: Duration,
-) -> HashMap<String, Error> {
-    let mut used = HashMap::new();
+    limits: Limits,
+) -> HashMap<String, Result<Vec<LiveKey>, Error>> {
+    let mut listed: HashMap<String, Result<Vec<LiveKey>, Error>> = HashMap::new();
     for (_, members) in by_place(going.iter().filter(|member| member.is_made())) {
-        match live_keys(engine, storage, &members, patience).await {
-            Ok(keys) => used.extend(keys.into_iter().map(|key| {
-                let (account, key) = (key.account, key.id);
-                (account.to_string(), Error::AccountHasKeys { account, key })
-            })),
+        match listed_keys(engine, storage, &members, limits.listing()).await {
+            Ok(keys) => {
+                for key in keys {
+                    let of_account = listed.entry(key.account.to_string()).or_insert_with(|| Ok(Vec::new()));
+                    if let Ok(of_account) = of_account {
+                        of_account.push(key);
+                    }
+                }
+            }
             Err(error) => {
                 let sentence = error.to_string();
-                let why = |member: &&Member| (member.id.to_string(), Error::field(sentence.clone()));
-                used.extend(members.iter().map(why));
+                let why = |member: &&Member| (member.id.to_string(), Err(Error::field(sentence.clone())));
+                listed.extend(members.iter().map(why));
             }
         }
     }
-    used
+    listed
 }
 
 /// Gives accounts up that a change touches, without a call to OpenAI. Answers which.

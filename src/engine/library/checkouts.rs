@@ -251,7 +251,8 @@ async fn record(
     let _alone = engine.lock_loans(&ticket.set).await;
     let loan = lending::of_ticket(storage, ticket).await?.filter(|loan| loan.state == State::Reserved);
     let mut loan = loan.ok_or(Error::LoanOver("it took too long"))?;
-    loan.lend(key, engine.latest_time());
+    // OpenAI's answer with the key has just told its time.
+    loan.lend(key, engine.now());
     // The reservation's marker leads the tick here, which then marks the next look.
     lending::keep(storage, &ticket.set, &loan).await?;
     Ok(loan)

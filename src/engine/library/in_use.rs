@@ -1,7 +1,9 @@
 //! What keeps an account in its set: a check-out, or a live key of somebody else, which would be deleted with it.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::lending;
 use super::members::{Member, PATIENCE};
@@ -12,6 +14,8 @@ use crate::openai::Urgency;
 
 /// Keys that a refusal names.
 const MOST_NAMED: usize = 5;
+/// What is done when OpenAI does not answer.
+const LISTING: &str = "listing the keys of an account that is to be deleted";
 
 /// Refuses if one of these accounts is not free.
 pub(super) async fn refuse_lent(storage: &dyn Storage, set: &str, members: &[Member]) -> Result<(), Error> {
@@ -32,7 +36,7 @@ pub(super) async fn refuse_used(
     members: &[Member],
 ) -> Result<(), Error> {
     for (_, members) in by_place(members.iter().filter(|member| member.is_made())) {
-        let Ok(keys) = live_keys(engine, storage, &members, PATIENCE).await else { continue };
+        let Ok(keys) = live_keys(engine, storage, &members).await else { continue };
         let Some(first) = keys.first() else { continue };
         let Some(member) = members.iter().find(|member| member.id == first.account) else { continue };
         let theirs = keys.iter().filter(|key| key.account == first.account);
@@ -48,18 +52,50 @@ pub(super) async fn refuse_used(
 }
 
 /// The live keys of members of one project.
-pub(super) async fn live_keys(
+async fn live_keys(
     engine: &Engine,
     storage: &dyn Storage,
     members: &[&Member],
-    patience: Duration,
 ) -> Result<Vec<LiveKey>, Error> {
     let Some(first) = members.first() else { return Ok(Vec::new()) };
-    let client = engine.client_of(storage, &first.organization_id).await?;
-    let client = client.for_work(Urgency::Check, patience);
-    let accounts: HashSet<_> = members.iter().map(|member| &member.id).collect();
-    let keys = live_keys::of_accounts(&client, &first.project_id, &accounts, engine.now()).await;
-    keys.map_err(Error::call("listing the keys of an account that is to be deleted"))
+    let client = engine.client_of(storage, &first.organization_id).await?.for_work(Urgency::Check, PATIENCE);
+    let (accounts, now) = (members.iter().map(|member| &member.id).collect(), || engine.certain_time());
+    let keys = live_keys::of_accounts(&client, &first.project_id, &accounts, now).await;
+    keys.map_err(Error::call(LISTING))
+}
+
+/// The keys of members of one project that are listed, as they are read within this time.
+pub(super) async fn listed_keys(
+    engine: &Engine,
+    storage: &dyn Storage,
+    members: &[&Member],
+    within: Duration,
+) -> Result<Vec<LiveKey>, Error> {
+    let Some(first) = members.first() else { return Ok(Vec::new()) };
+    let client = engine.client_of(storage, &first.organization_id).await?.for_work(Urgency::Check, within);
+    let (accounts, now) = (members.iter().map(|member| &member.id).collect(), || engine.certain_time());
+    let keys = live_keys::listed(&client, &first.project_id, &accounts, within, now).await;
+    keys.map_err(Error::call(LISTING))
+}
+
+/// Refuses to delete an account if OpenAI knows one of these keys of it.
+pub(super) async fn refuse_known(
+    engine: &Engine,
+    storage: &dyn Storage,
+    member: &Member,
+    keys: Vec<LiveKey>,
+    patience: Duration,
+) -> Result<(), Error> {
+    let deadline = Instant::now() + patience;
+    for key in keys {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let client = engine.client_of(storage, &member.organization_id).await?.for_work(Urgency::Check, left);
+        let is_known = live_keys::is_known(&client, &member.project_id, &key).await;
+        if is_known.map_err(Error::call(LISTING))? {
+            return Err(Error::AccountHasKeys { account: key.account, key: key.id });
+        }
+    }
+    Ok(())
 }
 
 /// Members by organization and project.

@@ -231,7 +231,7 @@ impl Home {
         let by_id: HashMap<&ServiceAccountId, &str> =
             adopted.iter().map(|member| (&member.id, member.name.as_str())).collect();
         let accounts = by_id.keys().copied().collect();
-        let keys = live_keys::of_accounts(&self.client, &self.project_id, &accounts, self.now).await;
+        let keys = live_keys::of_accounts(&self.client, &self.project_id, &accounts, || self.now).await;
         let keys = keys.map_err(Error::call("listing the project's keys"))?;
         let mut with_keys: Vec<&str> =
             keys.iter().filter_map(|key| by_id.get(&key.account).copied()).collect();

@@ -7,6 +7,8 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::record::{Retiring, STATIC_ROLES, StaticRole};
 use super::rotate::{Held, Work, end};
 use super::stored;
@@ -14,6 +16,7 @@ use crate::engine::failpoint::failpoint;
 use crate::engine::owners::AccountOwner;
 use crate::engine::{Engine, Error};
 use crate::logical::Storage;
+use crate::openai::ApiKeyId;
 
 /// Stores that the role is to go.
 pub(in crate::engine) async fn begin(
@@ -30,18 +33,30 @@ pub(in crate::engine) async fn begin(
     stored::store_marked(storage, name, role, engine.now()).await
 }
 
-/// Ends what the role has. If OpenAI fails, the role stays for the tick.
+/// Ends what the role has. If OpenAI fails, or time is up, the role stays for the tick, without the keys that are gone.
 pub(in crate::engine) async fn finish(work: &Work<'_>, role: &mut StaticRole) -> Result<(), Error> {
     failpoint!("static.deleting");
-    let refusal = end_all(work, role).await.into_iter().next().map(|(_, error)| error);
-    if let Some(error) = refusal {
-        role.retry.failed(work.name, &error, work.engine.now(), Duration::ZERO);
-        // If this cannot be stored, the tick only comes back sooner.
-        let _ = STATIC_ROLES.put(&**work.storage, work.name, role).await;
-        return Err(Error::Undeleted { name: work.name.to_owned(), error: Box::new(error) });
+    let left = end_all(work, role).await.into_iter().map(|(held, error)| (held.key.clone(), error));
+    let left: Vec<(ApiKeyId, Error)> = left.collect();
+    if !left.is_empty() {
+        return Err(keep(work, role, left).await);
     }
     failpoint!("static.ended");
     forget(work.engine, &**work.storage, work.name, role).await
+}
+
+/// Stores what is left, and answers why it is. What time was up for is no failure: the next tick goes on.
+async fn keep(work: &Work<'_>, role: &mut StaticRole, left: Vec<(ApiKeyId, Error)>) -> Error {
+    role.retiring.retain(|old| left.iter().any(|(key, _)| *key == old.api_key_id));
+    let (late, failed): (Vec<_>, Vec<_>) =
+        left.into_iter().map(|(_, error)| error).partition(|error| matches!(error, Error::NoTimeLeft));
+    if let Some(error) = failed.first() {
+        role.retry.failed(work.name, error, work.engine.now(), Duration::ZERO);
+    }
+    // If this cannot be stored, the tick only comes back sooner.
+    let _ = STATIC_ROLES.put(&**work.storage, work.name, role).await;
+    let error = failed.into_iter().chain(late).next().unwrap_or(Error::NoTimeLeft);
+    Error::Undeleted { name: work.name.to_owned(), error: Box::new(error) }
 }
 
 /// Ends what can be ended, and forgets the role whatever is left of it. Answers what that is. Without a client nothing
@@ -77,7 +92,14 @@ pub(super) async fn finish_by_force(
 /// The current key first: it is the one that is used. Answers each that is not ended, and why.
 async fn end_all<'a>(work: &Work<'_>, role: &'a StaticRole) -> Vec<(Held<'a>, Error)> {
     let (mut left, ours) = (Vec::new(), role.keys().map(|(key, _)| key.clone()).collect::<Vec<_>>());
+    let deadline = Instant::now() + work.patience;
     for held in held(role) {
+        let patience = deadline.saturating_duration_since(Instant::now());
+        if patience.is_zero() {
+            left.push((held, Error::NoTimeLeft));
+            continue;
+        }
+        let work = &Work { client: work.client.clone(), patience, ..*work };
         work.engine.note_made(&[held.account.as_str(), held.key.as_str()], held.made);
         if let Err(error) = end(work, &role.account_project_id, &held, &ours).await {
             left.push((held, error));

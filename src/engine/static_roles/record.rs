@@ -75,6 +75,9 @@ pub struct Retiring {
     /// When its grace is over, to the second.
     #[serde(with = "crate::engine::rfc3339")]
     pub ends: DateTime<Utc>,
+    /// How long the grace is; releases before did not keep that.
+    #[serde(default, with = "crate::engine::seconds::option", skip_serializing_if = "Option::is_none")]
+    pub grace: Option<Duration>,
     /// Whether OpenAI ends it by itself then.
     #[serde(default)]
     pub limited: bool,
@@ -137,8 +140,8 @@ impl StaticRole {
         self.asked.map_or(self.settings.grace_period, |asked| asked.grace)
     }
 
-    /// Puts a new key in the place of the current one, which retires at `ends`.
-    pub fn replace_current(&mut self, new: Current, ends: DateTime<Utc>) {
+    /// Puts a new key in the place of the current one, which retires at `ends`, when its grace is over.
+    pub fn replace_current(&mut self, new: Current, grace: Duration, ends: DateTime<Utc>) {
         let old = std::mem::replace(&mut self.current, new);
         self.retiring.push(Retiring {
             with_account: old.made_account && old.service_account_id != self.current.service_account_id,
@@ -147,6 +150,7 @@ impl StaticRole {
             unique_name: old.unique_name,
             made: Some(old.last_rotation),
             ends,
+            grace: Some(grace),
             limited: false,
             retry: RetryState::default(),
         });

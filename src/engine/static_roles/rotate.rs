@@ -13,7 +13,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, SubsecRound, Utc};
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use tokio::time::Instant;
 
 use super::record::{Asked, Current, Retiring, STATIC_ROLES, StaticRole};
@@ -28,7 +28,7 @@ use crate::engine::owners::AccountOwner;
 use crate::engine::{Engine, Error, endings, key_lifetime, live_keys, seconds};
 use crate::framework::Pending;
 use crate::logical::{Storage, StorageError};
-use crate::openai::{ApiKeyId, Client, OrganizationId, ProjectId, ServiceAccountId, Urgency};
+use crate::openai::{ApiKeyId, Client, LONGEST_EXPIRY, OrganizationId, ProjectId, ServiceAccountId, Urgency};
 
 /// As many replaced keys may wait for their end; more would be a flood of live keys, as where OpenAI makes keys but
 /// ends none.
@@ -122,6 +122,17 @@ impl Retiring {
     pub(super) fn held(&self) -> Held<'_> {
         let Self { service_account_id: account, api_key_id: key, with_account, made, .. } = self;
         Held { account, key, with_account: *with_account, made: *made }
+    }
+
+    fn longest_grace(&self) -> Duration {
+        self.grace.unwrap_or(LONGEST_EXPIRY)
+    }
+
+    /// Puts right an end that was stored under a clock that was ahead: none lies further ahead than the whole grace.
+    fn put_right(&mut self, now: DateTime<Utc>) -> bool {
+        let before = self.ends;
+        self.ends = before.min((now + self.longest_grace()).trunc_subsecs(0) + TimeDelta::seconds(1));
+        self.ends != before
     }
 }
 
@@ -262,7 +273,8 @@ async fn replace(work: &Work<'_>, role: &mut StaticRole, grace: Duration) -> Res
     let new_account = account.is_none();
     let (key, pending) = work.make_key(&place, account).await?;
     let now = work.engine.now();
-    rotated.replace_current(role.current.succeeded_by(key, new_account, now), grace_ends(work.engine, grace));
+    let new = role.current.succeeded_by(key, new_account, now);
+    rotated.replace_current(new, grace, grace_ends(work.engine, grace));
     let stored = store_new(work, &rotated, new_account).await;
     stored.map_err(|error| Error::LeftBehind(Box::new(error)))?;
     failpoint!("rotate.stored");
@@ -275,9 +287,10 @@ async fn replace(work: &Work<'_>, role: &mut StaticRole, grace: Duration) -> Res
     Ok(cut_short)
 }
 
-/// When a key that is replaced now ends: a grace counts from the later of the clocks, none has ended by both.
+/// When a key that is replaced now ends. OpenAI's answer with the new key has just told its time, by which a grace counts
+/// where the clocks differ; no grace has ended by both clocks.
 fn grace_ends(engine: &Engine, grace: Duration) -> DateTime<Utc> {
-    if grace.is_zero() { engine.certain_time() } else { engine.latest_time() + grace }
+    if grace.is_zero() { engine.certain_time() } else { engine.now() + grace }
 }
 
 /// A new account is claimed before the role that names it is stored.
@@ -298,11 +311,13 @@ pub(in crate::engine) async fn settle(
 ) -> Result<(), Error> {
     let (now, certain) = (work.engine.now(), work.engine.certain_time());
     let ours = role.keys().map(|(key, _)| key.clone()).collect::<Vec<_>>();
+    let latest = work.engine.latest_time();
+    let put_right = role.retiring.iter_mut().filter_map(|old| old.put_right(latest).then_some(())).count();
     // OpenAI knows the end of a limited key: until that has come by both clocks there is nothing to do.
     let waits = |old: &Retiring| old.next(now) > now || old.limited && old.ends > certain;
     let (waiting, due): (Vec<_>, Vec<_>) = std::mem::take(&mut role.retiring).into_iter().partition(waits);
     role.retiring = waiting;
-    let changed = changed || !due.is_empty();
+    let changed = changed || put_right > 0 || !due.is_empty();
     let (mut ended, deadline) = (Vec::new(), Instant::now() + work.patience);
     for mut old in due {
         let patience = deadline.saturating_duration_since(Instant::now());
@@ -351,8 +366,8 @@ async fn treat(
         end(work, project, &old.held(), ours).await?;
         return Ok(Treated::Gone);
     }
-    // OpenAI counts in whole seconds.
-    let expires_in = Duration::from_secs(left.as_secs().max(1));
+    // OpenAI counts in whole seconds, and by its own clock.
+    let expires_in = Duration::from_secs(left.min(old.longest_grace()).as_secs().max(1));
     match work.ending().update_key(project, &old.api_key_id, None, Some(expires_in)).await {
         Ok(_) => {}
         Err(error) if error.is_gone() && old.with_account => {}
@@ -388,7 +403,8 @@ async fn refuse_used(
     ours: &[ApiKeyId],
 ) -> Result<(), Error> {
     let (client, accounts) = (work.ending(), HashSet::from([account]));
-    let keys = match live_keys::of_accounts(&client, project, &accounts, work.engine.certain_time()).await {
+    let keys = match live_keys::of_accounts(&client, project, &accounts, || work.engine.certain_time()).await
+    {
         Err(error) if endings::went_with_project(&client, project, &error).await => return Ok(()),
         keys => keys.map_err(Error::Revocation)?,
     };
