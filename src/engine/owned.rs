@@ -32,16 +32,7 @@ pub(super) struct Owned {
 impl Owned {
     /// Reads everything that owns accounts. It lists all there is: once for many questions, and not for a request.
     pub(super) async fn collect(engine: &Engine, storage: &dyn Storage) -> Result<Self, StorageError> {
-        let (mut owned, log) = (Self::default(), WalLog::read(storage, usize::MAX).await?);
-        for creation in CREATION.entries(&log)? {
-            owned.names.insert(creation.name);
-            owned.accounts.extend(creation.service_account_id);
-        }
-        for announcement in ANNOUNCEMENT.entries(&log)? {
-            owned.names.extend(announcement.names);
-            owned.accounts.extend(announcement.service_account_id);
-        }
-        owned.names.extend(ledger::names(storage).await?);
+        let mut owned = Self::of_credentials(storage).await?;
         let roles = engine.roles.all(storage).await?.into_iter();
         owned.accounts.extend(roles.filter_map(|(_, role)| role.service_account_id.clone()));
         // Besides the accounts that static roles claim: one that was left behind may have a key of theirs, and goes
@@ -57,6 +48,21 @@ impl Owned {
             owned.names.insert(id);
             owned.keys.extend(key);
         }
+        Ok(owned)
+    }
+
+    /// Reads what was handed out, and what is being made for anybody.
+    async fn of_credentials(storage: &dyn Storage) -> Result<Self, StorageError> {
+        let (mut owned, log) = (Self::default(), WalLog::read(storage, usize::MAX).await?);
+        for creation in CREATION.entries(&log)? {
+            owned.names.insert(creation.name);
+            owned.accounts.extend(creation.service_account_id);
+        }
+        for announcement in ANNOUNCEMENT.entries(&log)? {
+            owned.names.extend(announcement.names);
+            owned.accounts.extend(announcement.service_account_id);
+        }
+        owned.names.extend(ledger::names(storage).await?);
         Ok(owned)
     }
 
@@ -102,6 +108,50 @@ impl Engine {
             AccountOwner::StaticRole(name) => static_roles::made_account(storage, name, account).await?,
         };
         if is_taken { Err(Error::AccountInUse { account: account.clone(), owner }) } else { Ok(()) }
+    }
+
+    /// Refuses accounts that this mount made for a credential: they are deleted with it, and with them all their keys. The
+    /// field is the caller's.
+    pub(super) async fn refuse_of_credentials(
+        &self,
+        storage: &dyn Storage,
+        field: &str,
+        names: &[&str],
+    ) -> Result<(), Error> {
+        let ours: Vec<&&str> = names.iter().filter(|name| self.tag.owns(name)).collect();
+        if ours.is_empty() {
+            return Ok(());
+        }
+        let owned = Owned::of_credentials(storage).await?;
+        match ours.into_iter().find(|name| owned.names.contains(**name)) {
+            Some(name) => Err(Error::field(format!(
+                "{field} must not name service account {name}: this mount made it for a credential, and deletes it when \
+                 that ends"
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses accounts that a role makes keys on: a borrower would not be alone with one. Each comes with its name, and
+    /// the field is the caller's.
+    pub(super) async fn refuse_of_roles(
+        &self,
+        storage: &dyn Storage,
+        field: &str,
+        accounts: &[(&ServiceAccountId, &str)],
+    ) -> Result<(), Error> {
+        if accounts.is_empty() {
+            return Ok(());
+        }
+        for (role_name, role) in self.roles.all(storage).await? {
+            let taken = accounts.iter().find(|(id, _)| role.service_account_id.as_ref() == Some(*id));
+            if let Some((id, name)) = taken {
+                return Err(Error::field(format!(
+                    "{field} must not name {name}: role {role_name} makes keys on this account ({id})"
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// Whether the owner's record is stored and names the account.

@@ -13,7 +13,7 @@ use super::events::Happening;
 use super::names::{MountTag, ServiceAccountName};
 use super::project_fields::{self, NamedProject};
 use super::template::{Template, Values};
-use super::{Engine, Error, checks, key_records, named_projects, names, predecessor};
+use super::{Engine, Error, checks, key_records, named_projects, names, owners, predecessor};
 use crate::framework::{Call, Field, Help, Name, Path, ResponseField};
 use crate::logical::{Collection, Data, Operation, Record, Response, Storage};
 use crate::openai::{LONGEST_EXPIRY, ProjectId, ServiceAccountId};
@@ -281,9 +281,26 @@ async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Erro
     let _no_deletion = engine.locks.lock(&named_projects::users_lock(&role.project)).await;
     let before = old.as_deref().map(Role::named_project);
     engine.written_project(storage, &role.named_project(), before.as_ref()).await?;
-    engine.roles.put(storage, &name, &role).await?;
+    put(&engine, storage, &name, &role, old.as_deref()).await?;
     engine.tell(Happening::RoleWrite, &format!("roles/{name}"));
     Ok((!warnings.is_empty()).then(|| Response { warnings, ..Response::default() }))
+}
+
+/// Stores the role, unless a library set or static role took its account meanwhile.
+async fn put(
+    engine: &Engine,
+    storage: &dyn Storage,
+    name: &str,
+    role: &Role,
+    old: Option<&Role>,
+) -> Result<(), Error> {
+    let new_account = role.service_account_id.as_ref();
+    let new_account =
+        new_account.filter(|id| old.and_then(|old| old.service_account_id.as_ref()) != Some(*id));
+    let Some(account) = new_account else { return Ok(engine.roles.put(storage, name, role).await?) };
+    let _no_claim = engine.locks.lock(&owners::lock(account)).await;
+    engine.refuse_for_role(storage, account).await?;
+    Ok(engine.roles.put(storage, name, role).await?)
 }
 
 /// The project and the account must be there, as far as the write changes them. Answers the account's name.
@@ -308,6 +325,7 @@ async fn check_at_openai(
     engine.refuse_for_role(storage, account).await?;
     let Configured { config, client } = engine.configured(storage).await?;
     let found = key_records::check_account(&config, &client, ACCOUNT.name(), &project, account).await?;
+    engine.refuse_of_credentials(storage, ACCOUNT.name(), &[&found.name]).await?;
     Ok(Some(found.name))
 }
 

@@ -182,6 +182,8 @@ impl Join<'_> {
         let config = engine.configured(&**storage).await?.config;
         let adopted: Vec<_> = members.iter().map(|member| (&member.id, member.name.as_str())).collect();
         key_records::refuse_owner_of_admin_key(&config, &home.client, ACCOUNTS.name(), &adopted).await?;
+        let called: Vec<&str> = adopted.iter().map(|(_, name)| *name).collect();
+        engine.refuse_of_credentials(&**storage, ACCOUNTS.name(), &called).await?;
         let found: HashSet<&str> = members.iter().map(|member| member.name.as_str()).collect();
         let lacking: Vec<&str> = names.iter().copied().filter(|name| !found.contains(name)).collect();
         listed.refuse_ids(&lacking)?;
@@ -195,6 +197,9 @@ impl Join<'_> {
         fields::refuse_unfit(&lacking)?;
         if !members.is_empty() {
             changes::adopt(engine, &**storage, self.name, &members).await?;
+            // After the claim: a role that is written from now on sees it.
+            let adopted: Vec<_> = members.iter().map(|member| (&member.id, member.name.as_str())).collect();
+            engine.refuse_of_roles(&**storage, ACCOUNTS.name(), &adopted).await?;
             self.warnings = home.warn_of_users(&members).await?;
         }
         for name in &lacking {

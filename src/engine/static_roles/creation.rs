@@ -67,9 +67,12 @@ async fn store(work: &Work<'_>, role: &StaticRole, now: DateTime<Utc>) -> Result
     stored::store_marked(storage, work.name, role, now).await
 }
 
-/// The account must be there, and must not be the one that owns the admin key.
+/// The account must be there, must not be the one that owns the admin key, and must not be a credential's.
 async fn check(work: &Work<'_>, given: &Given) -> Result<ServiceAccount, Error> {
     let client = work.client.for_work(Urgency::Check, work.patience);
     let config = work.engine.configured(&**work.storage).await?.config;
-    key_records::check_account(&config, &client, ACCOUNT.name(), &given.project, &given.account).await
+    let field = ACCOUNT.name();
+    let found = key_records::check_account(&config, &client, field, &given.project, &given.account).await?;
+    work.engine.refuse_of_credentials(&**work.storage, field, &[&found.name]).await?;
+    Ok(found)
 }
