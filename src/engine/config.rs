@@ -143,8 +143,15 @@ async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Erro
     if changed || (doubted && config.verify_connection) {
         pulse.key_stored(config.verify_connection);
     }
+    let left = match old.as_deref().filter(|old| old.organization_id != config.organization_id) {
+        // The configuration is stored: that nobody can tell what is left is not the caller's failure.
+        Some(old) => {
+            unended::warn_of_leaving(&engine, storage, &old.organization_id).await.unwrap_or_default()
+        }
+        None => None,
+    };
     let warnings =
-        [unknown, config.warn_of_retiring(), config.warn_of_margin(), config.warn_of_rotation_job()];
+        [unknown, left, config.warn_of_retiring(), config.warn_of_margin(), config.warn_of_rotation_job()];
     let warnings: Vec<String> = warnings.into_iter().flatten().collect();
     Ok((!warnings.is_empty()).then(|| Response { warnings, ..Response::default() }))
 }

@@ -28,14 +28,7 @@ struct Unended {
 
 /// Refuses if something of the configuration's organization has still to be ended.
 pub(super) async fn refuse(engine: &Engine, storage: &dyn Storage, config: &Config) -> Result<(), Error> {
-    let organization = &config.organization_id;
-    let unended = Unended {
-        static_roles: static_roles::of_organization(storage, organization).await?,
-        sets: sets::with_made_accounts(engine, storage, organization).await?,
-        credentials: credentials(storage, organization).await?,
-        check_outs: check_outs(engine, storage, organization).await?,
-        creations: creations(storage, organization).await?,
-    };
+    let unended = Unended::of(engine, storage, &config.organization_id).await?;
     if unended == Unended::default() {
         return Ok(());
     }
@@ -46,6 +39,23 @@ pub(super) async fn refuse(engine: &Engine, storage: &dyn Storage, config: &Conf
         unended.first(),
         unended.consequence(),
     )))
+}
+
+/// A warning that the configuration no longer names this organization, where something has still to be ended.
+pub(super) async fn warn_of_leaving(
+    engine: &Engine,
+    storage: &dyn Storage,
+    organization: &OrganizationId,
+) -> Result<Option<String>, Error> {
+    let unended = Unended::of(engine, storage, organization).await?;
+    Ok((unended != Unended::default()).then(|| {
+        format!(
+            "{} still to be ended at OpenAI in organization {organization}, which the configuration no longer names: \
+             until it does again, {}",
+            unended.sentence(),
+            unended.consequence(),
+        )
+    }))
 }
 
 async fn credentials(storage: &dyn Storage, organization: &OrganizationId) -> Result<usize, Error> {
@@ -61,13 +71,10 @@ async fn credentials(storage: &dyn Storage, organization: &OrganizationId) -> Re
     Ok(count)
 }
 
-async fn check_outs(
-    engine: &Engine,
-    storage: &dyn Storage,
-    organization: &OrganizationId,
-) -> Result<usize, Error> {
+/// Also those of sets that were deleted by force.
+async fn check_outs(storage: &dyn Storage, organization: &OrganizationId) -> Result<usize, Error> {
     let mut count = 0;
-    for set in engine.library_sets.names(storage).await? {
+    for set in lending::sets(storage).await? {
         let loans = lending::readable_of_set(storage, &set).await?;
         count += loans.iter().filter(|loan| loan.account.organization_id == *organization).count();
     }
@@ -81,6 +88,20 @@ async fn creations(storage: &dyn Storage, organization: &OrganizationId) -> Resu
 }
 
 impl Unended {
+    async fn of(
+        engine: &Engine,
+        storage: &dyn Storage,
+        organization: &OrganizationId,
+    ) -> Result<Self, Error> {
+        Ok(Self {
+            static_roles: static_roles::of_organization(storage, organization).await?,
+            sets: sets::with_made_accounts(engine, storage, organization).await?,
+            credentials: credentials(storage, organization).await?,
+            check_outs: check_outs(storage, organization).await?,
+            creations: creations(storage, organization).await?,
+        })
+    }
+
     /// The subject and its verb.
     fn sentence(&self) -> String {
         let many = |count: usize, what: &str| match count {
