@@ -35,6 +35,7 @@ mod revocation;
 mod revocations;
 mod role_rules;
 mod roles;
+mod siblings;
 mod slow_revocations;
 mod static_roles;
 mod tidy;
