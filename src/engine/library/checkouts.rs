@@ -251,9 +251,14 @@ async fn record(
     let _alone = engine.lock_loans(&ticket.set).await;
     let loan = lending::of_ticket(storage, ticket).await?.filter(|loan| loan.state == State::Reserved);
     let mut loan = loan.ok_or(Error::LoanOver("it took too long"))?;
+    let marked = loan.next_look();
     // OpenAI's answer with the key has just told its time.
     loan.lend(key, engine.now());
-    // The reservation's marker leads the tick here, which then marks the next look.
+    // The reservation's marker leads the tick here, which then marks the next look; under a clock that was ahead the
+    // marker lies too far away.
+    if marked > loan.next_look() {
+        lending::mark(storage, &ticket.set, &loan, loan.next_look()).await?;
+    }
     lending::keep(storage, &ticket.set, &loan).await?;
     Ok(loan)
 }

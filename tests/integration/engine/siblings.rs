@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::simulator::{Action, Fault, endpoint};
 use crate::support::library::{self, SET, SETTLED, check_in, check_out, mount_with, status};
 use crate::support::mount::PROJECT;
-use crate::support::storage::Fate;
+use crate::support::storage::WriteOutcome;
 use crate::support::{Answered, Mount};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -53,19 +53,23 @@ async fn ticks(mount: &Mount) {
 #[tokio::test]
 async fn an_admin_key_whose_write_comes_through_later_locks_nobody_out() {
     for by_hand in [false, true] {
-        for fates in [&[Fate::Late][..], &[Fate::Late, Fate::Late], &[Fate::Late, Fate::Lost]] {
+        for outcomes in [
+            &[WriteOutcome::Late][..],
+            &[WriteOutcome::Late, WriteOutcome::Late],
+            &[WriteOutcome::Late, WriteOutcome::Lost],
+        ] {
             let mount = mount().await;
             let given = library::admin(&mount).0.create_admin_key("by hand", None).await.unwrap();
-            mount.watched.decide("config", fates);
+            mount.watched.set_write_outcomes("config", outcomes);
             let body = if by_hand { json!({"new_admin_api_key": given.value.expose()}) } else { json!({}) };
             mount.write("config/rotate-admin-key", body).await.error();
-            mount.watched.come_through().await;
+            mount.watched.commit_late_writes().await;
             mount.restart().await;
-            assert!(admin_keys(&mount).contains(&stored_admin_key(&mount)), "{by_hand} {fates:?}");
+            assert!(admin_keys(&mount).contains(&stored_admin_key(&mount)), "{by_hand} {outcomes:?}");
             ticks(&mount).await;
             let mut left = admin_keys(&mount);
             left.retain(|key| *key == stored_admin_key(&mount) || key != given.value.expose());
-            assert_eq!(left, [stored_admin_key(&mount)], "{by_hand} {fates:?}");
+            assert_eq!(left, [stored_admin_key(&mount)], "{by_hand} {outcomes:?}");
             mount.write("config/rotate", json!({})).await.done();
         }
     }
@@ -74,26 +78,26 @@ async fn an_admin_key_whose_write_comes_through_later_locks_nobody_out() {
 #[tokio::test]
 async fn a_first_static_key_whose_write_was_said_to_fail_is_the_roles_or_goes() {
     for prefix in ["static-role/", "account-owner/", "static-due/"] {
-        for fate in [Fate::Done, Fate::Late, Fate::Lost] {
+        for outcome in [WriteOutcome::Done, WriteOutcome::Late, WriteOutcome::Lost] {
             let mount = mount().await;
             let account = mount.seed("app", false).id;
             let role = json!({"project": PROJECT, "service_account_id": account});
-            mount.watched.decide(prefix, &[fate]);
+            mount.watched.set_write_outcomes(prefix, &[outcome]);
             mount.write("static-roles/app", role.clone()).await.error();
-            mount.watched.come_through().await;
+            mount.watched.commit_late_writes().await;
             mount.restart().await;
             let is_there = mount.read("static-roles/app").await.answer.unwrap().is_some();
             if is_there {
                 let got = mount.read("static-creds/app").await.text("api_key");
                 ticks(&mount).await;
-                assert!(mount.sim.state().is_live(&got), "{prefix} {fate:?}");
+                assert!(mount.sim.state().is_live(&got), "{prefix} {outcome:?}");
             } else {
                 ticks(&mount).await;
-                assert_eq!(mount.sim.state().live_keys().count(), 0, "{prefix} {fate:?}");
+                assert_eq!(mount.sim.state().live_keys().count(), 0, "{prefix} {outcome:?}");
                 mount.write("static-roles/app", role).await.done();
             }
             mount.delete("static-roles/app").await.done();
-            assert_eq!(mount.sim.state().live_keys().count(), 0, "{prefix} {fate:?}");
+            assert_eq!(mount.sim.state().live_keys().count(), 0, "{prefix} {outcome:?}");
             mount.finish().await;
         }
     }
@@ -102,27 +106,27 @@ async fn a_first_static_key_whose_write_was_said_to_fail_is_the_roles_or_goes() 
 #[tokio::test]
 async fn a_rotation_to_another_account_whose_write_was_said_to_fail_keeps_what_readers_got() {
     for prefix in ["static-role/", "account-owner/", "static-due/"] {
-        for fate in [Fate::Done, Fate::Late, Fate::Lost] {
+        for outcome in [WriteOutcome::Done, WriteOutcome::Late, WriteOutcome::Lost] {
             for rotations in [1, 2] {
                 let role = json!({"rotation_method": "account", "rotation_period": "1h", "grace_period": 0});
                 let (mount, _) = with_static_role(role).await;
                 for _ in 1..rotations {
                     mount.write("static-creds/app/rotate", json!({})).await.done();
                 }
-                mount.watched.decide(prefix, &[fate]);
+                mount.watched.set_write_outcomes(prefix, &[outcome]);
                 let _said = mount.write("static-creds/app/rotate", json!({})).await;
-                mount.watched.come_through().await;
+                mount.watched.commit_late_writes().await;
                 mount.restart().await;
                 let got = mount.read("static-creds/app").await.text("api_key");
                 for _ in 0..3 {
                     mount.tick_now().await.done();
-                    assert!(mount.sim.state().is_live(&got), "{prefix} {fate:?} {rotations}");
+                    assert!(mount.sim.state().is_live(&got), "{prefix} {outcome:?} {rotations}");
                     mount.advance(MINUTE);
                 }
                 mount.delete("static-roles/app").await.done();
                 ticks(&mount).await;
-                assert_eq!(mount.sim.state().live_keys().count(), 0, "{prefix} {fate:?} {rotations}");
-                assert_eq!(library::names(&mount), ["app"], "{prefix} {fate:?} {rotations}");
+                assert_eq!(mount.sim.state().live_keys().count(), 0, "{prefix} {outcome:?} {rotations}");
+                assert_eq!(library::names(&mount), ["app"], "{prefix} {outcome:?} {rotations}");
                 mount.finish().await;
             }
         }
@@ -132,18 +136,18 @@ async fn a_rotation_to_another_account_whose_write_was_said_to_fail_keeps_what_r
 #[tokio::test]
 async fn an_account_that_leaves_its_set_by_a_write_that_was_said_to_fail_goes_only_if_it_left() {
     for prefix in ["library-set/", "library-change/"] {
-        for fate in [Fate::Done, Fate::Late, Fate::Lost] {
+        for outcome in [WriteOutcome::Done, WriteOutcome::Late, WriteOutcome::Lost] {
             let mount = mount_with("a,b").await;
-            mount.watched.decide(prefix, &[fate]);
+            mount.watched.set_write_outcomes(prefix, &[outcome]);
             let _said = mount.write(SET, json!({"service_account_names": "a"})).await;
-            mount.watched.come_through().await;
+            mount.watched.commit_late_writes().await;
             mount.restart().await;
             let lent = [check_out(&mount).await, mount.write(&format!("{SET}/check-out"), json!({})).await];
             for _ in 0..3 {
                 mount.advance(SETTLED);
                 mount.tick_now().await.done();
                 for lent in lent.iter().filter(|lent| lent.answer.is_ok()) {
-                    assert!(mount.sim.state().is_live(&lent.text("api_key")), "{prefix} {fate:?}");
+                    assert!(mount.sim.state().is_live(&lent.text("api_key")), "{prefix} {outcome:?}");
                 }
             }
             for lent in lent.iter().filter(|lent| lent.answer.is_ok()) {
@@ -151,7 +155,7 @@ async fn an_account_that_leaves_its_set_by_a_write_that_was_said_to_fail_goes_on
                 mount.revoke(lent.lease()).await.done();
             }
             let members = mount.read(SET).await.json()["service_account_names"].clone();
-            assert_eq!(json!(library::names(&mount)), members, "{prefix} {fate:?}");
+            assert_eq!(json!(library::names(&mount)), members, "{prefix} {outcome:?}");
             mount.finish().await;
         }
     }
@@ -216,7 +220,7 @@ async fn a_tick_ends_in_time_however_slowly_openai_tells_of_foreign_keys() {
     let mount = mount_with(&names).await.without_lag();
     for account in mount.sim.state().accounts {
         library::foreign_key(&mount, &account.id, "theirs").await;
-        mount.is_of_others(&account.id);
+        mount.mark_foreign(&account.id);
     }
     mount.delete_by_force(SET).await.done();
     mount.sim.fault(Fault::on(endpoint::READ_KEY, Action::delay(Duration::from_secs(7))));
