@@ -305,7 +305,7 @@ pub(super) async fn end_what_waits(
     if role.deleting {
         return deletion::finish(&work, &mut role).await;
     }
-    stored::mark(&**storage, name, engine.now()).await?;
+    stored::mark(&**storage, name, engine.certain_time()).await?;
     for old in &mut role.retiring {
         old.retry.next_try = None;
     }

@@ -188,7 +188,8 @@ pub(in crate::engine) async fn rotate_by_hand(
     grace: Duration,
 ) -> Result<Option<ApiKeyId>, Error> {
     let now = work.engine.now();
-    stored::mark(&**work.storage, work.name, now).await?;
+    // By both clocks: a marker of a clock that is ahead would stand in a future that does not come for long.
+    stored::mark(&**work.storage, work.name, work.engine.certain_time()).await?;
     let outcome = rotate(work, role, grace).await;
     if outcome.as_ref().is_err_and(is_the_roles_failure) {
         role.asked = Some(Asked { at: now.trunc_subsecs(0), grace });
