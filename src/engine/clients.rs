@@ -3,7 +3,6 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
 use super::clock::Clock;
@@ -13,8 +12,8 @@ use super::pulse::Pulse;
 use super::{Engine, Error};
 use crate::logical::Storage;
 use crate::openai::{
-    AdminKey, Attempt, Call, Client, Observer, OrganizationId, PROPAGATION_TIME, Passing, RecentIds,
-    Settings, SettingsError, Urgency,
+    AdminKey, Attempt, Call, Client, Observer, OrganizationId, PROPAGATION_TIME, RecentIds, Settings,
+    SettingsError, Urgency,
 };
 
 /// After this time OpenAI lists what it was asked to make: the 20 s that were seen, and a moment for the call itself.
@@ -35,21 +34,6 @@ pub(super) struct Clients {
 pub(super) struct Configured {
     pub(super) config: Arc<Config>,
     pub(super) client: Client,
-}
-
-/// The engine's clock, as a client goes by it.
-#[derive(Debug)]
-struct Passes(Arc<dyn Clock>);
-
-#[async_trait]
-impl Passing for Passes {
-    fn passed(&self) -> Duration {
-        self.0.monotonic()
-    }
-
-    async fn pause(&self, time: Duration) {
-        self.0.pause(time).await;
-    }
 }
 
 /// Counts what the client does, where it happens.
@@ -95,7 +79,7 @@ fn word(urgency: Urgency) -> &'static str {
 
 impl Clients {
     pub(super) fn new(metrics: Arc<Metrics>, pulse: Pulse, clock: Arc<dyn Clock>) -> Self {
-        let recent = Arc::new(RecentIds::by(Arc::new(Passes(Arc::clone(&clock)))));
+        let recent = Arc::new(RecentIds::new(Arc::clone(&clock)));
         Self { metrics, pulse: Arc::new(pulse), recent, clock, current: Mutex::new(None) }
     }
 

@@ -9,34 +9,12 @@
 //! clock may stand still while the machine sleeps. An endpoint that never sends a `Date` leaves this machine's clock alone
 //! to decide.
 
-use std::fmt::Debug;
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 
-/// Tells the time by which the engine decides what has ended and what is due.
-#[async_trait]
-pub trait Clock: Debug + Send + Sync + 'static {
-    /// The time now, by the clock that people set.
-    fn now(&self) -> DateTime<Utc>;
-
-    /// The time since some moment of this process, by a clock that nobody sets.
-    fn monotonic(&self) -> Duration {
-        static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
-        BEGINNING.elapsed()
-    }
-
-    /// Waits until so much time has passed.
-    async fn pause(&self, time: Duration) {
-        tokio::time::sleep(time).await;
-    }
-}
-
-/// The machine's own clock.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct WallClock;
+pub use crate::openai::{Clock, WallClock};
 
 /// The time by both clocks.
 #[derive(Debug)]
@@ -61,12 +39,6 @@ const TOLERATED: TimeDelta = TimeDelta::seconds(60);
 const WHOLE_SECONDS: TimeDelta = TimeDelta::seconds(2);
 /// An answer this young is not asked for again.
 const FRESH: Duration = Duration::from_secs(600);
-
-impl Clock for WallClock {
-    fn now(&self) -> DateTime<Utc> {
-        Utc::now()
-    }
-}
 
 impl Times {
     /// By this clock, before OpenAI's is known.

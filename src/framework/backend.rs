@@ -1,9 +1,10 @@
-//! The backend: takes a request to the engine's function for it.
+//! The backend: dispatches each request to the engine's function.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -18,58 +19,59 @@ use super::path::Route;
 use super::route::{Found, Router};
 use super::wal::Undo;
 
-/// What an engine does besides its paths; each hook may be left out.
+/// An engine's hooks besides its paths. Every hook has a default.
 #[async_trait]
 pub trait Engine: Send + Sync + 'static {
-    /// Called once when storage became writable, perhaps on a read-only standby.
+    /// Called once when storage is readable, also on a read-only standby.
     async fn initialize(self: Arc<Self>) -> Result<(), Error> {
         Ok(())
     }
 
-    /// Called once a minute on a node that may write at least the mount's local storage: see [`Tick::writable`]. Answers
-    /// all that failed.
+    /// Called once a minute on a node that may write at least the mount's local storage: see [`Tick::writable`].
+    /// Answers every failure.
     async fn periodic(self: Arc<Self>, _tick: Tick) -> Vec<Error> {
         Vec::new()
     }
 
-    /// Whether work in this process may still write over or end the write-ahead entry `key`, or count on it. What is not
-    /// held must never be held again. A held entry is not swept; where the mount goes away the sweep waits for it.
+    /// True if work in this process may still overwrite, delete or rely on the write-ahead entry `key`. A released
+    /// entry must never be held again. The sweep skips a held entry; on unmount the sweep waits for its release.
     fn holds(&self, _key: &str) -> bool {
         false
     }
 
-    /// A request came for the mount at this place, such as `openai/`. The mount can be moved.
+    /// Called with the mount point of each request, such as `openai/`. A mount can be moved.
     fn observe_mount_point(&self, _mount_point: &str) {}
 
     /// Another node changed the storage entry `key`.
     fn invalidate(&self, _key: &str) {}
 
-    /// The mount goes away from this process. May be called twice, or never.
+    /// The mount leaves this process. Vault may call this hook twice, or never.
     async fn cleanup(&self) {}
 }
 
-/// One turn of the periodic work.
+/// One run of the periodic work.
 pub struct Tick {
-    /// The mount's storage.
+    /// Storage of the mount.
     pub storage: Arc<dyn Storage>,
-    /// Where the mount is now, such as `openai/`.
+    /// Current mount point, such as `openai/`.
     pub mount_point: String,
     /// Triggered when Vault no longer waits.
     pub cancelled: CancellationToken,
-    /// When the tick's time is up: what is left waits for the next one.
+    /// End of the tick's time; the next tick continues the work.
     pub deadline: Instant,
-    /// What this node may write; never nothing. On the active node of a performance secondary only local storage.
+    /// Storage that this node may write, never `Nothing`. The active node of a performance secondary writes only
+    /// local storage.
     pub writable: Writable,
 }
 
 impl Tick {
-    /// Whether to begin nothing more.
+    /// True if the tick must begin no more work.
     pub fn is_over(&self) -> bool {
         self.cancelled.is_cancelled() || Instant::now() >= self.deadline
     }
 }
 
-/// A backend made of what an engine declares.
+/// A backend built from an engine's declarations.
 pub struct Backend<E> {
     pub(super) engine: Arc<E>,
     pub(super) system: Arc<dyn SystemView>,
@@ -80,7 +82,7 @@ pub struct Backend<E> {
     pub(super) rotate: Option<Handler<E, Request, ()>>,
     pub(super) special: SpecialPaths,
     pub(super) root_help: String,
-    /// Write-ahead entries whose work could not be undone in the last tick.
+    /// Write-ahead entries whose undo failed in the last tick.
     pub(super) failed: Mutex<HashSet<String>>,
 }
 
@@ -98,7 +100,8 @@ impl<E: Engine> Backend<E> {
         Some((&self.routes[found.path], found))
     }
 
-    /// Takes a request to its path's handler. What seldom happens is boxed, so that a request is not given room for it.
+    /// Dispatches a request to its path's handler. Rare branches are boxed so that the future of a normal request
+    /// stays small.
     async fn dispatch(&self, mut request: Request) -> Answer {
         let (route, found) = self.route(&request.path).ok_or_else(Error::unsupported_path)?;
         if request.operation == Operation::Help {
@@ -115,7 +118,7 @@ impl<E: Engine> Backend<E> {
         let origin = Origin::of(&request);
         let mut answer = endpoint(self.engine(), Call { request }).await;
         if let (Ok(answer @ None), true) = (&mut answer, writes && !unused.is_empty()) {
-            // Vault's framework says nothing then; whoever mistyped a field's name would never know.
+            // Vault's framework sends no warning here. A mistyped field name would then go unnoticed.
             *answer = Some(Response::default());
         }
         if let Ok(Some(response)) = &mut answer {
@@ -130,12 +133,12 @@ impl<E: Engine> Backend<E> {
         answer
     }
 
-    /// Has Vault forward the request from a node that may not write what the request needs (PROTOCOL 8.2, 8.7).
+    /// Makes Vault forward the request from a node that may not write the needed storage (PROTOCOL 8.2, 8.7).
     async fn refuse_unless_writable(&self, needed: Writable) -> Result<(), Error> {
         if self.system.writable().await? < needed { Err(Error::read_only()) } else { Ok(()) }
     }
 
-    /// The rotation manager's call.
+    /// Handles a call of the rotation manager.
     async fn rotate(&self, request: Request) -> Answer {
         let rotate = self.rotate.as_ref().ok_or_else(Error::unsupported_operation)?;
         self.refuse_unless_writable(Writable::Everything).await?;
@@ -143,7 +146,7 @@ impl<E: Engine> Backend<E> {
     }
 }
 
-/// What is kept of a request while its handler owns it.
+/// Parts of a request that outlive the handler.
 struct Origin {
     path: String,
     storage: Arc<dyn Storage>,
@@ -156,7 +159,7 @@ impl Origin {
         Self { path, storage, cancelled: request.cancelled.clone() }
     }
 
-    /// A request of nobody's, which nobody cancels.
+    /// A revocation request without a caller, so nobody cancels it.
     fn into_request(self) -> Request {
         Request::new(Operation::Revoke, self.path, self.storage)
     }
@@ -178,7 +181,7 @@ impl<E: Engine> logical::Backend for Backend<E> {
             self.engine.observe_mount_point(&mount);
         }
         let answer = match request.operation {
-            // OpenBao asks before every request; this says that no path has another name.
+            // OpenBao sends this before every request. The error means that no path has an alias.
             Operation::ResolvePath => Err(Error::unsupported_operation()),
             Operation::Renew => self.renew(request).await,
             Operation::Revoke => self.revoke(request).await,
@@ -190,8 +193,7 @@ impl<E: Engine> logical::Backend for Backend<E> {
         answer.map_err(|error| error.at_mount(&mount))
     }
 
-    /// A value that its field cannot read is told without the words that `handle` puts before it, as
-    /// Vault's framework does (PROTOCOL 8.3).
+    /// The error of an invalid value lacks the prefix that `handle` adds, as in Vault's framework (PROTOCOL 8.3).
     async fn exists(&self, mut request: Request) -> Result<Option<bool>, Error> {
         let Some((route, found)) = self.route(&request.path) else { return Ok(None) };
         let Some(exists) = &route.path.exists else { return Ok(None) };

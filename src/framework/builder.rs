@@ -1,8 +1,9 @@
-//! Puts a backend together from what an engine declares.
+//! Builds a backend from an engine's declarations.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -16,7 +17,7 @@ use super::route::Router;
 use super::wal::{Swept, Undo};
 use super::{LeaseCall, LeaseType, Path, WalKind};
 
-/// Collects what an engine declares; [`Builder::build`] makes the backend of it.
+/// Collects an engine's declarations; [`Builder::build`] makes the backend.
 pub struct Builder<E> {
     engine: Arc<E>,
     system: Arc<dyn SystemView>,
@@ -29,7 +30,7 @@ pub struct Builder<E> {
 }
 
 impl<E: Engine> Backend<E> {
-    /// Starts to put a backend together.
+    /// A builder without declarations.
     pub fn builder(engine: Arc<E>, system: Arc<dyn SystemView>, root_help: &str) -> Builder<E> {
         Builder::new(engine, system, root_help)
     }
@@ -87,7 +88,7 @@ impl<E: Engine> Builder<E> {
         self.lease_handlers(lease, LeaseHandlers { revoke: boxed(revoke), renew: Some(boxed(renew)) })
     }
 
-    /// Adds a kind of write-ahead entry and what undoes its work.
+    /// Adds a kind of write-ahead entry and its undo function.
     #[must_use]
     pub fn wal<T, Done, Err, F>(
         mut self,
@@ -105,7 +106,7 @@ impl<E: Engine> Builder<E> {
         self
     }
 
-    /// Answers the rotation manager of Vault Enterprise.
+    /// Handles calls of Vault Enterprise's rotation manager.
     #[must_use]
     pub fn rotate<Err, F>(mut self, rotate: impl Fn(Arc<E>, Request) -> F + Send + Sync + 'static) -> Self
     where
@@ -116,15 +117,18 @@ impl<E: Engine> Builder<E> {
         self
     }
 
-    /// The paths and storage keys that Vault treats specially.
+    /// Sets the paths and storage keys that Vault treats specially.
     #[must_use]
     pub fn special(mut self, special: SpecialPaths) -> Self {
         self.special = special;
         self
     }
 
-    /// The backend. Panics on a mistake in what was declared, which every start of the program would show: two
-    /// paths for the same requests, a capture without a field, two fields or kinds of one name.
+    /// Builds the backend.
+    ///
+    /// # Panics
+    /// On an invalid declaration, at every start of the program: two paths for the same requests, a capture without a
+    /// field, or a duplicate name.
     pub fn build(self) -> Arc<dyn logical::Backend> {
         let routes: Vec<_> = self.paths.into_iter().map(Route::new).collect();
         let router = Router::new(routes.iter().map(|route| &route.pattern));

@@ -1,4 +1,4 @@
-//! A request on its path: its typed fields.
+//! A request to a path, with typed fields.
 
 use std::sync::Arc;
 
@@ -6,21 +6,21 @@ use crate::logical::{Error, Operation, Request, Storage};
 
 use super::{Field, Kind};
 
-/// One request to one path. What it sent was checked before the handler began.
+/// One request to one path. The framework validated the fields before the handler began.
 #[derive(Debug)]
 pub struct Call {
-    /// The request itself. Its data holds what the path captured, in place of what the body said.
+    /// The request. Values from the path replace values of the same name from the body.
     pub request: Request,
 }
 
 impl Call {
-    /// The value sent, else the default, else the caller's fault.
+    /// The value sent, else the default, else an error (HTTP 400).
     pub fn get<T: Kind>(&self, field: &Field<T>) -> Result<T, Error> {
         let missing = || Error::bad_request(format!("missing required field \"{}\"", field.name()));
         self.sent(field)?.or_else(|| field.default_typed()).ok_or_else(missing)
     }
 
-    /// The value sent, under the field's name or its older one, if one was.
+    /// The value sent under the field's name or its older name, if any.
     pub fn sent<T: Kind>(&self, field: &Field<T>) -> Result<Option<T>, Error> {
         let info = field.info_typed();
         let lookup = |name: &'static str| self.request.data.get(name).map(|value| (name, value));
@@ -30,14 +30,14 @@ impl Call {
         field.parse(value).map_err(|refusal| refused(&info.refuses(name, &refusal)))
     }
 
-    /// The name under which the field was sent; its own if it was not.
+    /// The name under which the field was sent; the field's own name if it was not sent.
     pub fn name_of<T: Kind>(&self, field: &Field<T>) -> &'static str {
         let info = field.info_typed();
         let sent = |name: &&str| self.request.data.contains_key(*name);
         info.alias.filter(|alias| !sent(&info.name) && sent(alias)).unwrap_or(info.name)
     }
 
-    /// The value sent, else the one that is there already, else the default, else the caller's fault.
+    /// The value sent, else the present value, else the default, else an error (HTTP 400).
     pub fn updated<T: Kind + Clone>(&self, field: &Field<T>, present: Option<&T>) -> Result<T, Error> {
         match (self.sent(field)?, present) {
             (Some(sent), _) => Ok(sent),
@@ -46,7 +46,8 @@ impl Call {
         }
     }
 
-    /// Refuses a patch of what does not exist, as Vault's engines do: HTTP 404. `what` is the thing with its name.
+    /// Refuses to patch a missing object with HTTP 404, as Vault's engines do. `what` is the kind and name of the
+    /// object.
     pub fn patches(&self, exists: bool, what: impl FnOnce() -> String) -> Result<(), Error> {
         if self.request.operation == Operation::Patch && !exists {
             return Err(Error::status(404, format!("{} not found: write it whole first", what())));
@@ -54,13 +55,13 @@ impl Call {
         Ok(())
     }
 
-    /// The mount's storage.
+    /// Storage of the mount.
     pub fn storage(&self) -> &Arc<dyn Storage> {
         &self.request.storage
     }
 }
 
-/// The error of a value that its field cannot read.
+/// The error for an invalid field value.
 pub(super) fn refused(reason: &str) -> Error {
     Error::bad_request(format!("Field validation failed: {reason}"))
 }

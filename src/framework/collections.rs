@@ -1,4 +1,4 @@
-//! Kinds of field that hold several values.
+//! Field kinds with several values.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use super::decode::{self, Refusal};
 use super::kind::{Kind, Shape};
 use super::values::StringSlice;
 
-/// The only default of an object is the empty one.
+/// The only possible default of an object is the empty object.
 impl Kind for Data {
     type Default = ();
     const SHAPE: Shape = Shape::Map;
@@ -25,7 +25,7 @@ impl Kind for Data {
     }
 }
 
-/// The only default of a list of objects is the empty one.
+/// The only possible default of a list of objects is the empty list.
 impl Kind for Vec<Data> {
     type Default = ();
     const SHAPE: Shape = Shape::Maps;

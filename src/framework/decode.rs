@@ -1,7 +1,6 @@
-//! Reads JSON values as leniently as Vault's framework does, and refuses them in its words (PROTOCOL 8.3).
+//! Reads JSON values as leniently as Vault's framework, with the same error texts (PROTOCOL 8.3).
 //!
-//! It knows nothing of fields. Unlike Vault's, whole numbers keep all their digits, and a number beyond the range
-//! of an integer is refused instead of bent.
+//! Two differences from Vault's framework: whole numbers keep all digits, and an integer out of range is an error.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -11,12 +10,13 @@ use crate::logical::Data;
 
 use super::integer;
 
-/// Why a value was not taken, in Vault's words. It quotes the value, so a secret's is not to be shown.
+/// Reason why a value is invalid, in Vault's words. The text quotes the value, so callers must not show it for a
+/// secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Refusal(String);
 
-/// A refusal quotes no more than this of a value.
+/// Longest quote of a value, in characters.
 const MAX_QUOTED: usize = 200;
 
 impl Refusal {
@@ -28,7 +28,7 @@ impl Refusal {
         Self(format!("must not repeat {:?}", truncate(element.to_owned())))
     }
 
-    /// `at` is empty for the value itself, else its place in it, such as `[0]`.
+    /// `at` is the place inside the value, such as `[0]`; empty for the value itself.
     fn unconvertible(at: &str, expected: &str, value: &Value) -> Self {
         let (got, shown) = (go_type(value), truncate(go_text(value)));
         Self(format!("'{at}' expected type '{expected}', got unconvertible type '{got}', value: '{shown}'"))
@@ -43,7 +43,7 @@ impl Refusal {
         Self(format!("'{at}' expected a map, got '{}'", go_kind(value)))
     }
 
-    /// The refusals of a list's or an object's elements.
+    /// Joins the refusals of several elements.
     fn elements(refusals: Vec<Self>) -> Self {
         let mut lines: Vec<String> = refusals.into_iter().map(|refusal| format!("* {}", refusal.0)).collect();
         lines.sort();
@@ -93,7 +93,7 @@ pub(super) fn float(value: &Value) -> Result<f64, Refusal> {
     }
 }
 
-/// Go also takes `inf` and `NaN`, which no JSON answer could hold.
+/// Go also accepts `inf` and `NaN`, but JSON cannot represent them.
 fn float_text(text: &str) -> Result<f64, integer::Fault> {
     let number: f64 = text.parse().map_err(|_| integer::Fault::Syntax)?;
     let spelled_out = text.bytes().all(|byte| byte.is_ascii_alphabetic() || matches!(byte, b'+' | b'-'));
@@ -118,8 +118,8 @@ pub(super) fn bool(value: &Value) -> Result<bool, Refusal> {
     }
 }
 
-/// A list's elements as text, trimmed, without empty ones; what is no list is its only element. Vault's framework keeps
-/// the empty ones, which a trailing comma makes.
+/// A list's elements as trimmed text. A scalar counts as a list of one. Empty elements are dropped; Vault's framework
+/// keeps those that a trailing comma makes.
 pub(super) fn strings(value: &Value) -> Result<Vec<String>, Refusal> {
     let elements = match value {
         Value::Null => return Ok(Vec::new()),
@@ -134,7 +134,7 @@ pub(super) fn strings(value: &Value) -> Result<Vec<String>, Refusal> {
     collect_all(texts).map(non_empty)
 }
 
-/// As [`strings`], but one text is split at its commas.
+/// Like [`strings`], but splits a single text at its commas.
 pub(super) fn comma_strings(value: &Value) -> Result<Vec<String>, Refusal> {
     match value {
         Value::String(text) if text.is_empty() => Ok(Vec::new()),
@@ -143,7 +143,7 @@ pub(super) fn comma_strings(value: &Value) -> Result<Vec<String>, Refusal> {
     }
 }
 
-/// An object; a list of objects is merged.
+/// An object. The objects of a list are merged.
 pub(super) fn map(value: &Value) -> Result<Data, Refusal> {
     let mut merged = Data::new();
     match value {
@@ -161,7 +161,7 @@ pub(super) fn map(value: &Value) -> Result<Data, Refusal> {
     Ok(merged)
 }
 
-/// An object of texts, or texts of the form `key=value`.
+/// An object with text values, or texts of the form `key=value`.
 pub(super) fn key_values(value: &Value) -> Result<BTreeMap<String, String>, Refusal> {
     if let Ok(map) = map(value) {
         let texts = map.into_iter().map(|(key, value)| Ok((key, string(&value)?)));
@@ -189,20 +189,20 @@ fn non_empty(texts: Vec<String>) -> Vec<String> {
     texts.into_iter().filter(|text| !text.is_empty()).collect()
 }
 
-/// The first text that comes twice.
+/// The first duplicate text.
 pub(super) fn repeated(texts: &[String]) -> Option<&str> {
     let mut seen = HashSet::new();
     texts.iter().map(String::as_str).find(|text| !seen.insert(*text))
 }
 
-/// All the texts, or all the refusals.
+/// All texts, or all refusals.
 fn collect_all(texts: impl Iterator<Item = Result<String, Refusal>>) -> Result<Vec<String>, Refusal> {
     let mut refusals = Vec::new();
     let taken = texts.filter_map(|text| text.map_err(|refusal| refusals.push(refusal)).ok()).collect();
     if refusals.is_empty() { Ok(taken) } else { Err(Refusal::elements(refusals)) }
 }
 
-/// A number's decimals, as few as tell it apart, and never an exponent.
+/// The shortest exact decimal form of a number, without exponent.
 fn plain(number: &Number) -> String {
     match number.as_f64() {
         Some(float) if number.is_f64() => float.to_string(),
@@ -210,7 +210,7 @@ fn plain(number: &Number) -> String {
     }
 }
 
-/// A number without its fraction, if that is an `i64`.
+/// A number without its fraction, if the result is an `i64`.
 pub(super) fn truncated(number: &Number) -> Option<i64> {
     const LIMIT: f64 = 9_223_372_036_854_775_808.0;
     match number.as_f64() {
@@ -219,7 +219,7 @@ pub(super) fn truncated(number: &Number) -> Option<i64> {
     }
 }
 
-/// The name that Go gives to the type of a decoded JSON value.
+/// Go's type name of a decoded JSON value.
 fn go_type(value: &Value) -> &'static str {
     match value {
         Value::Array(_) => "[]interface {}",
@@ -239,7 +239,7 @@ fn go_kind(value: &Value) -> &'static str {
     }
 }
 
-/// A value as Go prints it.
+/// A value in Go's print format.
 fn go_text(value: &Value) -> String {
     match value {
         Value::Null => "<nil>".to_owned(),

@@ -1,4 +1,4 @@
-//! Spans of time as Vault takes them: seconds, `90s`, `1h30m`, `1.5h`, or whole days such as `2d`.
+//! Durations in Vault's formats: seconds, `90s`, `1h30m`, `1.5h`, or whole days such as `2d`.
 
 use std::time::Duration;
 
@@ -7,18 +7,18 @@ use serde_json::Value;
 use super::decode::{self, Refusal};
 use super::integer;
 
-/// What Go's nanoseconds in 64 bits can hold.
+/// Largest duration in Go, which counts nanoseconds in 64 bits.
 const MOST_NANOSECONDS: u128 = i64::MAX as u128;
 const NANOSECONDS_PER_SECOND: u128 = 1_000_000_000;
 const SECONDS_PER_DAY: i64 = 86_400;
 
-/// A span in nanoseconds, before it is known whether it may be negative.
+/// A signed duration in nanoseconds.
 struct Span {
     negative: bool,
     nanoseconds: u128,
 }
 
-/// Reads a span, cut to whole seconds. A `null` counts as not sent.
+/// Reads a duration, truncated to whole seconds. `null` counts as not sent.
 pub(super) fn parse(value: &Value) -> Result<Option<Duration>, Refusal> {
     let span = match value {
         Value::Null => return Ok(None),
@@ -50,7 +50,7 @@ fn parse_days(days: &str) -> Result<Span, Refusal> {
     Span::of_seconds(days.checked_mul(SECONDS_PER_DAY).ok_or_else(too_long)?)
 }
 
-/// Reads numbers with units, one after the other, as Go writes durations.
+/// Reads a sequence of numbers with units, as Go writes durations.
 fn parse_units(text: &str) -> Result<Span, Refusal> {
     let mut rest = text.strip_prefix(['-', '+']).unwrap_or(text);
     if rest.is_empty() {
@@ -68,7 +68,7 @@ fn parse_units(text: &str) -> Result<Span, Refusal> {
     Ok(Span { negative: text.starts_with('-'), nanoseconds })
 }
 
-/// The nanoseconds of the number and unit that `rest` begins with, and what follows.
+/// Nanoseconds of the first number and unit in `rest`, and the remaining text.
 fn parse_unit<'a>(rest: &'a str, text: &str) -> Result<(u128, &'a str), Refusal> {
     let (whole, rest) = digits(rest);
     let (fraction, rest) = rest.strip_prefix('.').map_or(("", rest), digits);
@@ -98,10 +98,10 @@ fn nanoseconds_of(unit: &str, text: &str) -> Result<u128, Refusal> {
     }
 }
 
-/// `whole.fraction` units in nanoseconds, if that is a number to work with.
+/// Nanoseconds of `whole.fraction` units; `None` on overflow.
 fn amount(whole: &str, fraction: &str, unit: u128) -> Option<u128> {
     let whole = if whole.is_empty() { 0 } else { whole.parse::<u64>().ok()? };
-    // So many digits are finer than a nanosecond, whatever the unit.
+    // 18 digits are finer than a nanosecond in every unit.
     let fraction = &fraction[..fraction.len().min(18)];
     let numerator = if fraction.is_empty() { 0 } else { fraction.parse::<u128>().ok()? };
     let denominator = 10_u128.pow(fraction.len() as u32);
@@ -134,7 +134,7 @@ impl Span {
     }
 }
 
-/// A number of seconds as a person would write it: `24h`, `90s`.
+/// A number of seconds in short form: `24h`, `90s`.
 pub(super) fn format_seconds(seconds: u64) -> String {
     let (count, unit) = match seconds {
         0 => (0, 's'),

@@ -1,6 +1,6 @@
-//! Fields: what a path takes, each declared once as a `static`, typed, with its help.
+//! The fields of a path. Each field is one typed `static`.
 //!
-//! The same value parses what was sent, and fills path help and the OpenAPI document, so the three cannot part.
+//! One declaration drives the parser, path help and the OpenAPI document, so the three always agree.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,71 +11,71 @@ use super::decode::Refusal;
 use super::kind::{Kind, Shape};
 use crate::logical::Operation;
 
-/// The bytes of one text, unless its field says otherwise.
+/// Default limit for one text, in bytes.
 pub const LONGEST_TEXT: usize = 4_096;
-/// The elements of a list or an object, unless its field says otherwise.
+/// Default limit for the elements of a list or an object.
 pub const MOST_ELEMENTS: usize = 1_000;
 
-/// One field of a request: `static TTL: Field<Duration> = Field::new("ttl", "How long it lives.").default(3600)`.
+/// One field of a request: `static TTL: Field<Duration> = Field::new("ttl", "Lifetime.").default(3600)`.
 pub struct Field<T: Kind> {
     info: FieldInfo,
     default: Option<T::Default>,
 }
 
-/// What help and the OpenAPI document say of a field.
+/// Metadata of a field, for help and the OpenAPI document.
 #[derive(Clone, Copy, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a mark of its own, and any may be set")]
 pub struct FieldInfo {
-    /// The field's name.
+    /// Name of the field.
     pub name: &'static str,
-    /// An older name that is still read where the present one was not sent.
+    /// Older name, read if the present name was not sent.
     pub alias: Option<&'static str>,
-    /// What it is for.
+    /// Description for help and the OpenAPI document.
     pub description: &'static str,
-    /// What its values look like.
+    /// Shape of the values.
     pub shape: Shape,
-    /// Whether a write needs it at first. Documentation: what enforces it is [`Call::get`](super::Call::get).
+    /// The first write needs the field. This mark is documentation; [`Call::get`](super::Call::get) enforces it.
     pub required: bool,
-    /// Whether its value is a secret, which no error then quotes.
+    /// The value is a secret, so errors do not quote it.
     pub sensitive: bool,
-    /// Whether it should no longer be used.
+    /// The field is deprecated.
     pub deprecated: bool,
-    /// Whether reads, lists and deletions take it from the query string.
+    /// Reads, lists and deletions take the field from the query string.
     pub query: bool,
-    /// The one operation that heeds it; documentation, for all of them accept it.
+    /// The only operation that uses the field. This mark is documentation; every operation accepts the field.
     pub only_on: Option<Operation>,
-    /// The most bytes that a text of it may have.
+    /// Limit for one text, in bytes.
     pub longest: usize,
-    /// The most elements that it may have, if it is a list or an object.
+    /// Limit for the elements of a list or an object.
     pub most: usize,
-    /// Whether no element may come twice.
+    /// Duplicate elements are an error.
     pub distinct: bool,
-    /// The values there are; documentation, as in Vault's framework: the handler refuses others.
+    /// The valid values. This list is documentation, as in Vault's framework; the handler refuses other values.
     pub allowed: &'static [&'static str],
 }
 
 /// A field of any type.
 pub trait AnyField: Send + Sync {
-    /// What is said of it.
+    /// Metadata of the field.
     fn info(&self) -> &FieldInfo;
-    /// Its default, as the OpenAPI document shows it.
+    /// Default value for the OpenAPI document.
     fn default_value(&self) -> Option<Value>;
-    /// Whether the value can be read.
+    /// Checks that the value is valid.
     fn check(&self, value: &Value) -> Result<(), Refusal>;
 }
 
 impl FieldInfo {
-    /// Whether the field should not be sent by this name.
+    /// True if the field should not be sent under this name.
     pub(super) fn is_deprecated_as(&self, name: &str) -> bool {
         self.deprecated || name != self.name
     }
 
-    /// Whether a write must hold this name.
+    /// True if a write must contain this name.
     pub(super) fn is_required_as(&self, name: &str) -> bool {
         self.required && name == self.name
     }
 
-    /// What is said of the field under one of its names.
+    /// Description of the field under one of its names.
     pub(super) fn description_as(&self, name: &str) -> Cow<'static, str> {
         if name == self.name {
             Cow::Borrowed(self.description)
@@ -84,7 +84,7 @@ impl FieldInfo {
         }
     }
 
-    /// The sentence for a value that was not taken; a secret is not quoted.
+    /// Error text for an invalid value. The text does not quote a secret.
     pub(super) fn refuses(&self, sent_as: &str, refusal: &Refusal) -> String {
         let converting = format!("error converting input for field {sent_as:?}");
         if self.sensitive {
@@ -96,7 +96,7 @@ impl FieldInfo {
 }
 
 impl<T: Kind> Field<T> {
-    /// A field that may be left out and has no default.
+    /// An optional field without a default.
     pub const fn new(name: &'static str, description: &'static str) -> Self {
         let info = FieldInfo {
             name,
@@ -116,77 +116,77 @@ impl<T: Kind> Field<T> {
         Self { info, default: None }
     }
 
-    /// What [`Call::get`](super::Call::get) answers where nothing was sent.
+    /// Sets the value of [`Call::get`](super::Call::get) for a field that was not sent.
     #[must_use]
     pub const fn default(mut self, default: T::Default) -> Self {
         self.default = Some(default);
         self
     }
 
-    /// Marks it as needed.
+    /// Marks the field as required.
     #[must_use]
     pub const fn required(mut self) -> Self {
         self.info.required = true;
         self
     }
 
-    /// Marks its value as a secret: errors do not quote it.
+    /// Marks the value as a secret, so that errors do not quote it.
     #[must_use]
     pub const fn sensitive(mut self) -> Self {
         self.info.sensitive = true;
         self
     }
 
-    /// Takes texts of up to so many bytes, instead of [`LONGEST_TEXT`].
+    /// Sets the limit for one text, in bytes, instead of [`LONGEST_TEXT`].
     #[must_use]
     pub const fn longest(mut self, bytes: usize) -> Self {
         self.info.longest = bytes;
         self
     }
 
-    /// Takes up to so many elements, instead of [`MOST_ELEMENTS`].
+    /// Sets the limit for elements, instead of [`MOST_ELEMENTS`].
     #[must_use]
     pub const fn most(mut self, count: usize) -> Self {
         self.info.most = count;
         self
     }
 
-    /// Refuses a list in which an element comes twice.
+    /// Refuses lists with duplicate elements.
     #[must_use]
     pub const fn distinct(mut self) -> Self {
         self.info.distinct = true;
         self
     }
 
-    /// Documents the only values there are.
+    /// Documents the valid values.
     #[must_use]
     pub const fn allowed(mut self, values: &'static [&'static str]) -> Self {
         self.info.allowed = values;
         self
     }
 
-    /// Marks it as one not to use any more.
+    /// Marks the field as deprecated.
     #[must_use]
     pub const fn deprecated(mut self) -> Self {
         self.info.deprecated = true;
         self
     }
 
-    /// An older name, read where the present one was not sent.
+    /// Sets an older name, read if the present name was not sent.
     #[must_use]
     pub const fn alias(mut self, older: &'static str) -> Self {
         self.info.alias = Some(older);
         self
     }
 
-    /// Documents that reads, lists and deletions take it from the query string.
+    /// Documents that reads, lists and deletions take the field from the query string.
     #[must_use]
     pub const fn query(mut self) -> Self {
         self.info.query = true;
         self
     }
 
-    /// Documents that no other operation of its path heeds it.
+    /// Documents that only this operation uses the field.
     #[must_use]
     pub const fn only_on(mut self, operation: Operation) -> Self {
         self.info.only_on = Some(operation);
@@ -197,17 +197,17 @@ impl<T: Kind> Field<T> {
         &self.info
     }
 
-    /// The field's name.
+    /// Name of the field.
     pub const fn name(&self) -> &'static str {
         self.info.name
     }
 
-    /// Reads a value of this field.
+    /// Parses a value of this field.
     pub fn parse(&self, value: &Value) -> Result<Option<T>, Refusal> {
         T::parse(value)
     }
 
-    /// The default, if it has one.
+    /// The default, if the field has one.
     pub fn default_typed(&self) -> Option<T> {
         self.default.map(T::of_default)
     }

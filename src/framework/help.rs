@@ -1,4 +1,4 @@
-//! Path help and the mount's own help, laid out as `vault path-help` shows them (PROTOCOL 8.10).
+//! Help of a path and of the mount, in the layout of `vault path-help` (PROTOCOL 8.10).
 
 use std::fmt::Write as _;
 
@@ -16,23 +16,23 @@ use super::shapes::one_line;
 const NO_SYNOPSIS: &str = "<no synopsis>";
 const NO_DESCRIPTION: &str = "<no description>";
 
-/// What Vault puts into the data of the mount's help: the prefix of operation ids.
+/// Key under which Vault sends the prefix of operation ids with a help request for the mount.
 const PREFIX_KEY: &str = "requestResponsePrefix";
 
-/// Between the engine's own words and the list of its paths.
+/// Text between the engine's description and the list of its paths.
 const PATHS_FOLLOW: &str = "These are the paths of this mount. For the help of one of them, run path-help with the \
     mount's own path and a path that matches. Your policies may not allow you all of them.";
 
 impl<E: Engine> Backend<E> {
-    /// The help of one path.
+    /// Help of one path.
     pub(super) async fn path_help(&self, route: &Route<E>, request: &Request) -> Answer {
         let mut document = self.document(request, References::Kept);
         document.add(route);
         self.answer(path_text(route, &request.path), document).await
     }
 
-    /// The help of the whole mount. Vault asks for it without a token, for the server's OpenAPI document, which an
-    /// error here would break: nothing here fails.
+    /// Help of the whole mount. Vault requests it without a token for the server's OpenAPI document. An error would
+    /// break that document, so this function never fails.
     pub(super) async fn root_help(&self, request: &Request) -> Answer {
         let mut document = self.document(request, References::Inlined);
         for route in &self.routes {
@@ -76,7 +76,7 @@ fn path_text<E>(route: &Route<E>, path: &str) -> String {
     text.trim().to_owned()
 }
 
-/// `creates`: a write of what is there already needs nothing.
+/// `creates`: the path distinguishes creation from update, so an update needs no field.
 fn parameter(name: &str, field: &dyn AnyField, captured: bool, creates: bool) -> String {
     let info = field.info();
     let mark = if info.is_deprecated_as(name) { "(DEPRECATED) " } else { "" };
@@ -96,7 +96,7 @@ fn parameter(name: &str, field: &dyn AnyField, captured: bool, creates: bool) ->
     format!("\n    {name} ({})\n\n        {mark}{}{need}\n", info.shape.help_name(), lines.join("\n        "))
 }
 
-/// A default that says something: no empty one, and no zero, of which the description tells.
+/// Text of a default. Empty and zero defaults are omitted; the description explains them.
 fn shown_default(default: &Value) -> Option<String> {
     match default {
         Value::String(text) if text.is_empty() || text == "0s" => None,

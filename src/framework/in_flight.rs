@@ -1,32 +1,34 @@
-//! Write-ahead entries of this process: whether somebody is at work on one, and how old it surely is.
+//! Write-ahead entries that this process wrote: the number of workers, and a reliable age.
 //!
-//! Keys are random, so one table serves every mount. A key stays until its entry is gone, or is another process' affair.
+//! Keys are random, so one table serves every mount. A key stays in the table until its entry is deleted or belongs
+//! to another process.
 
 use std::collections::HashMap;
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::LazyLock;
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 static TABLE: LazyLock<Mutex<HashMap<String, EntryState>>> = LazyLock::new(Mutex::default);
 
-/// What this process knows of an entry that it wrote.
+/// State of an entry that this process wrote.
 #[derive(Clone, Copy, Debug)]
 struct EntryState {
-    /// How many are at work on it.
+    /// Number of workers on the entry.
     workers: usize,
-    /// When it was written, by a clock that nobody sets.
+    /// Time of the write, by the monotonic clock.
     written: Instant,
 }
 
-/// As long as this lives, somebody is at work on the entry.
+/// Marks an entry as in flight until drop.
 #[derive(Debug)]
 pub(super) struct InFlight {
     key: String,
 }
 
 impl InFlight {
-    /// Work begins, for which an entry is about to be written.
+    /// Marks an entry that is about to be written.
     pub(super) fn begin(key: &str) -> Self {
         let mut table = table();
         let state = table.entry(key.to_owned()).or_insert(EntryState { workers: 0, written: Instant::now() });
@@ -38,30 +40,29 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         if let Some(state) = table().get_mut(&self.key) {
-            // None where the entry was forgotten meanwhile and begun again.
+            // The count is 0 if the entry was forgotten meanwhile and begun again.
             state.workers = state.workers.saturating_sub(1);
         }
     }
 }
 
-/// Whether somebody in this process is at work on the entry.
+/// True if this process works on the entry.
 pub(super) fn is_in_flight(key: &str) -> bool {
     table().get(key).is_some_and(|state| state.workers > 0)
 }
 
-/// How long ago this process wrote the entry, if it did.
+/// Age of the entry, if this process wrote it.
 pub(super) fn age(key: &str) -> Option<Duration> {
     table().get(key).map(|state| state.written.elapsed())
 }
 
-/// The entry is gone. Tests call it where they play that the process is another one, which knows nothing of the entry.
+/// Removes a deleted entry. Tests also call this function to simulate another process.
 pub fn forget(key: &str) {
     table().remove(key);
 }
 
-/// A panic while the lock was held leaves the table whole, so a poisoned lock is taken as it is.
 fn table() -> MutexGuard<'static, HashMap<String, EntryState>> {
-    TABLE.lock().unwrap_or_else(PoisonError::into_inner)
+    TABLE.lock()
 }
 
 #[cfg(test)]
@@ -69,7 +70,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn an_entry_is_at_work_until_the_last_hand_leaves_and_has_an_age_until_it_is_gone() {
+    async fn an_entry_is_in_flight_until_its_last_worker_ends_and_has_an_age_until_it_is_deleted() {
         let first = InFlight::begin("wal/workers");
         tokio::time::advance(Duration::from_secs(9)).await;
         assert_eq!((is_in_flight("wal/workers"), age("wal/workers")), (true, Some(Duration::from_secs(9))));

@@ -1,16 +1,16 @@
-//! Whole numbers as Go writes them: `16`, `0x10`, `0b1_0000`, `0o20` and `020` are all sixteen.
+//! Integers in Go's formats: `16`, `0x10`, `0b1_0000`, `0o20` and `020` all mean sixteen.
 
-/// Why a text is no whole number.
+/// Reason why a text is not an integer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// It is not written as one.
+    /// The format is invalid.
     Syntax,
-    /// It does not fit 64 bits.
+    /// The number does not fit into 64 bits.
     Range,
 }
 
 impl Fault {
-    /// In Go's words.
+    /// Go's error text.
     pub(super) fn text(self) -> &'static str {
         match self {
             Self::Syntax => "invalid syntax",
@@ -19,7 +19,7 @@ impl Fault {
     }
 }
 
-/// Reads a number in any of Go's bases.
+/// Parses an integer in any of Go's bases.
 pub(super) fn parse(text: &str) -> Result<i64, Fault> {
     let (negative, unsigned) = signed(text);
     let (base, digits) = based(unsigned);
@@ -27,7 +27,7 @@ pub(super) fn parse(text: &str) -> Result<i64, Fault> {
     in_range(negative, magnitude)
 }
 
-/// Reads a decimal number.
+/// Parses a decimal integer.
 pub(super) fn parse_decimal(text: &str) -> Result<i64, Fault> {
     let (negative, digits) = signed(text);
     if !digits.bytes().all(|digit| digit.is_ascii_digit()) {
@@ -43,7 +43,7 @@ fn signed(text: &str) -> (bool, &str) {
     }
 }
 
-/// The base that a prefix tells, and the digits after it.
+/// The base of a prefix, and the digits after it.
 fn based(text: &str) -> (u32, &str) {
     let Some(rest) = text.strip_prefix('0').filter(|rest| !rest.is_empty()) else { return (10, text) };
     match rest.as_bytes()[0] {
@@ -54,7 +54,7 @@ fn based(text: &str) -> (u32, &str) {
     }
 }
 
-/// Underscores stand between digits, or between a prefix and a digit.
+/// Underscores are allowed between digits, and between a prefix and a digit.
 fn digits_of(digits: &str, base: u32, prefixed: bool) -> Result<u128, Fault> {
     let (mut value, mut after_digit) = (0_u128, prefixed);
     for character in digits.chars() {

@@ -1,35 +1,35 @@
-//! What a field's value can be.
+//! Kinds of field values.
 
 use serde_json::Value;
 
 use super::decode::Refusal;
 
-/// A type that a field's value can have.
+/// A type of field values.
 pub trait Kind: Sized + Send + Sync + 'static {
-    /// How a default of this kind is written in a `static`.
+    /// Form of a default in a `static`.
     type Default: Copy + Send + Sync + 'static;
-    /// What help and the OpenAPI document call it.
+    /// Shape for help and the OpenAPI document.
     const SHAPE: Shape;
-    /// Reads a decoded JSON value as Vault does; `None` where Vault takes the value as not sent.
+    /// Parses a decoded JSON value as Vault does. `None` means that Vault treats the value as not sent.
     fn parse(value: &Value) -> Result<Option<Self>, Refusal>;
-    /// An element that comes twice, of a list.
+    /// A duplicate element of a list.
     fn repeated(&self) -> Option<&str> {
         None
     }
     /// The value of a default.
     fn of_default(default: Self::Default) -> Self;
-    /// The default as the OpenAPI document shows it.
+    /// The default for the OpenAPI document.
     fn show_default(default: Self::Default) -> Value;
 }
 
-/// The shape of a value, for documentation.
+/// Shape of a value, for documentation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
     /// Any text.
     String,
     /// Text in lower case.
     Lowercase,
-    /// A name as Vault's paths take it.
+    /// A name that matches Vault's name pattern.
     Name,
     /// A whole number.
     Integer,
@@ -39,22 +39,22 @@ pub enum Shape {
     Bool,
     /// An object.
     Map,
-    /// A span of time in seconds.
+    /// A duration in seconds.
     Duration,
     /// A list of texts.
     Strings,
-    /// A list of texts that may also come as one text with commas.
+    /// A list of texts, or one text with commas.
     CommaStrings,
     /// A list of objects.
     Maps,
-    /// Texts by name.
+    /// An object with text values.
     KeyValues,
     /// A point in time.
     Time,
 }
 
 impl Shape {
-    /// What path help calls it.
+    /// The name of the shape in path help.
     pub fn help_name(self) -> &'static str {
         match self {
             Self::String => "string",

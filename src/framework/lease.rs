@@ -1,4 +1,4 @@
-//! Leases by type: the name of the type is kept in every lease and finds the way back on renewal and revocation.
+//! Lease types. Each lease stores the name of its type, so renewal and revocation find the engine's functions.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::logical::{Data, Error, Lease, Request, Response, Secret};
 
 use super::handler::Handler;
 
-/// Where Vault's framework keeps the type's name (PROTOCOL 8.8).
+/// Key under which Vault's framework stores the type name (PROTOCOL 8.8).
 pub(super) const TYPE_KEY: &str = "secret_type";
 pub(super) const NO_SECRET: &str = "request has no secret";
 
@@ -23,28 +23,28 @@ pub struct LeaseType {
 /// A lease to renew or revoke.
 #[derive(Debug)]
 pub struct LeaseCall {
-    /// The request; its `secret` is the lease as Vault stored it.
+    /// The request. Its `secret` is the lease as Vault stored it.
     pub request: Request,
 }
 
-/// What the engine does with the leases of one type.
+/// The engine's functions for one lease type.
 pub(super) struct LeaseHandlers<E> {
     pub(super) revoke: Handler<E, LeaseCall, ()>,
     pub(super) renew: Option<Handler<E, LeaseCall, Response>>,
 }
 
 impl LeaseType {
-    /// The type of this name.
+    /// A lease type with this name.
     pub const fn new(name: &'static str) -> Self {
         Self { name }
     }
 
-    /// Its name.
+    /// Name of the type.
     pub const fn name(&self) -> &'static str {
         self.name
     }
 
-    /// A lease of this type, with what the engine needs to end it: a struct, or what else is a JSON object.
+    /// A lease of this type. `internal` is a struct or another JSON object with everything that the revocation needs.
     pub fn grant(
         &self,
         internal: &impl Serialize,
@@ -61,7 +61,7 @@ impl LeaseType {
 }
 
 impl LeaseCall {
-    /// What [`LeaseType::grant`] was given.
+    /// The internal data from [`LeaseType::grant`].
     pub fn internal<T: DeserializeOwned>(&self) -> Result<T, Error> {
         let mut internal = self.secret()?.internal.clone();
         internal.remove(TYPE_KEY);
@@ -69,8 +69,8 @@ impl LeaseCall {
             .map_err(|_| Error::internal("the lease's internal data is not what this version expects"))
     }
 
-    /// The answer to a renewal: the lease lives on for `ttl`, in all at most `max_ttl`; zero leaves either to
-    /// Vault. The data shown when it was issued is not shown again.
+    /// Response to a renewal. The lease lives for another `ttl`, in total at most `max_ttl`; zero means Vault's
+    /// default. The secret data is not sent again.
     pub fn extend(&self, ttl: Duration, max_ttl: Duration) -> Response {
         let (internal, renewable) = match &self.request.secret {
             Some(secret) => (secret.internal.clone(), secret.renewable),

@@ -1,4 +1,4 @@
-//! Renews and revokes leases: finds the engine's functions for a lease by its type.
+//! Renews and revokes leases with the engine's functions for the lease type.
 
 use std::time::Duration;
 
@@ -10,20 +10,20 @@ use super::backend::{Backend, Engine};
 use super::lease::{LeaseCall, LeaseHandlers, NO_SECRET, TYPE_KEY};
 
 impl<E: Engine> Backend<E> {
-    /// Ends a lease.
+    /// Revokes a lease.
     pub(super) async fn revoke(&self, request: Request) -> Answer {
         let handlers = self.lease_handlers(&request)?;
         (handlers.revoke)(self.engine(), LeaseCall { request }).await.map(|()| None)
     }
 
-    /// Extends a lease.
+    /// Renews a lease.
     pub(super) async fn renew(&self, request: Request) -> Answer {
         let renew = self.lease_handlers(&request)?.renew.as_ref().ok_or_else(Error::unsupported_operation)?;
         renew(self.engine(), LeaseCall { request }).await.map(Some)
     }
 
-    /// Ends a lease that was made for nobody, as Vault would end one that it could not store. Once it is over, what
-    /// was to be done when the answer leaves may be done: there is nothing any more that must not be taken for given.
+    /// Revokes a lease whose caller hung up, as Vault revokes a lease that it cannot store. After the revocation
+    /// nothing is left to protect, so the departure hook runs as well.
     pub(super) async fn revoke_undelivered(
         &self,
         lease: Lease,

@@ -1,5 +1,5 @@
-//! How large a value may be. It is measured before anything else is done with it, in one pass over it, so that no
-//! request costs more than what it sends.
+//! Size limits of values. One pass measures a value before anything else reads it, so the cost of a request is
+//! bounded by its size.
 
 use serde_json::Value;
 
@@ -7,7 +7,7 @@ use super::field::FieldInfo;
 use super::kind::Shape;
 use super::values::LONGEST_NAME;
 
-/// Why a value that was sent under this name is too large, without anything of it.
+/// Reason why a value is too large, without quoting it.
 pub(super) fn excess(info: &FieldInfo, name: &str, value: &Value) -> Option<String> {
     let too_many = |count: usize| {
         let most = info.most;

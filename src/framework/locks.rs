@@ -1,20 +1,21 @@
-//! Async locks by key, which exist only while somebody holds or awaits them.
+//! Async locks by key. A lock exists only while somebody holds or awaits it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
-/// Locks by key. Clones share them.
+/// Locks by key. Clones share the locks.
 #[derive(Clone, Debug, Default)]
 pub struct Locks {
     table: Arc<Table>,
 }
 
-/// Holds one key's lock; dropping it lets the next one in.
+/// Holds the lock of one key until drop.
 #[derive(Debug)]
 pub struct LockGuard {
-    // Fields are dropped in this order: the lock opens before its seat is given up.
+    // Fields drop in this order: the lock is released before its reference count.
     _held: OwnedMutexGuard<()>,
     _reference: Reference,
 }
@@ -24,15 +25,15 @@ struct Table {
     locks: Mutex<HashMap<String, Shared>>,
 }
 
-/// A lock and how many hold or await it.
+/// A lock and the number of its holders and waiters.
 #[derive(Debug, Default)]
 struct Shared {
     lock: Arc<AsyncMutex<()>>,
     references: usize,
 }
 
-/// A holder's or waiter's share in a lock. The last one to leave removes the lock from the table, also when a
-/// waiter gives up waiting.
+/// One reference to a lock, of a holder or a waiter. The last reference removes the lock from the table, also when a
+/// waiter gives up.
 #[derive(Debug)]
 struct Reference {
     table: Arc<Table>,
@@ -40,12 +41,12 @@ struct Reference {
 }
 
 impl Locks {
-    /// No locks yet.
+    /// A table without locks.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Waits for the lock of `key`. First come, first served.
+    /// Waits for the lock of `key`, first come, first served.
     pub async fn lock(&self, key: &str) -> LockGuard {
         let (reference, lock) = Reference::take(&self.table, key);
         LockGuard { _held: lock.lock_owned().await, _reference: reference }
@@ -81,9 +82,8 @@ impl Drop for Reference {
 }
 
 impl Table {
-    /// Nothing panics while the table is open, and a panic would leave it whole.
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Shared>> {
-        self.locks.lock().unwrap_or_else(PoisonError::into_inner)
+        self.locks.lock()
     }
 }
 
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     impl Locks {
-        /// How many keys are locked or waited for.
+        /// Number of keys that are locked or awaited.
         fn count(&self) -> usize {
             self.table.lock().len()
         }

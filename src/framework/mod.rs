@@ -1,8 +1,8 @@
-//! Paths, fields, leases and the write-ahead log: what HashiCorp's own framework gives its engines, made anew.
+//! Paths, fields, leases and the write-ahead log: the counterpart of HashiCorp's framework for secrets engines.
 //!
-//! An engine declares [`Field`]s as statics, [`Path`]s with their handlers, [`LeaseType`]s and [`WalKind`]s, and
-//! [`Backend::builder`] makes of them the [`logical::Backend`](crate::logical::Backend) that answers Vault. It
-//! knows nothing of gRPC and nothing of OpenAI.
+//! An engine declares [`Field`]s as statics, [`Path`]s with handlers, [`LeaseType`]s and [`WalKind`]s.
+//! [`Backend::builder`] turns these declarations into the [`logical::Backend`](crate::logical::Backend) that answers
+//! Vault. The framework knows nothing of gRPC or OpenAI.
 
 mod backend;
 mod builder;

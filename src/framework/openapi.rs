@@ -1,7 +1,7 @@
-//! The OpenAPI document: what Vault's UI, its client generators and `sys/internal/specs/openapi` read.
+//! The OpenAPI document for Vault's UI, client generators and `sys/internal/specs/openapi`.
 //!
-//! Vault drops every `$ref` when it merges the documents of external plugins (PROTOCOL 8.11). The whole mount's
-//! document, which is merged, therefore carries its schemas where they are used; that of one path refers to them.
+//! Vault drops every `$ref` when it merges the documents of external plugins (PROTOCOL 8.11). The document of the
+//! whole mount is merged, so it contains its schemas inline. The document of one path uses references.
 
 use serde_json::{Map, Value, json};
 
@@ -11,7 +11,7 @@ use super::field::AnyField;
 use super::path::Route;
 use super::shapes::{self, Schema};
 
-/// Operations by the word they have in a document; a list's stands at a path of its own.
+/// Operations by HTTP method. Lists have a path of their own.
 const METHODS: [(&str, &[Operation]); 4] = [
     ("get", &[Operation::Read]),
     ("post", &[Operation::Update, Operation::Create]),
@@ -19,14 +19,14 @@ const METHODS: [(&str, &[Operation]); 4] = [
     ("delete", &[Operation::Delete]),
 ];
 
-/// Whether schemas are referred to or stand where they are used.
+/// Form of schemas: references or inline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum References {
     Kept,
     Inlined,
 }
 
-/// A document in the making.
+/// A document under construction.
 pub(super) struct Document<'a> {
     prefix: &'a str,
     special: &'a SpecialPaths,
@@ -36,7 +36,7 @@ pub(super) struct Document<'a> {
 }
 
 impl<'a> Document<'a> {
-    /// `prefix` begins every operation id.
+    /// `prefix` is the start of every operation id.
     pub(super) fn new(prefix: &'a str, special: &'a SpecialPaths, references: References) -> Self {
         Self { prefix, special, references, paths: Map::new(), schemas: Map::new() }
     }
@@ -63,7 +63,7 @@ impl<'a> Document<'a> {
         }
     }
 
-    /// The whole document.
+    /// The complete document.
     pub(super) fn finish(self, version: &str) -> Value {
         json!({
             "openapi": "3.0.2",
@@ -81,7 +81,7 @@ impl<'a> Document<'a> {
         })
     }
 
-    /// What is said of a path, whatever the operation.
+    /// Description of a path for all its operations.
     fn item<E>(&self, route: &Route<E>, path: &str, methods: Map<String, Value>) -> Value {
         let mut item = methods;
         if !route.path.help.synopsis.is_empty() {
@@ -127,7 +127,7 @@ impl<'a> Document<'a> {
         Value::Object(object)
     }
 
-    /// An id of prefix, verb and the words of the path.
+    /// Operation id: prefix, verb and the words of the path.
     fn id<E>(&self, route: &Route<E>, operation: Operation) -> String {
         let template = route.pattern.template();
         let words = template.split(|character: char| !character.is_ascii_alphanumeric() && character != '_');
@@ -140,7 +140,7 @@ impl<'a> Document<'a> {
         if fields.is_empty() {
             return None;
         }
-        // A patch is of what is there already.
+        // A patch changes an existing object, so it requires no field.
         let is_needed =
             |name, field: &dyn AnyField| operation != Operation::Patch && field.info().is_required_as(name);
         let required = fields.iter().filter(|(name, field)| is_needed(name, *field));
@@ -153,7 +153,7 @@ impl<'a> Document<'a> {
             ((*name).to_owned(), schema.into())
         });
         let mut schema = shapes::of_object(properties.collect(), required);
-        // Without it explorers offer every field, those without a default with a made-up value.
+        // Without an example, API explorers offer every field with an invented value.
         let offered = if operation == Operation::Patch { Schema::new() } else { shapes::offered(&fields) };
         schema.insert("example".to_owned(), offered.into());
         let schema = self.schema(&format!("{}Request", title(id)), schema);
@@ -175,7 +175,7 @@ impl<'a> Document<'a> {
         json!({"200": {"description": "OK", "content": {"application/json": {"schema": schema}}}})
     }
 
-    /// Keeps a schema under its title, and gives what stands where it is used.
+    /// Stores a schema under its title. Answers the reference or the inline schema.
     fn schema(&mut self, title: &str, schema: Schema) -> Value {
         let used = match self.references {
             References::Kept => json!({"$ref": format!("#/components/schemas/{title}")}),
@@ -190,12 +190,12 @@ fn takes_body(operation: Operation) -> bool {
     matches!(operation, Operation::Create | Operation::Update | Operation::Patch)
 }
 
-/// What the server takes a body as: of a patch it refuses any other (PROTOCOL 8.11).
+/// Media type of the body. For a patch the server refuses every other type (PROTOCOL 8.11).
 fn media_type(operation: Operation) -> &'static str {
     if operation == Operation::Patch { "application/merge-patch+json" } else { "application/json" }
 }
 
-/// What the operation does, in a sentence.
+/// A sentence about the operation.
 fn summary<E>(route: &Route<E>, operation: Operation) -> String {
     let creates = route.path.operations.contains_key(&Operation::Create);
     match (route.path.noun, operation) {
@@ -221,7 +221,7 @@ fn verb(operation: Operation) -> &'static str {
     }
 }
 
-/// The fields that an operation heeds, besides those in its path.
+/// The fields that an operation uses, except those in its path.
 fn accepted_fields<E>(
     route: &Route<E>,
     operation: Operation,
@@ -232,12 +232,12 @@ fn accepted_fields<E>(
         .filter(move |(_, field)| field.info().only_on.is_none_or(|only| share_method(only, operation)))
 }
 
-/// Whether a document has one word for both operations.
+/// True if both operations have the same HTTP method.
 fn share_method(one: Operation, other: Operation) -> bool {
     one == other || METHODS.iter().any(|(_, same)| same.contains(&one) && same.contains(&other))
 }
 
-/// What an operation without a body takes from the query string.
+/// Query parameters of an operation without a body.
 fn query<E>(route: &Route<E>, operation: Operation) -> Vec<Value> {
     let fields = accepted_fields(route, operation).filter(|(_, field)| field.info().query);
     let list = (operation == Operation::List).then(shapes::list_parameter);
@@ -247,7 +247,7 @@ fn query<E>(route: &Route<E>, operation: Operation) -> Vec<Value> {
     parameters
 }
 
-/// `openai-write-roles` as `OpenaiWriteRoles`.
+/// Turns `openai-write-roles` into `OpenaiWriteRoles`.
 fn title(id: &str) -> String {
     let capital = |part: &str| {
         let mut characters = part.chars();
@@ -256,7 +256,7 @@ fn title(id: &str) -> String {
     id.split('-').filter_map(capital).collect()
 }
 
-/// Whether special paths name this one: exactly, by a prefix that ends in `*`, or with `+` for a segment.
+/// True if an entry matches the path: exactly, as a prefix that ends in `*`, or with `+` for one segment.
 fn is_listed(special: &[String], path: &str) -> bool {
     special.iter().any(|entry| {
         let (entry, prefix) = entry.strip_suffix('*').map_or((entry.as_str(), false), |entry| (entry, true));

@@ -1,4 +1,4 @@
-//! A path: pattern, fields, help and handlers together.
+//! A path: pattern, fields, help and handlers.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,16 +11,16 @@ use super::pattern::Pattern;
 use super::schema::Schema;
 use super::{Call, Field, Kind, Shape};
 
-/// What path help says of a path.
+/// Help texts of a path.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Help {
-    /// One line.
+    /// Summary in one line.
     pub synopsis: &'static str,
-    /// As long as it takes.
+    /// Description of any length.
     pub description: &'static str,
 }
 
-/// A field of an answer, for the OpenAPI document.
+/// A response field, for the OpenAPI document.
 #[derive(Clone, Copy, Debug)]
 pub struct ResponseField {
     pub(super) name: &'static str,
@@ -38,11 +38,11 @@ pub struct Path<E> {
     pub(super) operations: BTreeMap<Operation, Endpoint<E>>,
     pub(super) exists: Option<Handler<E, Call, bool>>,
     pub(super) responses: BTreeMap<Operation, &'static [ResponseField]>,
-    /// What a node must be able to write to answer an operation itself.
+    /// Storage that a node must be able to write to answer an operation itself.
     pub(super) needs: BTreeMap<Operation, Writable>,
 }
 
-/// A path with what dispatch needs of it, prepared once.
+/// A path with its parsed pattern and its schema.
 pub(super) struct Route<E> {
     pub(super) path: Path<E>,
     pub(super) pattern: Pattern,
@@ -52,12 +52,12 @@ pub(super) struct Route<E> {
 pub(super) type Endpoint<E> = Handler<E, Call, Option<Response>>;
 
 impl ResponseField {
-    /// A field of this kind.
+    /// A response field of this kind.
     pub const fn new<T: Kind>(name: &'static str, description: &'static str) -> Self {
         Self { name, shape: T::SHAPE, description, sensitive: false }
     }
 
-    /// Marks its value as a secret.
+    /// Marks the value as a secret.
     #[must_use]
     pub const fn sensitive(mut self) -> Self {
         self.sensitive = true;
@@ -66,7 +66,8 @@ impl ResponseField {
 }
 
 impl<E: Send + Sync + 'static> Path<E> {
-    /// A path of segments, each literal or `:capture`; one that ends in `/` also matches without it, for lists.
+    /// A path of segments, each a literal or a `:capture`. A pattern that ends in `/` also matches without the slash,
+    /// for lists.
     pub fn new(pattern: &'static str, help: Help) -> Self {
         Self {
             pattern,
@@ -82,14 +83,14 @@ impl<E: Send + Sync + 'static> Path<E> {
         }
     }
 
-    /// Takes this field. Every capture needs one of its name.
+    /// Adds a field. Every capture needs a field of its name.
     #[must_use]
     pub fn field<T: Kind>(mut self, field: &'static Field<T>) -> Self {
         self.fields.push(field);
         self
     }
 
-    /// Answers this operation.
+    /// Sets the handler of this operation.
     #[must_use]
     pub fn on<Err, F>(
         mut self,
@@ -104,7 +105,7 @@ impl<E: Send + Sync + 'static> Path<E> {
         self
     }
 
-    /// Answers create, update and patch alike.
+    /// Sets one handler for create, update and patch.
     #[must_use]
     pub fn on_write<Err, F>(mut self, handler: impl Fn(Arc<E>, Call) -> F + Send + Sync + 'static) -> Self
     where
@@ -118,7 +119,7 @@ impl<E: Send + Sync + 'static> Path<E> {
         self
     }
 
-    /// Tells whether what the path names exists, so that Vault can tell a create from an update.
+    /// Sets the existence check, by which Vault distinguishes create from update.
     #[must_use]
     pub fn exists<Err, F>(mut self, handler: impl Fn(Arc<E>, Call) -> F + Send + Sync + 'static) -> Self
     where
@@ -129,31 +130,31 @@ impl<E: Send + Sync + 'static> Path<E> {
         self
     }
 
-    /// What stands at the path, with its article: in the OpenAPI document each operation then says what it does to it,
-    /// instead of the synopsis.
+    /// Sets the noun for the object at the path, with its article. The OpenAPI document then summarizes each
+    /// operation with this noun instead of the synopsis.
     #[must_use]
     pub fn noun(mut self, noun: &'static str) -> Self {
         self.noun = Some(noun);
         self
     }
 
-    /// Documents the fields of an operation's answer. A write or deletion without them answers warnings at most.
+    /// Documents the response fields of an operation. A write or deletion without them answers at most warnings.
     #[must_use]
     pub fn responds(mut self, operation: Operation, fields: &'static [ResponseField]) -> Self {
         self.responses.insert(operation, fields);
         self
     }
 
-    /// Has this operation forwarded from every node that may not write the mount's storage; writes and deletions are
-    /// anyway.
+    /// Forwards this operation from every node that may not write the mount's storage. Writes and deletions are
+    /// always forwarded.
     #[must_use]
     pub fn forward(mut self, operation: Operation) -> Self {
         self.needs.insert(operation, Writable::Everything);
         self
     }
 
-    /// This operation, a write or not, writes nothing but local storage. A performance secondary answers it itself; only
-    /// a node that may write nothing forwards it.
+    /// Declares that this operation writes at most local storage. A performance secondary then answers it; only a
+    /// node without any writable storage forwards it.
     #[must_use]
     pub fn writes_locally(mut self, operation: Operation) -> Self {
         self.needs.insert(operation, Writable::LocalOnly);
@@ -162,7 +163,7 @@ impl<E: Send + Sync + 'static> Path<E> {
 }
 
 impl<E> Route<E> {
-    /// Panics on a mistake in the path's declaration.
+    /// Panics on an invalid declaration.
     pub(super) fn new(path: Path<E>) -> Self {
         let pattern = Pattern::new(path.pattern);
         let schema = Schema::new(&path.fields, &pattern);

@@ -1,15 +1,16 @@
-//! A path's pattern: segments that are literal or, as `:name`, capture a name.
+//! Path patterns. A segment is a literal or, as `:name`, a capture.
 //!
-//! Shown to people in Go's writing, as Vault's own engines show theirs; matched by the router, without regex.
+//! Help shows patterns as Go regular expressions, as Vault's engines do. The router matches them without regular
+//! expressions.
 
 use std::fmt::Write as _;
 
 /// One segment of a pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Segment {
-    /// Matches itself.
+    /// Matches exactly this text.
     Literal(&'static str),
-    /// Matches any name and gives it to the field so called.
+    /// Matches any name and stores it in the field of this name.
     Capture(&'static str),
 }
 
@@ -17,12 +18,12 @@ pub(super) enum Segment {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Pattern {
     pub(super) segments: Vec<Segment>,
-    /// Whether one more `/` at the end matches too, as on lists.
+    /// True if a trailing `/` also matches, as for lists.
     pub(super) open_end: bool,
 }
 
 impl Pattern {
-    /// Reads a pattern. Panics on one that is not well-formed: patterns are written in the program.
+    /// Parses a pattern. Panics on an invalid pattern, because patterns are part of the program.
     pub(super) fn new(text: &'static str) -> Self {
         let (body, open_end) = match text.strip_suffix('/') {
             Some(body) => (body, true),
@@ -32,7 +33,7 @@ impl Pattern {
         Self { segments, open_end }
     }
 
-    /// The names of the captures, in order.
+    /// Names of the captures, in order.
     pub(super) fn captures(&self) -> impl Iterator<Item = &'static str> {
         self.segments.iter().filter_map(|segment| match segment {
             Segment::Capture(name) => Some(*name),
@@ -40,7 +41,7 @@ impl Pattern {
         })
     }
 
-    /// In Go's writing: `^roles/(?P<name>\w(([\w-.]+)?\w)?)$`.
+    /// The pattern in Go's syntax: `^roles/(?P<name>\w(([\w-.]+)?\w)?)$`.
     pub(super) fn regex(&self) -> String {
         let mut regex = self.written("^", |regex, name| {
             // Writing to a string cannot fail.
@@ -50,7 +51,7 @@ impl Pattern {
         regex
     }
 
-    /// As the OpenAPI document writes it: `roles/{name}`.
+    /// The pattern in OpenAPI syntax: `roles/{name}`.
     pub(super) fn template(&self) -> String {
         self.written("", |template, name| {
             let _ = write!(template, "{{{name}}}");

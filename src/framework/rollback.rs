@@ -1,22 +1,24 @@
 //! Vault's tick, once a minute: the engine's periodic work, then a sweep of the write-ahead log.
 //!
 //! # Guarantees
-//! One failure, even a panic, stops neither the sweep nor another entry. Entries are taken oldest first, those that failed in
-//! the last tick after all others. No entry is swept while somebody in this process is at work on it or
-//! [holds](Engine::holds) it, whatever its age: where the mount goes away the sweep waits for them. An entry goes
-//! only after its work was undone, or when it has waited for what
-//! would undo it for as long as its kind may; one of an unknown kind, or that cannot be read, is left and reported. The
-//! sweep begins nothing more, and cuts off what it began, when the tick's time is up or Vault stops waiting.
+//! - One failure, even a panic, stops neither the sweep nor other entries.
+//! - The sweep undoes the oldest entries first; entries that failed in the last tick come after all others.
+//! - The sweep skips an entry that this process works on or [holds](Engine::holds), whatever its age. On unmount the
+//!   sweep waits for its release.
+//! - An entry is deleted only after its undo succeeded, or after it has waited for its kind's maximum age. An unknown
+//!   or unreadable entry stays and is reported.
+//! - When the tick's time is up or Vault stops waiting, the sweep starts nothing more and cancels running undos.
 //!
 //! # Assumptions
-//! Vault calls once a minute, one call at a time, and waits 90 seconds. Undoing may be cut off and repeated; the
-//! engine's periodic work is not cut off but told its deadline, which leaves the sweep its share. Write-ahead entries
-//! are local storage, which the active node of a performance secondary writes, too; a node that may write nothing does
-//! nothing.
+//! - Vault makes one call at a time, once a minute, and waits 90 seconds.
+//! - An undo may be cancelled and repeated. The engine's periodic work is not cancelled; it gets a deadline that
+//!   leaves time for the sweep.
+//! - Write-ahead entries are local storage, which the active node of a performance secondary may write. A node
+//!   without writable storage does nothing.
 
 use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
@@ -30,36 +32,36 @@ use super::backend::{Engine, Tick};
 use super::in_flight;
 use super::wal::{self, Record, Swept, Undo};
 
-/// Time for a whole tick; what is left then waits for the next one.
+/// Time for a whole tick; the next tick continues the work.
 const BUDGET: Duration = Duration::from_secs(75);
-/// The engine's share of it.
+/// Part of that time for the engine's periodic work.
 const PERIODIC_BUDGET: Duration = Duration::from_secs(50);
-/// So many entries are undone side by side.
+/// Number of entries that are undone concurrently.
 const CONCURRENCY: usize = 4;
-/// How often it is looked whether those at work have come to an end.
+/// Interval of checks for released entries.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// What the sweep keeps of its time, while it waits for them, for undoing what they leave.
+/// Time reserved for undos while the sweep waits for held entries.
 const UNDO_RESERVE: Duration = Duration::from_secs(15);
-/// So many failures are spelled out.
+/// Number of failures that the error lists.
 const MAX_REPORTED: usize = 10;
 
-/// An entry that is to be undone now.
+/// An entry to undo now.
 struct Due<'a, E> {
     key: String,
     record: Record,
     undo: &'a Undo<E>,
 }
 
-/// What is to be done about an entry.
+/// State of an entry.
 enum Found<'a, E> {
     Due(Due<'a, E>),
-    /// Somebody in this process is at work on it.
+    /// This process works on the entry.
     Held,
     Young,
 }
 
 impl<E: Engine> Backend<E> {
-    /// One tick.
+    /// Runs one tick.
     pub(super) async fn rollback(&self, request: Request) -> Answer {
         let deadline = Instant::now() + BUDGET;
         let writable = self.system().writable().await?;
@@ -82,7 +84,7 @@ impl<E: Engine> Backend<E> {
         failures.into_iter().map(|error| error.about("periodic work")).collect()
     }
 
-    /// Undoes the work of every entry that is old enough.
+    /// Undoes every entry that is old enough.
     async fn sweep(&self, request: &Request, deadline: Instant) -> Vec<Error> {
         let is_last = self.is_last_tick().await;
         let mut failures = Vec::new();
@@ -116,11 +118,11 @@ impl<E: Engine> Backend<E> {
         let attempts = stream::iter(attempts.collect::<Vec<_>>()).buffer_unordered(CONCURRENCY);
         let failed: Vec<_> = attempts.collect::<Vec<_>>().await.into_iter().filter_map(Result::err).collect();
         let (keys, errors): (HashSet<_>, Vec<_>) = failed.into_iter().unzip();
-        *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = keys;
+        *self.failed.lock() = keys;
         failures.extend(errors);
     }
 
-    /// Waits until nobody is at work on these any more, or until there is just time left to undo something.
+    /// Waits until the entries are released, or until only the reserved time is left.
     async fn wait_for_release(&self, held: &[String], request: &Request, deadline: Instant) {
         while Instant::now() + UNDO_RESERVE < deadline
             && !request.cancelled.is_cancelled()
@@ -134,7 +136,7 @@ impl<E: Engine> Backend<E> {
         in_flight::is_in_flight(key) || self.engine.holds(key)
     }
 
-    /// The entries to undo, oldest first, and the keys of those that somebody is at work on.
+    /// The entries to undo, oldest first, and the keys of held entries.
     async fn due(
         &self,
         request: &Request,
@@ -161,13 +163,13 @@ impl<E: Engine> Backend<E> {
                 Err(error) => failures.push(error),
             }
         }
-        // What failed a minute ago does not keep the others from their turn.
-        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        // Entries that failed in the last tick come last, so they do not delay the others.
+        let failed = self.failed.lock().clone();
         due.sort_by_key(|due| (failed.contains(&due.key), due.record.created_at, due.key.clone()));
         (due, held)
     }
 
-    /// Whether the mount is being unmounted: its storage goes with it, so what is young is undone now or never.
+    /// True if the mount is being unmounted. Its storage is deleted too, so young entries are undone now.
     async fn is_last_tick(&self) -> bool {
         self.system().tainted().await.unwrap_or(false)
     }
@@ -178,7 +180,7 @@ impl<E: Engine> Backend<E> {
         storage: &Arc<dyn Storage>,
         immediate: bool,
     ) -> Result<Found<'_, E>, Error> {
-        // Asked first: what is not held then is not written any more.
+        // This check precedes the read: a released entry is no longer written.
         let held = self.is_held(key);
         let entry = storage.get(key).await.map_err(|error| Error::from(error).about(key))?;
         let Some(entry) = entry else { return Ok(Found::Young) };
@@ -189,7 +191,7 @@ impl<E: Engine> Backend<E> {
             return Err(Error::internal(format!("its kind {:?} is unknown", record.kind)).about(key));
         };
         let age = record.age(Utc::now().timestamp());
-        // A clock that jumps makes nothing old that this process wrote a moment ago.
+        // The monotonic age protects entries of this process from clock jumps.
         let age = in_flight::age(key).map_or(age, |known| known.min(age));
         Ok(match (held, immediate || age >= undo.min_age) {
             (true, _) => Found::Held,
@@ -198,7 +200,7 @@ impl<E: Engine> Backend<E> {
         })
     }
 
-    /// Undoes one entry's work and deletes the entry, unless time is up.
+    /// Undoes one entry and deletes it, unless time is up.
     async fn attempt(&self, due: Due<'_, E>, request: &Request, deadline: Instant) -> Result<(), Error> {
         if is_over(request, deadline) {
             return Ok(());
@@ -230,18 +232,18 @@ impl<E: Engine> Backend<E> {
     }
 }
 
-/// Whether the rest must wait for the next tick.
+/// True if the next tick must continue the work.
 fn is_over(request: &Request, deadline: Instant) -> bool {
     request.cancelled.is_cancelled() || Instant::now() >= deadline
 }
 
-/// Makes a panic that one's error.
+/// Turns a panic into an error.
 async fn catch_panic<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     let caught = AssertUnwindSafe(work).catch_unwind().await;
     caught.unwrap_or_else(|_| Err(Error::internal("it panicked")))
 }
 
-/// One error for all failures; only Vault's log shows it.
+/// One error for all failures. Only Vault's log shows it.
 fn summary(failures: &[Error]) -> Option<Error> {
     let told: Vec<&str> = failures.iter().take(MAX_REPORTED).map(Error::message).collect();
     let details: Vec<&str> = failures.iter().take(MAX_REPORTED).filter_map(Error::detail).collect();

@@ -1,7 +1,7 @@
-//! Finds the path for a request: a tree of segments, in which a literal beats a capture.
+//! Finds the path of a request in a tree of segments. A literal takes precedence over a capture.
 //!
-//! The order of declaration never matters: two paths that match the same requests are a mistake, found when the
-//! tree is built. Where a literal leads to no path, the capture beside it is tried.
+//! The order of declaration does not matter: building the tree panics if two paths match the same requests. If a
+//! literal leads to no path, the router tries the capture.
 
 use std::collections::BTreeMap;
 
@@ -27,17 +27,17 @@ struct Target {
     open_end: bool,
 }
 
-/// What was found for a request.
+/// Match of a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Found<'a> {
-    /// The index of the path's pattern.
+    /// Index of the path.
     pub(super) path: usize,
-    /// What its captures matched, in order.
+    /// Captured values, in order.
     pub(super) captured: Vec<&'a str>,
 }
 
 impl Router {
-    /// Panics if two patterns match the same requests: patterns are written in the program.
+    /// Panics if two patterns match the same requests, because patterns are part of the program.
     pub(super) fn new<'a>(patterns: impl IntoIterator<Item = &'a Pattern>) -> Self {
         let mut router = Self::default();
         for (path, pattern) in patterns.into_iter().enumerate() {
@@ -55,7 +55,7 @@ impl Router {
         node.target = Some(Target { path, open_end: pattern.open_end });
     }
 
-    /// The path that a request is for.
+    /// The path that matches a request.
     pub(super) fn find<'a>(&self, path: &'a str) -> Option<Found<'a>> {
         let (body, slash) = match path.strip_suffix('/') {
             Some(body) => (body, true),

@@ -1,4 +1,4 @@
-//! Kinds of field that hold one value.
+//! Field kinds with one value.
 
 use std::time::Duration;
 
@@ -94,7 +94,7 @@ impl Kind for bool {
     }
 }
 
-/// A default is in seconds.
+/// Defaults are in seconds.
 impl Kind for Duration {
     type Default = u64;
     const SHAPE: Shape = Shape::Duration;
@@ -105,12 +105,12 @@ impl Kind for Duration {
         Self::from_secs(default)
     }
     fn show_default(default: u64) -> Value {
-        // The document's type for it is a text, and its default has to be of that type.
+        // The document declares a string, so the default must be a string.
         duration::format_seconds(default).into()
     }
 }
 
-/// A default is in seconds since 1970.
+/// Defaults are in seconds since 1970.
 impl Kind for DateTime<Utc> {
     type Default = i64;
     const SHAPE: Shape = Shape::Time;
@@ -125,7 +125,7 @@ impl Kind for DateTime<Utc> {
     }
 }
 
-/// Vault's framework takes a text only: a number reaches an external plugin as a float, which it refuses.
+/// Only texts are valid. Vault's framework refuses numbers too, because they reach an external plugin as floats.
 fn time(value: &Value) -> Result<Option<DateTime<Utc>>, Refusal> {
     let text = match value {
         Value::Null => return Ok(None),

@@ -1,4 +1,4 @@
-//! What one path takes, prepared for checking what a request sent.
+//! The fields of one path, prepared to validate requests.
 
 use serde_json::Value;
 
@@ -15,7 +15,7 @@ pub(super) struct Schema {
     captures: Vec<&'static str>,
 }
 
-/// What a request sent in vain.
+/// Parameters that a request sent without effect.
 #[derive(Debug, Default)]
 pub(super) struct UnusedFields {
     ignored: Vec<String>,
@@ -23,8 +23,8 @@ pub(super) struct UnusedFields {
 }
 
 impl Schema {
-    /// Panics on a mistake in the declaration: two fields of a name, a capture without a field, or a default
-    /// that its own field refuses.
+    /// Panics on an invalid declaration: a duplicate name, a capture without a field, or a default that its field
+    /// refuses.
     pub(super) fn new(declared: &[&'static dyn AnyField], pattern: &Pattern) -> Self {
         let mut fields: Vec<_> = declared.iter().flat_map(|field| named(*field)).collect();
         fields.sort_by_key(|(name, _)| *name);
@@ -42,12 +42,12 @@ impl Schema {
         schema
     }
 
-    /// The fields by the names they may be sent under, sorted.
+    /// The fields by every valid name, sorted.
     pub(super) fn fields(&self) -> &[(&'static str, &'static dyn AnyField)] {
         &self.fields
     }
 
-    /// Whether the path captures this field.
+    /// True if the path captures this field.
     pub(super) fn captures(&self, name: &str) -> bool {
         self.captures.contains(&name)
     }
@@ -57,7 +57,7 @@ impl Schema {
         Some(self.fields[index].1)
     }
 
-    /// Puts what the path captured among what was sent, in place of what the body said.
+    /// Adds the captured values to the data. They replace values of the same name from the body.
     pub(super) fn insert_captures(&self, data: &mut Data, captured: &[&str]) -> UnusedFields {
         let mut unused = UnusedFields::default();
         for (name, value) in self.captures.iter().zip(captured) {
@@ -66,12 +66,12 @@ impl Schema {
             }
         }
         unused.replaced.sort_unstable();
-        // A JSON object's keys come sorted.
+        // Keys of a JSON object are sorted.
         unused.ignored = data.keys().filter(|key| self.field(key).is_none()).cloned().collect();
         unused
     }
 
-    /// Puts its field's default in the place of each `null`, and refuses the first value that its field does not take.
+    /// Replaces each `null` with the default of its field, and refuses the first invalid value.
     pub(super) fn validate(&self, data: &mut Data, writes: bool) -> Result<(), String> {
         for (name, value) in data {
             let Some(field) = self.field(name) else { continue };
@@ -83,7 +83,7 @@ impl Schema {
                 };
                 *value = field.default_value().ok_or_else(without)?;
             }
-            // What an earlier version stored under a longer name can still be read and deleted.
+            // Objects that an earlier version stored under a longer name can still be read and deleted.
             let limited = writes || field.info().shape != Shape::Name;
             if let Some(excess) = limits::excess(field.info(), name, value).filter(|_| limited) {
                 return Err(excess);
@@ -95,12 +95,12 @@ impl Schema {
 }
 
 impl UnusedFields {
-    /// Whether there is nothing to tell.
+    /// True if every parameter had an effect.
     pub(super) fn is_empty(&self) -> bool {
         self.ignored.is_empty() && self.replaced.is_empty()
     }
 
-    /// Tells the caller, as Vault's framework does (PROTOCOL 8.4).
+    /// Adds the warnings of Vault's framework (PROTOCOL 8.4).
     pub(super) fn warn(&self, response: &mut Response) {
         if !self.ignored.is_empty() {
             response.warnings.push(format!(
@@ -118,7 +118,7 @@ impl UnusedFields {
     }
 }
 
-/// A field under each name it may be sent by.
+/// A field under each of its names.
 fn named(field: &'static dyn AnyField) -> impl Iterator<Item = (&'static str, &'static dyn AnyField)> {
     let info = field.info();
     std::iter::once(info.name).chain(info.alias).map(move |name| (name, field))

@@ -1,4 +1,4 @@
-//! What values look like, in the words of the OpenAPI document (PROTOCOL 8.11).
+//! JSON schemas of the OpenAPI document (PROTOCOL 8.11).
 
 use serde_json::{Map, Value, json};
 
@@ -8,10 +8,10 @@ use super::{ResponseField, Shape};
 /// A schema: a JSON object.
 pub(super) type Schema = Map<String, Value>;
 
-/// What a parameter's schema holds; the rest is for bodies only.
+/// Keywords in the schema of a parameter. All other keywords are for bodies.
 const OF_PARAMETERS: [&str; 5] = ["type", "pattern", "default", "enum", "x-vault-displayAttrs"];
 
-/// The schema of a shape.
+/// Schema of a shape.
 pub(super) fn of_shape(shape: Shape) -> Schema {
     let (kind, more) = match shape {
         Shape::String => ("string", None),
@@ -31,12 +31,12 @@ pub(super) fn of_shape(shape: Shape) -> Schema {
     std::iter::once(kind).chain(more.map(|(key, value)| (key.to_owned(), value))).collect()
 }
 
-/// The schema of a shape in an answer: what may be sent in any writing is answered in one.
+/// Schema of a shape in a response. Requests accept several formats; responses use one.
 fn of_answered(shape: Shape) -> Schema {
     of_shape(if shape == Shape::Duration { Shape::Integer } else { shape })
 }
 
-/// The schema of a field in a body, under one of its names.
+/// Schema of a body field under one of its names.
 pub(super) fn of_field(name: &str, field: &dyn AnyField) -> Schema {
     let info = field.info();
     let mut schema = described(of_shape(info.shape), &info.description_as(name), info.sensitive);
@@ -52,8 +52,7 @@ pub(super) fn of_field(name: &str, field: &dyn AnyField) -> Schema {
     schema
 }
 
-/// What a body of these fields is offered as, to be filled in: defaults, and what is required, empty. A field that is
-/// neither is left to whoever wants it.
+/// Example body: defaults, and required fields with empty values. Other fields are omitted.
 pub(super) fn offered(fields: &[(&str, &dyn AnyField)]) -> Schema {
     let value = |name: &str, field: &dyn AnyField| {
         let info = field.info();
@@ -64,7 +63,7 @@ pub(super) fn offered(fields: &[(&str, &dyn AnyField)]) -> Schema {
     fields.collect()
 }
 
-/// A value of this shape that says nothing.
+/// An empty value of this shape.
 fn empty(shape: Shape) -> Value {
     match shape {
         Shape::String | Shape::Name | Shape::Lowercase | Shape::Duration | Shape::Time => json!(""),
@@ -93,7 +92,7 @@ pub(super) fn parameter(name: &str, field: &dyn AnyField, place: &str) -> Value 
     Value::Object(parameter)
 }
 
-/// The parameter by which a read becomes a list.
+/// The parameter that turns a read into a list.
 pub(super) fn list_parameter() -> Value {
     json!({
         "name": "list",
@@ -104,7 +103,7 @@ pub(super) fn list_parameter() -> Value {
     })
 }
 
-/// The schema of an object with these properties.
+/// Schema of an object with these properties.
 pub(super) fn of_object(properties: Schema, mut required: Vec<&str>) -> Schema {
     required.sort_unstable();
     let mut schema = Schema::new();
@@ -116,7 +115,7 @@ pub(super) fn of_object(properties: Schema, mut required: Vec<&str>) -> Schema {
     schema
 }
 
-/// The schema of an answer.
+/// Schema of a response.
 pub(super) fn of_answer(fields: &[ResponseField]) -> Schema {
     let properties = fields.iter().map(|field| {
         let schema = described(of_answered(field.shape), field.description, field.sensitive);
@@ -125,7 +124,7 @@ pub(super) fn of_answer(fields: &[ResponseField]) -> Schema {
     of_object(properties.collect(), Vec::new())
 }
 
-/// The schema of a list's answer.
+/// Schema of a list response.
 pub(super) fn of_list() -> Schema {
     let keys = Value::Object(of_shape(Shape::Strings));
     of_object(std::iter::once(("keys".to_owned(), keys)).collect(), Vec::new())
@@ -141,7 +140,7 @@ fn described(mut schema: Schema, description: &str, sensitive: bool) -> Schema {
     schema
 }
 
-/// A text with every run of whitespace made one space.
+/// A text with each run of whitespace replaced by one space.
 pub(super) fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

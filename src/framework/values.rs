@@ -1,14 +1,14 @@
-//! Texts and lists that a field's type tells more of.
+//! Field types for names, lower-case texts and lists.
 
 use std::fmt;
 use std::ops::Deref;
 
 use super::decode::Refusal;
 
-/// The longest name that a write takes, in bytes.
+/// Longest name in a write, in bytes.
 pub(super) const LONGEST_NAME: usize = 128;
 
-/// A name that matches Vault's generic name pattern and that Vault's storage takes in a key.
+/// A name that matches Vault's name pattern and is valid in a storage key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Name(String);
 
@@ -16,12 +16,12 @@ pub struct Name(String);
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LowercaseString(String);
 
-/// A list of texts; unlike `Vec<String>`, one text stays one element, commas and all.
+/// A list of texts. Unlike `Vec<String>`, it keeps the commas of a single text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StringSlice(pub Vec<String>);
 
 impl Name {
-    /// Takes a text that is one.
+    /// Checks a text.
     pub fn new(text: String) -> Result<Self, Refusal> {
         if !Self::matches(&text) {
             Err(Refusal::new("field does not match the formatting rules"))
@@ -32,12 +32,12 @@ impl Name {
         }
     }
 
-    /// A default, which the field's declaration is checked for when the backend is built.
+    /// A default. Building the backend checks it.
     pub(super) fn declared(default: &str) -> Self {
         Self(default.to_owned())
     }
 
-    /// Whether a text matches the pattern: ASCII letters, digits and `_`, between them also `-` and `.`.
+    /// True if the text matches the pattern: ASCII letters, digits and `_`; between them also `-` and `.`.
     pub fn matches(text: &str) -> bool {
         let word = |byte: u8| byte == b'_' || byte.is_ascii_alphanumeric();
         match text.as_bytes() {

@@ -1,11 +1,11 @@
-//! The write-ahead log: a record of what is about to be done elsewhere, so that a crash leaves nothing behind.
+//! The write-ahead log. An entry announces a change in another system, so that a crash leaves nothing behind.
 //!
 //! # Guarantees
-//! An entry is stored before [`WalKind::begin`] returns, and goes only by [`Pending::commit`], by
-//! [`WalKind::begin_at`], or after its work was undone.
+//! An entry is stored before [`WalKind::begin`] returns. It is deleted only by [`Pending::commit`], by
+//! [`WalKind::begin_at`], or after its undo.
 //!
 //! # Assumptions
-//! Work ends, one way or the other, before its entry is as old as its kind's minimum age; undoing may be repeated.
+//! Work ends before its entry reaches the minimum age of its kind. An undo may be repeated.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -21,10 +21,10 @@ use crate::logical::{Entry, Error, Storage, StorageError};
 use super::handler::{Handler, boxed};
 use super::in_flight::{self, InFlight};
 
-/// Where entries are kept, under random names, as Vault's framework keeps them (PROTOCOL 8.9).
+/// Storage folder of the entries, which have random names as in Vault's framework (PROTOCOL 8.9).
 pub const PREFIX: &str = "wal/";
 
-/// A kind of entry: what it holds and how old it must be before its work is undone.
+/// A kind of entry: its data, and the age from which a sweep undoes it.
 #[derive(Debug)]
 pub struct WalKind<T> {
     name: &'static str,
@@ -33,39 +33,38 @@ pub struct WalKind<T> {
     entry: PhantomData<fn() -> T>,
 }
 
-/// The log as it stood at one time, by key: read once for all kinds that are looked for in it. None is no entry at all.
+/// A snapshot of the log by key, read once for several kinds. `None` marks an unreadable entry.
 pub struct WalLog(Vec<(String, Option<Record>)>);
 
-/// What a sweep of an entry came to.
+/// Result of an undo.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Swept {
-    /// Its work stands or is undone: the entry goes.
+    /// The work is recorded or undone, so the entry is deleted.
     Done,
-    /// It cannot be undone from here as things are, which is nobody's failure: the entry stays until that changes, or
-    /// until it is as old as its kind may become.
+    /// The entry cannot be undone yet, which is no failure. The entry stays until its kind's maximum age.
     Waits,
 }
 
-/// An entry whose work goes on. Dropped without [`Pending::commit`] it stays, and a sweep undoes the work.
+/// An entry whose work goes on. Without [`Pending::commit`] the entry stays after drop, and a sweep undoes the work.
 #[must_use = "unless it is committed the entry stays, and a sweep undoes the work"]
 pub struct Pending {
     storage: Arc<dyn Storage>,
     key: String,
-    /// None where the work is not this one's.
+    /// `None` if this value did not begin the work.
     in_flight: Option<InFlight>,
 }
 
-/// An entry as it is stored.
+/// An entry in storage format.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Record<T = Value> {
     #[serde(rename = "type")]
     pub(super) kind: String,
     pub(super) data: T,
-    /// In seconds since 1970.
+    /// Creation time in seconds since 1970.
     pub(super) created_at: i64,
 }
 
-/// How the engine undoes the work of one kind of entry.
+/// Undo function of one kind, and its ages.
 pub(super) struct Undo<E> {
     pub(super) min_age: Duration,
     pub(super) max_age: Duration,
@@ -73,30 +72,29 @@ pub(super) struct Undo<E> {
 }
 
 impl<T: Serialize + DeserializeOwned + Send + Sync> WalKind<T> {
-    /// Entries of this name. Those younger than `min_age` are left alone, as their work may go on.
+    /// A kind with this name. Entries younger than `min_age` are not swept, because their work may go on.
     pub const fn new(name: &'static str, min_age: Duration) -> Self {
         Self { name, min_age, max_age: Duration::MAX, entry: PhantomData }
     }
 
-    /// Entries that still wait at this age are forgotten.
+    /// Deletes entries that still wait at this age.
     #[must_use]
     pub const fn forgotten_after(self, max_age: Duration) -> Self {
         Self { max_age, ..self }
     }
 
-    /// The same kind, swept from another age on.
+    /// The same kind with another minimum age.
     #[must_use]
     pub const fn swept_from(&self, min_age: Duration) -> Self {
         Self { name: self.name, min_age, max_age: self.max_age, entry: PhantomData }
     }
 
-    /// The kind's name.
+    /// Name of the kind.
     pub const fn name(&self) -> &'static str {
         self.name
     }
 
-    /// Every entry of this kind, of any age: what is under way or still to be undone. One that cannot be read is an
-    /// error, as nobody knows what it speaks for.
+    /// Every entry of this kind, of any age. An unreadable entry is an error, because its owner is unknown.
     pub fn entries(&self, log: &WalLog) -> Result<Vec<T>, StorageError> {
         let mut entries = Vec::new();
         for (key, record) in &log.0 {
@@ -111,13 +109,13 @@ impl<T: Serialize + DeserializeOwned + Send + Sync> WalKind<T> {
         Ok(entries)
     }
 
-    /// Writes an entry before the work begins. It must hold no secret.
+    /// Writes an entry before the work begins. The entry must hold no secret.
     pub async fn begin(&self, storage: &Arc<dyn Storage>, entry: &T) -> Result<Pending, StorageError> {
         self.begin_at(storage, new_key(), entry).await
     }
 
-    /// As [`WalKind::begin`], at a [new key](new_key), or in the place of an entry whose work is done and recorded, or
-    /// undone: one write for the end of that one and the beginning of this. If it fails, either of them may stand.
+    /// Like [`WalKind::begin`], at a [new key](new_key) or at the key of a finished entry. One write then ends that
+    /// entry and begins this one. On failure either entry may exist.
     pub async fn begin_at(
         &self,
         storage: &Arc<dyn Storage>,
@@ -136,8 +134,8 @@ impl<T: Serialize + DeserializeOwned + Send + Sync> WalKind<T> {
         Ok(Pending { storage: Arc::clone(storage), key, in_flight })
     }
 
-    /// The entries of this kind, of any age: for who cannot wait for a sweep, and knows that none of their work goes
-    /// on. What cannot be read is left to the sweep, which reports it.
+    /// The entries of this kind, of any age, for callers that know that all their work has ended. Unreadable entries
+    /// are left to the sweep, which reports them.
     pub async fn pending(&self, storage: &Arc<dyn Storage>) -> Result<Vec<(T, Pending)>, StorageError> {
         let log = WalLog::read(&**storage, usize::MAX).await?;
         let pending =
@@ -145,19 +143,19 @@ impl<T: Serialize + DeserializeOwned + Send + Sync> WalKind<T> {
         Ok(self.readable(&log).map(|(key, _, data)| (data, pending(key))).collect())
     }
 
-    /// Every entry of this kind that can be read, of any age.
+    /// Every readable entry of this kind, of any age.
     pub fn known(&self, log: &WalLog) -> impl Iterator<Item = T> {
         self.readable(log).map(|(_, _, data)| data)
     }
 
-    /// The entries that a sweep should have done away with, and how old each is.
+    /// Entries that a sweep should have removed, with their ages.
     pub fn overdue(&self, log: &WalLog) -> Vec<(T, Duration)> {
         let now = Utc::now().timestamp();
         let aged = self.readable(log).map(|(_, record, data)| (data, record.age(now)));
         aged.filter(|(_, age)| *age >= self.min_age).collect()
     }
 
-    /// The entries of this kind that can be read, with their keys.
+    /// The readable entries of this kind, with their keys.
     fn readable<'a>(&self, log: &'a WalLog) -> impl Iterator<Item = (&'a String, &'a Record, T)> {
         let records = log.0.iter().filter_map(|(key, record)| Some((key, record.as_ref()?)));
         let ours = records.filter(|(_, record)| record.kind == self.name);
@@ -166,7 +164,7 @@ impl<T: Serialize + DeserializeOwned + Send + Sync> WalKind<T> {
 }
 
 impl WalLog {
-    /// Looks at no more than `most` entries.
+    /// Reads at most `most` entries.
     pub async fn read(storage: &dyn Storage, most: usize) -> Result<Self, StorageError> {
         let mut found = Vec::new();
         for name in storage.list_page(PREFIX, "", most).await? {
@@ -179,18 +177,18 @@ impl WalLog {
     }
 }
 
-/// Where no entry stands yet.
+/// A key without an entry.
 pub fn new_key() -> String {
     format!("{PREFIX}{}", uuid::Uuid::new_v4())
 }
 
 impl Pending {
-    /// Where it stands.
+    /// Storage key of the entry.
     pub fn key(&self) -> &str {
         &self.key
     }
 
-    /// The work is done and recorded elsewhere, or undone: the entry goes. If this fails it may be tried again.
+    /// Deletes the entry after its work was recorded elsewhere or undone. A failed call may be repeated.
     pub async fn commit(&self) -> Result<(), StorageError> {
         self.storage.delete(&self.key).await?;
         if self.in_flight.is_some() {
@@ -231,8 +229,8 @@ impl From<()> for Swept {
 }
 
 impl<T> Record<T> {
-    /// How long ago it was written. If the clock jumped, an entry from the future is as old as it is early: else
-    /// it would wait for the clock to come back.
+    /// Age of the entry. The age of an entry from the future is its distance from now, so a clock that jumped back
+    /// does not delay the sweep for long.
     pub(super) fn age(&self, now: i64) -> Duration {
         Duration::from_secs(now.abs_diff(self.created_at))
     }

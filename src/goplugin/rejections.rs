@@ -1,9 +1,9 @@
 //! Logs rejected connections with a limited rate.
 
 use std::fmt::Display;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// The shortest time between two log lines.
@@ -31,7 +31,7 @@ impl RejectionLog {
 
     /// The number of rejections since the last line, or `None` if the next line is not due yet.
     fn unlogged_if_due(&self) -> Option<u64> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         if state.last.is_some_and(|last| last.elapsed() < LOG_INTERVAL) {
             state.unlogged += 1;
             return None;

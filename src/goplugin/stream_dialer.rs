@@ -5,9 +5,9 @@
 //! whose knock it accepted last. So only one exchange runs at a time, and an exchange runs to its end. An accepted
 //! knock without a waiting dialer ends the connection: otherwise one mount could be served another mount's storage.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tonic::Status;
@@ -111,8 +111,7 @@ impl StreamDialer {
     }
 
     fn pending_knock(&self) -> MutexGuard<'_, Option<PendingKnock>> {
-        // No code panics while the lock is held.
-        self.pending_knock.lock().unwrap_or_else(PoisonError::into_inner)
+        self.pending_knock.lock()
     }
 }
 

@@ -6,9 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher as _, DefaultHasher, Hash as _, Hasher as _, RandomState};
 use std::io::Write as _;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::OnceLock;
 
 use async_trait::async_trait;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::{Entry, Storage, StorageError};
 
@@ -103,9 +104,8 @@ impl InMemory {
         self.state().entries = entries.into_iter().map(|entry| (entry.key.clone(), entry)).collect();
     }
 
-    /// A poisoned lock is used as it is, because a panic elsewhere leaves the map intact.
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

@@ -1,4 +1,4 @@
-//! Admin keys of the organization, among them the one this client works with.
+//! Admin keys of the organization. One of these keys authenticates this client.
 
 use std::time::Duration;
 
@@ -7,55 +7,55 @@ use serde::{Deserialize, Serialize};
 
 use super::call::Request;
 use super::deletion::Deletion;
-use super::page::{MAX_PAGE_SIZE, Page, Pages, WirePage};
+use super::page::Pages;
 use super::{AdminKey, AdminKeyId, Call, Client, Error};
 
-/// An admin key as it is listed: without its value.
+/// An admin key without its value, as OpenAI lists it.
 #[derive(Clone, Debug, Deserialize)]
 #[non_exhaustive]
 pub struct AdminKeyRecord {
-    /// Its id.
+    /// Id.
     pub id: AdminKeyId,
-    /// Its name.
+    /// Name.
     #[serde(default)]
     pub name: Option<String>,
-    /// Its value with the middle left out, which [`AdminKey::fits`] compares.
+    /// The key with its middle masked; [`AdminKey::fits`] compares it.
     pub redacted_value: String,
-    /// When it was made.
+    /// Creation time.
     #[serde(with = "chrono::serde::ts_seconds")]
     pub created_at: DateTime<Utc>,
-    /// When it expires by itself.
+    /// Expiry time at OpenAI, if the key has one.
     #[serde(default, with = "chrono::serde::ts_seconds_option")]
     pub expires_at: Option<DateTime<Utc>>,
-    /// Whose it is.
+    /// Owner of the key.
     #[serde(default)]
     pub owner: Option<AdminKeyOwner>,
 }
 
-/// Whose an admin key is: a user or a service account.
+/// Owner of an admin key: a user or a service account.
 #[derive(Clone, Debug, Deserialize)]
 #[non_exhaustive]
 pub struct AdminKeyOwner {
-    /// The owner's id.
+    /// Id of the owner.
     #[serde(default)]
     pub id: Option<String>,
-    /// The owner's kind, such as `user`.
+    /// Kind of the owner, such as `user`.
     #[serde(default, rename = "type")]
     pub kind: Option<String>,
 }
 
-/// An admin key just made, with its value, which is shown this once.
+/// A new admin key. OpenAI shows the value only in this response.
 #[derive(Clone, Debug, Deserialize)]
 #[non_exhaustive]
 pub struct CreatedAdminKey {
-    /// Its id.
+    /// Id.
     pub id: AdminKeyId,
-    /// Its name.
+    /// Name.
     #[serde(default)]
     pub name: Option<String>,
-    /// The secret.
+    /// The secret value.
     pub value: AdminKey,
-    /// When it expires by itself.
+    /// Expiry time at OpenAI, if the key has one.
     #[serde(default, with = "chrono::serde::ts_seconds_option")]
     pub expires_at: Option<DateTime<Utc>>,
 }
@@ -68,28 +68,14 @@ struct Creation<'a> {
 }
 
 impl Client {
-    /// The next page of the organization's admin keys; `None` if all were read.
+    /// The next page of the organization's admin keys; `None` after the last page.
     pub async fn next_admin_keys(&self, pages: &mut Pages) -> Result<Option<Vec<AdminKeyRecord>>, Error> {
-        let call = Call::ListAdminKeys;
-        let Some(client) = pages.client(self, call)? else { return Ok(None) };
-        let page = client.list_admin_keys(pages.after(), MAX_PAGE_SIZE).await?;
-        pages.accept(call, page).map(Some)
+        let request = Request::get(Call::ListAdminKeys, &keys());
+        self.next_page(pages, request, |key: &AdminKeyRecord| key.id.as_str()).await
     }
 
-    /// A page of the organization's admin keys: those after the id `after`, at most `limit`.
-    pub(super) async fn list_admin_keys(
-        &self,
-        after: Option<&str>,
-        limit: u32,
-    ) -> Result<Page<AdminKeyRecord>, Error> {
-        let call = Call::ListAdminKeys;
-        let page: WirePage<AdminKeyRecord> =
-            self.send(Request::get(call, &keys()).page(after, limit)).await?;
-        page.take(call, after, |key| key.id.as_str())
-    }
-
-    /// The record of `key`, found by its redacted value; `None` if no record fits, or more than one. It takes no longer
-    /// than this client's patience.
+    /// Finds the record of `key` by its redacted value. Answers `None` if no record or more than one record matches.
+    /// The search ends after this client's maximum wait.
     pub async fn find_admin_key(&self, key: &AdminKey) -> Result<Option<AdminKeyRecord>, Error> {
         let (mut found, mut pages) = (None, Pages::within(self.max_wait));
         while let Some(page) = self.next_admin_keys(&mut pages).await? {
@@ -102,12 +88,12 @@ impl Client {
         Ok(found)
     }
 
-    /// One admin key, without its value.
+    /// Reads one admin key. The response has no key value.
     pub async fn admin_key(&self, key: &AdminKeyId) -> Result<AdminKeyRecord, Error> {
         self.send(Request::get(Call::AdminKey, &one(key))).await
     }
 
-    /// Makes an admin key, which expires by itself after `expires_in`.
+    /// Creates an admin key that expires after `expires_in`.
     pub async fn create_admin_key(
         &self,
         name: &str,
@@ -119,7 +105,7 @@ impl Client {
         Ok(made)
     }
 
-    /// Ends an admin key.
+    /// Deletes an admin key.
     pub async fn delete_admin_key(&self, key: &AdminKeyId) -> Result<(), Error> {
         let call = Call::DeleteAdminKey;
         let answer: Deletion = self.send(Request::delete(call, &one(key))).await?;

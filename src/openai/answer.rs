@@ -1,4 +1,4 @@
-//! Reads an answer that arrived whole: a value, or the error that it tells of. It never quotes a body.
+//! Parses a complete response into a value or an error. An error never quotes the body.
 
 use std::time::{Duration, SystemTime};
 
@@ -14,17 +14,17 @@ use super::redact;
 use super::retry_after::{in_headers, in_message};
 use super::{Call, Endpoint, Error, Refusal};
 
-/// No request id is longer.
+/// Longest request id that errors and logs pass on, in bytes.
 const MAX_REQUEST_ID: usize = 128;
 
-/// An answer that arrived whole.
+/// A complete response.
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) headers: HeaderMap,
     pub(super) body: Zeroizing<Vec<u8>>,
 }
 
-/// An error body: OpenAI's is `{"error": {"message", "type", "param", "code"}}`.
+/// Body of an error response. OpenAI sends `{"error": {"message", "type", "param", "code"}}`.
 #[derive(Deserialize)]
 struct ErrorBody {
     error: ErrorField,
@@ -33,13 +33,13 @@ struct ErrorBody {
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum ErrorField {
-    /// OpenAI's own form.
+    /// OpenAI's error object.
     Object(ErrorObject),
-    /// A sentence alone, of OpenAI or of something before it.
+    /// Only a sentence, from OpenAI or from a proxy.
     Sentence(String),
 }
 
-/// All four are always there; `type` as a string is what tells it from the error bodies of others.
+/// OpenAI always sends all four fields. A string in `type` distinguishes OpenAI's errors from those of proxies.
 #[derive(Deserialize)]
 struct ErrorObject {
     message: String,
@@ -52,7 +52,7 @@ struct ErrorObject {
 }
 
 impl Answer {
-    /// The value of a success, or what is told instead. `secret` never gets into an error.
+    /// The value of a success, or the error that the response describes. The error never contains `secret`.
     pub(super) fn read<T: DeserializeOwned>(
         &self,
         call: Call,
@@ -73,7 +73,7 @@ impl Answer {
         })
     }
 
-    /// What time it was by the server's clock.
+    /// The response's `Date` header: the time by the server's clock.
     pub(super) fn date(&self) -> Option<DateTime<Utc>> {
         let text = self.headers.get(DATE)?.to_str().ok()?;
         httpdate::parse_http_date(text).ok().map(DateTime::from)
@@ -112,19 +112,19 @@ impl Answer {
         }
     }
 
-    /// How long to wait, where a limit says so in its message alone.
+    /// Wait time in the message of a 429 whose headers name none.
     fn wait_in(&self, message: &str) -> Option<Duration> {
         if self.status == 429 { in_message(message) } else { None }
     }
 }
 
-/// The name that OpenAI gave the request (header `x-request-id`).
+/// OpenAI's id for the request (header `x-request-id`).
 pub(super) fn request_id(headers: &HeaderMap, secret: &str) -> Option<String> {
     let id = headers.get("x-request-id")?.to_str().ok()?;
     (!id.is_empty() && id.len() <= MAX_REQUEST_ID).then(|| redact::sentence(id, secret))
 }
 
-/// What is wrong, without the content that serde would quote.
+/// Reason why the body cannot be parsed. Serde would quote the body; this text does not.
 fn reason(error: &serde_json::Error) -> String {
     match error.classify() {
         Category::Data => match missing_field(&error.to_string()) {
@@ -136,7 +136,7 @@ fn reason(error: &serde_json::Error) -> String {
     }
 }
 
-/// The name between the backticks, which is one of ours.
+/// The field name between the backticks. Field names come from this program, not from the body.
 fn missing_field(message: &str) -> Option<&str> {
     message.strip_prefix("missing field `")?.split('`').next()
 }
@@ -153,7 +153,7 @@ mod tests {
 
     const SECRET: &str = "sk-admin-the-key-that-the-call-carried";
 
-    /// Bodies as OpenAI might send them, with the call's own key in some places.
+    /// Bodies that OpenAI could send. Some contain the key of the call.
     fn body() -> impl Strategy<Value = Vec<u8>> {
         let leaf = prop_oneof![
             Just(Value::Null),
@@ -180,7 +180,7 @@ mod tests {
         prop_oneof![4 => text, 2 => cut, 1 => prop::collection::vec(any::<u8>(), 0..99)]
     }
 
-    /// What is read of the answer, as text, if it is an error.
+    /// The error of the response as text; empty if the response is a success.
     fn error<T: DeserializeOwned>(answer: &Answer) -> String {
         answer
             .read::<T>(Call::Key, &Endpoint::default(), SECRET)

@@ -1,4 +1,4 @@
-//! Keys of a project: of a service account (made here) or of a user (only seen here).
+//! API keys of a project. The client creates keys of service accounts; it only reads keys of users.
 
 use std::time::Duration;
 
@@ -7,22 +7,22 @@ use serde::{Deserialize, Serialize};
 
 use super::call::Request;
 use super::deletion::Deletion;
-use super::page::{MAX_PAGE_SIZE, Page, Pages, WirePage};
+use super::page::Pages;
 use super::{ApiKey, ApiKeyId, Call, Client, Error, ProjectId, ServiceAccountId};
 
-/// The longest that OpenAI lets a key live: one year.
+/// Longest key lifetime that OpenAI accepts: one year.
 pub const LONGEST_EXPIRY: Duration = Duration::from_secs(31_536_000);
 
-/// What a new key shall be.
+/// Settings of a new key.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct NewKey {
-    /// Its name; OpenAI makes one up if there is none.
+    /// Name; OpenAI generates one if the field is missing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// What it is narrowed to; empty: all that its account may.
+    /// Scopes of the key; an empty list grants everything that the service account may do.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub scopes: Vec<String>,
-    /// After what time it expires by itself.
+    /// Lifetime of the key at OpenAI.
     #[serde(
         rename = "expires_in_seconds",
         serialize_with = "seconds",
@@ -31,50 +31,50 @@ pub struct NewKey {
     pub expires_in: Option<Duration>,
 }
 
-/// A key just made, with its value, which is shown this once.
+/// A new key. OpenAI shows the value only in this response.
 #[derive(Clone, Debug, Deserialize)]
 #[non_exhaustive]
 pub struct CreatedKey {
-    /// Its id.
+    /// Id.
     pub id: ApiKeyId,
-    /// Its name.
+    /// Name.
     #[serde(default)]
     pub name: Option<String>,
-    /// The secret.
+    /// The secret value.
     pub value: ApiKey,
-    /// When it expires by itself.
+    /// Expiry time at OpenAI, if the key has one.
     #[serde(default, with = "chrono::serde::ts_seconds_option")]
     pub expires_at: Option<DateTime<Utc>>,
 }
 
-/// A key as it is listed: without its value.
+/// A key without its value, as OpenAI lists it.
 #[derive(Clone, Debug, Deserialize)]
 #[non_exhaustive]
 pub struct KeyRecord {
-    /// Its id.
+    /// Id.
     pub id: ApiKeyId,
-    /// Its name.
+    /// Name.
     #[serde(default)]
     pub name: Option<String>,
-    /// Its value with the middle left out.
+    /// The key with its middle masked.
     #[serde(default)]
     pub redacted_value: String,
-    /// When it was made.
+    /// Creation time.
     #[serde(with = "chrono::serde::ts_seconds")]
     pub created_at: DateTime<Utc>,
-    /// When it expires by itself.
+    /// Expiry time at OpenAI, if the key has one.
     #[serde(default, with = "chrono::serde::ts_seconds_option")]
     pub expires_at: Option<DateTime<Utc>>,
-    /// Whose it is.
+    /// Owner of the key.
     #[serde(default)]
     pub owner: Option<KeyOwner>,
 }
 
-/// Whose a key is.
+/// Owner of a key.
 #[derive(Clone, Debug, Deserialize)]
 #[non_exhaustive]
 pub struct KeyOwner {
-    /// The service account, if it is not a user's.
+    /// The service account; `None` if a user owns the key.
     #[serde(default)]
     pub service_account: Option<OwnerAccount>,
 }
@@ -83,7 +83,7 @@ pub struct KeyOwner {
 #[derive(Clone, Debug, Deserialize)]
 #[non_exhaustive]
 pub struct OwnerAccount {
-    /// Its id.
+    /// Id.
     pub id: ServiceAccountId,
 }
 
@@ -96,14 +96,14 @@ struct Update<'a> {
 }
 
 impl KeyRecord {
-    /// The service account whose key it is; `None` for a user's.
+    /// The service account that owns the key; `None` if a user owns the key.
     pub fn service_account(&self) -> Option<&ServiceAccountId> {
         self.owner.as_ref()?.service_account.as_ref().map(|account| &account.id)
     }
 }
 
 impl Client {
-    /// Makes one more key for an account.
+    /// Creates another key of a service account.
     pub async fn create_key(
         &self,
         project: &ProjectId,
@@ -117,8 +117,8 @@ impl Client {
         Ok(made)
     }
 
-    /// Narrows a key to `scopes` (an empty list lifts that) and lets it expire `expires_in` from now; `None` leaves
-    /// either as it is.
+    /// Changes a key's scopes and lifetime. An empty scope list removes every restriction. `expires_in` counts from
+    /// now. `None` leaves the setting unchanged.
     pub async fn update_key(
         &self,
         project: &ProjectId,
@@ -130,39 +130,24 @@ impl Client {
         self.send(Request::post(Call::UpdateKey, &one(project, key), &body)).await
     }
 
-    /// One key, without its value.
+    /// Reads one key. The response has no key value.
     pub async fn key(&self, project: &ProjectId, key: &ApiKeyId) -> Result<KeyRecord, Error> {
         self.send(Request::get(Call::Key, &one(project, key))).await
     }
 
-    /// The next page of a project's keys, users' too; `None` if all were read.
+    /// The next page of a project's keys, of service accounts and of users; `None` after the last page.
     pub async fn next_keys(
         &self,
         project: &ProjectId,
         pages: &mut Pages,
     ) -> Result<Option<Vec<KeyRecord>>, Error> {
-        let call = Call::ListKeys;
-        let Some(client) = pages.client(self, call)? else { return Ok(None) };
-        let page = client.list_keys(project, pages.after(), MAX_PAGE_SIZE).await?;
-        pages.accept(call, page).map(Some)
-    }
-
-    /// A page of a project's keys, users' too: those after the id `after`, at most `limit` (OpenAI takes up to 100).
-    /// OpenAI leaves out some keys unless it is asked for any: those of accounts without a role, for one.
-    pub(super) async fn list_keys(
-        &self,
-        project: &ProjectId,
-        after: Option<&str>,
-        limit: u32,
-    ) -> Result<Page<KeyRecord>, Error> {
-        let call = Call::ListKeys;
         let path = ["organization", "projects", project.as_str(), "api_keys"];
-        let request = Request::get(call, &path).with("owner_project_access", "any").page(after, limit);
-        let page: WirePage<KeyRecord> = self.send(request).await?;
-        page.take(call, after, |key| key.id.as_str())
+        // Without `any`, OpenAI omits some keys, such as those of service accounts without a role.
+        let request = Request::get(Call::ListKeys, &path).with("owner_project_access", "any");
+        self.next_page(pages, request, |key: &KeyRecord| key.id.as_str()).await
     }
 
-    /// Ends a key; its account and the account's other keys stay.
+    /// Deletes a key. The service account and its other keys stay.
     pub async fn delete_key(&self, project: &ProjectId, key: &ApiKeyId) -> Result<(), Error> {
         let call = Call::DeleteKey;
         let answer: Deletion = self.send(Request::delete(call, &one(project, key))).await?;
@@ -176,7 +161,7 @@ fn one<'a>(project: &'a ProjectId, key: &'a ApiKeyId) -> [&'a str; 5] {
     ["organization", "projects", project.as_str(), "api_keys", key.as_str()]
 }
 
-/// Called only for `Some`: `None` is skipped.
+/// Serde calls this function only for `Some`: `skip_serializing_if` skips `None`.
 #[expect(clippy::ref_option)] // the shape serde asks for
 fn seconds<S: serde::Serializer>(time: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
     time.map(|time| time.as_secs()).serialize(serializer)

@@ -1,11 +1,11 @@
-//! What can be asked of the Admin API, and a request for it as a plain value. It never sends.
+//! The calls of the Admin API, and a request as a plain value. This file sends nothing.
 
 use std::fmt;
 
 use reqwest::Method;
 use serde::Serialize;
 
-/// The calls there are: few, so that they can label metrics.
+/// The calls that this client makes. Their small number suits metric labels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 #[allow(missing_docs)] // each is named after the method that makes it
@@ -28,29 +28,29 @@ pub enum Call {
     Costs,
 }
 
-/// How often a call may be repeated without doing more than once what it does.
+/// Effect of a repeated call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Effect {
-    /// Reads only.
+    /// The call only reads.
     None,
-    /// A second time changes nothing more.
+    /// A repeated call changes nothing more.
     Idempotent,
-    /// A second time makes a second one.
+    /// A repeated call creates a second object.
     Creation,
 }
 
-/// One call, ready to be sent.
+/// A request that is ready to be sent.
 pub(super) struct Request {
     pub(super) call: Call,
     pub(super) method: Method,
-    /// Segments below the endpoint.
+    /// Path segments below the endpoint.
     pub(super) path: Vec<String>,
     pub(super) query: Vec<(&'static str, String)>,
     pub(super) body: Option<Vec<u8>>,
 }
 
 impl Call {
-    /// The value of a metric's `endpoint` label.
+    /// Value of the metric label `endpoint`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Project => "project",
@@ -119,7 +119,7 @@ impl Request {
         self
     }
 
-    /// Adds where a page begins and how long it is.
+    /// Adds the page cursor and the page size.
     pub(super) fn page(self, after: Option<&str>, limit: u32) -> Self {
         let request = self.with("limit", limit);
         match after {

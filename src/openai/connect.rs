@@ -1,4 +1,4 @@
-//! How connections are made: trust, time limits, proxies, reuse. It knows nothing of what is sent over them.
+//! Connection settings: trusted certificates, timeouts, proxies and reuse.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,43 +11,44 @@ use rustls::{ClientConfig, RootCertStore};
 use super::Endpoint;
 use super::resolver::{self, SystemResolver};
 
-/// Shorter than the 60 s after which load balancers drop what is idle, so that a call seldom meets a dead connection.
+/// Idle time after which a pooled connection closes. Load balancers drop idle connections after 60 s, so calls rarely
+/// meet a dead connection.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
-/// How often an HTTP/2 connection in use is probed, so that one dead connection does not fail call after call.
+/// Interval of HTTP/2 pings. Pings detect a dead connection before many calls fail on it.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How long things may take.
+/// Connection timeouts.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Timeouts {
-    /// From a known address until a connection stands, TLS included.
+    /// Time for TCP and TLS to one known address.
     pub(super) connect: Duration,
-    /// One attempt, from connecting to the last byte of the answer.
+    /// Time for one attempt, from connecting to the last byte of the response.
     pub(super) total: Duration,
 }
 
-/// Why no client can be made of the settings.
+/// Reason why the settings make no client.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SettingsError {
     /// `ca_cert` is not PEM.
     #[error("ca_cert must be certificates in PEM: {reason}")]
     BadPem {
-        /// What is wrong with it.
+        /// The fault, without the text of `ca_cert`.
         reason: String,
     },
-    /// `ca_cert` is PEM, but not of certificates.
+    /// `ca_cert` is PEM without a certificate.
     #[error("ca_cert must hold at least one certificate in PEM")]
     NoCertificate,
-    /// A certificate in `ca_cert` cannot be trusted.
+    /// A certificate in `ca_cert` is unusable.
     #[error("ca_cert holds a certificate that cannot be used: {reason}")]
     BadCertificate {
-        /// What is wrong with it.
+        /// The fault of the certificate.
         reason: String,
     },
-    /// The TLS or HTTP library refused.
+    /// The TLS or HTTP library refused the settings.
     #[error("the HTTP client cannot be made: {reason}")]
     Library {
-        /// What it said.
+        /// The library's error.
         reason: String,
     },
 }
@@ -58,7 +59,7 @@ impl Default for Timeouts {
     }
 }
 
-/// An HTTP client for `endpoint`; nothing is connected yet.
+/// An HTTP client for `endpoint`. This function connects to nothing.
 pub(super) fn client(
     endpoint: &Endpoint,
     ca_cert: Option<&str>,
@@ -68,8 +69,8 @@ pub(super) fn client(
         .tls_backend_preconfigured(tls(ca_cert)?)
         .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
         .redirect(redirect::Policy::none())
-        // Where a server says that it did not process a request (GOAWAY, REFUSED_STREAM), the library would send it
-        // again unseen. A server that errs would then leave what nobody knows of: what may be repeated is `retry`'s.
+        // The library would resend a request that the server claims not to have processed (GOAWAY, REFUSED_STREAM).
+        // If that claim is wrong, the first request leaves an untracked object. `retry` alone decides about repeats.
         .retry(reqwest::retry::never())
         .dns_resolver(SystemResolver::new())
         .connect_timeout(resolver::TIMEOUT + timeouts.connect)
@@ -77,12 +78,13 @@ pub(super) fn client(
         .pool_idle_timeout(IDLE_TIMEOUT)
         .http2_keep_alive_interval(PING_INTERVAL)
         .http2_keep_alive_timeout(timeouts.connect);
-    // Plain http goes to this machine only, so no proxy may see it either.
+    // Plain http is allowed to loopback only, so no proxy may see the calls.
     let builder = if endpoint.is_plain() { builder.no_proxy() } else { builder };
     builder.build().map_err(|error| SettingsError::Library { reason: error.to_string() })
 }
 
-/// The public roots (the image may have none of its own) and what `ca_cert` adds.
+/// TLS that trusts the public roots and the certificates in `ca_cert`. The roots are built in because an image may
+/// have none.
 fn tls(ca_cert: Option<&str>) -> Result<ClientConfig, SettingsError> {
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     if let Some(pem) = ca_cert.filter(|pem| !pem.trim().is_empty()) {
@@ -110,15 +112,15 @@ fn trust(roots: &mut RootCertStore, pem: &str) -> Result<(), SettingsError> {
     if roots.len() == before { Err(SettingsError::NoCertificate) } else { Ok(()) }
 }
 
-/// What is wrong with a text that should be PEM, without the text.
+/// The fault of a text that is not valid PEM, without the text.
 fn bad_pem(text: &str, error: &pem::Error) -> String {
     if text.contains("\\n") {
         return "it has \\n where lines must end".to_owned();
     }
     match error {
         pem::Error::MissingSectionEnd { .. } => "a certificate has no END line".to_owned(),
-        pem::Error::IllegalSectionStart { .. } => "a BEGIN line is not whole".to_owned(),
-        pem::Error::Base64Decode(_) => "what is between BEGIN and END is not base64".to_owned(),
+        pem::Error::IllegalSectionStart { .. } => "a BEGIN line is incomplete".to_owned(),
+        pem::Error::Base64Decode(_) => "the text between BEGIN and END is not base64".to_owned(),
         _ => "it cannot be read".to_owned(),
     }
 }
@@ -147,8 +149,8 @@ mod tests {
         for (pem, says) in [
             (format!(r"{begin}\n{line}\n{end}\n"), r"it has \n where lines must end"),
             (format!("{begin}\n{line}\n"), "a certificate has no END line"),
-            (format!("-----BEGIN {line}"), "a BEGIN line is not whole"),
-            (format!("{begin}\n{line}*\n{end}\n"), "what is between BEGIN and END is not base64"),
+            (format!("-----BEGIN {line}"), "a BEGIN line is incomplete"),
+            (format!("{begin}\n{line}*\n{end}\n"), "the text between BEGIN and END is not base64"),
         ] {
             assert_eq!(refuse(&pem), format!("ca_cert must be certificates in PEM: {says}"));
         }

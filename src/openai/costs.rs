@@ -1,4 +1,4 @@
-//! What the organization was charged, by day.
+//! The organization's costs by day.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Deserializer};
@@ -6,29 +6,29 @@ use serde::{Deserialize, Deserializer};
 use super::call::Request;
 use super::{Call, Client, Error, ProjectId};
 
-/// Which costs to ask for.
+/// Selects the costs to read.
 #[derive(Clone, Debug)]
 pub struct CostsQuery {
-    /// From when on, inclusive.
+    /// Start time, inclusive.
     pub start: DateTime<Utc>,
-    /// Until when, exclusive; `None`: until now.
+    /// End time, exclusive; `None` means now.
     pub end: Option<DateTime<Utc>>,
-    /// Of these projects only; empty: of all. The lines are then by project.
+    /// Only these projects; an empty list means all projects. The lines are grouped by project.
     pub projects: Vec<ProjectId>,
-    /// How many days at most (OpenAI takes up to 180).
+    /// Maximum number of days (OpenAI accepts up to 180).
     pub limit: u32,
-    /// Where to go on, from [`Costs::next`].
+    /// Cursor of the next page, from [`Costs::next`].
     pub page: Option<String>,
 }
 
-/// Some days of costs.
+/// One page of costs.
 #[derive(Clone, Debug, Deserialize)]
 #[non_exhaustive]
 pub struct Costs {
     /// The days.
     #[serde(rename = "data")]
     pub buckets: Vec<CostBucket>,
-    /// What to pass as `page` for more.
+    /// Cursor for `page`; `None` on the last page.
     #[serde(default, rename = "next_page")]
     pub next: Option<String>,
 }
@@ -37,25 +37,25 @@ pub struct Costs {
 #[derive(Clone, Debug, Deserialize)]
 #[non_exhaustive]
 pub struct CostBucket {
-    /// When it begins.
+    /// Start of the day.
     #[serde(rename = "start_time", with = "chrono::serde::ts_seconds")]
     pub start: DateTime<Utc>,
-    /// When it ends.
+    /// End of the day.
     #[serde(rename = "end_time", with = "chrono::serde::ts_seconds")]
     pub end: DateTime<Utc>,
-    /// What was charged.
+    /// Costs of the day.
     #[serde(default, rename = "results")]
     pub lines: Vec<CostLine>,
 }
 
-/// What one project was charged.
+/// Costs of one project.
 #[derive(Clone, Debug, Deserialize)]
 #[non_exhaustive]
 pub struct CostLine {
     /// The project.
     #[serde(default)]
     pub project_id: Option<ProjectId>,
-    /// How much; none where OpenAI does not say.
+    /// Amount; `None` where OpenAI sends none.
     #[serde(default, deserialize_with = "amount")]
     pub amount: Option<Amount>,
 }
@@ -64,13 +64,13 @@ pub struct CostLine {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Amount {
-    /// How much.
+    /// Value in units of the currency.
     pub value: f64,
-    /// Of what, such as `usd`; empty where OpenAI does not say.
+    /// Currency, such as `usd`; empty where OpenAI sends none.
     pub currency: String,
 }
 
-/// An amount as OpenAI writes it: either part may be null.
+/// An amount as OpenAI sends it. Both fields may be null.
 #[derive(Deserialize)]
 struct WireAmount {
     #[serde(default)]
@@ -87,7 +87,7 @@ enum Number {
 }
 
 impl Client {
-    /// Costs by day and project.
+    /// Reads costs by day and project.
     pub async fn costs(&self, query: &CostsQuery) -> Result<Costs, Error> {
         let mut request = Request::get(Call::Costs, &["organization", "costs"])
             .with("start_time", query.start.timestamp())
@@ -106,7 +106,8 @@ impl Client {
     }
 }
 
-/// OpenAI writes amounts as numbers, and where they are long as decimals in a string. An amount without a value is none.
+/// OpenAI sends an amount as a number, or as a string if the decimals are long. An amount without a value reads as
+/// `None`.
 fn amount<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Amount>, D::Error> {
     let Some(WireAmount { value, currency }) = Option::deserialize(deserializer)? else { return Ok(None) };
     let value = match value {

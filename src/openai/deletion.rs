@@ -1,10 +1,10 @@
-//! The answer to every deletion.
+//! The response to a deletion.
 
 use serde::Deserialize;
 
 use super::{Call, Error};
 
-/// Whether it was deleted; what OpenAI does not say is not believed.
+/// OpenAI's confirmation of a deletion. A response without `deleted: true` is an error.
 #[derive(Deserialize)]
 pub(super) struct Deletion {
     deleted: bool,
@@ -12,6 +12,6 @@ pub(super) struct Deletion {
 
 impl Deletion {
     pub(super) fn confirm(&self, call: Call) -> Result<(), Error> {
-        if self.deleted { Ok(()) } else { Err(Error::malformed(call, "it says that nothing was deleted")) }
+        if self.deleted { Ok(()) } else { Err(Error::malformed(call, "it does not confirm the deletion")) }
     }
 }

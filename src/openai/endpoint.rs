@@ -1,49 +1,49 @@
-//! Where the Admin API is: a base URL that can carry an admin key. It knows nothing of what is called there.
+//! The base URL of the Admin API. Every call sends the admin key to this URL.
 
 use std::fmt;
 use std::str::FromStr;
 
 use reqwest::Url;
 
-/// The base URL of the API: https, or http to this machine only.
+/// Base URL of the API: https, or http to loopback only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint(Url);
 
-/// Why a text is not an endpoint.
+/// Reason why a text is not an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EndpointError {
-    /// It does not parse.
+    /// The text is not a URL.
     #[error("it must be a URL such as {}", Endpoint::DEFAULT)]
     NotAUrl,
-    /// A URL's parser drops some of them without a word, so that the text would say something else than is done.
+    /// The URL parser silently drops some blanks, so the parsed URL would differ from the text.
     #[error("it must not hold spaces, tabs or line breaks")]
     Blank,
-    /// It may be one, but for letters that names of hosts here do not have.
+    /// The host name has letters outside ASCII.
     #[error("its host must be named in ASCII (a name with other letters is written xn--...)")]
     NotAscii,
-    /// Neither https nor http.
+    /// The scheme is neither https nor http.
     #[error("it must begin with https:// (or http:// to this machine)")]
     Scheme,
-    /// The admin key would cross the network readably.
+    /// Plain http would send the admin key over the network in clear text.
     #[error("http is allowed to localhost, 127.0.0.0/8 and [::1] only: use https")]
     PlainHttp,
-    /// A user name or password would end up in logs.
+    /// A user name or password would appear in logs.
     #[error("it must not hold a user name or password")]
     UserInfo,
-    /// Calls add their own.
+    /// Each call adds its own query.
     #[error("it must not hold a query (?)")]
     Query,
-    /// It has no meaning in a call.
+    /// A fragment has no meaning in a call.
     #[error("it must not hold a fragment (#)")]
     Fragment,
 }
 
 impl Endpoint {
-    /// OpenAI's own.
+    /// OpenAI's base URL.
     pub const DEFAULT: &'static str = "https://api.openai.com/v1";
 
-    /// Reads a base URL; a slash at its end makes no difference.
+    /// Parses a base URL. A trailing slash makes no difference.
     pub fn parse(text: &str) -> Result<Self, EndpointError> {
         if text.contains(|character: char| character.is_whitespace() || character.is_control()) {
             return Err(EndpointError::Blank);
@@ -70,12 +70,12 @@ impl Endpoint {
         Ok(Self(url))
     }
 
-    /// Whether calls are readable on the wire, which is allowed to this machine only.
+    /// True for plain http, which is allowed to loopback only.
     pub(super) fn is_plain(&self) -> bool {
         self.0.scheme() == "http"
     }
 
-    /// Host, and port where it is not the usual one.
+    /// Host, with the port if the URL names one.
     pub(super) fn host(&self) -> String {
         let host = self.0.host_str().unwrap_or_default();
         match self.0.port() {
@@ -84,7 +84,7 @@ impl Endpoint {
         }
     }
 
-    /// What to say of a 404 that comes from no resource of OpenAI's.
+    /// Advice for a 404 that OpenAI's resources did not send.
     pub(super) fn not_found_hint(&self) -> String {
         let host = self.host();
         if self.0.path().ends_with("/v1") {
@@ -94,7 +94,7 @@ impl Endpoint {
         }
     }
 
-    /// The URL below the endpoint that these segments make.
+    /// The URL of these path segments below the endpoint.
     pub(super) fn join(&self, segments: &[&str]) -> Url {
         let mut url = self.0.clone();
         if let Ok(mut path) = url.path_segments_mut() {
@@ -106,7 +106,7 @@ impl Endpoint {
 
 impl Default for Endpoint {
     fn default() -> Self {
-        // The constant is a https URL, which `defaults_to_openai` checks.
+        // The constant is an https URL; the test `defaults_to_openai` checks it.
         #[expect(clippy::expect_used)]
         Self::parse(Self::DEFAULT).expect("a valid constant")
     }
@@ -127,7 +127,7 @@ impl fmt::Display for Endpoint {
 }
 
 fn is_loopback(url: &Url) -> bool {
-    // An address in a name's place never parses as one: the URL parser made every spelling of it an address.
+    // A name that looks like an IP address is an address here: the URL parser normalizes every spelling.
     match url.host_str() {
         Some("localhost" | "[::1]") => true,
         Some(host) => host.parse::<std::net::Ipv4Addr>().is_ok_and(|address| address.is_loopback()),

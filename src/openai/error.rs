@@ -1,112 +1,113 @@
-//! What can go wrong in a call, with the questions that callers ask of it. `Display` is fit for callers: it passes on
-//! OpenAI's own words, and never a key or a body.
+//! Errors of a call, and the questions that callers ask about them. `Display` passes on OpenAI's message, but never a
+//! key or a body.
 
 use std::time::Duration;
 
 use super::Call;
 use super::call::Effect;
 
-/// Why a call failed.
+/// Reason why a call failed.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// An answer that is no success.
+    /// An error response.
     #[error(transparent)]
     Refused(#[from] Box<Refusal>),
-    /// A 404 for something that was made less than a minute ago: it may not be found everywhere yet, so this does not
-    /// say that it is gone.
-    #[error("OpenAI does not find everywhere yet what was made less than a minute ago: {0}")]
+    /// A 404 for an object that is less than a minute old. OpenAI may not find the object everywhere yet, so the 404
+    /// does not prove that the object is gone.
+    #[error("the object is less than a minute old, so OpenAI may not find it yet: {0}")]
     NotFoundYet(Box<Refusal>),
-    /// Its turn would come too late; nothing was sent, or what was sent was turned down for the pace alone.
+    /// The rate limit would delay the call beyond its deadline. Nothing was sent, or OpenAI refused every attempt
+    /// with a rate limit.
     #[error("OpenAI allows no more calls now: try again in {} s", seconds(*retry_after))]
     Throttled {
-        /// When there may be room.
+        /// Time until the rate limit is expected to admit a call.
         retry_after: Duration,
     },
-    /// OpenAI failed several times in a row and is given a rest; nothing was sent.
+    /// OpenAI failed several times in a row, so the client pauses. Nothing was sent.
     #[error("OpenAI is failing or cannot be reached: try again in {} s", seconds(*retry_after))]
     Unavailable {
-        /// When it is tried again.
+        /// Time until the next attempt.
         retry_after: Duration,
     },
-    /// No connection could be made; nothing was sent.
+    /// No connection was made; nothing was sent.
     #[error("OpenAI cannot be reached: {reason}")]
     Unreachable {
-        /// What the connection failed with.
+        /// Reason of the connection failure.
         reason: String,
     },
-    /// The TLS handshake failed, so nothing was sent.
+    /// The TLS handshake failed; nothing was sent.
     #[error("the connection to OpenAI is not trusted: {reason}")]
     Untrusted {
-        /// What TLS failed with.
+        /// Reason of the TLS failure.
         reason: String,
     },
-    /// The call may have been sent, but no whole answer came in time.
+    /// No complete response arrived in time. The request may have been sent.
     #[error("OpenAI did not answer in time")]
     TimedOut {
-        /// What was called.
+        /// The call.
         call: Call,
     },
-    /// The call may have been sent, but the connection broke before the answer was whole.
+    /// The connection broke before the response was complete. The request may have been sent.
     #[error("the connection to OpenAI broke before its answer was whole: {reason}")]
     Cut {
-        /// What was called.
+        /// The call.
         call: Call,
-        /// What the connection failed with.
+        /// Reason of the connection failure.
         reason: String,
     },
-    /// The answer said success, but is not what OpenAI answers.
+    /// A success response whose body is not what OpenAI documents.
     #[error("OpenAI's answer cannot be read: {reason}{}", request(request_id.as_deref()))]
     Malformed {
-        /// What was called.
+        /// The call.
         call: Call,
-        /// What is wrong with it, without quoting it.
+        /// The fault of the body, without quoting the body.
         reason: String,
-        /// OpenAI's name for the request.
+        /// OpenAI's id for the request.
         request_id: Option<String>,
     },
 }
 
-/// An answer that is no success.
+/// An error response.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Refusal {
-    /// What was called.
+    /// The call.
     pub call: Call,
-    /// The HTTP status.
+    /// HTTP status.
     pub status: u16,
-    /// Whether the body has OpenAI's own form. Any other may come from something on the way.
+    /// True if the body has OpenAI's error format. Any other body may come from a proxy.
     pub is_from_openai: bool,
-    /// The sentence in it.
+    /// The error message.
     pub message: Option<String>,
-    /// OpenAI's code for it, such as `invalid_api_key`.
+    /// OpenAI's error code, such as `invalid_api_key`.
     pub code: Option<String>,
-    /// The parameter that OpenAI complains of.
+    /// The parameter that OpenAI rejects.
     pub param: Option<String>,
-    /// OpenAI's name for the request, for its support.
+    /// OpenAI's id for the request. OpenAI's support asks for it.
     pub request_id: Option<String>,
-    /// When OpenAI says to come back.
+    /// Wait time that OpenAI requests.
     pub retry_after: Option<Duration>,
-    /// The key was refused, but is so new that OpenAI may not know it everywhere yet.
+    /// OpenAI refused the key, but the key is so new that OpenAI may not know it everywhere yet.
     pub key_is_new: bool,
-    /// What to check, where the answer is a 404 that comes from no resource of OpenAI's.
+    /// Advice for a 404 that OpenAI's resources did not send.
     pub hint: Option<String>,
 }
 
 impl Error {
-    /// What was asked for does not exist: a 404 in OpenAI's own words. A proxy's 404, or one for an address that
-    /// OpenAI does not have, says nothing of that.
+    /// True if the object does not exist: a 404 in OpenAI's error format. A proxy's 404, or a 404 for an unknown URL,
+    /// does not prove that.
     pub fn is_gone(&self) -> bool {
         let is_gone = |refusal: &Refusal| refusal.status == 404 && !refusal.is_unknown_url();
         !self.is_not_found_yet() && self.refusal().is_some_and(is_gone)
     }
 
-    /// OpenAI takes no more calls for now; [`Error::retry_after`] may say for how long.
+    /// True if a rate limit refused the call. [`Error::retry_after`] may name the wait time.
     pub fn is_limited(&self) -> bool {
         matches!(self, Self::Throttled { .. }) || self.status() == Some(429)
     }
 
-    /// When to come back, where that is known.
+    /// Wait time before the next attempt, if known.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Throttled { retry_after } | Self::Unavailable { retry_after } => Some(*retry_after),
@@ -114,17 +115,17 @@ impl Error {
         }
     }
 
-    /// The key is not, or no longer, good for the call. Sending it again is useless until another key is set.
+    /// True if OpenAI refuses the key or its permissions. A repeat fails until the key changes.
     pub fn is_unauthorized(&self) -> bool {
         matches!(self.status(), Some(401 | 403)) && self.refusal().is_some_and(|it| it.is_from_openai)
     }
 
-    /// The key is not, or no longer, a key of OpenAI's: nothing was done.
+    /// True if OpenAI does not accept the key. OpenAI did nothing.
     pub fn refuses_key(&self) -> bool {
         self.refusal().is_some_and(Refusal::refuses_key)
     }
 
-    /// It may go better later, as nothing is wrong with the call itself.
+    /// True if a later attempt may succeed because the request itself is valid.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Throttled { .. }
@@ -138,11 +139,11 @@ impl Error {
         }
     }
 
-    /// The call changes something and may have been carried out, although no success was heard of. So it is with every
-    /// failure but those that prove the contrary.
+    /// True if the call changes something and OpenAI may have done it although no success arrived. Only some failures
+    /// prove that OpenAI did nothing.
     pub fn is_unknown_outcome(&self) -> bool {
         let call = match self {
-            // Nothing was sent; a 404 did nothing.
+            // Nothing was sent, or a 404 changed nothing.
             Self::NotFoundYet(_)
             | Self::Throttled { .. }
             | Self::Unavailable { .. }
@@ -155,12 +156,12 @@ impl Error {
         call.effect() != Effect::None
     }
 
-    /// Whether it is a 404 that proves nothing.
+    /// True for a 404 about an object so new that the 404 proves nothing.
     pub fn is_not_found_yet(&self) -> bool {
         matches!(self, Self::NotFoundYet(_))
     }
 
-    /// The same, if it is a 404 about something recent.
+    /// The same error as [`Error::NotFoundYet`], if OpenAI sent an error response.
     pub(super) fn not_found_yet(self) -> Self {
         match self {
             Self::Refused(refusal) => Self::NotFoundYet(refusal),
@@ -168,12 +169,12 @@ impl Error {
         }
     }
 
-    /// The HTTP status, if there was an answer that is no success.
+    /// HTTP status of the error response, if one arrived.
     pub fn status(&self) -> Option<u16> {
         self.refusal().map(|refusal| refusal.status)
     }
 
-    /// OpenAI's name for the request, for its support.
+    /// OpenAI's id for the request. OpenAI's support asks for it.
     pub fn request_id(&self) -> Option<&str> {
         match self {
             Self::Malformed { request_id, .. } => request_id.as_deref(),
@@ -181,7 +182,7 @@ impl Error {
         }
     }
 
-    /// OpenAI's code, such as `invalid_api_key`.
+    /// OpenAI's error code, such as `invalid_api_key`.
     pub fn code(&self) -> Option<&str> {
         self.refusal()?.code.as_deref()
     }
@@ -203,8 +204,8 @@ impl Refusal {
         self.status == 401 && self.code.as_deref() == Some("invalid_api_key")
     }
 
-    /// A 404 that comes from no resource of OpenAI's: something on the way does not know the address, or OpenAI does
-    /// not, which a wrong endpoint brings about.
+    /// True for a 404 about the URL instead of an object: from a proxy, or from OpenAI for an unknown path. A wrong
+    /// endpoint causes such a 404.
     pub(super) fn is_unknown_url(&self) -> bool {
         let message = self.message.as_deref().unwrap_or_default();
         let is_unknown_address = self.code.as_deref() == Some("unknown_url")
@@ -213,13 +214,13 @@ impl Refusal {
         self.status == 404 && (!self.is_from_openai || is_unknown_address)
     }
 
-    /// A proxy's 404 is a fault of the way, not of the call.
+    /// A proxy's 404 is a fault of the proxy, not of the request.
     fn is_transient(&self) -> bool {
         matches!(self.status, 408 | 429 | 500..=599) || (self.status == 404 && !self.is_from_openai)
     }
 
-    /// Whether it proves that the call was not carried out: a limit, or OpenAI's own word that something is wrong with
-    /// the call. A failure behind the door, a redirect, or an answer of something on the way proves nothing.
+    /// True if the response proves that OpenAI did not execute the call: a rate limit, or a rejection in OpenAI's
+    /// error format. A server error, a redirect or a proxy's response proves nothing.
     fn proves_not_executed(&self) -> bool {
         self.status == 429 || (self.is_from_openai && matches!(self.status, 400..=407 | 409..=499))
     }
@@ -237,13 +238,13 @@ impl std::fmt::Display for Refusal {
             (None, None) if (300..400).contains(status) => {
                 write!(f, "the endpoint answered with a redirect, which is not followed (HTTP {status})")?;
             }
-            (None, None) => write!(f, "an answer that is not OpenAI's own (HTTP {status})")?,
+            (None, None) => write!(f, "a response that is not from OpenAI (HTTP {status})")?,
         }
         f.write_str(&request(request_id.as_deref()))
     }
 }
 
-/// Whole seconds, never 0: "try again in 0 s" would be a lie.
+/// Whole seconds, rounded up to at least 1: "try again in 0 s" would be wrong.
 fn seconds(time: Duration) -> u64 {
     time.as_millis().div_ceil(1000).max(1) as u64
 }

@@ -1,10 +1,11 @@
-//! Sends one call over HTTP and reads its answer, within limits of time and size. Whether and when it may be sent is
-//! the governor's, whether again is `retry`'s.
+//! Sends one call over HTTP and reads the response, with limits on time and size. `limiter` decides when a call is
+//! sent, `retry` decides about repeats.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use parking_lot::RwLock;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
@@ -22,18 +23,18 @@ use super::{
 };
 use super::{answer, connect};
 
-/// No answer of the Admin API comes near this.
+/// Longest response body, in bytes. Responses of the Admin API are far shorter.
 const MAX_BODY: usize = 1 << 20;
-/// OpenAI may not know a new key everywhere yet for so long.
+/// Time until OpenAI knows a new key everywhere.
 const KEY_PROPAGATION_TIME: Duration = Duration::from_secs(60);
 const ORGANIZATION: HeaderName = HeaderName::from_static("openai-organization");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// What the clones of a client share.
+/// State that the clones of a client share.
 pub(super) struct Inner {
     http: reqwest::Client,
     endpoint: Endpoint,
-    /// The endpoint's host, for errors.
+    /// Host of the endpoint, for errors.
     host: String,
     organization: OrganizationId,
     credentials: RwLock<Arc<Credentials>>,
@@ -41,15 +42,15 @@ pub(super) struct Inner {
     observer: Arc<dyn Observer>,
 }
 
-/// The key that calls carry, and the headers made of it.
+/// The key of the calls, and the headers made of it.
 struct Credentials {
     admin_key: AdminKey,
     headers: HeaderMap,
-    /// Until when the key counts as new; none for one that the client was made with.
+    /// End of the time in which the key counts as new; `None` for the key from the settings.
     new_until: Option<Instant>,
 }
 
-/// Tells the observer of an attempt, also of one whose caller went away.
+/// Reports an attempt to the observer on drop, so an abandoned attempt is reported too.
 struct AttemptReport<'a> {
     observer: &'a dyn Observer,
     call: Call,
@@ -76,7 +77,7 @@ impl Inner {
         })
     }
 
-    /// The same way to OpenAI with another key.
+    /// The same connections and limits with another key.
     fn with_admin_key(&self, key: &AdminKey, observer: Arc<dyn Observer>) -> Result<Self, SettingsError> {
         Ok(Self {
             http: self.http.clone(),
@@ -89,9 +90,9 @@ impl Inner {
         })
     }
 
-    /// The present key. Nothing panics while the lock is held.
+    /// The current key.
     fn credentials(&self) -> Arc<Credentials> {
-        Arc::clone(&self.credentials.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.credentials.read())
     }
 
     #[cfg(test)]
@@ -99,8 +100,8 @@ impl Inner {
         &self.endpoint
     }
 
-    /// One attempt. A call turned down for a key that was replaced while it was under way did nothing, and is sent
-    /// with the new one.
+    /// Makes one attempt. If OpenAI refuses a key that was replaced meanwhile, the refused attempt changed nothing,
+    /// so the call is sent again with the new key.
     async fn attempt<T: DeserializeOwned>(
         &self,
         request: &Request,
@@ -119,7 +120,7 @@ impl Inner {
         }
     }
 
-    /// One attempt with this key, told to the observer.
+    /// Makes one attempt with this key and reports it to the observer.
     async fn attempt_with<T: DeserializeOwned>(
         &self,
         credentials: &Credentials,
@@ -131,7 +132,7 @@ impl Inner {
         let (outcome, mut result) = match self.exchange(credentials, request).await {
             Ok(answer) => {
                 let result = answer.read(request.call, &self.endpoint, credentials.admin_key.expose());
-                // What stands in between may answer an error itself, by a clock of its own.
+                // A proxy may answer errors with a `Date` of its own clock.
                 report.date = answer.date().filter(|_| result.is_ok());
                 (answered(answer.status, &result), result)
             }
@@ -145,7 +146,7 @@ impl Inner {
         result
     }
 
-    /// What the result says of the present key.
+    /// Conclusion about the current key.
     fn verdict<T>(&self, credentials: &Credentials, result: &Result<T, Error>) -> KeyVerdict {
         match result {
             Err(error) if error.refuses_key() => {
@@ -158,7 +159,7 @@ impl Inner {
         }
     }
 
-    /// Sends the request and reads the answer to its end.
+    /// Sends the request and reads the whole response.
     async fn exchange(
         &self,
         credentials: &Credentials,
@@ -228,25 +229,25 @@ impl std::fmt::Debug for Inner {
 }
 
 impl Client {
-    /// A client with another key of the organization, and an observer of its own, since what becomes of that key says
-    /// nothing of this client's. Connections and pace are shared, so that what was learned of OpenAI's limits is not
-    /// learned anew, and a ceiling holds for both together.
+    /// A client with another key of the organization and another observer. The observer is separate because the new
+    /// key's results say nothing about this client's key. Both clients share connections and limits, so the learned
+    /// rate and the maximum rate apply to both.
     pub fn with_admin_key(&self, key: &AdminKey, observer: Arc<dyn Observer>) -> Result<Self, SettingsError> {
         let inner = Arc::new(self.inner.with_admin_key(key, observer)?);
         Ok(Self { inner, ..self.clone() })
     }
 
-    /// From now on this client and its clones carry this key, also in calls that wait for their turn already. A call
-    /// that is turned down for the old key meanwhile is sent again with this one. For a minute a call that is turned down
-    /// for this key is sent again, too: OpenAI may not know the key everywhere yet.
+    /// Replaces the key of this client and its clones, also for calls that already wait. A call that OpenAI refuses
+    /// for the old key is sent again with the new key. For one minute, a call that OpenAI refuses for the new key is
+    /// sent again, because OpenAI may not know that key everywhere yet.
     pub fn set_admin_key(&self, key: &AdminKey) -> Result<(), SettingsError> {
         let credentials =
             Credentials::new(key, &self.inner.organization, Some(Instant::now() + KEY_PROPAGATION_TIME))?;
-        *self.inner.credentials.write().unwrap_or_else(PoisonError::into_inner) = credentials;
+        *self.inner.credentials.write() = credentials;
         Ok(())
     }
 
-    /// Sends the call in its turn, again where that is safe.
+    /// Sends the call when the rate limit admits it, and repeats the call where a repeat is safe.
     pub(super) async fn send<T: DeserializeOwned>(&self, request: Request) -> Result<T, Error> {
         let mut retries = self.not_found_retries();
         loop {

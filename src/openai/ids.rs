@@ -1,25 +1,25 @@
-//! The ids of OpenAI's objects, a type each, so that they cannot be swapped in a call. They know nothing of what they
-//! name; an id that could change the meaning of a URL or a header is none.
+//! Ids of OpenAI's objects, one type for each kind, so that a call cannot mix them up. An id contains no character
+//! that could change a URL or a header.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// No id of OpenAI's comes near this length.
+/// Longest id, in bytes. OpenAI's ids are far shorter.
 const MAX_LENGTH: usize = 256;
 
-/// Why a text is not an id.
+/// Reason why a text is not an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum IdError {
-    /// There is nothing.
+    /// The text is empty.
     #[error("an id must not be empty")]
     Empty,
-    /// It is longer than any id.
+    /// The text is too long.
     #[error("an id must not be longer than {MAX_LENGTH} characters")]
     TooLong,
-    /// It holds something else than letters, digits and `-_.:~@`, or is `.` or `..`.
+    /// The text has a character other than letters, digits and `-_.:~@`, or is `.` or `..`.
     #[error("an id must be made of ASCII letters, digits and -_.:~@ only")]
     BadCharacter,
 }
@@ -32,7 +32,7 @@ macro_rules! id {
         pub struct $name(String);
 
         impl $name {
-            /// The id as OpenAI writes it.
+            /// The id as OpenAI sends it.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -78,7 +78,7 @@ id!(
     ServiceAccountId
 );
 id!(
-    /// A key of a project's user or service account.
+    /// An API key of a project's user or service account.
     ApiKeyId
 );
 id!(

@@ -1,12 +1,13 @@
-//! Makes calls wait for their turn: the pace under a lock, and who to wake. What decides is in `pace`.
+//! The async rate limiter: calls wait here until [`RateLimiter`] admits them.
 //!
-//! No task of its own: the call at the head sleeps until its turn and, when it goes, wakes the next. The lock is held
-//! for a few hundred nanoseconds at a time and never across an await.
+//! No background task runs. The call at the head of the queue sleeps until it is admitted and then wakes the next
+//! call. The lock is held for less than a microsecond at a time and never across an await.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
@@ -14,16 +15,16 @@ use super::Urgency;
 use super::queue::Ticket;
 use super::rate_limiter::{Admission, Decision, RateLimiter, Verdict};
 
-/// How often who waits looks whether OpenAI fails meanwhile.
+/// Interval at which a waiting call checks for an outage.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The pace of all calls of one client and its clones.
+/// The rate limiter of one client and its clones.
 #[derive(Debug)]
 pub(super) struct Limiter {
     state: Mutex<State>,
 }
 
-/// One call's claim to a turn, kept over its attempts.
+/// One call's place in the queue, kept over its attempts.
 #[derive(Debug)]
 pub(super) struct Waiter<'a> {
     limiter: &'a Limiter,
@@ -31,15 +32,15 @@ pub(super) struct Waiter<'a> {
     deadlines: Deadlines,
 }
 
-/// Until when a call waits for its turn.
+/// Deadlines of a waiting call.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Deadlines {
     pub(super) usual: Instant,
-    /// While OpenAI fails; not after `usual`.
+    /// Deadline during an outage; not later than `usual`.
     pub(super) in_outage: Instant,
 }
 
-/// Leave to send one attempt. Dropped unsettled, it counts as abandoned.
+/// Permission to send one attempt. A permit that is dropped without [`Permit::settle`] counts as abandoned.
 #[derive(Debug)]
 pub(super) struct Permit<'a> {
     limiter: &'a Limiter,
@@ -47,12 +48,12 @@ pub(super) struct Permit<'a> {
     verdict: Verdict,
 }
 
-/// The turn would come after the deadline.
+/// The call would be admitted after its deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TooLate {
-    /// How long it takes from now.
+    /// Expected wait from now.
     pub(super) wait: Duration,
-    /// Whether it is because OpenAI fails.
+    /// True if OpenAI fails; false for a rate limit.
     pub(super) outage: bool,
 }
 
@@ -62,7 +63,7 @@ struct State {
     wakers: HashMap<Ticket, Arc<Notify>>,
 }
 
-/// Leaves the queue, however the waiting ends.
+/// Leaves the queue on drop.
 struct QueueGuard<'a>(&'a Limiter, Ticket);
 
 impl Limiter {
@@ -72,15 +73,14 @@ impl Limiter {
         Self { state: Mutex::new(state) }
     }
 
-    /// A call's claim to a turn in time.
+    /// A place in the queue for one call.
     pub(super) fn waiter(&self, urgency: Urgency, deadlines: Deadlines) -> Waiter<'_> {
         let ticket = self.lock().rate_limiter.ticket(urgency);
         Waiter { limiter: self, ticket, deadlines }
     }
 
-    /// Nothing panics while it holds the lock, and a pace half brought up is still a pace.
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     fn permit(&self, admission: Admission) -> Permit<'_> {
@@ -89,7 +89,7 @@ impl Limiter {
 }
 
 impl<'a> Waiter<'a> {
-    /// Waits for a turn.
+    /// Waits until the call is admitted.
     pub(super) async fn acquire(&self) -> Result<Permit<'a>, TooLate> {
         let waker = match self.enter()? {
             Ok(permit) => return Ok(permit),
@@ -100,7 +100,7 @@ impl<'a> Waiter<'a> {
             let wake = match self.poll()? {
                 Decision::Admit(admission) => return Ok(self.limiter.permit(admission)),
                 Decision::Wait(at) => {
-                    // An outage may begin meanwhile, which shortens the wait.
+                    // An outage may begin while the call waits. The outage shortens the deadline.
                     let look = Instant::now() + RECHECK_INTERVAL;
                     at.map_or(look, |at| at.min(look)).min(self.deadlines.usual)
                 }
@@ -112,7 +112,8 @@ impl<'a> Waiter<'a> {
         }
     }
 
-    /// Goes at once, or gets a place and the bell to wait for; refused if that is hopeless.
+    /// Admits the call at once, or queues it and answers the notification to wait for. Fails if the expected wait
+    /// exceeds the deadline.
     fn enter(&self) -> Result<Result<Permit<'a>, Arc<Notify>>, TooLate> {
         let mut state = self.limiter.lock();
         let decision = state.rate_limiter.enter(Instant::now(), self.ticket);
@@ -134,7 +135,7 @@ impl<'a> Waiter<'a> {
         let decision = state.rate_limiter.poll(now, self.ticket);
         match decision {
             Decision::Admit(_) => state.wake_head(),
-            // A gate that OpenAI keeps closed for longer opens no sooner for waiting: whoever waits learns it now.
+            // A pause beyond the deadline cannot be waited out, so the call fails now.
             Decision::Wait(_) => {
                 let deadline = self.deadlines.of(&state.rate_limiter);
                 if now >= deadline || state.rate_limiter.is_paused_at(deadline) {
@@ -164,7 +165,7 @@ impl TooLate {
 }
 
 impl Permit<'_> {
-    /// Tells what came of the attempt.
+    /// Records the result of the attempt.
     pub(super) fn settle(mut self, verdict: Verdict) {
         self.verdict = verdict;
     }
@@ -192,7 +193,7 @@ impl State {
         self.wake_head();
     }
 
-    /// Wakes the call at the head: its turn may have come.
+    /// Wakes the call at the head of the queue, which may now be admitted.
     fn wake_head(&self) {
         if let Some(waker) = self.rate_limiter.head().and_then(|head| self.wakers.get(&head)) {
             waker.notify_one();

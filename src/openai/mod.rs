@@ -1,13 +1,14 @@
-//! A client of OpenAI's Admin API: one method per call, typed ids, one error. It knows nothing of Vault, leases or
-//! mounts.
+//! A client of OpenAI's Admin API: one method for each call, typed ids, one error type.
 //!
-//! [`Client`] is the entry; the calls stand with their types in the file of their resource. Every call goes through
-//! `send`, behind which the governor decides when it may leave.
+//! [`Client`] is the entry point. Each resource has a file with its calls and types. Every call goes through
+//! `Client::send`; the rate limiter decides when the call is sent. The client knows nothing of Vault, leases or
+//! mounts.
 
 mod admin_keys;
 mod answer;
 mod api_keys;
 mod call;
+mod clock;
 mod connect;
 mod costs;
 mod deletion;
@@ -39,6 +40,7 @@ use std::time::Duration;
 pub use admin_keys::{AdminKeyOwner, AdminKeyRecord, CreatedAdminKey};
 pub use api_keys::{CreatedKey, KeyOwner, KeyRecord, LONGEST_EXPIRY, NewKey, OwnerAccount};
 pub use call::Call;
+pub use clock::{Clock, WallClock};
 pub use connect::SettingsError;
 pub use costs::{Amount, CostBucket, CostLine, Costs, CostsQuery};
 pub use endpoint::{Endpoint, EndpointError};
@@ -47,62 +49,63 @@ pub use ids::{AdminKeyId, ApiKeyId, IdError, OrganizationId, ProjectId, ServiceA
 pub use observer::{Attempt, KeyVerdict, NoopObserver, Observer, Outcome};
 pub use page::Pages;
 pub use projects::Project;
-pub use recent_ids::{PROPAGATION_TIME, Passing, RecentIds};
+pub use recent_ids::{PROPAGATION_TIME, RecentIds};
 pub use secret::{AdminKey, ApiKey, KeyError};
 pub use service_accounts::{CreatedServiceAccount, Role, ServiceAccount};
 
-/// How long a call may wait for its turn unless [`Client::for_work`] says otherwise.
+/// Maximum wait of a call unless [`Client::for_work`] sets another one.
 const DEFAULT_MAX_WAIT: Duration = Duration::from_secs(45);
 
-/// How long somebody who waits is kept waiting while OpenAI fails or cannot be reached: a moment may bridge a restart of
-/// its; more seldom helps, and whoever asked can ask again.
+/// Maximum wait of an issue or a check during an outage. A short wait bridges a restart of OpenAI; after that the
+/// caller retries.
 const MAX_WAIT_IN_OUTAGE: Duration = Duration::from_secs(5);
 
-/// No patience is longer, so that no clock can overflow.
+/// Upper bound on every maximum wait, so that no time arithmetic overflows.
 const MAX_WAIT_LIMIT: Duration = Duration::from_secs(86_400);
 
-/// What a [`Client`] is made from.
+/// Settings of a [`Client`].
 pub struct Settings {
-    /// Where the API is.
+    /// Base URL of the API.
     pub endpoint: Endpoint,
-    /// The key that every call carries.
+    /// The key of every call.
     pub admin_key: AdminKey,
-    /// The organization that every call names.
+    /// The organization of every call.
     pub organization: OrganizationId,
-    /// Certificates in PEM that are trusted besides the public roots.
+    /// PEM certificates that the client trusts besides the public roots.
     pub ca_cert: Option<String>,
-    /// No more calls than this leave in a minute; 0 = learn the pace from OpenAI's answers.
+    /// Maximum calls per minute; 0 means that the client learns the rate from OpenAI's responses.
     pub max_requests_per_minute: u32,
-    /// ErrorField of every attempt.
+    /// Receives every attempt.
     pub observer: Arc<dyn Observer>,
 }
 
-/// A handle on OpenAI's Admin API. Clones share connections and pace.
+/// A client of OpenAI's Admin API. Clones share connections and the rate limiter.
 #[derive(Clone)]
 pub struct Client {
     inner: Arc<http::Inner>,
     urgency: Urgency,
     max_wait: Duration,
     recent_ids: Arc<RecentIds>,
-    /// Whether a 404 may be about something that somebody else made a moment ago.
+    /// True if a 404 may concern an object that somebody else created a moment ago.
     retries_not_found: bool,
 }
 
-/// What a call is for: revocations go before rotations, those before the rest, which keeps a share.
+/// Purpose of a call, which sets its priority. Revocations come first, then rotations, then all others, which keep a
+/// share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Urgency {
     /// Ends a credential.
     Revocation,
     /// Replaces a credential.
     Rotation,
-    /// Makes a credential that somebody waits for.
+    /// Creates a credential for a waiting caller.
     Issue,
-    /// Looks something up.
+    /// Reads something.
     Check,
 }
 
 impl Urgency {
-    /// How much of its patience a call keeps while OpenAI fails.
+    /// Maximum wait of a call while OpenAI fails.
     fn max_wait_in_outage(self, max_wait: Duration) -> Duration {
         match self {
             Self::Revocation | Self::Rotation => max_wait,
@@ -112,8 +115,8 @@ impl Urgency {
 }
 
 impl Client {
-    /// A client of these settings. Nothing is sent yet. Its calls are of [`Urgency::Issue`] until
-    /// [`Client::for_work`] says otherwise.
+    /// A client with these settings. Nothing is sent yet. Its calls have [`Urgency::Issue`] until
+    /// [`Client::for_work`] changes that.
     pub fn new(settings: Settings) -> Result<Self, SettingsError> {
         Self::with_timeouts(settings, connect::Timeouts::default())
     }
@@ -129,9 +132,9 @@ impl Client {
         })
     }
 
-    /// The same client for work of this urgency. `patience` is how long after a call is made it may still be sent
-    /// or sent again; a call already sent then has its own time limit of 30 s on top. Issues and checks wait less while
-    /// OpenAI fails, as somebody waits for them.
+    /// The same client for work of this urgency. `max_wait` limits the time after which a call may still be sent or
+    /// repeated. A call that was sent has its own timeout of 30 s. Issues and checks wait less during an outage
+    /// because a caller waits for them.
     #[must_use]
     pub fn for_work(&self, urgency: Urgency, max_wait: Duration) -> Self {
         Self { urgency, max_wait: max_wait.min(MAX_WAIT_LIMIT), ..self.clone() }

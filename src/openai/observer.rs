@@ -1,4 +1,4 @@
-//! Who is told of what was sent, for metrics. Labels are enums, so that they stay few.
+//! The observer of calls, for metrics. Labels are enums, so their number is bounded.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -7,12 +7,12 @@ use chrono::{DateTime, Utc};
 
 use super::{Call, Urgency};
 
-/// ErrorField of every HTTP attempt once it is over. Called on the path of the call: it must not block.
+/// Receives every finished HTTP attempt. The client calls it synchronously, so it must not block.
 pub trait Observer: Send + Sync + 'static {
-    /// One attempt is over.
+    /// An attempt has ended.
     fn attempt(&self, attempt: &Attempt);
 
-    /// A call was refused unsent, because its turn would come too late.
+    /// A call was refused without being sent, because the rate limit would delay it beyond its deadline.
     fn throttled(&self, call: Call, urgency: Urgency) {
         let _ = (call, urgency);
     }
@@ -22,64 +22,64 @@ pub trait Observer: Send + Sync + 'static {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Attempt {
-    /// What was called.
+    /// The call.
     pub call: Call,
-    /// For what.
+    /// Purpose of the call.
     pub urgency: Urgency,
-    /// What came of it.
+    /// Outcome of the attempt.
     pub outcome: Outcome,
-    /// What that says of the client's key.
+    /// Conclusion about the client's key.
     pub key: KeyVerdict,
-    /// From sending to the end of the answer.
+    /// Time from sending to the end of the response.
     pub latency: Duration,
-    /// How long it had waited for its turn.
+    /// Time that the call waited for the rate limiter.
     pub wait: Duration,
-    /// How many attempts of the same call went before.
+    /// Number of earlier attempts of the same call.
     pub retries: u32,
-    /// What time it was by OpenAI's clock when it answered, if it did what was asked and said so.
+    /// OpenAI's time from the `Date` header of a success; `None` without one.
     pub date: Option<DateTime<Utc>>,
 }
 
-/// What came of an attempt.
+/// Outcome of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// An answer with this status, read to its end.
+    /// A complete response with this status.
     Status(u16),
-    /// No whole answer in time.
+    /// No complete response arrived in time.
     Timeout,
-    /// No connection.
+    /// No connection was made.
     Connect,
-    /// A connection, but no trust.
+    /// The TLS handshake failed.
     Tls,
-    /// The connection broke before the answer was whole.
+    /// The connection broke before the response was complete.
     Cut,
-    /// The answer was longer than any answer is.
+    /// The response was longer than any response of the Admin API.
     Oversized,
-    /// The answer said success but not what is needed.
+    /// A success response with an invalid body.
     Malformed,
-    /// The caller went away while it was under way.
+    /// The caller dropped the attempt.
     Abandoned,
 }
 
-/// What an answer says of the key that a client has. A new key is given time to be known everywhere at OpenAI, and the
-/// refusal of a key that was replaced meanwhile says nothing.
+/// Conclusion about a client's key from a response. The refusal of a new key or of a replaced key proves nothing:
+/// OpenAI may not know a new key everywhere yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyVerdict {
-    /// Nothing against it.
+    /// No evidence against the key.
     Good,
-    /// This call is not allowed with it; others may be.
+    /// OpenAI does not allow this call with the key; other calls may work.
     Forbidden,
-    /// It is not, or no longer, a key.
+    /// OpenAI does not accept the key.
     Refused,
 }
 
-/// Nobody.
+/// Ignores every attempt.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoopObserver;
 
 impl Outcome {
-    /// The value of a metric's `code` label: the status or a word.
+    /// Value of the metric label `code`: the status or a word.
     pub fn label(self) -> Cow<'static, str> {
         Cow::Borrowed(match self {
             Self::Status(status) => return Cow::Owned(status.to_string()),
@@ -93,7 +93,7 @@ impl Outcome {
         })
     }
 
-    /// Whether the attempt got what it asked for.
+    /// True for a 2xx response.
     pub fn is_success(self) -> bool {
         matches!(self, Self::Status(200..=299))
     }

@@ -1,65 +1,66 @@
-//! Lists, page by page, to an end: a list that does not get further, or never ends, is an error. It knows nothing of
-//! what is listed.
+//! Reads lists page by page to their end. A list that repeats a page or never ends is an error.
 
 use std::collections::HashSet;
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
+use super::call::Request;
 use super::{Call, Client, Error};
 
-/// The most that OpenAI lists at once.
-pub(super) const MAX_PAGE_SIZE: u32 = 100;
-/// No list has more pages.
+/// Largest page that OpenAI sends.
+const MAX_PAGE_SIZE: u32 = 100;
+/// Maximum number of pages of a list.
 const MAX_PAGES: usize = 1_000;
 
-/// One page of a list, and where the next one begins.
+/// One page of a list, with the cursor of the next page.
 #[derive(Clone, Debug)]
-pub(super) struct Page<T> {
-    /// What is on the page, in OpenAI's order.
-    pub(super) items: Vec<T>,
-    /// What to pass as `after` for the next page; `None` on the last.
-    pub(super) next: Option<String>,
+struct Page<T> {
+    /// Items of the page, in OpenAI's order.
+    items: Vec<T>,
+    /// Cursor of the next page; `None` on the last page.
+    next: Option<String>,
 }
 
-/// How far a list has been read, and until when it may be.
+/// Position in a list that is being read, with a deadline.
 #[derive(Debug)]
 pub struct Pages {
     after: Option<String>,
-    /// Where pages began, so that none is read twice.
+    /// Cursors of earlier pages. A repeated cursor is an error.
     seen: HashSet<String>,
     is_whole: bool,
     deadline: Instant,
 }
 
 impl Pages {
-    /// The beginning of a list that is read within this time.
+    /// The start of a list. Reading it must end within this time.
     pub fn within(time: Duration) -> Self {
         Self { after: None, seen: HashSet::new(), is_whole: false, deadline: Instant::now() + time }
     }
 
-    /// The same list goes on for this time from now.
+    /// Sets the deadline to this time from now.
     pub fn go_on_for(&mut self, time: Duration) {
         self.deadline = Instant::now() + time;
     }
 
-    /// Whether nothing was read yet: then a 404 is about the list, and not about where the next page begins.
+    /// True before the first page. A 404 then concerns the list, and not the cursor.
     pub fn is_at_start(&self) -> bool {
         self.after.is_none() && !self.is_whole
     }
 
-    /// Whether all was read.
+    /// True after the last page.
     pub fn is_whole(&self) -> bool {
         self.is_whole
     }
 
-    pub(super) fn after(&self) -> Option<&str> {
+    fn after(&self) -> Option<&str> {
         self.after.as_deref()
     }
 
-    /// A client that has patience for what is left of the time; `None` if all was read.
-    pub(super) fn client(&self, client: &Client, call: Call) -> Result<Option<Client>, Error> {
+    /// A client whose maximum wait is the remaining time; `None` after the last page.
+    fn client(&self, client: &Client, call: Call) -> Result<Option<Client>, Error> {
         if self.is_whole {
             return Ok(None);
         }
@@ -70,10 +71,10 @@ impl Pages {
         Ok(Some(client.for_work(client.urgency, client.max_wait.min(left))))
     }
 
-    /// Takes the page that was read.
-    pub(super) fn accept<T>(&mut self, call: Call, page: Page<T>) -> Result<Vec<T>, Error> {
+    /// Checks the page and moves to the next one.
+    fn accept<T>(&mut self, call: Call, page: Page<T>) -> Result<Vec<T>, Error> {
         if page.items.len() > MAX_PAGE_SIZE as usize {
-            return Err(Error::malformed(call, "a page of the list is longer than was asked for"));
+            return Err(Error::malformed(call, "a page of the list is longer than requested"));
         }
         match &page.next {
             Some(_) if self.seen.len() + 1 >= MAX_PAGES => {
@@ -81,10 +82,10 @@ impl Pages {
                 return Err(Error::malformed(call, reason));
             }
             Some(_) if page.items.is_empty() => {
-                return Err(Error::malformed(call, "the list goes on after an empty page"));
+                return Err(Error::malformed(call, "the list continues after an empty page"));
             }
             Some(next) if !self.seen.insert(next.clone()) => {
-                return Err(Error::malformed(call, "the list goes back to a page before"));
+                return Err(Error::malformed(call, "the list repeats a page"));
             }
             Some(_) => {}
             None => self.is_whole = true,
@@ -94,7 +95,23 @@ impl Pages {
     }
 }
 
-/// A page as OpenAI writes it.
+impl Client {
+    /// The next page of the list that `request` asks for; `None` after the last page.
+    pub(super) async fn next_page<T: DeserializeOwned>(
+        &self,
+        pages: &mut Pages,
+        request: Request,
+        id: fn(&T) -> &str,
+    ) -> Result<Option<Vec<T>>, Error> {
+        let call = request.call;
+        let Some(client) = pages.client(self, call)? else { return Ok(None) };
+        let page: WirePage<T> = client.send(request.page(pages.after(), MAX_PAGE_SIZE)).await?;
+        let page = page.take(call, pages.after(), id)?;
+        pages.accept(call, page).map(Some)
+    }
+}
+
+/// A page as OpenAI sends it.
 #[derive(Deserialize)]
 pub(super) struct WirePage<T> {
     data: Vec<T>,
@@ -104,13 +121,13 @@ pub(super) struct WirePage<T> {
 }
 
 impl<T> WirePage<T> {
-    /// Takes the page. One that goes on but does not say where is refused.
-    pub(super) fn take(self, call: Call, after: Option<&str>, id: fn(&T) -> &str) -> Result<Page<T>, Error> {
+    /// Checks the page. A page with `has_more` and no new cursor is an error.
+    fn take(self, call: Call, after: Option<&str>, id: fn(&T) -> &str) -> Result<Page<T>, Error> {
         let last = self.last_id.or_else(|| self.data.last().map(|item| id(item).to_owned()));
         let next = match last {
             _ if !self.has_more => None,
             Some(last) if Some(last.as_str()) != after => Some(last),
-            _ => return Err(Error::malformed(call, "the list goes on but does not say where")),
+            _ => return Err(Error::malformed(call, "the list continues without a cursor")),
         };
         Ok(Page { items: self.data, next })
     }
@@ -146,9 +163,9 @@ mod tests {
         assert_eq!(read(&mut pages, &["a"], Some("a")), Ok(1));
         assert!(!pages.is_at_start());
         assert_eq!(read(&mut pages, &["b"], Some("b")), Ok(1));
-        assert!(read(&mut pages, &["a"], Some("a")).unwrap_err().contains("goes back to a page before"));
-        assert!(read(&mut pages, &[], Some("c")).unwrap_err().contains("goes on after an empty page"));
-        assert!(read(&mut pages, &["x"; 101], None).unwrap_err().contains("longer than was asked for"));
+        assert!(read(&mut pages, &["a"], Some("a")).unwrap_err().contains("repeats a page"));
+        assert!(read(&mut pages, &[], Some("c")).unwrap_err().contains("continues after an empty page"));
+        assert!(read(&mut pages, &["x"; 101], None).unwrap_err().contains("longer than requested"));
         assert!(!pages.is_whole());
         assert_eq!(read(&mut pages, &["c"; 100], None), Ok(100));
         assert!(pages.is_whole());

@@ -1,4 +1,4 @@
-//! Projects: read only, they are made elsewhere.
+//! Projects. The client only reads them.
 
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
@@ -10,28 +10,28 @@ use super::{Call, Client, Error, ProjectId};
 #[derive(Clone, Debug, Deserialize)]
 #[non_exhaustive]
 pub struct Project {
-    /// Its id.
+    /// Id.
     pub id: ProjectId,
-    /// Its name, which OpenAI may leave out.
+    /// Name; OpenAI may omit it.
     #[serde(default)]
     pub name: Option<String>,
     /// `active` or `archived`.
     #[serde(default)]
     pub status: Option<String>,
-    /// When it was archived.
+    /// Archive time, if the project is archived.
     #[serde(default, with = "chrono::serde::ts_seconds_option")]
     pub archived_at: Option<DateTime<Utc>>,
 }
 
 impl Project {
-    /// Whether nothing can be made in it any more.
+    /// True if nothing can be created in the project.
     pub fn is_archived(&self) -> bool {
         self.archived_at.is_some() || self.status.as_deref() == Some("archived")
     }
 }
 
 impl Client {
-    /// One project, archived ones too.
+    /// Reads one project, archived or not.
     pub async fn project(&self, project: &ProjectId) -> Result<Project, Error> {
         self.send(Request::get(Call::Project, &["organization", "projects", project.as_str()])).await
     }

@@ -1,17 +1,17 @@
-//! Who waits for a turn, and whose turn is next. It knows nothing of time or pace.
+//! The queue of waiting calls. This file knows neither time nor rate.
 //!
-//! Guarantees: within a class, first come first served; a higher class goes first, but of five turns in a row at least
-//! one goes to each class that waits, so that none starves.
+//! *Guarantees:* a class is first in, first out. A higher class goes first. Of five consecutive calls, at least one
+//! belongs to each waiting class, so no class starves.
 
 use std::collections::BTreeSet;
 
 use super::Urgency;
 
-/// After so many turns of higher classes, it is a waiting class's turn.
+/// Consecutive calls of higher classes after which a waiting class goes first.
 const MAX_SKIPS: u32 = 3;
 const CLASSES: usize = 3;
 
-/// A place in the queue. Keeping it keeps the place for a later attempt of the same call.
+/// A place in the queue. A call keeps its place over its attempts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Ticket {
     class: usize,
@@ -21,13 +21,13 @@ pub(super) struct Ticket {
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     waiting: [BTreeSet<u64>; CLASSES],
-    /// How many turns in a row went to higher classes while this one waited.
+    /// Consecutive calls of higher classes while this class waited.
     skips: [u32; CLASSES],
     issued: u64,
 }
 
 impl Queue {
-    /// A new place, not yet taken.
+    /// A new place. The queue does not contain the place yet.
     pub(super) fn ticket(&mut self, urgency: Urgency) -> Ticket {
         self.issued += 1;
         let class = match urgency {
@@ -38,18 +38,18 @@ impl Queue {
         Ticket { class, number: self.issued }
     }
 
-    /// Takes the place.
+    /// Enters the queue at this place.
     pub(super) fn enter(&mut self, ticket: Ticket) {
         self.waiting[ticket.class].insert(ticket.number);
     }
 
-    /// Leaves the place without a turn.
+    /// Leaves the queue without being served.
     pub(super) fn leave(&mut self, ticket: Ticket) {
         self.waiting[ticket.class].remove(&ticket.number);
         self.reset_skips_of_empty_classes();
     }
 
-    /// Leaves the place for a turn.
+    /// Leaves the queue to be served.
     pub(super) fn serve(&mut self, ticket: Ticket) {
         self.waiting[ticket.class].remove(&ticket.number);
         self.skips[ticket.class] = 0;
@@ -59,7 +59,7 @@ impl Queue {
         self.reset_skips_of_empty_classes();
     }
 
-    /// Whose turn it is.
+    /// The place that is served next.
     pub(super) fn head(&self) -> Option<Ticket> {
         let waits = |class: &usize| !self.waiting[*class].is_empty();
         let class = (0..CLASSES)
@@ -73,7 +73,7 @@ impl Queue {
         self.waiting.iter().all(BTreeSet::is_empty)
     }
 
-    /// How many turns go before this one's at most, if nobody else comes.
+    /// Upper bound on the calls that are served before this one, if no new call arrives.
     pub(super) fn ahead(&self, ticket: Ticket) -> usize {
         let sum = |sets: &[BTreeSet<u64>]| -> usize { sets.iter().map(BTreeSet::len).sum() };
         let (higher, lower) = self.waiting.split_at(ticket.class);
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_told_to_be_ahead_is_not_less_than_what_goes_ahead() {
+    fn the_calls_ahead_are_never_more_than_estimated() {
         let mut queue = Queue::default();
         for _ in 0..50 {
             enter(&mut queue, Urgency::Revocation);

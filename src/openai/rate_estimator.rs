@@ -1,65 +1,65 @@
-//! How fast calls leave, and how that changes: growth while calls wait, and the lesson of a limit. Arithmetic only.
+//! Estimates the rate that OpenAI allows. This file contains arithmetic only.
 //!
-//! It starts with a short climb, in which the rate grows as long as calls wait and answers come, and is then open:
-//! nothing is held back. A limit teaches a rate from what was allowed. From there the rate grows slowly at first and,
-//! beyond the learned one, faster and faster, so that a limit that was lifted is soon forgotten. It never falls below
-//! what somebody can wait for.
+//! The estimator starts with a short ramp-up: the rate grows while calls wait and responses arrive. After the ramp-up
+//! the rate is unlimited. After a rate limit, the calls that OpenAI allowed give an estimate. The rate then grows
+//! slowly near the estimate and faster beyond it, so a lifted limit is soon forgotten. The rate never falls below
+//! what a caller can wait for.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Calls a second at the start of the climb, and how it grows while calls wait: slowly enough that a limit of 20 a
-/// second is met with few calls on the way, fast enough that 640 a second are reached in 0.7 s.
+/// Calls per second at the start of the ramp-up, and its growth while calls wait. A limit of 20 calls per second is
+/// met after few calls; 640 calls per second are reached in 0.7 s.
 const START_RATE: f64 = 50.0;
 const START_STEP: Duration = Duration::from_millis(100);
 const START_GROWTH: f64 = 1.5;
-/// The rate from which on nothing is held back.
+/// Rate above which calls are not delayed.
 const UNLIMITED_FROM: f64 = 2000.0;
-/// No rate is learned below this, a call in 20 seconds: whoever waits must be able to wait for it, or no call would ever
-/// prove that more is allowed. A limit that is tighter still is kept by the pauses after its refusals.
+/// Lowest estimate: one call in 20 seconds. A caller can wait that long; without calls nothing would prove that
+/// OpenAI allows more. The pauses after refusals respect a limit that is lower still.
 const MIN_RATE: f64 = 0.05;
 
-/// Where a learned rate starts, relative to its goal, and how long it takes to get there.
+/// Starting point of an estimated rate, relative to its target, and the time to reach the target.
 const START_FRACTION: f64 = 0.85;
 const RECOVERY: Duration = Duration::from_secs(10);
-/// After this many times longer still, it is about the double of its goal.
+/// Multiple of the recovery time after which the rate is about twice its target.
 const DOUBLED_AFTER: f64 = 2.0;
-/// A slow rate takes longer: so many calls.
+/// A low rate recovers over this many calls.
 const RECOVERY_CALLS: f64 = 10.0;
-/// A rate is believed if so many calls were allowed at it, while calls waited for at least half of the time.
+/// Minimum number of allowed calls for an estimate. Calls must also have waited for half of the time.
 const MIN_SAMPLES: u32 = 5;
-/// How a rate that is not believed grows while calls wait.
+/// Growth of an uncertain rate while calls wait.
 const SEARCH_STEP: Duration = Duration::from_secs(1);
 const SEARCH_GROWTH: f64 = 2.0;
-/// The search starts no lower where there was no demand to measure by.
+/// Lowest start of the search if too few calls waited for a measurement.
 const SEARCH_START: f64 = 2.0;
 
-/// How fast calls leave.
+/// The rate at which calls are sent.
 #[derive(Debug, PartialEq)]
 pub(super) enum RateEstimator {
-    /// As fast as they come.
+    /// Calls are not delayed.
     Unlimited,
-    /// Growing with every `step` in which calls waited and some were allowed.
+    /// The rate grows with each `step` in which calls waited and some were allowed.
     RampUp { rate: f64, step: Duration, waited: Duration, allowed: u32 },
-    /// Around a rate that was once too much, and back at it after `back`; `waited` is how long calls have been held
-    /// back by it.
+    /// The rate recovers to an estimate that was once too high. It reaches `target` after `recovery`; `waited` is the
+    /// time that calls were delayed so far.
     Estimated { target: f64, recovery: Duration, waited: Duration },
 }
 
-/// What was allowed since the last pause ended.
+/// Measurement of allowed calls since the last pause.
 #[derive(Debug)]
 pub(super) struct Measurement {
     pub(super) since: Instant,
-    /// When a call last left or was allowed.
+    /// Time at which a call was last sent or allowed.
     pub(super) last: Instant,
     pub(super) allowed: u32,
-    /// For how long of it calls waited.
+    /// Part of the time in which calls waited.
     pub(super) waited: Duration,
 }
 
 impl RateEstimator {
-    /// Before any limit was met.
+    /// The estimator before any limit.
     pub(super) fn start() -> Self {
         Self::ramp_up(START_RATE, START_STEP)
     }
@@ -68,7 +68,7 @@ impl RateEstimator {
         matches!(self, Self::RampUp { step: START_STEP, .. })
     }
 
-    /// Calls a second; `None`: any.
+    /// Calls per second; `None` means unlimited.
     pub(super) fn rate(&self) -> Option<f64> {
         match self {
             Self::Unlimited => None,
@@ -77,7 +77,7 @@ impl RateEstimator {
         }
     }
 
-    /// The rate to count with for what waits: a climb will not stay where it is.
+    /// Rate for estimates of waiting time. A ramp-up will grow, so its future rate counts.
     pub(super) fn expected_rate(&self) -> Option<f64> {
         match self {
             Self::RampUp { rate, .. } if !self.is_start() => Some(rate * SEARCH_GROWTH * SEARCH_GROWTH),
@@ -85,7 +85,7 @@ impl RateEstimator {
         }
     }
 
-    /// The rate, if a limit taught it.
+    /// The rate if a limit set it.
     pub(super) fn estimated_rate(&self) -> Option<f64> {
         if self.is_start() { None } else { self.rate() }
     }
@@ -97,7 +97,7 @@ impl RateEstimator {
         }
     }
 
-    /// Calls were held back for this time.
+    /// Calls were delayed for this time.
     pub(super) fn grow(&mut self, time: Duration) {
         let growth = if self.is_start() { START_GROWTH } else { SEARCH_GROWTH };
         match self {
@@ -117,7 +117,8 @@ impl RateEstimator {
         }
     }
 
-    /// OpenAI is back from an outage: what held calls back before does so again, but not all come at once.
+    /// OpenAI is back from an outage. The earlier rate applies again; an unlimited rate starts with the ramp-up, so
+    /// that not all calls leave at once.
     pub(super) fn restart(&mut self) {
         if *self == Self::Unlimited {
             *self = Self::start();
@@ -140,20 +141,20 @@ impl Measurement {
         Self { since: now, last: now, allowed: 0, waited: Duration::ZERO }
     }
 
-    /// What a limit teaches that closed the gate at `closed` and is over `now`: the flow to go on with after `before`.
+    /// The estimator after a limit that closed at `closed` and ended at `now`; `before` is the earlier estimator.
     pub(super) fn estimate(&self, before: &RateEstimator, closed: Instant, now: Instant) -> RateEstimator {
         let time = now.duration_since(self.since);
         let saturated = self.waited >= time / 2;
         let allowed = self.rate(time);
         let enough = saturated && self.allowed >= MIN_SAMPLES;
         match before.estimated_rate() {
-            // Above half of the rate, as the one before the last doubling was allowed.
+            // At least half of the rate, because OpenAI allowed the rate before the last doubling.
             Some(rate) if enough => RateEstimator::estimated(allowed.clamp(rate * 0.5, rate)),
             Some(rate) if saturated => {
                 RateEstimator::ramp_up(allowed.clamp(rate * 0.3, rate * 0.7), SEARCH_STEP)
             }
             Some(rate) => RateEstimator::ramp_up(rate * 0.7, SEARCH_STEP),
-            // A burst at first: it will be allowed again after as long a pause, but not faster than it was.
+            // OpenAI allows the initial burst again after a pause of the same length, but not at a higher rate.
             None if enough => {
                 let burst = self.rate(closed.duration_since(self.since));
                 RateEstimator::estimated(self.rate(now.duration_since(closed)).min(burst))
@@ -163,14 +164,14 @@ impl Measurement {
         }
     }
 
-    /// What was allowed, as if in this time.
+    /// Rate of the allowed calls over this time.
     fn rate(&self, time: Duration) -> f64 {
         f64::from(self.allowed) / time.as_secs_f64().max(0.001)
     }
 }
 
-/// The rate after calls were held back for `waited`: it starts at `CAUTION`, is flat around the goal, grows with the
-/// cube of time to the double of it, and from there on doubles twice in each `back`.
+/// CUBIC growth of the rate after calls were delayed for `waited`. The rate starts at `START_FRACTION`, is flat near
+/// the target and grows with the cube of time to twice the target. Beyond that it doubles twice in each `recovery`.
 fn cubic_rate(target: f64, recovery: Duration, waited: Duration) -> f64 {
     let x = waited.as_secs_f64() / recovery.as_secs_f64() - 1.0;
     let cube = 1.0 + (1.0 - START_FRACTION) * x.min(DOUBLED_AFTER).powi(3);

@@ -1,10 +1,10 @@
-//! When calls may leave: a state machine of time and answers, without clock, threads or network. How fast they may
-//! leave, and what limits teach, is `flow`'s.
+//! The rate limiter: a state machine over time and responses, without clock, threads or network. The estimator in
+//! `rate_estimator` sets the rate.
 //!
-//! The first 429 closes the gate. After a pause (OpenAI's own, else ours) one call tries whether the limit is over,
-//! and only when it is answered do the others follow, at a rate that the limit taught. That rate is forgotten 5 minutes
-//! after OpenAI's last refusal, whether calls came meanwhile or not. Failures in a row (5xx, no connection) close the
-//! gate likewise, but teach no rate. A set ceiling is never exceeded, whatever is learned.
+//! The first 429 pauses all calls. After the pause (OpenAI's `Retry-After`, or a default) one call probes the limit.
+//! When OpenAI allows the probe, the other calls follow at the estimated rate. The estimate expires 5 minutes after
+//! OpenAI's last refusal, with or without calls. Consecutive failures (5xx, no connection) pause the calls too, but
+//! give no estimate. The configured maximum rate is never exceeded.
 
 use std::time::Duration;
 
@@ -14,75 +14,75 @@ use super::Urgency;
 use super::queue::{Queue, Ticket};
 use super::rate_estimator::{Measurement, RateEstimator};
 
-/// How many calls may leave at once at the start.
+/// Calls that may be sent at once at the start.
 const START_BURST: f64 = 4.0;
-/// After so long without a call, what was allowed before tells nothing of the rate.
+/// Idle time after which the measurement starts over.
 const IDLE_RESET: Duration = Duration::from_secs(10);
 
-/// What a limit taught holds for so long after OpenAI's last refusal: success alone must not lift it, as it may be what
-/// prevents success.
+/// Lifetime of an estimate after OpenAI's last refusal. Success alone does not end it, because a low rate may prevent
+/// success.
 const ESTIMATE_TTL: Duration = Duration::from_secs(300);
 
-/// Failures in a row that make an outage.
+/// Consecutive failures that count as an outage.
 const OUTAGE_THRESHOLD: u32 = 3;
 const OUTAGE_PAUSE: Duration = Duration::from_millis(500);
-/// Short, because one broken endpoint of OpenAI's must not hold up the others for long.
+/// Short, so that one broken endpoint of OpenAI delays the others little.
 const OUTAGE_PAUSE_MAX: Duration = Duration::from_secs(5);
-/// The first pause when no rate is known: most limits are by the second at least.
+/// First pause without an estimate. Most limits are per second or per minute.
 const LIMIT_PAUSE: Duration = Duration::from_secs(1);
 const LIMIT_PAUSE_MIN: Duration = Duration::from_millis(250);
 const LIMIT_PAUSE_MAX: Duration = Duration::from_secs(30);
-/// How much of OpenAI's own word is kept: a call a little early does less harm than one that never comes.
+/// Upper bound on Retry-After. A call that comes too early does less harm than a call that never comes.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
-/// "Come back at once", said again and again, is not taken literally.
+/// Lower bound on Retry-After, against a server that always answers "now".
 const RETRY_AFTER_MIN: Duration = Duration::from_millis(50);
-/// A trying call that is not answered in this time is joined by another.
+/// Time after which another probe follows a probe without a response.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The state.
+/// State of the rate limiter.
 #[derive(Debug)]
 pub(super) struct RateLimiter {
-    /// Calls a second that are never exceeded.
+    /// Configured maximum rate in calls per second.
     ceiling: Option<f64>,
     estimator: RateEstimator,
-    /// When OpenAI last turned a call down for the pace.
+    /// Time of OpenAI's last rate-limit refusal.
     refused: Instant,
     pause: Option<Pause>,
     tokens: f64,
-    /// Until when the state was brought up.
+    /// Time of the last update.
     now: Instant,
-    /// What was sent in an earlier era says nothing of this one: it changes with each pause and each end of one.
+    /// Each pause and each end of a pause starts a new epoch. Responses to calls of an earlier epoch do not count.
     epoch: u64,
-    /// Failures in a row.
+    /// Consecutive failures.
     failures: u32,
     measurement: Measurement,
     queue: Queue,
 }
 
-/// A call may leave. To be settled when it is answered.
+/// Admission of one call, to be settled with the result of the call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Admission {
     epoch: u64,
 }
 
-/// What the answer to a call says of the pace.
+/// Result of a call, as far as the rate limiter needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It was let through.
+    /// OpenAI allowed the call.
     Allowed,
-    /// It came too early; when to come back, if OpenAI says so.
+    /// A rate limit refused the call, with the `Retry-After` time if OpenAI sent one.
     Limited(Option<Duration>),
-    /// It failed on OpenAI's side or on the way.
+    /// OpenAI or the connection failed.
     Failed,
-    /// Nobody knows: the caller went away.
+    /// The caller dropped the call, so the result is unknown.
     Abandoned,
 }
 
-/// What a waiting call shall do.
+/// Decision about a waiting call.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Decision {
     Admit(Admission),
-    /// Ask again at that time, or when told to.
+    /// Poll again at this time, or when notified.
     Wait(Option<Instant>),
 }
 
@@ -91,9 +91,9 @@ struct Pause {
     since: Instant,
     until: Instant,
     cause: Cause,
-    /// How many calls tried in vain.
+    /// Probes that failed so far.
     failed_probes: u32,
-    /// A call is trying; `until` is then when it is joined by another.
+    /// A probe is under way; `until` is the time of the next probe.
     probing: bool,
 }
 
@@ -104,7 +104,7 @@ enum Cause {
 }
 
 impl RateLimiter {
-    /// A pace that exceeds `per_minute` never (0: without such a limit).
+    /// A rate limiter with a maximum of `per_minute` calls (0: no maximum).
     pub(super) fn new(per_minute: u32, now: Instant) -> Self {
         let ceiling = (per_minute > 0).then(|| f64::from(per_minute) / 60.0);
         Self {
@@ -126,14 +126,14 @@ impl RateLimiter {
         self.queue.ticket(urgency)
     }
 
-    /// The call wants to leave: at once if it may, else it waits from now on.
+    /// Queues the call and polls for it.
     pub(super) fn enter(&mut self, now: Instant, ticket: Ticket) -> Decision {
         self.advance(now);
         self.queue.enter(ticket);
         self.poll(now, ticket)
     }
 
-    /// The waiting call asks whether it may leave now.
+    /// Admits the waiting call if its time has come.
     pub(super) fn poll(&mut self, now: Instant, ticket: Ticket) -> Decision {
         self.advance(now);
         if self.queue.head() != Some(ticket) {
@@ -148,25 +148,25 @@ impl RateLimiter {
         Decision::Admit(Admission { epoch: self.epoch })
     }
 
-    /// The waiting call gives up.
+    /// Removes a waiting call that gives up.
     pub(super) fn leave(&mut self, now: Instant, ticket: Ticket) {
         self.advance(now);
         self.queue.leave(ticket);
     }
 
-    /// Who should ask now, because it is at the head.
+    /// The call at the head of the queue, which polls next.
     pub(super) fn head(&self) -> Option<Ticket> {
         self.queue.head()
     }
 
-    /// When the waiting call's turn will come as things are.
+    /// Expected wait of a queued call.
     pub(super) fn expected_wait(&self, ticket: Ticket) -> Duration {
         let pause_left = match &self.pause {
-            // The answer may come any moment.
+            // The response to the probe may arrive at any moment.
             None | Some(Pause { probing: true, .. }) => Duration::ZERO,
             Some(pause) => pause.until.duration_since(self.now),
         };
-        // Nobody has four billion calls waiting.
+        // A queue never holds four billion calls.
         let turns = f64::from(self.queue.ahead(ticket) as u32) + 1.0 - self.tokens;
         match self.expected_rate() {
             Some(rate) if turns > 0.0 => pause_left + Duration::from_secs_f64(turns / rate),
@@ -174,7 +174,7 @@ impl RateLimiter {
         }
     }
 
-    /// A call that left was answered. `dice` is a random number from 0 to 1 that spreads the pauses of many clients.
+    /// Records the result of a call. `jitter` is a random number from 0 to 1; it spreads the pauses of many clients.
     pub(super) fn settle(&mut self, now: Instant, admission: Admission, verdict: Verdict, jitter: f64) {
         self.advance(now);
         let current = admission.epoch == self.epoch;
@@ -191,12 +191,12 @@ impl RateLimiter {
         }
     }
 
-    /// Whether the gate is closed until after `time`, unless OpenAI's word changes.
+    /// True if the current pause ends after `time`. OpenAI may still change that.
     pub(super) fn is_paused_at(&self, time: Instant) -> bool {
         self.pause.as_ref().is_some_and(|pause| !pause.probing && pause.until > time)
     }
 
-    /// Whether calls wait because OpenAI fails, and not because of its limits.
+    /// True if the calls wait for an outage instead of a rate limit.
     pub(super) fn is_outage(&self) -> bool {
         self.pause.as_ref().is_some_and(|pause| pause.cause == Cause::Outage)
     }
@@ -218,7 +218,7 @@ impl RateLimiter {
         }
     }
 
-    /// Closes the gate, or keeps it closed because the call that tried was turned down.
+    /// Starts a pause, or prolongs it after a failed probe.
     fn pause_calls(&mut self, cause: Cause, retry_after: Option<Duration>, jitter: f64) {
         let (since, cause, failed_probes) = match &self.pause {
             Some(pause) if cause == Cause::Outage => (pause.since, pause.cause, pause.failed_probes + 1),
@@ -243,7 +243,7 @@ impl RateLimiter {
         }
     }
 
-    /// About the time in which one more call is allowed, if the rate is known.
+    /// The time for about one more call at the estimated rate.
     fn first_pause(&self) -> Duration {
         match self.estimator.estimated_rate() {
             Some(rate) => Duration::from_secs_f64(1.0 / rate).clamp(LIMIT_PAUSE_MIN, LIMIT_PAUSE_MAX / 3),
@@ -251,7 +251,7 @@ impl RateLimiter {
         }
     }
 
-    /// A late answer from before the pause may know better how long it lasts.
+    /// A late response from before the pause may name a longer wait.
     fn extend_pause(&mut self, retry_after: Duration) {
         let until = self.now + retry_after.min(RETRY_AFTER_MAX);
         if let Some(pause) = &mut self.pause {
@@ -259,7 +259,7 @@ impl RateLimiter {
         }
     }
 
-    /// The call that tried will not tell: another may try at once.
+    /// The probe was dropped, so another probe may start at once.
     fn restart_probe(&mut self) {
         if let Some(pause) = &mut self.pause {
             pause.until = self.now;
@@ -279,7 +279,7 @@ impl RateLimiter {
         self.epoch += 1;
     }
 
-    /// One call leaves.
+    /// One call is sent.
     fn take_token(&mut self) {
         if self.now.duration_since(self.measurement.last) > IDLE_RESET && self.pause.is_none() {
             self.measurement = Measurement::new(self.now);
@@ -294,7 +294,7 @@ impl RateLimiter {
 
     fn ready_at(&self) -> Instant {
         let token = match self.rate() {
-            // The difference is what floating point may lose.
+            // The tolerance covers rounding errors.
             Some(rate) if self.tokens < 1.0 - 1e-6 => {
                 self.now + Duration::from_secs_f64((1.0 - self.tokens) / rate)
             }
@@ -302,13 +302,13 @@ impl RateLimiter {
         };
         match &self.pause {
             None => token,
-            // What tries whether a limit is over is not bound by the rate that met it, but by the ceiling.
+            // A probe ignores the estimated rate, but respects the maximum rate.
             Some(pause) if self.ceiling.is_none() => pause.until,
             Some(pause) => pause.until.max(token),
         }
     }
 
-    /// Brings the state up to `now`: tokens come in, and the rate grows while it holds calls back.
+    /// Updates the state to `now`: adds tokens, and lets the rate grow while calls wait.
     fn advance(&mut self, now: Instant) {
         let passed = now.saturating_duration_since(self.now);
         self.now = self.now.max(now);
@@ -324,7 +324,7 @@ impl RateLimiter {
         }
     }
 
-    /// Forgets what a limit taught a while ago.
+    /// Drops an estimate whose lifetime has ended.
     fn expire_estimate(&mut self) {
         let is_old = self.now.duration_since(self.refused) >= ESTIMATE_TTL;
         if is_old && self.estimator.estimated_rate().is_some() {
@@ -337,19 +337,19 @@ impl RateLimiter {
         lower(self.estimator.rate(), self.ceiling)
     }
 
-    /// The rate to count with for what waits.
+    /// Rate for estimates of waiting time.
     fn expected_rate(&self) -> Option<f64> {
         lower(self.estimator.expected_rate(), self.ceiling)
     }
 
-    /// How many calls may leave at once: beyond the start just one, as some limits take no more, and so that no minute
-    /// ever sees more calls than its ceiling.
+    /// Calls that may be sent at once. After the start only one, because some limits allow no burst, and because no
+    /// minute may exceed the maximum rate.
     fn burst(&self, rate: f64) -> f64 {
         if self.estimator.is_start() && self.ceiling.is_none() { (rate / 10.0).max(START_BURST) } else { 1.0 }
     }
 }
 
-/// The lower of two rates, of which none means any.
+/// The lower of two rates; `None` means unlimited.
 fn lower(one: Option<f64>, other: Option<f64>) -> Option<f64> {
     match (one, other) {
         (Some(one), Some(other)) => Some(one.min(other)),

@@ -1,61 +1,47 @@
-//! What was made, or first seen, a moment ago. OpenAI may answer 404 for it for some seconds, so such a 404 proves nothing:
-//! the call is repeated for a while, and then fails with [`Error::NotFoundYet`], which is not "gone".
+//! Ids of objects that were created, or first seen, a moment ago. OpenAI may answer 404 for such an object for some
+//! seconds, so the 404 proves nothing. The client repeats the call for a while and then fails with
+//! [`Error::NotFoundYet`].
 
 use std::collections::HashMap;
-use std::fmt::Debug;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use tokio::time::Instant;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::call::Request;
-use super::{Client, Error};
+use super::{Client, Clock, Error, WallClock};
 
-/// From this age on a 404 means that a thing is gone.
+/// Age from which a 404 proves that an object is gone.
 pub const PROPAGATION_TIME: Duration = Duration::from_secs(60);
 
-/// A call that gets 404 for a recent thing is repeated for so long.
+/// Time for which a call with a 404 for a recent object is repeated.
 const MAX_RETRY_TIME: Duration = Duration::from_secs(20);
-/// The first pause between two tries; each is half as long again as the one before.
+/// First delay between two attempts. Each delay is half as long again as the delay before.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
-/// Time that passes for a client.
-#[async_trait]
-pub trait Passing: Debug + Send + Sync + 'static {
-    /// The time since some moment, by a clock that nobody sets.
-    fn passed(&self) -> Duration;
-    /// Waits.
-    async fn pause(&self, time: Duration);
-}
-
-/// The ids of what was made a moment ago. Clients that work for the same purpose share it.
+/// Ids of recently created objects. Clients of the same purpose share one instance.
 #[derive(Debug)]
 pub struct RecentIds {
-    time: Arc<dyn Passing>,
+    clock: Arc<dyn Clock>,
     ids: Mutex<HashMap<String, Entry>>,
 }
 
-/// What is known of one id.
+/// State of one id.
 #[derive(Debug)]
 struct Entry {
-    /// When it stops being recent.
+    /// End of the time in which the id counts as recent.
     until: Duration,
-    /// OpenAI said that it deleted this: a 404 is no surprise then.
+    /// OpenAI confirmed the deletion, so a 404 is conclusive.
     is_deleted: bool,
 }
 
-/// The time of the machine.
-#[derive(Debug)]
-struct Machine(Instant);
-
-/// One call, as long as a 404 for it may prove nothing.
+/// Retries of one call after a 404 that may prove nothing.
 pub(super) struct NotFoundRetries<'a> {
     client: &'a Client,
     backoff: Backoff,
 }
 
-/// The pauses of one call: each longer than the one before, and no more of them than its patience allows.
+/// Growing delays between the attempts of one call. Their sum is bounded by the call's maximum wait.
 struct Backoff {
     next: Duration,
     left: Duration,
@@ -63,52 +49,51 @@ struct Backoff {
 
 impl Default for RecentIds {
     fn default() -> Self {
-        Self::by(Arc::new(Machine(Instant::now())))
+        Self::new(Arc::new(WallClock))
     }
 }
 
 impl RecentIds {
-    /// Nothing is recent yet, by this time.
-    pub fn by(time: Arc<dyn Passing>) -> Self {
-        Self { time, ids: Mutex::default() }
+    /// An empty set that reads the time from `clock`.
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { clock, ids: Mutex::default() }
     }
 
-    /// This id was made, or first seen, at this age.
+    /// Inserts an id whose object was created, or first seen, this long ago.
     pub fn insert(&self, id: &str, age: Duration) {
-        let (now, mut ids) = (self.time.passed(), self.lock());
+        let (now, mut ids) = (self.clock.monotonic(), self.lock());
         let until = now + PROPAGATION_TIME.saturating_sub(age);
         let entry = ids.entry(id.to_owned()).or_insert(Entry { until, is_deleted: false });
         entry.until = until.max(entry.until);
         evict_if_full(&mut ids, now);
     }
 
-    /// Gives back the memory of what is no longer recent.
+    /// Removes expired ids and frees their memory.
     pub fn evict_expired(&self) {
-        let (now, mut ids) = (self.time.passed(), self.lock());
+        let (now, mut ids) = (self.clock.monotonic(), self.lock());
         ids.retain(|_, entry| entry.until > now);
         ids.shrink_to_fit();
     }
 
-    /// OpenAI said that it deleted this id.
+    /// Records that OpenAI confirmed the deletion.
     fn note_deleted(&self, id: &str) {
-        let (now, mut ids) = (self.time.passed(), self.lock());
+        let (now, mut ids) = (self.clock.monotonic(), self.lock());
         ids.insert(id.to_owned(), Entry { until: now + PROPAGATION_TIME, is_deleted: true });
         evict_if_full(&mut ids, now);
     }
 
-    /// Whether this id was made less than a minute ago.
+    /// True if the object was created less than a minute ago.
     pub fn contains(&self, id: &str) -> bool {
-        let now = self.time.passed();
+        let now = self.clock.monotonic();
         self.lock().get(id).is_some_and(|entry| entry.until > now && !entry.is_deleted)
     }
 
-    /// A panic while the lock was held leaves the map whole, so a poisoned lock is taken as it is.
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
-        self.ids.lock().unwrap_or_else(PoisonError::into_inner)
+        self.ids.lock()
     }
 }
 
-/// Looks through all ids only when the map would have to grow, so that a flood of creations costs no more for each.
+/// Removes expired ids before the map grows, so that the cost for each insertion stays constant.
 fn evict_if_full(ids: &mut HashMap<String, Entry>, now: Duration) {
     if ids.len() == ids.capacity() {
         ids.retain(|_, entry| entry.until > now);
@@ -116,42 +101,42 @@ fn evict_if_full(ids: &mut HashMap<String, Entry>, now: Duration) {
 }
 
 impl Client {
-    /// The same client, with what is recent known to others as well.
+    /// The same client with a shared set of recent ids.
     #[must_use]
     pub fn sharing_recent_ids(&self, recent_ids: Arc<RecentIds>) -> Self {
         Self { recent_ids, ..self.clone() }
     }
 
-    /// The same client, for looking up what somebody else may have made a moment ago: a 404 is final only after it was
-    /// repeated for 20 s. What is found counts as recent.
+    /// The same client for objects that somebody else may have created a moment ago. A 404 is final only after 20 s
+    /// of repeats. Objects that the client finds count as recent.
     #[must_use]
     pub fn retrying_not_found(&self) -> Self {
         Self { retries_not_found: true, ..self.clone() }
     }
 
-    /// What is recent.
+    /// The set of recent ids.
     pub fn recent_ids(&self) -> &RecentIds {
         &self.recent_ids
     }
 
-    /// OpenAI says that it made this.
+    /// Records that OpenAI created this object.
     pub(super) fn note_created(&self, id: &str) {
         self.recent_ids.insert(id, Duration::ZERO);
     }
 
-    /// OpenAI says that it deleted this.
+    /// Records that OpenAI deleted this object.
     pub(super) fn note_deleted(&self, id: &str) {
         self.recent_ids.note_deleted(id);
     }
 
-    /// What was looked up is there.
+    /// Records that OpenAI found this object.
     pub(super) fn note_found(&self, id: &str) {
         if self.retries_not_found {
             self.note_created(id);
         }
     }
 
-    /// How to take each 404 that one call gets.
+    /// The 404 retries for one call.
     pub(super) fn not_found_retries(&self) -> NotFoundRetries<'_> {
         let left = self.max_wait.min(MAX_RETRY_TIME);
         NotFoundRetries { client: self, backoff: Backoff { next: FIRST_PAUSE, left } }
@@ -159,8 +144,8 @@ impl Client {
 }
 
 impl NotFoundRetries<'_> {
-    /// What a failed attempt means, or nothing if the call is to be made again: OpenAI answered 404 for something
-    /// recent, and enough patience was left for a pause. A 404 did nothing, so each kind of call may be repeated.
+    /// Answers the final error, or `None` if the call is to be repeated: OpenAI answered 404 for a recent object, and
+    /// time for another delay is left. A 404 changes nothing, so every kind of call may be repeated.
     pub(super) async fn resolve(&mut self, request: &Request, error: Error) -> Option<Error> {
         if !error.is_gone() {
             return Some(error);
@@ -171,10 +156,10 @@ impl NotFoundRetries<'_> {
             return Some(error);
         }
         let Some(pause) = self.backoff.next() else {
-            // Who expects something recent has waited for it now: it is not there.
+            // The client has waited for the object, so the 404 is conclusive.
             return Some(if is_recent && !retries_not_found { error.not_found_yet() } else { error });
         };
-        recent_ids.time.pause(pause).await;
+        recent_ids.clock.pause(pause).await;
         None
     }
 }
@@ -190,28 +175,34 @@ impl Iterator for Backoff {
     }
 }
 
-#[async_trait]
-impl Passing for Machine {
-    fn passed(&self) -> Duration {
-        self.0.elapsed()
-    }
-
-    async fn pause(&self, time: Duration) {
-        tokio::time::sleep(time).await;
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use chrono::{DateTime, Utc};
+    use tokio::time::Instant;
+
     use super::*;
+
+    /// Follows the simulated time of a test.
+    #[derive(Debug)]
+    struct SimulatedClock(Instant);
+
+    impl Clock for SimulatedClock {
+        fn now(&self) -> DateTime<Utc> {
+            Utc::now()
+        }
+
+        fn monotonic(&self) -> Duration {
+            self.0.elapsed()
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn what_was_made_is_recent_for_a_minute() {
-        let recent_ids = RecentIds::default();
+        let recent_ids = RecentIds::new(Arc::new(SimulatedClock(Instant::now())));
         recent_ids.insert("key_1", Duration::ZERO);
         recent_ids.insert("key_2", Duration::from_secs(50));
         tokio::time::advance(Duration::from_secs(11)).await;
-        // What is known better is not forgotten.
+        // An insertion with a greater age does not shorten the time.
         recent_ids.insert("key_1", Duration::from_secs(59));
         assert!(
             recent_ids.contains("key_1") && !recent_ids.contains("key_2") && !recent_ids.contains("key_3")
@@ -239,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn the_pauses_grow_and_end_with_the_patience() {
+    fn retry_delays_grow_and_end_with_the_maximum_wait() {
         let backoff = |left| Backoff { next: FIRST_PAUSE, left };
         assert_eq!(backoff(MAX_RETRY_TIME).sum::<Duration>(), MAX_RETRY_TIME);
         assert!(backoff(MAX_RETRY_TIME).count() < 10);

@@ -1,12 +1,12 @@
-//! Makes foreign text fit for errors and logs: no keys, no control characters, not endless.
+//! Makes foreign text safe for errors and logs: no keys, no control characters, bounded length.
 
-/// No sentence of OpenAI's is longer.
+/// Longest sentence, in characters. OpenAI's messages are shorter.
 const MAX_LENGTH: usize = 600;
 
-/// What stands in place of a key.
+/// Replacement for a key.
 const MASK: &str = "[redacted]";
 
-/// `text` without anything that looks like a key, without `secret`, in one line of bounded length.
+/// `text` as one line of bounded length, without `secret` and without anything that looks like a key.
 pub(super) fn sentence(text: &str, secret: &str) -> String {
     let text = if secret.is_empty() { text.to_owned() } else { text.replace(secret, MASK) };
     let line = mask_keys(&text).replace(char::is_control, " ");
@@ -16,7 +16,7 @@ pub(super) fn sentence(text: &str, secret: &str) -> String {
     }
 }
 
-/// Replaces every `sk-...`, whole or shortened by OpenAI with stars or dots, and what follows it without a space.
+/// Replaces every `sk-...`, complete or masked by OpenAI with stars or dots.
 fn mask_keys(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     let mut rest = text;

@@ -1,14 +1,12 @@
-//! Names to addresses, by the DNS servers in `/etc/resolv.conf` as the file is at that moment. It knows nothing of what
-//! is asked at an address.
+//! Resolves names with the DNS servers of `/etc/resolv.conf`. A change of the file takes effect at the next lookup.
 //!
-//! *Guarantees:* a server that the file does not name is never asked, and a file without a server is a failure that the
-//! next look may mend. Addresses of one family are used without waiting for long for the other's. A look takes no
-//! longer than [`TIMEOUT`].
+//! *Guarantees:* only servers in the file are asked. A file without a server is an error until the file changes. The
+//! addresses of one family do not wait long for the other family. A lookup takes no longer than [`TIMEOUT`].
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use hickory_resolver::TokioResolver;
@@ -16,14 +14,16 @@ use hickory_resolver::config::{LookupIpStrategy, NameServerConfig, ResolverConfi
 use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::Name as DnsName;
+use parking_lot::Mutex;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::time::timeout;
 
-/// A look takes no longer.
+/// Maximum time of a lookup.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(4);
-/// A server that does not answer is given up after this time at most, so that another one's turn comes within [`TIMEOUT`].
+/// Maximum time for one server, so that another server can answer within [`TIMEOUT`].
 const MAX_QUERY_TIME: Duration = Duration::from_secs(2);
-/// How long the addresses of one family wait for the other's (RFC 8305 section 3). Some servers never answer for IPv6.
+/// Resolution delay of RFC 8305 section 3: the time that one address family waits for the other. Some servers never
+/// answer for IPv6.
 const RESOLUTION_DELAY: Duration = Duration::from_millis(300);
 
 /// The resolver of this machine.
@@ -32,7 +32,7 @@ pub(super) struct SystemResolver {
     cached: Mutex<Option<Cached>>,
 }
 
-/// Where the system says how names are resolved.
+/// Files that configure name resolution.
 #[derive(Clone)]
 struct Files {
     servers: PathBuf,
@@ -41,27 +41,27 @@ struct Files {
     port: u16,
 }
 
-/// What the files say.
+/// Contents of the files.
 #[derive(Clone, PartialEq, Eq)]
 struct FileContents {
     servers: Vec<u8>,
     hosts: Vec<u8>,
 }
 
-/// The lookups made of what was contents.
+/// Lookups, with the file contents they were made from.
 struct Cached {
     contents: FileContents,
     lookups: Arc<Lookups>,
 }
 
-/// One resolver for each family, as each has to answer by itself.
+/// One resolver for each address family, so that each can answer alone.
 struct Lookups {
     v4: TokioResolver,
     v6: TokioResolver,
     has_servers: bool,
 }
 
-/// Why a name has no address.
+/// Reason why a name has no address.
 #[derive(Debug)]
 pub(super) struct ResolveError {
     name: String,
@@ -74,7 +74,7 @@ enum Cause {
     NoServer,
     /// No server answered in time.
     TimedOut,
-    /// What a server said, or why none could be asked.
+    /// The error of a server, or the reason why no server could be asked.
     Failed(NetError),
 }
 
@@ -87,11 +87,10 @@ impl SystemResolver {
         Self { files, cached: Mutex::new(None) }
     }
 
-    /// The lookups of what the files say now.
+    /// The lookups for the current contents of the files.
     fn lookups(&self) -> Result<Arc<Lookups>, NetError> {
         let contents = self.files.read();
-        // Nothing panics while the lock is held.
-        let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut cached = self.cached.lock();
         if let Some(cached) = cached.as_ref().filter(|cached| cached.contents == contents) {
             return Ok(Arc::clone(&cached.lookups));
         }
@@ -118,7 +117,7 @@ impl Resolve for SystemResolver {
 }
 
 impl Files {
-    /// A file that is not there says nothing. Both are small, and read for a new connection only.
+    /// A missing file counts as empty. Both files are small and are read for new connections only.
     fn read(&self) -> FileContents {
         let read = |path| std::fs::read(path).unwrap_or_default();
         FileContents { servers: read(&self.servers), hosts: read(&self.hosts) }
@@ -129,7 +128,7 @@ impl Lookups {
     fn by(contents: &FileContents, port: u16) -> Result<Self, NetError> {
         let (system, faults) = resolv_conf::Config::parse_with_errors(&contents.servers);
         for fault in faults {
-            tracing::debug!(%fault, "a line of resolv.conf is passed over");
+            tracing::debug!(%fault, "resolv.conf has an invalid line, which is ignored");
         }
         let servers: Vec<_> = system.nameservers.iter().map(|address| server(address.into(), port)).collect();
         let search =
@@ -143,7 +142,7 @@ impl Lookups {
             options.ip_strategy = ip_strategy;
             options.ndots = system.ndots as usize;
             options.timeout = Duration::from_secs(system.timeout.max(1).into()).min(MAX_QUERY_TIME);
-            // A name that was just entered works at once, as it does for everybody else on this machine.
+            // No negative caching: a new DNS entry works at once, as for other programs on this machine.
             options.negative_max_ttl = Some(Duration::ZERO);
             options.attempts = system.attempts as usize;
             options.edns0 = system.edns0;
@@ -153,7 +152,7 @@ impl Lookups {
         Ok(Self { v4, v6, has_servers })
     }
 
-    /// The addresses of a name, those of IPv6 first.
+    /// The addresses of a name, IPv6 first.
     async fn find(&self, name: &str) -> Result<Vec<IpAddr>, Cause> {
         match timeout(TIMEOUT, self.find_both(name)).await {
             Ok(Ok(found)) if !found.is_empty() => Ok(found),
@@ -164,7 +163,7 @@ impl Lookups {
         }
     }
 
-    /// Asks for both families at once. The first that has addresses gives the other a moment.
+    /// Asks for both families at once. After the first answer with addresses, the other family has a short time left.
     async fn find_both(&self, name: &str) -> Result<Vec<IpAddr>, NetError> {
         let (v4, v6) = (addresses(&self.v4, name), addresses(&self.v6, name));
         tokio::pin!(v4, v6);
@@ -234,16 +233,16 @@ mod tests {
     const A: u8 = 1;
     const AAAA: u8 = 28;
 
-    /// A DNS server that answers some types, each with its own address.
+    /// A DNS server that answers some record types, each with one address.
     struct Server {
         asked: Arc<Mutex<Vec<u8>>>,
-        /// Whether the name is known.
+        /// True if the server knows the name.
         knows: Arc<AtomicBool>,
         port: u16,
     }
 
     impl Server {
-        /// Listens at `address`; `answers` has the address to answer each type with.
+        /// Listens at `address`; `answers` maps each record type to an address.
         async fn start(address: &str, port: u16, answers: Vec<(u8, IpAddr)>) -> Self {
             let socket = UdpSocket::bind((address, port)).await.unwrap();
             let port = socket.local_addr().unwrap().port();
@@ -255,7 +254,7 @@ mod tests {
                 while let Ok((length, from)) = socket.recv_from(&mut bytes).await {
                     let end = 12 + bytes[12..length].iter().position(|byte| *byte == 0).unwrap() + 5;
                     let asked_type = bytes[end - 3];
-                    log.lock().unwrap().push(asked_type);
+                    log.lock().push(asked_type);
                     if !known.load(Ordering::SeqCst) {
                         socket.send_to(&no_such_name(&bytes[..end]), from).await.unwrap();
                     } else if let Some((_, address)) =
@@ -269,11 +268,11 @@ mod tests {
         }
 
         fn asked(&self) -> Vec<u8> {
-            self.asked.lock().unwrap().clone()
+            self.asked.lock().clone()
         }
     }
 
-    /// The answer with one address to a query that has one question.
+    /// A response with one address to a query with one question.
     fn answer(query: &[u8], address: IpAddr) -> Vec<u8> {
         let data = match address {
             IpAddr::V4(address) => address.octets().to_vec(),
@@ -284,7 +283,7 @@ mod tests {
         [&query[..2], &counts, &query[12..], &record, &data].concat()
     }
 
-    /// NXDOMAIN, good for an hour.
+    /// NXDOMAIN with a lifetime of one hour.
     fn no_such_name(query: &[u8]) -> Vec<u8> {
         let counts = [0x81, 0x83, 0, 1, 0, 0, 0, 1, 0, 0];
         let soa = [0, 0, 6, 0, 1, 0, 0, 14, 16, 0, 22, 0, 0];

@@ -1,4 +1,5 @@
-//! Repeats a call that surely was not carried out, or may be carried out twice, as long as its caller has patience.
+//! Repeats calls within their maximum wait. A call is repeated only if OpenAI did not execute it, or if a second
+//! execution does no harm.
 
 use std::time::Duration;
 
@@ -9,11 +10,11 @@ use super::limiter::{Deadlines, Limiter, TooLate};
 use super::rate_limiter::Verdict;
 use super::{Call, Error, Urgency};
 
-/// The wait before a failed call is repeated, which doubles; each is shortened at random by up to a half.
+/// Delay before a repeat. The delay doubles with each repeat; jitter shortens it by up to a half.
 const FIRST: Duration = Duration::from_millis(250);
 const LONGEST: Duration = Duration::from_secs(8);
 
-/// Whose call it is.
+/// Call, purpose and maximum wait.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CallOptions {
     pub(super) call: Call,
@@ -21,14 +22,14 @@ pub(super) struct CallOptions {
     pub(super) max_wait: Duration,
 }
 
-/// What went before an attempt.
+/// Wait time and number of repeats before an attempt.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct AttemptInfo {
     pub(super) wait: Duration,
     pub(super) retries: u32,
 }
 
-/// Sends with `attempt` in its turn, again where that is safe, until an answer stands or patience ends.
+/// Runs `attempt` each time the limiter admits it, until the result is final or the maximum wait ends.
 pub(super) async fn with_retries<T, F: Future<Output = Result<T, Error>>>(
     limiter: &Limiter,
     options: CallOptions,
@@ -54,7 +55,7 @@ pub(super) async fn with_retries<T, F: Future<Output = Result<T, Error>>>(
             Err(error) if may_repeat(options.call, &error) => error,
             result => return result,
         };
-        // A limit is waited out in the queue; a failure also has a wait of its own.
+        // A rate limit is waited out in the queue. Other failures have a delay.
         if error.status() != Some(429) {
             let wait = backoff(retries, rand::random());
             let is_new = matches!(&error, Error::Refused(refusal) if refusal.key_is_new);
@@ -68,7 +69,7 @@ pub(super) async fn with_retries<T, F: Future<Output = Result<T, Error>>>(
     }
 }
 
-/// Whether a second attempt can do no harm and may do better.
+/// True if a repeat does no harm and may succeed.
 fn may_repeat(call: Call, error: &Error) -> bool {
     match error {
         Error::NotFoundYet(_)
@@ -76,10 +77,10 @@ fn may_repeat(call: Call, error: &Error) -> bool {
         | Error::Unavailable { .. }
         | Error::Untrusted { .. }
         | Error::Malformed { .. } => false,
-        // Not carried out.
+        // OpenAI did not execute the call.
         Error::Unreachable { .. } => true,
         Error::Refused(refusal) if refusal.status == 429 || refusal.key_is_new => true,
-        // A wrong endpoint answers so for ever, which whoever looks something up is told at once. A deletion goes on.
+        // A wrong endpoint answers 404 for every call, so a read fails at once. Deletions are repeated.
         Error::Refused(refusal) if refusal.status == 404 => {
             error.is_transient() && call.effect() == Effect::Idempotent
         }
@@ -89,7 +90,7 @@ fn may_repeat(call: Call, error: &Error) -> bool {
     }
 }
 
-/// What a call is told that was not let out.
+/// Error of a call that the limiter did not admit in time.
 fn refused(late: TooLate) -> Error {
     let TooLate { wait: retry_after, outage } = late;
     if outage { Error::Unavailable { retry_after } } else { Error::Throttled { retry_after } }
@@ -99,7 +100,7 @@ fn verdict<T>(result: &Result<T, Error>) -> Verdict {
     let Err(error) = result else { return Verdict::Allowed };
     match error.status() {
         Some(429) => Verdict::Limited(error.retry_after()),
-        // With a time to come back, it is the pace that OpenAI minds.
+        // With `Retry-After`, these statuses are rate limits.
         Some(503 | 529) if error.retry_after().is_some() => Verdict::Limited(error.retry_after()),
         _ if error.is_transient() || matches!(error, Error::Untrusted { .. }) => Verdict::Failed,
         _ => Verdict::Allowed,

@@ -1,11 +1,11 @@
-//! Reads when OpenAI says to come back: in headers, or where they say nothing in the message. RFC 9110 section 10.2.3:
-//! `Retry-After = HTTP-date / delay-seconds`; OpenAI also sends `Retry-After-Ms`, which is the finer of the two.
+//! Reads the wait time that OpenAI requests, from the headers or else from the message. RFC 9110 section 10.2.3:
+//! `Retry-After = HTTP-date / delay-seconds`. OpenAI also sends the more exact `Retry-After-Ms`.
 
 use std::time::{Duration, SystemTime};
 
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 
-/// How long the answer with these headers asks to wait; `None` if it does not say, or not in words we know.
+/// Wait time in the headers; `None` if missing or malformed.
 pub(super) fn in_headers(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
     let milliseconds = text("retry-after-ms").and_then(|text| seconds(text, 0.001));
@@ -15,7 +15,7 @@ pub(super) fn in_headers(headers: &HeaderMap, now: SystemTime) -> Option<Duratio
     })
 }
 
-/// How long a message asks to wait: `after 6.937 seconds`, `in 20ms`, `in 1m30s`.
+/// Wait time in a message: `after 6.937 seconds`, `in 20ms`, `in 1m30s`.
 pub(super) fn in_message(message: &str) -> Option<Duration> {
     let words: Vec<&str> = message.split_whitespace().collect();
     (0..words.len()).find_map(|at| {
@@ -39,7 +39,7 @@ fn compound(word: &str) -> Option<Duration> {
     (!sum.is_zero()).then_some(sum)
 }
 
-/// How many seconds a unit has.
+/// Seconds in a unit.
 fn scale(unit: &str) -> Option<f64> {
     match unit.trim_end_matches(['.', ',', ';', ')']) {
         "ms" | "millisecond" | "milliseconds" => Some(0.001),
@@ -50,12 +50,12 @@ fn scale(unit: &str) -> Option<f64> {
     }
 }
 
-/// OpenAI's own SDK takes fractions, so they do occur.
+/// Accepts fractions, as OpenAI's SDK does.
 fn seconds(text: &str, scale: f64) -> Option<Duration> {
     text.parse::<f64>().ok().and_then(|number| Duration::try_from_secs_f64(number * scale).ok())
 }
 
-/// A date in the past means now.
+/// A date in the past means no wait.
 fn until(text: &str, now: SystemTime) -> Option<Duration> {
     let date = httpdate::parse_http_date(text).ok()?;
     Some(date.duration_since(now).unwrap_or(Duration::ZERO))

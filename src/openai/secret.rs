@@ -1,30 +1,30 @@
-//! Keys: wiped when dropped, never in `Debug`, readable through one call that is easy to search for.
+//! Key values. Memory is wiped on drop, `Debug` shows nothing, and only `expose` reads the value.
 
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroizing;
 
-/// A redacted value whose visible end is shorter than this names no key.
+/// Shortest visible end of a redacted value that identifies a key.
 const MIN_VISIBLE_END: usize = 3;
 
-/// A key of a project. Serialized as it is: only into storage that is encrypted.
+/// An API key of a project. Serialization writes the plain value, so store it only in encrypted storage.
 #[derive(Clone)]
 pub struct ApiKey(Zeroizing<String>);
 
-/// A key of the organization, with which the Admin API is called. Serialized as it is: only into storage that is
-/// encrypted.
+/// An admin key of the organization, which authenticates calls of the Admin API. Serialization writes the plain
+/// value, so store it only in encrypted storage.
 #[derive(Clone)]
 pub struct AdminKey(Zeroizing<String>);
 
-/// Why a text cannot be a key. It never quotes the text.
+/// Reason why a text is not a key. The error never quotes the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyError {
-    /// There is nothing.
+    /// The text is empty.
     #[error("the key must not be empty")]
     Empty,
-    /// It holds a space, a line break or another character that no key has.
+    /// The text has a space, a line break or another character that no key has.
     #[error("the key must be visible ASCII characters only, without spaces or line breaks")]
     BadCharacter,
 }
@@ -32,7 +32,7 @@ pub enum KeyError {
 macro_rules! key {
     ($name:ident) => {
         impl $name {
-            /// A key from its text.
+            /// Parses a key.
             pub fn parse(text: impl Into<String>) -> Result<Self, KeyError> {
                 let text = Zeroizing::new(text.into());
                 if text.is_empty() {
@@ -44,7 +44,7 @@ macro_rules! key {
                 Ok(Self(text))
             }
 
-            /// The secret itself.
+            /// The secret value.
             pub fn expose(&self) -> &str {
                 &self.0
             }
@@ -74,7 +74,7 @@ key!(ApiKey);
 key!(AdminKey);
 
 impl AdminKey {
-    /// Whether OpenAI's redacted form of a key, such as `sk-admin...def`, can be this key's.
+    /// True if the redacted form, such as `sk-admin...def`, can be this key's.
     pub fn fits(&self, redacted: &str) -> bool {
         let masked = |c: char| matches!(c, '.' | '*' | '…');
         let Some((start, rest)) = redacted.split_once(masked) else { return false };

@@ -1,4 +1,4 @@
-//! Service accounts of a project. A plain creation makes the account and its first key in one call.
+//! Service accounts of a project. A creation makes the account and its first key in one call.
 
 use std::time::Duration;
 
@@ -7,35 +7,35 @@ use serde::{Deserialize, Serialize};
 
 use super::call::Request;
 use super::deletion::Deletion;
-use super::page::{MAX_PAGE_SIZE, Page, Pages, WirePage};
+use super::page::Pages;
 use super::{Call, Client, CreatedKey, Error, ProjectId, ServiceAccountId};
 
 /// A service account.
 #[derive(Clone, Debug, Deserialize)]
 #[non_exhaustive]
 pub struct ServiceAccount {
-    /// Its id.
+    /// Id.
     pub id: ServiceAccountId,
-    /// Its name, not unique by itself.
+    /// Name; not necessarily unique.
     pub name: String,
-    /// What it may do in the project.
+    /// Role in the project.
     #[serde(default)]
     pub role: Role,
-    /// When it was made.
+    /// Creation time.
     #[serde(with = "chrono::serde::ts_seconds")]
     pub created_at: DateTime<Utc>,
 }
 
-/// What a service account may do in its project.
+/// Role of a service account in its project.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Role {
-    /// Everything.
+    /// All permissions.
     Owner,
-    /// What members may.
+    /// The permissions of members.
     Member,
-    /// Nothing by default.
+    /// No permissions by default.
     None,
     /// A role that this client does not know.
     #[default]
@@ -43,15 +43,15 @@ pub enum Role {
     Unknown,
 }
 
-/// A service account made together with its first key.
+/// A service account created together with its first key.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct CreatedServiceAccount {
-    /// Its id.
+    /// Id.
     pub id: ServiceAccountId,
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// Its first key, shown this once.
+    /// First key. OpenAI shows its value only in this response.
     pub key: CreatedKey,
 }
 
@@ -78,7 +78,7 @@ struct WireCreated {
 }
 
 impl Client {
-    /// Makes an account and its first key, which expires by itself after `expires_in`.
+    /// Creates an account and its first key. The key expires after `expires_in`.
     pub async fn create_service_account(
         &self,
         project: &ProjectId,
@@ -94,7 +94,7 @@ impl Client {
         Ok(CreatedServiceAccount { id, name, key: api_key })
     }
 
-    /// Makes an account that has no key and [`Role::None`].
+    /// Creates an account without a key and with [`Role::None`].
     pub async fn create_account_only(
         &self,
         project: &ProjectId,
@@ -107,7 +107,7 @@ impl Client {
         Ok(made)
     }
 
-    /// One account.
+    /// Reads one account.
     pub async fn service_account(
         &self,
         project: &ProjectId,
@@ -118,32 +118,17 @@ impl Client {
         Ok(found)
     }
 
-    /// The next page of a project's accounts; `None` if all were read.
+    /// The next page of a project's service accounts; `None` after the last page.
     pub async fn next_service_accounts(
         &self,
         project: &ProjectId,
         pages: &mut Pages,
     ) -> Result<Option<Vec<ServiceAccount>>, Error> {
-        let call = Call::ListServiceAccounts;
-        let Some(client) = pages.client(self, call)? else { return Ok(None) };
-        let page = client.list_service_accounts(project, pages.after(), MAX_PAGE_SIZE).await?;
-        pages.accept(call, page).map(Some)
+        let request = Request::get(Call::ListServiceAccounts, &accounts(project));
+        self.next_page(pages, request, |account: &ServiceAccount| account.id.as_str()).await
     }
 
-    /// A page of a project's accounts: those after the id `after`, at most `limit` (OpenAI takes up to 100).
-    pub(super) async fn list_service_accounts(
-        &self,
-        project: &ProjectId,
-        after: Option<&str>,
-        limit: u32,
-    ) -> Result<Page<ServiceAccount>, Error> {
-        let call = Call::ListServiceAccounts;
-        let page: WirePage<ServiceAccount> =
-            self.send(Request::get(call, &accounts(project)).page(after, limit)).await?;
-        page.take(call, after, |account| account.id.as_str())
-    }
-
-    /// Gives an account another name and another role in one call.
+    /// Changes the name and the role of an account in one call.
     pub async fn rename_service_account(
         &self,
         project: &ProjectId,
@@ -155,7 +140,7 @@ impl Client {
         self.send(Request::post(Call::UpdateServiceAccount, &one(project, account), &body)).await
     }
 
-    /// Ends an account and all its keys.
+    /// Deletes an account and all its keys.
     pub async fn delete_service_account(
         &self,
         project: &ProjectId,

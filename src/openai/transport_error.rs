@@ -1,5 +1,5 @@
-//! What a call came to that got no whole answer, and the sentence that says so. Only a failure before a connection
-//! stood proves that nothing was sent; whatever goes wrong later leaves the outcome open.
+//! Turns transport failures into errors with advice. Only a failure before the connection was up proves that nothing
+//! was sent; every later failure leaves the outcome unknown.
 
 use std::error::Error as StdError;
 use std::io;
@@ -9,21 +9,26 @@ use rustls::{CertificateError, InvalidMessage};
 use super::resolver::ResolveError;
 use super::{Call, Error, Outcome, redact};
 
-/// A call on its way to a host.
+/// Context of a call, for its error.
 pub(super) struct CallContext<'a> {
     pub(super) call: Call,
-    /// Host and port, as the endpoint names them.
+    /// Host and port of the endpoint.
     pub(super) host: &'a str,
-    /// The key that the call carried, which no sentence may show.
+    /// The key of the call. No error shows it.
     pub(super) secret: &'a str,
 }
 
 impl CallContext<'_> {
-    /// The error of a call that this happened to.
+    /// The error for this failure of a call.
     pub(super) fn failed(&self, error: &reqwest::Error) -> (Outcome, Error) {
         let (call, detail) = (self.call, self.clean(&root_cause(error)));
-        tracing::debug!(call = call.as_str(), host = self.host, detail, "a call to OpenAI got no answer");
-        // A connection that stood may have carried the request, whatever broke it.
+        tracing::debug!(
+            call = call.as_str(),
+            host = self.host,
+            detail,
+            "a call to OpenAI got no complete response"
+        );
+        // A connection that was up may have carried the request, whatever broke it.
         if !error.is_connect() {
             return if error.is_timeout() {
                 (Outcome::Timeout, Error::TimedOut { call })
@@ -37,7 +42,7 @@ impl CallContext<'_> {
         }
     }
 
-    /// Why no connection stands.
+    /// Reason why no connection was made.
     fn unreachable(&self, error: &reqwest::Error, detail: String) -> String {
         let host = self.host;
         if let Some(unresolved) = find::<ResolveError>(error) {
@@ -45,16 +50,16 @@ impl CallContext<'_> {
         }
         match find::<io::Error>(error).map(io::Error::kind) {
             Some(io::ErrorKind::ConnectionRefused) => {
-                format!("Connection refused by {host}: check api_endpoint, and that it is up")
+                format!("Connection refused by {host}: check api_endpoint, and that the host is up")
             }
             _ if error.is_timeout() => {
-                format!("{host} takes no connection in time: check api_endpoint, and firewalls on the way")
+                format!("{host} accepted no connection in time: check api_endpoint and firewalls")
             }
             _ => format!("no connection to {host}: {detail}"),
         }
     }
 
-    /// Why TLS does not trust the host, or the host it.
+    /// Reason of a TLS failure on either side.
     fn tls_error(&self, error: &rustls::Error) -> String {
         let host = self.host;
         match error {
@@ -88,11 +93,11 @@ fn certificate_error(host: &str, reason: &CertificateError) -> String {
         }
         Bad::UnknownIssuer => {
             format!(
-                "the certificate of {host} comes from an unknown authority: put the authority's in ca_cert"
+                "the certificate of {host} comes from an unknown authority: put the authority's certificate in ca_cert"
             )
         }
         Bad::Revoked => format!("the certificate of {host} was revoked: issue another"),
-        // The name is the library's, which is not used here directly.
+        // The type of this error belongs to a crate that this program does not use directly.
         Bad::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity") => format!(
             "the certificate of {host} is a CA certificate used as a server's: issue a server certificate and put its \
              CA in ca_cert"
@@ -101,20 +106,20 @@ fn certificate_error(host: &str, reason: &CertificateError) -> String {
     }
 }
 
-/// The innermost reason, such as `Connection refused (os error 111)`.
+/// The innermost cause, such as `Connection refused (os error 111)`.
 fn root_cause(error: &reqwest::Error) -> String {
     causes(error).last().map_or_else(|| "no reason given".to_owned(), ToString::to_string)
 }
 
-/// The cause of this type.
+/// The first cause of this type.
 fn find<T: StdError + 'static>(error: &reqwest::Error) -> Option<&T> {
     causes(error).find_map(|cause| cause.downcast_ref())
 }
 
-/// What is behind an error, outermost first.
+/// The causes of an error, outermost first.
 fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn StdError + 'static)> {
     std::iter::successors(error.source(), |&cause| {
-        // What an `io::Error` wraps is not its source but shares it.
+        // `source` skips an error that an `io::Error` wraps; `get_ref` reaches it.
         let wrapped = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
         match wrapped {
             Some(inner) => Some(inner as &(dyn StdError + 'static)),

@@ -1,8 +1,9 @@
 //! The mounts of this process by multiplex id (PROTOCOL 5.1).
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
+use parking_lot::RwLock;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
@@ -33,19 +34,19 @@ impl Instances {
     /// The mount of a call.
     pub(super) fn find(&self, metadata: &MetadataMap) -> Result<Instance, Status> {
         let id = multiplex_id(metadata)?;
-        let by_id = self.by_id.read().unwrap_or_else(PoisonError::into_inner);
+        let by_id = self.by_id.read();
         by_id.get(id).cloned().ok_or_else(|| Status::unknown("no backend instance found"))
     }
 
     /// Stores a mount and returns the one that it replaces.
     pub(super) fn insert(&self, id: &str, instance: Instance) -> Option<Instance> {
-        self.by_id.write().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned(), instance)
+        self.by_id.write().insert(id.to_owned(), instance)
     }
 
     /// Removes the mount of a call, if it exists.
     pub(super) fn remove(&self, metadata: &MetadataMap) -> Result<Option<Instance>, Status> {
         let id = multiplex_id(metadata)?;
-        Ok(self.by_id.write().unwrap_or_else(PoisonError::into_inner).remove(id))
+        Ok(self.by_id.write().remove(id))
     }
 }
 

@@ -1,7 +1,6 @@
 //! A cell for an answer of the server that stays valid for a short time. A burst of requests asks the server once.
 
-use std::sync::{Mutex, PoisonError};
-
+use parking_lot::Mutex;
 use tokio::time::{Duration, Instant};
 
 /// The lifetime of an answer. A change of tuning or replication is seen with this delay. The delay is safe: the server
@@ -22,12 +21,12 @@ impl<T: Copy> TtlCell<T> {
         }
         let fetched_at = Instant::now();
         let answer = fetch.await?;
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((fetched_at, answer));
+        *self.last.lock() = Some((fetched_at, answer));
         Ok(answer)
     }
 
     fn fresh(&self) -> Option<T> {
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = self.last.lock();
         last.filter(|(fetched_at, _)| fetched_at.elapsed() < TTL).map(|(_, answer)| answer)
     }
 }

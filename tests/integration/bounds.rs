@@ -30,7 +30,7 @@ const fn looped(
     Loop { over, at, bound }
 }
 
-const BODY: (&str, &str) = ("wire/convert.rs", "message.data.len() > LARGEST_BODY");
+const BODY: (&str, &str) = ("wire/convert.rs", "message.data.len() > MAX_BODY_BYTES");
 const TEXT: (&str, &str) = ("framework/field.rs", "longest: LONGEST_TEXT");
 const LIST: (&str, &str) = ("framework/field.rs", "most: MOST_ELEMENTS");
 
@@ -38,7 +38,7 @@ const LIST: (&str, &str) = ("framework/field.rs", "most: MOST_ELEMENTS");
 const LOOPS: [Loop; 25] = [
     looped("the JSON of a body", ("wire/value.rs", "serde_json::from_str"), BODY),
     looped("a body's fields", ("framework/schema.rs", "for (name, value) in data"), BODY),
-    looped("fields that are not known", ("framework/schema.rs", "extras.ignored = data.keys()"), BODY),
+    looped("fields that are not known", ("framework/schema.rs", "unused.ignored = data.keys()"), BODY),
     looped("the size of a value", ("framework/limits.rs", "elements.iter().find_map(within)"), BODY),
     looped(
         "a path's segments",

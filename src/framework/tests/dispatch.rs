@@ -95,7 +95,7 @@ async fn an_older_name_is_read_unless_the_present_one_was_sent() {
 }
 
 #[tokio::test]
-async fn a_refused_value_is_told_in_the_words_of_vault() {
+async fn an_invalid_value_is_refused_in_vaults_words() {
     let error = Mount::new().refusal(Operation::Update, "pots/a", json!({"liters": "x"})).await;
     assert_eq!(error.kind(), Kind::BadRequest);
     assert_eq!(
@@ -118,7 +118,7 @@ async fn a_refused_secret_is_not_quoted() {
 }
 
 #[tokio::test]
-async fn what_the_path_captured_wins_and_the_caller_is_told() {
+async fn captured_values_win_with_a_warning() {
     let mount = Mount::new();
     let sent = json!({"color": "red", "name": "b", "zzz": 1, "aaa": 2});
     let answer = mount.ask(Operation::Update, "pots/a", sent).await.unwrap().unwrap();
@@ -187,7 +187,7 @@ async fn an_engines_error_becomes_vaults() {
 }
 
 #[tokio::test]
-async fn existence_is_told_where_a_path_knows_it() {
+async fn existence_is_answered_where_a_path_has_a_check() {
     let mount = Mount::new();
     let exists = async |path: &str| {
         let request = mount.request(Operation::Update, path, Value::Null);

@@ -1,4 +1,4 @@
-//! Help and the OpenAPI document, word for word.
+//! Exact texts of help and the OpenAPI document.
 
 use super::*;
 
@@ -102,7 +102,7 @@ async fn a_mount_without_paths_still_answers_for_help() {
     assert_eq!(answer.data["openapi"]["paths"], json!({}));
 }
 
-/// A patch needs nothing, has no defaults and takes nothing that is only for what is new.
+/// A patch has no required fields, no defaults and no create-only fields.
 fn pot_patch() -> Value {
     let mut patch = pot_body();
     patch.as_object_mut().unwrap().remove("required");

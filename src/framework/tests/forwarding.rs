@@ -1,4 +1,4 @@
-//! Which requests a node that may not write leaves to one that may.
+//! Requests that a read-only node forwards.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -9,7 +9,7 @@ const STANDBY: u32 = 1 << 14;
 const SECONDARY: u32 = 1 << 6;
 const DR_SECONDARY: u32 = 1 << 9;
 
-/// A node of a cluster, which counts how often it is asked for its part.
+/// A cluster node that counts reads of its replication state.
 struct Node {
     state: u32,
     local: bool,

@@ -1,9 +1,9 @@
-//! Leases: issue, renewal, revocation, and the caller who hung up.
+//! Leases: issue, renewal, revocation, and a caller that hung up.
 
 use super::*;
 use crate::logical::{Kind, Lease, Secret};
 
-/// What Vault sends of a lease that it stored.
+/// A lease as Vault sends it from its storage.
 fn stored(internal: Value) -> Secret {
     Secret {
         lease_id: "paint/lend/a/x".to_owned(),
@@ -102,7 +102,7 @@ async fn what_was_issued_for_a_caller_who_hung_up_is_revoked_at_once() {
 }
 
 #[tokio::test]
-async fn a_failure_to_revoke_for_a_caller_who_hung_up_is_told() {
+async fn a_failed_revocation_for_a_caller_who_hung_up_is_reported() {
     let mount = Mount::new();
     let request = mount.request(Operation::Read, "lend/stuck", Value::Null);
     *mount.toy.hang_up.lock().unwrap() = Some(request.cancelled.clone());

@@ -1,4 +1,4 @@
-//! The framework under a toy engine: paint pots, which can be lent.
+//! The framework with a toy engine: paint pots that can be lent.
 
 mod dispatch;
 mod documents;
@@ -47,18 +47,18 @@ struct Lent {
     pot: String,
 }
 
-/// What periodic work may come to.
+/// Result of the periodic work.
 type Work = fn() -> Vec<Error>;
 
-/// Does nothing but note what it was asked.
+/// Records its calls.
 #[derive(Default)]
 struct Toy {
     notes: Mutex<Vec<String>>,
-    /// What the node could write at each tick.
+    /// Writable storage at each tick.
     ticks: Mutex<Vec<Writable>>,
-    /// What the periodic work does.
+    /// Result of the next periodic work.
     tick: Mutex<Option<Work>>,
-    /// Cancels what a handler works on, while it works.
+    /// Token that the handler cancels while it works.
     hang_up: Mutex<Option<CancellationToken>>,
 }
 
@@ -98,7 +98,7 @@ impl Engine for Toy {
     }
 }
 
-/// An error of the engine's own.
+/// An error type of the engine.
 struct Spilled;
 
 impl From<Spilled> for Error {
@@ -116,7 +116,7 @@ async fn read(_: Arc<Toy>, call: Call) -> Result<Option<Response>, Error> {
     }
 }
 
-/// Answers with what it understood.
+/// Answers the parsed fields.
 async fn write(_: Arc<Toy>, call: Call) -> Result<Option<Response>, Error> {
     if call.sent(&COLOR)?.as_deref() == Some("none") {
         return Ok(None);
@@ -244,18 +244,18 @@ impl Mount {
         self.backend.handle(self.request(operation, path, data)).await
     }
 
-    /// Asks for what must be answered, and gives the answer's data.
+    /// Makes a request that must succeed. Answers the response data.
     async fn data(&self, operation: Operation, path: &str, data: Value) -> Value {
         Value::Object(self.ask(operation, path, data).await.unwrap().unwrap().data)
     }
 
-    /// Asks for what must be refused.
+    /// Makes a request that must fail.
     async fn refusal(&self, operation: Operation, path: &str, data: Value) -> Error {
         self.ask(operation, path, data).await.unwrap_err()
     }
 }
 
-/// The object, or an empty one for `null`.
+/// The object; `null` counts as empty.
 fn object(value: Value) -> Data {
     match value {
         Value::Object(data) => data,

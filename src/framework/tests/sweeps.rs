@@ -7,7 +7,7 @@ use crate::logical::{Entry, Kind};
 
 const OLD: i64 = 601;
 
-/// Puts an entry of some age, as a crash would leave it.
+/// Stores an entry of this age, as a crash leaves it.
 async fn left_behind(mount: &Mount, name: &str, kind: &str, data: Value, age: i64) {
     let record = json!({"type": kind, "data": data, "created_at": Utc::now().timestamp() - age});
     put(mount, name, record.to_string().into_bytes()).await;
@@ -85,7 +85,7 @@ async fn what_is_held_is_not_undone_whatever_its_age() {
 }
 
 #[tokio::test]
-async fn what_a_request_is_at_work_on_is_not_undone_whatever_the_clock_says() {
+async fn an_entry_in_flight_is_not_undone_whatever_the_clock_says() {
     let mount = Mount::new();
     let storage = Arc::clone(&mount.storage) as Arc<dyn Storage>;
     let pending = MIXING.begin(&storage, &Mixing { pot: "a".to_owned() }).await.unwrap();
@@ -155,7 +155,7 @@ async fn one_failure_stops_neither_the_rest_nor_the_next_tick() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_understood_is_left_and_told_without_its_content() {
+async fn unreadable_entries_stay_and_are_reported_without_their_content() {
     let mount = Mount::new();
     left_behind(&mount, "odd-kind", "brewing", json!({"pot": "sesame"}), OLD).await;
     left_behind(&mount, "odd-data", "mixing", json!({"sesame": 1}), OLD).await;
@@ -174,7 +174,7 @@ async fn what_cannot_be_understood_is_left_and_told_without_its_content() {
 }
 
 #[tokio::test]
-async fn an_entry_that_cannot_be_deleted_is_told_and_undone_again() {
+async fn an_entry_that_cannot_be_deleted_is_reported_and_undone_again() {
     let mount = Mount::new();
     mixing_left_behind(&mount, "a", OLD).await;
     mount.storage.fail_delete("wal/");

@@ -1,4 +1,4 @@
-//! The client against a server on loopback: what it sends, and what it makes of every kind of answer.
+//! The client against a server on loopback: the requests that it sends, and its reaction to every kind of response.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,7 +10,7 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, date_time_ymd};
 use serde_json::{Value, json};
 
 use super::super::{
-    AdminKey, Client, Error, NewKey, Outcome, ProjectId, Role, ServiceAccountId, Settings, Urgency,
+    AdminKey, Client, Error, NewKey, Outcome, Pages, ProjectId, Role, ServiceAccountId, Settings, Urgency,
 };
 use super::server::{ADMIN_KEY, Log, Server, client, going_away, raw, settings, showing};
 
@@ -48,7 +48,7 @@ async fn create(client: &Client) -> Result<(), Error> {
     client.create_service_account(&project(), "n", Some(Duration::from_secs(3600))).await.map(drop)
 }
 
-/// What a creation gets that is answered so.
+/// The error of a creation that gets this response.
 async fn refused(answer: impl IntoResponse) -> Error {
     create(&Server::answering([answer]).start().await).await.unwrap_err()
 }
@@ -106,11 +106,12 @@ async fn every_call_goes_to_its_own_path() {
     let client = server.start().await;
     let (project, account, key) = (project(), account(), "key_1".parse().unwrap());
     let admin_key = "key_1".parse().unwrap();
+    let pages = || Pages::within(Duration::from_secs(5));
     client.project(&project).await.unwrap();
     client.create_account_only(&project, "n").await.unwrap();
     assert_eq!(client.service_account(&project, &account).await.unwrap().role, Role::None);
     client.rename_service_account(&project, &account, "n", Role::Member).await.unwrap();
-    client.list_service_accounts(&project, Some("user-0"), 50).await.unwrap();
+    client.next_service_accounts(&project, &mut pages()).await.unwrap();
     client.delete_service_account(&project, &account).await.unwrap();
     client
         .create_key(&project, &account, &NewKey { scopes: vec!["a".into()], ..NewKey::default() })
@@ -118,11 +119,11 @@ async fn every_call_goes_to_its_own_path() {
         .unwrap();
     client.update_key(&project, &key, Some(&[]), None).await.unwrap();
     assert_eq!(client.key(&project, &key).await.unwrap().service_account(), Some(&account));
-    client.list_keys(&project, None, 100).await.unwrap();
+    client.next_keys(&project, &mut pages()).await.unwrap();
     client.delete_key(&project, &key).await.unwrap();
     client.create_admin_key("n", None).await.unwrap();
     client.admin_key(&admin_key).await.unwrap();
-    client.list_admin_keys(None, 1).await.unwrap();
+    client.next_admin_keys(&mut pages()).await.unwrap();
     client.delete_admin_key(&admin_key).await.unwrap();
     let seen: Vec<String> = server
         .asked()
@@ -139,7 +140,7 @@ async fn every_call_goes_to_its_own_path() {
             r#"POST projects/proj_1/service_accounts {"name":"n","create_service_account_only":true}"#,
             "GET projects/proj_1/service_accounts/user-1",
             r#"POST projects/proj_1/service_accounts/user-1 {"name":"n","role":"member"}"#,
-            "GET projects/proj_1/service_accounts?limit=50&after=user-0",
+            "GET projects/proj_1/service_accounts?limit=100",
             "DELETE projects/proj_1/service_accounts/user-1",
             r#"POST projects/proj_1/service_accounts/user-1/api_keys {"scopes":["a"]}"#,
             r#"POST projects/proj_1/api_keys/key_1 {"scopes":[]}"#,
@@ -148,7 +149,7 @@ async fn every_call_goes_to_its_own_path() {
             "DELETE projects/proj_1/api_keys/key_1",
             r#"POST admin_api_keys {"name":"n"}"#,
             "GET admin_api_keys/key_1",
-            "GET admin_api_keys?limit=1",
+            "GET admin_api_keys?limit=100",
             "DELETE admin_api_keys/key_1",
         ]
     );
@@ -191,7 +192,7 @@ async fn a_404_is_gone_only_in_openais_own_words() {
 }
 
 #[tokio::test]
-async fn a_404_of_no_resource_is_told_at_once_with_what_to_check() {
+async fn a_404_for_an_unknown_url_fails_at_once_with_advice() {
     let page = || (StatusCode::NOT_FOUND, Html("<h1>404</h1>")).into_response();
     let own = || refusal(404, "Invalid URL (GET /organization/projects/proj_1)");
     for (answer, says) in [(page(), None), (own(), Some("Invalid URL (GET /organization/projects/proj_1)"))] {
@@ -252,7 +253,11 @@ async fn a_host_that_is_not_trusted_is_named_with_what_to_do() {
         (expired, true, "has expired: renew it, or check this server's clock"),
         (young, true, "is not valid yet: check this server's clock"),
         (named("other.test"), true, "is for another name: check api_endpoint, or issue one for this name"),
-        (named("localhost"), false, "comes from an unknown authority: put the authority's in ca_cert"),
+        (
+            named("localhost"),
+            false,
+            "comes from an unknown authority: put the authority's certificate in ca_cert",
+        ),
         (
             authority,
             true,
@@ -270,7 +275,7 @@ async fn a_host_that_is_not_trusted_is_named_with_what_to_do() {
 }
 
 #[tokio::test]
-async fn a_host_without_tls_and_a_name_without_an_address_are_told() {
+async fn a_host_without_tls_and_a_name_without_an_address_are_reported() {
     let plain = Server::answering([json(200, created())]).start().await.base_url().replace("http:", "https:");
     let host = plain.trim_start_matches("https://").trim_end_matches("/v1").to_owned();
     let error = create(&client(&plain)).await.unwrap_err();
@@ -367,7 +372,7 @@ async fn a_limited_creation_is_sent_again_when_openai_says() {
 }
 
 #[tokio::test]
-async fn a_limited_creation_without_patience_is_told_when_to_come_back() {
+async fn a_limited_creation_without_time_to_wait_reports_the_wait_time() {
     let limited = (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "7")]).into_response();
     let error = refused(limited).await;
     assert!(error.is_limited() && !error.is_unknown_outcome());
@@ -422,7 +427,8 @@ async fn many_calls_at_once_reuse_their_connections() {
         }
     };
     futures_util::future::join_all((0..64).map(|_| caller())).await;
-    // A call that finds no idle connection starts one and takes whichever is ready first, so there may be spare ones.
+    // A call without an idle connection opens one and uses the first that is ready, so spare connections are
+    // possible.
     assert!(server.connections() <= 128, "{}", server.connections());
 }
 
@@ -441,7 +447,7 @@ async fn a_key_is_found_in_the_list_by_its_redacted_value() {
 }
 
 #[tokio::test]
-async fn the_observer_is_told_of_each_attempt_and_of_an_abandoned_one() {
+async fn the_observer_receives_each_attempt_and_an_abandoned_one() {
     let log = Arc::new(Log::default());
     let server = Server::answering([refusal(502, "oops"), json(200, json!({"id": "proj_1"}))]);
     let (url, observer) = (server.start().await.base_url(), Arc::clone(&log));
@@ -517,7 +523,7 @@ async fn a_new_key_that_is_not_known_yet_is_tried_again_for_a_minute() {
 }
 
 #[tokio::test]
-async fn a_client_with_another_key_shares_the_pace_and_leaves_the_first_as_it_is() {
+async fn a_client_with_another_key_shares_the_rate_limit_and_leaves_the_first_client_unchanged() {
     let limited = (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "60")]).into_response();
     let server = Server::answering([json(200, created()), limited, json(200, created())]);
     let client = server.start().await;

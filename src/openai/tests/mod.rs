@@ -1,4 +1,4 @@
-//! The parts together: the client against a server on loopback, and the pace against simulated limits.
+//! The client against a server on loopback, and the rate limiter against simulated limits.
 
 mod client;
 mod rate_limiter;

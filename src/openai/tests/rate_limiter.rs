@@ -1,4 +1,4 @@
-//! The pace and the queue under simulated limits, in simulated time.
+//! The rate limiter and the queue under simulated limits, in simulated time.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ fn twenty_a_second() -> [Limit; 3] {
     ]
 }
 
-/// What a crowd got, and how many in a thousand of its calls were answered 429.
+/// Result of 16 clients, and their 429 responses per thousand calls.
 async fn crowd(simulation: &Simulation) -> (Tally, usize) {
     let start = Instant::now();
     let tally = simulation.clients(16, Urgency::Issue, MINUTE, 15 * SECOND).await;
@@ -54,7 +54,7 @@ async fn a_limit_without_any_burst_is_found_too() {
 async fn nothing_is_held_back_where_nothing_is_limited() {
     let simulation = Simulation::new(Limit::None, Duration::from_millis(100));
     let tally = simulation.clients(64, Urgency::Issue, MINUTE, 10 * SECOND).await;
-    // 64 calls of 100 ms at once make 640 a second; the climb at the start costs about half a second.
+    // 64 concurrent calls of 100 ms make 640 per second; the ramp-up costs about half a second.
     assert!(tally.served >= 6000 && tally.refused == 0, "{tally:?}");
     let start = Instant::now();
     let tally = simulation.clients(64, Urgency::Issue, MINUTE, 10 * SECOND).await;
@@ -84,7 +84,7 @@ async fn revocations_go_first_and_issues_keep_a_share() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_cannot_be_served_in_time_is_refused_unsent_and_told_when_to_come_back() {
+async fn a_call_beyond_its_deadline_is_refused_unsent_with_the_wait_time() {
     let simulation = Simulation::capped(60);
     let call = |max_wait| simulation.call(Call::CreateServiceAccount, Urgency::Issue, max_wait);
     call(SECOND).await.unwrap();
@@ -107,7 +107,7 @@ async fn a_set_pace_is_never_exceeded_in_any_minute() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_set_pace_is_not_exceeded_by_trying_either() {
+async fn probes_do_not_exceed_the_maximum_rate() {
     let simulation = Simulation::capped(6);
     simulation.fail(true);
     simulation.clients(8, Urgency::Check, MINUTE, 5 * MINUTE).await;
@@ -117,7 +117,7 @@ async fn a_set_pace_is_not_exceeded_by_trying_either() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_pace_recovers_when_the_limit_is_lifted() {
+async fn the_rate_recovers_when_the_limit_is_lifted() {
     for (limit, learned, within) in [
         (Limit::Bucket { per_second: 20.0, burst: 20.0 }, 15 * SECOND, MINUTE),
         (Limit::Bucket { per_second: 2.0, burst: 2.0 }, MINUTE, 2 * MINUTE),
@@ -147,7 +147,7 @@ async fn one_refusal_out_of_the_blue_does_not_slow_a_crowd_for_long() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_outage_is_not_hammered_and_made_up_for() {
+async fn an_outage_gets_few_probes_and_every_call_succeeds_afterwards() {
     let simulation = Simulation::new(Limit::None, QUICK);
     simulation.fail(true);
     let start = Instant::now();
@@ -163,7 +163,7 @@ async fn an_outage_is_not_hammered_and_made_up_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn in_an_outage_the_impatient_are_told_so_unsent() {
+async fn in_an_outage_a_call_with_a_short_deadline_fails_unsent() {
     let simulation = Simulation::new(Limit::None, QUICK);
     simulation.fail(true);
     let _ = simulation.call(Call::DeleteKey, Urgency::Revocation, 10 * SECOND).await.unwrap_err();
@@ -174,7 +174,7 @@ async fn in_an_outage_the_impatient_are_told_so_unsent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_waits_learns_at_once_of_a_limit_that_outlasts_his_patience() {
+async fn waiting_calls_fail_at_once_when_the_limit_outlasts_their_deadline() {
     let limit = Limit::Window { calls: 1, span: 10 * MINUTE };
     let simulation = Simulation::new(limit, QUICK).with_retry_after();
     let start = Instant::now();
@@ -200,7 +200,7 @@ async fn a_creation_that_failed_is_not_repeated_but_a_limited_one_is() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_goes_away_while_waiting_holds_up_nobody() {
+async fn a_dropped_waiting_call_delays_no_other_call() {
     let simulation = Simulation::capped(60);
     let call = || simulation.call(Call::CreateKey, Urgency::Issue, MINUTE);
     call().await.unwrap();
@@ -211,7 +211,7 @@ async fn who_goes_away_while_waiting_holds_up_nobody() {
     assert!(start.elapsed() <= SECOND + SECOND / 10, "{:?}", start.elapsed());
 }
 
-/// Calls one after the other, this far apart; how many were refused.
+/// Makes sequential calls with this delay between them; answers the number of refusals.
 async fn refused(simulation: &Simulation, calls: usize, apart: Duration) -> usize {
     let mut refused = 0;
     for _ in 0..calls {
@@ -245,7 +245,7 @@ async fn the_full_pace_is_back_10_minutes_after_the_last_stray_refusal_however_b
             simulation.clients(clients, Urgency::Issue, MINUTE, 10 * MINUTE).await;
             sleep(if clients == 0 { 10 * MINUTE } else { Duration::ZERO }).await;
             let tally = simulation.clients(64, Urgency::Issue, MINUTE, 5 * SECOND).await;
-            // 64 calls of 100 ms at once make 640 a second, less the climb at the start.
+            // 64 concurrent calls of 100 ms make 640 per second, minus the ramp-up.
             assert!(tally.served >= 2800 && tally.refused == 0, "{seed}, {clients} clients: {tally:?}");
         }
     }
@@ -273,7 +273,7 @@ async fn who_waits_while_openai_fails_is_told_within_10_seconds() {
             assert!(start.elapsed() <= 10 * SECOND, "{call} {urgency:?}: {:?}", start.elapsed());
         }
     }
-    // What Vault waits for longer goes on.
+    // Revocations wait longer and succeed in the end.
     let call = simulation.call(Call::DeleteKey, Urgency::Revocation, 45 * SECOND);
     let recovery = async {
         sleep(30 * SECOND).await;

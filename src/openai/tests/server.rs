@@ -1,4 +1,4 @@
-//! Servers on loopback that answer as a test says, and clients of them.
+//! Loopback servers with scripted responses, and clients for them.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,7 +25,7 @@ use super::super::{AdminKey, Attempt, Client, Endpoint, Observer, Settings};
 
 pub(super) const ADMIN_KEY: &str = "sk-admin-0123456789abcdefghij";
 
-/// Reads a whole request, answers as it is told, and remembers what it was asked.
+/// Reads each request completely, answers with the next scripted response and records the request.
 #[derive(Clone, Default)]
 pub(super) struct Server {
     answers: Arc<Mutex<VecDeque<Response>>>,
@@ -34,12 +34,12 @@ pub(super) struct Server {
     delay: Duration,
 }
 
-/// Remembers what it is told.
+/// Records every attempt.
 #[derive(Default)]
 pub(super) struct Log(pub(super) Mutex<Vec<Attempt>>);
 
 impl Server {
-    /// Answers with these, one after the other, and then with 500.
+    /// Answers with these responses in order, and then with 500.
     pub(super) fn answering(answers: impl IntoIterator<Item = impl IntoResponse>) -> Self {
         let answers = answers.into_iter().map(IntoResponse::into_response).collect();
         Self { answers: Arc::new(Mutex::new(answers)), ..Self::default() }
@@ -61,7 +61,7 @@ impl Server {
         client(&url)
     }
 
-    /// Starts with TLS and a certificate of its own for `localhost`; gives the URL and the certificate in PEM.
+    /// Starts with TLS and a self-signed certificate for `localhost`. Answers the URL and the certificate in PEM.
     pub(super) async fn start_tls(&self) -> (String, String) {
         let (acceptor, pem) = acceptor(CertificateParams::new(vec!["localhost".to_owned()]).unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -80,7 +80,7 @@ impl Server {
         (url, pem)
     }
 
-    /// What was asked so far.
+    /// The requests so far.
     pub(super) fn asked(&self) -> Vec<(Parts, Bytes)> {
         self.asked.lock().unwrap().clone()
     }
@@ -92,7 +92,7 @@ impl Server {
     async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
         self.connections.fetch_add(1, Ordering::SeqCst);
         let app = Router::new().fallback(async move |request: Request| self.answer(request).await);
-        // A client that goes away is none of the server's business.
+        // A client that disconnects is no error of the server.
         let _ = auto::Builder::new(TokioExecutor::new())
             .serve_connection(TokioIo::new(stream), TowerToHyperService::new(app))
             .await;
@@ -114,7 +114,7 @@ impl Observer for Log {
     }
 }
 
-/// Reads a request and writes these bytes, whatever they are, then closes; for each connection the next ones.
+/// Reads a request, writes the next of these byte strings and closes. Each connection gets one.
 pub(super) async fn raw(answers: Vec<Vec<u8>>) -> Client {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = client(&format!("http://{}", listener.local_addr().unwrap()));
@@ -161,7 +161,7 @@ impl Client {
     }
 }
 
-/// Takes TLS connections with a self-signed certificate of these parameters, which is answered in PEM.
+/// A TLS acceptor with a self-signed certificate of these parameters, and the certificate in PEM.
 fn acceptor(parameters: CertificateParams) -> (TlsAcceptor, String) {
     let key = KeyPair::generate().unwrap();
     let certificate = parameters.self_signed(&key).unwrap();
@@ -179,7 +179,8 @@ fn acceptor(parameters: CertificateParams) -> (TlsAcceptor, String) {
     (TlsAcceptor::from(Arc::new(config)), pem)
 }
 
-/// A server that shows a certificate of these parameters and serves nothing; gives the URL and the certificate.
+/// A server that presents a certificate of these parameters and serves nothing. Answers the URL and the certificate
+/// in PEM.
 pub(super) async fn showing(parameters: CertificateParams) -> (String, String) {
     let (acceptor, pem) = acceptor(parameters);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -192,7 +193,8 @@ pub(super) async fn showing(parameters: CertificateParams) -> (String, String) {
     (url, pem)
 }
 
-/// An HTTP/2 server that takes each request and then says, with GOAWAY, that it processed none. Counts them.
+/// An HTTP/2 server that reads each request and then claims with GOAWAY that it processed none. The counter counts
+/// requests.
 pub(super) async fn going_away() -> (String, String, Arc<AtomicUsize>) {
     let (acceptor, pem) = acceptor(CertificateParams::new(vec!["localhost".to_owned()]).unwrap());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -1,4 +1,4 @@
-//! An OpenAI that exists in simulated time only: what it allows, and what was asked of it.
+//! An OpenAI in simulated time: its rate limits, and the calls that arrived.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -11,25 +11,25 @@ use super::super::limiter::Limiter;
 use super::super::retry::{CallOptions, with_retries};
 use super::super::{Call, Error, Refusal, Urgency};
 
-/// What the server allows.
+/// Rate limit of the server.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Limit {
     None,
-    /// Tokens that come in at a rate.
+    /// A token bucket.
     Bucket {
         per_second: f64,
         burst: f64,
     },
-    /// So many calls in each fixed span.
+    /// A fixed window.
     Window {
         calls: usize,
         span: Duration,
     },
-    /// Any call may be refused, in so many cases of a hundred.
+    /// Random refusals, in percent of the calls.
     Random {
         percent: u32,
     },
-    /// So many calls in any span, refused ones counted too: who hammers is never let in.
+    /// A sliding window that counts refused calls too, so a client that keeps calling is never admitted.
     Strict {
         calls: usize,
         span: Duration,
@@ -59,7 +59,7 @@ pub(super) struct Seen {
     pub(super) status: u16,
 }
 
-/// What clients got.
+/// Results of the clients.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     pub(super) served: usize,
@@ -79,12 +79,12 @@ impl Simulation {
         Self { limiter: Limiter::new(per_minute), ..Self::new(Limit::None, Duration::from_millis(5)) }
     }
 
-    /// Answers 429 with the time to come back.
+    /// Sends the wait time with each 429.
     pub(super) fn with_retry_after(self) -> Self {
         Self { sends_retry_after: true, ..self }
     }
 
-    /// The same with other dice.
+    /// The same with another random seed.
     pub(super) fn seeded(self, seed: u64) -> Self {
         self.state.lock().unwrap().rng = StdRng::seed_from_u64(seed);
         self
@@ -102,18 +102,18 @@ impl Simulation {
         self.state.lock().unwrap().seen.clone()
     }
 
-    /// How many calls arrived since then, of these statuses.
+    /// Number of calls since this time whose status matches.
     pub(super) fn count(&self, since: Instant, status: impl Fn(u16) -> bool) -> usize {
         self.seen().iter().filter(|seen| seen.at >= since && status(seen.status)).count()
     }
 
-    /// One call, in its turn.
+    /// Makes one call through the limiter.
     pub(super) async fn call(&self, call: Call, urgency: Urgency, max_wait: Duration) -> Result<(), Error> {
         let options = CallOptions { call, urgency, max_wait };
         with_retries(&self.limiter, options, async |_| self.attempt(call).await).await
     }
 
-    /// So many clients that call one after the other for this time.
+    /// Runs this many clients, each with sequential calls, for this time.
     pub(super) async fn clients(
         &self,
         count: usize,
@@ -184,7 +184,7 @@ impl State {
         (status, wait)
     }
 
-    /// How long a call has to wait; `None` if it is allowed.
+    /// Wait time of a refused call; `None` if the call is allowed.
     fn wait(&mut self, now: Instant) -> Option<Duration> {
         match self.limit {
             Limit::None => None,
