@@ -1,4 +1,4 @@
-//! Service accounts of a project, and the key that comes with a new one.
+//! Service accounts of a project, and the first key of a new account.
 
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ use super::page::{cursor, merged, page};
 use super::refusal::Refusal;
 use super::world::{ACCOUNT, Account, World};
 
-/// The name of the key that comes with a new account.
+/// Name of a new account's first key.
 pub const FIRST_KEY: &str = "Secret Key";
 
 /// `GET .../service_accounts`
@@ -69,7 +69,7 @@ pub fn update(world: &mut World, call: &Call) -> Result<Value, Refusal> {
     Ok(shape(account))
 }
 
-/// `DELETE .../service_accounts/{service_account_id}`: its keys go with it.
+/// `DELETE .../service_accounts/{service_account_id}` also deletes the account's keys.
 pub fn delete(world: &mut World, call: &Call) -> Result<Value, Refusal> {
     let serial = find(world, call)?;
     world.remove_account(serial);
@@ -77,7 +77,7 @@ pub fn delete(world: &mut World, call: &Call) -> Result<Value, Refusal> {
     Ok(json!({"object": "organization.project.service_account.deleted", "id": id, "deleted": true}))
 }
 
-/// The account that the path names, in a project that is in use.
+/// The account in the path. Its project must be active.
 pub fn find(world: &World, call: &Call) -> Result<u64, Refusal> {
     let project = world.active_project(call.id("project_id"))?;
     world.account(&project.id, call.id("service_account_id"), Operation::of_method(&call.method))

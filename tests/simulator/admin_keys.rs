@@ -1,4 +1,4 @@
-//! Keys for the Admin API itself.
+//! Admin keys, which authenticate calls of the Admin API.
 
 use serde_json::{Value, json};
 
@@ -48,14 +48,14 @@ pub fn read(world: &mut World, call: &Call) -> Result<Value, Refusal> {
     Ok(shape(world, &world.admin_keys[&serial]))
 }
 
-/// `DELETE /organization/admin_api_keys/{key_id}`: also the very key that asks.
+/// `DELETE /organization/admin_api_keys/{key_id}` also deletes the calling key.
 pub fn delete(world: &mut World, call: &Call) -> Result<Value, Refusal> {
     let serial = find(world, call.id("key_id"), Operation::Delete)?;
     world.remove_admin_key(serial);
     Ok(json!({"object": "organization.admin_api_key.deleted", "id": call.id("key_id"), "deleted": true}))
 }
 
-/// The serial number of this admin key.
+/// Serial number of the admin key.
 pub fn find(world: &World, id: &str, operation: Operation) -> Result<u64, Refusal> {
     let is_it = |key: &AdminKey| key.id == id && world.is_visible(id, key.made, operation);
     id::serial(KEY, id)

@@ -1,11 +1,11 @@
-//! Who is calling: an admin key for the Admin API, a live service account key for everything else.
+//! Authentication: the Admin API needs an admin key, every other endpoint needs a live key of a service account.
 
 use super::call::Call;
 use super::id::redacted;
 use super::refusal::Refusal;
 use super::world::{World, live};
 
-/// What kind of key an endpoint wants.
+/// Kind of key that an endpoint needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
     /// An admin key.
@@ -15,7 +15,7 @@ pub enum Access {
 }
 
 impl Access {
-    /// Lets the call in, and notes that its key was used.
+    /// Authenticates the call and records the use of its key.
     pub fn check(self, world: &mut World, call: &Call) -> Result<(), Refusal> {
         let sent = call.bearer().ok_or_else(Refusal::no_key)?;
         let now = world.now();

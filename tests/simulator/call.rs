@@ -1,6 +1,6 @@
-//! One call as it arrived: method, path below `/v1`, query, the three headers that matter, body.
+//! One incoming call: method, path below `/v1`, query, three headers and body.
 //!
-//! Reads, decodes and knows no endpoint.
+//! This file only decodes; it knows no endpoint.
 
 use axum::body::Bytes;
 use axum::http::{HeaderMap, header, request::Parts};
@@ -14,9 +14,9 @@ pub struct Call {
     pub method: String,
     /// The path below `/v1`, as sent.
     pub path: String,
-    /// Ids captured out of the path by its route, by name.
+    /// Ids in the path by capture name.
     pub ids: Vec<(&'static str, String)>,
-    /// The query, decoded, in order.
+    /// Decoded query parameters, in order.
     pub query: Vec<(String, String)>,
     /// `Authorization`.
     pub authorization: Option<String>,
@@ -29,7 +29,7 @@ pub struct Call {
 }
 
 impl Call {
-    /// The call that a request with `path` below `/v1` makes.
+    /// Decodes a request with this path below `/v1`.
     pub fn new(parts: &Parts, path: &str, body: Bytes) -> Result<Self, Refusal> {
         Ok(Self {
             method: parts.method.to_string(),
@@ -43,7 +43,7 @@ impl Call {
         })
     }
 
-    /// The id that the route captured as `name`; the empty text, which names nothing, if there is none.
+    /// The id that the route captured as `name`; an empty text if the route has no such capture.
     pub fn id(&self, name: &str) -> &str {
         self.ids.iter().find(|(known, _)| *known == name).map_or("", |(_, id)| id)
     }
@@ -67,7 +67,7 @@ fn pair(pair: &str) -> Result<(String, String), Refusal> {
     Ok((decoded(name)?, decoded(value)?))
 }
 
-/// Undoes `%41` and `+`.
+/// Decodes percent-encoding and `+`.
 fn decoded(text: &str) -> Result<String, Refusal> {
     let garbled = || Refusal::invalid("query", format!("Invalid percent-encoding in '{text}'."));
     let mut bytes = Vec::with_capacity(text.len());

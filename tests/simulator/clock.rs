@@ -1,9 +1,9 @@
-//! The simulator's time: the machine's, plus what a test has moved it ahead.
+//! The simulator's clock: the time of this machine plus an offset that tests set.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Everything that expires or is limited looks here.
+/// The clock for all expiry times and rate limits.
 #[derive(Debug, Default)]
 pub struct Clock {
     ahead_ms: AtomicU64,
@@ -16,23 +16,23 @@ impl Clock {
         real + Duration::from_millis(self.ahead_ms.load(Ordering::Relaxed))
     }
 
-    /// Unix seconds, as OpenAI writes every time.
+    /// Unix seconds, OpenAI's format of times.
     pub fn seconds(&self) -> u64 {
         self.now().as_secs()
     }
 
-    /// Moves time ahead.
+    /// Moves the clock ahead.
     pub fn advance(&self, by: Duration) {
         self.ahead_ms.fetch_add(by.as_millis() as u64, Ordering::Relaxed);
     }
 
-    /// Moves time back, at most to the machine's.
+    /// Moves the clock back, at most to the time of this machine.
     pub fn move_back(&self, by: Duration) {
         let ahead = self.ahead_ms.load(Ordering::Relaxed);
         self.ahead_ms.store(ahead.saturating_sub(by.as_millis() as u64), Ordering::Relaxed);
     }
 
-    /// Back to the machine's time.
+    /// Returns to the time of this machine.
     pub fn reset(&self) {
         self.ahead_ms.store(0, Ordering::Relaxed);
     }

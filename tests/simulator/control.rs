@@ -1,6 +1,6 @@
-//! `/_sim/`: the simulator's own controls over HTTP, without authorization.
+//! `/_sim/`: control of the simulator over HTTP, without authentication.
 //!
-//! Each is also a method of [`super::Simulator`]; the demo and other languages use these.
+//! [`super::Simulator`] has a method for each control. The demo and other languages use HTTP.
 
 use std::time::Duration;
 
@@ -54,11 +54,11 @@ struct Cost {
     amount: f64,
 }
 
-/// What went wrong with a control call: a sentence.
+/// Error text of a control call.
 type ControlError = String;
 
 impl Shared {
-    /// Answers a control call; `path` is what follows `/_sim`.
+    /// Answers a control call; `path` is the part after `/_sim`.
     pub fn control(&self, method: &str, path: &str, body: &Bytes) -> Reply {
         match self.controlled(method, path, body) {
             Some(Ok(value)) => Reply::json(200, &value),
@@ -103,7 +103,7 @@ impl Shared {
         })
     }
 
-    /// What is there now.
+    /// The current state.
     pub fn state(&self) -> State {
         State::of(&self.world(), &self.traffic())
     }
@@ -122,7 +122,7 @@ impl Shared {
         Ok(json!({"id": id, "key": key.map(|(id, value)| json!({"id": id, "value": value}))}))
     }
 
-    /// Makes an account, with a key or without, as if it had been there before.
+    /// Creates an account with or without a key. Lag does not apply to the account.
     pub fn seed(&self, project: &str, name: &str, with_key: bool) -> Result<Seeded, ControlError> {
         let mut world = self.world();
         world.active_project(project).map_err(|refusal| refusal.message)?;
@@ -145,7 +145,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Spends a project's money now.
+    /// Records spending of a project at the current time.
     pub fn spend(&self, project: &str, amount: f64) {
         let mut world = self.world();
         let (project, at) = (project.to_owned(), world.now());

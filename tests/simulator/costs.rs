@@ -1,4 +1,4 @@
-//! `GET /organization/costs`: what was spent, in buckets of one UTC day.
+//! `GET /organization/costs`: spending in buckets of one UTC day.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use super::world::{Spending, World};
 
 const DAY: u64 = 86_400;
 
-/// The costs from `start_time` on, grouped as asked for.
+/// Spending from `start_time` on, grouped as requested.
 pub fn read(world: &mut World, call: &Call) -> Result<Value, Refusal> {
     call.one_of("bucket_width", &["1d"])?;
     let start = instant(call, "start_time")?.ok_or_else(|| Refusal::missing("start_time"))?;

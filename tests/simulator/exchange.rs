@@ -1,6 +1,6 @@
-//! One call from arrival to ending: limits and faults, the work, latency, the record.
+//! One call from arrival to outcome: limits, faults, the work, latency and the log.
 //!
-//! Runs on when the caller hangs up, as a real server would. Knows no sockets.
+//! A call continues after its caller hangs up, as on a real server. This file knows no sockets.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,19 +14,19 @@ use super::routes::Found;
 use super::traffic::{Plan, Traffic};
 use super::world::World;
 
-/// What all connections share. Each lock is held for one look or one change, never while waiting.
+/// State that all connections share. A lock is held for one access, never across a wait.
 #[derive(Debug)]
 pub struct Shared {
-    /// How it started.
+    /// The initial settings.
     pub settings: Settings,
-    /// What time it is.
+    /// The clock.
     pub clock: Arc<Clock>,
     world: Mutex<World>,
     traffic: Mutex<Traffic>,
 }
 
 impl Shared {
-    /// As the settings say, and nothing has happened yet.
+    /// A simulator in its initial state.
     pub fn new(settings: Settings) -> Self {
         let clock = Arc::<Clock>::default();
         let world = Mutex::new(World::new(Arc::clone(&clock), &settings));
@@ -34,24 +34,24 @@ impl Shared {
         Self { settings, clock, world, traffic }
     }
 
-    /// As new.
+    /// Returns to the initial state.
     pub fn reset(&self) {
         self.clock.reset();
         *self.world() = World::new(Arc::clone(&self.clock), &self.settings);
         *self.traffic() = Traffic::new(self.settings.latency);
     }
 
-    /// The world, locked. A panic of another call leaves it usable.
+    /// Locks the world. A panic in another call leaves the world usable.
     pub fn world(&self) -> MutexGuard<'_, World> {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Rules and records, locked.
+    /// Locks the rules and records.
     pub fn traffic(&self) -> MutexGuard<'_, Traffic> {
         self.traffic.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a call through.
+    /// Processes a call.
     pub async fn exchange(self: Arc<Self>, mut call: Call) -> Outcome {
         let found = Found::by(&mut call);
         let arrived = self.traffic().arrive(&call, self.clock.now());
@@ -80,7 +80,7 @@ impl Shared {
     }
 }
 
-/// A timer is worth arming for a wait only.
+/// A zero wait needs no timer.
 async fn pause(wait: Duration) {
     if !wait.is_zero() {
         tokio::time::sleep(wait).await;

@@ -1,6 +1,6 @@
-//! Faults: what goes wrong, on which calls, how often, and before or after the work is done.
+//! Faults: the affected calls, the number of hits, and the failure before or after the work.
 //!
-//! A rule says which calls; an action says what happens to them. Knows no state of the API.
+//! A rule selects calls; an action defines the failure. This file knows no API state.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,85 +11,86 @@ use serde_json::Value;
 use super::call::Call;
 use super::routes::matches;
 
-/// A fault, as it is posted to `/_sim/faults`.
+/// A fault in the format of `/_sim/faults`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fault {
-    /// `GET`, `POST`, ...; left out, every method.
+    /// `GET`, `POST`, ...; every method if missing.
     #[serde(default)]
     pub method: Option<String>,
-    /// The path below `/v1`: `*` and `{name}` stand for one segment, `**` for all that follow.
+    /// Path below `/v1`. `*` and `{name}` match one segment, `**` matches all remaining segments.
     #[serde(default = "everywhere")]
     pub path: String,
-    /// This many matching calls pass unharmed first.
+    /// Number of matching calls that pass first.
     #[serde(default)]
     pub skip: u64,
-    /// How many calls it hits; left out, all.
+    /// Number of calls that fail; all if missing.
     #[serde(default)]
     pub count: Option<u64>,
-    /// Whether the call's work is done.
+    /// Failure before or after the work.
     #[serde(default)]
     pub when: When,
-    /// What happens.
+    /// The failure.
     pub action: Action,
 }
 
-/// Whether a call that goes wrong has done its work.
+/// Time of a failure relative to the work.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum When {
-    /// Nothing was done.
+    /// The work is not done.
     #[default]
     Before,
-    /// Everything was done; the caller does not learn it.
+    /// The work is done, but the caller gets no success.
     After,
 }
 
-/// What goes wrong.
+/// A failure.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Action {
-    /// Another status, with headers and a body: a text as it is, anything else as JSON; by default OpenAI's error.
+    /// Another status with headers and a body. A text is sent as it is, other values as JSON. The default body is
+    /// OpenAI's error.
     Status {
         /// HTTP status.
         status: u16,
-        /// More headers.
+        /// Additional headers.
         #[serde(default)]
         headers: BTreeMap<String, String>,
         /// The body.
         #[serde(default)]
         body: Option<Value>,
     },
-    /// The call takes longer; it then goes on, into the next fault or its own answer.
+    /// Delays the call. The next fault or the normal response follows.
     Delay {
         /// Milliseconds.
         ms: u64,
     },
-    /// The connection closes without an answer.
+    /// Closes the connection without a response.
     Drop,
-    /// The connection closes in the middle of the answer's body.
+    /// Closes the connection in the middle of the response body.
     Cut,
-    /// 200 with a page of HTML.
+    /// Status 200 with an HTML page.
     Html,
-    /// 200 with nothing.
+    /// Status 200 with an empty body.
     Empty,
-    /// 200 with a page of a list that never ends, each time another one.
+    /// Status 200 with a page of an endless list. Each page is different.
     Endless,
-    /// The answer with two more MiB in it, still good JSON.
+    /// The response with two more MiB, still valid JSON.
     Huge,
-    /// Half the answer, as if it were whole.
+    /// Half of the response body, with a matching length.
     Truncated,
-    /// The answer with every value of another type.
+    /// The response with a wrong type for every value.
     WrongTypes,
-    /// 307 to somewhere.
+    /// Redirects with status 307.
     Redirect {
-        /// The `Location`.
+        /// Value of the `Location` header.
         location: String,
     },
 }
 
 impl Fault {
-    /// A fault of the endpoint of this name.
+    /// A fault of this endpoint.
     pub fn on(endpoint: &str, action: Action) -> Self {
         let (method, path) = endpoint.split_once(' ').unwrap_or(("", endpoint));
         let method = Some(method.to_owned()).filter(|method| !method.is_empty());
@@ -101,27 +102,27 @@ impl Fault {
         Self::on(&everywhere(), action)
     }
 
-    /// Hits this many calls.
+    /// Limits the number of calls that fail.
     pub fn times(self, count: u64) -> Self {
         Self { count: Some(count), ..self }
     }
 
-    /// Lets this many calls pass first.
+    /// Sets the number of calls that pass first.
     pub fn skipping(self, skip: u64) -> Self {
         Self { skip, ..self }
     }
 
-    /// The work is done all the same.
+    /// Fails after the work.
     pub fn after_the_work(self) -> Self {
         Self { when: When::After, ..self }
     }
 
-    /// Whether the call is one of those that the rule describes.
+    /// True if the rule selects this call.
     pub fn applies_to(&self, call: &Call) -> bool {
         self.method.as_ref().is_none_or(|method| *method == call.method) && matches(&self.path, &call.path)
     }
 
-    /// Whether it hits this call of those that it concerns; counts it.
+    /// Counts a selected call. Answers true if the call fails.
     pub fn hit(&mut self) -> bool {
         if self.skip > 0 {
             self.skip -= 1;
@@ -137,7 +138,7 @@ impl Fault {
         }
     }
 
-    /// Whether it will not hit anything any more.
+    /// True if the fault cannot hit again.
     pub fn is_exhausted(&self) -> bool {
         self.count == Some(0)
     }
@@ -154,12 +155,12 @@ impl Action {
         Self::Status { status, headers: BTreeMap::new(), body: Some(body.into()) }
     }
 
-    /// A call that takes longer.
+    /// A delay.
     pub fn delay(by: Duration) -> Self {
         Self::Delay { ms: by.as_millis() as u64 }
     }
 
-    /// Whether it changes the real answer, so that the work has to be done.
+    /// True if the action changes the real response, so the work must be done.
     pub fn needs_the_answer(&self) -> bool {
         matches!(self, Self::Cut | Self::Huge | Self::Truncated | Self::WrongTypes)
     }

@@ -6,39 +6,39 @@ use std::time::Duration;
 
 use crate::simulator::{Lag, Settings, Tls};
 
-/// What `--help` prints.
+/// Output of `--help`.
 pub(crate) const USAGE: &str = "\
 A strict simulator of OpenAI's Admin API.
 
-  --listen ADDR            where to listen (127.0.0.1:0: a free port)
-  --admin-key KEY          the first admin key (made up)
-  --organization ID        the organization (made up)
-  --project ID             a project there is at first; may repeat (one, made up)
-  --seed-account P/NAME    a service account there is at first, in project P; may repeat
-  --latency-ms N           how long every call takes (0)
-  --lag-ms N               what is made answers 404, and is missing in lists, for up to this time (0)
-  --tls CA_FILE            HTTPS by an authority made on the spot; its certificate is written to CA_FILE
-  --tls-name NAME          a name or address in that certificate besides loopback; may repeat
-  --tls-cert FILE          HTTPS with this certificate chain (PEM) ...
-  --tls-key FILE           ... and this private key (PEM)
-  --exit-with-stdin        ends when standard input closes
+  --listen ADDR            listen address (127.0.0.1:0: a free port)
+  --admin-key KEY          first admin key (default: random)
+  --organization ID        organization id (default: random)
+  --project ID             id of an initial project; may repeat (default: one random id)
+  --seed-account P/NAME    initial service account in project P; may repeat
+  --latency-ms N           latency of every call (0)
+  --lag-ms N               time in which a new object answers 404 and is missing in lists, at most (0)
+  --tls CA_FILE            serve HTTPS with a generated CA; write the CA certificate to CA_FILE
+  --tls-name NAME          extra name or address in the certificate besides loopback; may repeat
+  --tls-cert FILE          serve HTTPS with this certificate chain (PEM)
+  --tls-key FILE           private key of --tls-cert (PEM)
+  --exit-with-stdin        exit when standard input closes
 
-Prints `listening on URL` when ready. What it made up and all it holds is at /_sim/state of that host; faults,
-limits and more are beside it.
+Prints `listening on URL` when ready. /_sim/state at that address shows all generated values and the whole state;
+/_sim/ also controls faults, limits and more.
 ";
 
-/// Everything the flags say.
+/// The parsed flags.
 #[derive(Debug, Default)]
 pub(crate) struct Flags {
-    /// How the simulator starts, TLS apart.
+    /// Settings of the simulator, without TLS.
     pub(crate) settings: Settings,
-    /// Project and name of each account to make at first.
+    /// Project and name of each initial account.
     pub(crate) accounts: Vec<(String, String)>,
-    /// Where to write the authority made on the spot.
+    /// File for the certificate of the generated CA.
     pub(crate) authority: Option<PathBuf>,
-    /// End when standard input closes.
+    /// Exit when standard input closes.
     pub(crate) exit_with_stdin: bool,
-    /// Only print the usage.
+    /// Print the usage and exit.
     pub(crate) help: bool,
     names: Vec<String>,
     certificate: Option<PathBuf>,
@@ -46,7 +46,7 @@ pub(crate) struct Flags {
 }
 
 impl Flags {
-    /// Reads the flags; the error is a sentence.
+    /// Parses the flags. The error is a sentence.
     pub(crate) fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Self, String> {
         let mut flags = Self::default();
         let mut projects = Vec::new();
@@ -87,7 +87,7 @@ impl Flags {
             (None, Some(certificate), Some(key)) => {
                 Ok(Some(Tls::Given { certificate: read(certificate)?, key: read(key)? }))
             }
-            _ => Err("either --tls, or --tls-cert and --tls-key".to_owned()),
+            _ => Err("use either --tls, or --tls-cert with --tls-key".to_owned()),
         }
     }
 }

@@ -1,9 +1,9 @@
-//! Ids and key values as OpenAI writes them. An id carries its serial number, so a page can go on after a thing
-//! that was deleted meanwhile.
+//! Ids and key values in OpenAI's formats. An id contains its serial number, so a page can continue after a deleted
+//! object.
 
 use rand::distr::{Alphanumeric, SampleString};
 
-/// `svc_acct_...` and such: prefix, serial number, then something nobody can guess.
+/// An id such as `svc_acct_...`: prefix, serial number and a random suffix.
 pub fn id(prefix: &str, serial: u64) -> String {
     format!("{prefix}_{serial:010x}{}", random(12))
 }
@@ -14,7 +14,7 @@ pub fn serial(prefix: &str, id: &str) -> Option<u64> {
     u64::from_str_radix(digits, 16).ok()
 }
 
-/// The value of a new key: `sk-svcacct-...`, `sk-admin-...`.
+/// Value of a new key: `sk-svcacct-...`, `sk-admin-...`.
 pub fn key_value(prefix: &str) -> String {
     format!("{prefix}-{}", random(120))
 }
@@ -24,7 +24,7 @@ pub fn random(count: usize) -> String {
     Alphanumeric.sample_string(&mut rand::rng(), count)
 }
 
-/// How lists show a key: `sk-admin...def`.
+/// Redacted form of a key in lists: `sk-admin...def`.
 pub fn redacted(value: &str) -> String {
     let shown = |range: Option<&str>| range.unwrap_or_default().to_owned();
     let end = value.len().saturating_sub(3).max(8);

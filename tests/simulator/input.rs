@@ -1,6 +1,6 @@
-//! Strict readers of a call's JSON body and of its query: each refuses what OpenAI's schema does not allow.
+//! Strict readers of a call's JSON body and query. They refuse everything that OpenAI's schema does not allow.
 //!
-//! Knows types and ranges; which field a call has is the call's own business.
+//! This file knows types and ranges. Each endpoint knows its own fields.
 
 use std::ops::RangeInclusive;
 
@@ -12,12 +12,12 @@ use super::refusal::Refusal;
 /// `expires_in_seconds`: one second to one year.
 const LIFETIME: RangeInclusive<i64> = 1..=31_536_000;
 
-/// The fields of a JSON body. Each reader takes its field out; what is left at [`Fields::end`] is unknown.
+/// Fields of a JSON body. Each reader removes its field; fields that are left at [`Fields::end`] are unknown.
 #[derive(Debug)]
 pub struct Fields(Map<String, Value>);
 
 impl Fields {
-    /// The body, which has to be there.
+    /// The fields of a required body.
     pub fn of(call: &Call) -> Result<Self, Refusal> {
         let kind = call.content_type.as_deref().unwrap_or("none");
         if !kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json")) {
@@ -29,18 +29,18 @@ impl Fields {
         }
     }
 
-    /// The body, or no fields where nothing was sent.
+    /// The fields of an optional body.
     pub fn of_optional(call: &Call) -> Result<Self, Refusal> {
         if call.body.is_empty() { Ok(Self(Map::new())) } else { Self::of(call) }
     }
 
-    /// Takes null in these fields for "not sent"; every other field refuses it.
+    /// Treats null in these fields as not sent. Every other field refuses null.
     pub fn nullable(mut self, names: &[&str]) -> Self {
         self.0.retain(|name, value| !(value.is_null() && names.contains(&name.as_str())));
         self
     }
 
-    /// A text that is not empty.
+    /// A non-empty text.
     pub fn text(&mut self, name: &str) -> Result<Option<String>, Refusal> {
         match self.0.remove(name) {
             None => Ok(None),
@@ -50,12 +50,12 @@ impl Fields {
         }
     }
 
-    /// A text that has to be there.
+    /// A required text.
     pub fn required_text(&mut self, name: &str) -> Result<String, Refusal> {
         self.text(name)?.ok_or_else(|| Refusal::missing(name))
     }
 
-    /// One of a few words.
+    /// One of these words.
     pub fn choice(&mut self, name: &str, allowed: &[&str]) -> Result<Option<String>, Refusal> {
         match self.text(name)? {
             Some(sent) if !allowed.contains(&sent.as_str()) => Err(Refusal::not_one_of(name, allowed, &sent)),
@@ -63,7 +63,6 @@ impl Fields {
         }
     }
 
-    /// True or false.
     pub fn flag(&mut self, name: &str) -> Result<Option<bool>, Refusal> {
         match self.0.remove(name) {
             None => Ok(None),
@@ -72,7 +71,7 @@ impl Fields {
         }
     }
 
-    /// A list of texts, none of them empty.
+    /// A list of non-empty texts.
     pub fn texts(&mut self, name: &str) -> Result<Option<Vec<String>>, Refusal> {
         match self.0.remove(name) {
             None => Ok(None),
@@ -93,7 +92,7 @@ impl Fields {
         within(name, sent.as_i64().unwrap_or(i64::MAX), LIFETIME).map(|seconds| Some(seconds.unsigned_abs()))
     }
 
-    /// Refuses what no reader asked for.
+    /// Refuses fields that no reader removed.
     pub fn end(self) -> Result<(), Refusal> {
         self.0.keys().next().map_or(Ok(()), |name| Err(Refusal::unknown(name)))
     }
@@ -117,9 +116,9 @@ fn within(name: &str, sent: i64, range: RangeInclusive<i64>) -> Result<i64, Refu
     }
 }
 
-/// The query of a call.
+/// Readers of the query.
 impl Call {
-    /// Refuses parameters outside `known`, and one-value parameters sent twice. A list may be written `name[]`.
+    /// Refuses unknown parameters, and repeated parameters that are not lists. A list may be written as `name[]`.
     pub fn expect_query(&self, known: &[&str]) -> Result<(), Refusal> {
         let mut seen = Vec::new();
         for (name, _) in &self.query {
@@ -136,12 +135,12 @@ impl Call {
         Ok(())
     }
 
-    /// One parameter.
+    /// A parameter with one value.
     pub fn parameter(&self, name: &str) -> Option<&str> {
         self.query.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    /// Every value of a parameter that may repeat.
+    /// All values of a list parameter.
     pub fn parameters(&self, name: &str) -> Vec<&str> {
         let named = |known: &str| known.strip_suffix("[]").unwrap_or(known) == name;
         self.query.iter().filter(|(known, _)| named(known)).map(|(_, value)| value.as_str()).collect()
@@ -153,13 +152,13 @@ impl Call {
         self.parameter(name).map(|text| text.parse().map_err(|_| wrong(text))).transpose()
     }
 
-    /// `limit`, within its range.
+    /// The `limit` parameter, checked against its range.
     pub fn limit(&self, default: i64, maximum: i64) -> Result<usize, Refusal> {
         let sent = self.integer("limit")?.unwrap_or(default);
         within("limit", sent, 1..=maximum).map(|limit| limit.unsigned_abs() as usize)
     }
 
-    /// A parameter that is one of a few words.
+    /// A parameter with one of these words.
     pub fn one_of(&self, name: &str, allowed: &[&str]) -> Result<Option<&str>, Refusal> {
         match self.parameter(name) {
             Some(sent) if !allowed.contains(&sent) => Err(Refusal::not_one_of(name, allowed, sent)),
@@ -168,5 +167,5 @@ impl Call {
     }
 }
 
-/// The parameters that are lists.
+/// List parameters.
 const LISTS: [&str; 3] = ["project_ids", "api_key_ids", "group_by"];

@@ -1,4 +1,4 @@
-//! Keys of service accounts: made on an account; listed, read, changed and deleted in its project.
+//! Keys of service accounts. Creation is a call of the account; all other calls belong to the project.
 
 use serde_json::{Value, json};
 
@@ -24,7 +24,7 @@ pub fn create(world: &mut World, call: &Call) -> Result<Value, Refusal> {
     world.add_key(account, name, scopes, lifetime).map(unredacted).ok_or_else(not_found)
 }
 
-/// `GET .../api_keys`: without `owner_project_access`, keys of owners without access are left out.
+/// `GET .../api_keys`. Without `owner_project_access`, the list omits keys of owners without access.
 pub fn list(world: &mut World, call: &Call) -> Result<Value, Refusal> {
     let project = world.project(call.id("project_id"))?.id.as_str();
     let access = call.one_of("owner_project_access", &["active", "inactive", "any"])?.unwrap_or("active");
@@ -45,7 +45,7 @@ pub fn read(world: &mut World, call: &Call) -> Result<Value, Refusal> {
     Ok(shape(world, &world.keys[&serial]))
 }
 
-/// `POST .../api_keys/{api_key_id}`: scopes, expiry, or both at once; an expired key stays as it is.
+/// `POST .../api_keys/{api_key_id}` changes scopes, expiry, or both. An expired key cannot be changed.
 pub fn update(world: &mut World, call: &Call) -> Result<Value, Refusal> {
     let serial = find(world, call)?;
     let mut fields = Fields::of(call)?;
@@ -62,7 +62,7 @@ pub fn update(world: &mut World, call: &Call) -> Result<Value, Refusal> {
     Ok(shape(world, &world.keys[&serial]))
 }
 
-/// `DELETE .../api_keys/{api_key_id}`: the account and its other keys stay.
+/// `DELETE .../api_keys/{api_key_id}`. The account and its other keys stay.
 pub fn delete(world: &mut World, call: &Call) -> Result<Value, Refusal> {
     let serial = find(world, call)?;
     world.remove_key(serial);
@@ -70,7 +70,7 @@ pub fn delete(world: &mut World, call: &Call) -> Result<Value, Refusal> {
     Ok(json!({"object": "organization.project.api_key.deleted", "id": id, "deleted": true}))
 }
 
-/// Refuses a lifetime that the organization's policy does not allow.
+/// Refuses a lifetime that the organization's policy forbids.
 pub fn check_lifetime(policy: &Policy, lifetime: Option<u64>) -> Result<(), Refusal> {
     let refuse = |code, message| Err(Refusal::forbidden_by_state(Some("expires_in_seconds"), code, message));
     match (lifetime, policy.max_lifetime) {
@@ -89,7 +89,7 @@ pub fn check_lifetime(policy: &Policy, lifetime: Option<u64>) -> Result<(), Refu
     }
 }
 
-/// A new key as it is shown once, with its value.
+/// A new key with its value, which only this response contains.
 pub fn unredacted(key: &Key) -> Value {
     json!({
         "object": "organization.project.service_account.api_key",

@@ -1,7 +1,8 @@
-//! OpenAI lags behind itself: what was just made is not found everywhere yet, what was just deleted is not gone everywhere.
+//! OpenAI's propagation delay: a new object is not found everywhere at once, and a deleted object does not disappear
+//! everywhere at once.
 //!
-//! How long that takes is drawn for each thing and each kind of call, from a seed, so that a run can be repeated. It
-//! passes with the simulator's clock, so a test that moves the clock waits for nothing.
+//! The delay of each object and operation is drawn from a seed, so a run can be repeated. It passes with the
+//! simulator's clock, so a test that moves the clock does not wait.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -9,47 +10,47 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// How far OpenAI lags behind itself.
+/// Propagation delays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Lag {
-    /// What is made answers 404 for at least so many milliseconds ...
+    /// Minimum time in which a new object answers 404, in milliseconds.
     pub least_ms: u64,
-    /// ... and for at most so many.
+    /// Maximum time in which a new object answers 404, in milliseconds.
     pub most_ms: u64,
-    /// What is deleted is listed, and a deleted key works, for at most so many milliseconds.
+    /// Maximum time in which a deleted object stays in lists and a deleted key works, in milliseconds.
     pub deleted_ms: u64,
-    /// Whether reads lag.
+    /// The delay applies to reads.
     pub get: bool,
-    /// Whether changes of what was made lag, and keys made on an account that was made.
+    /// The delay applies to changes, and to keys created on a new account.
     pub post: bool,
-    /// Whether deletions lag.
+    /// The delay applies to deletions.
     pub delete: bool,
-    /// Whether lists lag.
+    /// The delay applies to lists.
     pub list: bool,
-    /// What the times are drawn from.
+    /// Seed of the delays.
     pub seed: u64,
 }
 
-/// What is asked of something.
+/// Operation on an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Operation {
-    /// To be read.
+    /// Read the object.
     Get,
-    /// To be changed, or to get a key.
+    /// Change the object, or create a key on it.
     Post,
-    /// To be deleted.
+    /// Delete the object.
     Delete,
-    /// To be in a list.
+    /// List objects.
     List,
 }
 
-/// What was deleted and is not gone everywhere yet, by serial number.
+/// Deleted objects that are still visible, by serial number.
 #[derive(Debug, Clone)]
 pub struct RecentlyDeleted<T>(BTreeMap<u64, (Duration, T)>);
 
 impl Default for Lag {
-    /// As it was seen: up to 20 s for what is made, some seconds for what is deleted.
+    /// Delays as observed at OpenAI: up to 20 s for new objects, a few seconds for deleted ones.
     fn default() -> Self {
         Self {
             least_ms: 0,
@@ -65,13 +66,13 @@ impl Default for Lag {
 }
 
 impl Lag {
-    /// Always this long, for what is made; what is deleted is gone at once.
+    /// A fixed delay for new objects. Deleted objects disappear at once.
     pub fn of(time: Duration) -> Self {
         let ms = time.as_millis() as u64;
         Self { least_ms: ms, most_ms: ms, deleted_ms: 0, ..Self::default() }
     }
 
-    /// How long what was made does not answer to this.
+    /// Time until a new object is visible to this operation.
     pub fn creation_lag(&self, id: &str, operation: Operation) -> Duration {
         let lags = match operation {
             Operation::Get => self.get,
@@ -86,12 +87,13 @@ impl Lag {
         Duration::from_millis(self.least_ms + self.draw(id, operation) % (spread + 1))
     }
 
-    /// How long what was deleted is not gone everywhere.
+    /// Time until a deleted object has disappeared.
     pub fn deletion_lag(&self, id: &str) -> Duration {
         Duration::from_millis(self.draw(id, Operation::Delete) % (self.deleted_ms + 1))
     }
 
-    /// The same for the same seed, serial number and kind of call: what follows the serial number in an id is random.
+    /// Draws the same number for the same seed, serial number and operation. The random suffix of the id does not
+    /// count.
     fn draw(&self, id: &str, operation: Operation) -> u64 {
         let mut hasher = DefaultHasher::new();
         (self.seed, id.get(..id.len().saturating_sub(12)), operation).hash(&mut hasher);
@@ -100,7 +102,7 @@ impl Lag {
 }
 
 impl Operation {
-    /// What a call of this method asks of what its path names.
+    /// The operation of an HTTP method.
     pub fn of_method(method: &str) -> Self {
         match method {
             "DELETE" => Self::Delete,
@@ -117,7 +119,7 @@ impl<T> Default for RecentlyDeleted<T> {
 }
 
 impl<T> RecentlyDeleted<T> {
-    /// It was deleted and stays visible until then.
+    /// Adds a deleted object that stays visible until this time.
     pub fn add(&mut self, serial: u64, thing: T, now: Duration, until: Duration) {
         self.0.retain(|_, (until, _)| *until > now);
         if until > now {
@@ -125,7 +127,7 @@ impl<T> RecentlyDeleted<T> {
         }
     }
 
-    /// What is still visible, by serial number.
+    /// The objects that are still visible, by serial number.
     pub fn visible(&self, now: Duration) -> impl DoubleEndedIterator<Item = (u64, &T)> {
         self.0.iter().filter(move |(_, (until, _))| *until > now).map(|(serial, (_, thing))| (*serial, thing))
     }

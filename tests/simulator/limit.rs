@@ -1,4 +1,4 @@
-//! Limits: so many calls in any second or minute, and what a refused caller is told.
+//! Rate limits per second or minute, and the wait time in a refusal.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -9,43 +9,41 @@ use serde::{Deserialize, Serialize};
 use super::call::Call;
 use super::routes::matches;
 
-/// A limit, as it is posted to `/_sim/limit`.
+/// A limit in the format of `/_sim/limit`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Limit {
-    /// `GET`, `POST`, ...; left out, every method.
+    /// `GET`, `POST`, ...; every method if missing.
     #[serde(default)]
     pub method: Option<String>,
-    /// The path below `/v1`, as in a fault.
+    /// Path pattern below `/v1`, as in a fault.
     #[serde(default = "everywhere")]
     pub path: String,
-    /// So many calls ...
+    /// Maximum number of calls in a window.
     pub calls: usize,
-    /// ... in any second or minute.
+    /// Length of the sliding window.
     pub per: Per,
-    /// What a refused caller is told.
+    /// Form of the wait time in a refusal.
     #[serde(default)]
     pub retry: Retry,
-    /// Whether refused calls count against the limit too, as OpenAI says they do.
+    /// Refused calls count against the limit, as OpenAI documents.
     #[serde(default)]
     pub count_refused: bool,
 }
 
-/// The length of a limit's window.
+/// Length of a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Per {
-    /// One second.
     Second,
-    /// One minute.
     Minute,
 }
 
-/// How a refusal says when to come back.
+/// Form of the wait time in a refusal.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Retry {
-    /// Not at all, which is the most common.
+    /// No wait time, the most common case.
     #[default]
     None,
     /// `Retry-After` in whole seconds, rounded up.
@@ -56,7 +54,7 @@ pub enum Retry {
     Date,
 }
 
-/// A limit at work.
+/// A limit with its recent calls.
 #[derive(Debug)]
 pub struct Window {
     limit: Limit,
@@ -64,24 +62,24 @@ pub struct Window {
 }
 
 impl Limit {
-    /// So many calls to anything.
+    /// A limit for all endpoints together.
     pub fn everywhere(calls: usize, per: Per) -> Self {
         Self::on(&everywhere(), calls, per)
     }
 
-    /// So many calls to the endpoint of this name.
+    /// A limit for one endpoint.
     pub fn on(endpoint: &str, calls: usize, per: Per) -> Self {
         let (method, path) = endpoint.split_once(' ').unwrap_or(("", endpoint));
         let method = Some(method.to_owned()).filter(|method| !method.is_empty());
         Self { method, path: path.to_owned(), calls, per, retry: Retry::None, count_refused: false }
     }
 
-    /// Says when to come back.
+    /// Sets the form of the wait time.
     pub fn telling(self, retry: Retry) -> Self {
         Self { retry, ..self }
     }
 
-    /// Whether the other limit is about the same calls.
+    /// True if the other limit selects the same calls.
     pub fn same_calls(&self, other: &Self) -> bool {
         (&self.method, &self.path) == (&other.method, &other.path)
     }
@@ -92,17 +90,17 @@ impl Limit {
 }
 
 impl Window {
-    /// Nothing taken yet.
+    /// A window without calls.
     pub fn new(limit: Limit) -> Self {
         Self { limit, taken: VecDeque::new() }
     }
 
-    /// The limit it keeps.
+    /// The limit of this window.
     pub fn limit(&self) -> &Limit {
         &self.limit
     }
 
-    /// Takes a place for the call, or says how long until there is one.
+    /// Counts the call, or answers the time until the limit allows it.
     pub fn take(&mut self, call: &Call, now: Duration) -> Result<(), Duration> {
         if !self.limit.applies_to(call) {
             return Ok(());
@@ -118,7 +116,7 @@ impl Window {
         if full { Err(self.wait(now, length)) } else { Ok(()) }
     }
 
-    /// How long until a place is free: until enough of the calls that count have left the window.
+    /// Time until enough counted calls have left the window.
     fn wait(&self, now: Duration, length: Duration) -> Duration {
         let last_to_leave = self.taken.len().checked_sub(self.limit.calls.max(1));
         let since = last_to_leave.and_then(|at| self.taken.get(at)).copied().unwrap_or(now);
@@ -126,7 +124,7 @@ impl Window {
     }
 }
 
-/// Rounded up: a caller that waits so long does not come too early.
+/// Rounds up, so that a caller who waits this long does not come too early.
 fn whole_milliseconds(wait: Duration) -> Duration {
     Duration::from_millis(wait.as_nanos().div_ceil(1_000_000) as u64)
 }
@@ -141,7 +139,7 @@ impl Per {
 }
 
 impl Retry {
-    /// The header that tells a caller to wait.
+    /// The header with the wait time.
     pub fn header(self, wait: Duration, now: Duration) -> Option<(&'static str, String)> {
         let at = (now + wait).as_nanos().div_ceil(1_000_000_000) as i64;
         match self {

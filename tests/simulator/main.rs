@@ -1,4 +1,4 @@
-//! `openai-simulator`: the simulator of OpenAI's Admin API as a program of its own.
+//! `openai-simulator`: the simulator of OpenAI's Admin API as a program.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -12,7 +12,7 @@ mod simulator;
 
 use flags::{Flags, USAGE};
 
-/// The exit status of a command that was typed wrong (`EX_USAGE`).
+/// Exit status of wrong usage (`EX_USAGE`).
 const WRONG_USAGE: u8 = 64;
 
 #[tokio::main]
@@ -46,11 +46,11 @@ async fn run(flags: Flags) -> io::Result<()> {
     Ok(())
 }
 
-/// Reads on a thread that nobody waits for, since a read of standard input cannot be given up.
+/// Reads on a separate thread, because a read of standard input cannot be cancelled.
 async fn stdin_closes() {
     let (closed, told) = oneshot::channel::<()>();
     std::thread::spawn(move || {
-        // An error ends the reading as the end of input does.
+        // A read error counts as the end of input.
         let _ = io::copy(&mut io::stdin(), &mut io::sink());
         drop(closed);
     });
@@ -63,7 +63,7 @@ fn print(text: &str) -> io::Result<()> {
 }
 
 fn fail(text: &str, status: u8) -> ExitCode {
-    // Where there is no stderr, the status says it.
+    // Without stderr, only the exit status reports the error.
     let _ = io::stderr().write_all(text.as_bytes());
     ExitCode::from(status)
 }

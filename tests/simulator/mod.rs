@@ -1,10 +1,10 @@
 //! A strict, stateful simulator of OpenAI's Admin API, for tests and the demo.
 //!
-//! It refuses what OpenAI refuses, remembers what it was asked to make, lets keys expire by the clock, and goes wrong
-//! on demand. It is no part of the plugin. Tests include this file and start a [`Simulator`]; the example binary
-//! `openai-simulator` is the same behind flags. What it knows of OpenAI is in the resource files ([`accounts`],
-//! [`keys`], [`admin_keys`], [`projects`], [`costs`]); the way of a call is [`server`], [`exchange`], [`routes`].
-#![allow(dead_code, unreachable_pub, reason = "every binary that includes this uses a part of it")]
+//! The simulator refuses what OpenAI refuses, stores created objects, expires keys by its clock, and fails on demand.
+//! The simulator is no part of the plugin. Tests include this file and start a [`Simulator`]; the example binary
+//! `openai-simulator` adds flags. The resource files hold the knowledge about OpenAI: [`accounts`], [`keys`],
+//! [`admin_keys`], [`projects`], [`costs`]. A call passes through [`server`], [`exchange`] and [`routes`].
+#![allow(dead_code, unreachable_pub, reason = "each binary uses only a part of this module")]
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -53,26 +53,26 @@ pub use self::{
     world::{Policy, Tally},
 };
 
-/// How a simulator starts.
+/// Initial settings of a simulator.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Where to listen; port 0 takes a free one.
+    /// Listen address; port 0 selects a free port.
     pub listen: SocketAddr,
     /// The first admin key.
     pub admin_key: String,
     /// The organization.
     pub organization: String,
-    /// The projects there are at first; at least one.
+    /// Ids of the initial projects; at least one.
     pub projects: Vec<String>,
-    /// How long every call takes.
+    /// Latency of every call.
     pub latency: Duration,
-    /// How far it lags behind itself; not at all if there is none.
+    /// Propagation delays; none without a value.
     pub lag: Option<Lag>,
-    /// HTTPS instead of HTTP.
+    /// TLS settings; plain HTTP without a value.
     pub tls: Option<Tls>,
 }
 
-/// A running simulator; it stops when this is dropped.
+/// A running simulator. It stops on drop.
 #[derive(Debug)]
 pub struct Simulator {
     shared: Arc<Shared>,
@@ -81,12 +81,12 @@ pub struct Simulator {
     stop: CancellationToken,
 }
 
-/// A service account that was there before.
+/// An account that a test created.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seeded {
-    /// Its id.
+    /// Id.
     pub id: String,
-    /// Its key's id and value, if it has one.
+    /// Id and value of the account's key, if any.
     pub key: Option<(String, String)>,
 }
 
@@ -105,7 +105,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Starts on the current runtime.
+    /// Starts the simulator on the current runtime.
     pub async fn start(self) -> io::Result<Simulator> {
         let tls = self.tls.as_ref().map(Tls::ready).transpose()?;
         let (acceptor, authority) = tls.map_or((None, None), |tls| (Some(tls.acceptor), tls.authority));
@@ -119,7 +119,7 @@ impl Settings {
 }
 
 impl Simulator {
-    /// Starts with one project on a free port of loopback.
+    /// Starts with one project on a free loopback port.
     pub async fn start() -> Self {
         match Settings::default().start().await {
             Ok(simulator) => simulator,
@@ -127,18 +127,18 @@ impl Simulator {
         }
     }
 
-    /// What a client takes for OpenAI's base URL.
+    /// The base URL for clients.
     pub fn url(&self) -> String {
         format!("{}/v1", self.origin())
     }
 
-    /// Scheme, address and port; `/_sim/` is below it.
+    /// Scheme, address and port; `/_sim/` is below this URL.
     pub fn origin(&self) -> String {
         let scheme = if self.shared.settings.tls.is_some() { "https" } else { "http" };
         format!("{scheme}://{}", reachable(self.address))
     }
 
-    /// The authority to trust, as PEM, if one was made for it.
+    /// Certificate of the generated CA in PEM, if any.
     pub fn ca_pem(&self) -> Option<&str> {
         self.authority.as_deref()
     }
@@ -158,88 +158,88 @@ impl Simulator {
         self.shared.settings.projects.first().map_or("", String::as_str)
     }
 
-    /// What is there now.
+    /// The current state.
     pub fn state(&self) -> State {
         self.shared.state()
     }
 
-    /// All calls to an endpoint so far.
+    /// Number of calls to an endpoint.
     pub fn calls(&self, endpoint: &str) -> u64 {
         self.state().calls(endpoint)
     }
 
-    /// The last calls in the order in which they ended.
+    /// The latest calls, in the order of their ends.
     pub fn log(&self) -> Vec<Logged> {
         self.shared.traffic().log()
     }
 
-    /// The log is empty.
+    /// Empties the log.
     pub fn forget_log(&self) {
         self.shared.traffic().forget_log();
     }
 
-    /// Adds a fault; the number is for [`Simulator::remove_fault`].
+    /// Adds a fault. The number identifies the fault for [`Simulator::remove_fault`].
     pub fn fault(&self, fault: Fault) -> u64 {
         self.shared.traffic().add_fault(fault)
     }
 
-    /// Takes one fault away; false if it is not there any more.
+    /// Removes one fault; false if the fault does not exist.
     pub fn remove_fault(&self, number: u64) -> bool {
         self.shared.traffic().remove_fault(number)
     }
 
-    /// Takes every fault away.
+    /// Removes every fault.
     pub fn clear_faults(&self) {
         self.shared.traffic().clear_faults();
     }
 
-    /// Sets a limit, in place of one about the same calls.
+    /// Sets a limit. It replaces a limit for the same calls.
     pub fn limit(&self, limit: Limit) {
         self.shared.traffic().set_limit(limit);
     }
 
-    /// Takes every limit away.
+    /// Removes every limit.
     pub fn clear_limits(&self) {
         self.shared.traffic().clear_limits();
     }
 
-    /// How long every call takes from now on.
+    /// Sets the latency of every call.
     pub fn latency(&self, latency: Duration) {
         self.shared.traffic().set_latency(latency);
     }
 
-    /// From now on it lags so far behind itself, or not at all.
+    /// Sets the propagation delays.
     pub fn lag(&self, lag: Option<Lag>) {
         self.shared.world().lag = lag;
     }
 
-    /// Moves the simulator's clock back, at most to the machine's.
+    /// Moves the simulator's clock back, at most to the time of this machine.
     pub fn move_back(&self, by: Duration) {
         self.shared.clock.move_back(by);
     }
 
-    /// Moves the simulator's clock ahead: keys expire, limits open.
+    /// Moves the simulator's clock ahead: keys expire, rate limits open.
     pub fn advance(&self, by: Duration) {
         self.shared.clock.advance(by);
     }
 
-    /// The same, for a clock that it shall go with.
+    /// A function that moves the simulator's clock ahead.
     pub fn clock_mover(&self) -> impl Fn(Duration) + Send + Sync + 'static {
         let clock = Arc::clone(&self.shared.clock);
         move |by| clock.advance(by)
     }
 
-    /// What the organization demands of new keys.
+    /// Sets the organization's policy for new keys.
     pub fn policy(&self, policy: Policy) {
         self.shared.world().policy = policy;
     }
 
-    /// Makes an account as if it had been there before, with a key or without; the error is a sentence.
+    /// Creates an account with or without a key. Lag does not apply to the account. The error is a sentence.
     pub fn seed_account(&self, project: &str, name: &str, with_key: bool) -> Result<Seeded, String> {
         self.shared.seed(project, name, with_key)
     }
 
-    /// Makes a key on an account as if somebody else had: its id and its value.
+    /// Creates a key on an account; answers its id and value.
     pub fn seed_key(&self, service_account_id: &str, name: &str) -> Option<(String, String)> {
         let mut world = self.shared.world();
         let account = world.accounts.iter().find(|(_, account)| account.id == service_account_id);
@@ -256,27 +256,27 @@ impl Simulator {
         }
     }
 
-    /// One more project.
+    /// Adds a project.
     pub fn add_project(&self, id: &str) {
         self.shared.world().add_project(id.to_owned(), None);
     }
 
-    /// Archives a project, with all its accounts.
+    /// Archives a project and deletes its accounts.
     pub fn archive_project(&self, id: &str) {
         projects::archive_by_id(&mut self.shared.world(), id);
     }
 
-    /// How many faults there are that have not hit as often as they shall.
+    /// Number of faults that can still hit.
     pub fn faults_left(&self) -> usize {
         self.shared.traffic().faults()
     }
 
-    /// Spends a project's money now.
+    /// Records spending of a project at the current time.
     pub fn spend(&self, project: &str, amount: f64) {
         self.shared.spend(project, amount);
     }
 
-    /// As new: accounts, keys, counters, faults, limits and time are as they were at the start.
+    /// Returns to the initial state: accounts, keys, counters, faults, limits and time.
     pub fn reset(&self) {
         self.shared.reset();
     }
@@ -288,7 +288,7 @@ impl Drop for Simulator {
     }
 }
 
-/// Where a listener on all addresses is reached from this machine.
+/// The loopback address for a listener on all addresses.
 fn reachable(mut address: SocketAddr) -> SocketAddr {
     match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),

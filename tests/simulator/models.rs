@@ -1,4 +1,4 @@
-//! `GET /models`: what a service account's key is good for here, namely showing that it lives.
+//! `GET /models`: a cheap way to check that a service account's key works.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use super::call::Call;
 use super::refusal::Refusal;
 use super::world::World;
 
-/// The models a key can use.
+/// The available models.
 #[expect(clippy::unnecessary_wraps, reason = "all endpoints have one signature")]
 pub fn list(_: &mut World, _: &Call) -> Result<Value, Refusal> {
     let model =

@@ -1,6 +1,6 @@
-//! Lists: `after`, `limit`, `has_more`, `first_id`, `last_id`.
+//! List pages: `after`, `limit`, `has_more`, `first_id`, `last_id`.
 //!
-//! A page can start after something that was deleted meanwhile; a cursor that never was an id is refused.
+//! A page can start after a deleted object. A cursor that is not an id is an error.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use super::call::Call;
 use super::id;
 use super::refusal::Refusal;
 
-/// One page: the first `limit` of what is left to list. Every item has an `id`.
+/// One page: the first `limit` items. Every item has an `id`.
 pub fn page(items: impl IntoIterator<Item = Value>, limit: usize) -> Value {
     let mut data: Vec<Value> = items.into_iter().take(limit + 1).collect();
     let has_more = data.len() > limit;
@@ -18,7 +18,7 @@ pub fn page(items: impl IntoIterator<Item = Value>, limit: usize) -> Value {
     json!({"object": "list", "data": data, "first_id": first_id, "last_id": last_id, "has_more": has_more})
 }
 
-/// What is there and what is still listed although it is not, by serial number: as much as a page may show.
+/// Merges existing and recently deleted objects by serial number, at most one page.
 pub fn merged<'a, T>(
     there: impl Iterator<Item = (u64, &'a T)>,
     recently_deleted: impl Iterator<Item = (u64, &'a T)>,
@@ -29,13 +29,13 @@ pub fn merged<'a, T>(
     all.into_iter().map(|(_, thing)| thing).collect()
 }
 
-/// The serial number that the page starts after.
+/// Serial number of the `after` cursor.
 pub fn cursor(call: &Call, prefix: &str) -> Result<Option<u64>, Refusal> {
     let read = |sent| id::serial(prefix, sent).ok_or_else(|| unknown_cursor("after", sent));
     call.parameter("after").map(read).transpose()
 }
 
-/// A page of things whose ids have no serial number.
+/// A page of objects whose ids have no serial number.
 pub fn page_by_id(items: Vec<Value>, call: &Call, limit: usize) -> Result<Value, Refusal> {
     let at = |name: &str| {
         let found = |sent: &str| {

@@ -1,4 +1,4 @@
-//! Projects: create, read, change, archive; and their rate limits, which are only read.
+//! Projects: create, read, change and archive. Rate limits are read-only.
 
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ use super::page::page_by_id;
 use super::refusal::Refusal;
 use super::world::{Project, World};
 
-/// Where a project's data may live.
+/// Valid data residencies.
 const RESIDENCIES: &[&str] = &[
     "GLOBAL",
     "US_STORAGE_PROCESSING",
@@ -68,7 +68,7 @@ pub fn update(world: &mut World, call: &Call) -> Result<Value, Refusal> {
     })
 }
 
-/// `POST /organization/projects/{project_id}/archive`: an archived project has no service accounts.
+/// `POST /organization/projects/{project_id}/archive` deletes the service accounts of the project.
 pub fn archive(world: &mut World, call: &Call) -> Result<Value, Refusal> {
     let id = call.id("project_id");
     world.active_project(id)?;
@@ -76,7 +76,7 @@ pub fn archive(world: &mut World, call: &Call) -> Result<Value, Refusal> {
     change(world, id, |_| ())
 }
 
-/// The same for a project that need not be there.
+/// Archives a project by id. An unknown id is no error.
 pub fn archive_by_id(world: &mut World, id: &str) {
     let its = world.accounts.iter().filter(|(_, account)| account.project == id);
     for account in its.map(|(serial, _)| *serial).collect::<Vec<u64>>() {

@@ -1,18 +1,18 @@
-//! How OpenAI says no: a status and `{"error": {message, type, param, code}}`.
+//! OpenAI's error responses: a status and `{"error": {message, type, param, code}}`.
 //!
-//! The codes and sentences are those OpenAI's API is known to answer with. Knows nothing of what was asked for.
+//! The codes and messages are those of OpenAI's API.
 
 use serde_json::{Value, json};
 
-/// The type of every refusal that is the caller's fault.
+/// Error type of every invalid request.
 const INVALID_REQUEST: &str = "invalid_request_error";
 
-/// One refusal; [`Refusal::body`] is what goes over the wire.
+/// An error response; [`Refusal::body`] is its JSON.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Refusal {
     /// HTTP status.
     pub status: u16,
-    /// The sentence for people.
+    /// The error message.
     pub message: String,
     /// OpenAI's `type`.
     pub kind: &'static str,
@@ -23,7 +23,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// The JSON body of the answer.
+    /// JSON body of the response.
     pub fn body(&self) -> Value {
         let Self { message, kind, param, code, .. } = self;
         json!({"error": {"message": message, "type": kind, "param": param, "code": code}})
@@ -37,12 +37,12 @@ impl Refusal {
         Self { param: Some(param.to_owned()), ..Self::new(400, Some(code), message) }
     }
 
-    /// The organization's policy or the state of things forbids what was asked for.
+    /// The organization's policy or the state of an object forbids the request.
     pub fn forbidden_by_state(param: Option<&str>, code: &'static str, message: String) -> Self {
         Self { param: param.map(str::to_owned), ..Self::new(400, Some(code), message) }
     }
 
-    /// The body is no JSON object.
+    /// The body is not a JSON object.
     pub fn unreadable_body() -> Self {
         let message = "We could not parse the JSON body of your request. (HINT: This likely means you aren't \
                        using your HTTP library correctly. The OpenAI API expects a JSON payload, but what was \
@@ -50,28 +50,28 @@ impl Refusal {
         Self::new(400, None, message.to_owned())
     }
 
-    /// The body says it is something else than JSON.
+    /// The content type is not JSON.
     pub fn wrong_content_type(sent: &str) -> Self {
         let message = format!("Invalid Content-Type header ({sent}), expected application/json.");
         Self::new(400, Some("unsupported_content_type"), message)
     }
 
-    /// The body is larger than any of these calls needs.
+    /// The body is too large.
     pub fn too_large() -> Self {
         Self::new(413, Some("request_too_large"), "The request body is too large.".to_owned())
     }
 
-    /// A field or query parameter that the call does not have.
+    /// An unknown field or query parameter.
     pub fn unknown(param: &str) -> Self {
         Self::of(param, "unknown_parameter", format!("Unknown parameter: '{param}'."))
     }
 
-    /// A field or query parameter that the call cannot do without.
+    /// A required field or query parameter is missing.
     pub fn missing(param: &str) -> Self {
         Self::of(param, "missing_required_parameter", format!("Missing required parameter: '{param}'."))
     }
 
-    /// A value of another JSON type.
+    /// A value has the wrong JSON type.
     pub fn wrong_type(param: &str, expected: &str, sent: &Value) -> Self {
         let got = named(sent);
         Self::of(
@@ -97,7 +97,7 @@ impl Refusal {
         Self::of(param, "integer_above_max_value", message)
     }
 
-    /// A text that may not be empty.
+    /// A text is empty.
     pub fn empty(param: &str) -> Self {
         let message = format!(
             "Invalid '{param}': empty string. Expected a string with minimum length 1, but got an empty string instead."
@@ -105,26 +105,26 @@ impl Refusal {
         Self::of(param, "empty_string", message)
     }
 
-    /// A value outside the ones allowed.
+    /// A value is not in the list of valid values.
     pub fn not_one_of(param: &str, allowed: &[&str], sent: &str) -> Self {
         let allowed = allowed.iter().map(|one| format!("'{one}'")).collect::<Vec<_>>().join(", ");
         let message = format!("Invalid value: '{sent}'. Supported values are: {allowed}.");
         Self::of(param, "invalid_value", message)
     }
 
-    /// A value that is wrong in a way of its own.
+    /// A value is invalid for another reason.
     pub fn invalid(param: &str, message: String) -> Self {
         Self::of(param, "invalid_value", message)
     }
 
-    /// No `Authorization: Bearer ...`.
+    /// The request has no `Authorization: Bearer ...` header.
     pub fn no_key() -> Self {
         let message = "You didn't provide an API key. You need to provide your API key in an Authorization header \
                        using Bearer auth (i.e. Authorization: Bearer YOUR_KEY).";
         Self::new(401, None, message.to_owned())
     }
 
-    /// A key that does not exist, was deleted or has expired. `redacted` is the key, made unreadable.
+    /// The key does not exist, was deleted or has expired. `redacted` is the masked key.
     pub fn wrong_key(redacted: &str) -> Self {
         let message = format!(
             "Incorrect API key provided: {redacted}. You can find your API key at https://platform.openai.com/account/api-keys."
@@ -132,30 +132,30 @@ impl Refusal {
         Self::new(401, Some("invalid_api_key"), message)
     }
 
-    /// A key that is good, but not for this.
+    /// The key lacks a permission.
     pub fn missing_scope(scope: &str) -> Self {
         let message =
             format!("You have insufficient permissions for this operation. Missing scopes: {scope}.");
         Self::new(401, Some("missing_scope"), message)
     }
 
-    /// `OpenAI-Organization` names another organization than the key's.
+    /// `OpenAI-Organization` names an organization other than the key's.
     pub fn wrong_organization() -> Self {
         let message = "OpenAI-Organization header should match organization for API key";
         Self::new(401, Some("mismatched_organization"), message.to_owned())
     }
 
-    /// No such thing.
+    /// The object does not exist.
     pub fn not_found(what: &str, id: &str) -> Self {
         Self::new(404, Some("not_found"), format!("{what} '{id}' not found."))
     }
 
-    /// No such path.
+    /// The path does not exist.
     pub fn no_such_url(method: &str, path: &str) -> Self {
         Self::new(404, None, format!("Invalid URL ({method} {path})"))
     }
 
-    /// The path exists, for other methods.
+    /// The path exists for other methods.
     pub fn wrong_method(method: &str, path: &str) -> Self {
         let message = format!(
             "Not allowed to {method} on {path} (HINT: Perhaps you meant to use a different HTTP method?)"
@@ -163,7 +163,7 @@ impl Refusal {
         Self::new(405, Some("method_not_supported"), message)
     }
 
-    /// Too many calls; `wait` is when to try again.
+    /// A rate limit refuses the call; `wait` is the time until the next attempt.
     pub fn limited(wait: std::time::Duration) -> Self {
         let message = format!("Rate limit reached for requests. Please try again in {}ms.", wait.as_millis());
         Self { kind: "requests", ..Self::new(429, Some("rate_limit_exceeded"), message) }

@@ -1,4 +1,4 @@
-//! An answer before it becomes HTTP, and what faults make of it.
+//! A response before its conversion to HTTP, and the effect of faults on it.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -19,25 +19,25 @@ use super::refusal::Refusal;
 pub struct Reply {
     /// HTTP status.
     pub status: u16,
-    /// Headers by name, `content-type` among them.
+    /// Headers by name, including `content-type`.
     pub headers: BTreeMap<String, String>,
     /// The body.
     pub body: Bytes,
 }
 
-/// How a call ends.
+/// Outcome of a call.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
-    /// With a whole answer.
+    /// A complete response.
     Complete(Reply),
-    /// With half an answer and a closed connection.
+    /// Half of a response body and a closed connection.
     Cut(Reply),
-    /// With a closed connection.
+    /// A closed connection.
     Dropped,
 }
 
 impl Outcome {
-    /// With the time since 1970 in the header that tells it, as every server sends it.
+    /// Adds the `Date` header for this time since 1970.
     pub fn dated(self, now: Duration) -> Self {
         let date = |reply: Reply| match DateTime::<Utc>::from_timestamp(now.as_secs() as i64, 0) {
             Some(date) if !reply.headers.contains_key("date") => {
@@ -53,16 +53,16 @@ impl Outcome {
     }
 }
 
-/// A body larger than what any client should read.
+/// Size beyond the limit of every client.
 const HUGE: usize = 2 * 1024 * 1024;
 
 impl Reply {
-    /// A JSON answer.
+    /// A JSON response.
     pub fn json(status: u16, body: &Value) -> Self {
         Self::new(status, "application/json", body.to_string())
     }
 
-    /// What a call's work came to.
+    /// The response to the result of the work.
     pub fn of(result: Result<Value, Refusal>) -> Self {
         match result {
             Ok(body) => Self::json(200, &body),
@@ -70,7 +70,7 @@ impl Reply {
         }
     }
 
-    /// With one more header.
+    /// Adds a header.
     pub fn with(mut self, name: &str, value: String) -> Self {
         self.headers.insert(name.to_owned(), value);
         self
@@ -81,7 +81,7 @@ impl Reply {
         Self { status, headers, body: body.into() }.with("x-request-id", format!("req_{}", id::random(24)))
     }
 
-    /// The HTTP response; if it is cut, half of the body is sent and then the connection closes.
+    /// Converts to HTTP. If `cut`, half of the body is sent and the connection closes.
     pub fn into_response(self, cut: bool) -> Response<Body> {
         let length = self.body.len();
         let body = if cut { broken_off(self.body) } else { Body::from(self.body) };
@@ -98,7 +98,7 @@ impl Reply {
 }
 
 impl Action {
-    /// How a call ends that this happens to. `answer` is its own answer, where the work was done.
+    /// The outcome of a call with this failure. `answer` is the real response if the work was done.
     pub fn outcome(&self, answer: Option<Reply>) -> Outcome {
         let answer = answer.unwrap_or_else(|| Reply::json(200, &json!({})));
         Outcome::Complete(match self {
@@ -140,7 +140,7 @@ fn server_error(status: u16) -> Value {
     json!({"error": {"message": message, "type": kind, "param": null, "code": code}})
 }
 
-/// One thing that may be of any kind, and more to come.
+/// A list page with an object that fits every list, and with more pages to come.
 fn endless() -> Value {
     let id = format!("any_{}", id::random(24));
     let item =
@@ -153,7 +153,7 @@ fn altered(answer: Reply, alter: impl FnOnce(Value) -> Bytes) -> Reply {
     Reply { body: alter(body), ..answer }
 }
 
-/// The same shape with every leaf of another type; `object` stays, so that it still looks like what was asked for.
+/// The same structure with a wrong type for every leaf. `object` stays, so the response still looks plausible.
 fn retyped(value: Value) -> Value {
     match value {
         Value::Object(fields) => {
@@ -167,7 +167,7 @@ fn retyped(value: Value) -> Value {
     }
 }
 
-/// Half of the body, then an error. Hyper sends what it has when the body makes it wait, so the half does arrive.
+/// Half of the body, then an error. Hyper flushes the first half when the body stream yields.
 fn broken_off(body: Bytes) -> Body {
     let half = stream::once(std::future::ready(Ok(body.slice(..body.len() / 2))));
     let end = stream::once(async {

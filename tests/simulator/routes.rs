@@ -1,4 +1,4 @@
-//! Which endpoints there are, what each takes in its query, and who answers.
+//! The endpoints with their query parameters and handlers.
 
 use serde_json::Value;
 
@@ -8,57 +8,35 @@ use super::refusal::Refusal;
 use super::world::World;
 use super::{accounts, admin_keys, costs, keys, models, projects};
 
-/// The endpoints by name: what counters, faults and limits call them.
+/// Names of the endpoints for counters, faults and limits.
 pub mod endpoint {
-    /// Lists admin keys.
     pub const LIST_ADMIN_KEYS: &str = "GET /organization/admin_api_keys";
-    /// Makes an admin key.
     pub const CREATE_ADMIN_KEY: &str = "POST /organization/admin_api_keys";
-    /// Reads an admin key.
     pub const READ_ADMIN_KEY: &str = "GET /organization/admin_api_keys/{key_id}";
-    /// Deletes an admin key.
     pub const DELETE_ADMIN_KEY: &str = "DELETE /organization/admin_api_keys/{key_id}";
-    /// Lists projects.
     pub const LIST_PROJECTS: &str = "GET /organization/projects";
-    /// Makes a project.
     pub const CREATE_PROJECT: &str = "POST /organization/projects";
-    /// Reads a project.
     pub const READ_PROJECT: &str = "GET /organization/projects/{project_id}";
-    /// Changes a project.
     pub const UPDATE_PROJECT: &str = "POST /organization/projects/{project_id}";
-    /// Archives a project.
     pub const ARCHIVE_PROJECT: &str = "POST /organization/projects/{project_id}/archive";
-    /// Lists a project's rate limits.
     pub const LIST_RATE_LIMITS: &str = "GET /organization/projects/{project_id}/rate_limits";
-    /// Lists a project's keys.
     pub const LIST_KEYS: &str = "GET /organization/projects/{project_id}/api_keys";
-    /// Reads a key.
     pub const READ_KEY: &str = "GET /organization/projects/{project_id}/api_keys/{api_key_id}";
-    /// Changes a key.
     pub const UPDATE_KEY: &str = "POST /organization/projects/{project_id}/api_keys/{api_key_id}";
-    /// Deletes a key.
     pub const DELETE_KEY: &str = "DELETE /organization/projects/{project_id}/api_keys/{api_key_id}";
-    /// Lists service accounts.
     pub const LIST_ACCOUNTS: &str = "GET /organization/projects/{project_id}/service_accounts";
-    /// Makes a service account.
     pub const CREATE_ACCOUNT: &str = "POST /organization/projects/{project_id}/service_accounts";
-    /// Reads a service account.
     pub const READ_ACCOUNT: &str =
         "GET /organization/projects/{project_id}/service_accounts/{service_account_id}";
-    /// Changes a service account.
     pub const UPDATE_ACCOUNT: &str =
         "POST /organization/projects/{project_id}/service_accounts/{service_account_id}";
-    /// Deletes a service account.
     pub const DELETE_ACCOUNT: &str =
         "DELETE /organization/projects/{project_id}/service_accounts/{service_account_id}";
-    /// Makes a key on a service account.
     pub const CREATE_KEY: &str =
         "POST /organization/projects/{project_id}/service_accounts/{service_account_id}/api_keys";
-    /// Reads what was spent.
     pub const READ_COSTS: &str = "GET /organization/costs";
-    /// Lists models.
     pub const LIST_MODELS: &str = "GET /models";
-    /// Where calls to no endpoint are counted.
+    /// Counter for calls to no endpoint.
     pub const NONE: &str = "none";
 }
 
@@ -72,14 +50,13 @@ pub struct Route {
     answer: fn(&mut World, &Call) -> Result<Value, Refusal>,
 }
 
-/// What a call's method and path lead to.
+/// Result of routing.
 #[derive(Debug, Clone, Copy)]
 pub enum Found {
-    /// This endpoint.
     Route(&'static Route),
-    /// A path that exists for other methods.
+    /// The path exists for other methods.
     WrongMethod,
-    /// Nothing.
+    /// The path does not exist.
     Nothing,
 }
 
@@ -122,7 +99,7 @@ const fn admin(
 }
 
 impl Found {
-    /// Finds the endpoint and notes the ids in the path.
+    /// Finds the endpoint and stores the ids from the path.
     pub fn by(call: &mut Call) -> Self {
         let mut found = Self::Nothing;
         for route in &ROUTES {
@@ -139,7 +116,7 @@ impl Found {
         found
     }
 
-    /// What the endpoint is counted as.
+    /// Counter name of the endpoint.
     pub fn name(self) -> &'static str {
         match self {
             Self::Route(route) => route.name,
@@ -147,7 +124,7 @@ impl Found {
         }
     }
 
-    /// Does the work.
+    /// Does the work of the call.
     pub fn answer(self, world: &mut World, call: &Call) -> Result<Value, Refusal> {
         let path = format!("/v1{}", call.path);
         match self {
@@ -162,7 +139,7 @@ impl Found {
     }
 }
 
-/// Whether a path is what a pattern describes: `*` and `{name}` stand for one segment, `**` for all that follow.
+/// True if the path matches the pattern. `*` and `{name}` match one segment, `**` matches all remaining segments.
 pub fn matches(pattern: &str, path: &str) -> bool {
     let mut segments = path.split('/');
     for wanted in pattern.split('/') {

@@ -1,4 +1,4 @@
-//! Sockets: accepts connections, plain or TLS, HTTP/1.1 or HTTP/2, and closes one in the middle when told to.
+//! Accepts connections: plain or TLS, HTTP/1.1 or HTTP/2. Faults can close a connection in the middle.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -22,10 +22,10 @@ use super::exchange::Shared;
 use super::refusal::Refusal;
 use super::reply::{Outcome, Reply};
 
-/// No call to this API needs more.
+/// Maximum body size, in bytes.
 const LARGEST_BODY: usize = 1024 * 1024;
 
-/// Accepts until `stop`; that closes every connection too.
+/// Accepts connections until `stop`, which also closes every connection.
 pub async fn accept(
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
@@ -37,7 +37,7 @@ pub async fn accept(
             Ok((socket, _)) => {
                 tokio::spawn(connection(socket, tls.clone(), Arc::clone(&shared), stop.child_token()));
             }
-            // Out of descriptors: some connection has to end first.
+            // No file descriptor is free; a connection must end first.
             Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
         }
     }
@@ -49,7 +49,7 @@ async fn connection(
     shared: Arc<Shared>,
     stop: CancellationToken,
 ) {
-    // Only latency is lost where this fails.
+    // A failure costs only latency.
     let _ = socket.set_nodelay(true);
     match tls {
         None => serve(socket, shared, stop).await,
@@ -70,7 +70,7 @@ async fn serve(
     let service = service_fn(move |request| respond(request, Arc::clone(&shared), stop.clone()));
     let builder = Builder::new(TokioExecutor::new());
     let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
-    // How a connection ends is the client's business.
+    // The client decides how the connection ends.
     let _ = stopped.run_until_cancelled(connection).await;
 }
 
@@ -106,7 +106,7 @@ async fn outcome(request: Request<Body>, shared: Arc<Shared>) -> Outcome {
     };
     match Call::new(&parts, below, body) {
         Err(refusal) => Outcome::Complete(Reply::of(Err(refusal))),
-        // In a task of its own: a caller that hangs up does not undo what it asked for.
+        // A separate task completes the call even if the caller hangs up.
         Ok(call) => tokio::spawn(shared.exchange(call)).await.unwrap_or(Outcome::Dropped),
     }
 }

@@ -1,4 +1,4 @@
-//! What a test or a person can see of the simulator at one moment: `GET /_sim/state`.
+//! A snapshot of the simulator: `GET /_sim/state`.
 
 use std::collections::BTreeMap;
 
@@ -7,78 +7,78 @@ use serde::{Deserialize, Serialize};
 use super::traffic::Traffic;
 use super::world::{Account, AdminKey, Key, Tally, World, live};
 
-/// Everything at one moment.
+/// A snapshot.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct State {
     /// Unix seconds.
     pub now: u64,
     /// The organization.
     pub organization: String,
-    /// Projects by id: archived or not.
+    /// Projects by id; the value is true for an archived project.
     pub projects: BTreeMap<String, bool>,
     /// Service accounts, oldest first.
     pub accounts: Vec<AccountState>,
     /// Admin keys, oldest first.
     pub admin_keys: Vec<AdminKeyState>,
-    /// How many were made by calls or beforehand.
+    /// Number of objects created by calls or by tests.
     pub created: Tally,
-    /// How many were deleted by calls.
+    /// Number of objects deleted by calls.
     pub deleted: Tally,
-    /// Calls by endpoint and status; status 0 is a connection that was closed instead.
+    /// Calls by endpoint and status; status 0 means a closed connection.
     pub calls: BTreeMap<String, BTreeMap<u16, u64>>,
 }
 
 /// A service account.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AccountState {
-    /// Its project.
+    /// Id of the project.
     pub project: String,
-    /// Its id.
+    /// Id.
     pub id: String,
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// Its role.
+    /// Role.
     pub role: String,
-    /// When it was made.
+    /// Creation time.
     pub created_at: u64,
-    /// Its keys, oldest first, expired ones too.
+    /// Keys, oldest first, including expired keys.
     pub keys: Vec<KeyState>,
 }
 
 /// A key of a service account.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct KeyState {
-    /// Its id.
+    /// Id.
     pub id: String,
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// The key itself: this is no real one.
+    /// The simulated key value.
     pub value: String,
-    /// Its restrictions.
+    /// Scopes.
     pub scopes: Vec<String>,
-    /// When it ends.
+    /// End time.
     pub expires_at: Option<u64>,
-    /// Whether it opens anything now.
+    /// The key works now.
     pub live: bool,
 }
 
 /// An admin key.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AdminKeyState {
-    /// Its id.
+    /// Id.
     pub id: String,
-    /// Its name.
+    /// The simulated key value.
     pub name: String,
     /// The key itself: this is no real one.
     pub value: String,
-    /// When it ends.
+    /// End time.
     pub expires_at: Option<u64>,
-    /// Whether it opens anything now.
+    /// The key works now.
     pub live: bool,
 }
 
 impl State {
-    /// What is there.
+    /// Takes a snapshot.
     pub fn of(world: &World, traffic: &Traffic) -> Self {
         let named =
             |(endpoint, calls): (&&'static str, &BTreeMap<u16, u64>)| ((*endpoint).to_owned(), calls.clone());
@@ -94,32 +94,32 @@ impl State {
         }
     }
 
-    /// The account of this id.
+    /// The account with this id.
     pub fn account(&self, id: &str) -> Option<&AccountState> {
         self.accounts.iter().find(|account| account.id == id)
     }
 
-    /// The keys that open something now.
+    /// The keys that work now.
     pub fn live_keys(&self) -> impl Iterator<Item = &KeyState> {
         self.accounts.iter().flat_map(|account| &account.keys).filter(|key| key.live)
     }
 
-    /// Whether this value opens something now.
+    /// True if the key with this value works now.
     pub fn is_live(&self, value: &str) -> bool {
         self.live_keys().any(|key| key.value == value)
     }
 
-    /// All calls to an endpoint.
+    /// Number of calls to an endpoint.
     pub fn calls(&self, endpoint: &str) -> u64 {
         self.calls.get(endpoint).map_or(0, |calls| calls.values().sum())
     }
 
-    /// The calls to an endpoint that ended with this status.
+    /// Number of calls to an endpoint with this status.
     pub fn answered(&self, endpoint: &str, status: u16) -> u64 {
         self.calls.get(endpoint).and_then(|calls| calls.get(&status)).copied().unwrap_or(0)
     }
 
-    /// All calls to anything.
+    /// Number of all calls.
     pub fn all_calls(&self) -> u64 {
         self.calls.values().flat_map(BTreeMap::values).sum()
     }

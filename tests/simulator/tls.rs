@@ -1,4 +1,4 @@
-//! TLS for clients that refuse plain HTTP: a certificate given as PEM, or one from an authority made on the spot.
+//! TLS for clients that refuse plain HTTP, with a given certificate or one from a generated CA.
 
 use std::io;
 use std::sync::Arc;
@@ -12,33 +12,33 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
-/// Where the certificate comes from.
+/// Source of the certificate.
 #[derive(Debug, Clone)]
 pub enum Tls {
-    /// PEM texts: the chain and its private key.
+    /// PEM texts of the chain and its private key.
     Given {
-        /// Certificates.
+        /// Certificate chain.
         certificate: String,
         /// Private key.
         key: String,
     },
-    /// A new authority, and a certificate of it for these names besides loopback's.
+    /// A generated CA and a certificate for loopback and these names.
     Made {
         /// DNS names and IP addresses.
         names: Vec<String>,
     },
 }
 
-/// A ready acceptor, and the authority to trust where it was made here.
+/// An acceptor, and the certificate of a generated CA.
 pub struct Ready {
-    /// Takes connections.
+    /// Accepts TLS connections.
     pub acceptor: TlsAcceptor,
-    /// The authority's certificate as PEM.
+    /// Certificate of the generated CA in PEM.
     pub authority: Option<String>,
 }
 
 impl Tls {
-    /// Reads or makes the certificate.
+    /// Reads or generates the certificate.
     pub fn ready(&self) -> io::Result<Ready> {
         let (chain, key, authority) = match self {
             Self::Given { certificate, key } => {

@@ -1,6 +1,6 @@
-//! What happens to calls on their way: limits, faults, latency; and the record of how each ended.
+//! Rules for calls (limits, faults, latency) and the log of their outcomes.
 //!
-//! Decides and counts; sleeping and answering are the exchange's job.
+//! This file decides and counts. `exchange` waits and answers.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::limit::{Limit, Window};
 use super::refusal::Refusal;
 use super::reply::{Outcome, Reply};
 
-/// How many calls the log keeps.
+/// Maximum number of calls in the log.
 const LOG: usize = 10_000;
 
 /// Rules and records.
@@ -30,34 +30,34 @@ pub struct Traffic {
 /// One call that ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Logged {
-    /// When it ended, in milliseconds since 1970.
+    /// End time, in milliseconds since 1970.
     pub at_ms: u64,
-    /// Its method.
+    /// Method.
     pub method: String,
-    /// Its path below `/v1`.
+    /// Path below `/v1`.
     pub path: String,
-    /// Its status; 0 for a connection that was closed instead.
+    /// Status; 0 for a closed connection.
     pub status: u16,
 }
 
-/// What will happen to one call.
+/// Plan for one call.
 #[derive(Debug, Default, PartialEq)]
 pub struct Plan {
-    /// To wait before the work.
+    /// Wait before the work.
     pub wait_before: Duration,
-    /// To wait after the work.
+    /// Wait after the work.
     pub wait_after: Duration,
-    /// What goes wrong, and whether the work is done.
+    /// Failure, before or after the work.
     pub fault: Option<(When, Action)>,
 }
 
 impl Traffic {
-    /// No rules but this latency.
+    /// Only this latency, without other rules.
     pub fn new(latency: Duration) -> Self {
         Self { latency, ..Self::default() }
     }
 
-    /// Lets a call in: refused by a limit, or with what will happen to it.
+    /// Applies the rules to a call: a refusal by a limit, or the plan for the call.
     pub fn arrive(&mut self, call: &Call, now: Duration) -> Result<Plan, Reply> {
         for window in &mut self.limits {
             if let Err(wait) = window.take(call, now) {
@@ -69,7 +69,7 @@ impl Traffic {
         Ok(self.plan(call))
     }
 
-    /// Records how a call ended.
+    /// Records the outcome of a call.
     pub fn leave(&mut self, endpoint: &'static str, call: &Call, outcome: &Outcome, now: Duration) {
         let status = match outcome {
             Outcome::Complete(reply) | Outcome::Cut(reply) => reply.status,
@@ -103,42 +103,42 @@ impl Traffic {
         plan
     }
 
-    /// Adds a fault; the number is for [`Traffic::remove_fault`].
+    /// Adds a fault. The number identifies the fault for [`Traffic::remove_fault`].
     pub fn add_fault(&mut self, fault: Fault) -> u64 {
         self.last_fault += 1;
         self.faults.push((self.last_fault, fault));
         self.last_fault
     }
 
-    /// Takes one fault away; false if it is not there (any more).
+    /// Removes one fault; false if the fault does not exist.
     pub fn remove_fault(&mut self, number: u64) -> bool {
         let before = self.faults.len();
         self.faults.retain(|(known, _)| *known != number);
         self.faults.len() < before
     }
 
-    /// How many faults there are.
+    /// Number of faults.
     pub fn faults(&self) -> usize {
         self.faults.len()
     }
 
-    /// Takes every fault away.
+    /// Removes every fault.
     pub fn clear_faults(&mut self) {
         self.faults.clear();
     }
 
-    /// Sets a limit, in place of one about the same calls.
+    /// Sets a limit. It replaces a limit for the same calls.
     pub fn set_limit(&mut self, limit: Limit) {
         self.limits.retain(|window| !window.limit().same_calls(&limit));
         self.limits.push(Window::new(limit));
     }
 
-    /// Takes every limit away.
+    /// Removes every limit.
     pub fn clear_limits(&mut self) {
         self.limits.clear();
     }
 
-    /// How long every call takes.
+    /// Sets the latency of every call.
     pub fn set_latency(&mut self, latency: Duration) {
         self.latency = latency;
     }
@@ -148,7 +148,7 @@ impl Traffic {
         &self.calls
     }
 
-    /// The last calls, oldest first.
+    /// The latest calls, oldest first.
     pub fn log(&self) -> Vec<Logged> {
         self.log.iter().cloned().collect()
     }

@@ -1,6 +1,6 @@
-//! What the simulated OpenAI holds: projects, service accounts, keys, admin keys, policy, spending.
+//! The simulated organization: projects, service accounts, keys, admin keys, policy and spending.
 //!
-//! Plain data behind one short lock. Knows no HTTP; the resource files read and change it.
+//! Plain data behind one short lock. The resource files read and change it; this file knows no HTTP.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -16,41 +16,41 @@ use super::refusal::Refusal;
 
 /// Prefix of service account ids.
 pub const ACCOUNT: &str = "svc_acct";
-/// Prefix of the ids of keys, admin keys included.
+/// Prefix of key ids, including admin keys.
 pub const KEY: &str = "key";
 
-/// Everything that exists.
+/// All simulated objects.
 #[derive(Debug)]
 pub struct World {
-    /// What time it is.
+    /// The clock.
     pub clock: Arc<Clock>,
-    /// The one organization.
+    /// The organization.
     pub organization: String,
     /// Projects in the order of their creation.
     pub projects: Vec<Project>,
     /// Service accounts by serial number.
     pub accounts: BTreeMap<u64, Account>,
-    /// Their keys by serial number.
+    /// Keys of service accounts by serial number.
     pub keys: BTreeMap<u64, Key>,
     /// Admin keys by serial number.
     pub admin_keys: BTreeMap<u64, AdminKey>,
-    /// The service account keys by value.
+    /// Serial numbers of service account keys by key value.
     pub by_value: HashMap<String, u64>,
-    /// What the organization demands of new keys.
+    /// The organization's policy for new keys.
     pub policy: Policy,
-    /// Money spent.
+    /// Spending.
     pub spending: Vec<Spending>,
-    /// How far it lags behind itself.
+    /// Propagation delays.
     pub lag: Option<Lag>,
-    /// Accounts that were deleted a moment ago.
+    /// Accounts deleted a moment ago.
     pub recently_deleted_accounts: RecentlyDeleted<Account>,
-    /// Keys that were deleted a moment ago.
+    /// Keys deleted a moment ago.
     pub recently_deleted_keys: RecentlyDeleted<Key>,
-    /// Admin keys that were deleted a moment ago.
+    /// Admin keys deleted a moment ago.
     pub recently_deleted_admin_keys: RecentlyDeleted<AdminKey>,
-    /// How many of each were ever made.
+    /// Number of objects created so far.
     pub created: Tally,
-    /// How many of each were ended by a call (expiry is no deletion).
+    /// Number of objects deleted by calls. Expiry is no deletion.
     pub deleted: Tally,
     last_serial: u64,
 }
@@ -60,17 +60,17 @@ pub struct World {
 pub struct Project {
     /// `proj_...`
     pub id: String,
-    /// Its name.
+    /// Name.
     pub name: Option<String>,
-    /// When it was made.
+    /// Creation time.
     pub created_at: u64,
-    /// When it was archived.
+    /// Archive time, if the project is archived.
     pub archived_at: Option<u64>,
     /// Data residency.
     pub residency: Option<String>,
-    /// The key-management key it is bound to.
+    /// Id of the external encryption key.
     pub external_key_id: Option<String>,
-    /// When a call made it, exactly.
+    /// Exact creation time; `None` if the object existed from the start.
     pub made: Option<Duration>,
 }
 
@@ -79,17 +79,17 @@ pub struct Project {
 pub struct Account {
     /// `svc_acct_...`
     pub id: String,
-    /// Its project's id.
+    /// Id of the project.
     pub project: String,
-    /// Its name; need not be unique.
+    /// Name; not necessarily unique.
     pub name: String,
     /// `owner`, `member` or `none`.
     pub role: String,
-    /// When it was made.
+    /// Creation time.
     pub created_at: u64,
-    /// The serial numbers of its keys.
+    /// Serial numbers of the account's keys.
     pub keys: Vec<u64>,
-    /// When a call made it, exactly; none if it was always there.
+    /// Exact creation time; `None` if the object existed from the start.
     pub made: Option<Duration>,
 }
 
@@ -98,83 +98,83 @@ pub struct Account {
 pub struct Key {
     /// `key_...`
     pub id: String,
-    /// The account's serial number.
+    /// Serial number of the account.
     pub account: u64,
-    /// The account's project.
+    /// Id of the account's project.
     pub project: String,
-    /// Its name.
+    /// Name.
     pub name: String,
     /// `sk-svcacct-...`
     pub value: String,
-    /// Restrictions; none at all means all permissions.
+    /// Scopes; an empty list grants all permissions.
     pub scopes: Vec<String>,
-    /// When it was made.
+    /// Creation time.
     pub created_at: u64,
-    /// From this second on it is dead.
+    /// Expiry time, in Unix seconds.
     pub expires_at: Option<u64>,
-    /// When it last opened something.
+    /// Time of the last use.
     pub last_used_at: Option<u64>,
-    /// When a call made it, exactly; none if it was always there.
+    /// Exact creation time; `None` if the object existed from the start.
     pub made: Option<Duration>,
 }
 
-/// A key for the Admin API itself.
+/// An admin key.
 #[derive(Debug, Clone)]
 pub struct AdminKey {
     /// `key_...`
     pub id: String,
-    /// Its name.
+    /// Name.
     pub name: String,
     /// `sk-admin-...`
     pub value: String,
-    /// When it was made.
+    /// Creation time.
     pub created_at: u64,
-    /// From this second on it is dead.
+    /// Expiry time, in Unix seconds.
     pub expires_at: Option<u64>,
-    /// When it was last used.
+    /// Time of the last use.
     pub last_used_at: Option<u64>,
-    /// The service account that owns it, if it is not a person's.
+    /// Id of the service account that owns the key; `None` if a user owns the key.
     pub owner: Option<String>,
-    /// When a call made it, exactly; none if it was always there.
+    /// Exact creation time; `None` if the object existed from the start.
     pub made: Option<Duration>,
 }
 
-/// What the organization demands of service account keys. The default demands nothing.
+/// The organization's policy for keys of service accounts. The default allows everything.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Policy {
-    /// Every key has to expire.
+    /// Every key needs an expiry.
     pub expiry_required: bool,
-    /// The longest life of a key in seconds; implies that it has to expire.
+    /// Maximum lifetime of a key in seconds. A maximum implies that every key needs an expiry.
     pub max_lifetime: Option<u64>,
-    /// Service account names outside `[A-Za-z0-9_-]{3,64}` are refused.
+    /// Refuses service account names outside `[A-Za-z0-9_-]{3,64}`.
     pub plain_names: bool,
 }
 
-/// Money spent by a project on one day.
+/// Spending of a project.
 #[derive(Debug, Clone)]
 pub struct Spending {
-    /// Its project's id.
+    /// Id of the project.
     pub project: String,
-    /// When.
+    /// Time of the spending.
     pub at: u64,
     /// US dollars.
     pub amount: f64,
 }
 
-/// Counts by kind of thing.
+/// Number of objects of each kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
     /// Service accounts.
     pub accounts: u64,
-    /// Their keys.
+    /// Keys of service accounts.
     pub keys: u64,
     /// Admin keys.
     pub admin_keys: u64,
 }
 
 impl World {
-    /// An organization with these projects and one admin key, and nothing else.
+    /// An organization with only these projects and one admin key.
     pub fn new(clock: Arc<Clock>, settings: &Settings) -> Self {
         let mut world = Self {
             clock,
@@ -214,7 +214,7 @@ impl World {
         self.clock.seconds()
     }
 
-    /// Adds a project that is in use.
+    /// Adds an active project.
     pub fn add_project(&mut self, id: String, name: Option<String>) -> &mut Project {
         let created_at = self.now();
         let (archived_at, residency, external_key_id, made) = (None, None, None, None);
@@ -240,7 +240,7 @@ impl World {
         serial
     }
 
-    /// Adds a key to an account; an account that is not there gets none.
+    /// Adds a key to an account, if the account exists.
     pub fn add_key(
         &mut self,
         account: u64,
@@ -268,7 +268,7 @@ impl World {
         Some(self.keys.entry(serial).or_insert(key))
     }
 
-    /// Adds an admin key, owned by a person.
+    /// Adds an admin key that a user owns.
     pub fn add_admin_key(&mut self, name: String, value: String, lifetime: Option<u64>) -> &AdminKey {
         let (serial, created_at, made) = (self.serial(), self.now(), Some(self.clock.now()));
         let expires_at = lifetime.map(|seconds| created_at + seconds);
@@ -278,7 +278,7 @@ impl World {
         self.admin_keys.entry(serial).or_insert(key)
     }
 
-    /// Ends a key.
+    /// Deletes a key.
     pub fn remove_key(&mut self, serial: u64) {
         let Some(key) = self.keys.remove(&serial) else { return };
         self.by_value.remove(&key.value);
@@ -290,7 +290,7 @@ impl World {
         self.recently_deleted_keys.add(serial, key, now, until);
     }
 
-    /// Ends an admin key.
+    /// Deletes an admin key.
     pub fn remove_admin_key(&mut self, serial: u64) {
         let Some(key) = self.admin_keys.remove(&serial) else { return };
         self.deleted.admin_keys += 1;
@@ -298,7 +298,7 @@ impl World {
         self.recently_deleted_admin_keys.add(serial, key, now, until);
     }
 
-    /// Ends an account and every key it has.
+    /// Deletes an account and its keys.
     pub fn remove_account(&mut self, serial: u64) {
         let Some(account) = self.accounts.remove(&serial) else { return };
         self.deleted.accounts += 1;
@@ -309,7 +309,7 @@ impl World {
         self.recently_deleted_accounts.add(serial, account, now, until);
     }
 
-    /// All there is was there before.
+    /// Marks every object as existing from the start, so that lag does not apply.
     pub fn mark_as_preexisting(&mut self) {
         self.projects.iter_mut().for_each(|one| one.made = None);
         self.accounts.values_mut().for_each(|one| one.made = None);
@@ -317,7 +317,7 @@ impl World {
         self.admin_keys.values_mut().for_each(|one| one.made = None);
     }
 
-    /// Whether what was made then is found yet by who asks this of it.
+    /// True if this operation sees an object with this creation time.
     pub fn is_visible(&self, id: &str, made: Option<Duration>, operation: Operation) -> bool {
         match (self.lag, made) {
             (Some(lag), Some(made)) => made + lag.creation_lag(id, operation) <= self.clock.now(),
@@ -325,7 +325,7 @@ impl World {
         }
     }
 
-    /// The time now, and until when what is deleted now is not gone everywhere.
+    /// The current time, and the time at which a deletion is visible everywhere.
     fn visible_until(&self, id: &str) -> (Duration, Duration) {
         let now = self.clock.now();
         (now, now + self.lag.map_or(Duration::ZERO, |lag| lag.deletion_lag(id)))
@@ -336,7 +336,7 @@ impl World {
         self.projects.iter().find(|project| project.id == id).ok_or_else(|| Refusal::not_found("Project", id))
     }
 
-    /// The project, which has to be in use.
+    /// The project, which must be active.
     pub fn active_project(&self, id: &str) -> Result<&Project, Refusal> {
         let project = self.project(id)?;
         if project.archived_at.is_some() {
@@ -346,7 +346,7 @@ impl World {
         Ok(project)
     }
 
-    /// The serial number of an account of this project.
+    /// Serial number of an account of this project.
     pub fn account(&self, project: &str, id: &str, operation: Operation) -> Result<u64, Refusal> {
         let is_it = |one: &Account| {
             one.id == id && one.project == project && self.is_visible(id, one.made, operation)
@@ -356,7 +356,7 @@ impl World {
             .ok_or_else(|| Refusal::not_found("Service account", id))
     }
 
-    /// The serial number of a key of this project.
+    /// Serial number of a key of this project.
     pub fn key(&self, project: &str, id: &str, operation: Operation) -> Result<u64, Refusal> {
         let is_it =
             |one: &Key| one.id == id && one.project == project && self.is_visible(id, one.made, operation);
@@ -366,7 +366,7 @@ impl World {
     }
 }
 
-/// Whether something with this end is still good at `now`.
+/// True if an object with this expiry is valid at `now`.
 pub fn live(expires_at: Option<u64>, now: u64) -> bool {
     expires_at.is_none_or(|end| now < end)
 }

@@ -1,22 +1,22 @@
-//! What the mount answered, and what a test wants to know of it.
+//! Responses of the mount, with assertions.
 
 use openai_secrets::logical::{Answer, Error, Kind, Response};
 use serde_json::{Map, Value};
 
 use super::leases::Granted;
 
-/// An answer, already held against what is true of every answer.
+/// A response that passed the general checks of [`super::Mount`].
 #[derive(Debug)]
 #[must_use]
 pub struct Answered {
     pub request: String,
     pub answer: Answer,
-    /// The lease as the server keeps it, if there is one.
+    /// The lease as the server stores it, if any.
     pub lease: Option<Granted>,
 }
 
 impl Answered {
-    /// The request was done.
+    /// Asserts success.
     #[track_caller]
     pub fn done(&self) -> &Self {
         if let Err(error) = &self.answer {
@@ -25,7 +25,7 @@ impl Answered {
         self
     }
 
-    /// Done, with this response.
+    /// Asserts success with a response.
     #[track_caller]
     pub fn response(&self) -> &Response {
         match &self.done().answer {
@@ -34,13 +34,13 @@ impl Answered {
         }
     }
 
-    /// The data of the response.
+    /// Data of the response.
     #[track_caller]
     pub fn data(&self) -> &Map<String, Value> {
         &self.response().data
     }
 
-    /// The data as JSON, to index and compare.
+    /// The data as a JSON value.
     #[track_caller]
     pub fn json(&self) -> Value {
         Value::Object(self.data().clone())
@@ -55,7 +55,7 @@ impl Answered {
         }
     }
 
-    /// The `keys` of a list; none for an empty one.
+    /// The `keys` of a list; empty for an empty list.
     #[track_caller]
     pub fn keys(&self) -> Vec<String> {
         let Ok(Some(response)) = &self.done().answer else { return Vec::new() };
@@ -63,7 +63,7 @@ impl Answered {
         keys.iter().filter_map(Value::as_str).map(str::to_owned).collect()
     }
 
-    /// The warnings, if any.
+    /// Warnings of the response.
     #[track_caller]
     pub fn warnings(&self) -> &[String] {
         match &self.done().answer {
@@ -72,20 +72,20 @@ impl Answered {
         }
     }
 
-    /// Done, and there is nothing to say: 404 on a read, 204 on a write.
+    /// Asserts success without a response: 404 on a read, 204 on a write.
     #[track_caller]
     pub fn nothing(&self) {
         let Ok(answer) = &self.done().answer else { return };
         assert!(answer.is_none(), "{}: {answer:?}", self.request);
     }
 
-    /// The lease.
+    /// Asserts that the response has a lease.
     #[track_caller]
     pub fn lease(&self) -> &Granted {
         self.done().lease.as_ref().unwrap_or_else(|| panic!("{}: no lease", self.request))
     }
 
-    /// Not done.
+    /// Asserts a failure.
     #[track_caller]
     pub fn error(&self) -> &Error {
         match &self.answer {
@@ -94,7 +94,7 @@ impl Answered {
         }
     }
 
-    /// Not done, with this kind and a sentence that contains this text.
+    /// Asserts a failure of this kind whose message contains this text.
     #[track_caller]
     pub fn failed(&self, kind: Kind, says: &str) -> &Error {
         let error = self.error();
@@ -103,13 +103,13 @@ impl Answered {
         error
     }
 
-    /// Refused as the caller's fault, with a sentence that contains this text.
+    /// Asserts HTTP 400 with a message that contains this text.
     #[track_caller]
     pub fn refused(&self, says: &str) {
         self.failed(Kind::BadRequest, says);
     }
 
-    /// The HTTP status that the server makes of an error; 200 or 204 otherwise.
+    /// HTTP status that the server sends for this response.
     pub fn status(&self) -> u16 {
         match &self.answer {
             Ok(Some(_)) => 200,

@@ -1,4 +1,5 @@
-//! A server's HTTP API in JSON: any method, one connection a request. It knows no path of the plugin's.
+//! A client for a server's HTTP API in JSON: any method, one connection for each request. It knows no path of the
+//! plugin.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,19 +12,19 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
-/// A server gives a request 90 s; no request of a test may need that.
+/// Time limit of one request. Servers allow 90 s, which no test may need.
 const MAX_WAIT: Duration = Duration::from_secs(60);
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// One caller of one server.
+/// A client of one server with one token.
 #[derive(Clone)]
 pub(crate) struct Api {
     address: SocketAddr,
     token: String,
 }
 
-/// What the server answered.
+/// A response of the server.
 #[derive(Clone, Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -35,7 +36,7 @@ impl Api {
         Self { address, token: token.into() }
     }
 
-    /// The same server, another caller.
+    /// The same server with another token.
     pub(crate) fn with_token(&self, token: impl Into<String>) -> Self {
         Self::new(self.address, token)
     }
@@ -68,7 +69,7 @@ impl Api {
         self.send("DELETE", path, None).await
     }
 
-    /// What `vault path-help` shows.
+    /// The output of `vault path-help`.
     pub(crate) async fn help(&self, path: &str) -> Answer {
         self.read(&format!("{path}?help=1")).await
     }
@@ -78,7 +79,7 @@ impl Api {
         answer.unwrap_or_else(|error| panic!("{method} {path} got no answer: {error}"))
     }
 
-    /// For a server that may not be there.
+    /// Like `send`, for a server that may be down.
     pub(crate) async fn try_send(
         &self,
         method: &str,
@@ -95,7 +96,7 @@ impl Api {
     }
 }
 
-/// One request over a connection of its own.
+/// Sends one request over its own connection.
 pub(crate) async fn exchange(
     address: SocketAddr,
     method: &str,
@@ -114,14 +115,14 @@ pub(crate) async fn exchange(
 
 async fn send(address: SocketAddr, request: Request<Full<Bytes>>) -> Result<Answer, Failure> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(TcpStream::connect(address).await?)).await?;
-    // It ends with `sender`, and what went wrong on it reaches the request as its error.
+    // The task ends with `sender`. The request reports connection errors.
     tokio::spawn(connection);
     let (head, body) = sender.send_request(request).await?.into_parts();
     Answer::parse(head.status, &body.collect().await?.to_bytes())
 }
 
 impl Answer {
-    /// A body that is not JSON (metrics, a proxy's page) is kept as a string.
+    /// A body that is not JSON, such as metrics, becomes a string.
     fn parse(status: StatusCode, body: &[u8]) -> Result<Self, Failure> {
         let text = std::str::from_utf8(body)?;
         let body =
@@ -129,18 +130,18 @@ impl Answer {
         Ok(Self { status: status.as_u16(), body })
     }
 
-    /// This answer, which has to be a success.
+    /// Asserts success.
     pub(crate) fn ok(self) -> Self {
         assert!((200..300).contains(&self.status), "expected success, got {self:?}");
         self
     }
 
-    /// A field of the answer's `data`; null where there is none.
+    /// A field of `data`; null if missing.
     pub(crate) fn data(&self, field: &str) -> &Value {
         &self.body["data"][field]
     }
 
-    /// A text in the answer's `data`, which has to be there.
+    /// A required text in `data`.
     pub(crate) fn text(&self, field: &str) -> String {
         let text = self.data(field).as_str();
         text.unwrap_or_else(|| panic!("no text in {field}: {self:?}")).to_owned()
@@ -161,13 +162,13 @@ impl Answer {
         keys
     }
 
-    /// All error texts of a refusal as one.
+    /// The error texts in one text.
     pub(crate) fn errors(&self) -> String {
         let errors = self.body["errors"].as_array().unwrap_or_else(|| panic!("no errors: {self:?}"));
         errors.iter().filter_map(Value::as_str).collect::<Vec<_>>().join("\n")
     }
 
-    /// Asserts that this is a refusal with this status, whose text says `sentence`.
+    /// Asserts an error with this status and this sentence.
     pub(crate) fn refused(&self, status: u16, sentence: &str) {
         assert_eq!(self.status, status, "{self:?}");
         assert!(self.errors().contains(sentence), "{:?} does not say {sentence:?}", self.errors());

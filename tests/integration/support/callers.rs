@@ -1,12 +1,12 @@
-//! Other callers of a [`Host`] than root: tokens of their own, and people who log in. What each may do at the mount is
-//! the least that a borrower needs.
+//! Callers of a [`Host`] other than root: tokens, and users who log in. Their policy grants the minimum for borrowing
+//! accounts.
 
 use serde_json::json;
 
 use super::api::{Answer, Api};
 use super::host::Host;
 
-/// As an operator would write it for those who borrow accounts.
+/// The policy for borrowers.
 const POLICY: &str = r#"
     path "openai/library-sets/+/check-out" { capabilities = ["create", "update"] }
     path "openai/library-sets/+/check-in"  { capabilities = ["create", "update"] }
@@ -14,17 +14,17 @@ const POLICY: &str = r#"
 "#;
 
 impl Host {
-    /// A token that belongs to no entity, and may only borrow.
+    /// A token without an entity that may only borrow.
     pub(crate) async fn borrower(&self) -> Api {
         self.write_policy().await;
         let request = json!({"policies": ["borrower"], "no_parent": true});
         self.with_token_of(&self.api().write("auth/token/create", request).await.ok())
     }
 
-    /// A person with a password, who may only borrow. Each log-in is a token of the same entity.
+    /// A user with a password who may only borrow. Every login gives a token of the same entity.
     pub(crate) async fn person(&self, name: &str) -> Person<'_> {
         self.write_policy().await;
-        // Fails for the second person, as it is there then.
+        // The second user's call fails because the auth method exists.
         self.api().write("sys/auth/userpass", json!({"type": "userpass"})).await;
         let user = json!({"password": PASSWORD, "token_policies": ["borrower"]});
         self.api().write(&format!("auth/userpass/users/{name}"), user).await.ok();
@@ -45,7 +45,7 @@ impl Host {
 
 const PASSWORD: &str = "a-password-of-a-test";
 
-/// Somebody with an identity.
+/// A user with an entity.
 pub(crate) struct Person<'a> {
     host: &'a Host,
     name: String,

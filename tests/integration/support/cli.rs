@@ -1,4 +1,4 @@
-//! The server's own command line, which is in its binary: `vault lease renew ...`, typed as an operator types it.
+//! The command line in a server's binary, such as `vault lease renew ...`.
 
 use std::ffi::OsStr;
 use std::process::{Command, Output, Stdio};
@@ -11,10 +11,10 @@ impl Host {
     /// Runs a command as root.
     pub(crate) async fn cli(&self, arguments: &[&str]) -> Output {
         let command = self.command(self.api().token(), arguments);
-        tokio::task::spawn_blocking(move || run(command)).await.expect("it does not panic")
+        tokio::task::spawn_blocking(move || run(command)).await.expect("the command does not panic")
     }
 
-    /// The same with `-format=json` after the command's name; it has to succeed.
+    /// Runs a command with `-format=json`, which must succeed.
     pub(crate) async fn cli_json(&self, name: &[&str], arguments: &[&str]) -> Value {
         let output = self.cli(&[name, &["-format=json"], arguments].concat()).await;
         let (says, fails) = (text(&output.stdout), text(&output.stderr));
@@ -22,19 +22,19 @@ impl Host {
         serde_json::from_str(&says).unwrap_or_else(|error| panic!("{error}: {says}"))
     }
 
-    /// The server's binary as a client of this server.
+    /// A command of the server's binary as a client of this server.
     pub(crate) fn command(&self, token: &str, arguments: &[&str]) -> Command {
         let mut command = self.client(&self.program().path, token);
         command.args(arguments);
         command
     }
 
-    /// A program that is to be a client of this server; nothing else of the environment reaches it.
+    /// A client of this server. The program gets no other environment variables.
     pub(crate) fn client(&self, program: impl AsRef<OsStr>, token: &str) -> Command {
         let mut command = Command::new(program);
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         let address = format!("http://{}", self.address());
-        // OpenBao takes Vault's names too, but its own first.
+        // OpenBao accepts Vault's variable names; its own names take precedence.
         command.env("VAULT_ADDR", &address).env("VAULT_TOKEN", token).env("HOME", self.temporary_folder());
         command.stdin(Stdio::null());
         command

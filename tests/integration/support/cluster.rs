@@ -1,5 +1,4 @@
-//! Three nodes of OpenBao that keep their data together (integrated storage), and what can happen to the one that
-//! leads. It knows nothing of what a mount answers.
+//! A cluster of three OpenBao nodes with integrated storage, and failures of its leader.
 
 use serde_json::json;
 
@@ -11,13 +10,13 @@ use super::wait::eventually;
 
 const NODES: usize = 3;
 
-/// The nodes, by the order in which they came; each is stopped when this is dropped.
+/// The nodes in order of their start. Dropping the cluster stops them.
 pub(crate) struct Cluster {
     nodes: Vec<Host>,
 }
 
 impl Cluster {
-    /// Three unsealed nodes, of which one leads.
+    /// Three unsealed nodes, one of them the leader.
     pub(crate) async fn start() -> Self {
         let program = programs::openbao_server();
         let mut first = Host::start(&program, Storage::Raft).await;
@@ -30,7 +29,7 @@ impl Cluster {
         cluster
     }
 
-    /// The plugin on every node and in the catalog, and a mount as in the Quick Start.
+    /// Installs the plugin on every node and sets up the mount of the Quick Start.
     pub(crate) async fn quick_start(&self, openai: &OpenAi, environment: &[&str]) {
         for node in &self.nodes {
             node.install_plugin();
@@ -47,7 +46,7 @@ impl Cluster {
         &self.nodes
     }
 
-    /// Which node leads, once one does.
+    /// Waits for a leader; answers its index.
     pub(crate) async fn leader(&self) -> usize {
         eventually("one node leads", async || {
             for (number, node) in self.nodes.iter().enumerate() {
@@ -60,14 +59,14 @@ impl Cluster {
         .await
     }
 
-    /// The nodes that do not lead now.
+    /// The nodes that are not the leader.
     pub(crate) async fn standbys(&self) -> Vec<&Host> {
         let leader = self.leader().await;
         let others = self.nodes.iter().enumerate().filter(|(number, _)| *number != leader);
         others.map(|(_, node)| node).collect()
     }
 
-    /// Kills the leading node with `-9`; answers which it was once another one leads.
+    /// Kills the leader with `-9`. Answers its index after another node leads.
     pub(crate) async fn kill_leader(&mut self) -> usize {
         let number = self.leader().await;
         self.nodes[number].kill();
@@ -80,7 +79,7 @@ impl Cluster {
         self.nodes[number].resume().await;
     }
 
-    /// The leading node hands its part over.
+    /// Makes the leader step down.
     pub(crate) async fn step_down(&self) {
         let number = self.leader().await;
         self.nodes[number].api().write("sys/step-down", json!({})).await.ok();
@@ -91,7 +90,7 @@ impl Cluster {
         self.leader().await;
     }
 
-    /// A node that only just came counts no vote yet; without it, the loss of another node would stop all.
+    /// Waits until every node has a vote. Without that, the loss of one more node would stop the cluster.
     async fn every_node_votes(&self) {
         let api = self.nodes[self.leader().await].api();
         eventually("every node has a vote", async || {
@@ -105,7 +104,7 @@ impl Cluster {
 }
 
 impl Host {
-    /// A standby learns of a new mount a moment later, as of anything else.
+    /// Waits until a standby knows the new mount.
     async fn knows_the_mount(&self) {
         eventually("the node serves the mount", async || {
             (self.api().read("openai/roles/my-role").await.status == 200).then_some(())

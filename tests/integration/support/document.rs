@@ -1,4 +1,4 @@
-//! The mount's OpenAPI document, to hold answers against: the fields that are declared, of the types that are declared.
+//! The mount's OpenAPI document, to check responses against the declared fields and types.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -9,24 +9,25 @@ use serde_json::Value;
 
 use super::python;
 
-/// The declared answers.
+/// Declared responses of all operations.
 #[derive(Debug)]
 pub struct Document {
     answers: Vec<Declared>,
 }
 
-/// One operation's answer.
+/// Declared response of one operation.
 #[derive(Debug)]
 struct Declared {
-    /// Segments; `None` captures.
+    /// Path segments; `None` is a capture.
     path: Vec<Option<String>>,
     method: String,
     statuses: Vec<String>,
-    /// Fields and their types.
+    /// Field names and types.
     fields: BTreeMap<String, String>,
 }
 
-/// A validator of OpenAPI documents finds no fault in this one, of its paths below the prefix; where it can be had.
+/// Asserts that a validator accepts the document for the paths below the prefix. Does nothing if the validator is not
+/// available.
 pub fn is_valid(document: &Value, prefix: &str) {
     let Some(mut validate) =
         python::script("tests/openapi/validate.py", "the OpenAPI document with a validator")
@@ -39,14 +40,14 @@ pub fn is_valid(document: &Value, prefix: &str) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
 
-/// The schema of an operation's body, of whichever media type; `null` without one.
+/// Schema of an operation's body in any media type; null without a body.
 pub fn body_schema(operation: &Value) -> &Value {
     let content = operation["requestBody"]["content"].as_object();
     content.and_then(|content| content.values().next()).map_or(&Value::Null, |body| &body["schema"])
 }
 
 impl Document {
-    /// Reads the document.
+    /// Reads the declared responses of a document.
     pub fn of(document: &Value) -> Self {
         let mut answers = Vec::new();
         for (path, item) in document["paths"].as_object().into_iter().flatten() {
@@ -57,7 +58,7 @@ impl Document {
         Self { answers }
     }
 
-    /// What of an answer is not as declared, if anything is.
+    /// The first difference between a response and its declaration.
     pub fn mismatch(&self, request: &Request, answer: Option<&Response>) -> Option<String> {
         let declared = self.answers.iter().filter(|declared| declared.is_of(request));
         declared.max_by_key(|it| it.literals())?.mismatch(answer)
@@ -65,7 +66,7 @@ impl Document {
 }
 
 impl Declared {
-    /// `None` for what is said of a whole path.
+    /// `None` for an entry that is no operation.
     fn of(path: &str, method: &str, operation: &Value) -> Option<Self> {
         let statuses = operation.get("responses")?.as_object()?.keys().cloned().collect();
         let schema = &operation["responses"]["200"]["content"]["application/json"]["schema"]["properties"];
@@ -79,14 +80,14 @@ impl Declared {
     fn mismatch(&self, answer: Option<&Response>) -> Option<String> {
         let status = match answer {
             Some(_) => "200",
-            // What a read does not find.
+            // A read without a result is a 404.
             None if self.method == "get" => return None,
             None => "204",
         };
         if !self.statuses.iter().any(|declared| declared == status) {
             return Some(format!("undeclared {status}"));
         }
-        // A raw body is text.
+        // A raw body is text, not data.
         let data = answer.map(|answer| &answer.data).filter(|data| !data.contains_key("http_raw_body"))?;
         data.iter().find_map(|(name, value)| {
             let Some(kind) = self.fields.get(name) else { return Some(format!("undeclared {name}")) };
@@ -114,7 +115,7 @@ impl Declared {
     }
 }
 
-/// `array` with what it is of, where that is said.
+/// Type with the item type of an array.
 fn full_type(schema: &Value) -> String {
     let kind = schema["type"].as_str().unwrap_or_default();
     match schema["items"]["type"].as_str() {

@@ -1,35 +1,35 @@
-//! What the Go plugin stored on a real Vault, kept as a file: a configuration, a role, and a lease as Vault has it.
+//! A copy of the Go plugin's storage from a real Vault: configuration, role and lease.
 //!
-//! `GO_PLUGIN=FILE UPDATE_GOLDEN=1 cargo test --test integration taken_over` writes it anew.
+//! `GO_PLUGIN=FILE UPDATE_GOLDEN=1 cargo test --test integration taken_over` renews the file.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-/// The role in the file, and that the story on a real Vault makes.
+/// Name of the role in the file and in the test on a real Vault.
 pub(crate) const ROLE: &str = "team.app-1";
 
 fn file() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/integration/golden/predecessor.json")
 }
 
-/// The file: `config`, `role` and `lease`.
+/// Content of the file: `config`, `role` and `lease`.
 pub(crate) fn stored() -> Value {
-    let text = fs::read_to_string(file()).expect("the file is in the tree");
-    serde_json::from_str(&text).expect("it is JSON")
+    let text = fs::read_to_string(file()).expect("the file exists");
+    serde_json::from_str(&text).expect("the file is JSON")
 }
 
-/// The file has the shape of what was seen; with `UPDATE_GOLDEN` it is made so.
+/// Asserts that the file and `seen` have the same shape. With `UPDATE_GOLDEN`, writes `seen` to the file first.
 pub(crate) fn assert_same_shape(seen: &Value) {
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        let text = serde_json::to_string_pretty(seen).expect("a value is written") + "\n";
-        fs::write(file(), text).expect("the tree can be written");
+        let text = serde_json::to_string_pretty(seen).expect("a value serializes") + "\n";
+        fs::write(file(), text).expect("the file is writable");
     }
     assert_eq!(shape(&stored()), shape(seen));
 }
 
-/// The same with the kind of each value in its place.
+/// The value with a type name in place of each text and number.
 fn shape(value: &Value) -> Value {
     match value {
         Value::Object(fields) => {

@@ -1,5 +1,4 @@
-//! A server ready for use: initialised and unsealed, to be sealed, stopped and killed. What a story does with
-//! the plugin on it is in the file beside this one.
+//! An initialized and unsealed server that tests can seal, stop and kill. The plugin's operations are in `plugin.rs`.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -16,39 +15,38 @@ use super::programs::{self, Program};
 use super::server::{Server, Storage};
 use super::wait::eventually;
 
-/// What `sys/health` answers on an unsealed node: active; and in a cluster also standby, with reads or without.
+/// Status codes of `sys/health` on an unsealed node: active, and in a cluster also standby.
 const ALONE: &[u16] = &[200];
 const IN_CLUSTER: &[u16] = &[200, 429, 473];
 const SEALED: &[u16] = &[503];
 
-/// A node, by itself or of a cluster, with one share of its key.
+/// A single node or a node of a cluster, with one unseal key.
 pub(crate) struct Host {
     server: Server,
     api: Api,
     unseal_key: String,
     unsealed: &'static [u16],
-    /// What must appear in no log.
+    /// Values that no log may contain.
     secrets: Mutex<Vec<String>>,
 }
 
-/// Runs one story on OpenBao and, where there is one, on Vault; each time on a new server, and each time no
-/// secret may be in its log.
+/// Runs a test on OpenBao and, if available, on Vault. Each run has a new server, whose log must contain no secret.
 pub(crate) async fn on_each_server(scenario: impl AsyncFn(&mut Host)) {
     on_each_server_with(Storage::Memory, scenario).await;
 }
 
-/// As [`on_each_server`], where what the server keeps outlives its process.
+/// Like [`on_each_server`], with storage that survives a restart.
 pub(crate) async fn on_each_durable_server(scenario: impl AsyncFn(&mut Host)) {
     on_each_server_with(Storage::Raft, scenario).await;
 }
 
-/// As [`on_each_server`], for a story that waits for minutes: on all servers at the same time.
+/// Like [`on_each_server`], but on all servers at the same time, for tests that wait for minutes.
 pub(crate) async fn on_all_servers_at_once(scenario: impl AsyncFn(&mut Host)) {
     let programs = programs::servers();
     join_all(programs.iter().map(|program| run_on(program, Storage::Memory, &scenario))).await;
 }
 
-/// As [`on_each_server`], on this one alone.
+/// Like [`on_each_server`], on this server only.
 pub(crate) async fn on_server(program: &Program, scenario: impl AsyncFn(&mut Host)) {
     run_on(program, Storage::Memory, &scenario).await;
 }
@@ -60,7 +58,7 @@ async fn on_each_server_with(storage: Storage, scenario: impl AsyncFn(&mut Host)
 }
 
 async fn run_on(program: &Program, storage: Storage, scenario: &impl AsyncFn(&mut Host)) {
-    // Shown when the story fails.
+    // The output of a failed test shows this line.
     println!("on {:?}, {}", program.product, program.path.display());
     let mut host = Host::start(program, storage).await;
     scenario(&mut host).await;
@@ -81,7 +79,7 @@ impl Host {
         host
     }
 
-    /// One more node of the cluster that the other is a node of.
+    /// Starts another node and joins it to a cluster.
     pub(crate) async fn join(program: &Program, other: &mut Self) -> Self {
         other.unsealed = IN_CLUSTER;
         let server = Server::start(program, Storage::Raft).await;
@@ -94,17 +92,17 @@ impl Host {
         host
     }
 
-    /// Its API, as root.
+    /// The API client of root.
     pub(crate) fn api(&self) -> &Api {
         &self.api
     }
 
-    /// Its API, with another token.
+    /// The API client of another token.
     pub(crate) fn api_with(&self, token: &str) -> Api {
         self.server.api(token)
     }
 
-    /// Where its API is.
+    /// Address of the API.
     pub(crate) fn address(&self) -> SocketAddr {
         self.api.address()
     }
@@ -125,31 +123,31 @@ impl Host {
             .await;
     }
 
-    /// Whether it is the active node, and says so itself. A node that does not answer is not.
+    /// True if the node answers that it is the active node.
     pub(crate) async fn is_active(&self) -> bool {
         let health = self.api.try_send("GET", "sys/health", None).await;
         health.is_ok_and(|health| health.status == 200)
     }
 
-    /// The server is stopped as a service manager does, and started and unsealed again.
+    /// Stops the server as a service manager does, then starts and unseals it.
     pub(crate) async fn restart(&mut self) {
         self.server.stop();
         self.server.resume().await;
         self.unseal().await;
     }
 
-    /// The server is killed with `-9`, and started and unsealed again.
+    /// Kills the server with `-9`, then starts and unseals it.
     pub(crate) async fn crash(&mut self) {
         self.kill();
         self.resume().await;
     }
 
-    /// The server is killed with `-9`.
+    /// Kills the server with `-9`.
     pub(crate) fn kill(&mut self) {
         self.server.kill();
     }
 
-    /// The killed server is started and unsealed again.
+    /// Starts and unseals the killed server.
     pub(crate) async fn resume(&mut self) {
         self.server.resume().await;
         self.unseal().await;
@@ -159,12 +157,12 @@ impl Host {
         self.server.log()
     }
 
-    /// Where it takes plugins from.
+    /// The server's plugin folder.
     pub(crate) fn plugins(&self) -> PathBuf {
         self.server.plugins()
     }
 
-    /// Where it and its plugins keep temporary files.
+    /// The folder for temporary files of the server and its plugins.
     pub(crate) fn temporary_folder(&self) -> PathBuf {
         self.server.temporary()
     }
@@ -173,13 +171,13 @@ impl Host {
         self.server.program()
     }
 
-    /// From now on every request and answer is in its audit log, as an operator would have it.
+    /// Enables the audit log.
     pub(crate) async fn audit(&self) {
         let options = json!({"file_path": self.server.audit_log()});
         self.api.write("sys/audit/file", json!({"type": "file", "options": options})).await.ok();
     }
 
-    /// What was audited so far of requests to this path, and of the answers to them.
+    /// Audit entries of requests to this path and of their responses.
     pub(crate) fn audited(&self, path: &str) -> Vec<Value> {
         let log = fs::read_to_string(self.server.audit_log()).unwrap_or_default();
         let named = format!(r#""path":"{path}""#);
@@ -187,18 +185,18 @@ impl Host {
         lines.map(|line| serde_json::from_str(line).expect("an entry is JSON")).collect()
     }
 
-    /// What its storage holds on disk.
+    /// Bytes in the server's storage folder.
     pub(crate) fn stored_bytes(&self) -> Vec<u8> {
         self.server.stored_bytes()
     }
 
     pub(crate) fn keep_secret(&self, secret: &str) {
-        self.secrets.lock().expect("no test panics with it held").push(secret.to_owned());
+        self.secrets.lock().expect("no test panics while holding the lock").push(secret.to_owned());
     }
 
     fn leaves_no_secret_in_its_log(&self) {
         let log = self.log() + &fs::read_to_string(self.server.audit_log()).unwrap_or_default();
-        for secret in self.secrets.lock().expect("no test panics with it held").iter() {
+        for secret in self.secrets.lock().expect("no test panics while holding the lock").iter() {
             let line = log.lines().find(|line| line.contains(secret.as_str()));
             assert!(line.is_none(), "a secret is in the server's log: {line:?}");
         }
@@ -206,8 +204,7 @@ impl Host {
 }
 
 impl Drop for Host {
-    /// A plugin may not outlive its server; what is left of ours here is ended all the same. A failing test
-    /// shows the log's end.
+    /// Kills plugin processes that outlive the server. A failing test prints the end of the log.
     fn drop(&mut self) {
         self.server.stop();
         for id in self.plugin_processes() {

@@ -1,4 +1,4 @@
-//! The server's book of leases.
+//! The simulated server's lease store.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,21 +7,21 @@ use chrono::{DateTime, Utc};
 use openai_secrets::logical::{Data, Lease, Secret};
 use serde_json::Value;
 
-/// A lease in the book.
+/// A stored lease.
 #[derive(Clone)]
 pub struct Granted {
     pub id: String,
-    /// Everything the mount wanted kept with it.
+    /// Internal data of the lease.
     pub internal: Data,
     pub ttl: Duration,
     pub max_ttl: Duration,
     pub renewable: bool,
     pub issued: DateTime<Utc>,
-    /// The key that was handed out with it.
+    /// The key that was issued with the lease.
     pub api_key: String,
 }
 
-/// All leases that were not revoked.
+/// The leases that were not revoked.
 #[derive(Debug, Default)]
 pub struct LeaseStore {
     leases: BTreeMap<String, Granted>,
@@ -29,7 +29,7 @@ pub struct LeaseStore {
 }
 
 impl Granted {
-    /// What the server sends along to renew or revoke it.
+    /// The lease in a renewal or revocation request.
     pub fn secret(&self, increment: Duration) -> Secret {
         Secret {
             lease_id: self.id.clone(),
@@ -43,7 +43,7 @@ impl Granted {
     }
 }
 
-/// Without the key.
+/// `Debug` omits the key.
 impl std::fmt::Debug for Granted {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Granted").field("id", &self.id).field("ttl", &self.ttl).finish_non_exhaustive()
@@ -51,7 +51,7 @@ impl std::fmt::Debug for Granted {
 }
 
 impl LeaseStore {
-    /// Enters a new lease.
+    /// Stores a new lease.
     pub fn insert(&mut self, path: &str, lease: &Lease, data: &Data, now: DateTime<Utc>) -> Granted {
         self.given += 1;
         let granted = Granted {
@@ -67,19 +67,19 @@ impl LeaseStore {
         granted
     }
 
-    /// A renewal's answer takes the place of what was kept.
+    /// Replaces a lease by the response to its renewal.
     pub fn renew(&mut self, id: &str, lease: &Lease) -> Option<Granted> {
         let kept = self.leases.get_mut(id)?;
         (kept.internal, kept.ttl, kept.max_ttl) = (lease.internal.clone(), lease.ttl, lease.max_ttl);
         Some(kept.clone())
     }
 
-    /// Strikes a lease out.
+    /// Removes a lease.
     pub fn remove(&mut self, id: &str) {
         self.leases.remove(id);
     }
 
-    /// The leases there are.
+    /// The stored leases.
     pub fn all(&self) -> impl Iterator<Item = &Granted> {
         self.leases.values()
     }

@@ -1,4 +1,4 @@
-//! Library sets under test: a mount with one, and what is true of every set once nothing is under way.
+//! Library sets under test: a mount with a set, and the invariants of a set at rest.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 
 use super::{Answered, Mount};
 
-/// The path of the set.
+/// Path of the set.
 pub const SET: &str = "library-sets/pool";
-/// After this much time the tick takes up all that was left half way: a retry waits no longer than 15 minutes.
+/// Time after which a tick finishes all interrupted work. Retries wait at most 15 minutes.
 pub const SETTLED: Duration = Duration::from_secs(16 * 60);
 
-/// A key that the mount did not make.
+/// A key that the mount did not create.
 pub struct ForeignKey {
     pub id: String,
     pub value: String,
@@ -24,54 +24,54 @@ pub async fn mount() -> Mount {
     Mount::start().await.configured().await.with_project().await
 }
 
-/// A mount with a set of these accounts, all made by it.
+/// A mount with a set of these accounts. The mount creates the accounts.
 pub async fn mount_with(names: &str) -> Mount {
     let mount = mount().await;
     mount.write(SET, json!({"project": "research", "service_account_names": names})).await.done();
     mount
 }
 
-/// Checks any account out.
+/// Checks out any account.
 pub async fn check_out(mount: &Mount) -> Answered {
     let answer = mount.write(&format!("{SET}/check-out"), json!({})).await;
     answer.done();
     answer
 }
 
-/// Checks an account in by its id.
+/// Checks in an account by its id.
 pub async fn check_in(mount: &Mount, lent: &Answered) -> Answered {
     let id = lent.text("service_account_id");
     mount.write(&format!("{SET}/check-in"), json!({"service_account_id": id})).await
 }
 
-/// What the status says of each account.
+/// Status of each account.
 pub async fn status(mount: &Mount) -> Value {
     mount.read(&format!("{SET}/status")).await.json()["account_status"].clone()
 }
 
-/// The names of the accounts at OpenAI, oldest first.
+/// Names of the accounts at OpenAI, oldest first.
 pub fn names(mount: &Mount) -> Vec<String> {
     mount.sim.state().accounts.into_iter().map(|account| account.name).collect()
 }
 
-/// Gives an account another name at OpenAI, behind the mount's back.
+/// Renames an account at OpenAI without the mount.
 pub async fn rename(mount: &Mount, id: &str, name: &str) {
     let (client, project) = admin(mount);
     client.rename_service_account(&project, &id.parse().unwrap(), name, Role::Member).await.unwrap();
 }
 
-/// Deletes an account at OpenAI, behind the mount's back.
+/// Deletes an account at OpenAI without the mount.
 pub async fn delete_account(mount: &Mount, id: &str) {
     let (client, project) = admin(mount);
     client.delete_service_account(&project, &id.parse().unwrap()).await.unwrap();
 }
 
-/// Makes a key on an account behind the mount's back, as another mount would.
+/// Creates a key on an account without the mount.
 pub async fn foreign_key(mount: &Mount, id: &str, name: &str) -> ForeignKey {
     make_key(mount, id, NewKey { name: Some(name.to_owned()), ..NewKey::default() }).await
 }
 
-/// The same, a key that ends by itself.
+/// Creates a key with an expiry on an account without the mount.
 pub async fn expiring_key(mount: &Mount, id: &str, expires_in: Duration) -> ForeignKey {
     make_key(mount, id, NewKey { expires_in: Some(expires_in), ..NewKey::default() }).await
 }
@@ -82,13 +82,13 @@ async fn make_key(mount: &Mount, id: &str, new: NewKey) -> ForeignKey {
     ForeignKey { id: made.id.to_string(), value: made.value.expose().to_owned() }
 }
 
-/// Ends a key at OpenAI, behind the mount's back.
+/// Deletes a key at OpenAI without the mount.
 pub async fn end_key(mount: &Mount, id: &str) {
     let (client, project) = admin(mount);
     client.delete_key(&project, &id.parse().unwrap()).await.unwrap();
 }
 
-/// OpenAI as somebody else uses it beside the mount, and the project.
+/// A client of OpenAI beside the mount, and the project.
 pub fn admin(mount: &Mount) -> (Client, ProjectId) {
     let settings = Settings {
         endpoint: Endpoint::parse(&mount.sim.url()).unwrap(),
@@ -101,8 +101,7 @@ pub fn admin(mount: &Mount) -> (Client, ProjectId) {
     (Client::new(settings).unwrap(), mount.sim.project().parse().unwrap())
 }
 
-/// Lets time pass until all that was left half way is finished or undone, and what was lent for an hour, without a
-/// lease that Vault knows of, is returned.
+/// Advances time until interrupted work is finished or undone, and loans of one hour without a lease are returned.
 pub async fn settle(mount: &Mount) {
     for _ in 0..6 {
         assert_free_have_no_key(mount).await;
@@ -112,7 +111,7 @@ pub async fn settle(mount: &Mount) {
     assert_free_have_no_key(mount).await;
 }
 
-/// An account that could be lent now has no key.
+/// Asserts that no available account has a live key.
 pub async fn assert_free_have_no_key(mount: &Mount) {
     let set = mount.read(&format!("{SET}/status")).await;
     let Ok(Some(response)) = &set.answer else { return };
@@ -123,7 +122,7 @@ pub async fn assert_free_have_no_key(mount: &Mount) {
     }
 }
 
-/// Nothing is under way: every account is free and has no key, every account at OpenAI is the set's.
+/// Asserts the state at rest: every account is available and has no key, and the set owns every account at OpenAI.
 pub async fn assert_at_rest(mount: &Mount, names: &[&str]) {
     assert_eq!(self::names(mount), names);
     assert_eq!(mount.sim.state().live_keys().count(), 0, "a free account has a key");

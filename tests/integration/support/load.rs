@@ -1,4 +1,4 @@
-//! Clients that read one credential after the other, as long as they are let, on whatever node answers.
+//! Clients that read credentials in a loop, from any node that answers.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,28 +8,29 @@ use tokio_util::sync::CancellationToken;
 
 use super::api::Api;
 
-/// A client that was refused does not ask again at once.
+/// Pause of a client after a refusal.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Clients at work.
+/// Running clients.
 pub(crate) struct Load {
     stop: CancellationToken,
     clients: JoinSet<Tally>,
 }
 
-/// What came of their reads.
+/// Results of the reads.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
-    /// The accounts that were handed out.
+    /// Ids of the issued accounts.
     pub(crate) accounts: Vec<String>,
-    /// How often each was refused, by status and words.
+    /// Number of refusals by status and message.
     pub(crate) refusals: BTreeMap<String, usize>,
     /// Reads whose connection broke.
     pub(crate) unanswered: usize,
 }
 
 impl Load {
-    /// So many clients that read `path`, each at one of these nodes first and at the next when that fails.
+    /// Starts clients that read `path`. Each client starts at one of the nodes and moves to the next node after a
+    /// failure.
     pub(crate) fn start(nodes: &[&Api], path: &str, clients: usize) -> Self {
         let stop = CancellationToken::new();
         let mut load = Self { stop: stop.clone(), clients: JoinSet::new() };
@@ -40,7 +41,7 @@ impl Load {
         load
     }
 
-    /// Lets what is under way end, and tells what came of all.
+    /// Stops the clients and sums up their results.
     pub(crate) async fn end(mut self) -> Tally {
         self.stop.cancel();
         let mut all = Tally::default();

@@ -1,4 +1,4 @@
-//! Everything that this process logs, at every level: what looks like a key in it is kept for the mounts to judge.
+//! Collects this process's log lines that may contain a key, at every level. The mounts check these lines.
 
 use std::fmt::{Debug, Write as _};
 use std::sync::{Mutex, Once};
@@ -11,7 +11,7 @@ use tracing_subscriber::layer::{Context, SubscriberExt};
 
 use super::secrets::{Secrets, suspects};
 
-/// Log lines with something like a key in them.
+/// Log lines that may contain a key.
 static SUSPICIOUS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 static STARTED: Once = Once::new();
 
@@ -20,7 +20,7 @@ struct KeyDetector;
 #[derive(Default)]
 struct Line(String);
 
-/// Watches the logs from now on. Tests that want a subscriber of their own must give it to their own thread only.
+/// Installs the process-wide subscriber. A test with its own subscriber must set it for its own thread.
 pub fn watch() {
     STARTED.call_once(|| {
         tracing::subscriber::set_global_default(tracing_subscriber::registry().with(KeyDetector))
@@ -28,7 +28,7 @@ pub fn watch() {
     });
 }
 
-/// A log line with one of these secrets in it.
+/// A log line that contains one of these secrets.
 pub fn find(secrets: &Secrets) -> Option<String> {
     SUSPICIOUS.lock().unwrap().iter().find(|line| secrets.find_in(line).is_some()).cloned()
 }

@@ -1,19 +1,19 @@
-//! The memory of this process: what is allocated, to the byte, and what Linux gave it for that.
+//! Memory of this process: bytes that Rust code has allocated, and resident memory.
 
 use std::alloc::System;
 
 use cap::Cap;
 
-/// Every allocation of this process, without a limit.
+/// Counts every allocation of this process.
 #[global_allocator]
 static ALLOCATED: Cap<System> = Cap::new(System, usize::MAX);
 
-/// The bytes that are allocated now, by Rust code.
+/// Bytes that Rust code has allocated.
 pub(crate) fn live_bytes() -> u64 {
     ALLOCATED.allocated() as u64
 }
 
-/// The kilobytes of it that are resident, as Linux counts them, with what the allocator keeps for later; 0 elsewhere.
+/// Resident memory in kilobytes, including memory that the allocator keeps; 0 outside Linux.
 pub(crate) fn resident_kilobytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -24,7 +24,7 @@ pub(crate) fn resident_kilobytes() -> u64 {
 fn what_is_allocated_is_counted() {
     let before = live_bytes();
     let held = vec![1_u8; 1 << 26];
-    // Other tests run besides.
+    // Other tests run at the same time.
     assert!(live_bytes() > before + (1 << 25));
     drop(held);
 }

@@ -1,6 +1,6 @@
-//! What the tests stand on: a mount in this process, real servers, a simulated OpenAI, and waiting that ends.
+//! Test support: a mount in this process, real servers, a simulated OpenAI, and bounded waiting.
 
-#[allow(dead_code, unreachable_pub, reason = "each story uses a part of it")]
+#[allow(dead_code, unreachable_pub, reason = "each test uses only a part of this module")]
 pub mod answer;
 pub(crate) mod api;
 pub(crate) mod callers;
@@ -9,15 +9,15 @@ pub(crate) mod cluster;
 pub mod document;
 pub(crate) mod go_plugin_storage;
 pub(crate) mod host;
-#[allow(dead_code, unreachable_pub, reason = "each story uses a part of it")]
+#[allow(dead_code, unreachable_pub, reason = "each test uses only a part of this module")]
 pub mod leases;
-#[allow(dead_code, unreachable_pub, reason = "each story uses a part of it")]
+#[allow(dead_code, unreachable_pub, reason = "each test uses only a part of this module")]
 pub mod library;
 pub(crate) mod load;
-#[allow(dead_code, unreachable_pub, reason = "each story uses a part of it")]
+#[allow(dead_code, unreachable_pub, reason = "each test uses only a part of this module")]
 pub mod logs;
 pub(crate) mod memory;
-#[allow(dead_code, unreachable_pub, reason = "each story uses a part of it")]
+#[allow(dead_code, unreachable_pub, reason = "each test uses only a part of this module")]
 pub mod mount;
 pub(crate) mod openai;
 pub(crate) mod plugin;
@@ -26,16 +26,16 @@ pub(crate) mod programs;
 pub(crate) mod prometheus;
 pub(crate) mod python;
 pub(crate) mod records;
-#[allow(dead_code, unreachable_pub, reason = "each story uses a part of it")]
+#[allow(dead_code, unreachable_pub, reason = "each test uses only a part of this module")]
 pub mod secrets;
 pub(crate) mod server;
-#[allow(dead_code, unreachable_pub, reason = "each story uses a part of it")]
+#[allow(dead_code, unreachable_pub, reason = "each test uses only a part of this module")]
 pub mod storage;
-#[allow(dead_code, unreachable_pub, reason = "each story uses a part of it")]
+#[allow(dead_code, unreachable_pub, reason = "each test uses only a part of this module")]
 pub mod system;
 pub(crate) mod templates;
 pub(crate) mod terraform;
-#[allow(dead_code, unreachable_pub, reason = "each story uses a part of it")]
+#[allow(dead_code, unreachable_pub, reason = "each test uses only a part of this module")]
 pub mod tls_proxy;
 pub(crate) mod wait;
 

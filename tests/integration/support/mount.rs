@@ -1,8 +1,8 @@
-//! A mount in this process: the engine over in-memory storage, a simulated OpenAI, and the server around both.
+//! A mount in this process: the engine on in-memory storage, with a simulated OpenAI and a simulated server.
 //!
-//! After every answer it checks what is true of all of them: no key value in an error, a warning, a lease's internal
-//! data, a storage key, a write-ahead entry or a log line; none in storage without seal wrap; none in an answer but
-//! as `api_key`. When it goes away, nothing may stand at OpenAI that no lease and no storage entry knows of.
+//! Every response is checked. No error, warning, internal lease data, storage key, write-ahead entry or log line may
+//! contain a key value. Storage contains key values only under seal wrap, and responses only in `api_key`. When the
+//! mount is dropped, a lease or a storage entry must name every object at OpenAI.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
@@ -30,32 +30,32 @@ use crate::simulator::{AccountState, Lag, Seeded, Settings, Simulator, State};
 pub const PROJECT: &str = "research";
 /// The role of [`Mount::with_role`].
 pub const ROLE: &str = "app";
-/// Where nobody listens. The system never gives this port away, so no other test's server can have it.
+/// An address without a listener. The system never assigns this port, so no other test can listen there.
 pub const CLOSED_PORT: &str = "127.0.0.1:1";
-/// The mount's id at its server.
+/// The mount's UUID.
 const UUID: &str = "0f5a3b1e-7c2d-4e8f-9a6b-1c2d3e4f5a6b";
 
-/// A mounted engine, its server's book of leases, and its OpenAI.
+/// A mounted engine with its lease store and its OpenAI.
 pub struct Mount {
     pub sim: Simulator,
-    /// What the server stores for the mount.
+    /// Storage of the mount.
     pub storage: Arc<InMemory>,
-    /// The same, as the mount sees it.
+    /// The same storage, as the mount sees it.
     pub watched: Arc<Watched>,
-    /// What the server says of itself.
+    /// The server's system view.
     pub host: Arc<TestSystem>,
     clock: Arc<TestClock>,
     backend: Mutex<Arc<dyn Backend>>,
     leases: Mutex<LeaseStore>,
     secrets: Mutex<Secrets>,
-    /// Accounts and keys that were there before; nobody has to own them.
+    /// Accounts and keys of others. Nothing has to name them.
     foreign: Mutex<BTreeSet<String>>,
-    /// What the mount says of its answers.
+    /// The mount's OpenAPI document.
     document: OnceLock<Document>,
     abandoned: bool,
 }
 
-/// Somebody who asks: the answers to `check-in` depend on it.
+/// The identity of a caller, which `check-in` uses.
 #[derive(Clone, Copy)]
 pub struct Caller<'a> {
     mount: &'a Mount,
@@ -64,13 +64,13 @@ pub struct Caller<'a> {
 }
 
 impl Mount {
-    /// A mount as it is after `secrets enable`, before an OpenAI as it was seen to be: what is made answers 404 for up to
-    /// 20 s of the clock in hand, what is deleted stays listed for some seconds.
+    /// A mount after `secrets enable`, with an OpenAI whose delays are realistic. For up to 20 s of simulated time a
+    /// new object answers 404; a deleted object stays listed for some seconds.
     pub async fn start() -> Self {
         Self::before(Settings::default()).await
     }
 
-    /// A mount before an OpenAI with these settings, which lags as well.
+    /// A mount with these simulator settings and the same delays.
     pub async fn before(settings: Settings) -> Self {
         let lag = Some(Lag { seed: test_seed(), ..Lag::default() });
         Self::with(Settings { lag, ..settings }.start().await.expect("a simulator on loopback")).await
@@ -99,31 +99,30 @@ impl Mount {
         mount.backend().initialize().await.expect("a fresh mount initializes");
         let help = mount.help("").await;
         let document = mount.document.set(Document::of(&help.json()["openapi"]));
-        document.expect("it is set here alone");
+        document.expect("the document is set once");
         mount
     }
 
-    /// Before an OpenAI that does not lag from now on: for a test that counts calls, or one that deletes something behind
-    /// the mount's back right after it was made.
+    /// Removes the delays of OpenAI, for tests that count calls or delete a new object without the mount.
     pub fn without_lag(self) -> Self {
         self.sim.lag(None);
         self
     }
 
-    /// With the simulator's key and organization.
+    /// Configures the mount for the simulator.
     pub async fn configured(self) -> Self {
         self.write("config", self.config()).await.done();
         self
     }
 
-    /// With the simulator's first project as `project/research`.
+    /// Adds the simulator's first project as `project/research`.
     pub async fn with_project(self) -> Self {
         let body = json!({"project_id": self.sim.project()});
         self.write(&format!("project/{PROJECT}"), body).await.done();
         self
     }
 
-    /// With a role `roles/app`, in the project unless `role` says otherwise.
+    /// Adds `roles/app`, in the project unless `role` names another.
     pub async fn with_role(self, mut role: Value) -> Self {
         if role.get("project").or(role.get("project_id")).is_none() {
             role["project"] = PROJECT.into();
@@ -132,7 +131,7 @@ impl Mount {
         self
     }
 
-    /// What [`Mount::configured`] writes.
+    /// The data that [`Mount::configured`] writes.
     pub fn config(&self) -> Value {
         json!({
             "admin_api_key": self.sim.admin_key(),
@@ -141,26 +140,26 @@ impl Mount {
         })
     }
 
-    /// An account at OpenAI that was there before, with a key or without.
+    /// Creates an account at OpenAI before the test, with or without a key.
     pub fn seed(&self, name: &str, with_key: bool) -> Seeded {
         self.seed_in(self.sim.project(), name, with_key)
     }
 
-    /// The same in another project.
+    /// Like [`Mount::seed`], in another project.
     pub fn seed_in(&self, project: &str, name: &str, with_key: bool) -> Seeded {
-        let seeded = self.sim.seed_account(project, name, with_key).expect("a fit name");
+        let seeded = self.sim.seed_account(project, name, with_key).expect("a valid name");
         let mut foreign = self.foreign.lock().unwrap();
         foreign.insert(seeded.id.clone());
         foreign.extend(seeded.key.iter().map(|(id, _)| id.clone()));
         seeded
     }
 
-    /// Something at OpenAI that somebody else made; nobody here has to own it.
+    /// Marks an object at OpenAI as belonging to others.
     pub fn mark_foreign(&self, id: &str) {
         self.foreign.lock().unwrap().insert(id.to_owned());
     }
 
-    /// A key that somebody else made on an account: its id and its value. Nobody here has to own it.
+    /// Creates a key of others on an account; answers its id and value.
     pub fn seed_key(&self, account: &str, name: &str) -> (String, String) {
         let key = self.sim.seed_key(account, name).expect("the account is there");
         let mut foreign = self.foreign.lock().unwrap();
@@ -168,7 +167,7 @@ impl Mount {
         key
     }
 
-    /// Deletes something at OpenAI behind the mount's back, by its path.
+    /// Deletes an object at OpenAI by its path, without the mount.
     pub async fn remove_at_openai(&self, path: &str) {
         let bearer = format!("Bearer {}", self.sim.admin_key());
         let headers = [("Authorization", bearer.as_str()), ("OpenAI-Organization", self.sim.organization())];
@@ -177,15 +176,15 @@ impl Mount {
         answer.expect("the simulator answers").ok();
     }
 
-    /// Deletes a key of the project behind the mount's back.
+    /// Deletes a key of the project at OpenAI, without the mount.
     pub async fn remove_key_at_openai(&self, key: &str) {
         let path = format!("/organization/projects/{}/api_keys/{key}", self.sim.project());
         self.remove_at_openai(&path).await;
     }
 
-    // === Asking ===
+    // === Requests ===
 
-    /// Asks as this entity with this token.
+    /// A caller with this entity and token.
     pub fn as_caller<'a>(&'a self, entity: &'a str, token: &'a str) -> Caller<'a> {
         Caller { mount: self, entity, token }
     }
@@ -194,7 +193,7 @@ impl Mount {
         self.anybody().read(path).await
     }
 
-    /// Reads with fields in the query.
+    /// Reads with query fields.
     pub async fn read_with(&self, path: &str, data: Value) -> Answered {
         self.anybody().ask(Operation::Read, path, data).await
     }
@@ -216,18 +215,18 @@ impl Mount {
         self.anybody().ask(Operation::Delete, path, json!({"force": true})).await
     }
 
-    /// Lists; the path ends in `/` here or by this.
+    /// Lists. The path gets a trailing `/` if it has none.
     pub async fn list(&self, path: &str) -> Answered {
         let path = format!("{}/", path.trim_end_matches('/'));
         self.anybody().ask(Operation::List, &path, json!({})).await
     }
 
-    /// Path help; of the whole mount for an empty path.
+    /// Help of a path, or of the mount for an empty path.
     pub async fn help(&self, path: &str) -> Answered {
         self.anybody().ask(Operation::Help, path, json!({})).await
     }
 
-    /// Whether what a write names exists.
+    /// The existence check of a write.
     pub async fn exists(&self, path: &str) -> Result<Option<bool>, Error> {
         self.backend().exists(self.request(Operation::Update, path, json!({}))).await
     }
@@ -237,12 +236,12 @@ impl Mount {
         self.ask(self.request(Operation::Rollback, "", json!({}))).await
     }
 
-    /// A tick that takes write-ahead entries of any age.
+    /// A tick that undoes write-ahead entries of any age.
     pub async fn tick_now(&self) -> Answered {
         self.ask(self.request(Operation::Rollback, "", json!({"immediate": true}))).await
     }
 
-    /// Ends a lease, as the server does when it runs out. If that succeeds its key is dead.
+    /// Revokes a lease as the server does at expiry.
     pub async fn revoke(&self, lease: &Granted) -> Answered {
         let mut request = self.request(Operation::Revoke, path_of(lease), json!({}));
         request.secret = Some(lease.secret(Duration::ZERO));
@@ -253,7 +252,7 @@ impl Mount {
         answered
     }
 
-    /// Extends a lease; the answer's lease is what the book then holds.
+    /// Renews a lease. The lease store then holds the new lease.
     pub async fn renew(&self, lease: &Granted, increment: Duration) -> Answered {
         let mut request = self.request(Operation::Renew, path_of(lease), json!({}));
         request.secret = Some(lease.secret(increment));
@@ -266,52 +265,50 @@ impl Mount {
         answered
     }
 
-    /// The leases there are.
+    /// The stored leases.
     pub fn leases(&self) -> Vec<Granted> {
         self.leases.lock().unwrap().all().cloned().collect()
     }
 
-    /// The server loses its record of a lease.
+    /// Loses the server's record of a lease.
     pub fn lose(&self, lease: &Granted) {
         self.leases.lock().unwrap().remove(&lease.id);
     }
 
-    /// Time passes, for the engine and for OpenAI alike. Write-ahead entries go by the wall clock: see
-    /// [`Mount::tick_now`].
+    /// Advances time for the engine and for OpenAI. Write-ahead entries use the wall clock: see [`Mount::tick_now`].
     pub fn advance(&self, by: Duration) {
         self.clock.advance(by);
     }
 
-    /// The engine's clock is put back; OpenAI's goes on.
+    /// Moves the engine's clock back, but not OpenAI's.
     pub fn put_clock_back(&self, by: Duration) {
         self.clock.move_back(by);
     }
 
-    /// The time that passed was a mistake of every clock, OpenAI's as well, and they are put right.
+    /// Moves all clocks back, including OpenAI's.
     pub fn put_clocks_back(&self, by: Duration) {
         self.clock.move_back(by);
         self.sim.move_back(by);
     }
 
-    /// The engine's clock is set wrong: ahead of OpenAI's and of the clock that nobody sets.
+    /// Moves the engine's wall clock ahead of OpenAI's clock and of the monotonic clock.
     pub fn put_clock_ahead(&self, by: Duration) {
         self.clock.put_ahead(by);
     }
 
-    /// What time it is for the engine.
+    /// The engine's time.
     pub fn now(&self) -> DateTime<Utc> {
         self.clock.now()
     }
 
-    /// The test's own books forget what is over: events, calls, and keys that are dead.
+    /// Empties the test's records of events, calls and dead keys.
     pub fn forget_past(&self) {
         self.host.forget_events();
         self.sim.forget_log();
         *self.secrets() = Secrets::default();
     }
 
-    /// This cluster is now a performance secondary: of the mount's storage it may write what is local alone. Or it is
-    /// a primary again.
+    /// Makes the cluster a performance secondary, which writes only local storage, or a primary again.
     pub fn set_secondary(&self, secondary: bool) {
         self.host.set_performance_secondary(secondary);
         let local = secondary.then(|| self.backend().special_paths().local_storage);
@@ -320,22 +317,22 @@ impl Mount {
 
     // === The mount's process ===
 
-    /// A new instance on the same storage, as after a crash.
+    /// Starts a new instance on the same storage, as after a crash.
     pub async fn restart(&self) {
         self.watched.recover();
         *self.backend.lock().unwrap() = set_up(&self.watched, &self.host, &self.clock);
         self.backend().initialize().await.expect("a restarted mount initializes");
     }
 
-    /// The same where storage may hold anything, so that it may not initialize.
+    /// Like [`Mount::restart`], for storage with which the mount may not initialize.
     pub async fn restart_anyway(&self) {
         self.watched.recover();
         *self.backend.lock().unwrap() = set_up(&self.watched, &self.host, &self.clock);
-        // What it says is for the log alone.
+        // The log alone shows the error.
         let _ = self.backend().initialize().await;
     }
 
-    /// Asks, and kills the process at this write; answers false if the request ended before it came to it.
+    /// Sends a request and kills the process at this write. Answers false if the request ended first.
     pub async fn killed(&self, request: Request, death: CrashPoint) -> bool {
         self.watched.crash_at(death);
         let backend = self.backend();
@@ -350,17 +347,17 @@ impl Mount {
         died
     }
 
-    /// The present instance.
+    /// The current instance.
     pub fn backend(&self) -> Arc<dyn Backend> {
         Arc::clone(&self.backend.lock().unwrap())
     }
 
-    /// A request as the server would make it; ask with it by [`Mount::ask`].
+    /// A request as the server makes it, for [`Mount::ask`].
     pub fn request(&self, operation: Operation, path: &str, data: Value) -> Request {
         self.anybody().request(operation, path, data)
     }
 
-    /// Asks with this very request.
+    /// Sends this request.
     pub async fn ask(&self, request: Request) -> Answered {
         let answer = self.backend().handle(request.clone()).await;
         self.check(&request, answer)
@@ -370,9 +367,9 @@ impl Mount {
         self.as_caller("", "token")
     }
 
-    // === What is true of every answer ===
+    // === General checks ===
 
-    /// Enters what is leased into the book and checks the general truths.
+    /// Stores the lease of a response and runs the general checks.
     fn check(&self, request: &Request, answer: Answer) -> Answered {
         let name = format!("{:?} {}", request.operation, request.path);
         let state = self.learn();
@@ -397,7 +394,7 @@ impl Mount {
         Answered { request: name, answer, lease }
     }
 
-    /// Learns every key value there is now.
+    /// Learns every current key value.
     fn learn(&self) -> State {
         let state = self.sim.state();
         let mut secrets = self.secrets();
@@ -422,7 +419,7 @@ impl Mount {
         }
     }
 
-    /// An answer has a status and the fields that the mount's OpenAPI document declares, and no others.
+    /// A response must match the mount's OpenAPI document.
     fn check_shape(&self, name: &str, request: &Request, answer: &Answer) {
         let Ok(response) = answer else { return };
         if let Some(mismatch) = self.document.get().and_then(|it| it.mismatch(request, response.as_ref())) {
@@ -430,7 +427,7 @@ impl Mount {
         }
     }
 
-    /// Key values are in no storage key, in no write-ahead entry, and elsewhere only under seal wrap.
+    /// Key values may appear only in seal-wrapped entries, never in storage keys or write-ahead entries.
     fn check_storage(&self, name: &str) {
         let sealed = self.backend().special_paths().seal_wrap_storage;
         let secrets = self.secrets();
@@ -443,7 +440,7 @@ impl Mount {
             if secrets.find_in(&value).is_some() {
                 let listed = sealed.iter().any(|prefix| key.starts_with(prefix.as_str()));
                 assert!(wrapped && listed, "{name} stored a key under {key} without seal wrap");
-                assert!(!key.starts_with("wal/"), "{name} wrote a key ahead under {key}");
+                assert!(!key.starts_with("wal/"), "{name} wrote a key into the write-ahead entry {key}");
             }
         }
     }
@@ -454,22 +451,22 @@ impl Mount {
         }
     }
 
-    /// SPEC 4.3: a revocation answers success when the key is dead.
+    /// SPEC 4.3: a successful revocation means that the key is dead.
     fn check_dead(&self, lease: &str, state: &State) {
         let queueing = self.storage_text("config").contains(r#""revocation_mode":"queue""#);
         let leases = self.leases.lock().unwrap();
         let key = leases.all().find(|kept| kept.id == lease).map(|kept| kept.api_key.clone());
         let alive = key.is_some_and(|key| state.is_live(&key));
-        assert!(queueing || !alive, "{lease} was revoked, they say, and its key is alive");
+        assert!(queueing || !alive, "the revocation of {lease} succeeded, but its key is alive");
     }
 
     fn secrets(&self) -> MutexGuard<'_, Secrets> {
         self.secrets.lock().unwrap()
     }
 
-    // === What is left ===
+    // === Leftovers ===
 
-    /// What stands at OpenAI and neither a lease nor a storage entry names: accounts, and live keys.
+    /// Accounts and live keys at OpenAI that neither a lease nor a storage entry names.
     pub fn orphans(&self) -> Vec<String> {
         let known = self.storage_text("") + &self.lease_text();
         let foreign = self.foreign.lock().unwrap();
@@ -481,7 +478,7 @@ impl Mount {
                 orphans.push(format!("account {id} {name}"));
             }
             let live = keys.iter().filter(|key| key.live);
-            // The first key of an account is named alike everywhere: its own name proves nothing.
+            // The first key of every account has the same name, so its name proves nothing.
             let lost = live.filter(|key| {
                 !is_known(&key.id, &key.name) || key.name == "Secret Key" && !is_known(&key.id, &name)
             });
@@ -490,13 +487,13 @@ impl Mount {
         orphans
     }
 
-    /// The values of all storage entries under a prefix.
+    /// Values of the storage entries under a prefix.
     pub fn storage_text(&self, prefix: &str) -> String {
         let entries = self.storage.snapshot().into_iter().filter(|entry| entry.key.starts_with(prefix));
         entries.map(|entry| String::from_utf8_lossy(&entry.value).into_owned() + "\n").collect()
     }
 
-    /// The storage keys under a prefix.
+    /// Storage keys under a prefix.
     pub fn stored(&self, prefix: &str) -> Vec<String> {
         self.storage.keys().into_iter().filter(|key| key.starts_with(prefix)).collect()
     }
@@ -510,14 +507,14 @@ impl Mount {
             .collect()
     }
 
-    /// The end, in order: what is pending is swept, no write-ahead entry stays, nothing is lost.
+    /// Ends the test: sweeps pending work and asserts that nothing is left.
     pub async fn finish(self) {
         self.tick_now().await.done();
-        assert_eq!(self.stored("wal/"), Vec::<String>::new(), "write-ahead entries stay");
+        assert_eq!(self.stored("wal/"), Vec::<String>::new(), "write-ahead entries are left");
         assert_eq!(self.orphans(), Vec::<String>::new());
     }
 
-    /// Not to be checked when it goes away: the test is about what is left.
+    /// Drops the mount without the final checks, for tests that leave objects behind.
     pub fn abandon(mut self) {
         self.abandoned = true;
     }
@@ -536,7 +533,7 @@ impl Caller<'_> {
         self.ask(Operation::Read, path, json!({})).await
     }
 
-    /// Writes as the server does: it asks first whether this creates or updates.
+    /// Writes as the server does, after the existence check.
     pub async fn write(self, path: &str, data: Value) -> Answered {
         let asked = self.request(Operation::Update, path, data.clone());
         match self.mount.backend().exists(asked.clone()).await {
@@ -577,16 +574,16 @@ fn set_up(storage: &Arc<Watched>, host: &Arc<TestSystem>, clock: &Arc<TestClock>
     Engines::by(Arc::<TestClock>::clone(clock)).mount(setup).expect("the engine mounts")
 }
 
-/// The path that a lease was issued at: its id without its number and the mount.
+/// The path of a lease: its id without the mount and the number.
 fn path_of(lease: &Granted) -> &str {
     let path = lease.id.strip_prefix("openai/").unwrap_or(&lease.id);
     path.rsplit_once('/').map_or(path, |(path, _)| path)
 }
 
-/// An object out of JSON, for what takes data alone.
+/// The fields of a JSON object.
 pub fn object(value: Value) -> Data {
     match value {
         Value::Object(data) => data,
-        other => panic!("{other} is no object"),
+        other => panic!("{other} is not an object"),
     }
 }

@@ -1,5 +1,4 @@
-//! The simulated OpenAI of one story: one organization with one project, and an account in it that is not
-//! ours.
+//! The simulated OpenAI of one host test: an organization, a project, and an account of others.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,7 +12,7 @@ pub(crate) const ADMIN_KEY: &str = "sk-admin-host-tests-0123456789abcdefghij";
 pub(crate) const ORGANIZATION: &str = "org-hosttests";
 pub(crate) const PROJECT: &str = "proj_hosttests";
 
-/// A 404 for what was made a moment ago counts after a minute; the server's pauses between its tries come on top.
+/// Time until the server's retries end after a 404 for a new object. The 404 is final after one minute.
 pub(crate) const UNTIL_404_COUNTS: Duration = Duration::from_secs(180);
 
 pub(crate) struct OpenAi {
@@ -34,17 +33,17 @@ impl OpenAi {
         Self { simulator, bystander }
     }
 
-    /// What a mount has as its `api_endpoint`.
+    /// Value of `api_endpoint`.
     pub(crate) fn endpoint(&self) -> String {
         self.simulator.url()
     }
 
-    /// The id of an account that was there before.
+    /// Id of the account of others.
     pub(crate) fn bystander(&self) -> &str {
         &self.bystander
     }
 
-    /// The names of all accounts, but for the one that was there before.
+    /// Names of all accounts except the account of others.
     pub(crate) fn accounts(&self) -> Vec<String> {
         let accounts = self.state().accounts.into_iter();
         accounts.filter(|account| account.id != self.bystander).map(|account| account.name).collect()
@@ -54,24 +53,24 @@ impl OpenAi {
         self.simulator.state()
     }
 
-    /// How many calls it has had so far, of whatever kind.
+    /// Number of calls so far.
     pub(crate) fn calls(&self) -> u64 {
         self.state().all_calls()
     }
 
-    /// The ids of the keys of an account that open something now.
+    /// Ids of an account's live keys.
     pub(crate) fn live_keys_of(&self, account: &str) -> Vec<String> {
         let state = self.state();
         let account = state.account(account).unwrap_or_else(|| panic!("OpenAI has no account {account}"));
         account.keys.iter().filter(|key| key.live).map(|key| key.id.clone()).collect()
     }
 
-    /// The admin keys that open something now.
+    /// The live admin keys.
     pub(crate) fn admin_keys(&self) -> Vec<AdminKeyState> {
         self.state().admin_keys.into_iter().filter(|key| key.live).collect()
     }
 
-    /// One more account that was there before; answers its id.
+    /// Adds another account of others; answers its id.
     pub(crate) fn existing_account(&self, name: &str) -> String {
         self.simulator.seed_account(PROJECT, name, false).expect("the project is there").id
     }
@@ -81,12 +80,12 @@ impl OpenAi {
         self.simulator.own_admin_keys(account);
     }
 
-    /// How long each call takes from now on.
+    /// Sets the latency of every call.
     pub(crate) fn takes(&self, latency: Duration) {
         self.simulator.latency(latency);
     }
 
-    /// Whether it takes a request with this key, as an application would make it.
+    /// True if OpenAI accepts a request with this key.
     pub(crate) async fn accepts(&self, key: &str) -> bool {
         match self.call("GET", "/models", key, None).await.status {
             200 => true,
@@ -95,7 +94,7 @@ impl OpenAi {
         }
     }
 
-    /// Whether it takes an admin key.
+    /// True if OpenAI accepts this admin key.
     pub(crate) async fn accepts_admin(&self, key: &str) -> bool {
         match self.call("GET", "/organization/projects", key, None).await.status {
             200 => true,
@@ -104,19 +103,19 @@ impl OpenAi {
         }
     }
 
-    /// An operator makes one more admin key; answers its value and id.
+    /// Creates an admin key as an operator; answers its value and id.
     pub(crate) async fn new_admin_key(&self) -> (String, String) {
         let made = self.administer("POST", "admin_api_keys", Some(json!({"name": "by-an-operator"}))).await;
-        let text = |field: &str| made[field].as_str().expect("a new admin key has it").to_owned();
+        let text = |field: &str| made[field].as_str().expect("a new admin key has this field").to_owned();
         (text("value"), text("id"))
     }
 
-    /// Somebody else deletes an account.
+    /// Deletes an account without the mount.
     pub(crate) async fn delete_account(&self, id: &str) {
         self.administer("DELETE", &format!("projects/{PROJECT}/service_accounts/{id}"), None).await;
     }
 
-    /// A project that is no longer in use.
+    /// An archived project; answers its id.
     pub(crate) async fn archived_project(&self) -> String {
         let project = self.administer("POST", "projects", Some(json!({"name": "archived"}))).await;
         let id = project["id"].as_str().expect("a project has an id").to_owned();
@@ -124,7 +123,7 @@ impl OpenAi {
         id
     }
 
-    /// The next call to this endpoint is answered with this status and message, and does nothing.
+    /// Makes the next call to this endpoint fail with this status and message.
     pub(crate) fn refuse_next(&self, endpoint: &str, status: u16, message: &str) {
         let error = json!({"message": message, "type": "invalid_request_error", "param": null, "code": null});
         let body = Some(json!({"error": error}));
@@ -132,18 +131,18 @@ impl OpenAi {
         self.simulator.fault(Fault::on(endpoint, action).times(1));
     }
 
-    /// Every call is answered 503 from now on, and does nothing.
+    /// Makes every call fail with 503.
     pub(crate) fn goes_down(&self) {
         let action = Action::Status { status: 503, headers: std::collections::BTreeMap::new(), body: None };
         self.simulator.fault(Fault::everywhere(action));
     }
 
-    /// It works again; what was to be refused and was not asked for is not refused any more.
+    /// Removes every fault.
     pub(crate) fn comes_back(&self) {
         self.simulator.clear_faults();
     }
 
-    /// For what only some tests do to it.
+    /// The simulator, for special cases.
     pub(crate) fn simulator(&self) -> &Simulator {
         &self.simulator
     }

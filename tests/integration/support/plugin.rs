@@ -1,5 +1,5 @@
-//! The plugin on a [`Host`]: in the catalog, mounted, reloaded, killed; and a mount set up as the Quick Start
-//! does it. It knows what to send, not what a mount must answer.
+//! The plugin on a [`Host`]: registration, mounting, reload and kill, and the setup of the Quick Start. This file
+//! sends requests and does not check the mount's responses.
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -16,12 +16,12 @@ use super::wait::eventually;
 
 /// The plugin and its process.
 impl Host {
-    /// Puts the plugin where the server takes plugins from, and its digest into the server's catalog.
+    /// Installs the plugin and registers its digest in the catalog.
     pub(crate) async fn register(&self) {
         self.register_with::<&str>(&[]).await;
     }
 
-    /// The same, with `-env` of its own for the plugin's process.
+    /// Like `register`, with environment variables for the plugin's process.
     pub(crate) async fn register_with<T: AsRef<str>>(&self, environment: &[T]) {
         self.install_plugin();
         let environment: Vec<&str> = environment.iter().map(AsRef::as_ref).collect();
@@ -30,7 +30,7 @@ impl Host {
         self.api().write(&format!("sys/plugins/catalog/secret/{PLUGIN}"), entry).await.ok();
     }
 
-    /// Puts a release of the plugin beside the others, and into the catalog as this version.
+    /// Installs a release of the plugin and registers it with this version.
     pub(crate) async fn register_release(&self, version: &str, program: &Path) {
         let command = format!("{PLUGIN}-{version}");
         install(program, &self.plugins().join(&command));
@@ -38,20 +38,20 @@ impl Host {
         self.api().write(&format!("sys/plugins/catalog/secret/{PLUGIN}"), entry).await.ok();
     }
 
-    /// Puts the program of another engine beside the plugin, and into the catalog under its own name.
+    /// Installs another engine and registers it under its name.
     pub(crate) async fn register_engine(&self, name: &str, program: &Path) {
         install(program, &self.plugins().join(name));
         let entry = json!({"sha256": programs::sha256(program), "command": name});
         self.api().write(&format!("sys/plugins/catalog/secret/{name}"), entry).await.ok();
     }
 
-    /// `secrets tune -plugin-version=<version> openai`, which the reload then brings about.
+    /// `secrets tune -plugin-version=<version> openai`, then a reload.
     pub(crate) async fn change_release(&self, version: &str) {
         self.api().write("sys/mounts/openai/tune", json!({"plugin_version": version})).await.ok();
         self.reload_plugin().await;
     }
 
-    /// Puts the plugin where the server takes plugins from.
+    /// Copies the plugin to the server's plugin folder.
     pub(crate) fn install_plugin(&self) {
         install(&programs::plugin(), &self.plugin());
     }
@@ -70,20 +70,20 @@ impl Host {
         self.api().write("sys/plugins/reload/backend", json!({"plugin": PLUGIN})).await.ok();
     }
 
-    /// The processes that run this server's copy of the plugin.
+    /// Process ids of this server's copy of the plugin.
     pub(crate) fn plugin_processes(&self) -> Vec<u32> {
         running(&self.plugin())
     }
 
-    /// The one process that serves all mounts.
+    /// The process that serves all mounts.
     pub(crate) fn plugin_process(&self) -> u32 {
         let processes = self.plugin_processes();
         assert_eq!(processes.len(), 1, "one process serves every mount: {processes:?}");
         processes[0]
     }
 
-    /// `kill -9`, and waits until the server knows: a request before that meets the broken connection, which
-    /// is the server's affair.
+    /// Kills the plugin with `-9` and waits until the server notices. Earlier requests would meet the broken
+    /// connection.
     pub(crate) async fn kill_plugin(&self) {
         let id = self.plugin_process();
         signal(id, Signal::KILL);
@@ -92,52 +92,52 @@ impl Host {
             .await;
     }
 
-    /// `kill -9` of whatever process there is now, in the middle of what it does.
+    /// Kills every plugin process with `-9`, without waiting.
     pub(crate) fn kill_plugin_processes(&self) {
         for id in self.plugin_processes() {
             signal(id, Signal::KILL);
         }
     }
 
-    /// The socket its process listens on.
+    /// The socket of the plugin's process.
     pub(crate) fn plugin_socket(&self) -> PathBuf {
         listens_on(self.plugin_process()).expect("the plugin listens on a unix socket")
     }
 
-    /// The server's copy of it.
+    /// The server's copy of the plugin.
     fn plugin(&self) -> PathBuf {
         self.plugins().join(PLUGIN)
     }
 }
 
-/// Mounts and what they hand out.
+/// Mounts and their credentials.
 impl Host {
-    /// The plugin registered and mounted at `openai/`, with the project `my-project` and the role `my-role`.
+    /// Registers the plugin and mounts it at `openai/`, with the project `my-project` and the role `my-role`.
     pub(crate) async fn quick_start(&self, openai: &OpenAi) {
         self.register().await;
         self.set_up("openai", openai).await;
     }
 
-    /// A configured mount with the project `my-project` and the role `my-role`.
+    /// Mounts and configures the plugin, with the project `my-project` and the role `my-role`.
     pub(crate) async fn set_up(&self, mount: &str, openai: &OpenAi) {
         self.enable(mount).await;
         self.configure(mount, openai).await;
     }
 
-    /// What [`Host::set_up`] does after mounting.
+    /// Configures a mount as [`Host::set_up`] does.
     pub(crate) async fn configure(&self, mount: &str, openai: &OpenAi) {
         self.api().write(&format!("{mount}/config"), self.config(openai)).await.ok();
         self.api().write(&format!("{mount}/project/my-project"), json!({"project_id": PROJECT})).await.ok();
         self.api().write(&format!("{mount}/roles/my-role"), json!({"project": "my-project"})).await.ok();
     }
 
-    /// What is written to `config`.
+    /// The data for `config`.
     pub(crate) fn config(&self, openai: &OpenAi) -> Value {
         self.keep_secret(ADMIN_KEY);
         json!({"admin_api_key": ADMIN_KEY, "organization_id": ORGANIZATION, "api_endpoint": openai.endpoint()})
     }
 
-    /// A static role at `openai/` for the account that was there before.
+    /// A static role at `openai/` for the account of others.
     pub(crate) async fn static_role(&self, name: &str, openai: &OpenAi) {
         let role = json!({
             "project": "my-project", "service_account_id": openai.bystander(), "rotation_period": "24h"
@@ -161,11 +161,11 @@ impl Host {
     }
 }
 
-/// A hard link where that is possible: a plugin built for tests is large.
+/// Hard-links the file if possible, because a debug build of the plugin is large.
 fn install(from: &Path, to: &Path) {
     let placed = fs::hard_link(from, to).or_else(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => Ok(()),
         _ => fs::copy(from, to).map(drop),
     });
-    placed.unwrap_or_else(|error| panic!("{} does not go to {}: {error}", from.display(), to.display()));
+    placed.unwrap_or_else(|error| panic!("{} cannot be copied to {}: {error}", from.display(), to.display()));
 }

@@ -1,4 +1,4 @@
-//! Processes a test started: ended and waited for, however the test itself ends. Linux only, for `/proc`.
+//! Child processes that end with their test, however the test ends. Linux only, because of `/proc`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// How long a process may take over its own end before it is killed.
+/// Time for a process to end before it is killed.
 const GRACE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// A child process that does not outlive its owner.
+/// A child process that ends on drop.
 pub(crate) struct Subprocess {
     child: Child,
 }
@@ -22,19 +22,19 @@ impl Subprocess {
         Self { child: child.unwrap_or_else(|error| panic!("{command:?} does not start: {error}")) }
     }
 
-    /// How it ended, if it did.
+    /// Exit status of the process, if it has ended.
     pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().expect("it is our own child")
+        self.child.try_wait().expect("the process is a child of this one")
     }
 
-    /// `kill -9`: it gets no say.
+    /// Kills the process with `-9`.
     pub(crate) fn kill(&mut self) {
-        // It may have ended already, which is all that is wanted.
+        // The process may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
-    /// Asks it to end, as a service manager does, and kills it when it does not.
+    /// Sends SIGTERM, and kills the process after the grace time.
     pub(crate) fn stop(&mut self) {
         let deadline = Instant::now() + GRACE;
         if self.ended().is_none() {
@@ -53,7 +53,7 @@ impl Drop for Subprocess {
     }
 }
 
-/// The processes that run the program `executable` now, even if its file was replaced since.
+/// Ids of the processes that run `executable`, even if its file was replaced.
 pub(crate) fn running(executable: &Path) -> Vec<u32> {
     let processes = fs::read_dir("/proc").expect("Linux has /proc");
     let ids = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
@@ -65,7 +65,7 @@ fn runs(id: u32, executable: &Path) -> bool {
     link.to_str().map(|path| path.trim_end_matches(" (deleted)")) == executable.to_str()
 }
 
-/// The unix socket that the process listens on: the one line of `/proc/net/unix` that is marked so and is its own.
+/// The unix socket on which the process listens, from `/proc/net/unix`.
 pub(crate) fn listens_on(id: u32) -> Option<PathBuf> {
     const LISTENS: &str = "00010000";
     let files = fs::read_dir(format!("/proc/{id}/fd")).ok()?.flatten();
@@ -80,6 +80,6 @@ pub(crate) fn listens_on(id: u32) -> Option<PathBuf> {
 
 pub(crate) fn signal(id: u32, signal: Signal) {
     let id = Pid::from_raw(id.cast_signed()).expect("a process id is never 0");
-    // It may be gone already, which is what the caller is after or will notice.
+    // The process may have ended already.
     let _ = kill_process(id, signal);
 }

@@ -1,4 +1,4 @@
-//! The programs a test runs: the two servers and the plugin, and how each is found.
+//! Programs under test, the two servers and the plugin, and how to find them.
 
 use std::ffi::OsStr;
 use std::io::Write;
@@ -9,10 +9,10 @@ use std::{env, fs};
 
 use aws_lc_rs::digest::{SHA256, digest};
 
-/// The plugin's file name, which is also its name in the catalog and its mounts' type.
+/// File name of the plugin, its name in the catalog and the type of its mounts.
 pub(crate) const PLUGIN: &str = "vault-plugin-secrets-openai";
 
-/// Whose server a program is.
+/// Product of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Product {
     OpenBao,
@@ -26,7 +26,7 @@ pub(crate) struct Program {
     pub(crate) path: PathBuf,
 }
 
-/// Every server that host tests run on: OpenBao always, Vault where there is one.
+/// The servers for host tests: OpenBao always, Vault if available.
 pub(crate) fn servers() -> Vec<Program> {
     let openbao = openbao_server();
     let vault = vault().map(|path| Program { product: Product::Vault, path });
@@ -37,7 +37,7 @@ pub(crate) fn openbao_server() -> Program {
     Program { product: Product::OpenBao, path: openbao() }
 }
 
-/// OpenBao is found, or fetched, by the script that also serves `make demo`.
+/// `scripts/openbao.sh`, also used by `make demo`, finds or downloads OpenBao.
 fn openbao() -> PathBuf {
     static FOUND: OnceLock<PathBuf> = OnceLock::new();
     FOUND.get_or_init(find_openbao).clone()
@@ -57,13 +57,13 @@ fn vault() -> Option<PathBuf> {
     if found.is_none() {
         say_once(
             &SAID,
-            "NOT RUN ON VAULT: there is no vault on the PATH and VAULT_BIN is not set; host tests run on OpenBao alone.",
+            "NOT RUN ON VAULT: no vault on the PATH, and VAULT_BIN is not set; host tests run on OpenBao only.",
         );
     }
     found
 }
 
-/// Vault, and the Go plugin that this one takes over from, which runs on Vault alone; that there are not both is said.
+/// Vault and the Go plugin, which runs on Vault only. Prints a notice if either is missing.
 pub(crate) fn vault_and_go_plugin() -> Option<(Program, PathBuf)> {
     static SAID: Once = Once::new();
     let vault = vault().map(|path| Program { product: Product::Vault, path });
@@ -71,14 +71,14 @@ pub(crate) fn vault_and_go_plugin() -> Option<(Program, PathBuf)> {
     if found.is_none() {
         say_once(
             &SAID,
-            "NOT RUN WITH THE GO PLUGIN: GO_PLUGIN names no binary of it, or there is no Vault; that its mounts are \
-             taken over is tested with a copy of its storage alone.",
+            "NOT RUN WITH THE GO PLUGIN: GO_PLUGIN names no binary, or there is no Vault; only a copy of its storage \
+             tests the takeover of its mounts.",
         );
     }
     found
 }
 
-/// The program that an environment variable names.
+/// The program in an environment variable.
 fn named(variable: &str) -> Option<PathBuf> {
     let path = env::var_os(variable).filter(|path| !path.is_empty()).map(PathBuf::from)?;
     assert!(path.is_file(), "{variable} names no file: {}", path.display());
@@ -89,52 +89,52 @@ pub(crate) fn on_the_path(name: &str) -> Option<PathBuf> {
     env::split_paths(&env::var_os("PATH")?).map(|folder| folder.join(name)).find(|path| path.is_file())
 }
 
-/// Written past the test harness, which would swallow what a passing test prints.
+/// Prints past the test harness, which hides the output of passing tests.
 pub(crate) fn say_once(said: &Once, sentence: &str) {
     said.call_once(|| say(sentence));
 }
 
-/// As [`say_once`], each time.
+/// Like [`say_once`], every time.
 pub(crate) fn say(sentence: &str) {
     writeln!(std::io::stdout(), "\n*** {sentence}\n").expect("stdout is open");
 }
 
-/// The version that [`next_release`] has.
+/// Version of [`next_release`].
 pub(crate) const NEXT_VERSION: &str = "v99.0.0";
 
-/// The plugin as a later release of it.
+/// A later release of the plugin.
 pub(crate) fn next_release() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| example("next-release")).clone()
 }
 
-/// The plugin as cargo built it for this test.
+/// The plugin that cargo built for this test.
 pub(crate) fn plugin() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_vault-plugin-secrets-openai"))
 }
 
-/// An example of this build, built where `cargo test --test integration` did not.
+/// Builds an example if necessary; answers its path.
 pub(crate) fn example(name: &str) -> PathBuf {
     let test = env::current_exe().expect("a test knows its own program");
-    let profile = test.parent().and_then(Path::parent).expect("it lies in a folder of the profile's");
-    let profile_name = profile.file_name().and_then(OsStr::to_str).expect("a profile's folder has its name");
+    let profile = test.parent().and_then(Path::parent).expect("the test binary is in a profile folder");
+    let profile_name = profile.file_name().and_then(OsStr::to_str).expect("the profile folder has a name");
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let built = Command::new(cargo)
         .args(["build", "--quiet", "--example", name, "--profile", &profile_name.replace("debug", "dev")])
         .arg("--target-dir")
-        .arg(profile.ancestors().nth(2).expect("the profile's folder lies in target/<host>"))
+        .arg(profile.ancestors().nth(2).expect("the profile folder is in target/<host>"))
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .status();
     assert!(built.is_ok_and(|built| built.success()), "the example {name} cannot be built");
     profile.join("examples").join(name)
 }
 
-/// The digest by which a server recognises a plugin's file.
+/// SHA-256 of a plugin's file, as the catalog needs it.
 pub(crate) fn sha256(file: &Path) -> String {
     use std::fmt::Write;
     let bytes = fs::read(file).expect("a plugin's file can be read");
     digest(&SHA256, &bytes).as_ref().iter().fold(String::new(), |mut hex, byte| {
-        write!(hex, "{byte:02x}").expect("a String takes all");
+        write!(hex, "{byte:02x}").expect("writing to a String succeeds");
         hex
     })
 }

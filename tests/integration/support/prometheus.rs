@@ -1,4 +1,4 @@
-//! A real Prometheus and its promtool, run with the files of `docs/monitoring/` as they are shipped.
+//! A real Prometheus and promtool with the files of `docs/monitoring/`.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -17,7 +17,7 @@ use super::programs::{on_the_path, say_once};
 use super::server::free_port;
 use super::wait::eventually;
 
-/// The two programs.
+/// Prometheus and promtool.
 pub(crate) struct Tools {
     prometheus: PathBuf,
     promtool: PathBuf,
@@ -30,7 +30,7 @@ pub(crate) struct Prometheus {
     _folder: TempDir,
 }
 
-/// Whether tests can be run with it; that they cannot is said.
+/// Finds the programs; prints a notice if one is missing.
 pub(crate) fn tools() -> Option<Tools> {
     static SAID: Once = Once::new();
     let found = on_the_path("prometheus").zip(on_the_path("promtool"));
@@ -44,7 +44,7 @@ pub(crate) fn tools() -> Option<Tools> {
     found.map(|(prometheus, promtool)| Tools { prometheus, promtool })
 }
 
-/// A file that is shipped for monitoring.
+/// Content of a file of `docs/monitoring/`.
 pub(crate) fn shipped(name: &str) -> String {
     let path = folder().join(name);
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
@@ -55,22 +55,22 @@ fn folder() -> PathBuf {
 }
 
 impl Tools {
-    /// `promtool <arguments>` among the shipped files.
+    /// Runs promtool in the folder of the files.
     pub(crate) fn promtool(&self, arguments: &[&str], input: &str) -> Output {
         let mut command = Command::new(&self.promtool);
         command.args(arguments).current_dir(folder());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("promtool starts");
-        let mut stdin = child.stdin.take().expect("it was asked for");
+        let mut stdin = child.stdin.take().expect("stdin is piped");
         stdin.write_all(input.as_bytes()).expect("promtool reads its input");
         drop(stdin);
         child.wait_with_output().expect("promtool ends")
     }
 
-    /// Starts with the shipped configuration, but for the server's address, the token and the pace.
+    /// Starts Prometheus with the provided configuration. Only the server address, the token and the intervals
+    /// differ.
     pub(crate) async fn scrape(&self, server: SocketAddr, token: &str) -> Prometheus {
-        let folder =
-            TempDir::with_prefix("openai-prometheus-").expect("there is a place for temporary files");
+        let folder = TempDir::with_prefix("openai-prometheus-").expect("a temporary folder can be created");
         let configuration = shipped("prometheus.yml")
             .replace("127.0.0.1:8200", &server.to_string())
             .replace("_interval: 30s", "_interval: 1s");
@@ -80,10 +80,10 @@ impl Tools {
             ("alerts.yml", &shipped("alerts.yml")),
             ("token", token),
         ] {
-            fs::write(file(name), text).expect("the folder is ours");
+            fs::write(file(name), text).expect("the folder is writable");
         }
         let address = free_port();
-        let log = fs::File::create(file("log")).expect("the folder is ours");
+        let log = fs::File::create(file("log")).expect("the folder is writable");
         let mut command = Command::new(&self.prometheus);
         command.arg(format!("--config.file={}", file("prometheus.yml").display()));
         command.arg(format!("--storage.tsdb.path={}", file("data").display()));
@@ -101,7 +101,7 @@ impl Tools {
 }
 
 impl Prometheus {
-    /// The samples that an expression gives now; the error is Prometheus' own.
+    /// Evaluates an expression. The error is Prometheus' own.
     pub(crate) async fn query(&self, expression: &str) -> Result<Vec<Value>, String> {
         let path = format!("/api/v1/query?query={}", encoded(expression));
         let answer =
@@ -113,13 +113,13 @@ impl Prometheus {
     }
 }
 
-/// Percent-encoded for a query.
+/// Percent-encodes a query value.
 fn encoded(text: &str) -> String {
     text.bytes().fold(String::new(), |mut encoded, byte| {
         if byte.is_ascii_alphanumeric() {
             encoded.push(char::from(byte));
         } else {
-            write!(encoded, "%{byte:02X}").expect("a String takes all");
+            write!(encoded, "%{byte:02X}").expect("writing to a String succeeds");
         }
         encoded
     })

@@ -1,12 +1,13 @@
-//! Python scripts that judge with other people's packages: each has its `requirements.txt` beside it, which is installed
-//! below `.cache/` once.
+//! Python scripts with third-party packages. The packages of a script's `requirements.txt` are installed below
+//! `.cache/` once.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::programs::say;
 
-/// The script's command, with its packages. Without them `what` is not tested, which is said, and in CI is a failure.
+/// The command of a script with its packages. If the packages are missing, the function prints that `what` is not
+/// tested; in CI it fails.
 pub(crate) fn script(path: &str, what: &str) -> Option<Command> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     match packages(&script.with_file_name("requirements.txt")) {
@@ -16,24 +17,24 @@ pub(crate) fn script(path: &str, what: &str) -> Option<Command> {
             Some(command)
         }
         Err(reason) => {
-            assert!(std::env::var_os("CI").is_none(), "the packages of {path} are not there: {reason}");
+            assert!(std::env::var_os("CI").is_none(), "the packages of {path} are missing: {reason}");
             say(&format!("NOT TESTED: {what}, because {reason}"));
             None
         }
     }
 }
 
-/// The folder with the packages, installed if it is not there; else why not.
+/// Folder with the packages, installed if missing; else the reason.
 fn packages(requirements: &Path) -> Result<PathBuf, String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let wanted = std::fs::read_to_string(requirements).expect("a script has its requirements beside it");
+    let wanted = std::fs::read_to_string(requirements).expect("the script has a requirements.txt");
     let folder = root.join(".cache/python").join(wanted.trim());
     if !folder.is_dir() {
-        let parent = folder.parent().expect("it has one");
+        let parent = folder.parent().expect("the folder has a parent");
         std::fs::create_dir_all(parent).map_err(|error| error.to_string())?;
         let partial = tempfile::tempdir_in(parent).map_err(|error| error.to_string())?;
         install(requirements, partial.path())?;
-        // Only a whole installation gets the name; another test run may have been first.
+        // Only a complete installation gets this name. Another test run may have created it first.
         let renamed = std::fs::rename(partial.path(), &folder);
         renamed.or_else(|error| if folder.is_dir() { Ok(()) } else { Err(error.to_string()) })?;
     }

@@ -1,23 +1,22 @@
-//! What a server keeps behind its API, as it lies in storage: leases, and a mount's own records. For tests that must
-//! know who owns what.
+//! Leases and mount records in a server's raw storage, for tests of ownership.
 
 use super::api::{Answer, Api};
 use super::host::Host;
 
 impl Host {
-    /// How many leases of `my-role` there are.
+    /// Number of leases of `my-role`.
     pub(crate) async fn leases(&self) -> usize {
         let answer = self.api().list("sys/leases/lookup/openai/creds/my-role").await;
         if answer.status == 404 { 0 } else { answer.ok().keys().len() }
     }
 
-    /// How many leases the server has given up.
+    /// Number of irrevocable leases.
     pub(crate) async fn irrevocable_leases(&self) -> u64 {
         let answer = self.api().read("sys/leases/count?type=irrevocable").await.ok();
         answer.data("lease_count").as_u64().unwrap_or_else(|| panic!("no count in {answer:?}"))
     }
 
-    /// All lease entries, as text.
+    /// All lease entries as text.
     pub(crate) async fn lease_records(&self) -> String {
         below(self.api(), "sys/expire/id/openai/".to_owned()).await
     }
@@ -29,7 +28,7 @@ impl Host {
     }
 }
 
-/// Every entry below this folder of the storage, one a line.
+/// All entries below this folder of the storage, one per line.
 async fn below(api: &Api, folder: String) -> String {
     let (mut folders, mut text) = (vec![folder], String::new());
     while let Some(folder) = folders.pop() {
@@ -50,7 +49,7 @@ async fn below(api: &Api, folder: String) -> String {
     text
 }
 
-/// What is gone by now is nothing.
+/// An entry that no longer exists counts as empty.
 fn entry(answer: &Answer) -> String {
     if answer.status == 404 {
         return String::new();

@@ -1,16 +1,16 @@
-//! Finds key values in texts where none may be.
+//! Finds key values in texts.
 
 use std::collections::{BTreeSet, VecDeque};
 
-/// How OpenAI's keys begin.
+/// Prefix of OpenAI's keys.
 const PREFIX: &str = "sk-";
-/// So much of a key is as good as a leak; less is what a redacted value shows.
+/// Shortest part of a key that counts as a leak. Redacted values show less.
 const MIN_LEAK: usize = 20;
 
-/// So many values are kept in mind, the latest: a long life must not look like a leak of memory.
+/// Number of values to remember; a bound, so that long tests do not look like a memory leak.
 const MAX_VALUES: usize = 5_000;
 
-/// Every key value that the world of a test ever held.
+/// Key values of a test.
 #[derive(Debug, Default)]
 pub struct Secrets {
     values: BTreeSet<String>,
@@ -32,7 +32,7 @@ impl Secrets {
         }
     }
 
-    /// A known value, or the telling beginning of one, that stands in the text.
+    /// A known value, or a long prefix of one, in the text.
     pub fn find_in(&self, text: &str) -> Option<String> {
         suspects(text).find(|suspect| self.knows(suspect)).map(str::to_owned)
     }
@@ -44,7 +44,7 @@ impl Secrets {
     }
 }
 
-/// What looks like a key in the text.
+/// Parts of the text that look like keys.
 pub fn suspects(text: &str) -> impl Iterator<Item = &str> {
     text.match_indices(PREFIX).filter_map(|(at, _)| {
         let rest = &text[at..];

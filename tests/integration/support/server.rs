@@ -1,5 +1,4 @@
-//! One node of a real server: its process, folder, addresses and log. It knows neither unsealing nor the
-//! plugin.
+//! One node of a real server: process, folder, addresses and log. It knows neither unsealing nor the plugin.
 
 use std::fs::{self, File};
 use std::io::{self, PipeWriter};
@@ -16,16 +15,16 @@ use super::process::Subprocess;
 use super::programs::Program;
 use super::wait::eventually;
 
-/// Where a node keeps its data.
+/// Storage type of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Storage {
-    /// Gone with the process.
+    /// Storage that ends with the process.
     Memory,
-    /// Integrated storage, in the node's folder: a new process takes it up. A cluster is several of these.
+    /// Integrated storage in the node's folder. A restarted node and a cluster use it.
     Raft,
 }
 
-/// A node, running or stopped.
+/// A running or stopped node.
 pub(crate) struct Server {
     program: Program,
     storage: Storage,
@@ -36,7 +35,7 @@ pub(crate) struct Server {
 
 struct Running {
     process: Subprocess,
-    /// Copies what the server says into its log, until it has ended.
+    /// Copies the server's output to the log file until the server ends.
     log: JoinHandle<()>,
 }
 
@@ -47,11 +46,11 @@ struct Addresses {
 }
 
 impl Server {
-    /// A node in a folder of its own, on free ports, whose API answers.
+    /// A node with its own folder on free ports. Its API answers.
     pub(crate) async fn start(program: &Program, storage: Storage) -> Self {
-        let folder = TempDir::with_prefix("openai-host-").expect("there is a place for temporary files");
+        let folder = TempDir::with_prefix("openai-host-").expect("a temporary folder can be created");
         for part in ["plugins", "tmp", "data"] {
-            fs::create_dir(folder.path().join(part)).expect("the folder is new and ours");
+            fs::create_dir(folder.path().join(part)).expect("the folder is new");
         }
         let addresses = Addresses::free();
         let mut server = Self { program: program.clone(), storage, folder, addresses, process: None };
@@ -61,7 +60,7 @@ impl Server {
 
     /// Starts the stopped node again, in the same folder and on the same ports.
     pub(crate) async fn resume(&mut self) {
-        fs::write(self.file("server.hcl"), self.configuration()).expect("the folder is ours");
+        fs::write(self.file("server.hcl"), self.configuration()).expect("the folder is writable");
         self.process = Some(self.spawn());
         let api = self.api("");
         eventually("the server's API answers", async || {
@@ -72,18 +71,18 @@ impl Server {
         .await;
     }
 
-    /// Its output goes through a pipe: to a file, a server writes in step with the disk, and is late to see what it
-    /// has already logged.
+    /// Reads the output through a pipe. Writing to a file directly would slow the server down and delay its log
+    /// lines.
     fn spawn(&self) -> Running {
-        let (mut output, input) = io::pipe().expect("a pipe can be had");
+        let (mut output, input) = io::pipe().expect("a pipe can be created");
         let file = File::options().create(true).append(true).open(self.file("server.log"));
-        let mut file = file.expect("the folder is ours");
+        let mut file = file.expect("the folder is writable");
         let process = Subprocess::spawn(&mut self.command(input));
         let log = thread::spawn(move || drop(io::copy(&mut output, &mut file)));
         Running { process, log }
     }
 
-    /// Only what a test gives it reaches the server and its plugins: no proxy, no key of the machine's user.
+    /// The server and its plugins get no other environment: no proxy and no key of the user.
     fn command(&self, log: PipeWriter) -> Command {
         let mut command = Command::new(&self.program.path);
         command.arg("server").arg("-config").arg(self.file("server.hcl")).env_clear();
@@ -107,7 +106,8 @@ impl Server {
                 data.display()
             ),
         };
-        // `disable_mlock` is Vault's, and leave to audit is asked for by OpenBao; the other warns that it does not know it.
+        // `disable_mlock` is for Vault and `unsafe_allow_api_audit_creation` for OpenBao. Each server warns of the
+        // other's option.
         format!(
             r#"{storage}
                listener "tcp" {{
@@ -131,12 +131,12 @@ impl Server {
         Api::new(self.addresses.api, token)
     }
 
-    /// Where it takes plugins from.
+    /// The plugin folder.
     pub(crate) fn plugins(&self) -> PathBuf {
         self.file("plugins")
     }
 
-    /// Where it and its plugins keep temporary files.
+    /// Folder for temporary files of the server and its plugins.
     pub(crate) fn temporary(&self) -> PathBuf {
         self.file("tmp")
     }
@@ -145,39 +145,39 @@ impl Server {
         &self.program
     }
 
-    /// Where its audit device writes, if it has one.
+    /// File of the audit device.
     pub(crate) fn audit_log(&self) -> PathBuf {
         self.file("audit.log")
     }
 
-    /// All it logged so far, at trace.
+    /// The log so far, at trace level.
     pub(crate) fn log(&self) -> String {
         let log = fs::read(self.file("server.log")).unwrap_or_default();
         String::from_utf8_lossy(&log).into_owned()
     }
 
-    /// What its storage holds on disk, and under which names: with integrated storage, keys as they are and values
+    /// File names and contents in the storage folder. Integrated storage keeps keys in plain text and values
     /// encrypted.
     pub(crate) fn stored_bytes(&self) -> Vec<u8> {
         let (mut bytes, mut folders) = (Vec::new(), vec![self.file("data")]);
         while let Some(folder) = folders.pop() {
-            for entry in fs::read_dir(folder).expect("the folder is ours").flatten() {
+            for entry in fs::read_dir(folder).expect("the folder is writable").flatten() {
                 bytes.extend_from_slice(entry.file_name().as_encoded_bytes());
                 match entry.path() {
                     path if path.is_dir() => folders.push(path),
-                    path => bytes.extend(fs::read(path).expect("the file is ours")),
+                    path => bytes.extend(fs::read(path).expect("the file is readable")),
                 }
             }
         }
         bytes
     }
 
-    /// Ends the process as a service manager does. The log is complete then.
+    /// Stops the process as a service manager does. The log is complete afterwards.
     pub(crate) fn stop(&mut self) {
         self.end(Subprocess::stop);
     }
 
-    /// `kill -9` of the server itself.
+    /// Kills the server with `-9`.
     pub(crate) fn kill(&mut self) {
         self.end(Subprocess::kill);
     }
@@ -200,13 +200,13 @@ impl Addresses {
     }
 }
 
-/// From below the range that the system gives to outgoing connections, and never the same twice in one run of
-/// the tests: between this look and the server's own bind nobody takes it.
+/// A free port below the ephemeral range, never the same twice in one run. So nobody takes the port before the server
+/// binds it.
 pub(crate) fn free_port() -> SocketAddr {
     const FIRST: u16 = 20_000;
     const COUNT: u16 = 12_000;
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Another run at the same time starts elsewhere.
+    // Concurrent runs start at different ports.
     let start = std::process::id() as u16;
     loop {
         let port = FIRST + start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT;

@@ -1,4 +1,4 @@
-//! The storage as the mount sees it: in memory, every write noted, and able to stop dead at any of them.
+//! In-memory storage that records every write and can crash or fail at any of them.
 
 use std::collections::VecDeque;
 use std::future::pending;
@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use openai_secrets::logical::{Entry, InMemory, Storage, StorageError};
 use tokio::sync::Notify;
 
-/// In-memory storage under watch.
+/// In-memory storage that records writes and injects crashes and faults.
 #[derive(Debug, Default)]
 pub struct Watched {
     inner: Arc<InMemory>,
@@ -16,12 +16,12 @@ pub struct Watched {
     stopped: Notify,
 }
 
-/// One write or deletion that was asked for.
+/// A requested write or deletion.
 #[derive(Clone, Debug)]
 pub enum Write {
-    /// An entry was written.
+    /// A write.
     Put(Entry),
-    /// A key was deleted.
+    /// A deletion.
     Delete(String),
 }
 
@@ -34,32 +34,32 @@ impl Write {
     }
 }
 
-/// Where among the writes a process dies.
+/// The write at which a process crashes, counted from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CrashPoint {
-    /// Before the write of this number, counted from 0, reaches storage.
+    /// The write does not reach storage.
     Before(usize),
-    /// Right after it.
+    /// The write reaches storage.
     After(usize),
 }
 
-/// Which of the writes fails, counted from 0.
+/// The write that fails, counted from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// This one is refused.
+    /// The write is refused.
     Refused(usize),
-    /// This one is done, and said to have failed.
+    /// The write succeeds but is reported as failed.
     Denied(usize),
 }
 
-/// What becomes of a write whose failure is reported.
+/// Actual outcome of a write that is reported as failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteOutcome {
-    /// It comes through all the same.
+    /// The write is committed.
     Done,
-    /// It does not.
+    /// The write is lost.
     Lost,
-    /// It does later: by [`Watched::commit_late_writes`], as a write that the next leader commits.
+    /// [`Watched::commit_late_writes`] commits the write, as a new leader may do.
     Late,
 }
 
@@ -70,7 +70,7 @@ struct State {
     crash: Option<CrashPoint>,
     failure: Option<Failure>,
     outcomes: (String, VecDeque<WriteOutcome>),
-    /// What alone may be written, where not everything may.
+    /// Prefixes of the writable keys; `None` allows all keys.
     writable: Option<Vec<String>>,
     late: Vec<Write>,
 }
@@ -80,30 +80,29 @@ impl Watched {
         Self { inner, ..Self::default() }
     }
 
-    /// The writes since this was asked last.
+    /// The writes since the last call of this function.
     pub fn take_writes(&self) -> Vec<Write> {
         std::mem::take(&mut self.state.lock().unwrap().unread)
     }
 
-    /// From now on writes are counted from 0, and one of them is never answered.
+    /// Restarts the count of writes. The process hangs at this write.
     pub fn crash_at(&self, crash: CrashPoint) {
         let mut state = self.state.lock().unwrap();
         (state.writes, state.crash) = (0, Some(crash));
     }
 
-    /// From now on writes are counted from 0, and one of them fails.
+    /// Restarts the count of writes. This write fails.
     pub fn fail(&self, failure: Failure) {
         let mut state = self.state.lock().unwrap();
         (state.writes, state.failure) = (0, Some(failure));
     }
 
-    /// The next writes and deletions of a key that starts with `prefix` are reported as failed, and this becomes of
-    /// them.
+    /// The next writes and deletions of keys with this prefix are reported as failed and have these outcomes.
     pub fn set_write_outcomes(&self, prefix: &str, outcomes: &[WriteOutcome]) {
         self.state.lock().unwrap().outcomes = (prefix.to_owned(), outcomes.iter().copied().collect());
     }
 
-    /// As on a performance secondary: what begins with one of these may be written, and nothing else; or everything again.
+    /// Allows only writes of keys with these prefixes, as on a performance secondary; `None` allows all.
     pub fn restrict_writes(&self, to: Option<Vec<String>>) {
         self.state.lock().unwrap().writable = to;
     }
@@ -117,7 +116,7 @@ impl Watched {
         if refused { Err(StorageError::ReadOnly) } else { Ok(()) }
     }
 
-    /// The writes that were to come through later do now.
+    /// Commits the late writes.
     pub async fn commit_late_writes(&self) {
         let late = std::mem::take(&mut self.state.lock().unwrap().late);
         for write in late {
@@ -125,21 +124,21 @@ impl Watched {
         }
     }
 
-    /// Whether the write that was to fail came and did.
+    /// True if the write that was to fail came.
     pub fn take_failed(&self) -> bool {
         let mut state = self.state.lock().unwrap();
         let Some(Failure::Refused(at) | Failure::Denied(at)) = state.failure.take() else { return false };
         state.writes > at
     }
 
-    /// Writes are answered again; tells how many there were since [`Watched::crash_at`].
+    /// Ends a crash. Answers the number of writes since [`Watched::crash_at`].
     pub fn recover(&self) -> usize {
         let mut state = self.state.lock().unwrap();
         state.crash = None;
         state.writes
     }
 
-    /// Waits until a write has stopped dead.
+    /// Waits until the process hangs at its crash point.
     pub async fn stopped(&self) {
         self.stopped.notified().await;
     }
@@ -200,7 +199,7 @@ impl Watched {
     }
 }
 
-/// A real storage is asked over a connection: whatever else goes on may come in between.
+/// Real storage is remote, so other tasks may run during each call.
 async fn let_others_run() {
     tokio::task::yield_now().await;
 }

@@ -1,4 +1,4 @@
-//! The server around the mount: what its system view says, and what time it is; a test can change both.
+//! The simulated server's system view and clocks, which tests can change.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -9,26 +9,25 @@ use chrono::{DateTime, TimeDelta, Utc};
 use openai_secrets::engine::clock::{Clock, WallClock};
 use openai_secrets::logical::{Event, FixedSystem, ReplicationState, SystemError, SystemView};
 
-/// How many events are remembered.
+/// Maximum number of remembered events.
 const EVENTS: usize = 1_000;
 
-/// A system view that can be told to change, and remembers events.
+/// A configurable system view that remembers events.
 #[derive(Debug, Default)]
 pub struct TestSystem {
     state: Mutex<State>,
 }
 
-/// The machine's clocks, as far ahead as a test wants them: time that passes moves both, a wrong setting only the one
-/// that people set.
+/// The clocks of the machine with offsets. Passing time moves both clocks; a wrong setting moves only the wall clock.
 #[derive(Default)]
 pub struct TestClock {
     ahead: Mutex<TimeDelta>,
     passed: Mutex<Duration>,
-    /// Told of time that passes.
+    /// Receives the passing time.
     others: Mutex<Option<Moves>>,
 }
 
-/// Moves another clock ahead.
+/// A function that moves another clock ahead.
 type Moves = Box<dyn Fn(Duration) + Send + Sync>;
 
 #[derive(Debug, Default)]
@@ -37,53 +36,53 @@ struct State {
     local_mount: bool,
     tainted: bool,
     events: VecDeque<Event>,
-    /// Mount points and paths whose rotation jobs were taken away.
+    /// Mount points and paths of deregistered rotation jobs.
     deregistered: Vec<(String, String)>,
     rotation_manager_fails: bool,
 }
 
 impl TestSystem {
-    /// This node is now a performance standby, or the active node again.
+    /// Makes the node a performance standby, or the active node again.
     pub fn set_performance_standby(&self, standby: bool) {
         self.state.lock().unwrap().system.replication_state = ReplicationState(u32::from(standby) << 14);
     }
 
-    /// This cluster is now a performance secondary, or a primary again.
+    /// Makes the cluster a performance secondary, or a primary again.
     pub fn set_performance_secondary(&self, secondary: bool) {
         self.state.lock().unwrap().system.replication_state = ReplicationState(u32::from(secondary) << 6);
     }
 
-    /// This cluster is now a performance primary, or not replicated again.
+    /// Makes the cluster a performance primary, or ends its replication.
     pub fn set_performance_primary(&self, primary: bool) {
         self.state.lock().unwrap().system.replication_state = ReplicationState(u32::from(primary) << 5);
     }
 
-    /// Where rotation jobs were taken away from the rotation manager, since this was asked last.
+    /// The rotation jobs that were deregistered since the last call of this function.
     pub fn take_deregistered(&self) -> Vec<(String, String)> {
         std::mem::take(&mut self.state.lock().unwrap().deregistered)
     }
 
-    /// The rotation manager fails, or no longer.
+    /// Makes the rotation manager fail or work.
     pub fn fail_rotation_manager(&self, fails: bool) {
         self.state.lock().unwrap().rotation_manager_fails = fails;
     }
 
-    /// The mount is local to its cluster.
+    /// Makes the mount local to its cluster, or replicated.
     pub fn set_local_mount(&self, local: bool) {
         self.state.lock().unwrap().local_mount = local;
     }
 
-    /// The mount is being unmounted, or no longer.
+    /// Starts or ends the unmounting of the mount.
     pub fn set_tainted(&self, tainted: bool) {
         self.state.lock().unwrap().tainted = tainted;
     }
 
-    /// The mount was tuned.
+    /// Sets the mount's maximum lease TTL.
     pub fn set_max_lease_ttl(&self, ttl: Duration) {
         self.state.lock().unwrap().system.max_lease_ttl = ttl;
     }
 
-    /// The mount's default lease time was tuned.
+    /// Sets the mount's default lease TTL.
     pub fn set_default_lease_ttl(&self, ttl: Duration) {
         self.state.lock().unwrap().system.default_lease_ttl = ttl;
     }
@@ -93,7 +92,7 @@ impl TestSystem {
         self.state.lock().unwrap().events.iter().cloned().collect()
     }
 
-    /// No event was sent so far.
+    /// Empties the list of events.
     pub fn forget_events(&self) {
         self.state.lock().unwrap().events = VecDeque::new();
     }
@@ -142,7 +141,7 @@ impl SystemView for TestSystem {
 }
 
 impl TestClock {
-    /// Time passes.
+    /// Lets time pass.
     pub fn advance(&self, by: Duration) {
         self.put_ahead(by);
         *self.passed.lock().unwrap() += by;
@@ -151,19 +150,19 @@ impl TestClock {
         }
     }
 
-    /// Another clock goes with this one.
+    /// Moves another clock along with this one.
     pub fn link(&self, moves: impl Fn(Duration) + Send + Sync + 'static) {
         *self.others.lock().unwrap() = Some(Box::new(moves));
     }
 
-    /// The clock is set wrong: ahead.
+    /// Moves the wall clock ahead.
     pub fn put_ahead(&self, by: Duration) {
-        *self.ahead.lock().unwrap() += TimeDelta::from_std(by).expect("a test is over before that");
+        *self.ahead.lock().unwrap() += TimeDelta::from_std(by).expect("the time is in range");
     }
 
-    /// The clock was wrong and is put right.
+    /// Moves the wall clock back.
     pub fn move_back(&self, by: Duration) {
-        *self.ahead.lock().unwrap() -= TimeDelta::from_std(by).expect("a test is over before that");
+        *self.ahead.lock().unwrap() -= TimeDelta::from_std(by).expect("the time is in range");
     }
 }
 
@@ -183,7 +182,7 @@ impl Clock for TestClock {
         WallClock.monotonic() + *self.passed.lock().unwrap()
     }
 
-    /// Who waits has the time pass, unless it has passed meanwhile for another who waits.
+    /// Lets the time pass at once, unless another waiter has done so meanwhile.
     async fn pause(&self, time: Duration) {
         let end = self.monotonic() + time;
         for _ in 0..3 {

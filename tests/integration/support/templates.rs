@@ -1,4 +1,4 @@
-//! Programs that keep files as their templates say: the Agent in a server's own binary, and consul-template.
+//! Programs that render templates: the agent in a server's binary, and consul-template.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -12,10 +12,10 @@ use super::host::Host;
 use super::process::Subprocess;
 use super::programs::{on_the_path, say_once};
 
-/// A file's name and the template it is made of.
+/// A file name and its template.
 pub(crate) type Template = (&'static str, String);
 
-/// One of these programs, running.
+/// A running program of this kind.
 pub(crate) struct Renderer {
     pub(crate) name: &'static str,
     folder: TempDir,
@@ -23,13 +23,13 @@ pub(crate) struct Renderer {
 }
 
 impl Renderer {
-    /// `vault agent`, or `bao agent`, with the token that a file holds.
+    /// `vault agent` or `bao agent` with a token file.
     pub(crate) fn agent(host: &Host, token: &str, templates: &[Template]) -> Self {
         Self::start_agent("the agent", host, token, templates, "")
     }
 
-    /// The same without retries: what it cannot read it gives up, and begins with all its templates anew. Left to
-    /// itself it does so after 12.
+    /// The agent without retries: after a failed read it restarts all its templates. By default the agent does so
+    /// after 12 retries.
     pub(crate) fn agent_without_retries(host: &Host, token: &str, templates: &[Template]) -> Self {
         let retry = "retry { num_retries = -1 }";
         Self::start_agent("the agent without retries", host, token, templates, retry)
@@ -63,13 +63,13 @@ impl Renderer {
         Self::start(name, folder, command, &configuration)
     }
 
-    /// consul-template, where there is one; that there is none is said.
+    /// consul-template, if available; else the function prints a notice.
     pub(crate) fn consul_template(host: &Host, token: &str, templates: &[Template]) -> Option<Self> {
         static SAID: Once = Once::new();
         let Some(program) = consul_template() else {
             say_once(
                 &SAID,
-                "NOT RUN WITH CONSUL-TEMPLATE: it is not on the PATH and CONSUL_TEMPLATE_BIN is not set.",
+                "NOT RUN WITH CONSUL-TEMPLATE: consul-template is not on the PATH, and CONSUL_TEMPLATE_BIN is not set.",
             );
             return None;
         };
@@ -91,14 +91,14 @@ impl Renderer {
 
     fn start(name: &'static str, folder: TempDir, mut command: Command, configuration: &str) -> Self {
         let file = folder.path().join("configuration.hcl");
-        fs::write(&file, configuration).expect("the folder is ours");
-        let log = File::create(folder.path().join("log")).expect("the folder is ours");
+        fs::write(&file, configuration).expect("the folder is writable");
+        let log = File::create(folder.path().join("log")).expect("the folder is writable");
         command.arg(format!("-config={}", file.display()));
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("an open file")).stderr(log);
         Self { name, folder, process: Subprocess::spawn(&mut command) }
     }
 
-    /// What it made of a template; `None` before it did.
+    /// The rendered file, if it exists.
     pub(crate) fn rendered(&self, file: &str) -> Option<String> {
         fs::read_to_string(self.folder.path().join(file)).ok().filter(|text| !text.is_empty())
     }
@@ -107,7 +107,7 @@ impl Renderer {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 
-    /// It has not ended.
+    /// True while the program runs.
     pub(crate) fn is_running(&mut self) -> bool {
         self.process.ended().is_none()
     }
@@ -133,8 +133,8 @@ fn consul_template() -> Option<PathBuf> {
 }
 
 fn folder_with(token: &str) -> TempDir {
-    let folder = TempDir::with_prefix("openai-templates-").expect("there is a place for temporary files");
-    fs::write(folder.path().join("token"), token).expect("the folder is ours");
+    let folder = TempDir::with_prefix("openai-templates-").expect("a temporary folder can be created");
+    fs::write(folder.path().join("token"), token).expect("the folder is writable");
     folder
 }
 
@@ -143,7 +143,7 @@ fn blocks(folder: &TempDir, templates: &[Template]) -> String {
         let (contents, file) = (contents.replace('"', "\\\""), folder.path().join(file));
         let block =
             format!("template {{\n contents = \"{contents}\"\n destination = \"{}\"\n}}\n", file.display());
-        text.write_str(&block).expect("a String takes all");
+        text.write_str(&block).expect("writing to a String succeeds");
         text
     })
 }

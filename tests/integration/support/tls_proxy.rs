@@ -1,5 +1,5 @@
-//! A TLS front that passes requests on and then fault: what the server behind it closes without an answer, the client
-//! gets as bytes that no TLS client can read.
+//! A TLS proxy that relays requests and then breaks. When the server closes a connection without a response, the
+//! client receives bytes that are invalid in TLS.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,28 +12,28 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::simulator::{Simulator, Tls};
 
-/// What a client reads after its request was passed on.
+/// Bytes that the client receives instead of a response.
 #[derive(Clone, Copy, Debug)]
 pub enum TlsFault {
-    /// An encrypted record whose authentication fails.
+    /// An encrypted record that fails authentication.
     Record,
-    /// A load balancer's answer, in plain text.
+    /// A load balancer's response in plain text.
     PlainText,
-    /// A fatal alert, unencrypted.
+    /// An unencrypted fatal alert.
     Alert,
 }
 
-/// What is spoken inside of TLS.
+/// Protocol inside TLS.
 #[derive(Clone, Copy, Debug)]
 pub enum Protocol {
     Http1,
     Http2,
 }
 
-/// A running front; it stops when this is dropped.
+/// A running proxy. It stops on drop.
 pub struct TlsProxy {
     address: SocketAddr,
-    /// The authority to trust, as PEM.
+    /// Certificate of the CA in PEM.
     pub authority: String,
     _stop: DropGuard,
 }
@@ -60,7 +60,7 @@ impl Protocol {
 }
 
 impl TlsProxy {
-    /// A front before a simulator that speaks plain HTTP.
+    /// A proxy for a simulator with plain HTTP.
     pub async fn in_front_of(sim: &Simulator, protocol: Protocol, fault: TlsFault) -> Self {
         let server: SocketAddr = sim.origin().strip_prefix("http://").unwrap().parse().unwrap();
         let ready = Tls::Made { names: Vec::new() }.ready().unwrap();
@@ -80,13 +80,13 @@ impl TlsProxy {
         Self { address, authority: ready.authority.unwrap(), _stop: stop.drop_guard() }
     }
 
-    /// OpenAI's base URL by way of the front.
+    /// OpenAI's base URL through the proxy.
     pub fn url(&self) -> String {
         format!("https://{}/v1", self.address)
     }
 }
 
-/// Passes everything on, both ways, until the server closes.
+/// Relays both directions until the server closes.
 async fn relay(acceptor: TlsAcceptor, client: TcpStream, server: SocketAddr, fault: TlsFault) {
     let Ok(mut server) = TcpStream::connect(server).await else { return };
     let Ok(mut client) = acceptor.accept(client).await else { return };

@@ -1,19 +1,18 @@
-//! Waiting for what another process will do: ask again until it is so, and fail with a sentence when it never
-//! is.
+//! Bounded waiting for another process: polls a condition and fails with a sentence.
 
 use std::time::{Duration, Instant};
 
-/// Longer than anything takes on a busy machine with two cores; only a failing test waits this long.
+/// Longer than any step on a busy machine with two cores. Only a failing test waits this long.
 const MAX_WAIT: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// The first answer of `probe`; `what` completes the sentence "never happened: ...".
+/// The first answer of `probe`. `what` completes the sentence "never happened: ...".
 pub(crate) async fn eventually<T>(what: &str, probe: impl AsyncFnMut() -> Option<T>) -> T {
     let answer = within(MAX_WAIT, probe).await;
     answer.unwrap_or_else(|| panic!("never happened in {} s: {what}", MAX_WAIT.as_secs()))
 }
 
-/// The first answer of `probe` in this time, if there is one.
+/// The first answer of `probe` within this time, if any.
 pub(crate) async fn within<T>(time: Duration, mut probe: impl AsyncFnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + time;
     loop {
