@@ -208,9 +208,9 @@ impl Simulator {
         self.shared.traffic().set_latency(latency);
     }
 
-    /// Sets the propagation delays.
-    pub fn lag(&self, lag: Option<Lag>) {
-        self.shared.world().lag = lag;
+    /// Sets the propagation delays. Returns the delays before.
+    pub fn lag(&self, lag: Option<Lag>) -> Option<Lag> {
+        std::mem::replace(&mut self.shared.world().lag, lag)
     }
 
     /// Moves the simulator's clock back, at most to the time of this machine.

@@ -57,13 +57,15 @@ pub fn names(mount: &Mount) -> Vec<String> {
 /// Renames an account at OpenAI without the mount.
 pub async fn rename(mount: &Mount, id: &str, name: &str) {
     let (client, project) = admin(mount);
-    client.rename_service_account(&project, &id.parse().unwrap(), name, Role::Member).await.unwrap();
+    let id = id.parse().unwrap();
+    let renamed = client.rename_service_account(&project, &id, name, Role::Member);
+    mount.direct_call(renamed).await.unwrap();
 }
 
 /// Deletes an account at OpenAI without the mount.
 pub async fn delete_account(mount: &Mount, id: &str) {
     let (client, project) = admin(mount);
-    client.delete_service_account(&project, &id.parse().unwrap()).await.unwrap();
+    mount.direct_call(client.delete_service_account(&project, &id.parse().unwrap())).await.unwrap();
 }
 
 /// Creates a key on an account without the mount.
@@ -78,14 +80,14 @@ pub async fn expiring_key(mount: &Mount, id: &str, expires_in: Duration) -> Fore
 
 async fn make_key(mount: &Mount, id: &str, new: NewKey) -> ForeignKey {
     let (client, project) = admin(mount);
-    let made = client.create_key(&project, &id.parse().unwrap(), &new).await.unwrap();
+    let made = mount.direct_call(client.create_key(&project, &id.parse().unwrap(), &new)).await.unwrap();
     ForeignKey { id: made.id.to_string(), value: made.value.expose().to_owned() }
 }
 
 /// Deletes a key at OpenAI without the mount.
 pub async fn end_key(mount: &Mount, id: &str) {
     let (client, project) = admin(mount);
-    client.delete_key(&project, &id.parse().unwrap()).await.unwrap();
+    mount.direct_call(client.delete_key(&project, &id.parse().unwrap())).await.unwrap();
 }
 
 /// A client of OpenAI beside the mount, and the project.

@@ -22,7 +22,7 @@ async fn rotate_with(mount: &Mount, grace: &str) -> crate::support::Answered {
 async fn a_rotation_by_hand_that_fails_is_told_everywhere_until_it_is_made_up_for() {
     for settings in [json!({}), json!({"rotation_period": 0}), json!({"rotation_schedule": "0 3 1 1 *"})] {
         let (mount, account) = with_app(settings).await;
-        delete_at_openai(&mount, &account.id).await;
+        delete_account(&mount, &account.id).await;
         // A 404 for what was made less than a minute ago would prove nothing.
         mount.advance(MINUTE * 2);
         mount.write("static-creds/app/rotate", json!({})).await.refused("is gone at OpenAI");

@@ -26,7 +26,7 @@ async fn a_deletion_ends_the_key_and_leaves_the_account() {
 async fn a_key_or_account_that_is_gone_already_does_not_hold_up_a_deletion() {
     let (mount, account) = with_app(json!({})).await;
     let mount = mount.without_lag();
-    delete_at_openai(&mount, &account.id).await;
+    delete_account(&mount, &account.id).await;
     assert!(mount.sim.state().accounts.is_empty());
     // What is a minute old and answers 404 is gone.
     mount.advance(MINUTE * 2);

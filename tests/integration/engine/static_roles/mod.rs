@@ -11,14 +11,13 @@ mod rotation;
 mod tick;
 mod trouble;
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use openai_secrets::openai;
 use serde_json::{Value, json};
 
 use crate::simulator::{KeyState, Seeded};
 use crate::support::Mount;
+use crate::support::library::delete_account;
 use crate::support::mount::PROJECT;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -70,18 +69,4 @@ fn live_keys(mount: &Mount, account: &str) -> Vec<KeyState> {
 /// The account's own key, which is none of ours, still works.
 fn is_untouched(mount: &Mount, account: &Seeded) -> bool {
     account.key.as_ref().is_some_and(|(_, value)| mount.sim.state().is_live(value))
-}
-
-/// Deletes an account behind our back.
-async fn delete_at_openai(mount: &Mount, account: &str) {
-    let client = openai::Client::new(openai::Settings {
-        endpoint: openai::Endpoint::parse(&mount.sim.url()).unwrap(),
-        admin_key: openai::AdminKey::parse(mount.sim.admin_key()).unwrap(),
-        organization: mount.sim.organization().parse().unwrap(),
-        ca_cert: None,
-        max_requests_per_minute: 0,
-        observer: Arc::new(openai::NoopObserver),
-    });
-    let (project, account) = (mount.sim.project().parse().unwrap(), account.parse().unwrap());
-    client.unwrap().delete_service_account(&project, &account).await.unwrap();
 }

@@ -46,7 +46,7 @@ async fn a_write_of_the_role_has_the_next_tick_try_again() {
 async fn an_account_deleted_behind_our_back_is_told_and_the_others_go_on() {
     let (mount, account) = with_app(json!({})).await;
     write_role(&mount, "other", json!({})).await;
-    delete_at_openai(&mount, &account.id).await;
+    delete_account(&mount, &account.id).await;
     let other = key(&mount, "other").await;
     mount.advance(DAY + MINUTE);
     mount.tick().await.done();
