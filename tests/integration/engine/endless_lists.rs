@@ -23,10 +23,11 @@ impl<'a> Endless<'a> {
         Self { mount, list, before: mount.sim.state().calls(list) }
     }
 
-    /// From now on it ends again; it was read, but not for ever.
+    /// From now on it ends again; it was read, but not for ever. A reader that ran out of time before may have left one call
+    /// under way, and a call counts when it ends.
     fn ends(self) {
         let pages = self.mount.sim.state().calls(self.list) - self.before;
-        assert!((2..=MOST_PAGES).contains(&pages), "{pages} pages of {}", self.list);
+        assert!((2..=MOST_PAGES + 1).contains(&pages), "{pages} pages of {}", self.list);
         self.mount.sim.clear_faults();
     }
 }
