@@ -92,9 +92,7 @@ async fn many_mounts() {
 async fn a_life() {
     let (requests, seed) = (number("RANDOM_REQUESTS", 20_000), number("RANDOM_SEED", rand::random()));
     println!("RANDOM_SEED={seed} RANDOM_REQUESTS={requests}");
-    // OpenAI does not lag: `engine::lag` tests that.
     let mount = Mount::start().await.configured().await.with_project().await.with_role(json!({})).await;
-    let mount = mount.without_lag();
     let (mut dice, start) = (Dice::of(seed, &mount).await, Instant::now());
     let (mut done, mut memory) = (0, Memory::default());
     while done < requests {
