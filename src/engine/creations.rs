@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
+use super::accounts::first_seen;
 use super::announcements::{ANNOUNCEMENT, Announcement};
 use super::issuer::{Creation, Owner};
-use super::{Engine, Error, issuer, retiring_keys};
+use super::{Engine, Error, issuer, retiring_keys, static_roles};
 use crate::framework::WalLog;
 use crate::logical::Storage;
 use crate::openai::OrganizationId;
@@ -33,6 +34,7 @@ pub(super) async fn unfinished(engine: &Engine, storage: &dyn Storage) -> Result
         let left = left_by(engine, storage, &announcement).await?;
         found.extend(left.map(|creation| of(creation, age)));
     }
+    found.extend(of_static_roles(engine, storage).await?);
     let admin_keys = retiring_keys::CREATION.overdue(&log).into_iter();
     found.extend(admin_keys.map(|(creation, age)| Unfinished {
         name: creation.name,
@@ -40,6 +42,18 @@ pub(super) async fn unfinished(engine: &Engine, storage: &dyn Storage) -> Result
         organization: creation.organization_id,
         age,
     }));
+    Ok(found)
+}
+
+async fn of_static_roles(engine: &Engine, storage: &dyn Storage) -> Result<Vec<Unfinished>, Error> {
+    let (mut found, now) = (Vec::new(), engine.now());
+    for (owner, role) in static_roles::due_soon(storage, now, MOST).await? {
+        found.extend(role.making.iter().filter_map(|making| {
+            let age = (now - making.since).to_std().ok().filter(|age| *age >= first_seen::settles_after())?;
+            let (name, organization) = (making.name.clone(), making.organization_id.clone());
+            Some(Unfinished { name, owner: owner.clone(), organization, age })
+        }));
+    }
     Ok(found)
 }
 

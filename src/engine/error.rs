@@ -79,6 +79,15 @@ pub enum Error {
     /// The static role of this name was deleted, but its key is not known to be dead yet.
     #[error("static role {0:?} is being deleted")]
     BeingDeleted(String),
+    /// The first key of the static role of this name was not made, or is being made.
+    #[error(
+        "static role {0:?} has no key yet: its creation is under way or was cut off; write the role again, Vault removes \
+         what an earlier try may have left at OpenAI"
+    )]
+    NoKeyYet(String),
+    /// The record of the static role of this name was changed while OpenAI was asked.
+    #[error("static role {0:?} was changed meanwhile, as by another node: try again")]
+    Superseded(String),
     /// The deletion of a static role is not over.
     #[error(
         "static role {name:?} is being deleted, but its key could not be ended yet: {error}; Vault goes on trying"
@@ -275,6 +284,8 @@ impl From<Error> for logical::Error {
             | Error::AccountGone { .. }
             | Error::RoleAccountGone { .. }
             | Error::BeingDeleted(_)
+            | Error::NoKeyYet(_)
+            | Error::Superseded(_)
             | Error::ReplacedKeysLeft(_)
             | Error::UnknownOutcomes(_)
             | Error::NoneAvailable

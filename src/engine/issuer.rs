@@ -91,17 +91,6 @@ pub enum Owner {
     LibrarySet(String),
 }
 
-/// What is to be made.
-pub(super) struct Order<'a> {
-    pub(super) project_id: &'a ProjectId,
-    /// Make only a key, on this account.
-    pub(super) account: Option<&'a ServiceAccountId>,
-    pub(super) name: String,
-    pub(super) expires_in: Option<Duration>,
-    pub(super) scopes: &'a [String],
-    pub(super) owner: Owner,
-}
-
 /// What OpenAI made.
 pub(super) struct Made {
     pub(super) service_account_id: ServiceAccountId,
@@ -113,26 +102,6 @@ pub(super) struct Failure {
     pub(super) error: Error,
     /// Whether it is certain that nothing stands at OpenAI.
     pub(super) nothing_left: bool,
-}
-
-/// Makes what `order` says. The caller stores the owner's record, then commits the [`Pending`].
-pub(super) async fn issue(
-    client: &Client,
-    organization_id: &OrganizationId,
-    storage: &Arc<dyn Storage>,
-    order: Order<'_>,
-) -> Result<(Made, Pending), Error> {
-    let creation = Creation {
-        organization_id: organization_id.clone(),
-        project_id: order.project_id.clone(),
-        name: order.name,
-        service_account_id: order.account.cloned(),
-        owner: order.owner,
-        told: Told::ByNothing,
-        announced: Utc::now(),
-    };
-    let pending = CREATION.begin(storage, &creation).await?;
-    settle(issue_announced(client, &creation, order.expires_in, order.scopes).await, pending).await
 }
 
 /// Makes what a write-ahead entry announces. The entry may go if nothing is left, and once the owner's record is stored.

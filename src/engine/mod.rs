@@ -58,7 +58,6 @@ mod retiring_keys;
 mod revocations;
 pub mod rfc3339;
 mod roles;
-mod rotation;
 pub mod schedule;
 pub mod schedule_fields;
 pub mod seconds;
@@ -75,6 +74,8 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
 
+use self::accounts::first_seen::FirstSeen;
+use self::accounts::worker::{self, Kind};
 use self::announcements::{ANNOUNCEMENT, Announcements};
 use self::answers::Answers;
 use self::cache::Cache;
@@ -192,6 +193,9 @@ fn paths() -> Vec<Path<Engine>> {
     .collect()
 }
 
+/// Every kind of owner that the worker reconciles.
+const KINDS: &[&dyn Kind] = &[&static_roles::StaticRoles];
+
 fn special_paths() -> SpecialPaths {
     SpecialPaths {
         seal_wrap_storage: vec![
@@ -211,6 +215,7 @@ pub struct Engine {
     times: Arc<Times>,
     answers: Arc<Answers>,
     announcements: Arc<Announcements>,
+    first_seen: FirstSeen,
     locks: Locks,
     listings: Listings,
     clients: Clients,
@@ -243,6 +248,7 @@ impl Engine {
             system: Arc::clone(&setup.system),
             clients: Clients::new(Arc::clone(&metrics), Pulse::new(Arc::clone(&times)), Arc::clone(clock)),
             answers: Arc::clone(answers),
+            first_seen: FirstSeen::new(Arc::clone(clock)),
             announcements: Arc::new(Announcements::new(Arc::clone(answers), Arc::clone(&times))),
             times,
             locks: Locks::new(),
@@ -313,7 +319,7 @@ impl framework::Engine for Engine {
         let (key, removed, rotated, returned, changed, found, measured, tracked) = tokio::join!(
             admin_key::tick(&self, &tick),
             removal::tick(&self, &tick),
-            rotation::tick(&self, &tick, went_back),
+            worker::tick(&self, &tick, KINDS, went_back),
             library::returns::tend(&self, &tick, went_back),
             library::changes::tend(&self, &tick),
             library::missing::tend(&self, &tick),

@@ -43,6 +43,7 @@ impl Owned {
                 owned.keys.insert(id.clone());
                 owned.names.insert(name.to_owned());
             }
+            owned.names.extend(role.making.iter().map(|making| making.name.clone()));
         }
         for (id, key) in lending::keys(storage).await? {
             owned.names.insert(id);

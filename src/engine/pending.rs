@@ -113,7 +113,8 @@ fn of_loan(engine: &Engine, set: String, loan: Loan) -> Waiting {
 async fn of_static_roles(engine: &Engine, storage: &dyn Storage, most: usize) -> Result<Vec<Waiting>, Error> {
     let (mut waiting, now) = (Vec::new(), engine.now());
     for (name, role) in static_roles::due_soon(storage, now, most).await? {
-        for old in role.retiring.iter().filter(|old| role.deleting || old.ends <= now) {
+        let is_deleted = role.current.is_none();
+        for old in role.ending.iter().filter(|old| is_deleted || old.ends <= now) {
             waiting.push(Waiting {
                 name: old.unique_name.clone(),
                 owner: Owner::StaticRole(name.clone()),
@@ -125,20 +126,6 @@ async fn of_static_roles(engine: &Engine, storage: &dyn Storage, most: usize) ->
                 failures: old.retry.failures,
                 last_error: old.retry.last_error.clone().unwrap_or_default(),
                 retry_at: old.retry.waits_until(now),
-            });
-        }
-        if role.deleting {
-            let current = &role.current;
-            waiting.push(Waiting {
-                name: current.unique_name.clone(),
-                owner: Owner::StaticRole(name.clone()),
-                service_account_id: current.service_account_id.to_string(),
-                api_key_id: current.api_key_id.to_string(),
-                since: role.retry.next_try.map_or(now, |next| next.min(now)),
-                key_dead: false,
-                failures: role.retry.failures,
-                last_error: role.retry.last_error.clone().unwrap_or_default(),
-                retry_at: role.retry.waits_until(now),
             });
         }
     }

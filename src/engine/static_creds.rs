@@ -69,7 +69,7 @@ pub(super) fn paths() -> Vec<Path<Engine>> {
 }
 
 fn answer(role: &StaticRole, name: &str, now: DateTime<Utc>) -> Result<Response, Error> {
-    let key = &role.current;
+    let key = role.current(name)?;
     let made = rfc3339::text(key.last_rotation);
     Ok(Response::of([
         ("api_key", Value::from(key.api_key.expose())),
@@ -102,7 +102,7 @@ async fn rotate(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Err
     let grace = asked.unwrap_or(role.settings.grace_period);
     let cut_short = static_roles::rotate_by_hand(&work, &mut role, grace).await?;
     // The new key is in place, whatever comes of the old one.
-    let settled = static_roles::settle(&work, &mut role, false).await;
+    let settled = static_roles::settle(&work, &mut role).await;
     let mut answer = answer(&role, &name, engine.latest_time())?;
     if let Some(key) = cut_short {
         answer = answer.with_warning(static_roles::ended_early(&key));

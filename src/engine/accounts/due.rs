@@ -23,7 +23,7 @@ static MARKERS: Collection<Empty> = Collection::new("due/");
 /// The index that earlier releases wrote for static roles, by the role's name. Its markers are read and dropped.
 const FORMER: &str = "static-due/";
 
-/// A marker that has come.
+/// A marker that stands.
 #[derive(Clone, Debug)]
 pub struct Marker {
     /// The owner to look at.
@@ -33,29 +33,27 @@ pub struct Marker {
 }
 
 /// Has the owner looked at from this time on.
-pub async fn mark(storage: &dyn Storage, owner: &Owner, at: DateTime<Utc>) -> Result<(), StorageError> {
+pub async fn mark(storage: &dyn Storage, owner: &Owner, at: DateTime<Utc>) -> Result<Marker, StorageError> {
     let place = calendar::place(at, &owner.to_string());
-    if MARKERS.contains(storage, &place).await? {
-        return Ok(());
+    if !MARKERS.contains(storage, &place).await? {
+        MARKERS.put(storage, &place, &Empty {}).await?;
     }
-    MARKERS.put(storage, &place, &Empty {}).await
+    Ok(Marker { owner: owner.clone(), prefix: MARKERS.prefix(), place })
 }
 
-/// Has the owner looked at at this time, if at all, instead of now: drops the markers of it that have come.
+/// Has the owner looked at at this time, if at all, instead of where these markers of it stand.
 pub async fn move_on(
     storage: &dyn Storage,
     owner: &Owner,
-    come: &[Marker],
+    instead_of: &[Marker],
     next: Option<DateTime<Utc>>,
 ) -> Result<(), StorageError> {
-    let mut stays = None;
-    if let Some(next) = next {
-        mark(storage, owner, next).await?;
-        stays = Some(calendar::place(next, &owner.to_string()));
-    }
-    for marker in
-        come.iter().filter(|marker| marker.prefix == FORMER || stays.as_ref() != Some(&marker.place))
-    {
+    let stays = match next {
+        Some(next) => Some(mark(storage, owner, next).await?),
+        None => None,
+    };
+    let is_moved = |marker: &&Marker| stays.as_ref().is_none_or(|stays| !stays.is_at(marker));
+    for marker in instead_of.iter().filter(is_moved) {
         // A marker that stays is removed when the next tick comes by.
         let _ = storage.delete(&format!("{}{}", marker.prefix, marker.place)).await;
     }
@@ -80,6 +78,10 @@ pub async fn come(
 }
 
 impl Marker {
+    fn is_at(&self, other: &Self) -> bool {
+        (self.prefix, &self.place) == (other.prefix, &other.place)
+    }
+
     fn at(prefix: &'static str, place: String) -> Option<Self> {
         let name = calendar::name_in(&place);
         let owner = if prefix == FORMER { Owner::StaticRole(name.to_owned()) } else { name.parse().ok()? };

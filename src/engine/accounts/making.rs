@@ -60,6 +60,11 @@ impl MakingList {
         Ok(())
     }
 
+    /// Drops the entries before this time: what was made then has no key that lives.
+    pub fn forget_before(&mut self, time: DateTime<Utc>) {
+        self.0.retain(|making| making.since >= time);
+    }
+
     /// The outcome of this name is known.
     pub fn end(&mut self, name: &str) {
         self.0.retain(|making| making.name != name);

@@ -1,13 +1,12 @@
 //! What every owner of keys and accounts at OpenAI has in common: static roles, the configuration, library sets, loans.
 //!
 //! An owner's one record says what is current, what is [being made](making) and what is ending, each with its
-//! [retry state](retry). The [due index](due) says when somebody has to look at the record again.
+//! [retry state](retry). The [due index](due) says when somebody has to look at the record again, and the
+//! [worker](worker) does.
 
 pub mod due;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "owners take it over from their write-ahead entries one by one")
-)]
+pub mod first_seen;
 pub mod making;
 pub mod owner;
 pub mod retry;
+pub mod worker;

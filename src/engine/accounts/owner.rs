@@ -27,6 +27,18 @@ pub enum Owner {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoOwner;
 
+impl Owner {
+    /// The owner in a sentence.
+    pub fn described(&self) -> String {
+        match self {
+            Self::Config => "the configuration".to_owned(),
+            Self::StaticRole(name) => format!("static role {name:?}"),
+            Self::LibrarySet(name) => format!("library set {name:?}"),
+            Self::Loan { set, loan, .. } => format!("check-out {loan} of library set {set:?}"),
+        }
+    }
+}
+
 impl fmt::Display for Owner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

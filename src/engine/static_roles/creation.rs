@@ -1,17 +1,20 @@
 //! Makes a static role: its first key, on the account it is given. Nothing of that account is ended.
 //!
-//! *Guarantees:* the caller holds the role's lock. The account is claimed before a key is made, and the key is made
-//! under a write-ahead entry: a crash before the role is stored leaves a void claim, and a key that the sweep removes.
+//! *Guarantees:* the caller holds the role's lock. The account is claimed, and then the record is stored without a key,
+//! before OpenAI is asked. After a crash the worker looks for the key by its name, ends it, and removes the record.
 
-use chrono::{DateTime, Utc};
+use std::time::Duration;
 
 use super::record::{Current, StaticRole};
-use super::rotate::{Place, Work};
+use super::rotate::{self, Work};
 use super::settings::{ACCOUNT, Settings};
 use super::stored;
+use crate::engine::accounts::due::{self, Marker};
+use crate::engine::accounts::first_seen;
+use crate::engine::accounts::making::{Making, MakingList};
 use crate::engine::accounts::retry::RetryState;
 use crate::engine::failpoint::failpoint;
-use crate::engine::{Error, issuer, key_records, named_projects};
+use crate::engine::{Error, key_records, named_projects};
 use crate::openai::{OrganizationId, ProjectId, ServiceAccount, ServiceAccountId, Urgency};
 
 /// Where a new role's account is.
@@ -21,50 +24,74 @@ pub(super) struct Given {
     pub(super) account: ServiceAccountId,
 }
 
-/// Makes the role and stores it.
-pub(super) async fn create(work: &Work<'_>, settings: Settings, given: Given) -> Result<(), Error> {
+/// Makes the role and stores it. The role inherits what an earlier one of its name is still making and ending.
+pub(super) async fn create(
+    work: &Work<'_>,
+    settings: Settings,
+    given: Given,
+    earlier: Option<StaticRole>,
+) -> Result<(), Error> {
+    refuse_other_home(work.name, &given, earlier.as_ref())?;
     let account = check(work, &given).await?;
     work.engine.claim(&**work.storage, &account.id, &work.owner()).await?;
     failpoint!("static.claimed");
-    let place = Place {
-        organization_id: &given.organization,
-        project_id: &given.project,
-        key_name: &settings.api_key_name,
-        key_ttl: settings.key_ttl,
-    };
-    let (made, pending) = match work.make_key(&place, Some(&account.id)).await {
-        Ok(made) => made,
-        Err(error) => {
-            work.release(&account.id).await;
-            return Err(error);
-        }
-    };
-    let now = work.engine.now();
-    let role = StaticRole {
+    let (making, ending) = earlier
+        .map_or_else(|| (MakingList::default(), Vec::new()), |earlier| (earlier.making, earlier.ending));
+    let mut role = StaticRole {
         settings,
         organization_id: given.organization,
         account_project_id: given.project,
         given_account_id: given.account,
-        current: Current::new(made, account.name, false, now),
-        retiring: Vec::new(),
+        id: String::new(),
+        current: None,
+        making,
+        ending,
         retry: RetryState::default(),
         asked: None,
         deleting: false,
     };
-    let stored = store(work, &role, now).await;
-    // A write that failed may still have happened: the claim stays, and is void if it did not.
+    let (making, soon) = begin(work, &mut role).await?;
+    let key = match rotate::ask(work, &mut role, &making).await {
+        Ok(key) => key,
+        Err(error) if role.making.names(&making.name) => return Err(error),
+        Err(error) => {
+            // What cannot be stored now is the worker's.
+            let _ = stored::store(work.engine, &**work.storage, work.name, &role, &[account.id]).await;
+            return Err(error);
+        }
+    };
+    let now = work.engine.now();
+    role.replace_current(Current::new(key, account.name, false, now), Duration::ZERO, now);
+    let stored = stored::store_marked(&**work.storage, work.name, &role, now).await;
     stored.map_err(|error| Error::LeftBehind(Box::new(error)))?;
     failpoint!("static.stored");
-    issuer::forget(pending).await;
+    work.engine.first_seen.forget(&making.name);
+    // A marker that stays is dropped when its minute comes.
+    let (owner, next) = (soon.owner.clone(), role.next_look(work.name, now)?);
+    let _ = due::move_on(&**work.storage, &owner, &[soon], next).await;
     Ok(())
 }
 
-/// The project's name must still be there, and stays as long as the role is.
-async fn store(work: &Work<'_>, role: &StaticRole, now: DateTime<Utc>) -> Result<(), Error> {
-    let (storage, settings) = (&**work.storage, &role.settings);
-    let _no_deletion = work.engine.locks.lock(&named_projects::users_lock(&settings.project)).await;
-    work.engine.agreed_project(storage, &settings.named_project()).await?;
-    stored::store_marked(storage, work.name, role, now).await
+/// Stores the role, without a key. The project's name must still be there, and stays as long as the role is.
+async fn begin(work: &Work<'_>, role: &mut StaticRole) -> Result<(Making, Marker), Error> {
+    let (storage, now) = (&**work.storage, work.engine.now());
+    let _no_deletion = work.engine.locks.lock(&named_projects::users_lock(&role.settings.project)).await;
+    work.engine.agreed_project(storage, &role.settings.named_project()).await?;
+    let account = role.given_account_id.clone();
+    let making = role.begin_making(work.new_name(&role.settings), Some(&account), now)?;
+    work.engine.first_seen.begin(&making.name);
+    let soon = stored::mark(storage, work.name, now + first_seen::settles_after()).await?;
+    stored::store_marked(storage, work.name, role, now).await?;
+    failpoint!("static.begun");
+    Ok((making, soon))
+}
+
+/// What is still to be ended of an earlier role of this name stands in its organization and project.
+fn refuse_other_home(name: &str, given: &Given, earlier: Option<&StaticRole>) -> Result<(), Error> {
+    let is_elsewhere = earlier.is_some_and(|earlier| {
+        earlier.organization_id != given.organization || earlier.account_project_id != given.project
+    });
+    if is_elsewhere { Err(Error::BeingDeleted(name.to_owned())) } else { Ok(()) }
 }
 
 /// The account must be there, must not be the one that owns the admin key, and must not be a credential's.

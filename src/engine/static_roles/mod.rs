@@ -1,12 +1,14 @@
 //! `static-roles/:name`: accounts that stay, whose keys rotate.
 //!
 //! This file is the path: fields, answers, handlers. `settings` is what a role is told, `record` what is stored of it,
-//! `stored` what all of them tell, `plan` when something is due; `creation`, `rotate` and `deletion` are what happens at
-//! OpenAI.
+//! `stored` what all of them tell, `plan` when something is due; `creation`, `rotate`, `ending` and `deletion` are what
+//! happens at OpenAI, and `reconcile` is what the worker does.
 
 mod creation;
 mod deletion;
+mod ending;
 mod plan;
+mod reconcile;
 mod record;
 mod rotate;
 mod settings;
@@ -18,18 +20,19 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
-pub(super) use self::deletion::finish as finish_deletion;
+pub(super) use self::ending::settle;
+pub(super) use self::reconcile::StaticRoles;
 pub(super) use self::record::{STATIC_ROLES, StaticRole};
-pub(super) use self::rotate::{
-    Work, ended_early, is_the_roles_failure, note_failure, rotate, rotate_by_hand, settle,
-};
+
+pub(super) use self::rotate::{Work, ended_early, rotate_by_hand};
 pub(super) use self::settings::check_grace;
 pub(super) use self::stored::{
     all_records, due_soon, find, lock, made_account, names_account, names_creation, of_organization,
-    of_project, overdue, raw_projects, role_of,
+    of_project, overdue, raw_projects,
 };
 
 use self::creation::Given;
+use self::record::{Current, Ending};
 use self::settings::{ACCOUNT, Settings};
 use self::stored::all;
 use super::clients::Configured;
@@ -128,18 +131,20 @@ pub(super) fn paths() -> Vec<Path<Engine>> {
 impl StaticRole {
     fn view(&self, name: &str, now: DateTime<Utc>) -> Result<Data, Error> {
         let next = self.next_rotation(name, now)?.map(rfc3339::text).unwrap_or_default();
+        let shown =
+            |what: fn(&Current) -> String| Value::from(self.current.as_ref().map(what).unwrap_or_default());
         let mut view = self.settings.view();
         view.extend(
             [
                 ("service_account_id", Value::from(self.given_account_id.as_str())),
-                ("current_service_account_id", self.current.service_account_id.as_str().into()),
-                ("service_account", self.current.service_account.as_str().into()),
-                ("last_vault_rotation", rfc3339::text(self.current.last_rotation).into()),
+                ("current_service_account_id", shown(|current| current.service_account_id.to_string())),
+                ("service_account", shown(|current| current.service_account.clone())),
+                ("last_vault_rotation", shown(|current| rfc3339::text(current.last_rotation))),
                 ("next_vault_rotation", next.into()),
                 ("rotation_failures", self.retry.failures.into()),
                 ("last_rotation_error", self.retry.last_error.clone().unwrap_or_default().into()),
-                ("grace_keys", self.retiring.iter().map(record::Retiring::view).collect::<Data>().into()),
-                ("deleting", self.deleting.into()),
+                ("grace_keys", self.ending.iter().map(Ending::view).collect::<Data>().into()),
+                ("deleting", (self.current.is_none() && !self.ending.is_empty()).into()),
             ]
             .map(|(name, value)| (name.to_owned(), value)),
         );
@@ -165,11 +170,11 @@ impl StaticRole {
 
     /// Why a replaced key is still to be ended or limited, if that was tried.
     pub(super) fn trouble_with_replaced(&self) -> Option<String> {
-        self.retiring.iter().rev().find_map(|old| old.retry.last_error.clone())
+        self.ending.iter().rev().find_map(|old| old.retry.last_error.clone())
     }
 }
 
-impl record::Retiring {
+impl Ending {
     fn view(&self) -> (String, Value) {
         let view = json!({
             "service_account_id": self.service_account_id.as_str(),
@@ -181,28 +186,41 @@ impl record::Retiring {
 }
 
 async fn exists(_: Arc<Engine>, call: Call) -> Result<bool, Error> {
-    Ok(STATIC_ROLES.contains(&**call.storage(), &call.get(&NAME)?).await?)
+    match stored::get(&**call.storage(), &call.get(&NAME)?).await {
+        Ok(role) => Ok(role.is_some_and(|role| role.current.is_some())),
+        Err(StorageError::Malformed { .. }) => Ok(true),
+        Err(error) => Err(error.into()),
+    }
 }
 
 async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let name = call.get(&NAME)?;
-    let role = STATIC_ROLES.get(&**call.storage(), &name).await?;
-    role.map(|role| role.view(&name, engine.now()).map(Response::new)).transpose()
+    let role = stored::get(&**call.storage(), &name).await?;
+    role.filter(StaticRole::is_shown)
+        .map(|role| role.view(&name, engine.now()).map(Response::new))
+        .transpose()
 }
 
 async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let (storage, name) = (call.storage(), call.get(&NAME)?);
     let _alone = engine.locks.lock(&lock(&name)).await;
-    let old = find(&**storage, &name).await?;
-    call.patches(old.is_some(), || format!("static role {:?}", &*name))?;
+    let old = stored::get(&**storage, &name).await?;
+    call.patches(old.as_ref().is_some_and(|old| old.current.is_some()), || {
+        format!("static role {:?}", &*name)
+    })?;
     let settings = match old {
-        Some(old) => update(&engine, &call, &name, old).await?,
-        None => create(&engine, &call, &name).await?,
+        Some(old) if old.current.is_some() => update(&engine, &call, &name, old).await?,
+        earlier => create(&engine, &call, &name, earlier).await?,
     };
     Ok(settings.warn_of_outages()?.map(|warning| Response::default().with_warning(warning)))
 }
 
-async fn create(engine: &Engine, call: &Call, name: &str) -> Result<Settings, Error> {
+async fn create(
+    engine: &Engine,
+    call: &Call,
+    name: &str,
+    earlier: Option<StaticRole>,
+) -> Result<Settings, Error> {
     let storage = call.storage();
     let settings = Settings::first(call)?;
     let account = account(&call.get(&ACCOUNT)?)?;
@@ -210,7 +228,7 @@ async fn create(engine: &Engine, call: &Call, name: &str) -> Result<Settings, Er
     let Configured { config, client } = engine.configured(&**storage).await?;
     let work = Work { engine, storage, name, client, patience: PATIENCE };
     let given = Given { organization: config.organization_id.clone(), project, account };
-    creation::create(&work, settings.clone(), given).await?;
+    creation::create(&work, settings.clone(), given, earlier).await?;
     Ok(settings)
 }
 
@@ -218,7 +236,7 @@ async fn create(engine: &Engine, call: &Call, name: &str) -> Result<Settings, Er
 async fn update(engine: &Engine, call: &Call, name: &str, mut role: StaticRole) -> Result<Settings, Error> {
     let storage = &**call.storage();
     if let Some(sent) = call.sent(&ACCOUNT)? {
-        take_account(&mut role, account(&sent)?)?;
+        take_account(&mut role, name, account(&sent)?)?;
     }
     let settings = role.settings.changed_by(call)?;
     let _no_deletion = engine.locks.lock(&named_projects::users_lock(&settings.project)).await;
@@ -241,8 +259,8 @@ async fn update(engine: &Engine, call: &Call, name: &str, mut role: StaticRole) 
 
 /// The account that the role was written with may be sent for ever, and so may the one it has now; it is read back as it was
 /// sent, so that writing the same again changes nothing.
-fn take_account(role: &mut StaticRole, sent: ServiceAccountId) -> Result<(), Error> {
-    let present = &role.current.service_account_id;
+fn take_account(role: &mut StaticRole, name: &str, sent: ServiceAccountId) -> Result<(), Error> {
+    let present = &role.current(name)?.service_account_id;
     if sent == *present || sent == role.given_account_id {
         role.given_account_id = sent;
         return Ok(());
@@ -259,7 +277,7 @@ fn account(text: &str) -> Result<ServiceAccountId, Error> {
 async fn delete(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let (storage, name, force) = (call.storage(), call.get(&NAME)?, call.get(&FORCE)?);
     let _alone = engine.locks.lock(&lock(&name)).await;
-    let role = match STATIC_ROLES.get(&**storage, &name).await {
+    let role = match stored::get(&**storage, &name).await {
         Err(error @ StorageError::Malformed { .. }) if force => {
             return remove_unreadable(&**storage, &name, &error).await.map(Some);
         }
@@ -276,7 +294,7 @@ async fn delete(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Err
         return Ok(None);
     }
     deletion::begin(&engine, &**storage, &name, &mut role).await?;
-    let left = deletion::finish_by_force(&engine, &**storage, &name, &role, work).await?;
+    let left = deletion::finish_by_force(&engine, &**storage, &name, &mut role, work).await?;
     Ok(left.map(|left| Response::default().with_warning(left)))
 }
 
@@ -299,17 +317,17 @@ pub(super) async fn end_what_waits(
     patience: Duration,
 ) -> Result<(), Error> {
     let _alone = engine.locks.lock(&lock(name)).await;
-    let Some(mut role) = STATIC_ROLES.get(&**storage, name).await? else { return Ok(()) };
+    let Some(mut role) = stored::get(&**storage, name).await? else { return Ok(()) };
     let client = engine.client_of(&**storage, &role.organization_id).await?;
     let work = Work { engine, storage, name, client, patience };
-    if role.deleting {
-        return deletion::finish(&work, &mut role).await;
-    }
     stored::mark(&**storage, name, engine.certain_time()).await?;
-    for old in &mut role.retiring {
+    for old in &mut role.ending {
         old.retry.next_try = None;
     }
-    settle(&work, &mut role, false).await?;
+    if role.current.is_none() {
+        return deletion::finish(&work, &mut role).await;
+    }
+    settle(&work, &mut role).await?;
     match role.trouble_with_replaced() {
         Some(trouble) => {
             Err(Error::field(format!("a replaced key of static role {name} is not ended: {trouble}")))
@@ -322,6 +340,7 @@ async fn list(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error
     let mut entries = Vec::new();
     for (name, role) in all(&**call.storage()).await? {
         let info = match role {
+            Ok(Some(role)) if !role.is_shown() => continue,
             Ok(Some(role)) => role.info(&name, engine.now()).unwrap_or_default(),
             // It hides no other.
             Ok(None) | Err(StorageError::Malformed { .. }) => Data::new(),

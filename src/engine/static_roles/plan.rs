@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use super::record::{Retiring, StaticRole};
+use super::record::{Ending, StaticRole};
 use crate::engine::Error;
+use crate::engine::accounts::first_seen;
 use crate::engine::schedule::Schedule;
 use crate::openai::LONGEST_EXPIRY;
 
@@ -31,16 +32,19 @@ impl StaticRole {
     /// Since when its rotation has been due, if it is: failures and the wait for the next try make it no less late.
     pub fn overdue_since(&self, name: &str, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, Error> {
         let planned = self.planned(self.settings.schedule()?.as_ref(), name, now);
-        Ok(planned.filter(|planned| *planned <= now && !self.deleting))
+        Ok(planned.filter(|planned| *planned <= now))
     }
 
     /// When a tick has to look at it; what is past is for the next tick. `None`: there is nothing to do.
     pub fn next_look(&self, name: &str, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, Error> {
-        if self.deleting {
-            return Ok(Some(self.retry.waits_until(now).unwrap_or(now)));
-        }
+        let making = self.making.iter().map(|making| making.since + first_seen::settles_after());
+        Ok(making.chain(self.next_step(name, now)?).min())
+    }
+
+    /// When it is to be rotated, or a replaced key to be limited or ended.
+    pub fn next_step(&self, name: &str, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, Error> {
         let rotation = self.next_rotation(name, now)?;
-        Ok(self.retiring.iter().map(|old| old.next(now)).chain(rotation).min())
+        Ok(self.ending.iter().map(|old| old.next(now)).chain(rotation).min())
     }
 
     /// The period told to readers: the time a key is planned to live, the same until the next rotation.
@@ -62,8 +66,8 @@ impl StaticRole {
 
     /// When its next rotation is to be, whatever came of earlier tries: by the schedule, or since it was asked for.
     fn planned(&self, schedule: Option<&Schedule>, name: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        let by_schedule =
-            schedule.map(|schedule| schedule.next(now, self.current.last_rotation, schedule.spread(name)));
+        let last_rotation = self.current.as_ref()?.last_rotation;
+        let by_schedule = schedule.map(|schedule| schedule.next(now, last_rotation, schedule.spread(name)));
         self.asked.map(|asked| asked.at).into_iter().chain(by_schedule).min()
     }
 
@@ -73,11 +77,12 @@ impl StaticRole {
     }
 
     fn period(&self, schedule: Option<&Schedule>) -> Duration {
-        schedule.map_or(Duration::ZERO, |schedule| schedule.approximate_period(self.current.last_rotation))
+        let (Some(schedule), Some(current)) = (schedule, &self.current) else { return Duration::ZERO };
+        schedule.approximate_period(current.last_rotation)
     }
 }
 
-impl Retiring {
+impl Ending {
     /// When something is to be done about it: OpenAI is told of its end at once, and when that has come it is removed.
     /// Attempts to tell that failed do not put off the end.
     pub fn next(&self, now: DateTime<Utc>) -> DateTime<Utc> {
@@ -92,7 +97,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::engine::static_roles::rotate::note_failure;
+    use crate::engine::static_roles::ending::note_failure;
 
     /// A role whose key was made at this second of time.
     fn role(settings: serde_json::Value, made: i64) -> StaticRole {
@@ -113,7 +118,7 @@ mod tests {
         role(json!({"rotation_period": 3600}), made)
     }
 
-    fn retiring(ends: i64, limited: bool) -> serde_json::Value {
+    fn ending(ends: i64, limited: bool) -> serde_json::Value {
         json!({
             "service_account_id": "svc_1", "api_key_id": "key_0", "unique_name": "k-0", "with_account": false,
             "ends": time(ends).to_rfc3339(), "limited": limited,
@@ -128,9 +133,9 @@ mod tests {
     fn the_next_look_is_for_whatever_is_due_first() {
         let mut role = hourly(0);
         assert!(role.next_look("a", time(9_000)).unwrap().unwrap() <= time(9_000));
-        role.current.last_rotation = time(9_000);
+        role.current.as_mut().unwrap().last_rotation = time(9_000);
         assert!(role.next_look("a", time(9_000)).unwrap().unwrap() > time(12_000));
-        role.retiring = vec![serde_json::from_value(retiring(9_001, true)).unwrap()];
+        role.ending = vec![serde_json::from_value(ending(9_001, true)).unwrap()];
         assert_eq!(role.next_look("a", time(9_000)).unwrap(), Some(time(9_001)));
     }
 
@@ -143,16 +148,16 @@ mod tests {
         let told = role.told_ttl("a", time(4_000)).unwrap().as_secs();
         assert_eq!(told, ((next - time(4_000)).num_milliseconds() as u64).div_ceil(1000));
         // It is no reason to be early, nor to wait for a clock that was put back.
-        role.current.last_rotation = time(3_999);
+        role.current.as_mut().unwrap().last_rotation = time(3_999);
         assert!(role.next_rotation("a", time(4_000)).unwrap().unwrap() >= time(7_599));
-        role.current.last_rotation = time(0);
+        role.current.as_mut().unwrap().last_rotation = time(0);
         role.retry.next_try = Some(time(999_999));
         assert!(role.next_rotation("a", time(4_000)).unwrap().unwrap() <= time(4_000));
     }
 
     #[test]
     fn the_end_of_a_grace_is_told_to_openai_at_once_and_kept_then() {
-        let mut old: Retiring = serde_json::from_value(retiring(1_000, false)).unwrap();
+        let mut old: Ending = serde_json::from_value(ending(1_000, false)).unwrap();
         assert_eq!(old.next(time(500)), time(500));
         note_failure(&mut old, &Error::KeyInDoubt, time(990));
         assert!(old.next(time(991)) <= time(1_000), "failures to tell do not put off the end");
@@ -167,15 +172,26 @@ mod tests {
     fn what_is_deleted_has_nothing_to_do_but_to_go() {
         let mut role = role(json!({"rotation_period": 0}), 0);
         assert_eq!(role.next_look("a", time(5)).unwrap(), None);
-        role.deleting = true;
-        assert_eq!(role.next_look("a", time(5)).unwrap(), Some(time(5)));
+        role.delete(time(4));
+        assert_eq!(role.next_look("a", time(5)).unwrap(), Some(time(4)));
+        assert_eq!(role.told_ttl("a", time(5)).unwrap(), role.settings.ttl);
+        assert!(role.current("a").unwrap_err().to_string().contains("is being deleted"));
+    }
+
+    #[test]
+    fn what_is_being_made_is_looked_for_when_its_name_has_settled() {
+        let mut role = role(json!({"rotation_period": 0}), 0);
+        role.begin_making("k-2".to_owned(), None, time(7)).unwrap();
+        assert_eq!(role.next_look("a", time(8)).unwrap(), Some(time(7) + first_seen::settles_after()));
+        assert!(!role.id.is_empty());
     }
 
     #[test]
     fn a_role_is_stored_and_read_back_as_it_was() {
         let mut role = role(json!({"rotation_schedule": "0 3 * * *", "rotation_window": 7200}), 77);
-        role.retiring = vec![serde_json::from_value(retiring(9, true)).unwrap()];
+        role.ending = vec![serde_json::from_value(ending(9, true)).unwrap()];
         role.retry.failed("a", &"no", time(8), Duration::ZERO);
+        role.begin_making("k-2".to_owned(), Some(&"svc_1".parse().unwrap()), time(7)).unwrap();
         let stored = serde_json::to_value(&role).unwrap();
         let read: StaticRole = serde_json::from_value(stored.clone()).unwrap();
         assert_eq!(serde_json::to_value(&read).unwrap(), stored);
@@ -213,7 +229,7 @@ mod tests {
             settings in any_settings(), now in 0_i64..4_000_000, ends in 0_i64..4_000_000, limited: bool,
         ) {
             let mut role = role(settings, 1_000);
-            role.retiring = vec![serde_json::from_value(retiring(ends, limited)).unwrap()];
+            role.ending = vec![serde_json::from_value(ending(ends, limited)).unwrap()];
             prop_assert!(role.next_look("a", time(now)).unwrap().is_some());
         }
     }

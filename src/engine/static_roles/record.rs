@@ -1,4 +1,7 @@
-//! What is stored of a static role: what it was told, its key, and what is still to be ended of earlier keys.
+//! The stored record of a static role: its settings, its current key, the keys that are being made, and those that end.
+//!
+//! A record without a current key is a tombstone, or the beginning of a role: readers get no key, and the record goes
+//! once nothing is being made or ended.
 
 use std::time::Duration;
 
@@ -6,6 +9,8 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::settings::Settings;
+use crate::engine::Error;
+use crate::engine::accounts::making::{Making, MakingList};
 use crate::engine::accounts::retry::RetryState;
 use crate::logical::{Collection, Record};
 use crate::openai::{ApiKey, ApiKeyId, OrganizationId, ProjectId, ServiceAccountId};
@@ -22,19 +27,26 @@ pub struct StaticRole {
     pub account_project_id: ProjectId,
     /// The account it was last written with; with `rotation_method=account` a rotation leaves it behind.
     pub given_account_id: ServiceAccountId,
+    /// Random: a late step for an earlier role of this name touches nothing of this one. Empty before it makes a key.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub id: String,
     /// The key that readers get.
-    pub current: Current,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current: Option<Current>,
+    /// Keys, or accounts with their keys, that OpenAI was asked for and whose outcome is not known.
+    #[serde(default, skip_serializing_if = "MakingList::is_empty")]
+    pub making: MakingList,
     /// Earlier keys that are not ended yet.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub retiring: Vec<Retiring>,
-    /// How the present attempt to rotate, or to delete it, fares.
+    #[serde(default, alias = "retiring", skip_serializing_if = "Vec::is_empty")]
+    pub ending: Vec<Ending>,
+    /// How the present attempt to rotate fares.
     #[serde(flatten)]
     pub retry: RetryState,
     /// A rotation by hand that failed: the tick makes up for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked: Option<Asked>,
-    /// It was deleted, but its key is not known to be dead yet.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    /// Earlier releases wrote this of a deleted role, whose key stayed current.
+    #[serde(default, skip_serializing)]
     pub deleting: bool,
 }
 
@@ -60,7 +72,7 @@ pub struct Current {
 
 /// An earlier key: it lives until its grace is over.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Retiring {
+pub struct Ending {
     /// Its account.
     pub service_account_id: ServiceAccountId,
     /// The key's id.
@@ -105,34 +117,63 @@ impl Record for StaticRole {
 pub(in crate::engine) static STATIC_ROLES: Collection<StaticRole> = Collection::new("static-role/");
 
 impl StaticRole {
-    /// Whether it has this account, or still has to end it.
+    /// The key that readers get.
+    pub fn current(&self, name: &str) -> Result<&Current, Error> {
+        let name = name.to_owned();
+        match &self.current {
+            Some(current) => Ok(current),
+            None if self.ending.is_empty() => Err(Error::NoKeyYet(name)),
+            None => Err(Error::BeingDeleted(name)),
+        }
+    }
+
+    /// Tells if readers see the role: a role that never had a key is none yet.
+    pub fn is_shown(&self) -> bool {
+        self.current.is_some() || !self.ending.is_empty()
+    }
+
+    /// Tells if nothing is left of a role that was deleted, or of a creation that failed.
+    pub fn is_over(&self) -> bool {
+        self.current.is_none() && self.making.is_empty() && self.ending.is_empty()
+    }
+
+    /// Tells if the account is its own, is asked for a key, or still has to be ended.
     pub fn names_account(&self, account: &ServiceAccountId) -> bool {
-        self.current.service_account_id == *account
-            || self.retiring.iter().any(|old| old.with_account && old.service_account_id == *account)
+        let current = self.current.iter().map(|current| &current.service_account_id);
+        let making = self.making.iter().filter_map(|making| making.service_account_id.as_ref());
+        current.chain(making).any(|id| id == account) || self.ends_account(account)
     }
 
-    /// Whether a rotation made this account, which then goes with its key.
+    /// Tells if a rotation made this account, which then goes with its key.
     pub fn made_account(&self, account: &ServiceAccountId) -> bool {
-        self.current.made_account && self.current.service_account_id == *account
-            || self.retiring.iter().any(|old| old.with_account && old.service_account_id == *account)
+        let current = self
+            .current
+            .as_ref()
+            .is_some_and(|current| current.made_account && current.service_account_id == *account);
+        current || self.ends_account(account)
     }
 
-    /// Whether it owns what was made under this name.
+    fn ends_account(&self, account: &ServiceAccountId) -> bool {
+        self.ending.iter().any(|old| old.with_account && old.service_account_id == *account)
+    }
+
+    /// Tells if it owns what was made under this name.
     pub fn names_creation(&self, unique_name: &str) -> bool {
-        self.current.unique_name == unique_name
-            || self.retiring.iter().any(|old| old.unique_name == unique_name)
+        self.keys().any(|(_, name)| name == unique_name)
     }
 
-    /// Every account that it was given, has, or had and may still have a key on.
+    /// Every account that it was given, has, asks for a key, or had and may still have a key on.
     pub fn accounts(&self) -> impl Iterator<Item = &ServiceAccountId> {
-        let old = self.retiring.iter().map(|old| &old.service_account_id);
-        [&self.given_account_id, &self.current.service_account_id].into_iter().chain(old)
+        let current = self.current.iter().map(|current| &current.service_account_id);
+        let making = self.making.iter().filter_map(|making| making.service_account_id.as_ref());
+        let old = self.ending.iter().map(|old| &old.service_account_id);
+        std::iter::once(&self.given_account_id).chain(current).chain(making).chain(old)
     }
 
     /// Its keys, the current one and those that are not ended yet: their ids, and the names they were made under.
     pub fn keys(&self) -> impl Iterator<Item = (&ApiKeyId, &str)> {
-        let old = self.retiring.iter().map(|old| (&old.api_key_id, old.unique_name.as_str()));
-        std::iter::once((&self.current.api_key_id, self.current.unique_name.as_str())).chain(old)
+        let current = self.current.iter().map(|key| (&key.api_key_id, key.unique_name.as_str()));
+        current.chain(self.ending.iter().map(|old| (&old.api_key_id, old.unique_name.as_str())))
     }
 
     /// How long the next replaced key works: the grace of a rotation that was asked for, else the role's own.
@@ -140,21 +181,77 @@ impl StaticRole {
         self.asked.map_or(self.settings.grace_period, |asked| asked.grace)
     }
 
-    /// Puts a new key in the place of the current one, which retires at `ends`, when its grace is over.
+    /// Puts a name on the record under which OpenAI is about to be asked for a key, on this account or with a new one.
+    pub fn begin_making(
+        &mut self,
+        name: String,
+        account: Option<&ServiceAccountId>,
+        now: DateTime<Utc>,
+    ) -> Result<Making, Error> {
+        if self.id.is_empty() {
+            self.id = uuid::Uuid::new_v4().to_string();
+        }
+        let making = Making {
+            name,
+            organization_id: self.organization_id.clone(),
+            project_id: Some(self.account_project_id.clone()),
+            service_account_id: account.cloned(),
+            since: now,
+        };
+        self.making.begin(making.clone())?;
+        Ok(making)
+    }
+
+    /// Puts a new key in the place of the current one, whose grace is over at `ends`.
     pub fn replace_current(&mut self, new: Current, grace: Duration, ends: DateTime<Utc>) {
-        let old = std::mem::replace(&mut self.current, new);
-        self.retiring.push(Retiring {
-            with_account: old.made_account && old.service_account_id != self.current.service_account_id,
-            service_account_id: old.service_account_id,
-            api_key_id: old.api_key_id,
-            unique_name: old.unique_name,
-            made: Some(old.last_rotation),
+        self.making.end(&new.unique_name);
+        let account = new.service_account_id.clone();
+        if let Some(old) = self.current.replace(new) {
+            let with_account = old.made_account && old.service_account_id != account;
+            self.ending.push(old.ending(with_account, grace, ends));
+        }
+        self.retry.succeeded();
+        self.asked = None;
+    }
+
+    /// The role is deleted: all of its keys end now, the current one first.
+    pub fn delete(&mut self, now: DateTime<Utc>) {
+        for old in &mut self.ending {
+            old.ends = old.ends.min(now);
+            old.retry.retry_now();
+        }
+        if let Some(current) = self.current.take() {
+            let with_account = current.made_account;
+            self.ending.insert(0, current.ending(with_account, Duration::ZERO, now));
+        }
+        self.retry.succeeded();
+        self.asked = None;
+    }
+}
+
+impl Current {
+    fn ending(self, with_account: bool, grace: Duration, ends: DateTime<Utc>) -> Ending {
+        Ending {
+            with_account,
+            service_account_id: self.service_account_id,
+            api_key_id: self.api_key_id,
+            unique_name: self.unique_name,
+            made: Some(self.last_rotation),
             ends,
             grace: Some(grace),
             limited: false,
             retry: RetryState::default(),
-        });
-        self.retry.succeeded();
-        self.asked = None;
+        }
+    }
+}
+
+impl std::fmt::Display for Ending {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { service_account_id: account, api_key_id: key, with_account, .. } = self;
+        if *with_account {
+            write!(f, "service account {account}, which Vault made, with key {key}")
+        } else {
+            write!(f, "key {key} of service account {account}")
+        }
     }
 }

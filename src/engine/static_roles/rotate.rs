@@ -1,38 +1,37 @@
-//! Replaces a static role's key, and ends what was replaced. The same for the tick and by hand. A rotation by hand that
-//! fails is stored in the role as any other failure, and the tick makes up for it.
+//! Replaces a static role's key. The same for the tick and by hand. A rotation by hand that fails is stored in the role
+//! as any other failure, and the worker makes up for it.
 //!
-//! *Guarantees:* the caller holds the role's lock. A write-ahead entry stands before OpenAI is asked; the new key is
-//! stored, with the old one as retiring, before the old one is touched; what retires stays in the record until OpenAI
-//! says that it is gone. So a crash at any point leaves either the old key as it was, and the new one to the sweep, or
-//! the new key in place and the old one to the next tick. A write of the role that failed may still have happened:
-//! nothing is taken back then, and nothing more is written: what is stored decides.
+//! *Guarantees:* the caller holds the role's lock, and a marker of the role has come. The new key's name stands in the
+//! stored record before OpenAI is asked. One write brings the new key in and moves the old one to those that end. So a
+//! crash at any point leaves either the old key as it was, and the new one to a look-up by its name, or the new key in
+//! place and the old one to the worker. A write of the role that failed may still have happened: nothing is ended then,
+//! and nothing more is written; the worker decides by what storage says later.
 //!
 //! *Assumptions:* the claim of an account is void unless a stored role names it (`owners`).
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
-use tokio::time::Instant;
+use chrono::{DateTime, SubsecRound, Utc};
 
-use super::record::{Asked, Current, Retiring, STATIC_ROLES, StaticRole};
-use super::settings::Method;
+use super::record::{Asked, Current, Ending, STATIC_ROLES, StaticRole};
+use super::settings::{Method, Settings};
 use super::stored;
+use crate::engine::accounts::making::Making;
+use crate::engine::answers::Told;
 use crate::engine::events::Happening;
 use crate::engine::failpoint::failpoint;
-use crate::engine::issuer::{self, Made, Order, Owner};
+use crate::engine::issuer::{self, Creation, Failure, Made, Owner};
 use crate::engine::metrics::{RotationKind, RotationResult};
 use crate::engine::names::ServiceAccountName;
 use crate::engine::owners::AccountOwner;
-use crate::engine::{Engine, Error, endings, key_lifetime, live_keys, seconds};
-use crate::framework::Pending;
+use crate::engine::{Engine, Error, endings, key_lifetime, seconds};
 use crate::logical::{Storage, StorageError};
-use crate::openai::{ApiKeyId, Client, LONGEST_EXPIRY, OrganizationId, ProjectId, ServiceAccountId, Urgency};
+use crate::openai::{ApiKeyId, Client, ServiceAccountId, Urgency};
 
 /// As many replaced keys may wait for their end; more would be a flood of live keys, as where OpenAI makes keys but
 /// ends none.
-const MOST_RETIRING: usize = 20;
+const MOST_ENDING: usize = 20;
 
 /// What a piece of work on one role needs.
 pub(in crate::engine) struct Work<'a> {
@@ -45,33 +44,10 @@ pub(in crate::engine) struct Work<'a> {
     pub(in crate::engine) patience: Duration,
 }
 
-/// Where keys are made, and what their names begin with.
-pub(super) struct Place<'a> {
-    pub(super) organization_id: &'a OrganizationId,
-    pub(super) project_id: &'a ProjectId,
-    pub(super) key_name: &'a str,
-    /// How long OpenAI lets the key live; zero is for ever.
-    pub(super) key_ttl: Duration,
-}
-
 /// What OpenAI made, and the unique name it was asked for by.
 pub(super) struct NewKey {
     made: Made,
     unique_name: String,
-}
-
-/// A key of a role, and whether its account goes with it.
-pub(super) struct Held<'a> {
-    pub(super) account: &'a ServiceAccountId,
-    pub(super) key: &'a ApiKeyId,
-    pub(super) with_account: bool,
-    /// When the key was made, where that was kept.
-    pub(super) made: Option<DateTime<Utc>>,
-}
-
-enum Treated {
-    Limited,
-    Gone,
 }
 
 impl Work<'_> {
@@ -79,69 +55,62 @@ impl Work<'_> {
         AccountOwner::StaticRole(self.name.to_owned())
     }
 
-    /// For what ends keys.
-    pub(super) fn ending(&self) -> Client {
-        self.client.for_work(Urgency::Revocation, self.patience)
-    }
-
-    /// A first or next key for a role, on this account or with a new one. The caller stores the role that names it,
-    /// then commits the [`Pending`].
-    pub(super) async fn make_key(
-        &self,
-        place: &Place<'_>,
-        account: Option<&ServiceAccountId>,
-    ) -> Result<(NewKey, Pending), Error> {
-        let unique_name =
-            ServiceAccountName::beginning(place.key_name, &self.engine.tag, &mut rand::rng()).to_string();
-        let order = Order {
-            project_id: place.project_id,
-            account,
-            name: unique_name.clone(),
-            // Without one it lives until its role replaces it.
-            expires_in: Some(place.key_ttl).filter(|ttl| !ttl.is_zero()),
-            scopes: &[],
-            owner: Owner::StaticRole(self.name.to_owned()),
-        };
-        let client = self.client.for_work(Urgency::Rotation, self.patience);
-        match issuer::issue(&client, place.organization_id, self.storage, order).await {
-            Ok((made, pending)) => Ok((NewKey { made, unique_name }, pending)),
-            Err(error) => {
-                let error = on_account(account, error);
-                Err(key_lifetime::explained(error, || advice(place.key_ttl)))
-            }
-        }
-    }
-
-    /// Gives an account up that no stored role of this name names any more. A claim that stays is void.
-    pub(super) async fn release(&self, account: &ServiceAccountId) {
-        let _ = self.engine.release(&**self.storage, account, &self.owner()).await;
+    /// A new unique name, of a key or of an account.
+    pub(super) fn new_name(&self, settings: &Settings) -> String {
+        ServiceAccountName::beginning(&settings.api_key_name, &self.engine.tag, &mut rand::rng()).to_string()
     }
 }
 
-impl Retiring {
-    pub(super) fn held(&self) -> Held<'_> {
-        let Self { service_account_id: account, api_key_id: key, with_account, made, .. } = self;
-        Held { account, key, with_account: *with_account, made: *made }
+/// Asks OpenAI for what the stored record of the role says is being made. The caller stores what came of it: if nothing
+/// is left at OpenAI, the role no longer names it as being made.
+pub(super) async fn ask(work: &Work<'_>, role: &mut StaticRole, making: &Making) -> Result<NewKey, Error> {
+    let key_ttl = role.settings.key_ttl;
+    let creation = Creation {
+        organization_id: making.organization_id.clone(),
+        project_id: role.account_project_id.clone(),
+        name: making.name.clone(),
+        service_account_id: making.service_account_id.clone(),
+        owner: Owner::StaticRole(work.name.to_owned()),
+        told: Told::ByNothing,
+        announced: making.since,
+    };
+    let client = work.client.for_work(Urgency::Rotation, work.patience);
+    // Without key_ttl a key lives until its role replaces it.
+    let expires_in = Some(key_ttl).filter(|ttl| !ttl.is_zero());
+    match issuer::issue_announced(&client, &creation, expires_in, &[]).await {
+        Ok(made) => {
+            let key = NewKey { made, unique_name: making.name.clone() };
+            confirm(work, role, making, &key).await?;
+            Ok(key)
+        }
+        Err(Failure { error, nothing_left }) => {
+            if nothing_left {
+                role.making.end(&making.name);
+                work.engine.first_seen.forget(&making.name);
+            }
+            let error = on_account(making.service_account_id.as_ref(), error);
+            Err(key_lifetime::explained(error, || advice(key_ttl)))
+        }
     }
+}
 
-    fn longest_grace(&self) -> Duration {
-        self.grace.unwrap_or(LONGEST_EXPIRY)
+/// Takes the new key back if the stored record is not this role's any more, or does not name the key as being made: as
+/// where another node deleted the role, and wrote one of the same name.
+async fn confirm(work: &Work<'_>, role: &StaticRole, making: &Making, key: &NewKey) -> Result<(), Error> {
+    let stored = stored::get(&**work.storage, work.name).await;
+    let stored = stored.map_err(|error| Error::LeftBehind(Box::new(error.into())))?;
+    if stored.is_some_and(|stored| stored.id == role.id && stored.making.names(&making.name)) {
+        return Ok(());
     }
-
-    /// Puts right an end that was stored under a clock that was ahead: none lies further ahead than the whole grace.
-    fn put_right(&mut self, now: DateTime<Utc>) -> bool {
-        let before = self.ends;
-        self.ends = before.min((now + self.longest_grace()).trunc_subsecs(0) + TimeDelta::seconds(1));
-        self.ends != before
-    }
+    let (account, with_account) = (&key.made.service_account_id, making.service_account_id.is_none());
+    let client = work.client.for_work(Urgency::Revocation, work.patience);
+    let project = &role.account_project_id;
+    let taken_back = endings::end(&client, project, account, &key.made.key.id, with_account).await;
+    let superseded = Error::Superseded(work.name.to_owned());
+    Err(if taken_back.is_ok() { superseded } else { Error::LeftBehind(Box::new(superseded)) })
 }
 
 impl Current {
-    pub(super) fn held(&self) -> Held<'_> {
-        let Self { service_account_id: account, api_key_id: key, made_account, last_rotation, .. } = self;
-        Held { account, key, with_account: *made_account, made: Some(*last_rotation) }
-    }
-
     pub(super) fn new(key: NewKey, service_account: String, made_account: bool, now: DateTime<Utc>) -> Self {
         let NewKey { made, unique_name } = key;
         Self {
@@ -190,61 +159,71 @@ pub(in crate::engine) async fn rotate_by_hand(
     let now = work.engine.now();
     // By both clocks: a marker of a clock that is ahead would stand in a future that does not come for long.
     stored::mark(&**work.storage, work.name, work.engine.certain_time()).await?;
-    let outcome = rotate(work, role, grace).await;
-    if outcome.as_ref().is_err_and(is_the_roles_failure) {
-        role.asked = Some(Asked { at: now.trunc_subsecs(0), grace });
-        // If it cannot be stored, the caller alone knows of the failure.
-        let _ = STATIC_ROLES.put(&**work.storage, work.name, role).await;
-    }
-    outcome
+    attempt(work, role, grace, Some(Asked { at: now.trunc_subsecs(0), grace })).await
 }
 
-/// Rotates the role, which is then as it is stored; answers the key whose grace had to end early for it. If that
-/// fails, the role is as it was, but for the failure, which the caller stores.
+/// Rotates the role, which is then as it is stored; answers the key whose grace had to end early for it. If that fails,
+/// the role is as it was, but for the failure.
 pub(in crate::engine) async fn rotate(
     work: &Work<'_>,
     role: &mut StaticRole,
     grace: Duration,
 ) -> Result<Option<ApiKeyId>, Error> {
+    attempt(work, role, grace, None).await
+}
+
+/// A failure that is the role's own is stored in the role; then the worker makes up for what was `asked`.
+async fn attempt(
+    work: &Work<'_>,
+    role: &mut StaticRole,
+    grace: Duration,
+    asked: Option<Asked>,
+) -> Result<Option<ApiKeyId>, Error> {
     let outcome = replace(work, role, grace).await;
-    let result = match &outcome {
-        Ok(_) => RotationResult::Done,
-        // Put off, or another node's to do.
-        Err(error) if error.is_unsent() || matches!(error, Error::Storage(StorageError::ReadOnly)) => {
-            return outcome;
-        }
-        Err(_) => RotationResult::Failed,
+    let Err(error) = &outcome else {
+        work.engine.metrics.rotated(RotationKind::StaticRole, RotationResult::Done);
+        work.engine.tell(Happening::Rotate, &format!("static-creds/{}", work.name));
+        return outcome;
     };
-    if let Err(error) = outcome.as_ref()
-        && is_the_roles_failure(error)
-    {
+    if is_the_roles_failure(error) {
         role.retry.failed(work.name, error, work.engine.now(), role.longest_wait()?);
+        role.asked = asked.or(role.asked);
     }
-    work.engine.metrics.rotated(RotationKind::StaticRole, result);
-    let happening = if outcome.is_ok() { Happening::Rotate } else { Happening::RotateFail };
-    work.engine.tell(happening, &format!("static-creds/{}", work.name));
+    if !of_storage(error) {
+        // What storage does not take is looked up by the worker, by the name that stays on record.
+        let _ = STATIC_ROLES.put(&**work.storage, work.name, role).await;
+    }
+    // Put off, or another node's to do.
+    if !error.is_unsent() && !matches!(error, Error::Storage(StorageError::ReadOnly)) {
+        work.engine.metrics.rotated(RotationKind::StaticRole, RotationResult::Failed);
+        work.engine.tell(Happening::RotateFail, &format!("static-creds/{}", work.name));
+    }
     outcome
 }
 
-/// Whether a failed rotation is to be stored in the role. What was not sent says nothing of the role. After a storage
-/// write that failed nobody knows what is stored: the record must not be written over.
-pub(in crate::engine) fn is_the_roles_failure(error: &Error) -> bool {
+/// Tells if the record must not be written over: the outcome of a write is not known, or the record is another role's.
+fn of_storage(error: &Error) -> bool {
     match error {
-        Error::Storage(_) => false,
-        Error::LeftBehind(inner) => is_the_roles_failure(inner),
-        error => !error.is_unsent(),
+        Error::Storage(_) | Error::Superseded(_) => true,
+        Error::LeftBehind(inner) => of_storage(inner),
+        _ => false,
     }
+}
+
+/// Tells if a failed rotation is the role's own failure. A call that was not sent says nothing of the role.
+pub(in crate::engine) fn is_the_roles_failure(error: &Error) -> bool {
+    !of_storage(error) && !error.is_unsent()
 }
 
 /// Makes room for one more replaced key. Where as many wait as may, the oldest that is still in its grace ends now:
 /// rotations that came later replaced it. Where OpenAI ends none, there is no room.
-fn make_room(role: &mut StaticRole, certain: DateTime<Utc>) -> Result<Option<ApiKeyId>, Error> {
-    let count = role.retiring.len();
-    if count < MOST_RETIRING {
+fn make_room(ending: &mut [Ending], certain: DateTime<Utc>) -> Result<Option<ApiKeyId>, Error> {
+    let count = ending.len();
+    if count < MOST_ENDING {
         return Ok(None);
     }
-    let mut in_grace = role.retiring.iter_mut().filter(|old| old.ends > certain);
-    let oldest = in_grace.next().filter(|_| count == MOST_RETIRING);
+    let mut in_grace = ending.iter_mut().filter(|old| old.ends > certain);
+    let oldest = in_grace.next().filter(|_| count == MOST_ENDING);
     let oldest = oldest.ok_or(Error::ReplacedKeysLeft(count))?;
     oldest.ends = certain;
     Ok(Some(oldest.api_key_id.clone()))
@@ -253,37 +232,31 @@ fn make_room(role: &mut StaticRole, certain: DateTime<Utc>) -> Result<Option<Api
 /// What is said of a key whose grace had to end early.
 pub(in crate::engine) fn ended_early(key: &ApiKeyId) -> String {
     format!(
-        "replaced key {key} is ended before its grace was over: {MOST_RETIRING} replaced keys were waiting for their \
+        "replaced key {key} is ended before its grace was over: {MOST_ENDING} replaced keys were waiting for their \
          end, and this one was the oldest"
     )
 }
 
 async fn replace(work: &Work<'_>, role: &mut StaticRole, grace: Duration) -> Result<Option<ApiKeyId>, Error> {
-    let mut rotated = role.clone();
-    let cut_short = make_room(&mut rotated, work.engine.certain_time())?;
-    let place = Place {
-        organization_id: &role.organization_id,
-        project_id: &role.account_project_id,
-        key_name: &role.settings.api_key_name,
-        key_ttl: role.settings.key_ttl,
-    };
-    let account = match role.settings.rotation_method {
-        Method::Key => Some(&role.current.service_account_id),
-        Method::Account => None,
-    };
-    let new_account = account.is_none();
-    let (key, pending) = work.make_key(&place, account).await?;
-    let now = work.engine.now();
-    let new = role.current.succeeded_by(key, new_account, now);
+    let (storage, mut ending) = (&**work.storage, role.ending.clone());
+    let cut_short = make_room(&mut ending, work.engine.certain_time())?;
+    let old = role.current(work.name)?.service_account_id.clone();
+    let account = Some(&old).filter(|_| role.settings.rotation_method == Method::Key);
+    let making = role.begin_making(work.new_name(&role.settings), account, work.engine.now())?;
+    work.engine.first_seen.begin(&making.name);
+    STATIC_ROLES.put(storage, work.name, role).await?;
+    failpoint!("rotate.begun");
+    let key = ask(work, role, &making).await?;
+    let new = role.current(work.name)?.succeeded_by(key, account.is_none(), work.engine.now());
+    let mut rotated = StaticRole { ending, ..role.clone() };
     rotated.replace_current(new, grace, grace_ends(work.engine, grace));
-    let stored = store_new(work, &rotated, new_account).await;
-    stored.map_err(|error| Error::LeftBehind(Box::new(error)))?;
+    store_new(work, &rotated, account.is_none()).await.map_err(|error| Error::LeftBehind(Box::new(error)))?;
     failpoint!("rotate.stored");
-    issuer::forget(pending).await;
-    failpoint!("rotate.committed");
-    let old = std::mem::replace(role, rotated).current.service_account_id;
+    work.engine.first_seen.forget(&making.name);
+    *role = rotated;
     if !role.names_account(&old) {
-        work.release(&old).await;
+        // A claim that stays is void.
+        let _ = work.engine.release(storage, &old, &work.owner()).await;
     }
     Ok(cut_short)
 }
@@ -296,121 +269,10 @@ fn grace_ends(engine: &Engine, grace: Duration) -> DateTime<Utc> {
 
 /// A new account is claimed before the role that names it is stored.
 async fn store_new(work: &Work<'_>, role: &StaticRole, new_account: bool) -> Result<(), Error> {
+    let account = &role.current(work.name)?.service_account_id;
     if new_account {
-        work.engine.claim(&**work.storage, &role.current.service_account_id, &work.owner()).await?;
+        work.engine.claim(&**work.storage, account, &work.owner()).await?;
         failpoint!("rotate.claimed");
     }
     Ok(STATIC_ROLES.put(&**work.storage, work.name, role).await?)
-}
-
-/// Limits or ends what retires, as far as its time has come, and stores what came of it, with the marker where it
-/// belongs now. What fails stays in the role for a later tick. `changed` says that the role is to be stored anyway.
-pub(in crate::engine) async fn settle(
-    work: &Work<'_>,
-    role: &mut StaticRole,
-    changed: bool,
-) -> Result<(), Error> {
-    let (now, certain) = (work.engine.now(), work.engine.certain_time());
-    let ours = role.keys().map(|(key, _)| key.clone()).collect::<Vec<_>>();
-    let latest = work.engine.latest_time();
-    let put_right = role.retiring.iter_mut().filter_map(|old| old.put_right(latest).then_some(())).count();
-    // OpenAI knows the end of a limited key: until that has come by both clocks there is nothing to do.
-    let waits = |old: &Retiring| old.next(now) > now || old.limited && old.ends > certain;
-    let (waiting, due): (Vec<_>, Vec<_>) = std::mem::take(&mut role.retiring).into_iter().partition(waits);
-    role.retiring = waiting;
-    let changed = changed || put_right > 0 || !due.is_empty();
-    let (mut ended, deadline) = (Vec::new(), Instant::now() + work.patience);
-    for mut old in due {
-        let patience = deadline.saturating_duration_since(Instant::now());
-        if patience.is_zero() && !work.patience.is_zero() {
-            role.retiring.push(old);
-            continue;
-        }
-        let work = &Work { client: work.client.clone(), patience, ..*work };
-        work.engine.note_made(&[old.service_account_id.as_str(), old.api_key_id.as_str()], old.made);
-        match treat(work, &role.account_project_id, &mut old, &ours, certain).await {
-            Ok(Treated::Gone) => ended.push(old.service_account_id),
-            Ok(Treated::Limited) => role.retiring.push(old),
-            Err(error) => {
-                note_failure(&mut old, &error, now);
-                role.retiring.push(old);
-            }
-        }
-    }
-    if changed {
-        failpoint!("rotate.old_treated");
-        STATIC_ROLES.put(&**work.storage, work.name, role).await?;
-        failpoint!("rotate.settled");
-    }
-    for account in ended.iter().filter(|account| !role.names_account(account)) {
-        work.release(account).await;
-    }
-    Ok(())
-}
-
-/// Limiting or ending the key failed. A failure to limit does not put off the end.
-pub(in crate::engine) fn note_failure(old: &mut Retiring, error: &Error, now: DateTime<Utc>) {
-    let until_the_end = (old.ends - now).to_std().unwrap_or_default();
-    old.retry.failed(&old.unique_name, error, now, until_the_end);
-}
-
-/// Has OpenAI end the key when its grace is over, or ends it now.
-async fn treat(
-    work: &Work<'_>,
-    project: &ProjectId,
-    old: &mut Retiring,
-    ours: &[ApiKeyId],
-    certain: DateTime<Utc>,
-) -> Result<Treated, Error> {
-    let left = (old.ends - certain).to_std().unwrap_or_default();
-    if left.is_zero() {
-        end(work, project, &old.held(), ours).await?;
-        return Ok(Treated::Gone);
-    }
-    // OpenAI counts in whole seconds, and by its own clock.
-    let expires_in = Duration::from_secs(left.min(old.longest_grace()).as_secs().max(1));
-    match work.ending().update_key(project, &old.api_key_id, None, Some(expires_in)).await {
-        Ok(_) => {}
-        Err(error) if error.is_gone() && old.with_account => {}
-        Err(error) if error.is_gone() => return Ok(Treated::Gone),
-        Err(error) => return Err(Error::Revocation(error)),
-    }
-    old.limited = true;
-    old.retry.succeeded();
-    Ok(Treated::Limited)
-}
-
-/// Ends a key, or the account that Vault made for it. An account that somebody else has a key on, one that is not
-/// among `ours`, stays without this key.
-pub(super) async fn end(
-    work: &Work<'_>,
-    project: &ProjectId,
-    held: &Held<'_>,
-    ours: &[ApiKeyId],
-) -> Result<(), Error> {
-    let (client, Held { account, key, with_account, .. }) = (work.ending(), held);
-    if *with_account && let Err(error) = refuse_used(work, project, account, ours).await {
-        endings::end_key(&client, project, key).await.map_err(Error::Revocation)?;
-        return Err(error);
-    }
-    endings::end(&client, project, account, key, *with_account).await.map_err(Error::Revocation)
-}
-
-/// Refuses an account that has a live key which is not among `ours`.
-async fn refuse_used(
-    work: &Work<'_>,
-    project: &ProjectId,
-    account: &ServiceAccountId,
-    ours: &[ApiKeyId],
-) -> Result<(), Error> {
-    let (client, accounts) = (work.ending(), HashSet::from([account]));
-    let keys = match live_keys::of_accounts(&client, project, &accounts, || work.engine.certain_time()).await
-    {
-        Err(error) if endings::went_with_project(&client, project, &error).await => return Ok(()),
-        keys => keys.map_err(Error::Revocation)?,
-    };
-    match keys.into_iter().find(|key| !ours.contains(&key.id)) {
-        Some(key) => Err(Error::AccountHasKeys { account: account.clone(), key: key.id }),
-        None => Ok(()),
-    }
 }

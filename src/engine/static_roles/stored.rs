@@ -6,10 +6,11 @@ use chrono::{DateTime, Utc};
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 
 use super::record::{STATIC_ROLES, StaticRole};
-use crate::engine::accounts::due;
+use crate::engine::accounts::due::{self, Marker};
 use crate::engine::accounts::owner::Owner;
 use crate::engine::failpoint::failpoint;
-use crate::engine::{Error, backoff};
+use crate::engine::owners::AccountOwner;
+use crate::engine::{Engine, Error, backoff};
 use crate::logical::{Storage, StorageError};
 use crate::openai::{OrganizationId, ProjectId, ServiceAccountId};
 
@@ -22,10 +23,14 @@ pub(in crate::engine) fn lock(name: &str) -> String {
 }
 
 /// Has the role looked at from this time on.
-pub(super) async fn mark(storage: &dyn Storage, name: &str, at: DateTime<Utc>) -> Result<(), StorageError> {
-    due::mark(storage, &Owner::StaticRole(name.to_owned()), at).await?;
+pub(super) async fn mark(
+    storage: &dyn Storage,
+    name: &str,
+    at: DateTime<Utc>,
+) -> Result<Marker, StorageError> {
+    let marker = due::mark(storage, &Owner::StaticRole(name.to_owned()), at).await?;
     failpoint!("static.marked");
-    Ok(())
+    Ok(marker)
 }
 
 /// Stores the role, with a marker where the next look at it is due.
@@ -41,17 +46,56 @@ pub(super) async fn store_marked(
     Ok(STATIC_ROLES.put(storage, name, role).await?)
 }
 
+/// Stores the role, or removes the record if nothing is left of the role. Then gives up those accounts that the role no
+/// longer names.
+pub(super) async fn store(
+    engine: &Engine,
+    storage: &dyn Storage,
+    name: &str,
+    role: &StaticRole,
+    accounts: &[ServiceAccountId],
+) -> Result<(), Error> {
+    let mut accounts = accounts.iter().collect::<Vec<_>>();
+    if role.is_over() {
+        STATIC_ROLES.delete(storage, name).await?;
+        failpoint!("static.removed");
+        accounts.push(&role.given_account_id);
+    } else {
+        STATIC_ROLES.put(storage, name, role).await?;
+    }
+    let owner = AccountOwner::StaticRole(name.to_owned());
+    for account in accounts.into_iter().filter(|account| !role.names_account(account)) {
+        // A claim that stays is void.
+        let _ = engine.release(storage, account, &owner).await;
+    }
+    Ok(())
+}
+
+/// The record of this name, also of a role that was deleted or has no key yet.
+pub(in crate::engine) async fn get(
+    storage: &dyn Storage,
+    name: &str,
+) -> Result<Option<StaticRole>, StorageError> {
+    let mut role = STATIC_ROLES.get(storage, name).await?;
+    if let Some(role) = role.as_mut().filter(|role| role.deleting) {
+        // As an earlier release stored a deletion.
+        let since = role.current.as_ref().map_or(DateTime::UNIX_EPOCH, |current| current.last_rotation);
+        role.delete(since);
+    }
+    Ok(role)
+}
+
 /// The static role that this owner is.
-pub(in crate::engine) fn role_of(owner: Owner) -> Option<String> {
+pub(super) fn role_of(owner: Owner) -> Option<String> {
     if let Owner::StaticRole(name) = owner { Some(name) } else { None }
 }
 
-/// The static role, unless there is none or it is on its way out.
+/// The static role, unless there is none. A role without a key is an error that says why.
 pub(in crate::engine) async fn find(storage: &dyn Storage, name: &str) -> Result<Option<StaticRole>, Error> {
-    match STATIC_ROLES.get(storage, name).await? {
-        Some(role) if role.deleting => Err(Error::BeingDeleted(name.to_owned())),
-        role => Ok(role),
-    }
+    let role = get(storage, name).await?;
+    let Some(role) = role else { return Ok(None) };
+    role.current(name)?;
+    Ok(Some(role))
 }
 
 /// Whether the static role `name` is stored and names this account.
@@ -60,7 +104,7 @@ pub(in crate::engine) async fn names_account(
     name: &str,
     account: &ServiceAccountId,
 ) -> Result<bool, Error> {
-    Ok(STATIC_ROLES.get(storage, name).await?.is_some_and(|role| role.names_account(account)))
+    Ok(get(storage, name).await?.is_some_and(|role| role.names_account(account)))
 }
 
 /// Whether the static role `name` is stored, and this account goes with a key of it.
@@ -69,7 +113,7 @@ pub(in crate::engine) async fn made_account(
     name: &str,
     account: &ServiceAccountId,
 ) -> Result<bool, Error> {
-    Ok(STATIC_ROLES.get(storage, name).await?.is_some_and(|role| role.made_account(account)))
+    Ok(get(storage, name).await?.is_some_and(|role| role.made_account(account)))
 }
 
 /// Whether the static role `name` is stored and owns what was made under this name.
@@ -78,7 +122,7 @@ pub(in crate::engine) async fn names_creation(
     name: &str,
     unique_name: &str,
 ) -> Result<bool, Error> {
-    Ok(STATIC_ROLES.get(storage, name).await?.is_some_and(|role| role.names_creation(unique_name)))
+    Ok(get(storage, name).await?.is_some_and(|role| role.names_creation(unique_name)))
 }
 
 /// The static roles that name this project. One that cannot be read may do so: then nobody can tell.
@@ -175,7 +219,7 @@ pub(super) async fn all(storage: &dyn Storage) -> Result<Vec<(String, Found)>, S
 async fn read_all(storage: &dyn Storage, names: impl IntoIterator<Item = String>) -> Vec<(String, Found)> {
     let reads = names.into_iter().map(|name| {
         async move {
-            let found = STATIC_ROLES.get(storage, &name).await;
+            let found = get(storage, &name).await;
             (name, found)
         }
         .boxed()

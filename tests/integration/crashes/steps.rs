@@ -52,6 +52,8 @@ pub(super) enum Step {
     EndsPass,
     /// A minute passed.
     Tick,
+    /// Twenty minutes pass: what was cut off is looked for.
+    TimePasses,
 }
 
 /// What OpenAI does wrong the next time.
@@ -114,6 +116,10 @@ pub(super) const STORY: &[Step] = &[
     Step::Rotate(BY_KEY),
     Step::OpenAi(Wrong::RefuseToEndAKey),
     Step::Rotate(BY_KEY),
+    Step::OpenAi(Wrong::LoseAnAccount),
+    Step::OpenAi(Wrong::RefuseAList),
+    Step::Rotate(BY_ACCOUNT),
+    Step::TimePasses,
     Step::Tick,
     Step::WriteSet(&["given-to-set", "made-1"]),
     Step::CheckOut,
@@ -204,6 +210,10 @@ impl Step {
             Self::Tick => world.tick(trap).await,
             Self::EndsPass => {
                 world.let_ends_pass();
+                return true;
+            }
+            Self::TimePasses => {
+                world.time_passes();
                 return true;
             }
             Self::RefuseTheNextRecord => {

@@ -196,7 +196,8 @@ impl World {
     pub(super) fn nothing_is_lost(&self) {
         let all = Texts(self.lease_texts().chain(self.records(|_| true)).collect());
         let credentials = |key: &str| key.starts_with("wal/") || key.starts_with(LEDGER);
-        let credentials = Texts(self.lease_texts().chain(self.records(credentials)).collect());
+        let making = self.records(|key| key.starts_with("static-role/")).map(|role| making(&role));
+        let credentials = Texts(self.lease_texts().chain(self.records(credentials)).chain(making).collect());
         for account in self.openai.state().accounts {
             let is_named = self.was_there(&account) || all.name(&account);
             assert!(is_named, "nothing names the account {account:?}: {all:#?}");
@@ -240,7 +241,7 @@ impl World {
         self.everything_has_an_owner();
     }
 
-    fn time_passes(&self) {
+    pub(super) fn time_passes(&self) {
         self.clock.advance(A_WHILE);
         self.openai.simulator().advance(A_WHILE);
     }
@@ -255,8 +256,9 @@ impl World {
         let mut owned: Vec<_> = self.leases.iter().map(|lease| text(&lease["api_key_id"])).collect();
         for role in &roles {
             owned.push(text(&role["current"]["api_key_id"]));
-            let retiring = role["retiring"].as_array().into_iter().flatten();
-            owned.extend(retiring.map(|old| text(&old["api_key_id"])));
+            let ending = role["ending"].as_array().into_iter().flatten();
+            owned.extend(ending.map(|old| text(&old["api_key_id"])));
+            assert_eq!(role["making"], Value::Null, "an outcome is still not known");
         }
         for key in &owned {
             assert!(alive.contains(key), "a key that is owned is gone: {key}");
@@ -326,6 +328,11 @@ impl Texts {
     fn name_key(&self, key: &KeyState) -> bool {
         self.say(&key.id) || self.say(&key.name)
     }
+}
+
+/// What the record of an owner says is being made.
+fn making(record: &str) -> String {
+    serde_json::from_str::<Value>(record).expect("a record is JSON")["making"].to_string()
 }
 
 /// What it comes to; nothing if the engine ended under it.

@@ -26,6 +26,7 @@ mod library_sets;
 mod observed;
 mod outcomes;
 mod owner_loans;
+mod owner_static_roles;
 mod patience;
 mod predecessor;
 mod projects;

@@ -237,8 +237,15 @@ async fn a_creation_of_a_static_key_that_was_cut_off_holds_the_configuration() {
     mount.sim.fault(Fault::on(endpoint::CREATE_KEY, Action::Drop).times(1).after_the_work());
     mount.sim.fault(Fault::on(endpoint::LIST_KEYS, Action::Html).times(1));
     mount.write("static-roles/app", json!({"project": PROJECT, "service_account_id": account})).await.error();
-    mount.delete("config").await.refused("1 unfinished creation has");
+    mount.delete("config").await.refused("1 static role (app) has");
+    assert_eq!(mount.list("revocations").await.keys().len(), 0, "it is not time yet");
+    mount.advance(MINUTE * 4);
+    let listed = mount.list("revocations").await;
+    let name = listed.keys()[0].clone();
+    assert!(listed.json()["key_info"][&name]["last_error"].as_str().unwrap().contains("cut off"));
+    assert_eq!(mount.read("health").await.json()["unfinished_creations"], 1);
     mount.tick_now().await.done();
+    assert_eq!(mount.list("revocations").await.keys().len(), 0);
     mount.delete("config").await.nothing();
     mount.finish().await;
 }

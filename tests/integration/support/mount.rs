@@ -482,12 +482,13 @@ impl Mount {
         let foreign = self.foreign.lock().unwrap();
         let is_known =
             |id: &str, name: &str| foreign.contains(id) || known.contains(id) || known.contains(name);
-        let mut orphans = Vec::new();
+        let (mut orphans, making) = (Vec::new(), self.being_made());
         for AccountState { id, name, keys, .. } in self.sim.state().accounts {
             if !is_known(&id, &name) {
                 orphans.push(format!("account {id} {name}"));
             }
-            let live = keys.iter().filter(|key| key.live);
+            // The first key of an account that is being made goes with the account.
+            let live = keys.iter().filter(|key| key.live && !making.contains(&name));
             // The first key of every account has the same name, so its name proves nothing.
             let lost = live.filter(|key| {
                 !is_known(&key.id, &key.name) || key.name == "Secret Key" && !is_known(&key.id, &name)
@@ -495,6 +496,17 @@ impl Mount {
             orphans.extend(lost.map(|key| format!("key {} {} of {name}", key.id, key.name)));
         }
         orphans
+    }
+
+    /// The names that records say are being made.
+    fn being_made(&self) -> Vec<String> {
+        let mut names = Vec::new();
+        for entry in self.storage.snapshot() {
+            let record = serde_json::from_slice::<Value>(&entry.value).unwrap_or_default();
+            let making = record["making"].as_array().into_iter().flatten();
+            names.extend(making.filter_map(|making| making["name"].as_str().map(str::to_owned)));
+        }
+        names
     }
 
     /// Values of the storage entries under a prefix.

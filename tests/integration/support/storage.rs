@@ -61,6 +61,8 @@ pub enum WriteOutcome {
     Lost,
     /// [`Watched::commit_late_writes`] commits the write, as a new leader may do.
     Late,
+    /// No failure is reported: it is written.
+    Written,
 }
 
 #[derive(Debug, Default)]
@@ -173,11 +175,11 @@ impl Watched {
                 self.state.lock().unwrap().late.push(write);
                 Ok(())
             }
-            Some(WriteOutcome::Done) | None => self.apply(write).await,
+            Some(WriteOutcome::Done | WriteOutcome::Written) | None => self.apply(write).await,
         };
         self.crash_if_at(CrashPoint::After(number)).await;
         self.fail_at(Failure::Denied(number))?;
-        if decided.is_some() {
+        if decided.is_some_and(|outcome| outcome != WriteOutcome::Written) {
             Err(StorageError::Failed("the leader stepped down".to_owned()))
         } else {
             outcome

@@ -21,7 +21,8 @@ use crate::support::wait::{eventually, within};
 
 /// A real server's storage does not fail on demand, and each point of a sweep takes a minute of waiting for it.
 /// `crashes/points.rs` comes by them.
-const OUT_OF_REACH: [&str; 3] = ["creds.not_recorded", "creds.taken_back", "sweep.admin_undone"];
+const OUT_OF_REACH: [&str; 4] =
+    ["creds.not_recorded", "creds.taken_back", "static.undone", "sweep.admin_undone"];
 /// So that some hundred credentials are read until a sweep comes.
 const BETWEEN_READS: Duration = Duration::from_millis(200);
 /// The tick comes once a minute, and what ended is filed under its minute.

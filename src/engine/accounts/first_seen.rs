@@ -1,0 +1,103 @@
+//! Since when this process has known the name of something that is being made, by a clock that nobody sets.
+//!
+//! A look-up at OpenAI decides about a name only when it has settled: no request of this node, nor of a leader before
+//! it, still works on the name, and OpenAI's lists show what was made.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::engine::clock::Clock;
+use crate::engine::failpoint::shortened;
+
+/// Vault ends a request after 90 s, and OpenAI's lists were seen to lag by 20 s.
+const SETTLES_AFTER: Duration = Duration::from_secs(180);
+
+/// The names that this process knows.
+#[derive(Debug)]
+pub struct FirstSeen {
+    clock: Arc<dyn Clock>,
+    names: Mutex<HashMap<String, Seen>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    at: Duration,
+    /// This process asked OpenAI for it.
+    is_ours: bool,
+}
+
+/// How long a name takes to settle.
+pub fn settles_after() -> Duration {
+    shortened!("OPENAI_SWEEP_AGE", SETTLES_AFTER)
+}
+
+impl FirstSeen {
+    /// No names yet.
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { clock, names: Mutex::default() }
+    }
+
+    /// This process is about to ask OpenAI for the name.
+    pub fn begin(&self, name: &str) {
+        let at = self.clock.monotonic();
+        self.lock().insert(name.to_owned(), Seen { at, is_ours: true });
+    }
+
+    /// Tells if the name has settled. The time counts from [`FirstSeen::begin`], or else from the first question. On the
+    /// mount's last tick (`is_last`) the names that this process asked for have settled.
+    pub fn has_settled(&self, name: &str, is_last: bool) -> bool {
+        let now = self.clock.monotonic();
+        let seen = *self.lock().entry(name.to_owned()).or_insert(Seen { at: now, is_ours: false });
+        is_last && seen.is_ours || now.saturating_sub(seen.at) >= settles_after()
+    }
+
+    /// The outcome of the name is known.
+    pub fn forget(&self, name: &str) {
+        self.lock().remove(name);
+    }
+
+    /// A panic while the lock was held leaves the map whole.
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Seen>> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use chrono::{DateTime, Utc};
+
+    use super::*;
+
+    #[derive(Debug, Default)]
+    struct Seconds(AtomicU64);
+
+    impl Clock for Seconds {
+        fn now(&self) -> DateTime<Utc> {
+            // Somebody keeps setting it.
+            DateTime::UNIX_EPOCH + Duration::from_secs(self.0.load(Ordering::Relaxed) * 1_000)
+        }
+
+        fn monotonic(&self) -> Duration {
+            Duration::from_secs(self.0.load(Ordering::Relaxed))
+        }
+    }
+
+    #[test]
+    fn a_name_settles_three_minutes_after_this_process_knew_of_it() {
+        let clock = Arc::new(Seconds::default());
+        let names = FirstSeen::new(Arc::<Seconds>::clone(&clock));
+        names.begin("ours");
+        clock.0.store(100, Ordering::Relaxed);
+        assert!(!names.has_settled("ours", false) && !names.has_settled("found", false));
+        assert!(names.has_settled("ours", true) && !names.has_settled("found", true));
+        clock.0.store(180, Ordering::Relaxed);
+        assert!(names.has_settled("ours", false) && !names.has_settled("found", false));
+        clock.0.store(280, Ordering::Relaxed);
+        assert!(names.has_settled("found", false));
+        names.forget("found");
+        assert!(!names.has_settled("found", false));
+    }
+}

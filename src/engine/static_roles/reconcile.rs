@@ -1,0 +1,178 @@
+//! What the worker does about a static role: looks for what was asked of OpenAI without an answer, rotates when that is
+//! due, ends what was replaced, and removes the record once nothing is left of the role.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::ending::{note_failure, settle};
+use super::record::{STATIC_ROLES, StaticRole};
+use super::rotate::{self, Work, is_the_roles_failure};
+use super::stored;
+use crate::engine::accounts::making::Making;
+use crate::engine::accounts::owner::Owner;
+use crate::engine::accounts::worker::{Kind, Turn};
+use crate::engine::failpoint::failpoint;
+use crate::engine::listing::{Look, Sought};
+use crate::engine::{Error, endings, issuer};
+use crate::logical::{Storage, StorageError};
+use crate::openai::Urgency;
+
+/// How long a look-up waits for its turn at OpenAI; the next tick looks again.
+const LOOK_UP: Duration = Duration::from_secs(10);
+/// How often an organization that is not configured is looked for again.
+const OUT_OF_REACH: TimeDelta = TimeDelta::hours(1);
+
+/// The static roles, as the worker knows them.
+#[derive(Debug)]
+pub(in crate::engine) struct StaticRoles;
+
+#[async_trait]
+impl Kind for StaticRoles {
+    fn has(&self, owner: &Owner) -> bool {
+        matches!(owner, Owner::StaticRole(_))
+    }
+
+    async fn all(&self, storage: &dyn Storage) -> Result<Vec<Owner>, StorageError> {
+        Ok(STATIC_ROLES.names(storage).await?.into_iter().map(Owner::StaticRole).collect())
+    }
+
+    fn lock(&self, owner: &Owner) -> String {
+        stored::lock(&name_of(owner))
+    }
+
+    async fn reconcile(&self, turn: &Turn<'_>, owner: &Owner) -> Result<Option<DateTime<Utc>>, Error> {
+        let (engine, storage, name) = (turn.engine, turn.storage(), name_of(owner));
+        let Some(mut role) = stored::get(&**storage, &name).await? else { return Ok(None) };
+        let (name, patience) = (name.as_str(), turn.patience());
+        let client = match engine.client_of(&**storage, &role.organization_id).await {
+            Ok(client) => client,
+            // Whatever is due waits for a configuration.
+            Err(Error::NotConfigured) => return Ok(Some(engine.now())),
+            Err(error) => return keep_failure(turn, name, &mut role, &error).await,
+        };
+        attend(turn, &Work { engine, storage, name, client, patience }, &mut role).await?;
+        if role.is_over() { Ok(None) } else { role.next_look(name, engine.now()) }
+    }
+}
+
+fn name_of(owner: &Owner) -> String {
+    stored::role_of(owner.clone()).unwrap_or_default()
+}
+
+/// Does all that is due with the role.
+async fn attend(turn: &Turn<'_>, work: &Work<'_>, role: &mut StaticRole) -> Result<(), Error> {
+    look_up(work, role).await?;
+    // By a wrong clock alone a key would end long before its readers come back.
+    let is_due = work.engine.times.agree(|now| {
+        let next = role.next_rotation(work.name, now)?;
+        Ok::<_, Error>(next.is_some_and(|at| at <= now))
+    })?;
+    if is_due && let Err(error) = rotate(work, role).await {
+        if error.is_unsent() {
+            turn.set_no_room();
+        } else if is_the_roles_failure(&error) {
+            tracing::warn!(static_role = %work.name, "rotation failed: {error}");
+        } else {
+            return Err(error);
+        }
+    }
+    if turn.is_over() || role.is_over() {
+        return Ok(());
+    }
+    if let Some(error) = settle(work, role).await? {
+        tracing::warn!(static_role = %work.name, "a key is not ended or limited yet: {error}");
+    }
+    Ok(())
+}
+
+async fn rotate(work: &Work<'_>, role: &mut StaticRole) -> Result<(), Error> {
+    if let Some(key) = rotate::rotate(work, role, role.next_grace()).await? {
+        tracing::warn!(static_role = %work.name, "{}", rotate::ended_early(&key));
+    }
+    Ok(())
+}
+
+/// Looks for what OpenAI was asked for and whose outcome is not known, and ends what is found.
+async fn look_up(work: &Work<'_>, role: &mut StaticRole) -> Result<(), Error> {
+    let is_last = work.engine.system.tainted().await?;
+    let settled = role.making.iter().filter(|it| work.engine.first_seen.has_settled(&it.name, is_last));
+    let (mut known, mut accounts) = (Vec::new(), Vec::new());
+    for making in settled.cloned().collect::<Vec<_>>() {
+        match find_and_end(work, role, &making).await {
+            Ok(true) => {
+                accounts.extend(making.service_account_id);
+                known.push(making.name);
+            }
+            Ok(false) => {}
+            Err(error @ Error::Storage(_)) => return Err(error),
+            Err(error) => tracing::warn!(
+                static_role = %work.name, name = making.name, "a creation that was cut off is not undone yet: {error}"
+            ),
+        }
+    }
+    if known.is_empty() {
+        return Ok(());
+    }
+    for name in &known {
+        role.making.end(name);
+        work.engine.first_seen.forget(name);
+    }
+    stored::store(work.engine, &**work.storage, work.name, role, &accounts).await
+}
+
+/// Tells if the outcome is known: nothing has the name, or what had it is ended.
+async fn find_and_end(work: &Work<'_>, role: &mut StaticRole, making: &Making) -> Result<bool, Error> {
+    let Some(project) = &making.project_id else { return Ok(false) };
+    let client = work.engine.client_of(&**work.storage, &making.organization_id).await?;
+    let client = client.for_work(Urgency::Revocation, work.patience.min(LOOK_UP));
+    let sought = Sought { project, account: making.service_account_id.as_ref(), name: &making.name };
+    let found = match work.engine.listings.find(&client, &sought, making.since).await {
+        Ok(Look::Later) => return Ok(false),
+        Ok(Look::Done(None)) => return Ok(true),
+        Ok(Look::Done(Some(found))) => Ok(found),
+        Err(error) => Err(error),
+    };
+    if let Ok(found) = &found {
+        confirm(work, role, making).await?;
+        work.engine.note_made(&found.ids().collect::<Vec<_>>(), making.since);
+    }
+    endings::end_found(&client, project, found.map(Some)).await.map_err(Error::Revocation)?;
+    failpoint!("static.undone");
+    Ok(true)
+}
+
+/// Writes the record, and reads it again: a node that no longer leads fails here, and what is read then is what was
+/// committed. Nothing is ended that the record does not name as being made.
+async fn confirm(work: &Work<'_>, role: &mut StaticRole, making: &Making) -> Result<(), Error> {
+    STATIC_ROLES.put(&**work.storage, work.name, role).await?;
+    match stored::get(&**work.storage, work.name).await? {
+        Some(stored) if stored.id == role.id && stored.making.names(&making.name) => {
+            *role = stored;
+            Ok(())
+        }
+        _ => Err(Error::field("its record was changed meanwhile")),
+    }
+}
+
+/// Stores that OpenAI cannot be asked for this role: all that is due with it failed.
+async fn keep_failure(
+    turn: &Turn<'_>,
+    name: &str,
+    role: &mut StaticRole,
+    error: &Error,
+) -> Result<Option<DateTime<Utc>>, Error> {
+    let (engine, now) = (turn.engine, turn.engine.now());
+    if role.next_rotation(name, now)?.is_some_and(|at| at <= now) {
+        tracing::warn!(static_role = %name, "rotation failed: {error}");
+        role.retry.failed(name, error, now, role.longest_wait()?);
+    }
+    for old in role.ending.iter_mut().filter(|old| old.next(now) <= now) {
+        note_failure(old, error, now);
+    }
+    role.making.forget_before(engine.certain_time() - issuer::FORGOTTEN_AFTER);
+    stored::store(engine, &**turn.storage(), name, role, &[]).await?;
+    let look_up = (!role.making.is_empty()).then(|| now + OUT_OF_REACH);
+    Ok(role.next_step(name, now)?.into_iter().chain(look_up).min())
+}
