@@ -1,28 +1,31 @@
 //! One run of `tidy`: list what carries the tag, take away what is owned, name or remove the rest.
 //!
 //! *Guarantees:* an account or key is removed only if its name carries this mount's tag, OpenAI made it at least
-//! `min_age` ago, and no record names it. Accounts and keys are listed before their owners are, so what is being made
+//! `min_age` ago, and no record names it; an account, only if nobody else has a live key on it. Accounts and keys are listed before their owners are, so what is being made
 //! meanwhile is never taken for a stray. A claim waits for a removal under way, and one that came
 //! first prevents it. One failure never stops the rest. A crash loses nothing: the next run finds what is left.
 //!
 //! *Assumptions:* no other server has a mount with this tag: a copy of this one's storage must not tidy.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::Instant;
 
 use super::status::{Order, State, Stray, Thing};
 use crate::engine::owned::Owned;
 use crate::engine::{Engine, Error, endings, owners, projects};
 use crate::logical::Storage;
-use crate::openai::{self, Client, KeyRecord, Pages, ProjectId, ServiceAccount, Urgency};
+use crate::openai::{self, Client, KeyRecord, Pages, ProjectId, ServiceAccount, ServiceAccountId, Urgency};
 
 /// As long as one call waits for its turn: whatever else asks OpenAI may go first.
 const PATIENCE: Duration = Duration::from_secs(600);
 /// As long as one project may be listed: 1000 pages at 5 a minute.
 pub(super) const LISTING: Duration = Duration::from_secs(12_000);
+/// A key that is no more than this younger than its account was made with it.
+const WITH_ITS_ACCOUNT: TimeDelta = TimeDelta::seconds(60);
 /// What is known of owners is read anew after so long, as a run at OpenAI's pace may take hours.
 const TRUSTED_FOR: Duration = Duration::from_secs(300);
 
@@ -63,20 +66,27 @@ impl Run {
     async fn candidates(&self) -> Result<Vec<Stray>, Error> {
         let (mut accounts, mut keys) = (Vec::new(), Vec::new());
         for project_id in projects::known(&self.engine, &*self.storage).await?.into_keys() {
+            let mut in_project = Vec::new();
             let what = "listing service accounts";
-            self.note(what, self.accounts_in(&project_id, &mut accounts).await);
-            self.note("listing API keys", self.keys_in(&project_id, &mut keys).await);
+            self.note(what, self.accounts_in(&project_id, &mut in_project).await);
+            // Nobody can tell then who uses the accounts.
+            if self.note("listing API keys", self.keys_in(&project_id, &mut in_project, &mut keys).await) {
+                accounts.append(&mut in_project);
+            }
         }
         accounts.append(&mut keys);
         Ok(accounts)
     }
 
-    /// One project's failure does not stop the run.
-    fn note(&self, what: &'static str, listed: Result<(), openai::Error>) {
+    /// One project's failure does not stop the run. Answers whether all was listed.
+    fn note(&self, what: &'static str, listed: Result<(), openai::Error>) -> bool {
         match listed {
             // The project is gone, and all that was in it.
-            Err(error) if !error.is_gone() => self.failed(&Error::call(what)(error)),
-            _ => {}
+            Err(error) if !error.is_gone() => {
+                self.failed(&Error::call(what)(error));
+                false
+            }
+            _ => true,
         }
     }
 
@@ -86,15 +96,28 @@ impl Run {
             self.engine.tidying.looked_at(page.len());
             let carry_tag =
                 page.into_iter().filter(|account| self.is_candidate(&account.name, account.created_at));
-            found.extend(carry_tag.map(|account| Stray::new(project_id, Thing::Account(account))));
+            found.extend(carry_tag.map(|account| Stray::new(project_id, Thing::Account(account, None))));
         }
         Ok(())
     }
 
-    async fn keys_in(&self, project_id: &ProjectId, found: &mut Vec<Stray>) -> Result<(), openai::Error> {
+    /// Also notes, for each account that was found, a key that somebody else made on it.
+    async fn keys_in(
+        &self,
+        project_id: &ProjectId,
+        accounts: &mut [Stray],
+        found: &mut Vec<Stray>,
+    ) -> Result<(), openai::Error> {
+        let mut accounts: HashMap<ServiceAccountId, &mut Stray> =
+            accounts.iter_mut().filter_map(|stray| Some((stray.account_id()?.clone(), stray))).collect();
         let mut pages = Pages::within(LISTING);
         while let Some(page) = self.client.next_keys(project_id, &mut pages).await? {
             self.engine.tidying.looked_at_keys(page.len());
+            for key in &page {
+                if let Some(stray) = key.service_account().and_then(|owner| accounts.get_mut(owner)) {
+                    self.note_foreign(key, stray);
+                }
+            }
             let carry_tag = page
                 .into_iter()
                 .filter(|key| key.name.as_ref().is_some_and(|name| self.is_candidate(name, key.created_at)));
@@ -104,6 +127,19 @@ impl Run {
             found.extend(of_accounts.map(|(key, owner)| Stray::new(project_id, Thing::Key(key, owner))));
         }
         Ok(())
+    }
+
+    fn note_foreign(&self, key: &KeyRecord, stray: &mut Stray) {
+        let is_ours = key.name.as_ref().is_some_and(|name| self.engine.tag.owns(name));
+        let is_over = key.expires_at.is_some_and(|end| end <= self.engine.certain_time());
+        if let Thing::Account(account, foreign) = &mut stray.thing
+            // OpenAI makes an account's first key together with the account.
+            && key.created_at > account.created_at + WITH_ITS_ACCOUNT
+            && !is_ours
+            && !is_over
+        {
+            *foreign = Some(key.id.clone());
+        }
     }
 
     pub(super) fn is_candidate(&self, name: &str, created_at: DateTime<Utc>) -> bool {
@@ -128,8 +164,14 @@ impl Run {
 
     async fn deal_with(&self, owned: &Owned, stray: &Stray) -> Result<(), Error> {
         match (&stray.thing, &stray.project_id) {
-            (Thing::Account(account), Some(project)) => {
+            (Thing::Account(account, None), Some(project)) => {
                 self.deal_with_account(owned, stray, project, account).await
+            }
+            (Thing::Account(account, Some(key)), _) => {
+                if self.engine.is_owned(&*self.storage, owned, account).await? {
+                    return Ok(());
+                }
+                Err(Error::AccountHasKeys { account: account.id.clone(), key: key.clone() })
             }
             (Thing::Key(key, _), Some(project)) => self.deal_with_key(owned, stray, project, key).await,
             _ => Ok(()),
@@ -186,6 +228,13 @@ impl Stray {
     fn new(project_id: &ProjectId, thing: Thing) -> Self {
         Self { project_id: Some(project_id.clone()), thing }
     }
+
+    fn account_id(&self) -> Option<&ServiceAccountId> {
+        match &self.thing {
+            Thing::Account(account, _) => Some(&account.id),
+            Thing::Key(..) | Thing::AdminKey(_) => None,
+        }
+    }
 }
 
 /// Whether OpenAI made it at least `min_age` ago. What it says to have made in the future is not old.
@@ -199,7 +248,7 @@ mod tests {
 
     #[test]
     fn what_is_younger_or_from_the_future_is_not_old_enough() {
-        let now = DateTime::UNIX_EPOCH + chrono::TimeDelta::days(10);
+        let now = DateTime::UNIX_EPOCH + TimeDelta::days(10);
         let hour = Duration::from_secs(3_600);
         for (seconds, min_age, old_enough) in [
             (3_600, hour, true),
@@ -208,7 +257,7 @@ mod tests {
             (-1, Duration::ZERO, false),
             (3_600, Duration::MAX, false),
         ] {
-            let made = now - chrono::TimeDelta::seconds(seconds);
+            let made = now - TimeDelta::seconds(seconds);
             assert_eq!(is_old_enough(made, now, min_age), old_enough, "{seconds} {min_age:?}");
         }
     }

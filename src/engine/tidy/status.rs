@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::engine::{Error, rfc3339};
 use crate::logical::Data;
-use crate::openai::{AdminKeyRecord, KeyRecord, ProjectId, ServiceAccount, ServiceAccountId};
+use crate::openai::{AdminKeyRecord, ApiKeyId, KeyRecord, ProjectId, ServiceAccount, ServiceAccountId};
 
 /// As many of the accounts and keys found are named.
 const NAMED: usize = 1_000;
@@ -52,8 +52,8 @@ pub(super) struct Stray {
 /// What it is.
 #[derive(Clone, Debug)]
 pub(super) enum Thing {
-    /// An account with all its keys.
-    Account(ServiceAccount),
+    /// An account with all its keys, and one of them that somebody else made, if there is any.
+    Account(ServiceAccount, Option<ApiKeyId>),
     /// A key alone, on this account.
     Key(KeyRecord, ServiceAccountId),
     /// An admin key.
@@ -165,7 +165,7 @@ impl Tidying {
 fn view(stray: &Stray) -> Value {
     let project_id = stray.project_id.as_ref().map(ProjectId::as_str);
     match &stray.thing {
-        Thing::Account(account) => json!({
+        Thing::Account(account, _) => json!({
             "kind": "account",
             "name": account.name,
             "id": account.id.as_str(),
