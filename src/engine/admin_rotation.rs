@@ -221,10 +221,12 @@ impl<'a> Rotation<'a> {
         }
         config.refuse_retired(NEW_KEY, &key)?;
         let client = self.in_time(&self.engine.clients.with_key_on_trial(&client, &key)?);
-        let id = match id {
-            Some(id) => key_records::check_id(&client, NEW_KEY_ID, &id, &key).await.map(|()| Some(id))?,
-            None => client.find_admin_key(&key).await.map_err(Error::Validation)?.map(|record| record.id),
+        let record = match id {
+            Some(id) => Some(key_records::check_id(&client, NEW_KEY_ID, &id, &key).await?),
+            None => client.find_admin_key(&key).await.map_err(Error::Validation)?,
         };
+        let managed = key_records::warn_of_managed_owner(self.engine, &**self.storage, record.as_ref()).await;
+        let id = record.map(|record| record.id);
         self.note_made(&config);
         let old_id = key_records::own_id(&client, &config).await.map_err(Error::Validation)?;
         let warnings = warn_of_unknown(old_id.as_ref(), id.as_ref());
@@ -232,7 +234,7 @@ impl<'a> Rotation<'a> {
         self.engine.metrics.rotated(RotationKind::AdminKey, RotationResult::Done);
         self.engine.tell(Happening::RootRotate, "config");
         let mut rotated = self.end_old(config).await;
-        rotated.warnings.extend(warnings);
+        rotated.warnings.extend(warnings.into_iter().chain(managed));
         Ok(rotated)
     }
 

@@ -13,7 +13,7 @@ use super::events::Happening;
 use super::{Engine, Error, admin_timetable, key_records, retiring_keys, rfc3339, unended};
 use crate::framework::{Call, Help, Path, ResponseField};
 use crate::logical::{Data, Operation, Response, Storage, StorageError};
-use crate::openai::{AdminKeyId, Urgency};
+use crate::openai::{AdminKeyId, AdminKeyRecord, Urgency};
 
 /// As long as a write waits for OpenAI.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -135,7 +135,8 @@ async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Erro
     let changed = old.as_deref().is_none_or(|old| !old.reaches_like(&config));
     // A key that is sent again is tried again if it is not known to be good.
     let doubted = config_fields::sends_key(&call)? && pulse.beat().doubts_the_key();
-    let unknown = if changed || doubted { prove(&engine, &mut config).await? } else { None };
+    let (unknown, record) =
+        if changed || doubted { prove(&engine, &mut config).await? } else { (None, None) };
     if old.as_deref().is_none_or(|old| !old.is_same_as(&config)) {
         engine.store_config(storage, &mut config).await?;
         engine.tell(Happening::ConfigWrite, "config");
@@ -150,31 +151,41 @@ async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Erro
         }
         None => None,
     };
-    let warnings =
-        [unknown, left, config.warn_of_retiring(), config.warn_of_margin(), config.warn_of_rotation_job()];
+    let managed = key_records::warn_of_managed_owner(&engine, storage, record.as_ref()).await;
+    let warnings = [
+        unknown,
+        managed,
+        left,
+        config.warn_of_retiring(),
+        config.warn_of_margin(),
+        config.warn_of_rotation_job(),
+    ];
     let warnings: Vec<String> = warnings.into_iter().flatten().collect();
     Ok((!warnings.is_empty()).then(|| Response { warnings, ..Response::default() }))
 }
 
-/// Tries key and organization, and finds the key's id. Answers a warning if the id stays unknown.
-async fn prove(engine: &Engine, config: &mut Config) -> Result<Option<String>, Error> {
+/// Tries key and organization, and finds the key's id. Answers a warning if the id stays unknown, and the key's record.
+async fn prove(
+    engine: &Engine,
+    config: &mut Config,
+) -> Result<(Option<String>, Option<AdminKeyRecord>), Error> {
     // Made even if nothing is tried, so that certificates which do not parse are refused now.
     let client = engine.clients.on_trial(config)?.for_work(Urgency::Check, PATIENCE);
     if !config.verify_connection {
-        return Ok(None);
+        return Ok((None, None));
     }
     if let Some(id) = &config.admin_api_key_id {
-        return key_records::check_id(&client, "admin_api_key_id", id, &config.admin_api_key)
-            .await
-            .map(|()| None);
+        let record = key_records::check_id(&client, "admin_api_key_id", id, &config.admin_api_key).await?;
+        return Ok((None, Some(record)));
     }
     let found = client.find_admin_key(&config.admin_api_key).await.map_err(Error::Validation)?;
-    config.admin_api_key_id = found.map(|record| record.id);
-    Ok(config.admin_api_key_id.is_none().then(|| {
+    config.admin_api_key_id = found.as_ref().map(|record| record.id.clone());
+    let unknown = found.is_none().then(|| {
         "OpenAI's list of admin keys does not show which one this is; give admin_api_key_id, or rotation cannot \
          delete it"
             .to_owned()
-    }))
+    });
+    Ok((unknown, found))
 }
 
 async fn delete(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {

@@ -1,19 +1,22 @@
 //! What OpenAI has on record of admin keys: which record is the present key's, and whose account it is. It changes
 //! nothing.
 
-use super::Error;
 use super::configuration::Config;
-use crate::openai::{self, AdminKey, AdminKeyId, Client, ProjectId, ServiceAccount, ServiceAccountId};
+use super::{Engine, Error};
+use crate::logical::Storage;
+use crate::openai::{
+    self, AdminKey, AdminKeyId, AdminKeyRecord, Client, ProjectId, ServiceAccount, ServiceAccountId,
+};
 
-/// Refuses an id that is another key's: rotation would delete that one.
+/// The record of this id; refuses an id that is another key's, as rotation would delete that one.
 pub(super) async fn check_id(
     client: &Client,
     field: &str,
     id: &AdminKeyId,
     key: &AdminKey,
-) -> Result<(), Error> {
+) -> Result<AdminKeyRecord, Error> {
     match client.retrying_not_found().admin_key(id).await {
-        Ok(record) if key.fits(&record.redacted_value) => Ok(()),
+        Ok(record) if key.fits(&record.redacted_value) => Ok(record),
         Ok(_) => Err(Error::field(format!("{field} must be the id of this key: {id} is another key's"))),
         Err(error) if error.is_gone() => {
             Err(Error::field(format!("{field} must be the id of this key: OpenAI has no admin key {id}")))
@@ -91,4 +94,21 @@ async fn owner_of_admin_key(config: &Config, client: &Client) -> Result<Option<S
         None => client.find_admin_key(&config.admin_api_key).await?,
     };
     Ok(record.and_then(|record| record.owner).and_then(|owner| owner.id))
+}
+
+/// A warning where the owner of an admin key is an account that something here makes keys on or may delete: whoever gets
+/// such a key has more than was meant, and where the account goes, the admin key goes with it.
+pub(super) async fn warn_of_managed_owner(
+    engine: &Engine,
+    storage: &dyn Storage,
+    record: Option<&AdminKeyRecord>,
+) -> Option<String> {
+    let owner = record?.owner.as_ref()?.id.as_deref()?;
+    // It is a user's, or no id of an account; and where nobody can tell, the key is good all the same.
+    let owner: ServiceAccountId = owner.parse().ok()?;
+    let user = engine.user_of(storage, &owner).await.ok()??;
+    Some(format!(
+        "service account {owner} owns this admin key, and {user} uses the account: its keys are worth as much as the admin \
+         key, which ends with the account. Give the admin key an account of its own"
+    ))
 }

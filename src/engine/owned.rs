@@ -155,6 +155,22 @@ impl Engine {
         Ok(())
     }
 
+    /// What uses the account: the static role or library set that it belongs to, or a role that makes keys on it.
+    pub(super) async fn user_of(
+        &self,
+        storage: &dyn Storage,
+        account: &ServiceAccountId,
+    ) -> Result<Option<String>, Error> {
+        if let Some(owner) = owners::claimant(storage, account).await?
+            && self.names_account(storage, &owner, account).await?
+        {
+            return Ok(Some(owner.to_string()));
+        }
+        let mut roles = self.roles.all(storage).await?.into_iter();
+        let role = roles.find(|(_, role)| role.service_account_id.as_ref() == Some(account));
+        Ok(role.map(|(name, _)| format!("role {name}")))
+    }
+
     /// Whether the owner's record is stored and names the account.
     pub(super) async fn names_account(
         &self,
