@@ -37,6 +37,7 @@ mod revocations;
 mod role_rules;
 mod roles;
 mod siblings;
+mod siblings_input;
 mod slow_revocations;
 mod static_roles;
 mod tidy;
