@@ -185,6 +185,19 @@ impl Engine {
         self.clients.of(config)
     }
 
+    /// The same, for whoever makes something that has no end. Refuses where storage has no configuration although this
+    /// process remembers one, as after a move between namespaces of OpenBao: the record of what is made would be lost.
+    pub(super) async fn configured_in_storage(&self, storage: &dyn Storage) -> Result<Configured, Error> {
+        let configured = self.configured(storage).await?;
+        if self.stored_config(storage).await?.is_some() {
+            return Ok(configured);
+        }
+        Err(Error::field(
+            "the configuration is not in the mount's storage any more: if the mount was moved to another namespace, reload \
+             the plugin for it (bao plugin reload -mounts)",
+        ))
+    }
+
     /// The client, for what lives in this organization: under another one's key everything there looks gone.
     pub(super) async fn client_of(
         &self,

@@ -138,7 +138,7 @@ impl Join<'_> {
         before: &mut Before,
     ) -> Result<(Home, Listed), Error> {
         let (engine, storage) = (self.engine, &**self.storage);
-        let configured = engine.configured(storage).await?;
+        let configured = engine.configured_in_storage(storage).await?;
         let home = Home::new(&configured, project, engine.now());
         let (near, far): (Vec<_>, Vec<_>) = std::mem::take(&mut before.kept)
             .into_iter()

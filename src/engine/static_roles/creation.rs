@@ -97,7 +97,7 @@ fn refuse_other_home(name: &str, given: &Given, earlier: Option<&StaticRole>) ->
 /// The account must be there, must not be the one that owns the admin key, and must not be a credential's.
 async fn check(work: &Work<'_>, given: &Given) -> Result<ServiceAccount, Error> {
     let client = work.client.for_work(Urgency::Check, work.patience);
-    let config = work.engine.configured(&**work.storage).await?.config;
+    let config = work.engine.configured_in_storage(&**work.storage).await?.config;
     let field = ACCOUNT.name();
     let found = key_records::check_account(&config, &client, field, &given.project, &given.account).await?;
     work.engine.refuse_of_credentials(&**work.storage, field, &[&found.name]).await?;

@@ -102,14 +102,14 @@ async fn an_admin_key_that_a_sweep_looks_for_stays_on_record() {
 
 #[tokio::test]
 async fn tidy_counts_it_as_a_failure_and_looks_at_the_rest() {
-    for (list, removed) in [(endpoint::LIST_ACCOUNTS, 0), (endpoint::LIST_KEYS, 1)] {
+    for list in [endpoint::LIST_ACCOUNTS, endpoint::LIST_KEYS] {
         let mount = mount().await;
         let tag = mount.read("info").await.text("mount_tag");
         mount.seed(&format!("vault-stray123-{tag}"), true);
         let endless = Endless::list(&mount, list);
         let status = tidied(&mount).await;
         assert_eq!((&status["state"], &status["failed"]), (&json!("finished"), &json!(1)), "{status}");
-        assert_eq!(status["removed"], removed, "{status}");
+        assert_eq!(status["removed"], 0, "nobody can tell who uses the accounts: {status}");
         endless.ends();
     }
 }

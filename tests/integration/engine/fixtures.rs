@@ -70,7 +70,7 @@ async fn what_a_newer_version_stored_is_refused_and_kept() {
         let mut entries = entries(&mount);
         entries.get_mut(key).unwrap()["version"] = 2.into();
         store(&mount, &entries).await;
-        mount.read(path).await.failed(Kind::Internal, "by a newer release of this plugin");
+        mount.read(path).await.failed(Kind::Internal, "a newer release of this plugin");
         mount.abandon();
     }
 }

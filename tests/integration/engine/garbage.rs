@@ -222,7 +222,7 @@ async fn an_entry_of_a_newer_version_is_refused_and_not_misread() {
         let text = mount.storage_text(key).replace(r#""version":1"#, r#""version":2"#);
         put(&mount, key, text.trim()).await;
         mount.backend().invalidate(key);
-        mount.read(path).await.failed(Kind::Internal, "by a newer release of this plugin");
+        mount.read(path).await.failed(Kind::Internal, "a newer release of this plugin");
         mount.write(path, json!({"description": "x"})).await.failed(Kind::Internal, "newer release");
     }
 }

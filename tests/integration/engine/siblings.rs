@@ -723,3 +723,44 @@ async fn a_lost_loan_that_was_made_under_a_clock_that_was_ahead_is_returned_at_i
         mount.finish().await;
     }
 }
+
+#[tokio::test]
+async fn a_key_of_a_role_deleted_under_a_clock_that_was_ahead_ends_although_a_new_role_has_the_name() {
+    let (mount, account) = with_static_role(json!({"rotation_period": "24h"})).await;
+    let old = mount.read("static-creds/app").await.text("api_key");
+    mount.put_clock_ahead(DAY * 365);
+    mount.restart().await;
+    let refused = mount.sim.fault(Fault::on(endpoint::DELETE_KEY, Action::status(500)));
+    mount.delete("static-roles/app").await.error();
+    let _said = mount.tick().await;
+    mount.put_clock_back(DAY * 365);
+    mount.restart().await;
+    let role = json!({"project": PROJECT, "service_account_id": account});
+    let _said = mount.write("static-roles/app", role.clone()).await;
+    mount.sim.remove_fault(refused);
+    within_a_wait(&mount).await;
+    assert!(!mount.sim.state().is_live(&old));
+    mount.write("static-roles/app", role).await.done();
+    mount.delete("static-roles/app").await.done();
+    mount.finish().await;
+}
+
+// R11
+
+#[tokio::test]
+async fn nothing_that_has_no_end_is_made_where_storage_forgot_the_mount() {
+    let mount = mount().await.with_role(json!({})).await;
+    let account = mount.seed("app", false).id;
+    mount.read("config").await.done();
+    mount.storage.restore(Vec::new());
+    let before = mount.sim.state().created.clone();
+    let role = json!({"project": PROJECT, "service_account_id": account});
+    mount.write("static-roles/app", role).await.error();
+    let set = json!({"project_id": mount.sim.project(), "service_account_names": "a"});
+    mount.write(SET, set).await.error();
+    mount.write("config/rotate", json!({})).await.error();
+    let after = mount.sim.state().created;
+    assert_eq!((after.keys, after.accounts), (before.keys, before.accounts));
+    assert_eq!(admin_keys(&mount).len(), 1);
+    mount.abandon();
+}
