@@ -753,7 +753,7 @@ async fn nothing_that_has_no_end_is_made_where_storage_forgot_the_mount() {
     let account = mount.seed("app", false).id;
     mount.read("config").await.done();
     mount.storage.restore(Vec::new());
-    let before = mount.sim.state().created.clone();
+    let before = mount.sim.state().created;
     let role = json!({"project": PROJECT, "service_account_id": account});
     mount.write("static-roles/app", role).await.error();
     let set = json!({"project_id": mount.sim.project(), "service_account_names": "a"});
