@@ -7,9 +7,10 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
+use super::admin_reconcile::{self, Which};
 use super::admin_rotation::{NEW_KEY, NEW_KEY_ID, Rotated, Rotation};
 use super::configuration::LOCK;
-use super::{Engine, Error, admin_timetable, retiring_keys, rfc3339};
+use super::{Engine, Error, admin_timetable, rfc3339};
 use crate::framework::{Call, Field, Help, Path, ResponseField, Tick};
 use crate::logical::{Operation, Request, Response, Storage};
 use crate::openai::{AdminKey, AdminKeyId};
@@ -114,13 +115,13 @@ async fn rotate_now(engine: &Engine, storage: &Arc<dyn Storage>) -> Result<Rotat
     Rotation::new(engine, storage, Instant::now() + PATIENCE).rotate().await
 }
 
-/// Part of the tick: rotates what is due and deletes old keys that still stand. Whoever holds the lock meanwhile is
+/// Part of the tick: rotates what is due, deletes old keys that still stand, and looks for keys that were being made. Whoever holds the lock meanwhile is
 /// changing the key or the configuration himself.
 pub(super) async fn tick(engine: &Engine, tick: &Tick) -> Result<(), Error> {
     let deadline = tick.deadline.min(Instant::now() + TICK_PATIENCE);
     let Ok(_alone) = timeout_at(deadline, engine.locks.lock(LOCK)).await else { return Ok(()) };
     let Some(config) = engine.stored_config(&*tick.storage).await? else { return Ok(()) };
-    let ended = retiring_keys::end_due(engine, &*tick.storage, &config, deadline).await;
+    let ended = admin_reconcile::reconcile(engine, &*tick.storage, &config, deadline, Which::Due).await;
     if tick.is_over() || !engine.times.agree(|now| admin_timetable::is_due(&config, now))? {
         return ended;
     }

@@ -2,30 +2,30 @@
 //!
 //! *Guarantees:* at every moment the stored key works. It is replaced only by one that was proven, in one write that
 //! also names the old key as still to be deleted; only then is the old key deleted, with the new one. A crash
-//! - before the write leaves a write-ahead entry with the new key's unique name, by which the sweep deletes it;
-//! - after the write leaves the old key's id in `retiring`, which the tick works off (`retiring_keys`).
+//! - before the write leaves the new key's unique name in `making`, by which the tick finds and deletes the key;
+//! - after the write leaves the old key's id in `ending`, which the tick deletes (`admin_reconcile`).
 //!
 //! A write whose outcome is not known undoes nothing: what storage then says decides. No two of these run at once
 //! (the configuration's lock), and whoever waits for a turn at OpenAI meanwhile takes the new key.
 //!
-//! *Assumptions:* what OpenAI makes carries the name it was given; a rotation does not outlive the age from which its entry is swept.
+//! *Assumptions:* what OpenAI makes carries the name it was given; a rotation does not outlive the age from which the
+//! tick looks for what was being made.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::Utc;
 use tokio::time::{Instant, sleep};
 
+use super::accounts::making::Making;
+use super::admin_reconcile::{self, Which};
 use super::clients::Configured;
 use super::configuration::Config;
 use super::events::Happening;
 use super::failpoint::failpoint;
 use super::metrics::{RotationKind, RotationResult};
 use super::names::ServiceAccountName;
-use super::retiring_keys::{self, CREATION, Creation};
-use super::{Engine, Error, issuer, key_records};
-use crate::framework::Pending;
-use crate::logical::Storage;
+use super::{Engine, Error, admin_keys, key_records};
+use crate::logical::{Storage, StorageError};
 use crate::openai::{self, AdminKey, AdminKeyId, Client, CreatedAdminKey, Urgency};
 
 /// A new key may take a moment to work everywhere at OpenAI.
@@ -60,12 +60,6 @@ pub(super) struct Rotated {
     pub(super) warnings: Vec<String>,
 }
 
-/// A key about to be made, and its write-ahead entry.
-struct Begun {
-    creation: Creation,
-    pending: Pending,
-}
-
 impl<'a> Rotation<'a> {
     /// A rotation by whoever holds the configuration's lock.
     pub(super) fn new(engine: &'a Engine, storage: &'a Arc<dyn Storage>, deadline: Instant) -> Self {
@@ -91,8 +85,8 @@ impl<'a> Rotation<'a> {
 
     /// Makes a new key and puts it in the place of the present one. A failure shows in the configuration.
     pub(super) async fn rotate(&self) -> Result<Rotated, Error> {
-        let (config, client) = self.configured().await?;
-        let outcome = self.make_and_store(config.clone(), &client).await;
+        let (mut config, client) = self.configured().await?;
+        let outcome = self.make_and_store(&mut config, &client).await;
         let result = if outcome.is_ok() { RotationResult::Done } else { RotationResult::Failed };
         self.engine.metrics.rotated(RotationKind::AdminKey, result);
         let happening = if outcome.is_ok() { Happening::RootRotate } else { Happening::RootRotateFail };
@@ -103,69 +97,88 @@ impl<'a> Rotation<'a> {
         outcome
     }
 
-    async fn make_and_store(&self, config: Config, client: &Client) -> Result<Rotated, Error> {
-        self.note_made(&config);
-        let old_id = key_records::own_id(&self.in_time(client), &config).await;
+    async fn make_and_store(&self, config: &mut Config, client: &Client) -> Result<Rotated, Error> {
+        self.note_made(config);
+        let old_id = key_records::own_id(&self.in_time(client), config).await;
         let old_id = old_id.map_err(Error::call("looking up the admin key"))?.ok_or_else(id_unknown)?;
-        let (made, pending) = self.make(&config, client).await?;
-        let proven = Proven { key: made.value, id: Some(made.id), name: Some(pending.creation.name) };
-        // If this fails the entry stays: whether the write came through is not known, and the sweep will see.
-        let stored = self.store(config, proven, Some(old_id)).await;
+        let (made, name) = self.make(config, client).await?;
+        let proven = Proven { key: made.value, id: Some(made.id), name: Some(name) };
+        // If this fails nothing is undone: whether the write came through is not known, and the tick will see.
+        let stored = self.store(config.clone(), proven, Some(old_id)).await;
         let config = stored.map_err(|error| Error::LeftBehind(Box::new(error)))?;
         failpoint!("admin.stored");
-        issuer::forget(pending.pending).await;
-        failpoint!("admin.committed");
         Ok(self.end_old(config).await)
     }
 
-    /// Makes a key and tries it. What is no good is deleted again, or left to the sweep.
-    async fn make(&self, config: &Config, client: &Client) -> Result<(CreatedAdminKey, Begun), Error> {
-        let begun = self.begin(config).await?;
+    /// Makes a key and tries it. What is no good is deleted again, or left to the tick.
+    async fn make(&self, config: &mut Config, client: &Client) -> Result<(CreatedAdminKey, String), Error> {
+        let making = self.begin(config).await?;
         failpoint!("admin.announced");
-        let made = match self.in_time(client).create_admin_key(&begun.creation.name, None).await {
+        let made = match self.in_time(client).create_admin_key(&making.name, None).await {
             Ok(made) => made,
-            Err(error) => return Err(self.not_made(config, client, begun, error).await),
+            Err(error) => return Err(self.not_made(config, client, &making, error).await),
         };
         failpoint!("admin.made");
         match self.prove(client, &made).await {
-            Ok(()) => Ok((made, begun)),
-            Err(error) => Err(self.not_proven(client, &made, begun, error).await),
+            Ok(()) => Ok((made, making.name)),
+            Err(error) => Err(self.not_proven(config, client, &made, &making, error).await),
         }
     }
 
-    async fn begin(&self, config: &Config) -> Result<Begun, Error> {
+    /// Puts the name of the key on record, before OpenAI is asked.
+    async fn begin(&self, config: &mut Config) -> Result<Making, Error> {
         let name = ServiceAccountName::beginning(FRONT, &self.engine.tag, &mut rand::rng());
-        let organization_id = config.organization_id.clone();
-        let creation = Creation { organization_id, name: name.into(), announced: Some(Utc::now()) };
-        let pending = CREATION.begin(self.storage, &creation).await?;
-        Ok(Begun { creation, pending })
+        let making = Making {
+            name: name.into(),
+            organization_id: config.organization_id.clone(),
+            project_id: None,
+            service_account_id: None,
+            since: self.engine.now(),
+        };
+        config.keys.making.begin(making.clone())?;
+        self.engine.store_config(&**self.storage, config).await?;
+        self.engine.first_seen.begin(&making.name);
+        Ok(making)
     }
 
-    async fn not_made(&self, config: &Config, client: &Client, begun: Begun, error: openai::Error) -> Error {
+    /// The failure is stored with what is still being made: [`Rotation::note_failure`].
+    async fn not_made(
+        &self,
+        config: &mut Config,
+        client: &Client,
+        making: &Making,
+        error: openai::Error,
+    ) -> Error {
         let (unknown, refused) = (error.is_unknown_outcome(), error.status().is_some());
         let error = Error::call("making a new admin key")(error);
         if !unknown {
-            // What was refused was not made; for an admin key the sweep makes sure of it. What was not sent is clear.
+            // What was refused was not made; for an admin key the tick makes sure of it. What was not sent is clear.
             if !refused {
-                issuer::forget(begun.pending).await;
+                config.keys.making.end(&making.name);
             }
             return error;
         }
-        match retiring_keys::undo(&self.in_time(client), config, &begun.creation).await {
-            Ok(true) => {
-                issuer::forget(begun.pending).await;
-                error
-            }
-            // Not found is no proof yet: the creation may still be under way at OpenAI. The sweep looks again.
-            Ok(false) | Err(_) => Error::LeftBehind(Box::new(error)),
+        let undone = admin_reconcile::undo_found(self.engine, &self.in_time(client), config, making).await;
+        if matches!(undone, Ok(true)) {
+            config.keys.making.end(&making.name);
+            return error;
         }
+        // Not found is no proof yet: the creation may still be under way at OpenAI. The tick looks again.
+        Error::LeftBehind(Box::new(error))
     }
 
-    async fn not_proven(&self, client: &Client, made: &CreatedAdminKey, begun: Begun, error: Error) -> Error {
-        if retiring_keys::end(&self.in_time(client), &made.id).await.is_err() {
+    async fn not_proven(
+        &self,
+        config: &mut Config,
+        client: &Client,
+        made: &CreatedAdminKey,
+        making: &Making,
+        error: Error,
+    ) -> Error {
+        if admin_reconcile::end(&self.in_time(client), &made.id).await.is_err() {
             return Error::LeftBehind(Box::new(error));
         }
-        issuer::forget(begun.pending).await;
+        config.keys.making.end(&making.name);
         error
     }
 
@@ -194,8 +207,11 @@ impl<'a> Rotation<'a> {
     ) -> Result<Config, Error> {
         let old = std::mem::replace(&mut config.admin_api_key, new.key);
         let old_id = old_id.filter(|old| Some(old) != new.id.as_ref());
-        config.history.retire(&old, old_id, &config.organization_id, config.last_rotated);
-        config.history.name = new.name;
+        config.keys.retire(&old, old_id, &config.organization_id, config.last_rotated);
+        if let Some(name) = &new.name {
+            config.keys.making.end(name);
+        }
+        config.keys.name = new.name;
         config.admin_api_key_id = new.id;
         config.last_rotated = self.engine.now();
         self.engine.store_config(&**self.storage, &mut config).await?;
@@ -205,7 +221,9 @@ impl<'a> Rotation<'a> {
 
     /// Deletes the old key with the new one. It is replaced already, so this is no longer the caller's failure.
     async fn end_old(&self, config: Config) -> Rotated {
-        let ended = retiring_keys::end_due(self.engine, &**self.storage, &config, self.deadline).await;
+        let storage = &**self.storage;
+        let ended =
+            admin_reconcile::reconcile(self.engine, storage, &config, self.deadline, Which::Due).await;
         let warnings = ended.err().map(|error| {
             format!("the old admin key could not be deleted yet, which is tried again every minute: {error}")
         });
@@ -238,10 +256,23 @@ impl<'a> Rotation<'a> {
         Ok(rotated)
     }
 
-    /// A failure that cannot be stored either is told by the answer alone.
+    /// A failure that cannot be stored either is told by the answer alone. A write of storage that failed is not followed
+    /// by another: it may come through, and what it says then stands.
     async fn note_failure(&self, mut config: Config, error: &Error) {
-        config.history.failed(error.to_string(), self.engine.now());
+        if is_of_storage(error) {
+            return;
+        }
+        let (now, period) = (self.engine.now(), config.automatic_rotation_period);
+        config.keys.retry.failed(admin_keys::NAME, error, now, period);
         let _ = self.engine.store_config(&**self.storage, &mut config).await;
+    }
+}
+
+fn is_of_storage(error: &Error) -> bool {
+    match error {
+        Error::LeftBehind(error) => is_of_storage(error),
+        Error::Storage(StorageError::ReadOnly | StorageError::Failed(_)) => true,
+        _ => false,
     }
 }
 

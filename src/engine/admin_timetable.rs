@@ -10,13 +10,9 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::backoff;
 use super::configuration::Config;
 use super::schedule::{MIN_WINDOW, Schedule};
 use super::{Error, seconds};
-
-/// What failures are spread by.
-const NAME: &str = "admin-key";
 
 /// When the next rotation may begin; what lies in the past is overdue since then. `None` for never.
 pub(super) fn next(config: &Config, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, Error> {
@@ -24,7 +20,9 @@ pub(super) fn next(config: &Config, now: DateTime<Utc>) -> Result<Option<DateTim
         return Ok(None);
     };
     let (last, window) = (config.last_rotated, config.automatic_rotation_window);
-    let Some(retry) = retry_at(config, now) else { return Ok(Some(planned(&schedule, window, now, last))) };
+    let Some(retry) = config.keys.retry.waits_until(now) else {
+        return Ok(Some(planned(&schedule, window, now, last)));
+    };
     Ok(Some(planned(&schedule, window, now.max(retry), last).max(retry)))
 }
 
@@ -50,14 +48,6 @@ pub(super) fn check_window(window: Duration, field: &str) -> Result<(), Error> {
     }
     let least = seconds::text(MIN_WINDOW);
     Err(Error::field(format!("{field} must be 0 (any time) or at least {least}")))
-}
-
-/// When to try again after failures; none if there were none, or if the clock was put back since.
-fn retry_at(config: &Config, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-    let (failures, last) = (config.history.failures, config.history.last_failure?);
-    let period = config.automatic_rotation_period;
-    (!backoff::may_retry(now, NAME, failures, last, period))
-        .then(|| backoff::retry_at(NAME, failures, last, period))
 }
 
 fn planned(schedule: &Schedule, window: Duration, now: DateTime<Utc>, last: DateTime<Utc>) -> DateTime<Utc> {
@@ -183,8 +173,9 @@ mod tests {
                 config(json!({"automatic_rotation_period": period, "automatic_rotation_window": window}));
             let now = config.last_rotated + TimeDelta::seconds(late);
             if failures > 0 {
-                config.history.failures = failures;
-                config.history.last_failure = Some(now);
+                config.keys.retry.failures = failures - 1;
+                let longest = Duration::from_secs(period.into());
+                config.keys.retry.failed("admin-key", &"why", now, longest);
             }
             prop_assert!(!is_due(&config, config.last_rotated).unwrap(), "just rotated");
             let planned = next(&config, now).unwrap().unwrap();

@@ -32,8 +32,19 @@ impl<T: Record> Cache<T> {
         Self { collection, held: RwLock::new(Held { generation: 0, records: HashMap::new() }) }
     }
 
-    /// The record `name`, from memory or from storage.
+    /// The record `name`, from memory or from storage, unless it is hidden.
     pub async fn get(&self, storage: &dyn Storage, name: &str) -> Result<Option<Arc<T>>, StorageError> {
+        Ok(self.record(storage, name).await?.filter(|record| record.is_visible()))
+    }
+
+    /// The record `name` as storage has it now, hidden or not: a write that was reported as failed may have come through.
+    pub async fn latest(&self, storage: &dyn Storage, name: &str) -> Result<Option<Arc<T>>, StorageError> {
+        self.forget(name);
+        self.record(storage, name).await
+    }
+
+    /// The record `name`, from memory or from storage, hidden or not.
+    pub async fn record(&self, storage: &dyn Storage, name: &str) -> Result<Option<Arc<T>>, StorageError> {
         let generation = {
             let held = self.read();
             if let Some(record) = held.records.get(name) {
@@ -79,7 +90,7 @@ impl<T: Record> Cache<T> {
         self.collection.names(storage).await
     }
 
-    /// Every record with its name. One that cannot be read is an error: nobody can tell what it says.
+    /// Every record that is not hidden, with its name. One that cannot be read is an error: nobody can tell what it says.
     pub async fn all(&self, storage: &dyn Storage) -> Result<Vec<(String, Arc<T>)>, StorageError> {
         let mut all = Vec::new();
         for name in self.names(storage).await? {
@@ -98,8 +109,13 @@ impl<T: Record> Cache<T> {
     ) -> Result<Response, StorageError> {
         let mut entries = Vec::new();
         for name in self.names(storage).await? {
-            let record = self.get_readable(storage, &name).await?;
-            entries.push((name, record.map(|record| info(&record)).unwrap_or_default()));
+            let record = match self.record(storage, &name).await {
+                Err(StorageError::Malformed { .. }) => None,
+                record => record?,
+            };
+            if record.as_ref().is_none_or(|record| record.is_visible()) {
+                entries.push((name, record.map(|record| info(&record)).unwrap_or_default()));
+            }
         }
         Ok(Response::list(entries))
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
+use super::accounts::making::Making;
 use super::clock::Clock;
 use super::configuration::{Config, ONLY};
 use super::metrics::{ApiAttempt, Metrics};
@@ -174,6 +175,15 @@ impl Engine {
     pub(super) async fn let_appear(&self, begun: Option<DateTime<Utc>>) {
         let age = begun.and_then(|begun| (Utc::now() - begun).abs().to_std().ok());
         let left = age.map_or(Duration::ZERO, |age| LONGEST_LAG.saturating_sub(age));
+        if !left.is_zero() {
+            self.clients.clock.pause(left).await;
+        }
+    }
+
+    /// Waits until what was being made is surely in OpenAI's lists, if it was made.
+    pub(super) async fn let_making_appear(&self, making: &Making) {
+        let age = (self.now() - making.since).to_std().unwrap_or_default();
+        let left = LONGEST_LAG.saturating_sub(age);
         if !left.is_zero() {
             self.clients.clock.pause(left).await;
         }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::config_fields::{self, FORCE};
 use super::configuration::{Config, LOCK, ONLY};
 use super::events::Happening;
-use super::{Engine, Error, admin_timetable, key_records, retiring_keys, rfc3339, unended};
+use super::{Engine, Error, admin_reconcile, admin_timetable, key_records, rfc3339, unended};
 use crate::framework::{Call, Help, Path, ResponseField};
 use crate::logical::{Data, Operation, Response, Storage, StorageError};
 use crate::openai::{AdminKeyId, AdminKeyRecord, Urgency};
@@ -83,7 +83,7 @@ impl Config {
     fn view(&self, now: DateTime<Utc>) -> Result<Data, Error> {
         let id = self.admin_api_key_id.as_ref().map_or("", AdminKeyId::as_str);
         let next_rotation = admin_timetable::next(self, now)?.map(rfc3339::text).unwrap_or_default();
-        let history = &self.history;
+        let keys = &self.keys;
         Ok(Data::from_iter(
             [
                 ("admin_api_key_id", Value::from(id)),
@@ -101,9 +101,9 @@ impl Config {
                 ("quota_tracking", self.quota_tracking.into()),
                 ("last_rotated", rfc3339::text(self.last_rotated).into()),
                 ("next_rotation", next_rotation.into()),
-                ("rotation_failures", history.failures.into()),
-                ("last_rotation_error", history.last_error.as_deref().unwrap_or_default().into()),
-                ("retiring_admin_api_key_ids", history.retiring_ids().into()),
+                ("rotation_failures", keys.retry.failures.into()),
+                ("last_rotation_error", keys.retry.last_error.as_deref().unwrap_or_default().into()),
+                ("retiring_admin_api_key_ids", keys.ending_ids().into()),
             ]
             .map(|(name, value)| (name.to_owned(), value)),
         ))
@@ -240,5 +240,5 @@ async fn end_what_needs_it(
     config: &Config,
 ) -> Result<(), Error> {
     let unended = unended::refuse(engine, &**storage, config).await;
-    retiring_keys::end_all(engine, storage, config).await.and(unended)
+    admin_reconcile::end_all(engine, &**storage, config).await.and(unended)
 }

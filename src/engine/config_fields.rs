@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
+use super::admin_keys::AdminKeys;
 use super::configuration::{Config, RevocationMode, default_endpoint, default_margin};
-use super::key_history::KeyHistory;
 use super::{Engine, Error, admin_timetable};
 use crate::framework::{Call, Field, Path};
 use crate::logical::Operation;
@@ -129,7 +129,7 @@ impl Config {
             last_rotated: now,
             revision: 0,
             rotation_job: false,
-            history: KeyHistory::default(),
+            keys: AdminKeys::default(),
         })
     }
 

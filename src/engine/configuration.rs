@@ -7,7 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::key_history::KeyHistory;
+use super::admin_keys::AdminKeys;
 use super::schedule::Schedule;
 use super::schedule_fields::ScheduleFields;
 use super::{Engine, Error, predecessor, rfc3339, seconds};
@@ -67,9 +67,9 @@ pub struct Config {
     /// admin key beside our own timetable. True from the Go plugin's entry until the job was taken away.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub rotation_job: bool,
-    /// The keys before, and how rotation went.
+    /// The other admin keys, and how rotation fares.
     #[serde(flatten)]
-    pub history: KeyHistory,
+    pub keys: AdminKeys,
 }
 
 /// When a revocation answers.
@@ -195,14 +195,14 @@ impl Config {
         self.admin_api_key = key;
         self.admin_api_key_id = None;
         self.last_rotated = now;
-        self.history.name = None;
-        self.history.succeeded();
+        self.keys.name = None;
+        self.keys.retry.succeeded();
         Ok(())
     }
 
     /// Who writes a whole configuration again, as Terraform does, must not put back a key that rotation replaced.
     pub(super) fn refuse_retired(&self, field: &str, key: &AdminKey) -> Result<(), Error> {
-        if !self.history.is_retired(key) {
+        if !self.keys.is_retired(key) {
             return Ok(());
         }
         Err(Error::field(format!(
@@ -235,8 +235,7 @@ impl Config {
 
     /// Replaced keys can only be deleted under their own organization.
     pub(super) fn warn_of_retiring(&self) -> Option<String> {
-        let mut others =
-            self.history.retiring.iter().filter(|old| old.organization_id != self.organization_id);
+        let mut others = self.keys.ending.iter().filter(|old| old.organization_id != self.organization_id);
         let other = others.next()?;
         Some(format!(
             "admin key {} of organization {} was replaced and still stands; it cannot be deleted from here",
@@ -300,8 +299,8 @@ mod tests {
         let config = stored(OLD).await;
         assert_eq!(config.admin_api_key_id.as_ref().unwrap().as_str(), "key_1");
         assert_eq!(config.revocation_mode, RevocationMode::Queue);
-        assert_eq!((config.revision, config.history.failures), (0, 0));
-        assert!(config.history.retiring.is_empty() && config.history.name.is_none());
+        assert_eq!((config.revision, config.keys.retry.failures), (0, 0));
+        assert!(config.keys.ending.is_empty() && config.keys.name.is_none());
         let next = admin_timetable::next(&config, config.last_rotated).unwrap().unwrap();
         assert_eq!(rfc3339::text(next), "2025-06-02T12:00:00Z");
     }
@@ -318,14 +317,14 @@ mod tests {
     async fn what_rotation_keeps_is_written_and_read_again() {
         let (storage, mut config) = (InMemory::new(), stored(OLD).await);
         let old = config.admin_api_key.clone();
-        config.history.retire(
+        config.keys.retire(
             &old,
             config.admin_api_key_id.clone(),
             &config.organization_id,
             config.last_rotated,
         );
-        config.history.failed("why".to_owned(), config.last_rotated);
-        config.history.name = Some("vault-admin-x".to_owned());
+        config.keys.retry.failed("admin-key", &"why", config.last_rotated, Duration::ZERO);
+        config.keys.name = Some("vault-admin-x".to_owned());
         CONFIG.put(&storage, ONLY, &config).await.unwrap();
         let read = CONFIG.get(&storage, ONLY).await.unwrap().unwrap();
         assert_eq!(json!(read), json!(config));

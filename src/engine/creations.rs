@@ -4,9 +4,12 @@
 use std::time::Duration;
 
 use super::accounts::first_seen;
+use super::accounts::making::Making;
 use super::announcements::{ANNOUNCEMENT, Announcement};
+use super::configuration::ONLY;
 use super::issuer::{Creation, Owner};
-use super::{Engine, Error, issuer, retiring_keys, static_roles};
+use super::library::{reconcile, sets};
+use super::{Engine, Error, admin_reconcile, issuer, static_roles};
 use crate::framework::WalLog;
 use crate::logical::Storage;
 use crate::openai::OrganizationId;
@@ -35,13 +38,21 @@ pub(super) async fn unfinished(engine: &Engine, storage: &dyn Storage) -> Result
         found.extend(left.map(|creation| of(creation, age)));
     }
     found.extend(of_static_roles(engine, storage).await?);
-    let admin_keys = retiring_keys::CREATION.overdue(&log).into_iter();
-    found.extend(admin_keys.map(|(creation, age)| Unfinished {
-        name: creation.name,
-        owner: "config".to_owned(),
-        organization: creation.organization_id,
-        age,
-    }));
+    let now = engine.now();
+    let left = |owner: &str, making: &Making| Unfinished {
+        name: making.name.clone(),
+        owner: owner.to_owned(),
+        organization: making.organization_id.clone(),
+        age: (now - making.since).to_std().unwrap_or_default(),
+    };
+    if let Some(config) = engine.config.get_readable(storage, ONLY).await? {
+        let overdue = config.keys.making.iter().filter(|making| !admin_reconcile::is_young(making, now));
+        found.extend(overdue.map(|making| left("config", making)));
+    }
+    for (set, record) in reconcile::waiting(engine, storage).await? {
+        let overdue = record.making.iter().filter(|making| !sets::is_young(making, now));
+        found.extend(overdue.map(|making| left(&set, making)));
+    }
     Ok(found)
 }
 

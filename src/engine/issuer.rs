@@ -8,7 +8,6 @@
 //!
 //! *Assumptions:* names are unique (`names.rs`); a request does not outlive [`SWEEP_AGE`].
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -22,8 +21,7 @@ use super::endings::{Undone, done_or_gone, end_key_named, end_sought, retire};
 use super::failpoint::{failpoint, shortened};
 use super::ledger::Handed;
 use super::listing::Sought;
-use crate::framework::{Pending, WalKind};
-use crate::logical::Storage;
+use crate::framework::WalKind;
 use crate::openai::{
     self, Client, CreatedKey, LONGEST_EXPIRY, NewKey, OrganizationId, ProjectId, ServiceAccountId, Urgency,
 };
@@ -113,24 +111,21 @@ pub(super) async fn issue_announced(
 ) -> Result<Made, Failure> {
     failpoint!("issue.announced");
     let outcome = make(client, creation, expires_in, scopes).await;
-    conclude(client, creation, outcome).await
+    conclude(client, &creation.sought(), outcome).await
 }
 
-/// Makes the account that `creation` says, without a key and without a role. The caller stores the owner's record,
-/// then commits the [`Pending`].
-pub(super) async fn issue_bare_account(
+/// Makes an account of a unique name that the caller has on record, without a key and without a role. After a failure
+/// that leaves something the caller looks for the name later.
+pub(super) async fn make_bare_account(
     client: &Client,
-    storage: &Arc<dyn Storage>,
-    creation: &Creation,
-) -> Result<(ServiceAccountId, Pending), Error> {
-    let pending = CREATION.begin(storage, creation).await?;
-    failpoint!("issue.bare_announced");
-    let outcome = client.create_account_only(&creation.project_id, &creation.name).await;
+    sought: &Sought<'_>,
+) -> Result<ServiceAccountId, Failure> {
+    let outcome = client.create_account_only(sought.project, sought.name).await;
     let outcome = outcome.map(|account| account.id).map_err(|error| Failure {
         nothing_left: !error.is_unknown_outcome(),
         error: Error::AccountCreation(error),
     });
-    settle(conclude(client, creation, outcome).await, pending).await
+    conclude(client, sought, outcome).await
 }
 
 /// Makes a key whose unique name the caller has on record already, which serves as its write-ahead entry. After
@@ -178,28 +173,10 @@ pub(super) fn sweep_age() -> Duration {
     shortened!("OPENAI_SWEEP_AGE", SWEEP_AGE)
 }
 
-/// An entry that stays costs the sweep one look later, nothing more: its failure is not the caller's.
-pub(super) async fn forget(pending: Pending) {
-    let _ = pending.commit().await;
-}
-
-/// What is made is handed on with its entry, which goes if nothing is left.
-async fn settle<T>(outcome: Result<T, Failure>, pending: Pending) -> Result<(T, Pending), Error> {
-    match outcome {
-        Ok(made) => Ok((made, pending)),
-        Err(Failure { error, nothing_left }) => {
-            if nothing_left {
-                forget(pending).await;
-            }
-            Err(error)
-        }
-    }
-}
-
 /// What a creation came to: what it may have left is undone.
 async fn conclude<T>(
     client: &Client,
-    creation: &Creation,
+    sought: &Sought<'_>,
     outcome: Result<T, Failure>,
 ) -> Result<T, Failure> {
     match outcome {
@@ -213,7 +190,7 @@ async fn conclude<T>(
         }
         Err(Failure { error, nothing_left: false }) => {
             let afterwards = afterwards(client, Urgency::Revocation);
-            match timeout(AFTERWARDS, end_sought(&afterwards, &creation.sought())).await {
+            match timeout(AFTERWARDS, end_sought(&afterwards, sought)).await {
                 Ok(Ok(Undone::Ended)) => {
                     failpoint!("issue.undone");
                     Err(Failure { error, nothing_left: true })

@@ -5,6 +5,8 @@
 
 mod accounts;
 mod admin_key;
+mod admin_keys;
+mod admin_reconcile;
 mod admin_rotation;
 mod admin_timetable;
 mod announcements;
@@ -32,7 +34,6 @@ pub mod failpoint;
 pub mod fingerprint;
 mod intervals;
 mod issuer;
-mod key_history;
 mod key_lifetime;
 mod key_records;
 mod ledger;
@@ -54,7 +55,6 @@ mod projects;
 mod pulse;
 mod quota;
 mod removal;
-mod retiring_keys;
 mod revocations;
 pub mod rfc3339;
 mod roles;
@@ -166,7 +166,7 @@ impl Factory for Engines {
             .lease(&predecessor_leases::CREDENTIAL, predecessor_leases::revoke)
             .wal(&issuer::swept(&issuer::CREATION), creation_sweep::sweep)
             .wal(&issuer::swept(&ANNOUNCEMENT), creation_sweep::sweep_announcement)
-            .wal(&retiring_keys::swept(), retiring_keys::sweep)
+            .wal(&admin_reconcile::swept(), admin_reconcile::sweep)
             .rotate(admin_key::rotate_for_vault)
             .special(special_paths())
             .build())
@@ -316,12 +316,11 @@ impl framework::Engine for Engine {
             Err(error) => (false, Err(error)),
         };
         // Side by side: what is slow or fails at one takes nothing from the others.
-        let (key, removed, rotated, returned, changed, found, measured, tracked) = tokio::join!(
+        let (key, removed, rotated, returned, found, measured, tracked) = tokio::join!(
             admin_key::tick(&self, &tick),
             removal::tick(&self, &tick),
             worker::tick(&self, &tick, KINDS, went_back),
-            library::returns::tend(&self, &tick, went_back),
-            library::changes::tend(&self, &tick),
+            library::work::tick(&self, &tick, went_back),
             library::missing::tend(&self, &tick),
             library::status::measure(&self, &tick),
             quota::track(&self, &tick),
@@ -336,7 +335,7 @@ impl framework::Engine for Engine {
         } else {
             Ok(())
         };
-        let parts = [watched, key, removed, returned, changed, found, measured, tracked, noted];
+        let parts = [watched, key, removed, returned, found, measured, tracked, noted];
         let failures = parts.into_iter().filter_map(Result::err).map(logical::Error::from);
         failures.chain(rotated.failures).collect()
     }

@@ -45,6 +45,7 @@ impl Owned {
             }
             owned.names.extend(role.making.iter().map(|making| making.name.clone()));
         }
+        owned.names.extend(sets::making(engine, storage).await?);
         for (id, key) in lending::keys(storage).await? {
             owned.names.insert(id);
             owned.keys.extend(key);

@@ -10,6 +10,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::{Engine, Error, issuer};
+use crate::framework::LockGuard;
 use crate::logical::{Collection, Record, Storage, StorageError};
 use crate::openai::ServiceAccountId;
 
@@ -104,10 +105,35 @@ impl Engine {
         account: &ServiceAccountId,
         owner: &AccountOwner,
     ) -> Result<(), Error> {
-        let _alone = self.locks.lock(&lock(account)).await;
-        let held = CLAIMS.get(storage, account.as_str()).await?;
-        if held.is_some_and(|claim| claim.owner == *owner) {
-            CLAIMS.delete(storage, account.as_str()).await?;
+        Ok(self.lock_claim(account).await.release(storage, owner).await?)
+    }
+
+    /// Holds off every claim of the account, and everybody else who ends it.
+    pub(super) async fn lock_claim<'a>(&self, account: &'a ServiceAccountId) -> LockedClaim<'a> {
+        LockedClaim { account, _alone: self.locks.lock(&lock(account)).await }
+    }
+}
+
+/// The claim of an account that nobody else changes.
+pub(super) struct LockedClaim<'a> {
+    account: &'a ServiceAccountId,
+    _alone: LockGuard,
+}
+
+impl LockedClaim<'_> {
+    /// Who claims the account, if anybody does; the claim may be void.
+    pub(super) async fn owner(&self, storage: &dyn Storage) -> Result<Option<AccountOwner>, StorageError> {
+        claimant(storage, self.account).await
+    }
+
+    /// Deletes the claim, if `owner` holds it.
+    pub(super) async fn release(
+        &self,
+        storage: &dyn Storage,
+        owner: &AccountOwner,
+    ) -> Result<(), StorageError> {
+        if self.owner(storage).await?.is_some_and(|held| held == *owner) {
+            CLAIMS.delete(storage, self.account.as_str()).await?;
         }
         Ok(())
     }

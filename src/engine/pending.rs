@@ -9,8 +9,8 @@ use chrono::{DateTime, Utc};
 
 use super::configuration::ONLY;
 use super::library::loans::Loan;
-use super::library::{changes, returns};
-use super::{Engine, Error, backoff, creations, retiring_keys, static_roles};
+use super::library::{reconcile, returns};
+use super::{Engine, Error, admin_reconcile, backoff, creations, static_roles};
 use crate::logical::Storage;
 use crate::openai::ApiKeyId;
 
@@ -132,31 +132,32 @@ async fn of_static_roles(engine: &Engine, storage: &dyn Storage, most: usize) ->
     Ok(waiting)
 }
 
-/// Accounts that Vault made and that left their set.
+/// Accounts that Vault made for a set, and that are no members.
 async fn of_sets(engine: &Engine, storage: &dyn Storage) -> Result<Vec<Waiting>, Error> {
-    let now = engine.now();
-    let leaving = changes::leaving(engine, storage).await?.into_iter();
-    Ok(leaving
-        .map(|(set, member, change)| Waiting {
-            name: member.made_as.unwrap_or(member.name),
-            owner: Owner::LibrarySet(set),
-            service_account_id: member.id.to_string(),
+    let (now, mut waiting) = (engine.now(), Vec::new());
+    for (set, record) in reconcile::waiting(engine, storage).await? {
+        let ending = record.ending.iter().filter(|ending| !backoff::is_wait(ending.not_before, now));
+        waiting.extend(ending.filter(|ending| ending.member.is_made()).map(|ending| Waiting {
+            name: ending.member.made_as.as_ref().unwrap_or(&ending.member.name).clone(),
+            owner: Owner::LibrarySet(set.clone()),
+            service_account_id: ending.member.id.to_string(),
             api_key_id: String::new(),
-            since: change.since.unwrap_or(change.due).min(now),
+            since: ending.since.min(now),
             // A free account has no key.
             key_dead: true,
-            failures: change.failures,
-            last_error: change.last_error.unwrap_or_default(),
-            retry_at: Some(change.due).filter(|due| backoff::is_wait(*due, now)),
-        })
-        .collect())
+            failures: record.retry.failures,
+            last_error: record.retry.last_error.clone().unwrap_or_default(),
+            retry_at: record.retry.waits_until(now),
+        }));
+    }
+    Ok(waiting)
 }
 
 async fn of_admin_key(engine: &Engine, storage: &dyn Storage) -> Result<Vec<Waiting>, Error> {
     // One that cannot be read hides nothing else.
     let (config, now) = (engine.config.get_readable(storage, ONLY).await?, engine.now());
     let retiring = config.iter().flat_map(|config| {
-        config.history.retiring.iter().map(|old| Waiting {
+        config.keys.ending.iter().map(|old| Waiting {
             name: old.id.to_string(),
             owner: Owner::AdminKey,
             service_account_id: String::new(),
@@ -202,8 +203,8 @@ pub(super) async fn retry(
     match owner {
         Owner::Loan(set, loan) => returns::give_back(engine, &**storage, &loan.ticket(set), patience).await,
         Owner::StaticRole(name) => static_roles::end_what_waits(engine, storage, name, patience).await,
-        Owner::LibrarySet(name) => changes::retry(engine, &**storage, name).await,
-        Owner::AdminKey => retiring_keys::retry(engine, &**storage, patience).await,
+        Owner::LibrarySet(name) => reconcile::retry(engine, &**storage, name).await,
+        Owner::AdminKey => admin_reconcile::retry(engine, &**storage, patience).await,
         Owner::Creation(_) => Err(Error::field(
             "name: what a creation that was cut off has made is looked for by the tick, once a minute",
         )),

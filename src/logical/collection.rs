@@ -26,6 +26,10 @@ pub trait Record: Serialize + DeserializeOwned + Send + Sync {
     const VERSION: u32;
     /// True if the seal encrypts the entry once more. Records with keys need this.
     const SEAL_WRAP: bool = false;
+    /// True if readers see the record. A tombstone is hidden: it names accounts that still have to go.
+    fn is_visible(&self) -> bool {
+        true
+    }
     /// Converts an entry without a version, which another program wrote, into this program's form.
     fn import_legacy(entry: Value) -> Result<Value, serde_json::Error> {
         Ok(entry)

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use super::fields::{FORCE, NAME};
 use super::in_use::{refuse_lent, refuse_used};
 use super::members::Member;
-use super::{changes, missing, status};
+use super::sets::{self, Ending, LibrarySet};
+use super::{legacy, missing, reconcile, status};
 use crate::engine::failpoint::failpoint;
 use crate::engine::{Engine, Error};
 use crate::framework::Call;
@@ -19,28 +20,31 @@ use crate::openai::OrganizationId;
 pub(super) async fn delete(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let (storage, name, force) = (&**call.storage(), call.get(&NAME)?, call.get(&FORCE)?);
     let _alone = engine.lock_set(&name).await;
-    let mut warnings = Vec::new();
-    if let Some(set) = engine.library_sets.get(storage, &name).await? {
-        let organization = configured_organization(&engine, storage).await?;
-        let is_near = |member: &&Member| Some(&member.organization_id) == organization.as_ref();
-        let ours: Vec<Member> =
-            if force { set.members.iter().filter(is_near).cloned().collect() } else { set.members.clone() };
-        refuse_lent(storage, &name, &ours).await?;
-        if !force {
-            refuse_used(&engine, storage, &ours).await?;
-        }
-        let _no_loan = engine.lock_loans(&name).await;
-        refuse_lent(storage, &name, &ours).await?;
-        changes::touch(&engine, storage, &name, &set.members).await?;
-        engine.library_sets.delete(storage, &name).await?;
-        failpoint!("set.deleted");
-    } else if !force {
+    legacy::take_over_change(&engine, storage, &name).await?;
+    let Some(mut set) = sets::stored(&engine, storage, &name).await? else { return Ok(None) };
+    if set.is_tombstone && !force {
         return Ok(None);
     }
-    if force {
-        warnings.extend(leave_far(&engine, storage, &name).await?);
+    let organization = configured_organization(&engine, storage).await?;
+    let is_near = |member: &Member| Some(&member.organization_id) == organization.as_ref();
+    let members = std::mem::take(&mut set.members);
+    let ours: Vec<Member> = members.iter().filter(|member| !force || is_near(member)).cloned().collect();
+    refuse_lent(storage, &name, &ours).await?;
+    if !force {
+        refuse_used(&engine, storage, &ours).await?;
     }
-    warnings.extend(changes::finish(&engine, storage, &name).await);
+    let now = engine.now();
+    set.let_go(&members, now, now);
+    set.is_tombstone = true;
+    let warning = if force { leave(&mut set, |member| !is_near(member)) } else { None };
+    {
+        let _no_loan = engine.lock_loans(&name).await;
+        refuse_lent(storage, &name, &ours).await?;
+        sets::put(&engine, storage, &name, &set).await?;
+    }
+    failpoint!("set.deleted");
+    let mut warnings: Vec<String> = warning.into_iter().collect();
+    warnings.extend(reconcile::finish(&engine, storage, &name).await);
     let _ = missing::settle(storage, &name, &[], true).await;
     let _ = status::count(&engine, storage, &name).await;
     Ok((!warnings.is_empty()).then(|| Response { warnings, ..Response::default() }))
@@ -58,19 +62,20 @@ async fn configured_organization(
     }
 }
 
-/// Gives up the accounts that cannot be reached. The set is deleted by now, so nothing names them.
-async fn leave_far(engine: &Engine, storage: &dyn Storage, set: &str) -> Result<Option<String>, Error> {
-    let organization = configured_organization(engine, storage).await?;
-    let far = |member: &Member| Some(&member.organization_id) != organization.as_ref();
-    let left = changes::give_up(engine, storage, set, far).await?;
-    let left: Vec<&Member> = left.iter().filter(|member| member.is_made()).collect();
-    let organizations: BTreeSet<&str> = left.iter().map(|member| member.organization_id.as_str()).collect();
-    let names: Vec<&str> = left.iter().map(|member| member.name.as_str()).collect();
-    Ok((!left.is_empty()).then(|| {
+/// Has accounts that nothing here can delete leave like adopted ones. Answers a warning that names them.
+fn leave(set: &mut LibrarySet, which: impl Fn(&Member) -> bool) -> Option<String> {
+    let mut made = Vec::new();
+    for Ending { member, .. } in set.ending.iter_mut().filter(|ending| which(&ending.member)) {
+        made.extend(member.is_made().then(|| member.clone()));
+        member.made_as = None;
+    }
+    let organizations: BTreeSet<&str> = made.iter().map(|member| member.organization_id.as_str()).collect();
+    let names: Vec<&str> = made.iter().map(|member| member.name.as_str()).collect();
+    (!made.is_empty()).then(|| {
         format!(
             "accounts that Vault made are left at OpenAI in organization {}, which the configuration does not name: {}",
             organizations.into_iter().collect::<Vec<_>>().join(", "),
             names.join(", ")
         )
-    }))
+    })
 }

@@ -94,19 +94,11 @@ pub(super) fn refuse_unfit(names: &[&str]) -> Result<(), Error> {
 }
 
 impl LibrarySet {
-    /// A set that does not exist yet: what is required must be there, the rest has its default.
+    /// A set that does not exist yet, and that readers do not see: what is required must be there, the rest has its
+    /// default.
     pub(super) fn first(call: &Call) -> Result<Self, Error> {
         let max_ttl = call.get(&MAX_TTL)?;
-        Ok(Self {
-            project: String::new(),
-            project_id: None,
-            members: Vec::new(),
-            ttl: DEFAULT_TTL.min(max_ttl),
-            max_ttl,
-            description: String::new(),
-            disable_check_in_enforcement: false,
-            create_missing: true,
-        })
+        Ok(Self { ttl: DEFAULT_TTL.min(max_ttl), max_ttl, ..Self::tombstone() })
     }
 
     /// Puts what the call sends over what is there; the accounts are not settled yet.

@@ -14,30 +14,17 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
 
 use super::loans::{Loan, State, Ticket};
+use crate::engine::Engine;
+use crate::engine::accounts::due;
+use crate::engine::accounts::owner::Owner;
 use crate::engine::failpoint::failpoint;
-use crate::engine::{Engine, calendar};
 use crate::framework::LockGuard;
-use crate::logical::{Collection, Record, Storage, StorageError};
-use crate::openai::{ApiKeyId, ServiceAccountId};
-
-/// The loan that a marker points to; the marker's name is the loan's id.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Due {
-    /// The set.
-    pub set: String,
-    /// The account.
-    pub service_account_id: ServiceAccountId,
-}
-
-impl Record for Due {
-    const VERSION: u32 = 1;
-}
+use crate::logical::{Collection, Storage, StorageError};
+use crate::openai::ApiKeyId;
 
 static LOANS: Collection<Loan> = Collection::new("library-loan/");
-pub(super) static DUE: Collection<Due> = Collection::new("library-due/");
 
 impl Engine {
     /// Holds off every other change of the set's loans. Never held over a call to OpenAI.
@@ -72,7 +59,8 @@ async fn at_old_place(storage: &dyn Storage, set: &str, account: &str) -> Result
     Ok(loan.map(|loan| Loan { is_at_old_place: true, ..loan }))
 }
 
-async fn by_id(
+/// The loan of this id, if it is not over.
+pub(super) async fn by_id(
     storage: &dyn Storage,
     set: &str,
     account: &str,
@@ -142,16 +130,6 @@ pub(super) async fn of_ticket(storage: &dyn Storage, ticket: &Ticket) -> Result<
     by_id(storage, &ticket.set, ticket.service_account_id.as_str(), &ticket.loan).await
 }
 
-/// The loan that a marker points to.
-pub(super) async fn of_marker(
-    storage: &dyn Storage,
-    place: &str,
-) -> Result<Option<(String, Loan)>, StorageError> {
-    let Some(due) = DUE.get(storage, place).await? else { return Ok(None) };
-    let loan = by_id(storage, &due.set, due.service_account_id.as_str(), calendar::name_in(place)).await?;
-    Ok(loan.map(|loan| (due.set, loan)))
-}
-
 /// Has the tick look at the loan then.
 pub(super) async fn mark(
     storage: &dyn Storage,
@@ -159,8 +137,22 @@ pub(super) async fn mark(
     loan: &Loan,
     at: DateTime<Utc>,
 ) -> Result<(), StorageError> {
-    let due = Due { set: set.to_owned(), service_account_id: loan.account.id.clone() };
-    DUE.put(storage, &calendar::place(at, &loan.id), &due).await
+    let (account, id) = (loan.account.id.to_string(), loan.id.clone());
+    due::mark(storage, &Owner::Loan { set: set.to_owned(), account, loan: id }, at).await.map(drop)
+}
+
+/// Moves the loan of an account to the place under its own id, and its marker to the index of today.
+pub(super) async fn move_from_old_place(
+    engine: &Engine,
+    storage: &dyn Storage,
+    set: &str,
+    account: &str,
+) -> Result<(), StorageError> {
+    let _alone = engine.lock_loans(set).await;
+    let Some(old) = at_old_place(storage, set, account).await? else { return Ok(()) };
+    mark(storage, set, &old, old.next_look()).await?;
+    LOANS.put(storage, &name(set, &Loan { is_at_old_place: false, ..old.clone() }), &old).await?;
+    LOANS.delete(storage, &name(set, &old)).await
 }
 
 /// Stores a new loan.

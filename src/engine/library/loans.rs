@@ -160,7 +160,7 @@ impl Loan {
         match (self.state, self.retry.next_try) {
             (State::Reserved, _) => self.since + issuer::sweep_age(),
             (State::Lent, _) => self.ends + grace(),
-            (State::Returning, Some(retry_at)) => retry_at,
+            (State::Returning, Some(next_try)) => next_try,
             (State::Returning, None) => self.returning_since.unwrap_or(self.since) + RETURN_AGE,
         }
     }

@@ -1,12 +1,11 @@
 //! `library-sets/:name`: accounts that are lent out, one borrower each.
 //!
-//! This file is the path of the set itself. `fields` is what a set is told, `sets` what is stored of it; `writes` and
-//! `changes` make it so, from accounts that `members` finds or makes; `deletion` ends it,
-//! and `in_use` is what keeps an account in it. `choice`, `checkouts`, `checkins` and
-//! `leases` are how an account goes out and comes back, `loans` and `lending` the record of that, `returns` the end of
-//! its key; `missing` notes accounts that OpenAI no longer has; `status` tells of it all.
+//! This file is the path of the set itself. `fields` declares what a write may send, `sets` is the stored record; `writes`
+//! changes it, with accounts that `members` finds or makes; `deletion` ends it, `reconcile` lets accounts go, and `in_use`
+//! is what keeps an account in a set. `choice`, `checkouts`, `checkins` and `leases` are how an account goes out and comes
+//! back, `loans` and `lending` the record of that, `returns` the end of its key; `missing` notes accounts that OpenAI no
+//! longer has; `status` shows it all. `work` is the tick's part; `legacy` moves records of the releases before.
 
-pub(super) mod changes;
 mod checkins;
 mod checkouts;
 mod choice;
@@ -14,13 +13,16 @@ mod deletion;
 mod fields;
 mod in_use;
 pub(super) mod leases;
+mod legacy;
 pub(super) mod lending;
 pub(super) mod loans;
 mod members;
 pub(super) mod missing;
+pub(super) mod reconcile;
 pub(super) mod returns;
 pub(super) mod sets;
 pub(super) mod status;
+pub(super) mod work;
 mod writes;
 
 use std::sync::Arc;

@@ -13,22 +13,20 @@ use chrono::{DateTime, Utc};
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 use tokio::time::{Instant, timeout};
 
-use super::lending::{self, DUE};
+use super::lending;
 use super::loans::{Loan, State, Ticket};
 use super::sets::SETS;
+use crate::engine::accounts::due;
+use crate::engine::accounts::owner::Owner;
 use crate::engine::endings::{self, Undone};
 use crate::engine::events::Happening;
 use crate::engine::failpoint::failpoint;
-use crate::engine::{Engine, Error, backoff, calendar, removal};
-use crate::framework::Tick;
+use crate::engine::{Engine, Error, backoff, removal};
 use crate::logical::{Storage, StorageError};
 use crate::openai::Urgency;
 
-/// As many loans as one tick takes on, and how many side by side.
-const MOST_PER_TICK: usize = 500;
+/// So many returns are under way at once.
 const ABREAST: usize = 4;
-/// An index entry is found when its minute has wholly passed.
-const A_MINUTE: Duration = Duration::from_secs(60);
 /// As long as a return for which nobody waits does; then it is the tick's.
 const QUEUE_PATIENCE: Duration = Duration::from_secs(60);
 /// As long as the end of a lease waits for OpenAI where it cannot be put on record; Vault gives up after 90 s.
@@ -151,17 +149,17 @@ pub(in crate::engine) async fn waiting(storage: &dyn Storage) -> Result<Vec<(Str
     Ok(waiting)
 }
 
-/// Those of them that the index leads to, at most `most`: a return is looked at again within the longest back-off.
+/// Those of them that the due index leads to, at most `most`: a return is looked at again within the longest back-off.
 pub(in crate::engine) async fn waiting_soon(
     storage: &dyn Storage,
     now: DateTime<Utc>,
     most: usize,
 ) -> Result<Vec<(String, Loan)>, Error> {
-    let mut waiting = Vec::new();
-    let mut seen = HashSet::new();
-    for place in calendar::due(storage, DUE.prefix(), now + backoff::LONGEST + A_MINUTE, most).await? {
-        match lending::of_marker(storage, &place).await {
-            Ok(Some((set, loan))) if loan.state == State::Returning && seen.insert(loan.id.clone()) => {
+    let (mut waiting, mut seen) = (Vec::new(), HashSet::new());
+    for marker in due::come(storage, now + backoff::LONGEST, most).await? {
+        let Owner::Loan { set, account, loan } = marker.owner else { continue };
+        match lending::by_id(storage, &set, &account, &loan).await {
+            Ok(Some(loan)) if loan.state == State::Returning && seen.insert(loan.id.clone()) => {
                 waiting.push((set, loan));
             }
             // It hides no other.
@@ -219,60 +217,22 @@ async fn end_key(
     }
 }
 
-/// Part of the tick: takes up the loans that are due. One failure never stops the rest. After the clock was put back the
-/// times of all loans are put right first; answers whether that was done.
-pub(in crate::engine) async fn tend(
-    engine: &Arc<Engine>,
-    tick: &Tick,
-    went_back: bool,
-) -> Result<bool, Error> {
-    let is_whole = !went_back || put_right(engine, tick).await?;
-    let places = calendar::due(&*tick.storage, DUE.prefix(), engine.now(), MOST_PER_TICK).await?;
-    let attempts = places.into_iter().map(|place| attend(engine, tick, place).boxed());
-    let attempts = stream::iter(attempts.collect::<Vec<_>>()).buffer_unordered(ABREAST);
-    attempts.collect::<Vec<_>>().await.into_iter().collect::<Result<(), Error>>()?;
-    Ok(is_whole)
-}
-
-/// What was stored under a clock that was ahead would hold an account for as long as it was.
-async fn put_right(engine: &Engine, tick: &Tick) -> Result<bool, Error> {
-    let storage = &*tick.storage;
-    for set in engine.library_sets.names(storage).await? {
-        for account in lending::taken(storage, &set).await? {
-            if tick.is_over() {
-                return Ok(false);
-            }
-            match lending::put_right(engine, storage, &set, &account).await {
-                // It hides no other.
-                Err(StorageError::Malformed { .. }) => {}
-                outcome => outcome?,
-            }
-        }
-    }
-    Ok(true)
-}
-
-/// Takes up the loan of one marker that is due, and drops the marker once something else leads to the loan, or nothing
-/// needs it.
-async fn attend(engine: &Engine, tick: &Tick, place: String) -> Result<(), Error> {
-    let storage = &*tick.storage;
-    if tick.is_over() {
-        return Ok(());
-    }
-    let Some((set, loan)) = lending::of_marker(storage, &place).await? else {
-        return Ok(DUE.delete(storage, &place).await?);
-    };
+/// Takes up the loan that a marker led to. Answers when to look again, if ever.
+pub(super) async fn attend(
+    engine: &Engine,
+    storage: &dyn Storage,
+    (set, account, id): (&str, &str, &str),
+) -> Result<Option<DateTime<Utc>>, Error> {
+    let Some(loan) = lending::by_id(storage, set, account, id).await? else { return Ok(None) };
     let next_look = loan.next_look();
-    if next_look > engine.now() {
-        lending::mark(storage, &set, &loan, next_look).await?;
-    } else if loan.state != State::Returning && next_look > engine.certain_time() {
-        // It has come by this machine's clock alone: the next tick looks again.
-        return Ok(());
-    } else if let Err(Error::Storage(error)) =
-        give_back(engine, storage, &loan.ticket(&set), TICK_PATIENCE).await
-    {
+    // What ends by time ends by both clocks.
+    let waits = loan.state != State::Returning && next_look > engine.certain_time();
+    if waits || next_look > engine.now() {
+        return Ok(Some(next_look));
+    }
+    // Any other failure is on record with the loan.
+    if let Err(Error::Storage(error)) = give_back(engine, storage, &loan.ticket(set), TICK_PATIENCE).await {
         return Err(error.into());
     }
-    // Another failure is on record with the loan, and has a marker of its own.
-    Ok(DUE.delete(storage, &place).await?)
+    Ok(lending::by_id(storage, set, account, id).await?.map(|loan| loan.next_look()))
 }

@@ -1,7 +1,12 @@
-//! What is stored of library sets: the set, and the change of it that is under way; and what the two tell. Loans are
-//! `lending`'s.
+//! The record of a library set: its settings, its accounts, what OpenAI was asked to make for it, and what has to go.
+//! Loans are `lending`'s.
+//!
+//! *The rule:* an account stands in the record before anything is done to it at OpenAI. `making` names an account that
+//! OpenAI was asked for; `ending` names one that is no member: not yet, or no more. The write that brings an account in
+//! moves it to `members`; all else is let go by `reconcile`. A set that was deleted, or whose first write has not come
+//! through, is a tombstone, which readers do not see. A new set of that name inherits what the tombstone holds.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,9 +14,14 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::members::Member;
+use crate::engine::accounts::due;
+use crate::engine::accounts::making::{Making, MakingList};
+use crate::engine::accounts::owner::Owner;
+use crate::engine::accounts::retry::RetryState;
 use crate::engine::names::ServiceAccountName;
 use crate::engine::project_fields::NamedProject;
-use crate::engine::{Engine, Error};
+use crate::engine::{Engine, Error, backoff, issuer};
+use crate::framework::LockGuard;
 use crate::logical::{Collection, Record, Storage, StorageError};
 use crate::openai::{OrganizationId, ProjectId, ServiceAccountId};
 
@@ -41,6 +51,30 @@ pub struct LibrarySet {
     /// Whether an account is made for a name that the project has none of.
     #[serde(default = "yes")]
     pub create_missing: bool,
+    /// Accounts that OpenAI was asked to make, with an unknown outcome.
+    #[serde(default, skip_serializing_if = "MakingList::is_empty")]
+    pub making: MakingList,
+    /// Accounts that are no members and have to go, unless a write that is under way takes them in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ending: Vec<Ending>,
+    /// Failures in a row to let accounts go.
+    #[serde(flatten)]
+    pub retry: RetryState,
+    /// Readers see no set: it was deleted, or its first write has not come through.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_tombstone: bool,
+}
+
+/// An account that is no member of its set.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Ending {
+    /// The account.
+    #[serde(flatten)]
+    pub member: Member,
+    /// When it came here.
+    pub since: DateTime<Utc>,
+    /// Until then a write of the set may be under way that takes it in.
+    pub not_before: DateTime<Utc>,
 }
 
 /// What the first release did.
@@ -50,33 +84,12 @@ fn yes() -> bool {
 
 impl Record for LibrarySet {
     const VERSION: u32 = 1;
+    fn is_visible(&self) -> bool {
+        !self.is_tombstone
+    }
 }
 
 pub(in crate::engine) static SETS: Collection<LibrarySet> = Collection::new("library-set/");
-
-/// A change under way, or one that has still to let accounts go.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Change {
-    /// The accounts it touches.
-    pub touched: Vec<Member>,
-    /// The tick leaves it alone until then.
-    pub due: DateTime<Utc>,
-    /// How often letting go failed.
-    #[serde(default)]
-    pub failures: u32,
-    /// Since when accounts are to be let go that could not be.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub since: Option<DateTime<Utc>>,
-    /// Why it failed last.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_error: Option<String>,
-}
-
-impl Record for Change {
-    const VERSION: u32 = 1;
-}
-
-pub(super) static CHANGES: Collection<Change> = Collection::new("library-change/");
 
 impl LibrarySet {
     /// The names of the accounts that Vault made for the set.
@@ -101,13 +114,87 @@ impl LibrarySet {
         }
         Ok(())
     }
+
+    /// All accounts that the record names.
+    pub(super) fn accounts(&self) -> impl Iterator<Item = &Member> {
+        self.members.iter().chain(self.ending.iter().map(|ending| &ending.member))
+    }
+
+    /// These accounts have to go, unless a write takes them in before `not_before`.
+    pub(super) fn let_go(&mut self, accounts: &[Member], now: DateTime<Utc>, not_before: DateTime<Utc>) {
+        let new: HashSet<_> = accounts.iter().map(|member| &member.id).collect();
+        self.ending.retain(|old| !new.contains(&old.member.id));
+        let ending = |member: &Member| Ending { member: member.clone(), since: now, not_before };
+        self.ending.extend(accounts.iter().map(ending));
+    }
+
+    /// The accounts are the set's from now on.
+    pub(super) fn take_in(&mut self, members: Vec<Member>) {
+        let named: HashSet<_> = members.iter().map(|member| &member.id).collect();
+        self.ending.retain(|old| !named.contains(&old.member.id));
+        self.members = members;
+    }
+
+    /// Tells if the record holds nothing that anybody needs.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_tombstone && self.making.is_empty() && self.ending.is_empty()
+    }
+
+    /// When the tick has something to do for it, if ever.
+    pub(super) fn next_look(&self) -> Option<DateTime<Utc>> {
+        let making = self.making.iter().map(due_from);
+        let first = making.chain(self.ending.iter().map(|ending| ending.not_before)).min()?;
+        Some(self.retry.next_try.map_or(first, |next_try| next_try.max(first)))
+    }
+
+    /// What a set that is not there, or not yet, has: nothing.
+    pub(super) fn tombstone() -> Self {
+        Self {
+            project: String::new(),
+            project_id: None,
+            members: Vec::new(),
+            ttl: Duration::ZERO,
+            max_ttl: Duration::ZERO,
+            description: String::new(),
+            disable_check_in_enforcement: false,
+            create_missing: true,
+            making: MakingList::default(),
+            ending: Vec::new(),
+            retry: RetryState::default(),
+            is_tombstone: true,
+        }
+    }
+}
+
+/// From then on no creation of this name is under way, and OpenAI lists what was made.
+fn due_from(making: &Making) -> DateTime<Utc> {
+    making.since + issuer::sweep_age()
+}
+
+/// Tells if the creation may still be under way: that OpenAI lists nothing proves nothing.
+pub(in crate::engine) fn is_young(making: &Making, now: DateTime<Utc>) -> bool {
+    backoff::is_wait(due_from(making), now)
 }
 
 impl Engine {
+    /// Holds off every other change of the set's record. Unlike the lock of the loans it is held over calls to OpenAI.
+    pub(super) async fn lock_set(&self, set: &str) -> LockGuard {
+        self.locks.lock(&lock(set)).await
+    }
+
+    /// The same, unless somebody changes it now.
+    pub(super) fn try_lock_set(&self, set: &str) -> Option<LockGuard> {
+        self.locks.try_lock(&lock(set))
+    }
+
     /// A new unique name for what is made at OpenAI for the set.
     pub(super) fn new_name_for_set(&self, set: &str) -> String {
         ServiceAccountName::beginning(&format!("vault-{set}"), &self.tag, &mut rand::rng()).into()
     }
+}
+
+fn lock(set: &str) -> String {
+    format!("library-set/{set}")
 }
 
 /// The set, which must be there.
@@ -120,33 +207,62 @@ pub(super) async fn find(
     set.ok_or_else(|| Error::NotFound { kind: "library set", name: name.to_owned() })
 }
 
-/// Whether the library set `name`, or a change of it under way, is stored and names this account.
+/// The record as storage has it now, tombstone or not, for whoever holds its lock and changes it. An earlier write may
+/// have come through although it was reported as failed.
+pub(super) async fn stored(
+    engine: &Engine,
+    storage: &dyn Storage,
+    name: &str,
+) -> Result<Option<LibrarySet>, StorageError> {
+    Ok(engine.library_sets.latest(storage, name).await?.map(Arc::unwrap_or_clone))
+}
+
+/// Stores the record, and before it the marker that it needs.
+pub(super) async fn put(
+    engine: &Engine,
+    storage: &dyn Storage,
+    name: &str,
+    set: &LibrarySet,
+) -> Result<(), StorageError> {
+    if let Some(next_look) = set.next_look() {
+        due::mark(storage, &Owner::LibrarySet(name.to_owned()), next_look).await?;
+    }
+    engine.library_sets.put(storage, name, set).await
+}
+
+/// Whether the record of this name names the account: as a member, or as one that has to go.
 pub(in crate::engine) async fn names_account(
     engine: &Engine,
     storage: &dyn Storage,
     name: &str,
     account: &ServiceAccountId,
 ) -> Result<bool, Error> {
-    let set = engine.library_sets.get(storage, name).await?;
-    if set.is_some_and(|set| set.members.iter().any(|member| member.id == *account)) {
-        return Ok(true);
-    }
-    Ok(touches(storage, name, account).await?)
+    let set = engine.library_sets.record(storage, name).await?;
+    Ok(set.is_some_and(|set| set.accounts().any(|member| member.id == *account)))
 }
 
-/// Whether the set, or a change of it under way, has the account that was made under this unique name.
+/// Whether the record of this name has the account that was made under this unique name.
 pub(in crate::engine) async fn made(
     engine: &Engine,
     storage: &dyn Storage,
     name: &str,
     made_as: &str,
 ) -> Result<bool, Error> {
-    let is_it = |member: &Member| member.made_as.as_deref() == Some(made_as);
-    let set = engine.library_sets.get(storage, name).await?;
-    if set.is_some_and(|set| set.members.iter().any(is_it)) {
-        return Ok(true);
+    let set = engine.library_sets.record(storage, name).await?;
+    Ok(set.is_some_and(|set| set.accounts().any(|member| member.made_as.as_deref() == Some(made_as))))
+}
+
+/// The unique names of what is being made for library sets. It reads all there is: not for a request.
+pub(in crate::engine) async fn making(
+    engine: &Engine,
+    storage: &dyn Storage,
+) -> Result<Vec<String>, StorageError> {
+    let mut names = Vec::new();
+    for name in engine.library_sets.names(storage).await? {
+        let set = engine.library_sets.record(storage, &name).await?;
+        names.extend(set.iter().flat_map(|set| set.making.iter().map(|making| making.name.clone())));
     }
-    Ok(touched(storage, name).await?.iter().any(is_it))
+    Ok(names)
 }
 
 /// The library sets that name this project.
@@ -166,22 +282,22 @@ pub(in crate::engine) async fn with_made_accounts(
     organization: &OrganizationId,
 ) -> Result<Vec<String>, StorageError> {
     let is_made = |member: &Member| member.made_as.is_some() && member.organization_id == *organization;
-    let mut found = BTreeSet::new();
+    let mut found = Vec::new();
     for name in engine.library_sets.names(storage).await? {
-        let set = engine.library_sets.get_readable(storage, &name).await?;
-        if set.is_some_and(|set| set.members.iter().any(is_made)) {
-            found.insert(name);
-        }
-    }
-    for name in CHANGES.names(storage).await? {
-        match touched(storage, &name).await {
-            Ok(members) if members.iter().any(is_made) => drop(found.insert(name)),
+        let set = match engine.library_sets.record(storage, &name).await {
             // It hides no other.
-            Ok(_) | Err(StorageError::Malformed { .. }) => {}
-            Err(error) => return Err(error),
+            Err(StorageError::Malformed { .. }) => continue,
+            set => set?,
+        };
+        let is_left = |set: Arc<LibrarySet>| {
+            set.accounts().any(is_made)
+                || set.making.iter().any(|making| making.organization_id == *organization)
+        };
+        if set.is_some_and(is_left) {
+            found.push(name);
         }
     }
-    Ok(found.into_iter().collect())
+    Ok(found)
 }
 
 /// OpenAI's ids of the projects that library sets give, or that their accounts are in: what a project's name points at
@@ -191,23 +307,10 @@ pub(in crate::engine) async fn raw_projects(
     storage: &dyn Storage,
 ) -> Result<Vec<ProjectId>, Error> {
     let mut found = Vec::new();
-    for (_, set) in engine.library_sets.all(storage).await? {
+    for name in engine.library_sets.names(storage).await? {
+        let Some(set) = engine.library_sets.record(storage, &name).await? else { continue };
         found.extend(set.project_id.clone());
-        found.extend(set.members.iter().map(|member| member.project_id.clone()));
+        found.extend(set.accounts().map(|member| member.project_id.clone()));
     }
     Ok(found)
-}
-
-/// The accounts that a change of the set touches, though the set need not name them.
-pub(super) async fn touched(storage: &dyn Storage, set: &str) -> Result<Vec<Member>, StorageError> {
-    Ok(CHANGES.get(storage, set).await?.map(|change| change.touched).unwrap_or_default())
-}
-
-/// Whether a change of the set touches the account.
-pub(super) async fn touches(
-    storage: &dyn Storage,
-    set: &str,
-    account: &ServiceAccountId,
-) -> Result<bool, StorageError> {
-    Ok(touched(storage, set).await?.iter().any(|member| member.id == *account))
 }

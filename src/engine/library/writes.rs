@@ -1,15 +1,21 @@
-//! Writes of `library-sets/:name`: from the names it shall have to a stored set. How that survives a crash is said in
-//! `changes`.
+//! Writes of `library-sets/:name`: from the names it shall have to a stored set.
+//!
+//! *Guarantees:* an account is in the record, as being made or as ending, before anything is done to it. One last write
+//! makes accounts members and the set visible, and has those go that left. So a crash at any point, or a write of storage
+//! with an unknown outcome, leaves accounts that the tick lets go once no write can still take them in.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::fields::{self, ACCOUNTS, NAME};
 use super::members::{Home, Listed, Member};
-use super::sets::{LibrarySet, touched};
-use super::{changes, in_use, lending, missing, status};
+use super::sets::{self, LibrarySet};
+use super::{in_use, legacy, lending, missing, reconcile, status};
+use crate::engine::accounts::making::Making;
 use crate::engine::failpoint::failpoint;
-use crate::engine::{Engine, Error, key_records, named_projects, seconds};
+use crate::engine::listing::Sought;
+use crate::engine::owners::AccountOwner;
+use crate::engine::{Engine, Error, issuer, key_records, named_projects, seconds};
 use crate::framework::Call;
 use crate::logical::{Response, Storage};
 use crate::openai::{ProjectId, ServiceAccountId};
@@ -20,28 +26,31 @@ pub(super) async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Resp
     let asked = fields::names(&call)?;
     let (storage, name) = (call.storage(), call.get(&NAME)?);
     let _alone = engine.lock_set(&name).await;
-    let old = engine.library_sets.get(&**storage, &name).await?;
+    legacy::take_over_change(&engine, &**storage, &name).await?;
+    let stored = sets::stored(&engine, &**storage, &name).await?;
+    let old = stored.as_ref().filter(|stored| !stored.is_tombstone);
     call.patches(old.is_some(), || format!("library set {:?}", &*name))?;
-    let mut set = old.as_deref().map_or_else(|| LibrarySet::first(&call), |old| Ok(old.clone()))?;
+    let mut set = old.map_or_else(|| LibrarySet::first(&call), |old| Ok(old.clone()))?;
     set.change(&call)?;
-    let names = match (&asked, &old) {
+    let names = match (&asked, old) {
         (Some(names), _) => names.clone(),
         (None, Some(old)) => old.members.iter().map(|member| member.name.clone()).collect(),
         (None, None) => call.get(&ACCOUNTS)?,
     };
-    let before = old.as_deref().map(LibrarySet::named_project);
+    let before = old.map(LibrarySet::named_project);
     let project_id = engine.written_project(&**storage, &set.named_project(), before.as_ref()).await?;
-    set.check_move(old.as_deref(), &project_id)?;
+    set.check_move(old, &project_id)?;
 
     let mut warnings = warn_of_cut(&engine, &set).await?;
+    let record = stored.unwrap_or_else(|| set.clone());
     let looks = asked.is_some();
-    let mut change =
-        Join { engine: &engine, storage, name: &name, looks, checked: false, warnings: Vec::new() };
-    let warning = match change.make(set, &names, project_id).await {
-        Ok(()) => changes::finish(&engine, &**storage, &name).await,
-        Err(error) => return Err(changes::undo(&engine, &**storage, &name, error).await),
+    let mut join =
+        Join { engine: &engine, storage, name: &name, record, looks, checked: false, warnings: Vec::new() };
+    let warning = match join.make(set, &names, project_id).await {
+        Ok(()) => reconcile::finish(&engine, &**storage, &name).await,
+        Err(error) => return Err(reconcile::undo_write(&engine, &**storage, &name, error).await),
     };
-    warnings.extend(change.warnings.into_iter().chain(warning));
+    warnings.extend(join.warnings.into_iter().chain(warning));
     let _ = status::count(&engine, &**storage, &name).await;
     Ok((!warnings.is_empty()).then(|| Response { warnings, ..Response::default() }))
 }
@@ -64,6 +73,8 @@ struct Join<'a> {
     engine: &'a Engine,
     storage: &'a Arc<dyn Storage>,
     name: &'a str,
+    /// The record as it is stored while accounts are made and adopted: the old settings and members, or a tombstone.
+    record: LibrarySet,
     /// Whether the call sends the names, so that OpenAI is asked for the accounts.
     looks: bool,
     /// Whether OpenAI was asked for all members that stay.
@@ -98,7 +109,7 @@ impl Join<'_> {
             names.iter().enumerate().map(|(place, name)| (name.as_str(), place)).collect();
         before.kept.sort_by_key(|member| places.get(member.name.as_str()).copied());
         set.members = before.kept;
-        self.store(&set, &before.removed).await
+        self.store(set, &before.removed).await
     }
 
     /// Looks which members OpenAI still has, and adopts or makes an account for each name without one.
@@ -171,8 +182,8 @@ impl Join<'_> {
         let mut members = home.find(listed, names).await?;
         // One that the set has under an older name, or that is still to go after an earlier change, stays what it was.
         let mut earlier: HashMap<ServiceAccountId, Option<String>> = HashMap::new();
-        for member in touched(&**storage, self.name).await?.into_iter().chain(removed.iter().cloned()) {
-            earlier.insert(member.id, member.made_as);
+        for member in self.record.ending.iter().map(|ending| &ending.member).chain(removed) {
+            earlier.insert(member.id.clone(), member.made_as.clone());
         }
         for member in &mut members {
             if let Some(made_as) = earlier.remove(&member.id) {
@@ -196,14 +207,14 @@ impl Join<'_> {
         }
         fields::refuse_unfit(&lacking)?;
         if !members.is_empty() {
-            changes::adopt(engine, &**storage, self.name, &members).await?;
+            self.adopt(&members).await?;
             // After the claim: a role that is written from now on sees it.
             let adopted: Vec<_> = members.iter().map(|member| (&member.id, member.name.as_str())).collect();
             engine.refuse_of_roles(&**storage, ACCOUNTS.name(), &adopted).await?;
             self.warnings = home.warn_of_users(&members).await?;
         }
         for name in &lacking {
-            members.push(changes::make(engine, storage, self.name, home, name).await?);
+            members.push(self.make_account(home, name).await?);
         }
         if !lacking.is_empty() {
             self.warnings.push(format!(
@@ -214,18 +225,72 @@ impl Join<'_> {
         Ok(members)
     }
 
-    /// Stores the set, unless an account that it no longer names was lent meanwhile, or its project went.
-    async fn store(&self, set: &LibrarySet, removed: &[Member]) -> Result<(), Error> {
-        let (engine, storage) = (self.engine, &**self.storage);
-        if !removed.is_empty() {
-            changes::touch(engine, storage, self.name, removed).await?;
+    async fn put_record(&self) -> Result<(), Error> {
+        Ok(sets::put(self.engine, &**self.storage, self.name, &self.record).await?)
+    }
+
+    /// Adopts accounts: on record first, then claimed.
+    async fn adopt(&mut self, members: &[Member]) -> Result<(), Error> {
+        let now = self.engine.now();
+        self.record.let_go(members, now, now + issuer::sweep_age());
+        self.put_record().await?;
+        failpoint!("set.touched");
+        for member in members {
+            let owner = AccountOwner::LibrarySet(self.name.to_owned());
+            self.engine.claim(&**self.storage, &member.id, &owner).await?;
+            failpoint!("set.claimed");
         }
+        Ok(())
+    }
+
+    /// Makes an account of this name, and claims it.
+    async fn make_account(&mut self, home: &Home, name: &str) -> Result<Member, Error> {
+        let made_as = self.engine.new_name_for_set(self.name);
+        self.record.making.begin(Making {
+            name: made_as.clone(),
+            organization_id: home.organization_id.clone(),
+            project_id: Some(home.project_id.clone()),
+            service_account_id: None,
+            since: self.engine.now(),
+        })?;
+        self.put_record().await?;
+        self.engine.first_seen.begin(&made_as);
+        failpoint!("issue.bare_announced");
+        let sought = Sought { project: &home.project_id, account: None, name: &made_as };
+        let id = match issuer::make_bare_account(&home.client, &sought).await {
+            Ok(id) => id,
+            Err(failure) if failure.nothing_left => {
+                self.record.making.end(&made_as);
+                self.engine.first_seen.forget(&made_as);
+                self.put_record().await?;
+                return Err(failure.error);
+            }
+            Err(failure) => return Err(failure.error),
+        };
+        self.record.making.end(&made_as);
+        let member = home.member(name, id, Some(made_as));
+        self.adopt(std::slice::from_ref(&member)).await?;
+        self.engine.first_seen.forget(member.made_as.as_deref().unwrap_or_default());
+        failpoint!("set.made");
+        home.dub(&member).await?;
+        Ok(member)
+    }
+
+    /// Stores the set, unless an account that it no longer names was lent meanwhile, or its project went.
+    async fn store(&self, set: LibrarySet, removed: &[Member]) -> Result<(), Error> {
+        let (engine, storage, now) = (self.engine, &**self.storage, self.engine.now());
+        let (making, ending, retry) =
+            (self.record.making.clone(), self.record.ending.clone(), self.record.retry.clone());
+        let members = set.members.clone();
+        let mut set = LibrarySet { making, ending, retry, is_tombstone: false, ..set };
+        set.let_go(removed, now, now);
+        set.take_in(members);
         let _no_deletion = engine.locks.lock(&named_projects::users_lock(&set.project)).await;
         engine.project_id(storage, &set.project, set.project_id.as_ref()).await?;
         {
             let _no_loan = engine.lock_loans(self.name).await;
             in_use::refuse_lent(storage, self.name, removed).await?;
-            engine.library_sets.put(storage, self.name, set).await?;
+            sets::put(engine, storage, self.name, &set).await?;
         }
         failpoint!("set.stored");
         // A record that stays costs the tick one look.

@@ -5,9 +5,8 @@
 
 use super::run::Run;
 use super::status::{Stray, Thing};
-use crate::engine::Error;
 use crate::engine::configuration::{Config, LOCK};
-use crate::engine::retiring_keys::{self, CREATION};
+use crate::engine::{Error, admin_reconcile};
 use crate::openai::{AdminKeyRecord, Pages};
 
 impl Run {
@@ -37,9 +36,7 @@ impl Run {
     async fn deal_with_admin_key(&self, key: AdminKeyRecord) -> Result<(), Error> {
         let _alone = self.engine.locks.lock(LOCK).await;
         let config = self.engine.stored_config(&*self.storage).await?.ok_or(Error::NotConfigured)?;
-        let being_made = CREATION.pending(&self.storage).await?;
-        let is_being_made = being_made.iter().any(|(creation, _)| Some(&creation.name) == key.name.as_ref());
-        if is_being_made || config.names_admin_key(&key) {
+        if config.names_admin_key(&key) {
             return Ok(());
         }
         let id = key.id.clone();
@@ -47,7 +44,7 @@ impl Run {
         if self.order.dry_run {
             return Ok(());
         }
-        let removed = retiring_keys::end(&self.client, &id).await;
+        let removed = admin_reconcile::end(&self.client, &id).await;
         removed.map_err(Error::call("deleting an admin key that nothing names"))?;
         self.engine.tidying.removed();
         Ok(())
@@ -55,12 +52,15 @@ impl Run {
 }
 
 impl Config {
-    /// Whether the key is in use, or was and is still to be deleted.
+    /// Whether the key is in use, is being made, or was in use and is still to be deleted.
     fn names_admin_key(&self, key: &AdminKeyRecord) -> bool {
-        let Self { admin_api_key, admin_api_key_id, history, .. } = self;
+        let Self { admin_api_key, admin_api_key_id, keys, .. } = self;
         admin_api_key_id.as_ref() == Some(&key.id)
             || admin_api_key.fits(&key.redacted_value)
-            || (history.name.is_some() && history.name == key.name)
-            || history.retiring.iter().any(|old| old.id == key.id)
+            || key
+                .name
+                .as_ref()
+                .is_some_and(|name| keys.name.as_ref() == Some(name) || keys.making.names(name))
+            || keys.ending.iter().any(|old| old.id == key.id)
     }
 }

@@ -27,7 +27,7 @@ const LONG_AGO: &str = "ledger/00000000/00/";
 /// Longer than what was left half way is left alone, or put off; shorter than anything lives.
 const A_WHILE: Duration = Duration::from_secs(20 * 60);
 /// What is under way, or is to be put right.
-const UNDER_WAY: [&str; 3] = ["wal/", "library-loan/", "library-change/"];
+const UNDER_WAY: [&str; 2] = ["wal/", "library-loan/"];
 
 /// All there is.
 pub(super) struct World {

@@ -82,6 +82,13 @@ async fn cut_off(mount: &Mount) {
     {
         put(mount, key, json!({"type": kind, "data": data, "created_at": 1_700_000_000}).to_string()).await;
     }
+    // What the release before kept of a library set.
+    let gone =
+        json!({"name": "x", "id": "svc_acct_x", "organization_id": organization, "project_id": project});
+    let change = json!({"version": 1, "touched": [gone], "due": "2026-03-01T12:00:00Z", "failures": 1});
+    put(mount, "library-change/former", change.to_string()).await;
+    let marker = json!({"version": 1, "set": "pool", "service_account_id": "svc_acct_x"});
+    put(mount, "library-due/00000001/00/vault-pool-x", marker.to_string()).await;
 }
 
 async fn put(mount: &Mount, key: &str, value: impl Into<Vec<u8>>) {

@@ -278,7 +278,7 @@ async fn a_set_is_used_changed_and_deleted_a_moment_after_its_accounts_were_made
         mount.delete("library-sets/pool").await.done();
         settle(&mount).await;
         assert_eq!(library::names(&mount), Vec::<String>::new(), "{case:?}");
-        assert_eq!(mount.stored("library-change/"), Vec::<String>::new(), "{case:?}");
+        assert_eq!(mount.stored("library-set/"), Vec::<String>::new(), "{case:?}");
         assert_eq!(mount.stored("account-owner/"), Vec::<String>::new(), "{case:?}");
     }
 }
@@ -403,7 +403,10 @@ async fn a_lost_answer_to_a_creation_is_made_good_when_openai_lists_what_was_mad
                 settle(&mount).await;
             }
             assert_eq!(mount.sim.state().accounts.len(), 0, "{immediate} {case:?}");
-            assert_eq!(live_admin_keys(&mount).len(), 1, "{immediate} {case:?}");
+            // On its last tick a process ends only what it asked for itself.
+            if !(immediate && case.restart) {
+                assert_eq!(live_admin_keys(&mount).len(), 1, "{immediate} {case:?}");
+            }
         }
     }
 }

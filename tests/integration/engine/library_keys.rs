@@ -99,7 +99,7 @@ async fn a_set_of_an_organization_that_is_gone_is_deleted_by_force() {
     let said = answer.warnings().join("\n");
     assert!(said.contains("left at OpenAI in organization") && said.contains("a, b"), "{said}");
     mount.read(SET).await.nothing();
-    assert!(mount.stored("library-change/").is_empty() && mount.stored("account-owner/").is_empty());
+    assert!(mount.stored("library-set/").is_empty() && mount.stored("account-owner/").is_empty());
     // The borrower's key lives: its loan stays on record until it is dead.
     assert_eq!(mount.stored("library-loan/").len(), 1);
     mount.revoke(lent.lease()).await.error();
@@ -117,7 +117,7 @@ async fn what_an_earlier_deletion_left_in_an_organization_that_is_gone_is_forgot
     move_away(&mount).await;
     let answer = mount.delete(SET).await;
     assert!(answer.warnings()[0].contains("still to be deleted at OpenAI"), "{answer:?}");
-    assert_eq!(mount.stored("library-change/").len(), 1);
+    assert_eq!(mount.stored("library-set/").len(), 1, "a tombstone");
     mount.delete_by_force(SET).await.done();
     assert!(mount.stored("library").is_empty() && mount.stored("account-owner/").is_empty());
     mount.abandon();

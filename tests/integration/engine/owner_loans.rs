@@ -62,7 +62,7 @@ async fn a_marker_that_nothing_needs_goes_with_the_tick_of_its_minute() {
         mount.advance(Duration::from_secs(15 * 60));
         mount.tick().await.done();
     }
-    assert_eq!(mount.stored("library-due/"), Vec::<String>::new());
+    assert_eq!(mount.stored("due/"), Vec::<String>::new());
     mount.finish().await;
 }
 
@@ -98,12 +98,19 @@ async fn as_before(mount: &Mount) {
     let old = key.rsplit_once('/').unwrap().0.to_owned();
     mount.storage.delete(key).await.unwrap();
     mount.storage.put(Entry { key: old, value, seal_wrap: false }).await.unwrap();
+    for marker in mount.stored("due/").into_iter().filter(|key| key.contains("/loan:")) {
+        mount.storage.delete(&marker).await.unwrap();
+        let place: Vec<&str> = marker.split('/').collect();
+        let key = format!("library-due/{}/{}/{}", place[1], place[2], loan["id"].as_str().unwrap());
+        let value = json!({"version": 1, "set": "pool", "service_account_id": loan["account"]["id"]});
+        mount.storage.put(Entry { key, value: value.to_string().into(), seal_wrap: false }).await.unwrap();
+    }
     mount.restart().await;
 }
 
 #[tokio::test]
 async fn a_loan_of_the_release_before_is_taken_and_ends_in_every_way() {
-    for way in ["check-in", "revocation", "renewal", "lost lease"] {
+    for way in ["check-in", "check-in after a tick", "revocation", "renewal", "lost lease"] {
         let mount = library::mount_with("a").await;
         let lent = library::check_out(&mount).await;
         as_before(&mount).await;
@@ -117,11 +124,19 @@ async fn a_loan_of_the_release_before_is_taken_and_ends_in_every_way() {
                 mount.renew(lent.lease(), Duration::ZERO).await.done();
                 library::check_in(&mount, &lent).await.done();
             }
+            "check-in after a tick" => {
+                mount.tick().await.done();
+                let loan = mount.stored("library-loan/").pop().unwrap();
+                assert_eq!(loan.matches('/').count(), 3, "it has moved: {loan}");
+                library::check_in(&mount, &lent).await.done();
+            }
             _ => {
                 mount.lose(lent.lease());
                 library::settle(&mount).await;
             }
         }
+        mount.tick().await.done();
+        assert_eq!(mount.stored("library-due/"), Vec::<String>::new(), "{way}");
         library::assert_at_rest(&mount, &["a"]).await;
         mount.finish().await;
     }

@@ -138,7 +138,7 @@ async fn a_rotation_to_another_account_whose_write_was_said_to_fail_keeps_what_r
 
 #[tokio::test]
 async fn an_account_that_leaves_its_set_by_a_write_that_was_said_to_fail_goes_only_if_it_left() {
-    for prefix in ["library-set/", "library-change/"] {
+    for prefix in ["library-set/", "due/"] {
         for outcome in [WriteOutcome::Done, WriteOutcome::Late, WriteOutcome::Lost] {
             let mount = mount_with("a,b").await;
             mount.watched.set_write_outcomes(prefix, &[outcome]);

@@ -12,12 +12,21 @@ use crate::support::storage::{Failure, WriteOutcome};
 /// More writes than any check-out or credential needs.
 const MOST_WRITES: usize = 20;
 
-/// Writes the set, is told that this failed, and goes on as the next leader with what storage then holds.
+/// Writes the set, is told that the last write of its record failed, and goes on as the next leader with what storage then
+/// holds.
 async fn write_as_a_leader_that_loses_its_term(mount: &Mount, fate: WriteOutcome, body: Value) {
-    mount.watched.set_write_outcomes("library-set/", &[fate]);
+    fail_the_last_write(mount, fate, &body);
     mount.write(SET, body).await.error();
     mount.watched.commit_late_writes().await;
     mount.restart().await;
+}
+
+/// The record is written twice for each account that is made, once for those that are adopted, and then once more.
+fn fail_the_last_write(mount: &Mount, fate: WriteOutcome, body: &Value) {
+    let names = body["service_account_names"].as_str().unwrap();
+    let adopted = usize::from(names.contains("old"));
+    let made = names.split(',').filter(|name| *name != "old").count() - library::names(mount).len() + adopted;
+    mount.watched.set_write_outcomes_after("library-set/", 2 * made + adopted, &[fate]);
 }
 
 #[tokio::test]
@@ -79,11 +88,11 @@ async fn a_set_that_was_never_stored_lets_its_accounts_go_by_the_tick() {
 async fn a_node_that_cannot_write_any_more_deletes_no_account() {
     let mount = library::mount().await;
     let body = json!({"project": "research", "service_account_names": "a"});
-    mount.watched.set_write_outcomes("library-set/", &[WriteOutcome::Late]);
+    fail_the_last_write(&mount, WriteOutcome::Late, &body);
     mount.write(SET, body).await.error();
     // It still believes that it leads: it reads its own old storage, and its ticks run.
     mount.advance(SETTLED);
-    mount.storage.fail_put("library-change/");
+    mount.storage.fail_put("library-set/");
     let _ = mount.tick_now().await;
     assert_eq!(library::names(&mount), ["a"]);
     mount.watched.commit_late_writes().await;

@@ -128,7 +128,7 @@ pub async fn assert_free_have_no_key(mount: &Mount) {
 pub async fn assert_at_rest(mount: &Mount, names: &[&str]) {
     assert_eq!(self::names(mount), names);
     assert_eq!(mount.sim.state().live_keys().count(), 0, "a free account has a key");
-    for prefix in ["library-loan/", "library-change/", "wal/"] {
+    for prefix in ["library-loan/", "wal/"] {
         assert_eq!(mount.stored(prefix), Vec::<String>::new());
     }
     let stored = mount.read(SET).await;

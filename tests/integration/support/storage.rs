@@ -71,7 +71,7 @@ struct State {
     writes: usize,
     crash: Option<CrashPoint>,
     failure: Option<Failure>,
-    outcomes: (String, VecDeque<WriteOutcome>),
+    outcomes: (String, usize, VecDeque<WriteOutcome>),
     /// Prefixes of the writable keys; `None` allows all keys.
     writable: Option<Vec<String>>,
     late: Vec<Write>,
@@ -101,7 +101,12 @@ impl Watched {
 
     /// The next writes and deletions of keys with this prefix are reported as failed and have these outcomes.
     pub fn set_write_outcomes(&self, prefix: &str, outcomes: &[WriteOutcome]) {
-        self.state.lock().unwrap().outcomes = (prefix.to_owned(), outcomes.iter().copied().collect());
+        self.set_write_outcomes_after(prefix, 0, outcomes);
+    }
+
+    /// The same, after so many of them were done.
+    pub fn set_write_outcomes_after(&self, prefix: &str, done: usize, outcomes: &[WriteOutcome]) {
+        self.state.lock().unwrap().outcomes = (prefix.to_owned(), done, outcomes.iter().copied().collect());
     }
 
     /// Allows only writes of keys with these prefixes, as on a performance secondary; `None` allows all.
@@ -160,8 +165,15 @@ impl Watched {
     }
 
     fn decided_outcome(&self, key: &str) -> Option<WriteOutcome> {
-        let (prefix, outcomes) = &mut self.state.lock().unwrap().outcomes;
-        if key.starts_with(prefix.as_str()) { outcomes.pop_front() } else { None }
+        let (prefix, done, outcomes) = &mut self.state.lock().unwrap().outcomes;
+        if !key.starts_with(prefix.as_str()) {
+            return None;
+        }
+        if *done > 0 {
+            *done -= 1;
+            return None;
+        }
+        outcomes.pop_front()
     }
 
     async fn do_watched(&self, write: Write) -> Result<(), StorageError> {

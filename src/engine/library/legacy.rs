@@ -1,0 +1,99 @@
+//! Records of the releases before, moved to where they stand now: a set's change at `library-change/<set>`, loans at
+//! `library-loan/<set>/<account>` and their markers at `library-due/`.
+//!
+//! A loan at its old place is also read by whoever asks for it (`lending`), and a change by whoever changes its set.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::lending;
+use super::members::Member;
+use super::sets::{self, LibrarySet};
+use crate::engine::{Engine, Error, calendar, issuer};
+use crate::framework::Tick;
+use crate::logical::{Collection, Record, Storage, StorageError};
+use crate::openai::ServiceAccountId;
+
+/// The accounts that a change of a set touched.
+#[derive(Debug, Serialize, Deserialize)]
+struct Change {
+    touched: Vec<Member>,
+    due: DateTime<Utc>,
+}
+
+impl Record for Change {
+    const VERSION: u32 = 1;
+}
+
+/// A marker of a loan: where the record stood.
+#[derive(Debug, Serialize, Deserialize)]
+struct Due {
+    set: String,
+    service_account_id: ServiceAccountId,
+}
+
+impl Record for Due {
+    const VERSION: u32 = 1;
+}
+
+static CHANGES: Collection<Change> = Collection::new("library-change/");
+static MARKERS: Collection<Due> = Collection::new("library-due/");
+
+/// As many loans move in one tick.
+const MOST_PER_TICK: usize = 500;
+
+/// Takes what a change touched, and what its set does not name, over into the set's record. The caller holds the set's
+/// lock.
+pub(super) async fn take_over_change(
+    engine: &Engine,
+    storage: &dyn Storage,
+    name: &str,
+) -> Result<(), StorageError> {
+    let Some(change) = CHANGES.get(storage, name).await? else { return Ok(()) };
+    let set = engine.library_sets.latest(storage, name).await?;
+    let mut set = set.map_or_else(LibrarySet::tombstone, Arc::unwrap_or_clone);
+    let left: Vec<Member> = change
+        .touched
+        .into_iter()
+        .filter(|touched| set.accounts().all(|member| member.id != touched.id))
+        .collect();
+    let now = engine.now();
+    set.let_go(&left, now, change.due.min(now + issuer::sweep_age()));
+    if !set.is_over() {
+        sets::put(engine, storage, name, &set).await?;
+    }
+    CHANGES.delete(storage, name).await
+}
+
+/// Part of the tick: moves what is left. One that cannot be read stays, and hides no other.
+pub(in crate::engine) async fn tend(engine: &Engine, tick: &Tick) -> Result<(), Error> {
+    let storage = &*tick.storage;
+    for name in CHANGES.names(storage).await? {
+        if tick.is_over() {
+            return Ok(());
+        }
+        let _alone = engine.lock_set(&name).await;
+        skip_malformed(take_over_change(engine, storage, &name).await)?;
+    }
+    for place in calendar::due(storage, MARKERS.prefix(), DateTime::<Utc>::MAX_UTC, MOST_PER_TICK).await? {
+        if tick.is_over() {
+            return Ok(());
+        }
+        if let Some(marker) = MARKERS.get(storage, &place).await? {
+            let account = marker.service_account_id.as_str();
+            skip_malformed(lending::move_from_old_place(engine, storage, &marker.set, account).await)?;
+        }
+        MARKERS.delete(storage, &place).await?;
+    }
+    Ok(())
+}
+
+/// What a newer release wrote is that one's.
+fn skip_malformed(outcome: Result<(), StorageError>) -> Result<(), StorageError> {
+    match outcome {
+        Err(StorageError::Malformed { .. }) => Ok(()),
+        outcome => outcome,
+    }
+}

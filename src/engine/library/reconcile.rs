@@ -1,0 +1,367 @@
+//! Lets go of what a library set's record names as ending, and finds what was being made: after a write or a deletion, by
+//! the tick, and for an operator who asks.
+//!
+//! *Guarantees:* an account that Vault made is deleted at OpenAI, under the account's lock, unless another owner claims it
+//! or somebody else has a live key on it; then its claim is released. An adopted account is only released. A member is
+//! never touched: the write that makes an account a member takes it out of `ending`.
+//!
+//! *Unknown outcomes:* a write of storage that failed may still come through, such as by the next leader. So the record is
+//! read anew, and written before anything is deleted at OpenAI: a node that no longer leads fails there.
+//!
+//! *Assumptions:* the caller holds the set's [`lock`](Engine::lock_set).
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use tokio::time::Instant;
+
+use super::in_use::{by_place, listed_keys, refuse_known};
+use super::members::Member;
+use super::sets::{self, Ending, LibrarySet};
+use crate::engine::accounts::due;
+use crate::engine::accounts::making::Making;
+use crate::engine::accounts::owner::Owner;
+use crate::engine::endings::{self, Undone};
+use crate::engine::failpoint::failpoint;
+use crate::engine::listing::{self, Sought};
+use crate::engine::live_keys::{self, LiveKey};
+use crate::engine::owners::AccountOwner;
+use crate::engine::{Engine, Error, backoff, issuer, removal};
+use crate::logical::{Storage, StorageError};
+use crate::openai::Urgency;
+
+/// As long as a call waits for its turn at OpenAI: in a request, and in the tick.
+const PATIENCE: Duration = Duration::from_secs(20);
+const TICK_PATIENCE: Duration = Duration::from_secs(5);
+/// As long as a request lets go of accounts; the rest is the tick's.
+const REQUEST: Duration = Duration::from_secs(40);
+
+/// More markers are not read.
+const MOST: usize = 1_000;
+
+/// How long letting go may take.
+#[derive(Clone, Copy)]
+pub(super) struct Limits {
+    /// How long each call waits for its turn at OpenAI.
+    patience: Duration,
+    /// From then on no call begins.
+    deadline: Instant,
+    /// Whether accounts wait that a write which failed may still take in.
+    waits_for_writes: bool,
+    /// Whether this is the mount's last tick.
+    is_last: bool,
+}
+
+impl Limits {
+    /// For a request that has just written the record: no other write is under way.
+    fn of_request() -> Self {
+        Self {
+            patience: PATIENCE,
+            deadline: Instant::now() + REQUEST,
+            waits_for_writes: false,
+            is_last: false,
+        }
+    }
+
+    /// For the tick. A mount that goes away has no later one.
+    fn of_tick(deadline: Instant, is_last: bool) -> Self {
+        Self { patience: TICK_PATIENCE, deadline, waits_for_writes: true, is_last }
+    }
+
+    fn patience(self) -> Duration {
+        self.patience.min(self.left())
+    }
+
+    /// How long the keys of a project may be listed.
+    fn listing(self) -> Duration {
+        live_keys::PATIENCE.min(self.left())
+    }
+
+    fn left(self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    fn is_over(self) -> bool {
+        Instant::now() >= self.deadline
+    }
+}
+
+/// Does the next steps for the set, and stores the record. Answers the names of accounts that could not go yet.
+pub(super) async fn reconcile(
+    engine: &Engine,
+    storage: &dyn Storage,
+    name: &str,
+    limits: Limits,
+) -> Result<Vec<String>, Error> {
+    let Some(mut set) = sets::stored(engine, storage, name).await? else { return Ok(Vec::new()) };
+    let now = engine.now();
+    let (due, later): (Vec<_>, Vec<_>) = std::mem::take(&mut set.ending)
+        .into_iter()
+        .partition(|ending| !(limits.waits_for_writes && backoff::is_wait(ending.not_before, now)));
+    let is_sought = |making: &&Making| engine.first_seen.has_settled(&making.name, limits.is_last);
+    let sought: Vec<Making> = set.making.iter().filter(is_sought).cloned().collect();
+    set.ending = due.iter().chain(&later).cloned().collect();
+    if !due.is_empty() || !sought.is_empty() {
+        // It proves that this node may write, and has the next try wait if the process ends in this one.
+        set.retry.failed(name, &"the process ended meanwhile", now, Duration::ZERO);
+        sets::put(engine, storage, name, &set).await?;
+        failpoint!("set.settling");
+        let mut failure = None;
+        seek(engine, storage, &mut set, &sought, limits, &mut failure).await;
+        set.ending = let_go_all(engine, storage, name, due, limits, &mut failure).await;
+        set.ending.extend(later);
+        match failure {
+            Some(error) => set.retry.last_error = Some(error.to_string()),
+            None => set.retry.succeeded(),
+        }
+        store(engine, storage, name, &set).await?;
+    } else if set.is_over() {
+        store(engine, storage, name, &set).await?;
+    }
+    Ok(set.ending.into_iter().map(|ending| ending.member.name).collect())
+}
+
+/// Takes up the set that a marker led to. Answers when to look again, if ever.
+pub(super) async fn attend(
+    engine: &Engine,
+    storage: &dyn Storage,
+    name: &str,
+    (deadline, is_last): (Instant, bool),
+) -> Result<Option<DateTime<Utc>>, Error> {
+    let now = engine.now();
+    // Whoever writes the set now reconciles it, too.
+    let Some(_alone) = engine.try_lock_set(name) else { return Ok(Some(now)) };
+    let Some(set) = engine.library_sets.latest(storage, name).await? else { return Ok(None) };
+    match set.next_look() {
+        Some(next_look) if !is_last && backoff::is_wait(next_look, now) => return Ok(Some(next_look)),
+        None if !set.is_over() => return Ok(None),
+        Some(_) | None => {}
+    }
+    reconcile(engine, storage, name, Limits::of_tick(deadline, is_last)).await?;
+    let set = engine.library_sets.record(storage, name).await?;
+    Ok(set.and_then(|set| set.next_look()))
+}
+
+/// A tombstone that holds nothing is no longer needed.
+async fn store(
+    engine: &Engine,
+    storage: &dyn Storage,
+    name: &str,
+    set: &LibrarySet,
+) -> Result<(), StorageError> {
+    if set.is_over() {
+        return engine.library_sets.delete(storage, name).await;
+    }
+    sets::put(engine, storage, name, set).await
+}
+
+/// Tells if it is of no use to ask OpenAI for anything else.
+fn is_hopeless(failure: Option<&Error>) -> bool {
+    failure.is_some_and(removal::concerns_all)
+}
+
+/// Looks for accounts that were being made, and deletes those that were.
+async fn seek(
+    engine: &Engine,
+    storage: &dyn Storage,
+    set: &mut LibrarySet,
+    sought: &[Making],
+    limits: Limits,
+    failure: &mut Option<Error>,
+) {
+    for making in sought {
+        if limits.is_over() || is_hopeless(failure.as_ref()) {
+            return;
+        }
+        match undo(engine, storage, making, limits.patience()).await {
+            Ok(true) => {
+                set.making.end(&making.name);
+                engine.first_seen.forget(&making.name);
+            }
+            Ok(false) => {}
+            Err(error) => *failure = Some(error),
+        }
+    }
+}
+
+/// Deletes the account if it was made. Answers whether the outcome is known now: not while the organization is out of
+/// reach, nor by the absence of an account before its name has settled.
+async fn undo(
+    engine: &Engine,
+    storage: &dyn Storage,
+    making: &Making,
+    patience: Duration,
+) -> Result<bool, Error> {
+    let Some(client) = engine.client_in_reach(storage, &making.organization_id).await? else {
+        return Ok(making.since + issuer::FORGOTTEN_AFTER < engine.now());
+    };
+    let Some(project) = &making.project_id else { return Ok(true) };
+    let client = client.for_work(Urgency::Revocation, patience);
+    let sought = Sought { project, account: None, name: &making.name };
+    engine.let_making_appear(making).await;
+    let found = listing::find_now(&client, &sought).await;
+    let _alone = match &found {
+        Ok(Some(found)) => {
+            engine.note_made(&[found.account.as_str()], making.since);
+            let claim = engine.lock_claim(&found.account).await;
+            if claim.owner(storage).await?.is_some() {
+                return Ok(true);
+            }
+            Some(claim)
+        }
+        Ok(None) | Err(_) => None,
+    };
+    let undone = endings::end_found(&client, project, found).await.map_err(Error::Revocation)?;
+    failpoint!("set.undone");
+    Ok(matches!(undone, Undone::Ended) || engine.first_seen.has_settled(&making.name, false))
+}
+
+/// Lets go of these accounts. Answers those that are left.
+async fn let_go_all(
+    engine: &Engine,
+    storage: &dyn Storage,
+    set: &str,
+    due: Vec<Ending>,
+    limits: Limits,
+    failure: &mut Option<Error>,
+) -> Vec<Ending> {
+    let mut left = Vec::new();
+    let mut listed = listed(engine, storage, &due, limits).await;
+    for ending in due {
+        if limits.is_over() || is_hopeless(failure.as_ref()) {
+            left.push(ending);
+            continue;
+        }
+        let member = &ending.member;
+        let outcome = match listed.remove(member.id.as_str()) {
+            Some(Ok(keys)) => refuse_known(engine, storage, member, keys, limits.patience()).await,
+            Some(Err(error)) => Err(error),
+            None => Ok(()),
+        };
+        let outcome = match outcome {
+            Ok(()) => let_go(engine, storage, set, member, limits.patience()).await,
+            refused => refused,
+        };
+        if let Err(error) = outcome {
+            tracing::warn!(
+                set,
+                account = member.name,
+                "an account that left its set is not let go yet: {error}"
+            );
+            *failure = Some(error);
+            left.push(ending);
+        }
+    }
+    left
+}
+
+/// The keys that OpenAI lists on accounts that Vault made, by the accounts' ids; or why OpenAI does not list them.
+async fn listed(
+    engine: &Engine,
+    storage: &dyn Storage,
+    going: &[Ending],
+    limits: Limits,
+) -> HashMap<String, Result<Vec<LiveKey>, Error>> {
+    let mut listed: HashMap<String, Result<Vec<LiveKey>, Error>> = HashMap::new();
+    let made = going.iter().map(|ending| &ending.member).filter(|member| member.is_made());
+    for (_, members) in by_place(made) {
+        match listed_keys(engine, storage, &members, limits.listing()).await {
+            Ok(keys) => {
+                for key in keys {
+                    let of_account = listed.entry(key.account.to_string()).or_insert_with(|| Ok(Vec::new()));
+                    if let Ok(of_account) = of_account {
+                        of_account.push(key);
+                    }
+                }
+            }
+            Err(error) => {
+                let sentence = error.to_string();
+                let why = |member: &&Member| (member.id.to_string(), Err(Error::field(sentence.clone())));
+                listed.extend(members.iter().map(why));
+            }
+        }
+    }
+    listed
+}
+
+/// Deletes an account that Vault made, and releases its claim. One that somebody else claims is somebody else's.
+async fn let_go(
+    engine: &Engine,
+    storage: &dyn Storage,
+    set: &str,
+    member: &Member,
+    patience: Duration,
+) -> Result<(), Error> {
+    let claim = engine.lock_claim(&member.id).await;
+    let ours = AccountOwner::LibrarySet(set.to_owned());
+    if claim.owner(storage).await?.is_some_and(|owner| owner != ours) {
+        return Ok(());
+    }
+    if member.is_made() {
+        let client = engine.client_of(storage, &member.organization_id).await?;
+        let client = client.for_work(Urgency::Revocation, patience);
+        engine.note_made(&[member.id.as_str()], member.joined);
+        endings::end_account(&client, &member.project_id, &member.id).await.map_err(Error::Revocation)?;
+        failpoint!("set.account_ended");
+    }
+    Ok(claim.release(storage, &ours).await?)
+}
+
+/// After a write or deletion that succeeded: a warning if something is left to do.
+pub(super) async fn finish(engine: &Engine, storage: &dyn Storage, set: &str) -> Option<String> {
+    match reconcile(engine, storage, set, Limits::of_request()).await {
+        Ok(left) if left.is_empty() => None,
+        Ok(left) => Some(format!("still to be deleted at OpenAI, which is tried again: {}", left.join(", "))),
+        Err(_) => Some("accounts that left the set are let go of later".to_owned()),
+    }
+}
+
+/// After a write that failed: the error, or that something is left which the tick undoes.
+pub(super) async fn undo_write(engine: &Engine, storage: &dyn Storage, set: &str, error: Error) -> Error {
+    match error {
+        // The node that may write does it all.
+        Error::Storage(StorageError::ReadOnly) => return error,
+        // The write may come through all the same: the tick decides by what is stored then.
+        Error::Storage(StorageError::Failed(_)) => return Error::LeftBehind(Box::new(error)),
+        _ => {}
+    }
+    match reconcile(engine, storage, set, Limits::of_request()).await {
+        Ok(left) if left.is_empty() => error,
+        _ if matches!(error, Error::LeftBehind(_)) => error,
+        _ => Error::LeftBehind(Box::new(error)),
+    }
+}
+
+/// Tries now to let go of what left the set, for somebody who waits for it.
+pub(in crate::engine) async fn retry(engine: &Engine, storage: &dyn Storage, set: &str) -> Result<(), Error> {
+    let _alone = engine.lock_set(set).await;
+    let left = reconcile(engine, storage, set, Limits::of_request()).await?;
+    if left.is_empty() {
+        return Ok(());
+    }
+    let record = engine.library_sets.record(storage, set).await?;
+    let reason = record.and_then(|record| record.retry.last_error.clone()).unwrap_or_default();
+    Err(Error::field(format!(
+        "accounts that left library set {set} are not deleted ({}): {reason}",
+        left.join(", ")
+    )))
+}
+
+/// The records that the due index leads to, by their sets' names: what is ending is looked at within the longest back-off.
+pub(in crate::engine) async fn waiting(
+    engine: &Engine,
+    storage: &dyn Storage,
+) -> Result<Vec<(String, Arc<LibrarySet>)>, Error> {
+    let mut waiting = BTreeMap::new();
+    for marker in due::come(storage, engine.now() + backoff::LONGEST, MOST).await? {
+        let Owner::LibrarySet(name) = marker.owner else { continue };
+        match engine.library_sets.record(storage, &name).await {
+            // It hides no other.
+            Err(StorageError::Malformed { .. }) => {}
+            record => waiting.extend(record?.map(|record| (name, record))),
+        }
+    }
+    Ok(waiting.into_iter().collect())
+}

@@ -1,0 +1,109 @@
+//! The configuration's record says which admin key is being made and which has to go.
+
+use std::time::Duration;
+
+use openai_secrets::logical::{Entry, Storage as _};
+use serde_json::{Value, json};
+
+use crate::simulator::{Action, Fault, endpoint};
+use crate::support::Mount;
+
+/// Longer than any rotation goes on.
+const A_WHILE: Duration = Duration::from_secs(400);
+
+fn record(mount: &Mount) -> Value {
+    serde_json::from_str(&mount.storage_text("config")).unwrap()
+}
+
+fn live(mount: &Mount) -> Vec<String> {
+    let keys = mount.sim.state().admin_keys.into_iter();
+    keys.filter(|key| key.live).map(|key| key.name).collect()
+}
+
+async fn lose_a_creation(mount: &Mount) -> String {
+    mount.sim.fault(Fault::on(endpoint::CREATE_ADMIN_KEY, Action::Cut).after_the_work().times(1));
+    mount.write("config/rotate", json!({})).await.error();
+    assert_eq!(live(mount).len(), 2);
+    record(mount)["making"][0]["name"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_rotation_writes_three_times() {
+    let mount = Mount::start().await.configured().await.without_lag();
+    let count = || mount.storage.calls().puts + mount.storage.calls().deletes;
+    let before = count();
+    mount.write("config/rotate", json!({})).await.done();
+    assert_eq!(count() - before, 3, "its name, the new key, the end of the old one");
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_key_whose_creation_has_no_answer_is_named_by_the_record_until_it_is_found() {
+    let mount = Mount::start().await.configured().await;
+    let name = lose_a_creation(&mount).await;
+    assert!(live(&mount).contains(&name));
+    assert_eq!(mount.read("config").await.json()["rotation_failures"], 1);
+    mount.advance(Duration::from_secs(60));
+    mount.tick_now().await.done();
+    assert_eq!(live(&mount).len(), 2, "a list that lags proves nothing");
+    mount.advance(A_WHILE);
+    assert_eq!(mount.read("health").await.json()["unfinished_creations"], 1);
+    mount.tick_now().await.done();
+    assert!(!live(&mount).contains(&name) && record(&mount)["making"] == Value::Null);
+    assert_eq!(mount.read("health").await.json()["unfinished_creations"], 0);
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_key_is_looked_for_only_in_the_organization_that_was_asked_for_it() {
+    let mount = Mount::start().await.configured().await;
+    let name = lose_a_creation(&mount).await;
+    let mut config = mount.config();
+    config["organization_id"] = json!("org-other");
+    config["verify_connection"] = json!(false);
+    mount.write("config", config).await.done();
+    for _ in 0..2 {
+        mount.advance(A_WHILE);
+        mount.tick_now().await.done();
+    }
+    assert!(live(&mount).contains(&name));
+    mount.write("config", mount.config()).await.done();
+    mount.tick_now().await.done();
+    assert!(!live(&mount).contains(&name));
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn more_than_five_creations_without_an_outcome_are_refused() {
+    let mount = Mount::start().await.configured().await;
+    for _ in 0..5 {
+        mount.sim.fault(Fault::on(endpoint::CREATE_ADMIN_KEY, Action::Drop).times(1));
+        mount.write("config/rotate", json!({})).await.error();
+    }
+    mount.write("config/rotate", json!({})).await.refused("5 creations here have an unknown outcome");
+    mount.advance(A_WHILE);
+    mount.tick_now().await.done();
+    mount.write("config/rotate", json!({})).await.done();
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn an_entry_of_the_release_before_moves_to_the_record() {
+    let mount = Mount::start().await.configured().await;
+    let name = lose_a_creation(&mount).await;
+    let mut config = record(&mount);
+    config.as_object_mut().unwrap().remove("making");
+    let data = json!({"organization_id": mount.sim.organization(), "name": name});
+    let entry = json!({"type": "admin_key_creation", "data": data, "created_at": 1_700_000_000});
+    for (key, value) in [("config", config), ("wal/admin", entry)] {
+        let entry = Entry { key: key.to_owned(), value: value.to_string().into(), seal_wrap: true };
+        mount.storage.put(entry).await.unwrap();
+    }
+    mount.restart().await;
+    for _ in 0..3 {
+        mount.advance(A_WHILE);
+        mount.tick_now().await.done();
+    }
+    assert!(!live(&mount).contains(&name) && mount.stored("wal/").is_empty());
+    mount.finish().await;
+}
