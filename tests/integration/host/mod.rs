@@ -14,6 +14,7 @@ mod library;
 mod logs;
 mod monitoring;
 mod mounts;
+mod moves;
 mod policies;
 mod predecessor;
 mod refusals;
