@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::admin_reconcile::{self, Which};
 use super::admin_rotation::{NEW_KEY, NEW_KEY_ID, Rotated, Rotation};
-use super::configuration::LOCK;
+use super::configuration::{Config, LOCK};
 use super::{Engine, Error, admin_timetable, rfc3339};
 use crate::framework::{Call, Field, Help, Path, ResponseField, Tick};
 use crate::logical::{Operation, Request, Response, Storage};
@@ -104,6 +104,13 @@ pub(super) async fn rotate_for_vault(engine: Arc<Engine>, request: Request) -> R
     let storage = &request.storage;
     let _alone = engine.locks.lock(LOCK).await;
     let config = engine.stored_config(&**storage).await?.ok_or(Error::NotConfigured)?;
+    if !config.rotation_job {
+        // Only a job of the Go plugin's calls: it outlived a configuration that was deleted by force.
+        let mut with_job = Config { rotation_job: true, ..(*config).clone() };
+        if let Err(error) = engine.end_rotation_job(&mut with_job).await {
+            tracing::warn!(%error, "the Go plugin's rotation job could not be taken away from Vault");
+        }
+    }
     if config.disable_automated_rotation || config.schedule()?.is_none() {
         return Err(Error::field(ROTATION_OFF));
     }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use openai_secrets::logical::{Entry, Kind, Storage as _};
+use openai_secrets::logical::{Entry, Kind, Operation, Storage as _};
 use serde_json::{Value, json};
 
 use crate::simulator::{Action, Fault, endpoint};
@@ -192,6 +192,26 @@ async fn a_configuration_is_deleted_by_force_whatever_the_rotation_manager_says(
     let answer = mount.delete_by_force("config").await;
     assert!(answer.warnings()[0].contains("rotation job"), "{:?}", answer.warnings());
     mount.read("config").await.nothing();
+}
+
+#[tokio::test]
+async fn a_job_that_outlived_its_configuration_is_taken_away_when_it_calls() {
+    for is_off in [true, false] {
+        let mount = mount().await;
+        let config = mount.config();
+        mount.host.fail_rotation_manager(true);
+        mount.delete_by_force("config").await.done();
+        mount.write("config", config).await.done();
+        if !is_off {
+            mount.write("config", json!({"automatic_rotation_period": "1d"})).await.done();
+        }
+        let calls = async || mount.ask(mount.request(Operation::Rotate, "config", json!({}))).await;
+        let _said = calls().await;
+        assert_eq!(mount.host.take_deregistered(), []);
+        mount.host.fail_rotation_manager(false);
+        let _said = calls().await;
+        assert_eq!(mount.host.take_deregistered(), its_job(), "off: {is_off}");
+    }
 }
 
 #[tokio::test]
