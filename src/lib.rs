@@ -23,17 +23,26 @@
 //! 1. `goplugin` accepts only the peer with the host's certificate. `wire` finds the mount, converts the request to a
 //!    [`logical::Request`], and runs it in its own task.
 //! 2. `framework` selects the path `creds/:name` and validates the fields.
-//! 3. `engine::creds` reads role, project and configuration; `engine::issuer` writes down what it is about to make,
-//!    and for whom, before it asks OpenAI.
-//! 4. `openai` waits for the call's turn, sends it, and reads the answer within its limits.
-//! 5. `engine::ledger` records what was handed out by the minute of its end; Vault gets the key and the lease. If the
-//!    caller has hung up meanwhile, `framework` ends the lease at once.
-//! 6. As the answer leaves `goplugin`'s socket, `engine::answers` notes it; then the write-ahead entry goes.
+//! 3. `engine::creds` reads role, project and configuration, and joins a creation window (`engine::windows`). If none
+//!    is open, the window's write-ahead entry is stored first. It holds the place where credentials are made, and a
+//!    random id.
+//! 4. `openai` waits for the call's turn, sends it, and reads the answer within its limits. The name of a credential
+//!    ends in the minute of its end, the window's id and the mount's tag.
+//! 5. `engine::ledger` stores a record of the credential under the minute of its end. The request leaves the window,
+//!    and Vault gets the key and the lease. If the caller has hung up meanwhile, `framework` ends the lease at once.
+//!
+//! A dying plugin or server leaves:
+//! - before step 4: a write-ahead entry, and nothing at OpenAI.
+//! - in step 4: an account or a key that the ledger does not have. The next process finds the entry, lists the project,
+//!   and ends each name with the window's id that is not in the ledger, unless its key was ever used.
+//! - in step 5, after the record is stored: a credential that perhaps nobody has. The credential stays until its own
+//!   end. The tick then removes it, as it removes every credential whose lease was lost.
 //!
 //! # How the tick flows
-//! Vault calls once a minute. `framework` runs the engine's periodic work, then undoes what write-ahead entries
-//! older than any request name and nobody owns. The engine finds what is due by its minute, never by listing all,
-//! and re-reads each record under its lock before it acts. Storage decides; a run may be cut off and repeated.
+//! Vault calls once a minute. `framework` runs the engine's periodic work, which deletes the entries of windows that
+//! are over. Then `framework` passes each write-ahead entry to the engine, which undoes work without an owner. The
+//! engine finds due records by their minute, never by listing all records, and reads each record again under its lock
+//! before it acts. Storage decides; a run may be cut off and repeated.
 
 pub mod engine;
 pub mod framework;

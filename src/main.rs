@@ -5,7 +5,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use openai_secrets::engine::Engines;
-use openai_secrets::engine::answers::Answers;
 use openai_secrets::engine::listener::Listener;
 use openai_secrets::goplugin::{self, Cookie, Plugin};
 use openai_secrets::wire;
@@ -74,8 +73,7 @@ pub fn run(version: &'static str) -> ExitCode {
     goplugin::exit_code(runtime.block_on(goplugin::serve(PLUGIN, |broker| {
         let metadata_mode = broker.metadata_mode();
         let listener = Listener::parse(std::env::var("OPENAI_METRICS_LISTEN").ok().as_deref());
-        let answers = Answers::logged_in(std::env::temp_dir());
-        let engines = Engines::default().of_release(version).heard_at(listener).logging(answers);
+        let engines = Engines::default().of_release(version).heard_at(listener);
         wire::services(Arc::new(engines), broker, version, metadata_mode)
     })))
 }

@@ -18,7 +18,7 @@ use crate::openai::{
 };
 
 /// After this time OpenAI lists what it was asked to make: the 20 s that were seen, and a moment for the call itself.
-const LONGEST_LAG: Duration = Duration::from_secs(25);
+pub(super) const LONGEST_LAG: Duration = Duration::from_secs(25);
 
 /// The client of the present configuration.
 pub(super) struct Clients {

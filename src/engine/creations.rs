@@ -5,15 +5,18 @@ use std::time::Duration;
 
 use super::accounts::first_seen;
 use super::accounts::making::Making;
-use super::announcements::{ANNOUNCEMENT, Announcement};
 use super::configuration::ONLY;
 use super::issuer::{Creation, Owner};
 use super::library::{reconcile, sets};
+use super::windows::{ANNOUNCEMENT, WINDOW};
 use super::{Engine, Error, admin_reconcile, issuer, static_roles};
 use crate::framework::WalLog;
 use crate::logical::Storage;
 use crate::openai::OrganizationId;
 
+/// A window's entry goes before that: it is opened again for 10 minutes at most, and looked up twice, 3 and 8 minutes
+/// later.
+const WINDOW_IS_LATE: Duration = Duration::from_secs(1_320);
 /// More entries are not read.
 const MOST: usize = 1_000;
 
@@ -33,9 +36,13 @@ pub(super) async fn unfinished(engine: &Engine, storage: &dyn Storage) -> Result
     let log = WalLog::read(storage, MOST).await?;
     let mut found: Vec<Unfinished> =
         issuer::CREATION.overdue(&log).into_iter().map(|(creation, age)| of(creation, age)).collect();
-    for (announcement, age) in ANNOUNCEMENT.overdue(&log) {
-        let left = left_by(engine, storage, &announcement).await?;
-        found.extend(left.map(|creation| of(creation, age)));
+    let credentials = |name, organization, age| Unfinished { name, owner: String::new(), organization, age };
+    for (announcement, age) in ANNOUNCEMENT.swept_from(WINDOW_IS_LATE).overdue(&log) {
+        let name = announcement.names.into_iter().next().unwrap_or_default();
+        found.push(credentials(name, announcement.organization_id, age));
+    }
+    for (window, age) in WINDOW.swept_from(WINDOW_IS_LATE).overdue(&log) {
+        found.push(credentials(window.id.to_string(), window.triple.organization_id, age));
     }
     found.extend(of_static_roles(engine, storage).await?);
     let now = engine.now();
@@ -74,18 +81,4 @@ fn of(creation: Creation, age: Duration) -> Unfinished {
         Owner::StaticRole(name) | Owner::LibrarySet(name) => name,
     };
     Unfinished { name: creation.name, owner, organization: creation.organization_id, age }
-}
-
-/// The first that the entry names and that is not on record: it was cut off, or never made, or is gone again.
-async fn left_by(
-    engine: &Engine,
-    storage: &dyn Storage,
-    announcement: &Announcement,
-) -> Result<Option<Creation>, Error> {
-    for creation in announcement.creations() {
-        if !engine.owns(storage, &creation).await? {
-            return Ok(Some(creation));
-        }
-    }
-    Ok(None)
 }

@@ -6,14 +6,15 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use super::announcements::{Announced, Reading, Terms};
 use super::clients::Configured;
 use super::events::Happening;
 use super::failpoint::failpoint;
-use super::issuer::{self, Failure, Made};
+use super::issuer::{self, Failure, Left, Made};
 use super::ledger::{self, Handed, LEDGER};
+use super::listing::Sought;
 use super::roles::Role;
-use super::{Engine, Error, checks, key_lifetime, rfc3339, seconds};
+use super::windows::{Inside, Triple};
+use super::{Engine, Error, checks, credential_end, key_lifetime, rfc3339, seconds};
 use crate::framework::{Call, Field, Help, LeaseType, Name, Path, ResponseField};
 use crate::logical::{Operation, Response, Storage};
 use crate::openai::{Client, LONGEST_EXPIRY, OrganizationId, ProjectId, Urgency};
@@ -79,20 +80,20 @@ pub(super) fn paths() -> Vec<Path<Engine>> {
 async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let storage = call.storage();
     let (wish, client) = Wish::of(&engine, &call).await?;
-    let reading = engine.announcements.reading(wish.terms());
-    let issued = wish.issue(&engine, &client, storage, &reading).await;
-    let (made, announced) = issued.inspect_err(|_| wish.tell(&engine, Happening::CredsCreateFail))?;
-    let handed = wish.handed(&made, &announced, engine.latest_time());
-    let announced = record(&client, &**storage, &handed, announced).await?;
-    let departure = announced.give().await;
-    let departure = departure.map_err(|error| Error::LeftBehind(Box::new(error.into())))?;
-    failpoint!("creds.promised");
+    let mut inside = engine.windows.join(storage, wish.triple()).await?;
+    failpoint!("creds.joined");
+    let issued = wish.issue(&engine, &client, &mut inside).await;
+    let (made, handed) = issued.inspect_err(|_| wish.tell(&engine, Happening::CredsCreateFail))?;
+    record(&client, &**storage, &handed, &mut inside).await?;
+    if let Err(error) = inside.check_time() {
+        return Err(withdraw(&engine, storage, &handed, error).await);
+    }
     engine.metrics.credential_issued(&wish.role_name);
     wish.tell(&engine, Happening::CredsCreate);
     let lease = CREDENTIAL.grant(&handed, wish.ttl, Duration::ZERO, false)?;
     let mut answer = answer(made, &handed, wish.account_name(&handed)).with_lease(lease);
     answer.warnings.extend(wish.warning);
-    Ok(Some(answer.departing(departure)))
+    Ok(Some(answer))
 }
 
 impl Wish {
@@ -115,50 +116,52 @@ impl Wish {
         Ok((wish, client.for_work(Urgency::Issue, PATIENCE)))
     }
 
-    /// Who asks for the same needs a name like this one's.
-    fn terms(&self) -> Terms {
-        Terms {
+    /// Where it is made.
+    fn triple(&self) -> Triple {
+        Triple {
             organization_id: self.organization_id.clone(),
             project_id: self.project_id.clone(),
             service_account_id: self.role.service_account_id.clone(),
-            role_name: self.role_name.to_string(),
-            project: self.role.project.clone(),
-            name_template: self.role.service_account_name_template.clone(),
-            ttl: self.ttl,
         }
     }
 
-    /// Announces a key, or an account with one, and makes it.
+    /// Makes a key, or an account with one, under a name that tells where it is recorded and in which window it was made.
+    /// Where a policy of the organization does not let a key live for ttl and margin, the margin gives way.
     async fn issue(
         &self,
         engine: &Engine,
         client: &Client,
-        storage: &Arc<dyn Storage>,
-        reading: &Reading,
-    ) -> Result<(Made, Announced), Error> {
-        let new_name = || self.role.new_name(&engine.tag, &self.role_name);
-        let announced = reading.announce(storage, new_name).await?;
-        match self.make(client, &announced).await {
-            Ok(made) => Ok((made, announced)),
-            Err(Failure { error, nothing_left }) => {
-                if nothing_left {
-                    announced.forget().await;
-                }
-                Err(self.explained(error))
+        inside: &mut Inside,
+    ) -> Result<(Made, Handed), Error> {
+        let issued = match self.make(engine, client, inside, self.expires_in).await {
+            Err(error) if self.expires_in > self.ttl && key_lifetime::is_about(&error) => {
+                self.make(engine, client, inside, self.ttl).await
             }
-        }
+            issued => issued,
+        };
+        issued.map_err(|error| self.explained(error))
     }
 
-    /// Makes it. Where a policy of the organization does not let a key live for ttl and margin, the margin gives way.
-    async fn make(&self, client: &Client, announced: &Announced) -> Result<Made, Failure> {
-        let (creation, scopes) = (announced.creation(), &self.role.scopes);
-        match issuer::issue_announced(client, &creation, Some(self.expires_in), scopes).await {
-            Err(Failure { error, nothing_left: true })
-                if self.expires_in > self.ttl && key_lifetime::is_about(&error) =>
-            {
-                issuer::issue_announced(client, &creation, Some(self.ttl), scopes).await
+    /// Makes it under a name of its own: a refusal does not prove that nothing stands by the name.
+    async fn make(
+        &self,
+        engine: &Engine,
+        client: &Client,
+        inside: &mut Inside,
+        expires_in: Duration,
+    ) -> Result<(Made, Handed), Error> {
+        let ends = engine.latest_time() + self.ttl;
+        let name = self.role.new_name(&engine.tag, &self.role_name, &inside.stamp(ends).to_string())?;
+        let account = self.role.service_account_id.as_ref();
+        let sought = Sought { project: &self.project_id, account, name: &name };
+        inside.sends(&name)?;
+        match issuer::make(client, &sought, Some(expires_in), &self.role.scopes).await {
+            Ok(made) => {
+                failpoint!("creds.made");
+                let handed = self.handed(&made, name, ends, engine.latest_time());
+                Ok((made, handed))
             }
-            outcome => outcome,
+            Err(failure) => Err(undo(client, &sought, failure, inside).await),
         }
     }
 
@@ -180,16 +183,16 @@ impl Wish {
         }
     }
 
-    fn handed(&self, made: &Made, announced: &Announced, now: DateTime<Utc>) -> Handed {
+    fn handed(&self, made: &Made, name: String, ends: DateTime<Utc>, now: DateTime<Utc>) -> Handed {
         Handed {
             organization_id: self.organization_id.clone(),
             project_id: self.project_id.clone(),
             service_account_id: made.service_account_id.clone(),
             api_key_id: made.key.id.clone(),
-            name: announced.name().to_owned(),
+            name,
             with_account: self.role.service_account_id.is_none(),
             role: self.role_name.to_string(),
-            ends: announced.ends(),
+            ends,
             expires: Some(made.key.expires_at.unwrap_or(now + self.expires_in)),
             made: Some(now),
         }
@@ -210,19 +213,52 @@ impl Wish {
     }
 }
 
-/// Puts on record what was made, or ends it.
+/// Undoes at once what a creation that failed may have left. What it cannot find, the window's entry names.
+async fn undo(client: &Client, sought: &Sought<'_>, failure: Failure, inside: &mut Inside) -> Error {
+    let Failure { error, left } = failure;
+    match left {
+        Left::Nothing => {
+            failpoint!("creds.not_made");
+            inside.settle(sought.name);
+            error
+        }
+        // It stays to be looked up.
+        Left::Refused => error,
+        Left::Unknown if issuer::take_back_sought(client, sought).await => {
+            failpoint!("creds.undone");
+            inside.settle(sought.name);
+            error
+        }
+        Left::Unknown => Error::LeftBehind(Box::new(error)),
+    }
+}
+
+/// Puts on record what was made, while its request may go on; else it is taken back.
 async fn record(
     client: &Client,
     storage: &dyn Storage,
     handed: &Handed,
-    announced: Announced,
-) -> Result<Announced, Error> {
+    inside: &mut Inside,
+) -> Result<(), Error> {
+    if let Err(error) = inside.check_time() {
+        return Err(take_back(client, handed, inside, error).await);
+    }
     if let Err(error) = LEDGER.put(storage, &handed.place(), &ledger::Entry::new(handed.clone())).await {
         failpoint!("creds.not_recorded");
-        return Err(take_back(client, handed, announced, error.into()).await);
+        return Err(take_back(client, handed, inside, error.into()).await);
     }
+    inside.settle(&handed.name);
     failpoint!("creds.recorded");
-    Ok(announced)
+    Ok(())
+}
+
+/// Ends a credential whose record came too late for an answer: another node may have looked it up before. If OpenAI does
+/// not end it now, its record has the next tick do so.
+async fn withdraw(engine: &Arc<Engine>, storage: &Arc<dyn Storage>, handed: &Handed, error: Error) -> Error {
+    match credential_end::revoke_handed(engine, storage, handed).await {
+        Ok(()) => error,
+        Err(_) => Error::LeftBehind(Box::new(error)),
+    }
 }
 
 fn answer(made: Made, handed: &Handed, account_name: &str) -> Response {
@@ -255,12 +291,12 @@ async fn ttl(
     Ok((ttl.min(limit), checks::cut_by_mount("ttl", ttl, limit)))
 }
 
-/// Ends what could not be recorded. The write-ahead entry stays if that fails.
-async fn take_back(client: &Client, handed: &Handed, announced: Announced, error: Error) -> Error {
-    if issuer::take_back(client, handed).await.is_err() {
+/// Ends what nobody gets.
+async fn take_back(client: &Client, handed: &Handed, inside: &mut Inside, error: Error) -> Error {
+    if !issuer::take_back(client, handed).await {
         return Error::LeftBehind(Box::new(error));
     }
     failpoint!("creds.taken_back");
-    announced.forget().await;
+    inside.settle(&handed.name);
     error
 }

@@ -203,6 +203,9 @@ pub enum Error {
     /// OpenAI did not make the key, or did not narrow it.
     #[error("API key creation failed: {}", told(.0))]
     KeyCreation(openai::Error),
+    /// A request went on for longer than it may. What it made is undone.
+    #[error("this took too long, and was given up: ask again")]
+    TookTooLong,
     /// What OpenAI made may still stand; it is undone later, and the caller must not ask again blindly.
     #[error("{0}; what it may have left at OpenAI is removed within 10 minutes, or when OpenAI is back")]
     LeftBehind(Box<Error>),
@@ -259,6 +262,7 @@ impl From<Error> for logical::Error {
             Error::System(error) => error.into(),
             Error::Framework(error) => error,
             Error::Panicked => Self::internal(sentence),
+            Error::TookTooLong => Self::status(503, sentence),
             // It can be asked for again, whatever came of it: only what OpenAI refused in its own words is the caller's.
             Error::Revocation(openai::Error::Malformed { .. } | openai::Error::Untrusted { .. }) => {
                 Self::internal(sentence)

@@ -14,18 +14,6 @@ macro_rules! failpoint {
 }
 pub(super) use failpoint;
 
-/// A gap in what cannot wait: whether a test's task ends here, and must do no more.
-macro_rules! sync_failpoint {
-    ($name:literal) => {{
-        #[cfg(feature = "failpoints")]
-        let ends = $crate::engine::failpoint::reach_now($name);
-        #[cfg(not(feature = "failpoints"))]
-        let ends = false;
-        ends
-    }};
-}
-pub(super) use sync_failpoint;
-
 /// A time, or what the environment's variable has in its place, in seconds.
 macro_rules! shortened {
     ($variable:literal, $time:expr) => {{
@@ -41,7 +29,7 @@ pub(super) use shortened;
 #[cfg(feature = "failpoints")]
 pub use self::armed::{FOLDER, Trap};
 #[cfg(feature = "failpoints")]
-pub(super) use self::armed::{reach, reach_now, read_time};
+pub(super) use self::armed::{reach, read_time};
 
 #[cfg(feature = "failpoints")]
 mod armed {
@@ -126,17 +114,12 @@ mod armed {
 
     /// The work has come to this point.
     pub(in crate::engine) async fn reach(name: &'static str) {
-        if reach_now(name) {
-            future::pending::<()>().await;
-        }
-    }
-
-    /// The same in what cannot wait: whether it must do no more.
-    pub(in crate::engine) fn reach_now(name: &'static str) -> bool {
         end_here_if_armed(name);
         let trap = TRAP.try_with(Arc::clone).ok();
-        let springs = trap.filter(|trap| trap.springs(name));
-        springs.inspect(|trap| trap.sprung.notify_one()).is_some()
+        if let Some(trap) = trap.filter(|trap| trap.springs(name)) {
+            trap.sprung.notify_one();
+            future::pending::<()>().await;
+        }
     }
 
     /// The seconds in the environment's variable, or else the time itself.

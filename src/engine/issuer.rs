@@ -1,10 +1,10 @@
 //! Makes what is handed out: a service account with its key, or a key on an account that stays. The only place where
 //! either is created, whoever it is for. How it ends is `endings`', what the sweep does `creation_sweep`'s.
 //!
-//! *Guarantees:* before OpenAI is asked, a write-ahead entry names what will be made and who will own it. Once the
-//! owner's record names it, it is owned; until then the sweep finds it by its unique name and ends it. So a crash at
-//! any point leaves it owned or removed, and a creation whose answer was lost is undone: at once where it can be
-//! found, by the sweep where not.
+//! *Guarantees:* before OpenAI is asked, a write-ahead entry tells by what name it will be known and who will own it.
+//! Once the owner's record names it, it is owned; until then the sweep finds it by its unique name and ends it. So a
+//! crash at any point leaves it owned or removed, and a creation whose answer was lost is undone: at once where it can
+//! be found, by the sweep where not.
 //!
 //! *Assumptions:* names are unique (`names.rs`); a request does not outlive [`SWEEP_AGE`].
 
@@ -16,11 +16,10 @@ use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 use super::Error;
-use super::answers::Told;
-use super::endings::{Undone, done_or_gone, end_key_named, end_sought, retire};
+use super::endings::{Undone, end_key_named, end_sought};
 use super::failpoint::{failpoint, shortened};
 use super::ledger::Handed;
-use super::listing::Sought;
+use super::listing::{self, Found, Sought};
 use crate::framework::WalKind;
 use crate::openai::{
     self, Client, CreatedKey, LONGEST_EXPIRY, NewKey, OrganizationId, ProjectId, ServiceAccountId, Urgency,
@@ -38,8 +37,8 @@ const AFTERWARDS: Duration = Duration::from_secs(10);
 /// As long as a new key may take to be found by the call that narrows it.
 const TO_APPEAR: Duration = Duration::from_secs(20);
 
-/// The write-ahead entry of what is made at OpenAI for somebody; that of a credential is an
-/// [`Announcement`](super::announcements::Announcement).
+/// The write-ahead entry of what is made at OpenAI for somebody; that of credentials is a
+/// [`Window`](super::windows::Window).
 pub(super) static CREATION: WalKind<Creation> = creation("creation");
 
 /// A kind of entry that tells what is about to be made.
@@ -62,9 +61,6 @@ pub struct Creation {
     pub service_account_id: Option<ServiceAccountId>,
     /// The record that owns it once it names it.
     pub owner: Owner,
-    /// What tells whether the answer with it was given, where the owner's record does not.
-    #[serde(default)]
-    pub told: Told,
     /// When this was written.
     #[serde(default = "Utc::now")]
     pub announced: DateTime<Utc>,
@@ -81,7 +77,7 @@ impl Creation {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Owner {
-    /// A record of the ledger, by its place: a dynamic credential.
+    /// A record of the ledger, by its place: a dynamic credential of the version before windows.
     Ledger(String),
     /// The static role of this name.
     StaticRole(String),
@@ -98,8 +94,19 @@ pub(super) struct Made {
 /// Why nothing was made.
 pub(super) struct Failure {
     pub(super) error: Error,
-    /// Whether it is certain that nothing stands at OpenAI.
-    pub(super) nothing_left: bool,
+    /// What may stand at OpenAI.
+    pub(super) left: Left,
+}
+
+/// What a creation that failed may have left at OpenAI.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Left {
+    /// Nothing: OpenAI was not asked, did not let us in, or has undone it.
+    Nothing,
+    /// Nothing, if a refusal means what it says. OpenAI was seen to refuse what it had done.
+    Refused,
+    /// Perhaps all of it.
+    Unknown,
 }
 
 /// Makes what a write-ahead entry announces. The entry may go if nothing is left, and once the owner's record is stored.
@@ -110,8 +117,9 @@ pub(super) async fn issue_announced(
     scopes: &[String],
 ) -> Result<Made, Failure> {
     failpoint!("issue.announced");
-    let outcome = make(client, creation, expires_in, scopes).await;
-    conclude(client, &creation.sought(), outcome).await
+    let sought = creation.sought();
+    let outcome = make(client, &sought, expires_in, scopes).await;
+    conclude(client, &sought, outcome).await
 }
 
 /// Makes an account of a unique name that the caller has on record, without a key and without a role. After a failure
@@ -121,10 +129,9 @@ pub(super) async fn make_bare_account(
     sought: &Sought<'_>,
 ) -> Result<ServiceAccountId, Failure> {
     let outcome = client.create_account_only(sought.project, sought.name).await;
-    let outcome = outcome.map(|account| account.id).map_err(|error| Failure {
-        nothing_left: !error.is_unknown_outcome(),
-        error: Error::AccountCreation(error),
-    });
+    let outcome = outcome
+        .map(|account| account.id)
+        .map_err(|error| Failure { left: Left::after(&error), error: Error::AccountCreation(error) });
     conclude(client, sought, outcome).await
 }
 
@@ -158,9 +165,36 @@ pub(super) async fn issue_recorded_key(
     }
 }
 
-/// Takes back what was made a moment ago and cannot be recorded.
-pub(super) async fn take_back(client: &Client, handed: &Handed) -> Result<(), openai::Error> {
-    retire(&afterwards(client, Urgency::Revocation), handed).await
+/// Takes back what was made a moment ago. Answers whether OpenAI said that it is deleted: that it does not know it is no
+/// proof so early.
+pub(super) async fn take_back(client: &Client, handed: &Handed) -> bool {
+    let Handed { project_id, service_account_id, api_key_id, with_account, .. } = handed;
+    let client = afterwards(client, Urgency::Revocation);
+    let taken_back = async {
+        if *with_account {
+            client.delete_service_account(project_id, service_account_id).await
+        } else {
+            client.delete_key(project_id, api_key_id).await
+        }
+    };
+    timeout(AFTERWARDS, taken_back).await.is_ok_and(|taken_back| taken_back.is_ok())
+}
+
+/// Looks at once for what may have been made, and takes it back. Answers as [`take_back`].
+pub(super) async fn take_back_sought(client: &Client, sought: &Sought<'_>) -> bool {
+    let client = afterwards(client, Urgency::Revocation);
+    let taken_back = async {
+        match listing::find_now(&client, sought).await? {
+            Some(Found { key: Some(key), .. }) => {
+                client.delete_key(sought.project, &key).await.map(|()| true)
+            }
+            Some(Found { account, key: None }) => {
+                client.delete_service_account(sought.project, &account).await.map(|()| true)
+            }
+            None => Ok::<_, openai::Error>(false),
+        }
+    };
+    matches!(timeout(AFTERWARDS, taken_back).await, Ok(Ok(true)))
 }
 
 /// What is swept of a kind, and when.
@@ -184,20 +218,20 @@ async fn conclude<T>(
             failpoint!("issue.made");
             Ok(made)
         }
-        Err(failure @ Failure { nothing_left: true, .. }) => {
+        Err(failure @ Failure { left: Left::Nothing | Left::Refused, .. }) => {
             failpoint!("issue.refused");
             Err(failure)
         }
-        Err(Failure { error, nothing_left: false }) => {
+        Err(Failure { error, left: Left::Unknown }) => {
             let afterwards = afterwards(client, Urgency::Revocation);
             match timeout(AFTERWARDS, end_sought(&afterwards, sought)).await {
                 Ok(Ok(Undone::Ended)) => {
                     failpoint!("issue.undone");
-                    Err(Failure { error, nothing_left: true })
+                    Err(Failure { error, left: Left::Nothing })
                 }
                 // Not found is no proof yet: the creation may still be under way at OpenAI. The sweep looks again.
                 Ok(Ok(Undone::NothingFound) | Err(_)) | Err(_) => {
-                    Err(Failure { error: Error::LeftBehind(Box::new(error)), nothing_left: false })
+                    Err(Failure { error: Error::LeftBehind(Box::new(error)), left: Left::Unknown })
                 }
             }
         }
@@ -209,61 +243,76 @@ fn afterwards(client: &Client, urgency: Urgency) -> Client {
     client.for_work(urgency, AFTERWARDS)
 }
 
-async fn make(
+impl Left {
+    /// After this answer to a creation.
+    fn after(error: &openai::Error) -> Self {
+        match error {
+            openai::Error::Throttled { .. }
+            | openai::Error::Unavailable { .. }
+            | openai::Error::Unreachable { .. }
+            | openai::Error::Untrusted { .. } => Self::Nothing,
+            error if error.is_unknown_outcome() => Self::Unknown,
+            error if error.is_unauthorized() || error.is_limited() => Self::Nothing,
+            _ => Self::Refused,
+        }
+    }
+}
+
+/// Makes what will be sought by this name, if need be: a key on its account, or else an account with a key.
+pub(super) async fn make(
     client: &Client,
-    creation: &Creation,
+    sought: &Sought<'_>,
     expires_in: Option<Duration>,
     scopes: &[String],
 ) -> Result<Made, Failure> {
-    match &creation.service_account_id {
-        Some(account) => make_key(client, creation, account, expires_in, scopes).await,
-        None => make_account(client, creation, expires_in, scopes).await,
+    match sought.account {
+        Some(account) => make_key(client, sought, account, expires_in, scopes).await,
+        None => make_account(client, sought, expires_in, scopes).await,
     }
 }
 
 async fn make_key(
     client: &Client,
-    creation: &Creation,
+    sought: &Sought<'_>,
     account: &ServiceAccountId,
     expires_in: Option<Duration>,
     scopes: &[String],
 ) -> Result<Made, Failure> {
-    let new = NewKey { name: Some(creation.name.clone()), scopes: scopes.to_vec(), expires_in };
-    let key = client.create_key(&creation.project_id, account, &new).await.map_err(|error| Failure {
-        nothing_left: !error.is_unknown_outcome(),
-        error: Error::KeyCreation(error),
-    })?;
+    let new = NewKey { name: Some(sought.name.to_owned()), scopes: scopes.to_vec(), expires_in };
+    let key = client
+        .create_key(sought.project, account, &new)
+        .await
+        .map_err(|error| Failure { left: Left::after(&error), error: Error::KeyCreation(error) })?;
     Ok(Made { service_account_id: account.clone(), key })
 }
 
 async fn make_account(
     client: &Client,
-    creation: &Creation,
+    sought: &Sought<'_>,
     expires_in: Option<Duration>,
     scopes: &[String],
 ) -> Result<Made, Failure> {
     let made = client
-        .create_service_account(&creation.project_id, &creation.name, expires_in)
+        .create_service_account(sought.project, sought.name, expires_in)
         .await
-        .map_err(|error| Failure {
-            nothing_left: !error.is_unknown_outcome(),
-            error: Error::AccountCreation(error),
-        })?;
+        .map_err(|error| Failure { left: Left::after(&error), error: Error::AccountCreation(error) })?;
     let made = Made { service_account_id: made.id, key: made.key };
     failpoint!("issue.made_wide");
     if !scopes.is_empty() {
-        narrow(client, creation, &made, scopes).await?;
+        narrow(client, sought.project, &made, scopes).await?;
     }
     Ok(made)
 }
 
 /// Narrows a new account's key, or takes the account back.
-async fn narrow(client: &Client, creation: &Creation, made: &Made, scopes: &[String]) -> Result<(), Failure> {
+async fn narrow(client: &Client, project: &ProjectId, made: &Made, scopes: &[String]) -> Result<(), Failure> {
     let (issue, undo) = (client.for_work(Urgency::Issue, TO_APPEAR), afterwards(client, Urgency::Revocation));
-    let Err(error) = issue.update_key(&creation.project_id, &made.key.id, Some(scopes), None).await else {
+    let Err(error) = issue.update_key(project, &made.key.id, Some(scopes), None).await else {
         return Ok(());
     };
     failpoint!("issue.not_narrowed");
-    let taken_back = undo.delete_service_account(&creation.project_id, &made.service_account_id).await;
-    Err(Failure { error: Error::KeyCreation(error), nothing_left: done_or_gone(taken_back).is_ok() })
+    let taken_back = undo.delete_service_account(project, &made.service_account_id).await;
+    // That OpenAI does not know it is no proof so early.
+    let left = if taken_back.is_ok() { Left::Nothing } else { Left::Unknown };
+    Err(Failure { error: Error::KeyCreation(error), left })
 }

@@ -124,6 +124,17 @@ pub(super) fn asked_place(name: &str) -> String {
     calendar::place(DateTime::UNIX_EPOCH, name)
 }
 
+/// Whether a credential of this name is on record that ends in the same minute as `ends`: two reads, in this order. A
+/// record that moves is written at its new place, the minute 0, before it is deleted at its old one.
+pub(super) async fn is_recorded(
+    storage: &dyn Storage,
+    ends: DateTime<Utc>,
+    name: &str,
+) -> Result<bool, StorageError> {
+    Ok(LEDGER.contains(storage, &place(ends, name)).await?
+        || LEDGER.contains(storage, &asked_place(name)).await?)
+}
+
 /// Places of records that are to be removed at `now`, after the place `after`: what was asked for first, whatever the
 /// time, then the oldest; at most `most`.
 pub(super) async fn ended(

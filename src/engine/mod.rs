@@ -9,8 +9,6 @@ mod admin_keys;
 mod admin_reconcile;
 mod admin_rotation;
 mod admin_timetable;
-mod announcements;
-pub mod answers;
 mod backlog;
 pub mod backoff;
 mod build;
@@ -63,12 +61,14 @@ pub mod schedule_fields;
 pub mod seconds;
 mod static_creds;
 mod static_roles;
+mod storage_version;
 pub mod template;
 mod tidy;
 pub mod timetable;
 mod unended;
+mod windows;
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -76,8 +76,6 @@ use tokio_util::sync::CancellationToken;
 
 use self::accounts::first_seen::FirstSeen;
 use self::accounts::worker::{self, Kind};
-use self::announcements::{ANNOUNCEMENT, Announcements};
-use self::answers::Answers;
 use self::cache::Cache;
 use self::clients::Clients;
 use self::clock::{Clock, Times, WallClock};
@@ -93,6 +91,7 @@ use self::names::MountTag;
 use self::pulse::Pulse;
 use self::roles::Role;
 use self::tidy::Tidying;
+use self::windows::{ANNOUNCEMENT, Recovery, WINDOW, Windows};
 use crate::framework::{self, Backend, Locks, Path, Tick};
 use crate::logical::{self, Factory, Setup, SpecialPaths, Storage, SystemView, Writable};
 
@@ -117,7 +116,6 @@ pub struct Engines {
     version: &'static str,
     clock: Arc<dyn Clock>,
     listener: Option<Arc<Listener>>,
-    answers: Arc<Answers>,
 }
 
 impl Default for Engines {
@@ -129,8 +127,7 @@ impl Default for Engines {
 impl Engines {
     /// Engines that go by this clock.
     pub fn by(clock: Arc<dyn Clock>) -> Self {
-        let answers = Arc::new(Answers::unlogged());
-        Self { version: build::VERSION, clock, listener: None, answers }
+        Self { version: build::VERSION, clock, listener: None }
     }
 
     /// The same, as this release.
@@ -143,12 +140,6 @@ impl Engines {
     #[must_use]
     pub fn heard_at(self, listener: Option<Arc<Listener>>) -> Self {
         Self { listener, ..self }
-    }
-
-    /// The same, with a log of their answers.
-    #[must_use]
-    pub fn logging(self, answers: Answers) -> Self {
-        Self { answers: Arc::new(answers), ..self }
     }
 }
 
@@ -165,7 +156,8 @@ impl Factory for Engines {
             .lease(&creds::CREDENTIAL, credential_end::revoke)
             .lease(&predecessor_leases::CREDENTIAL, predecessor_leases::revoke)
             .wal(&issuer::swept(&issuer::CREATION), creation_sweep::sweep)
-            .wal(&issuer::swept(&ANNOUNCEMENT), creation_sweep::sweep_announcement)
+            .wal(&WINDOW, windows::sweep)
+            .wal_by_key(&ANNOUNCEMENT, windows::sweep_legacy)
             .wal(&admin_reconcile::swept(), admin_reconcile::sweep)
             .rotate(admin_key::rotate_for_vault)
             .special(special_paths())
@@ -212,9 +204,10 @@ pub struct Engine {
     version: &'static str,
     tag: MountTag,
     system: Arc<dyn SystemView>,
+    clock: Arc<dyn Clock>,
     times: Arc<Times>,
-    answers: Arc<Answers>,
-    announcements: Arc<Announcements>,
+    windows: Arc<Windows>,
+    recovery: Recovery,
     first_seen: FirstSeen,
     locks: Locks,
     listings: Listings,
@@ -235,11 +228,13 @@ pub struct Engine {
     seen: Cache<clock_watch::Seen>,
     library_sets: Cache<LibrarySet>,
     removals: removal::Removals,
+    /// Why this release must not touch the mount's storage, if that was seen.
+    refusal: OnceLock<String>,
 }
 
 impl Engine {
     fn new(engines: &Engines, setup: &Setup) -> Self {
-        let Engines { version, clock, listener, answers } = engines;
+        let Engines { version, clock, listener } = engines;
         let metrics = Arc::new(Metrics::new(version, build::COMMIT));
         let times = Arc::new(Times::new(Arc::clone(clock)));
         Self {
@@ -247,9 +242,10 @@ impl Engine {
             tag: MountTag::of(&setup.backend_uuid),
             system: Arc::clone(&setup.system),
             clients: Clients::new(Arc::clone(&metrics), Pulse::new(Arc::clone(&times)), Arc::clone(clock)),
-            answers: Arc::clone(answers),
+            clock: Arc::clone(clock),
+            windows: Arc::new(Windows::new(Arc::clone(clock))),
+            recovery: Recovery::default(),
             first_seen: FirstSeen::new(Arc::clone(clock)),
-            announcements: Arc::new(Announcements::new(Arc::clone(answers), Arc::clone(&times))),
             times,
             locks: Locks::new(),
             listings: Listings::default(),
@@ -266,6 +262,7 @@ impl Engine {
             seen: Cache::new(&clock_watch::SEEN),
             library_sets: Cache::new(&library::sets::SETS),
             removals: removal::Removals::default(),
+            refusal: OnceLock::new(),
         }
     }
 
@@ -298,7 +295,17 @@ impl framework::Engine for Engine {
         if let Some(listener) = &self.listener {
             listener.start();
         }
+        // Storage that fails now is marked at the next start: nothing else needs the mark.
+        if let Ok(Some(refusal)) = storage_version::claim(&*self.storage).await {
+            return Err(logical::Error::internal(self.refusal.get_or_init(|| refusal).clone()));
+        }
+        // What is not known yet is known at the first tick.
+        let _ = windows::begin(&self).await;
         Ok(())
+    }
+
+    fn refusal(&self) -> Option<logical::Error> {
+        self.refusal.get().map(|refusal| logical::Error::internal(refusal.clone()))
     }
 
     async fn periodic(self: Arc<Self>, tick: Tick) -> Vec<logical::Error> {
@@ -307,17 +314,19 @@ impl framework::Engine for Engine {
         self.listings.begin_tick();
         clock_watch::ask_openai(&self, &tick).await;
         if tick.writable == Writable::LocalOnly {
-            // A performance secondary: of what it may write, only the ledger holds work. The rest is the primary's.
-            let removed = removal::tick(&self, &tick).await;
-            return removed.err().map(logical::Error::from).into_iter().collect();
+            // A performance secondary: of what it may write, only credentials are work. The rest is the primary's.
+            let (created, removed) = tokio::join!(windows::tick(&self, &tick), removal::tick(&self, &tick));
+            let failures = [created, removed].into_iter().filter_map(Result::err);
+            return failures.map(logical::Error::from).collect();
         }
         let (went_back, watched) = match self.clock_went_back(&*tick.storage).await {
             Ok(went_back) => (went_back, Ok(())),
             Err(error) => (false, Err(error)),
         };
         // Side by side: what is slow or fails at one takes nothing from the others.
-        let (key, removed, rotated, returned, found, measured, tracked) = tokio::join!(
+        let (key, created, removed, rotated, returned, found, measured, tracked) = tokio::join!(
             admin_key::tick(&self, &tick),
+            windows::tick(&self, &tick),
             removal::tick(&self, &tick),
             worker::tick(&self, &tick, KINDS, went_back),
             library::work::tick(&self, &tick, went_back),
@@ -335,7 +344,7 @@ impl framework::Engine for Engine {
         } else {
             Ok(())
         };
-        let parts = [watched, key, removed, returned, found, measured, tracked, noted];
+        let parts = [watched, key, created, removed, returned, found, measured, tracked, noted];
         let failures = parts.into_iter().filter_map(Result::err).map(logical::Error::from);
         failures.chain(rotated.failures).collect()
     }
@@ -345,10 +354,6 @@ impl framework::Engine for Engine {
         if *known != mount_point {
             mount_point.clone_into(&mut known);
         }
-    }
-
-    fn holds(&self, key: &str) -> bool {
-        self.announcements.holds(key)
     }
 
     fn invalidate(&self, key: &str) {

@@ -1,9 +1,9 @@
 //! The names of the service accounts we make: fit for OpenAI, unique, and known as ours by their end.
 //!
-//! A name is `<front>-<tag>`. The front is what the role's template gave, with every character that OpenAI does
+//! A name is `<front>-<tag>`; a credential's is `<front>-<stamp>-<tag>` (`windows/window.rs`). The front is what the role's template gave, with every character that OpenAI does
 //! not take made a `-`, shortened to fit. If the front does not hold (or, shortened, no longer holds) at least
 //! 8 characters of `.RandomSuffix` or of a `random`, or 13 of a `uuid`, as they were drawn, then it is shortened
-//! further and that rendering's random suffix is put behind it: `<front>-<suffix>-<tag>`. So every name has at
+//! further and that rendering's random suffix is put behind it: `<front>-<suffix>-<stamp>-<tag>`. So every name has at
 //! least 40 random bits, and shortening never cuts the tag or what makes the name unique.
 //!
 //! It knows nothing of who uses a name, nor of OpenAI's API.
@@ -31,33 +31,34 @@ pub struct ServiceAccountName(String);
 pub struct MountTag(String);
 
 impl ServiceAccountName {
-    /// Makes a new name, unlike any other, whatever the template.
-    pub fn new<R: Rng + ?Sized>(
+    /// Makes a new name, unlike any other, whatever the template. It ends in this stamp and the tag.
+    pub fn stamped<R: Rng + ?Sized>(
         template: &Template,
         values: &Values<'_>,
+        stamp: &str,
         tag: &MountTag,
         now: DateTime<Utc>,
         rng: &mut R,
     ) -> Result<Self, RenderError> {
-        template.render(values, now, rng).map(|rendering| Self::fit(&rendering, tag))
+        template.render(values, now, rng).map(|rendering| Self::fit(&rendering, &format!("{stamp}-{tag}")))
     }
 
     /// Makes a new name that begins with this text: `<front>-<suffix>-<tag>`.
     pub fn beginning<R: Rng + ?Sized>(front: &str, tag: &MountTag, rng: &mut R) -> Self {
-        Self::fit(&Rendering::plain(front, rng), tag)
+        Self::fit(&Rendering::plain(front, rng), tag.as_str())
     }
 
-    fn fit(rendering: &Rendering, tag: &MountTag) -> Self {
+    fn fit(rendering: &Rendering, ending: &str) -> Self {
         let text: String = rendering.text.chars().map(fitting).collect();
-        let room = MAX_LENGTH - MountTag::LENGTH - 1;
+        let room = MAX_LENGTH - ending.len() - 1;
         let front = shorten(&text, room);
         if rendering.is_unique_in(front) {
-            return Self(format!("{front}-{tag}"));
+            return Self(format!("{front}-{ending}"));
         }
         let suffix = rendering.suffix.as_str();
         match shorten(&text, room - suffix.len() - 1) {
-            "" => Self(format!("{suffix}-{tag}")),
-            front => Self(format!("{front}-{suffix}-{tag}")),
+            "" => Self(format!("{suffix}-{ending}")),
+            front => Self(format!("{front}-{suffix}-{ending}")),
         }
     }
 }
@@ -134,6 +135,8 @@ mod tests {
 
     use super::*;
 
+    const STAMP: &str = "00abc00xyz";
+
     fn name(template: &str, role_name: &str) -> String {
         name_with(template, role_name, &mut StdRng::seed_from_u64(7))
     }
@@ -142,7 +145,8 @@ mod tests {
         let template = Template::parse(template).unwrap();
         let values = Values { role_name, project_name: "research" };
         let tag = MountTag::of("7e5f");
-        ServiceAccountName::new(&template, &values, &tag, DateTime::UNIX_EPOCH, rng).unwrap().into()
+        let name = ServiceAccountName::stamped(&template, &values, STAMP, &tag, DateTime::UNIX_EPOCH, rng);
+        name.unwrap().into()
     }
 
     /// The parts of a name, with what is random replaced by `*`.
@@ -156,7 +160,7 @@ mod tests {
     fn the_default_name_is_the_role_and_a_random_suffix() {
         let name = name(DEFAULT_TEMPLATE, "app");
         let tag = MountTag::of("7e5f");
-        assert_eq!(shape(&name), format!("vault-app-*-{tag}"), "{name}");
+        assert_eq!(shape(&name), format!("vault-app-*-{STAMP}-{tag}"), "{name}");
     }
 
     #[test]
@@ -171,7 +175,7 @@ mod tests {
             ["fixed", "", "---", "{{random 7}}", "{{uuid | truncate 12}}", "{{random 20 | sha256}}"]
         {
             let name = name(template, "app");
-            let suffix = name.split('-').rev().nth(1).unwrap();
+            let suffix = name.split('-').rev().nth(2).unwrap();
             assert_eq!(suffix.len(), 8, "{template}: {name}");
         }
     }
@@ -184,7 +188,7 @@ mod tests {
             ("{{uuid}}", 36),
             ("x{{.RandomSuffix}}", 9),
         ] {
-            assert_eq!(name(template, "app").len(), length + 7, "{template}");
+            assert_eq!(name(template, "app").len(), length + 18, "{template}");
         }
     }
 
@@ -202,14 +206,14 @@ mod tests {
     fn a_long_role_name_is_cut_and_not_the_suffix_or_the_tag() {
         let name = name(DEFAULT_TEMPLATE, &"r".repeat(200));
         assert_eq!(name.len(), 64);
-        assert_eq!(shape(&name), format!("vault-{}-*-{}", "r".repeat(42), MountTag::of("7e5f")));
+        assert_eq!(shape(&name), format!("vault-{}-*-{STAMP}-{}", "r".repeat(31), MountTag::of("7e5f")));
     }
 
     #[test]
     fn a_long_random_part_is_cut_to_what_keeps_the_name_unique() {
         let name = name("{{.RoleName}}-{{random 500}}", "app");
         assert_eq!(name.len(), 64);
-        assert_eq!(name.split('-').count(), 3);
+        assert_eq!(name.split('-').count(), 4);
     }
 
     #[test]

@@ -102,6 +102,8 @@ struct Observation {
     /// Library sets with accounts that OpenAI no longer has.
     missing: Vec<(String, usize)>,
     beat: Beat,
+    /// Credentials at OpenAI that storage should know of and does not.
+    strangers: usize,
 }
 
 impl Engine {
@@ -127,6 +129,7 @@ impl Engine {
             rotations: backlog::overdue_rotations(self, storage, now).await?,
             missing: library::missing::told(storage).await?,
             beat: self.clients.pulse().beat(),
+            strangers: self.recovery.strangers(),
         })
     }
 }
@@ -171,6 +174,14 @@ impl Observation {
             ),
             (age_of(&self.creations).as_secs() > TOLERATED, self.unfinished()),
             (rotations > TOLERATED, format!("a rotation is overdue for {rotations} s")),
+            (
+                self.strangers > 0,
+                format!(
+                    "OpenAI has {} or more credentials of this mount that storage does not know: storage was restored \
+                     from a backup, or copied. They stay until tidy removes them or they end",
+                    self.strangers
+                ),
+            ),
         ]
         .into_iter()
         .chain(missing)

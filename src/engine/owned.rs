@@ -4,16 +4,17 @@
 //! *Guarantees:* an account or key that was made before the look began, and that something owns, is found in it: a creation
 //! has its write-ahead entry until its owner's record is stored, so the entries are read before the records.
 //!
-//! *Assumptions:* what the mount makes has a unique name (`names.rs`), by which the ledger and write-ahead entries know
-//! it; what belongs to a static role or a library set is claimed (`owners.rs`) before its owner's record is stored.
+//! *Assumptions:* what the mount makes has a unique name (`names.rs`), by which the ledger, write-ahead entries and
+//! windows know it; what belongs to a static role or a library set is claimed (`owners.rs`) before its owner's record is stored.
 //! What a static role was given, or left behind, it speaks for as long as it is stored, claim or no claim.
 
 use std::collections::HashSet;
 
-use super::announcements::ANNOUNCEMENT;
 use super::issuer::{CREATION, Creation, Owner};
 use super::library::{lending, sets};
+use super::names::MountTag;
 use super::owners::{self, AccountOwner};
+use super::windows::{ANNOUNCEMENT, Stamp, WINDOW, WindowId};
 use super::{Engine, Error, ledger, static_roles};
 use crate::framework::WalLog;
 use crate::logical::{Storage, StorageError};
@@ -24,6 +25,7 @@ use crate::openai::{ApiKeyId, KeyRecord, ServiceAccount, ServiceAccountId};
 pub(super) struct Owned {
     /// Unique names of accounts and of keys.
     names: HashSet<String>,
+    windows: HashSet<WindowId>,
     accounts: HashSet<ServiceAccountId>,
     /// Keys that are known by their ids.
     keys: HashSet<ApiKeyId>,
@@ -64,13 +66,23 @@ impl Owned {
             owned.names.extend(announcement.names);
             owned.accounts.extend(announcement.service_account_id);
         }
+        for window in WINDOW.entries(&log)? {
+            owned.windows.insert(window.window_id());
+            owned.accounts.extend(window.triple.service_account_id);
+        }
         owned.names.extend(ledger::names(storage).await?);
         Ok(owned)
     }
 
+    /// Whether something here speaks for what has this name: a record, or the window in which it is made.
+    fn has_name(&self, name: &str, tag: &MountTag) -> bool {
+        self.names.contains(name)
+            || Stamp::of(name, tag).is_some_and(|stamp| self.windows.contains(&stamp.window))
+    }
+
     /// Whether something here speaks for the key: by its unique name, or by its id where somebody renamed it.
-    pub(super) fn names_key(&self, key: &KeyRecord) -> bool {
-        self.keys.contains(&key.id) || key.name.as_ref().is_some_and(|name| self.names.contains(name))
+    pub(super) fn names_key(&self, key: &KeyRecord, tag: &MountTag) -> bool {
+        self.keys.contains(&key.id) || key.name.as_ref().is_some_and(|name| self.has_name(name, tag))
     }
 }
 
@@ -82,7 +94,7 @@ impl Engine {
         owned: &Owned,
         account: &ServiceAccount,
     ) -> Result<bool, Error> {
-        if owned.names.contains(&account.name) || owned.accounts.contains(&account.id) {
+        if owned.has_name(&account.name, &self.tag) || owned.accounts.contains(&account.id) {
             return Ok(true);
         }
         Ok(owners::is_claimed(storage, &account.id).await?)
@@ -125,7 +137,7 @@ impl Engine {
             return Ok(());
         }
         let owned = Owned::of_credentials(storage).await?;
-        match ours.into_iter().find(|name| owned.names.contains(**name)) {
+        match ours.into_iter().find(|name| owned.has_name(name, &self.tag)) {
             Some(name) => Err(Error::field(format!(
                 "{field} must not name service account {name}: this mount made it for a credential, and deletes it when \
                  that ends"

@@ -209,8 +209,8 @@ impl Role {
         times.into_iter().filter_map(|(field, time)| checks::cut_by_mount(field, time, limit)).collect()
     }
 
-    /// A new unique name for what the role makes.
-    pub(super) fn new_name(&self, tag: &MountTag, role_name: &str) -> Result<String, Error> {
+    /// A new unique name for what the role makes. It ends in this stamp and the mount's tag.
+    pub(super) fn new_name(&self, tag: &MountTag, role_name: &str, stamp: &str) -> Result<String, Error> {
         let refused = |error: &dyn Display| Error::field(format!("service_account_name_template: {error}"));
         let template = if let Some(template) = self.template.get() {
             template
@@ -220,7 +220,7 @@ impl Role {
             self.template.get_or_init(|| Arc::new(read))
         };
         let values = Values { role_name, project_name: &self.project };
-        let name = ServiceAccountName::new(template, &values, tag, Utc::now(), &mut rand::rng());
+        let name = ServiceAccountName::stamped(template, &values, stamp, tag, Utc::now(), &mut rand::rng());
         Ok(name.map_err(|error| refused(&error))?.into())
     }
 }
@@ -274,7 +274,8 @@ async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Erro
     call.patches(old.is_some(), || format!("role {:?}", &*name))?;
     let mut role = Role::changed_by(&call, old.as_deref())?;
     checks::ttls(role.ttl, role.longest_ttl())?;
-    role.new_name(&engine.tag, &name)?;
+    // Only to try the template.
+    role.new_name(&engine.tag, &name, "")?;
     role.account_name = check_at_openai(&engine, storage, &role, old.as_deref()).await?;
     let warnings = role.cut_by_mount(engine.system.max_lease_ttl().await?);
 

@@ -33,14 +33,13 @@ pub trait Engine: Send + Sync + 'static {
         Vec::new()
     }
 
-    /// True if work in this process may still overwrite, delete or rely on the write-ahead entry `key`. A released
-    /// entry must never be held again. The sweep skips a held entry; on unmount the sweep waits for its release.
-    fn holds(&self, _key: &str) -> bool {
-        false
-    }
-
     /// Called with the mount point of each request, such as `openai/`. A mount can be moved.
     fn observe_mount_point(&self, _mount_point: &str) {}
+
+    /// Why every request has to be refused, if it has: help alone is answered then.
+    fn refusal(&self) -> Option<Error> {
+        None
+    }
 
     /// Another node changed the storage entry `key`.
     fn invalidate(&self, _key: &str) {}
@@ -126,8 +125,7 @@ impl<E: Engine> Backend<E> {
             if origin.cancelled.is_cancelled()
                 && let Some(lease) = response.lease.take()
             {
-                let departure = response.departure.take();
-                return Box::pin(self.revoke_undelivered(lease, departure, origin.into_request())).await;
+                return Box::pin(self.revoke_undelivered(lease, origin.into_request())).await;
             }
         }
         answer
@@ -179,6 +177,10 @@ impl<E: Engine> logical::Backend for Backend<E> {
         let mount = request.mount_point.clone();
         if !mount.is_empty() {
             self.engine.observe_mount_point(&mount);
+        }
+        let refusal = self.engine.refusal().filter(|_| request.operation != Operation::Help);
+        if let Some(error) = refusal {
+            return Err(error.at_mount(&mount));
         }
         let answer = match request.operation {
             // OpenBao sends this before every request. The error means that no path has an alias.

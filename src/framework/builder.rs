@@ -91,9 +91,25 @@ impl<E: Engine> Builder<E> {
     /// Adds a kind of write-ahead entry and its undo function.
     #[must_use]
     pub fn wal<T, Done, Err, F>(
-        mut self,
+        self,
         kind: &WalKind<T>,
         undo: impl Fn(Arc<E>, Arc<dyn Storage>, T) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        T: Serialize + DeserializeOwned + Send + Sync + 'static,
+        F: Future<Output = Result<Done, Err>> + Send + 'static,
+        Done: Into<Swept>,
+        Err: Into<Error>,
+    {
+        self.wal_by_key(kind, move |engine, storage, _, entry| undo(engine, storage, entry))
+    }
+
+    /// The same, for an undoing that has to know the entry's storage key.
+    #[must_use]
+    pub fn wal_by_key<T, Done, Err, F>(
+        mut self,
+        kind: &WalKind<T>,
+        undo: impl Fn(Arc<E>, Arc<dyn Storage>, String, T) -> F + Send + Sync + 'static,
     ) -> Self
     where
         T: Serialize + DeserializeOwned + Send + Sync + 'static,

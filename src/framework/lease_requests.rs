@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::logical::{Answer, Departure, Error, Lease, Operation, Request, Secret};
+use crate::logical::{Answer, Error, Lease, Operation, Request, Secret};
 
 use super::backend::{Backend, Engine};
 use super::lease::{LeaseCall, LeaseHandlers, NO_SECRET, TYPE_KEY};
@@ -22,14 +22,8 @@ impl<E: Engine> Backend<E> {
         renew(self.engine(), LeaseCall { request }).await.map(Some)
     }
 
-    /// Revokes a lease whose caller hung up, as Vault revokes a lease that it cannot store. After the revocation
-    /// nothing is left to protect, so the departure hook runs as well.
-    pub(super) async fn revoke_undelivered(
-        &self,
-        lease: Lease,
-        departure: Option<Departure>,
-        mut request: Request,
-    ) -> Answer {
+    /// Revokes a lease whose caller hung up, as Vault revokes a lease that it cannot store.
+    pub(super) async fn revoke_undelivered(&self, lease: Lease, mut request: Request) -> Answer {
         request.operation = Operation::Revoke;
         request.secret = Some(Secret {
             lease_id: String::new(),
@@ -41,7 +35,6 @@ impl<E: Engine> Backend<E> {
             issue_time: Some(chrono::Utc::now()),
         });
         self.revoke(request).await?;
-        departure.into_iter().for_each(Departure::leave);
         Err(Error::internal("the caller hung up, so what was issued was revoked"))
     }
 

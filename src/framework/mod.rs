@@ -44,7 +44,7 @@ pub use lease::{LeaseCall, LeaseType};
 pub use locks::{LockGuard, Locks};
 pub use path::{Help, Path, ResponseField};
 pub use values::{LowercaseString, Name, StringSlice};
-pub use wal::{PREFIX as WAL_PREFIX, Pending, Swept, WalKind, WalLog, new_key as new_wal_key};
+pub use wal::{PREFIX as WAL_PREFIX, Pending, Swept, WalKind, WalLog};
 
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,7 @@
 //! # Guarantees
 //! - One failure, even a panic, stops neither the sweep nor other entries.
 //! - The sweep undoes the oldest entries first; entries that failed in the last tick come after all others.
-//! - The sweep skips an entry that this process works on or [holds](Engine::holds), whatever its age. On unmount the
+//! - The sweep skips an entry that this process works on, whatever its age. On unmount the
 //!   sweep waits for its release.
 //! - An entry is deleted only after its undo succeeded, or after it has waited for its kind's maximum age. An unknown
 //!   or unreadable entry stays and is reported.
@@ -126,14 +126,10 @@ impl<E: Engine> Backend<E> {
     async fn wait_for_release(&self, held: &[String], request: &Request, deadline: Instant) {
         while Instant::now() + UNDO_RESERVE < deadline
             && !request.cancelled.is_cancelled()
-            && held.iter().any(|key| self.is_held(key))
+            && held.iter().any(|key| in_flight::is_in_flight(key))
         {
             tokio::time::sleep(POLL_INTERVAL).await;
         }
-    }
-
-    fn is_held(&self, key: &str) -> bool {
-        in_flight::is_in_flight(key) || self.engine.holds(key)
     }
 
     /// The entries to undo, oldest first, and the keys of held entries.
@@ -181,7 +177,7 @@ impl<E: Engine> Backend<E> {
         immediate: bool,
     ) -> Result<Found<'_, E>, Error> {
         // This check precedes the read: a released entry is no longer written.
-        let held = self.is_held(key);
+        let held = in_flight::is_in_flight(key);
         let entry = storage.get(key).await.map_err(|error| Error::from(error).about(key))?;
         let Some(entry) = entry else { return Ok(Found::Young) };
         let Ok(record) = serde_json::from_slice::<Record>(&entry.value) else {
@@ -207,7 +203,8 @@ impl<E: Engine> Backend<E> {
         }
         let Due { key, record, undo } = due;
         let age = record.age(Utc::now().timestamp());
-        let undoing = async { (undo.run)(self.engine(), (Arc::clone(&request.storage), record.data)).await };
+        let entry = (Arc::clone(&request.storage), key.clone(), record.data);
+        let undoing = async { (undo.run)(self.engine(), entry).await };
         let undone = tokio::select! {
             undone = catch_panic(undoing) => undone,
             () = tokio::time::sleep_until(deadline) => Err(Error::internal("it took too long")),

@@ -1,8 +1,7 @@
 //! The write-ahead log. An entry announces a change in another system, so that a crash leaves nothing behind.
 //!
 //! # Guarantees
-//! An entry is stored before [`WalKind::begin`] returns. It is deleted only by [`Pending::commit`], by
-//! [`WalKind::begin_at`], or after its undo.
+//! An entry is stored before [`WalKind::begin`] returns. It is deleted only by [`Pending::commit`], or after its undo.
 //!
 //! # Assumptions
 //! Work ends before its entry reaches the minimum age of its kind. An undo may be repeated.
@@ -68,7 +67,8 @@ pub(super) struct Record<T = Value> {
 pub(super) struct Undo<E> {
     pub(super) min_age: Duration,
     pub(super) max_age: Duration,
-    pub(super) run: Handler<E, (Arc<dyn Storage>, Value), Swept>,
+    /// It takes the storage, the entry's key and its data.
+    pub(super) run: Handler<E, (Arc<dyn Storage>, String, Value), Swept>,
 }
 
 impl<T: Serialize + DeserializeOwned + Send + Sync> WalKind<T> {
@@ -111,27 +111,23 @@ impl<T: Serialize + DeserializeOwned + Send + Sync> WalKind<T> {
 
     /// Writes an entry before the work begins. The entry must hold no secret.
     pub async fn begin(&self, storage: &Arc<dyn Storage>, entry: &T) -> Result<Pending, StorageError> {
-        self.begin_at(storage, new_key(), entry).await
-    }
-
-    /// Like [`WalKind::begin`], at a [new key](new_key) or at the key of a finished entry. One write then ends that
-    /// entry and begins this one. On failure either entry may exist.
-    pub async fn begin_at(
-        &self,
-        storage: &Arc<dyn Storage>,
-        key: String,
-        entry: &T,
-    ) -> Result<Pending, StorageError> {
-        let record = Record { kind: self.name.to_owned(), data: entry, created_at: Utc::now().timestamp() };
-        let value = serde_json::to_vec(&record)
-            .map_err(|error| StorageError::Malformed { key: key.clone(), reason: error.to_string() })?;
+        let key = new_key();
         let in_flight = Some(InFlight::begin(&key));
-        if let Err(error) = storage.put(Entry { key: key.clone(), value, seal_wrap: false }).await {
+        if let Err(error) = self.write(&**storage, key.clone(), entry).await {
             drop(in_flight);
             in_flight::forget(&key);
             return Err(error);
         }
         Ok(Pending { storage: Arc::clone(storage), key, in_flight })
+    }
+
+    /// Writes an entry at this key under [`PREFIX`], over an earlier one. Its undo is called from the kind's minimum age
+    /// on: the engine itself keeps track of requests that still need the entry.
+    pub async fn write(&self, storage: &dyn Storage, key: String, entry: &T) -> Result<(), StorageError> {
+        let record = Record { kind: self.name.to_owned(), data: entry, created_at: Utc::now().timestamp() };
+        let value = serde_json::to_vec(&record)
+            .map_err(|error| StorageError::Malformed { key: key.clone(), reason: error.to_string() })?;
+        storage.put(Entry { key, value, seal_wrap: false }).await
     }
 
     /// The entries of this kind, of any age, for callers that know that all their work has ended. Unreadable entries
@@ -177,13 +173,13 @@ impl WalLog {
     }
 }
 
-/// A key without an entry.
-pub fn new_key() -> String {
+fn new_key() -> String {
     format!("{PREFIX}{}", uuid::Uuid::new_v4())
 }
 
 impl Pending {
     /// Storage key of the entry.
+    #[cfg(test)]
     pub fn key(&self) -> &str {
         &self.key
     }
@@ -201,7 +197,7 @@ impl Pending {
 impl<E: Send + Sync + 'static> Undo<E> {
     pub(super) fn new<T, Done, Err, F>(
         kind: &WalKind<T>,
-        undo: impl Fn(Arc<E>, Arc<dyn Storage>, T) -> F + Send + Sync + 'static,
+        undo: impl Fn(Arc<E>, Arc<dyn Storage>, String, T) -> F + Send + Sync + 'static,
     ) -> Self
     where
         T: Serialize + DeserializeOwned + Send + Sync + 'static,
@@ -209,8 +205,8 @@ impl<E: Send + Sync + 'static> Undo<E> {
         Done: Into<Swept>,
         Err: Into<Error>,
     {
-        let run = move |engine, (storage, data)| {
-            let undoing = serde_json::from_value(data).map(|entry: T| undo(engine, storage, entry));
+        let run = move |engine, (storage, key, data)| {
+            let undoing = serde_json::from_value(data).map(|entry: T| undo(engine, storage, key, entry));
             async move {
                 match undoing {
                     Ok(undoing) => undoing.await.map(Into::into).map_err(Into::into),

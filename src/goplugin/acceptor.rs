@@ -13,7 +13,6 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use super::connection::{Connection, Raw, handshake};
-use super::departures::{Departing, Departures};
 use super::host_liveness::HostLiveness;
 use super::multiplexed::{self, Session};
 use super::rejections::RejectionLog;
@@ -64,10 +63,8 @@ impl Acceptor {
 
     /// Handles a socket with one connection.
     async fn accept_connection(self, socket: UnixStream) {
-        let departures = Departures::default();
-        let socket = Departing::new(socket, departures.clone());
         if let Some(stream) = self.authenticate(Box::new(socket)).await {
-            self.hand_over(stream, departures).await;
+            self.hand_over(stream).await;
         }
     }
 
@@ -91,9 +88,8 @@ impl Acceptor {
             tokio::spawn(async move {
                 let Some(stream) = acceptor.authenticate(raw).await else { return };
                 authenticated.cancel();
-                let departures = session.departures();
                 sessions.send_replace(Some(session));
-                acceptor.hand_over(stream, departures).await;
+                acceptor.hand_over(stream).await;
             });
         };
         tokio::select! {
@@ -109,8 +105,8 @@ impl Acceptor {
     }
 
     /// Hands the stream to the server, which is gone only when the process ends.
-    async fn hand_over(&self, stream: TlsStream<Raw>, departures: Departures) {
-        let _ = self.server.send(Connection::new(stream, departures, self.liveness.track_connection())).await;
+    async fn hand_over(&self, stream: TlsStream<Raw>) {
+        let _ = self.server.send(Connection::new(stream, self.liveness.track_connection())).await;
     }
 }
 

@@ -11,7 +11,6 @@ use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
-use super::departures::Departures;
 use super::host_liveness::ConnectionGuard;
 use super::write_coalescing::WriteCoalescing;
 
@@ -29,7 +28,6 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 /// A connection of the host to the plugin's server. The host counts as alive while the connection exists.
 pub(super) struct Connection {
     stream: WriteCoalescing<TlsStream<Raw>>,
-    departures: Departures,
     _guard: ConnectionGuard,
 }
 
@@ -40,19 +38,17 @@ pub(super) async fn handshake<T>(handshake: impl Future<Output = io::Result<T>>)
 }
 
 impl Connection {
-    /// What leaves over `stream` is made known to `departures`.
-    pub(super) fn new(stream: TlsStream<Raw>, departures: Departures, guard: ConnectionGuard) -> Self {
-        Self { stream: WriteCoalescing::new(stream), departures, _guard: guard }
+    /// A connection counts as present from here on.
+    pub(super) fn new(stream: TlsStream<Raw>, guard: ConnectionGuard) -> Self {
+        Self { stream: WriteCoalescing::new(stream), _guard: guard }
     }
 }
 
-/// There is one peer, the pinned host: nothing to tell apart but what leaves over which connection.
+/// There is one peer, the pinned host: nothing to tell apart.
 impl Connected for Connection {
-    type ConnectInfo = Departures;
+    type ConnectInfo = ();
 
-    fn connect_info(&self) -> Departures {
-        self.departures.clone()
-    }
+    fn connect_info(&self) {}
 }
 
 impl AsyncRead for Connection {

@@ -12,7 +12,6 @@ mod broker;
 pub(crate) mod codec;
 mod connection;
 mod control;
-mod departures;
 mod environment;
 mod error;
 mod handshake;
@@ -40,7 +39,6 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 pub use broker::Broker;
-pub use departures::Departures;
 pub use error::Error;
 
 use environment::Environment;

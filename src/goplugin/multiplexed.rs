@@ -11,20 +11,17 @@ use yamux::{Config, Connection, Mode};
 
 use super::Error;
 use super::connection::Raw;
-use super::departures::{Departing, Departures};
 
 /// A handle on a shared connection. Dropping the handle does not end the [`Driver`].
 #[derive(Clone)]
 pub(super) struct Session {
     requests: mpsc::Sender<Request>,
-    /// Of all its streams: what leaves over one leaves over the socket.
-    departures: Departures,
     end: CancellationToken,
 }
 
 /// The shared connection. Its streams make progress, and pings are answered, only while [`Driver::run`] is polled.
 pub(super) struct Driver {
-    connection: Connection<Compat<Departing>>,
+    connection: Connection<Compat<UnixStream>>,
     requests: mpsc::Receiver<Request>,
     waiting: Option<Request>,
     end: CancellationToken,
@@ -47,11 +44,9 @@ pub(super) fn client(socket: UnixStream) -> (Session, Driver) {
 fn over(socket: UnixStream, mode: Mode) -> (Session, Driver) {
     let (sender, requests) = mpsc::channel(1);
     let end = CancellationToken::new();
-    let departures = Departures::default();
-    let socket = Departing::new(socket, departures.clone());
     let connection = Connection::new(socket.compat(), Config::default(), mode);
     let driver = Driver { connection, requests, waiting: None, end: end.clone() };
-    (Session { requests: sender, departures, end }, driver)
+    (Session { requests: sender, end }, driver)
 }
 
 impl Session {
@@ -60,11 +55,6 @@ impl Session {
         let (request, stream) = oneshot::channel();
         self.requests.send(request).await.map_err(|_| Error::SessionEnded)?;
         stream.await.map_err(|_| Error::SessionEnded)
-    }
-
-    /// What is to be done before something leaves over any of its streams.
-    pub(super) fn departures(&self) -> Departures {
-        self.departures.clone()
     }
 
     /// Ends the connection and all of its streams.

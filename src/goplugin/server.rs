@@ -15,13 +15,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::transport::Server;
-use tower::util::MapResponseLayer;
 
 use super::acceptor::Acceptor;
 use super::broker::{Broker, Dialer};
 use super::connection::Connection;
 use super::control::{Controller, Stdio};
-use super::departures;
 use super::environment::{Environment, Multiplexing};
 use super::health::Health;
 use super::host_liveness::HostLiveness;
@@ -126,7 +124,6 @@ pub(super) async fn serve(
         .max_concurrent_streams(None)
         .http2_max_pending_accept_reset_streams(Some(MAX_PENDING_RESETS))
         .http2_max_local_error_reset_streams(None)
-        .layer(MapResponseLayer::new(departures::carry))
         .add_routes(routes)
         .serve_with_incoming_shutdown(incoming, stop.cancelled())
         .await

@@ -2,7 +2,6 @@
 //! that answers requests. This module does not know gRPC, paths, fields or OpenAI.
 
 mod collection;
-mod departure;
 mod error;
 mod memory;
 mod request;
@@ -16,7 +15,6 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 pub use collection::{Collection, Record};
-pub use departure::Departure;
 pub use error::{Error, Kind};
 pub use memory::{Calls, InMemory, test_seed};
 pub use request::{Operation, Request, Secret};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Data, Departure};
+use super::Data;
 
 /// The response to a request.
 #[derive(Default)]
@@ -21,8 +21,6 @@ pub struct Response {
     pub headers: HashMap<String, Vec<String>>,
     /// A request for response wrapping.
     pub wrap: Option<WrapInfo>,
-    /// What is to be done when it leaves for the server.
-    pub departure: Option<Departure>,
 }
 
 impl Response {
@@ -69,13 +67,6 @@ impl Response {
     #[must_use]
     pub fn with_lease(mut self, lease: Lease) -> Self {
         self.lease = Some(lease);
-        self
-    }
-
-    /// Adds what is to be done when it leaves, if anything is.
-    #[must_use]
-    pub fn departing(mut self, departure: Option<Departure>) -> Self {
-        self.departure = departure;
         self
     }
 

@@ -251,11 +251,13 @@ impl Client {
     pub(super) async fn send<T: DeserializeOwned>(&self, request: Request) -> Result<T, Error> {
         let mut retries = self.not_found_retries();
         loop {
+            // An answer may come when what it is about is recent no more.
+            let is_recent = self.is_recent(&request);
             let error = match self.send_with_retries(&request).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
-            if let Some(error) = retries.resolve(&request, error).await {
+            if let Some(error) = retries.resolve(is_recent, error).await {
                 return Err(error);
             }
         }

@@ -136,6 +136,11 @@ impl Client {
         }
     }
 
+    /// True if a 404 for this request proves nothing when the request is sent now.
+    pub(super) fn is_recent(&self, request: &Request) -> bool {
+        request.path.iter().any(|segment| self.recent_ids.contains(segment))
+    }
+
     /// The 404 retries for one call.
     pub(super) fn not_found_retries(&self) -> NotFoundRetries<'_> {
         let left = self.max_wait.min(MAX_RETRY_TIME);
@@ -144,14 +149,14 @@ impl Client {
 }
 
 impl NotFoundRetries<'_> {
-    /// Answers the final error, or `None` if the call is to be repeated: OpenAI answered 404 for a recent object, and
-    /// time for another delay is left. A 404 changes nothing, so every kind of call may be repeated.
-    pub(super) async fn resolve(&mut self, request: &Request, error: Error) -> Option<Error> {
+    /// Answers the final error, or `None` if the call is to be repeated: OpenAI answered 404 for an object that was
+    /// recent when the request was sent, and time for another delay is left. A 404 changes nothing, so every kind of
+    /// call may be repeated.
+    pub(super) async fn resolve(&mut self, is_recent: bool, error: Error) -> Option<Error> {
         if !error.is_gone() {
             return Some(error);
         }
         let Client { recent_ids, retries_not_found, .. } = self.client;
-        let is_recent = request.path.iter().any(|segment| recent_ids.contains(segment));
         if !is_recent && !retries_not_found {
             return Some(error);
         }

@@ -62,9 +62,9 @@ fn malformed(what: &str, error: value::NotAnObject) -> Error {
     Error::bad_request(format!("the server sent a malformed request: its {what} is {error}"))
 }
 
-/// Writes a response, without its departure: that is the caller's.
+/// Writes a response.
 pub(super) fn response(response: Response) -> pb::Response {
-    let Response { data, lease, warnings, headers, wrap, departure: _ } = response;
+    let Response { data, lease, warnings, headers, wrap } = response;
     pb::Response {
         secret: lease.map(lease_message),
         data: value::json(&data),

@@ -9,8 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
-use crate::goplugin::Departures;
-use crate::logical::{self, Backend, Departure, Error, Factory, Operation, Setup};
+use crate::logical::{self, Backend, Error, Factory, Operation, Setup};
 
 use super::error::{self, Origin};
 use super::host::{Dial, Host};
@@ -110,19 +109,14 @@ impl pb::backend_server::Backend for Service {
 
     async fn handle_request(&self, request: Request<pb::HandleRequestArgs>) -> Reply<pb::HandleRequestReply> {
         let instance = self.working(request.metadata())?;
-        let (metadata, extensions, args) = request.into_parts();
+        let (metadata, _, args) = request.into_parts();
         let asked = args.request.unwrap_or_default();
         if is_never_supported(Operation::parse(&asked.operation)) {
             return Ok(Response::new(error::reply(&Error::unsupported_operation())));
         }
         let storage = Arc::new(RemoteStorage::of_request(instance.host, &metadata));
         let handled = task::detached(|cancelled| handle(instance.backend, asked, storage, cancelled));
-        let (reply, departure) = handled.await?;
-        let mut response = Response::new(reply);
-        if let Some(departure) = departure {
-            see_off(departure, &mut response, extensions.get());
-        }
-        Ok(response)
+        Ok(Response::new(handled.await?))
     }
 
     async fn handle_existence_check(
@@ -159,27 +153,17 @@ fn is_never_supported(operation: Operation) -> bool {
     matches!(operation, Operation::ResolvePath | Operation::Scan | Operation::Other)
 }
 
-/// Has the departure made when the response leaves over this connection; at once, where nobody tells of that.
-fn see_off<T>(departure: Departure, response: &mut Response<T>, connection: Option<&Departures>) {
-    match connection {
-        Some(connection) => connection.announce(response, || departure.leave()),
-        None => departure.leave(),
-    }
-}
-
 /// Asks a mount to handle a request, and makes a reply of whatever comes of it.
 async fn handle(
     backend: Arc<dyn Backend>,
     asked: pb::Request,
     storage: Arc<RemoteStorage>,
     cancelled: CancellationToken,
-) -> (pb::HandleRequestReply, Option<Departure>) {
+) -> pb::HandleRequestReply {
     let origin = Origin::of(&asked);
     let request = convert::request(asked, storage.clone(), cancelled);
-    let mut departure = None;
     let reply = match ask(&origin, request, |request| backend.handle(request)).await {
-        Ok(mut response) => {
-            departure = response.as_mut().and_then(|response| response.departure.take());
+        Ok(response) => {
             pb::HandleRequestReply { response: response.map(convert::response), ..Default::default() }
         }
         Err(error) => {
@@ -187,7 +171,7 @@ async fn handle(
             error::reply(&error)
         }
     };
-    (pb::HandleRequestReply { wal_index: storage.wal_index(), ..reply }, departure)
+    pb::HandleRequestReply { wal_index: storage.wal_index(), ..reply }
 }
 
 /// Checks with a mount whether the target of a write exists.

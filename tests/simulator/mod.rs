@@ -213,6 +213,11 @@ impl Simulator {
         std::mem::replace(&mut self.shared.world().lag, lag)
     }
 
+    /// Ends the lag of all objects that exist or were deleted. The clock stays.
+    pub fn catch_up(&self) {
+        self.shared.world().catch_up();
+    }
+
     /// Moves the simulator's clock back, at most to the time of this machine.
     pub fn move_back(&self, by: Duration) {
         self.shared.clock.move_back(by);
@@ -253,6 +258,15 @@ impl Simulator {
     pub fn own_admin_keys(&self, service_account_id: &str) {
         for key in self.shared.world().admin_keys.values_mut() {
             key.owner = Some(service_account_id.to_owned());
+        }
+    }
+
+    /// Records a use of the key with this value, now.
+    pub fn use_key(&self, value: &str) {
+        let mut world = self.shared.world();
+        let now = world.now();
+        if let Some(key) = world.keys.values_mut().find(|key| key.value == value) {
+            key.last_used_at = Some(now);
         }
     }
 

@@ -317,6 +317,14 @@ impl World {
         self.admin_keys.values_mut().for_each(|one| one.made = None);
     }
 
+    /// Ends the lag of all objects that exist or were deleted.
+    pub fn catch_up(&mut self) {
+        self.mark_as_preexisting();
+        self.recently_deleted_accounts = RecentlyDeleted::default();
+        self.recently_deleted_keys = RecentlyDeleted::default();
+        self.recently_deleted_admin_keys = RecentlyDeleted::default();
+    }
+
     /// True if this operation sees an object with this creation time.
     pub fn is_visible(&self, id: &str, made: Option<Duration>, operation: Operation) -> bool {
         match (self.lag, made) {

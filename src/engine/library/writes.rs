@@ -259,7 +259,7 @@ impl Join<'_> {
         let sought = Sought { project: &home.project_id, account: None, name: &made_as };
         let id = match issuer::make_bare_account(&home.client, &sought).await {
             Ok(id) => id,
-            Err(failure) if failure.nothing_left => {
+            Err(failure) if failure.left != issuer::Left::Unknown => {
                 self.record.making.end(&made_as);
                 self.engine.first_seen.forget(&made_as);
                 self.put_record().await?;

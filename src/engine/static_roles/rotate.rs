@@ -18,10 +18,9 @@ use super::record::{Asked, Current, Ending, STATIC_ROLES, StaticRole};
 use super::settings::{Method, Settings};
 use super::stored;
 use crate::engine::accounts::making::Making;
-use crate::engine::answers::Told;
 use crate::engine::events::Happening;
 use crate::engine::failpoint::failpoint;
-use crate::engine::issuer::{self, Creation, Failure, Made, Owner};
+use crate::engine::issuer::{self, Creation, Failure, Left, Made, Owner};
 use crate::engine::metrics::{RotationKind, RotationResult};
 use crate::engine::names::ServiceAccountName;
 use crate::engine::owners::AccountOwner;
@@ -71,7 +70,6 @@ pub(super) async fn ask(work: &Work<'_>, role: &mut StaticRole, making: &Making)
         name: making.name.clone(),
         service_account_id: making.service_account_id.clone(),
         owner: Owner::StaticRole(work.name.to_owned()),
-        told: Told::ByNothing,
         announced: making.since,
     };
     let client = work.client.for_work(Urgency::Rotation, work.patience);
@@ -83,8 +81,8 @@ pub(super) async fn ask(work: &Work<'_>, role: &mut StaticRole, making: &Making)
             confirm(work, role, making, &key).await?;
             Ok(key)
         }
-        Err(Failure { error, nothing_left }) => {
-            if nothing_left {
+        Err(Failure { error, left }) => {
+            if left != Left::Unknown {
                 role.making.end(&making.name);
                 work.engine.first_seen.forget(&making.name);
             }

@@ -207,7 +207,7 @@ impl Run {
         project: &ProjectId,
         key: &KeyRecord,
     ) -> Result<(), Error> {
-        if owned.names_key(key) {
+        if owned.names_key(key, &self.engine.tag) {
             return Ok(());
         }
         self.engine.tidying.found(stray);

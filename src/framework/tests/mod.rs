@@ -85,10 +85,6 @@ impl Engine for Toy {
         tick.map_or_else(Vec::new, |tick| tick())
     }
 
-    fn holds(&self, key: &str) -> bool {
-        key == "wal/held"
-    }
-
     fn invalidate(&self, key: &str) {
         self.note(format!("invalidate {key}"));
     }

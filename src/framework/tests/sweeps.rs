@@ -71,20 +71,6 @@ async fn immediate_takes_the_young_ones_too() {
 }
 
 #[tokio::test]
-async fn what_is_held_is_not_undone_whatever_its_age() {
-    let mount = Mount::new();
-    for pot in ["held", "left"] {
-        mixing_left_behind(&mount, pot, OLD).await;
-    }
-    tick(&mount).await.unwrap();
-    assert_eq!(mount.toy.notes(), ["unmix left"]);
-    assert_eq!(mount.storage.keys(), ["wal/held"]);
-    mount.ask(Operation::Rollback, "", json!({"immediate": true})).await.unwrap();
-    assert_eq!(mount.toy.notes(), ["unmix left"]);
-    assert_eq!(mount.storage.keys(), ["wal/held"]);
-}
-
-#[tokio::test]
 async fn an_entry_in_flight_is_not_undone_whatever_the_clock_says() {
     let mount = Mount::new();
     let storage = Arc::clone(&mount.storage) as Arc<dyn Storage>;

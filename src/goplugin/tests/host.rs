@@ -21,7 +21,6 @@ use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Code, Request, Response, Status};
 
 use super::super::connection::{Connection, Raw};
-use super::super::departures::Departures;
 use super::super::environment::Environment;
 use super::super::host_liveness::HostLiveness;
 use super::super::pb::health::health_client::HealthClient;
@@ -192,8 +191,7 @@ pub(super) async fn serve(id: u32, tls: TlsAcceptor, mut streams: mpsc::Receiver
     let accepting = async {
         while let Some(raw) = streams.recv().await {
             let stream = tls.accept(raw).await.unwrap();
-            let connection =
-                Connection::new(stream, Departures::default(), HostLiveness::default().track_connection());
+            let connection = Connection::new(stream, HostLiveness::default().track_connection());
             sender.send(Ok::<_, Infallible>(connection)).await.unwrap();
         }
     };

@@ -1,7 +1,6 @@
 //! The whole protocol in one process: a plugin as [`super::serve`] runs it, and a host. The host starts the plugin,
 //! connects, and serves the ids that the plugin dials.
 
-mod departures;
 mod host;
 mod multiplexed;
 mod plain;

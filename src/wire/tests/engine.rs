@@ -9,8 +9,7 @@ use serde_json::Value;
 use tokio::sync::{Notify, mpsc};
 
 use crate::logical::{
-    Answer, Backend, Departure, Entry, Error, Event, Factory, Lease, Request, Response, Setup, SpecialPaths,
-    SystemView,
+    Answer, Backend, Entry, Error, Event, Factory, Lease, Request, Response, Setup, SpecialPaths, SystemView,
 };
 
 /// Mounts scripted engines and observes them.
@@ -61,21 +60,6 @@ impl Factory for Mounts {
     }
 }
 
-/// What is noticed in the end.
-struct Notice(Mounts, &'static str);
-
-impl Notice {
-    fn instead(mut self, text: &'static str) {
-        self.1 = text;
-    }
-}
-
-impl Drop for Notice {
-    fn drop(&mut self) {
-        self.0.notice(self.1);
-    }
-}
-
 impl Drop for Engine {
     fn drop(&mut self) {
         self.mounts.seen.alive.fetch_sub(1, Ordering::SeqCst);
@@ -110,12 +94,6 @@ impl Backend for Engine {
                 Ok(Some(Response::default().with_lease(lease)))
             }
             "wait" => self.wait(request).await,
-            "depart" => Ok(Some(Response::default().departing(Some(self.departure())))),
-            "depart-late" => {
-                let departure = self.departure();
-                self.wait(request).await?;
-                Ok(Some(Response::default().departing(Some(departure))))
-            }
             "panic" => panic!("a panic with sk-secret"),
             "system" => self.system(request).await,
             _ => storage(request).await,
@@ -154,12 +132,6 @@ impl Engine {
         request.storage.put(entry("finished")).await?;
         self.mounts.notice("finished");
         Ok(None)
-    }
-
-    /// Tells whether the answer left.
-    fn departure(&self) -> Departure {
-        let notice = Notice(self.mounts.clone(), "did not leave");
-        Departure::new(|| notice.instead("left"))
     }
 
     async fn system(&self, request: Request) -> Answer {

@@ -112,26 +112,6 @@ async fn a_request_goes_on_to_its_end_when_its_caller_is_gone() {
 }
 
 #[tokio::test]
-async fn an_answer_leaves_at_once_where_nobody_tells_when_it_does() {
-    let (mounts, mut notices) = Mounts::new();
-    Server::vault().mount(mounts).await.ask("read", "depart").await;
-    assert_eq!(notices.recv().await.unwrap(), "left");
-}
-
-#[tokio::test]
-async fn an_answer_whose_caller_is_gone_does_not_leave() {
-    let (mounts, mut notices) = Mounts::new();
-    let caller = Server::vault().mount(mounts.clone()).await;
-    let call = tokio::spawn(async move { caller.send("read", "depart-late", "null").await });
-    assert_eq!(notices.recv().await.unwrap(), "waiting");
-    call.abort();
-    assert_eq!(notices.recv().await.unwrap(), "cancelled");
-    mounts.seen.go_on.notify_one();
-    assert_eq!(notices.recv().await.unwrap(), "finished");
-    assert_eq!(notices.recv().await.unwrap(), "did not leave");
-}
-
-#[tokio::test]
 async fn openbaos_questions_are_answered_without_touching_anything() {
     let server = Server::openbao();
     let caller = server.mount(Mounts::new().0).await;

@@ -7,7 +7,6 @@
 //!
 //! [`Trap`]: openai_secrets::engine::failpoint::Trap
 
-mod answers;
 mod crowds;
 mod points;
 mod random;

@@ -7,17 +7,29 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::steps::STORY;
-use super::world::{Log, World};
+use super::world::World;
 
 /// How many rounds there are, and the seed of the first; the next is one more.
 const ROUNDS: &str = "CRASH_ROUNDS";
 const SEED: &str = "CRASH_SEED";
 const STEPS: usize = 30;
 
+/// A million steps.
+const MANY_ROUNDS: u64 = 33_334;
+
 #[tokio::test]
 async fn the_engine_may_end_anywhere_in_any_order() {
-    let (first, rounds) = (number(SEED).unwrap_or_else(rand::random), number(ROUNDS).unwrap_or(20));
-    let mut ends = 0;
+    live_through(number(ROUNDS).unwrap_or(20)).await;
+}
+
+#[tokio::test]
+#[ignore = "takes hours"]
+async fn the_engine_may_end_anywhere_in_a_million_steps() {
+    live_through(number(ROUNDS).unwrap_or(MANY_ROUNDS)).await;
+}
+
+async fn live_through(rounds: u64) {
+    let (first, mut ends) = (number(SEED).unwrap_or_else(rand::random), 0);
     for seed in (0..rounds).map(|round| first.wrapping_add(round)) {
         // Shown when the round fails: the seed brings it back.
         println!("{SEED}={seed}");
@@ -29,8 +41,7 @@ async fn the_engine_may_end_anywhere_in_any_order() {
 
 /// How often the engine ended.
 async fn round(dice: &mut StdRng) -> usize {
-    let log = if dice.random() { Log::Kept } else { Log::None };
-    let (mut world, mut ends) = (World::begin(log).await, 0);
+    let (mut world, mut ends) = (World::begin().await, 0);
     for _ in 0..STEPS {
         let step = STORY[dice.random_range(0..STORY.len())];
         let trap = dice.random_bool(0.4).then(|| Trap::after(dice.random_range(0..5)));
@@ -38,7 +49,7 @@ async fn round(dice: &mut StdRng) -> usize {
             let point = trap.and_then(|trap| trap.caught());
             println!("  {step:?} ended at {point:?}");
             ends += 1;
-            world.restart();
+            world.restart().await;
         }
         world.nothing_is_lost();
     }

@@ -50,6 +50,10 @@ pub(super) enum Step {
     KeepTheNextEntry,
     /// The end of what has no lease passes.
     EndsPass,
+    /// The process ends, with nothing under way.
+    Restart,
+    /// Somebody uses every key that there is.
+    UseKeys,
     /// A minute passed.
     Tick,
     /// Twenty minutes pass: what was cut off is looked for.
@@ -104,6 +108,15 @@ pub(super) const STORY: &[Step] = &[
     Step::KeepTheNextEntry,
     Step::Read("plain"),
     Step::Tick,
+    Step::OpenAi(Wrong::LoseAnAccount),
+    Step::OpenAi(Wrong::RefuseAList),
+    Step::Read("plain"),
+    Step::UseKeys,
+    Step::OpenAi(Wrong::LoseAnAccount),
+    Step::OpenAi(Wrong::RefuseAList),
+    Step::Read("plain"),
+    Step::Restart,
+    Step::Tick,
     Step::Revoke,
     Step::LoseALease,
     Step::EndsPass,
@@ -114,6 +127,14 @@ pub(super) const STORY: &[Step] = &[
     Step::Rotate(BY_ACCOUNT),
     Step::RotateWithGrace(BY_KEY),
     Step::Rotate(BY_ACCOUNT),
+    Step::OpenAi(Wrong::RefuseAnAccount),
+    Step::Rotate(BY_ACCOUNT),
+    Step::OpenAi(Wrong::LoseAnAccount),
+    Step::Rotate(BY_ACCOUNT),
+    Step::OpenAi(Wrong::LoseAnAccount),
+    Step::OpenAi(Wrong::RefuseAList),
+    Step::Rotate(BY_ACCOUNT),
+    Step::Tick,
     Step::OpenAi(Wrong::LoseAKey),
     Step::Rotate(BY_KEY),
     Step::OpenAi(Wrong::RefuseToEndAKey),
@@ -219,6 +240,14 @@ impl Step {
             }
             Self::TimePasses => {
                 world.time_passes();
+                return true;
+            }
+            Self::Restart => {
+                world.restart().await;
+                return true;
+            }
+            Self::UseKeys => {
+                world.use_keys();
                 return true;
             }
             Self::RefuseTheNextRecord => {

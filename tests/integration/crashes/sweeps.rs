@@ -6,7 +6,7 @@ use chrono::{TimeDelta, Utc};
 use openai_secrets::logical::{Entry, Storage};
 use serde_json::json;
 
-use super::world::{Log, World};
+use super::world::World;
 use crate::simulator::endpoint::LIST_ACCOUNTS;
 use crate::simulator::{Action, Fault};
 use crate::support::openai::{ORGANIZATION, PROJECT};
@@ -58,7 +58,7 @@ async fn a_listing_that_was_cut_off_goes_on_where_it_was() {
 
 /// Accounts that were made a while ago and that nothing but a write-ahead entry names.
 async fn left_behind() -> World {
-    let world = World::begin(Log::None).await;
+    let world = World::begin().await;
     let announced = Utc::now() - TimeDelta::minutes(10);
     for number in 0..LEFT {
         let name = format!("left-{number}");

@@ -1,31 +1,31 @@
 //! One mount, the OpenAI behind it and the leases before it, of which only the mount can end and begin anew.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chrono::Utc;
 use futures_util::future::join_all;
 use openai_secrets::engine::Engines;
-use openai_secrets::engine::answers::Answers;
 use openai_secrets::engine::failpoint::Trap;
 use openai_secrets::framework::forget_in_flight;
 use openai_secrets::logical::{
-    Answer, Backend, Data, Departure, Factory, FixedSystem, InMemory, Operation, Request, Secret, Setup,
-    Storage,
+    Answer, Backend, Data, Factory, FixedSystem, InMemory, Operation, Request, Secret, Setup, Storage,
 };
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 use crate::simulator::{AccountState, KeyState};
 use crate::support::openai::{ADMIN_KEY, ORGANIZATION, OpenAi, PROJECT};
 use crate::support::system::TestClock;
+use crate::support::windows;
 
 /// Where the records of credentials stand by their end; and an end long ago.
 const LEDGER: &str = "ledger/";
 const LONG_AGO: &str = "ledger/00000000/00/";
 /// Longer than what was left half way is left alone, or put off; shorter than anything lives.
 const A_WHILE: Duration = Duration::from_secs(20 * 60);
+/// What was left in a creation window is looked up for the last time before that.
+const WINDOWS_ARE_OVER: Duration = Duration::from_secs(540);
 /// What is under way, or is to be put right.
 const UNDER_WAY: [&str; 2] = ["wal/", "library-loan/"];
 
@@ -42,48 +42,35 @@ pub(super) struct World {
     /// Accounts that were there before, by what they are given to.
     pub(super) given: HashMap<&'static str, String>,
     clock: Arc<TestClock>,
-    /// Where logs of answers are kept, if they are.
-    logs: Option<Arc<TempDir>>,
     /// What the mounts of one process have in common.
     process: Arc<Engines>,
     mount: Arc<dyn Backend>,
-    /// Whether answers reach Vault.
-    pub(super) sends: bool,
 }
 
 /// A request's answer; nothing if the engine ended under it.
 pub(super) type Outcome = Option<Answer>;
 
-/// Whether a log of answers can be kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Log {
-    Kept,
-    None,
-}
-
 impl World {
     /// A configured mount with the roles that [`super::steps`] use.
-    pub(super) async fn begin(log: Log) -> Self {
+    pub(super) async fn begin() -> Self {
         let clock = Arc::new(TestClock::default());
-        let logs = (log == Log::Kept).then(|| Arc::new(tempfile::tempdir().expect("a folder can be had")));
-        let process = process(&clock, logs.as_deref());
-        Self::within(process, clock, logs).await
+        let process = process(&clock);
+        Self::within(process, clock).await
     }
 
     /// Another one of the same process, with a storage and an OpenAI of its own.
     pub(super) async fn beside(&self) -> Self {
-        Self::within(Arc::clone(&self.process), Arc::clone(&self.clock), self.logs.clone()).await
+        Self::within(Arc::clone(&self.process), Arc::clone(&self.clock)).await
     }
 
-    async fn within(process: Arc<Engines>, clock: Arc<TestClock>, logs: Option<Arc<TempDir>>) -> Self {
+    async fn within(process: Arc<Engines>, clock: Arc<TestClock>) -> Self {
         let (openai, storage) = (OpenAi::start().await, Arc::new(InMemory::new()));
         let given = HashMap::from(
             ["role", "key", "account", "given-to-set"].map(|name| (name, openai.existing_account(name))),
         );
-        let mount = mount(&process, &storage);
+        let mount = mount(&process, &storage).await;
         let (leases, loans, ending) = (Vec::new(), Vec::new(), Vec::new());
-        let world =
-            Self { openai, storage, leases, loans, ending, given, clock, logs, process, mount, sends: true };
+        let world = Self { openai, storage, leases, loans, ending, given, clock, process, mount };
         let config = json!({
             "admin_api_key": ADMIN_KEY, "organization_id": ORGANIZATION, "api_endpoint": world.openai.endpoint(),
         });
@@ -103,10 +90,10 @@ impl World {
     }
 
     /// The engine ended; another one takes its place on what it left in storage.
-    pub(super) fn restart(&mut self) {
+    pub(super) async fn restart(&mut self) {
         self.forget_the_last_process();
-        self.process = process(&self.clock, self.logs.as_deref());
-        self.mount = mount(&self.process, &self.storage);
+        self.process = process(&self.clock);
+        self.mount = mount(&self.process, &self.storage).await;
     }
 
     /// The next process knows nothing of what the last one was at work on.
@@ -176,6 +163,7 @@ impl World {
 
     /// Vault's tick, at a time when every write-ahead entry is old enough.
     pub(super) async fn tick(&self, trap: Option<&Arc<Trap>>) -> Outcome {
+        self.clock.advance_monotonic(WINDOWS_ARE_OVER);
         self.run(self.request(Operation::Rollback, "", json!({"immediate": true})), trap).await
     }
 
@@ -192,12 +180,19 @@ impl World {
         self.storage.restore(entries.collect());
     }
 
+    /// Somebody uses every key that there is.
+    pub(super) fn use_keys(&self) {
+        let state = self.openai.state();
+        state.live_keys().for_each(|key| self.openai.simulator().use_key(&key.value));
+    }
+
     /// The sentence: every account and every live key at OpenAI, admin keys too, is named by a lease or a record.
     pub(super) fn nothing_is_lost(&self) {
-        let all = Texts(self.lease_texts().chain(self.records(|_| true)).collect());
+        let all = Texts::of(self.lease_texts().chain(self.records(|_| true)), &self.storage);
         let credentials = |key: &str| key.starts_with("wal/") || key.starts_with(LEDGER);
         let making = self.records(|key| key.starts_with("static-role/")).map(|role| making(&role));
-        let credentials = Texts(self.lease_texts().chain(self.records(credentials)).chain(making).collect());
+        let credentials = self.lease_texts().chain(self.records(credentials)).chain(making);
+        let credentials = Texts::of(credentials, &self.storage);
         for account in self.openai.state().accounts {
             let is_named = self.was_there(&account) || all.name(&account);
             assert!(is_named, "nothing names the account {account:?}: {all:#?}");
@@ -217,7 +212,7 @@ impl World {
     pub(super) async fn settles(&mut self) {
         self.openai.simulator().clear_faults();
         self.storage.clear_faults();
-        self.restart();
+        self.restart().await;
         // What was made a moment ago and is gone already is in doubt for a minute.
         self.time_passes();
         self.ending.append(&mut self.loans);
@@ -266,12 +261,12 @@ impl World {
         assert_eq!(alive.len(), owned.len(), "{alive:#?} are alive for {owned:#?}");
 
         let owners = |key: &str| key.starts_with("static-role/") || key.starts_with("library-set/");
-        let owners = Texts(self.lease_texts().chain(self.records(owners)).collect());
+        let owners = Texts(self.lease_texts().chain(self.records(owners)).collect(), BTreeSet::new());
         for account in &state.accounts {
             assert!(self.was_there(account) || owners.name(account), "nobody has {account:?}: {owners:#?}");
         }
         let admin_keys = self.openai.admin_keys();
-        let config = Texts(self.records(|key| key == "config").collect());
+        let config = Texts(self.records(|key| key == "config").collect(), BTreeSet::new());
         assert!(admin_keys.len() == 1 && config.say(&admin_keys[0].id), "{admin_keys:#?} {config:#?}");
     }
 
@@ -294,12 +289,7 @@ impl World {
     }
 
     async fn answer(&self, request: Request) -> Answer {
-        let mut answer = self.mount.handle(request).await;
-        let departure = answer.as_mut().ok().and_then(|it| it.as_mut()?.departure.take());
-        if self.sends {
-            departure.into_iter().for_each(Departure::leave);
-        }
-        answer
+        self.mount.handle(request).await
     }
 
     fn request(&self, operation: Operation, path: &str, data: Value) -> Request {
@@ -311,22 +301,30 @@ impl World {
     }
 }
 
-/// What leases and records say.
+/// What leases and records say, and the windows that are stored.
 #[derive(Debug)]
-struct Texts(Vec<String>);
+struct Texts(Vec<String>, BTreeSet<String>);
 
 impl Texts {
+    fn of(texts: impl Iterator<Item = String>, storage: &InMemory) -> Self {
+        Self(texts.collect(), windows::stored(storage))
+    }
+
+    fn has_window(&self, name: &str) -> bool {
+        windows::of(name).is_some_and(|window| self.1.contains(window))
+    }
+
     fn say(&self, name: &str) -> bool {
         let quoted = format!("\"{name}\"");
         self.0.iter().any(|text| text.contains(&quoted))
     }
 
     fn name(&self, account: &AccountState) -> bool {
-        self.say(&account.id) || self.say(&account.name)
+        self.say(&account.id) || self.say(&account.name) || self.has_window(&account.name)
     }
 
     fn name_key(&self, key: &KeyState) -> bool {
-        self.say(&key.id) || self.say(&key.name)
+        self.say(&key.id) || self.say(&key.name) || self.has_window(&key.name)
     }
 }
 
@@ -343,20 +341,20 @@ async fn trapped<T>(work: impl Future<Output = T>, trap: Option<&Arc<Trap>>) -> 
     }
 }
 
-fn process(clock: &Arc<TestClock>, logs: Option<&TempDir>) -> Arc<Engines> {
-    let logging = logs.map(|logs| Answers::logged_in(logs.path().to_owned()));
-    let engines = Engines::by(Arc::<TestClock>::clone(clock));
-    Arc::new(engines.logging(logging.unwrap_or_else(Answers::unlogged)))
+fn process(clock: &Arc<TestClock>) -> Arc<Engines> {
+    Arc::new(Engines::by(Arc::<TestClock>::clone(clock)))
 }
 
-fn mount(process: &Engines, storage: &Arc<InMemory>) -> Arc<dyn Backend> {
+async fn mount(process: &Engines, storage: &Arc<InMemory>) -> Arc<dyn Backend> {
     let setup = Setup {
         config: HashMap::new(),
         backend_uuid: "6f0d3a52-5b6e-4f4e-8d8c-0a8f6f3a1c11".to_owned(),
         storage: Arc::<InMemory>::clone(storage),
         system: Arc::new(FixedSystem::default()),
     };
-    process.mount(setup).expect("it mounts")
+    let mount = process.mount(setup).expect("it mounts");
+    mount.initialize().await.expect("it initializes");
+    mount
 }
 
 fn lease_in(outcome: &Outcome) -> Option<Data> {

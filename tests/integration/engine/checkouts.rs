@@ -499,7 +499,7 @@ async fn a_check_out_whose_answer_was_lost_with_the_process_comes_back_after_its
         } else {
             for (minutes, expected) in [(6, "checked-out"), (5, "checked-out"), (2, "available")] {
                 mount.advance(Duration::from_secs(minutes * 60));
-                mount.tick_now().await.done();
+                mount.tick_immediately().await.done();
                 assert_eq!(library::status(&mount).await, json!({"a": expected}));
             }
         }

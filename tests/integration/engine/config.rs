@@ -22,7 +22,7 @@ async fn fails_validation(mount: &Mount, body: Value, says: &str) {
     let answered = mount.write("config", body).await;
     answered.refused("error validating OpenAI configuration: ");
     answered.refused(says);
-    assert_eq!(mount.storage.keys(), Vec::<String>::new());
+    assert_eq!(mount.stored(""), Vec::<String>::new());
     mount.read("config").await.nothing();
 }
 
@@ -319,7 +319,7 @@ async fn a_write_changes_only_what_it_sends_and_so_does_a_patch() {
 async fn what_is_not_there_cannot_be_patched() {
     let mount = Mount::start().await;
     assert_eq!(mount.patch("config", mount.config()).await.status(), 404);
-    assert_eq!(mount.storage.keys(), Vec::<String>::new());
+    assert_eq!(mount.stored(""), Vec::<String>::new());
 }
 
 #[tokio::test]

@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 
 use crate::support::Mount;
 
+/// The write-ahead entry that stands for several credentials, as it was before creation windows, and a record of one.
+const V2: &str = include_str!("../fixtures/v2/storage.json");
 /// The storage of a mount that has lived: entries of every kind there is.
 const V1: &str = include_str!("../fixtures/v1/storage.json");
 
@@ -72,6 +74,24 @@ async fn what_a_newer_version_stored_is_refused_and_kept() {
         mount.read(path).await.failed(Kind::Internal, "a newer release of this plugin");
         mount.abandon();
     }
+}
+
+/// What the version stored that came before creation windows: one write-ahead entry names several credentials.
+#[tokio::test]
+async fn write_ahead_entries_of_credentials_of_the_second_version_are_worked_off() {
+    let mount = Mount::start().await.configured().await.with_project().await;
+    for name in ["vault-app-recorded-tgdps6", "vault-app-unrecord-tgdps6"] {
+        mount.seed(name, true);
+    }
+    let text = V2
+        .replace("org-fixture", mount.sim.organization())
+        .replace("proj_fixture", mount.sim.project())
+        .replace("2026-11-24T18:30:18.469006488Z", &mount.now().to_rfc3339());
+    store(&mount, &serde_json::from_str(&text).unwrap()).await;
+    mount.tick_now().await.done();
+    let left: Vec<_> = mount.sim.state().accounts.into_iter().map(|account| account.name).collect();
+    assert_eq!((left, mount.stored("wal/").len()), (vec!["vault-app-recorded-tgdps6".to_owned()], 0));
+    mount.abandon();
 }
 
 #[tokio::test]

@@ -67,7 +67,7 @@ async fn settle(mount: &Mount) {
         mount.advance(MINUTE * 16);
         let _failed = mount.tick().await;
     }
-    mount.tick_now().await.done();
+    mount.tick_immediately().await.done();
 }
 
 /// The live keys of all accounts.

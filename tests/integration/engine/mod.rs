@@ -45,3 +45,4 @@ mod static_roles;
 mod tidy;
 mod unknown_writes;
 mod waiting;
+mod windows;

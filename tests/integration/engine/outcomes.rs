@@ -97,7 +97,7 @@ async fn goes_wrong(kind: Kind, action: Action, when: When) {
     mount.advance(Duration::from_secs(120));
     mount.sim.fault(Fault { when, ..Fault::on(kind.creation(), action).times(1) });
     let answered = mount.read(PATH).await;
-    let may_stand = keys(&mount) > 0 || !mount.stored("wal/").is_empty();
+    let may_stand = keys(&mount) > 0 || mount.entries_left().await > 0;
     assert!(answered.answer.is_err(), "{what}");
     answered.failed(answered.error().kind(), kind.sentence());
     assert!(
@@ -233,7 +233,7 @@ async fn a_failed_narrowing_takes_the_account_back_or_leaves_it_to_the_sweep() {
             }
             let answered = mount.read(PATH).await;
             answered.failed(answered.error().kind(), "API key creation failed: ");
-            assert_eq!((keys(&mount), mount.stored("wal/").len()), (left, left), "{action:?}");
+            assert_eq!((keys(&mount), mount.entries_left().await), (left, left), "{action:?}");
             assert!(left == 0 || !invites_to_repeat(&answered), "{action:?}: {}", answered.status());
             mount.sim.clear_faults();
             mount.finish().await;
@@ -265,7 +265,7 @@ async fn a_limit_that_lasts_too_long_is_told_with_how_long_before_anything_is_ma
         assert_eq!(answered.status(), 429, "{answered:?}");
         answered.failed(answered.error().kind(), "service account creation failed: ");
         answered.failed(answered.error().kind(), "try again in ");
-        assert_eq!((keys(&mount), mount.stored("wal/").len()), (0, 0));
+        assert_eq!((keys(&mount), mount.entries_left().await), (0, 0));
     }
     mount.finish().await;
 }

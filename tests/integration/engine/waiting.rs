@@ -139,7 +139,7 @@ async fn a_creation_that_was_cut_off_is_told() {
     for key in mount.stored("wal/") {
         let entry = mount.storage.get(&key).await.unwrap().unwrap();
         let mut record: Value = serde_json::from_slice(&entry.value).unwrap();
-        record["created_at"] = (record["created_at"].as_i64().unwrap() - 700).into();
+        record["created_at"] = (record["created_at"].as_i64().unwrap() - 1_400).into();
         mount.storage.put(Entry { value: record.to_string().into_bytes(), ..entry }).await.unwrap();
     }
     let listed = mount.list("revocations").await;

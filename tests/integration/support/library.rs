@@ -108,7 +108,7 @@ pub async fn settle(mount: &Mount) {
     for _ in 0..6 {
         assert_free_have_no_key(mount).await;
         mount.advance(SETTLED);
-        mount.tick_now().await.done();
+        mount.tick_immediately().await.done();
     }
     assert_free_have_no_key(mount).await;
 }

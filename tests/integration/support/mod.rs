@@ -38,6 +38,7 @@ pub(crate) mod terraform;
 #[allow(dead_code, unreachable_pub, reason = "each test uses only a part of this module")]
 pub mod tls_proxy;
 pub(crate) mod wait;
+pub mod windows;
 
 pub use answer::Answered;
 pub use leases::Granted;

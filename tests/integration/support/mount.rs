@@ -23,7 +23,7 @@ use super::logs;
 use super::secrets::Secrets;
 use super::storage::{CrashPoint, Watched, Write};
 use super::system::{TestClock, TestSystem};
-use super::{Answered, Granted};
+use super::{Answered, Granted, windows};
 use crate::simulator::{AccountState, Lag, Seeded, Settings, Simulator, State};
 
 /// The project of [`Mount::with_project`].
@@ -32,6 +32,14 @@ pub const PROJECT: &str = "research";
 pub const ROLE: &str = "app";
 /// An address without a listener. The system never assigns this port, so no other test can listen there.
 pub const CLOSED_PORT: &str = "127.0.0.1:1";
+/// A creation window is closed after this time.
+const WINDOWS_ARE_CLOSED: Duration = Duration::from_secs(11);
+/// The second look at a creation window of another process is due before this time.
+const WINDOWS_ARE_OVER: Duration = Duration::from_secs(540);
+/// Maximum lag of the simulated OpenAI.
+const LAG_IS_OVER: Duration = Duration::from_secs(20);
+/// Every mount has this entry from its first start on.
+const STORAGE_VERSION: &str = "storage-version";
 /// The mount's UUID.
 const UUID: &str = "0f5a3b1e-7c2d-4e8f-9a6b-1c2d3e4f5a6b";
 
@@ -246,9 +254,30 @@ impl Mount {
         self.ask(self.request(Operation::Rollback, "", json!({}))).await
     }
 
-    /// A tick that undoes write-ahead entries of any age.
+    /// A tick after which every creation window so far is due, and that undoes write-ahead entries of any age.
     pub async fn tick_now(&self) -> Answered {
+        self.advance_monotonic(WINDOWS_ARE_OVER);
         self.ask(self.request(Operation::Rollback, "", json!({"immediate": true}))).await
+    }
+
+    /// A tick that undoes write-ahead entries of any age. No time passes.
+    pub async fn tick_immediately(&self) -> Answered {
+        self.ask(self.request(Operation::Rollback, "", json!({"immediate": true}))).await
+    }
+
+    /// Closes every creation window and ticks. Answers the number of write-ahead entries that are left then.
+    pub async fn entries_left(&self) -> usize {
+        self.advance_monotonic(WINDOWS_ARE_CLOSED);
+        drop(self.tick().await);
+        self.stored("wal/").len()
+    }
+
+    /// Lets time pass that the wall clock does not show. OpenAI no longer lags after more than [`LAG_IS_OVER`].
+    pub fn advance_monotonic(&self, by: Duration) {
+        self.clock.advance_monotonic(by);
+        if by > LAG_IS_OVER {
+            self.sim.catch_up();
+        }
     }
 
     /// Revokes a lease as the server does at expiry.
@@ -479,9 +508,11 @@ impl Mount {
     /// Accounts and live keys at OpenAI that neither a lease nor a storage entry names.
     pub fn orphans(&self) -> Vec<String> {
         let known = self.storage_text("") + &self.lease_text();
-        let foreign = self.foreign.lock().unwrap();
-        let is_known =
-            |id: &str, name: &str| foreign.contains(id) || known.contains(id) || known.contains(name);
+        let (foreign, windows) = (self.foreign.lock().unwrap(), windows::stored(&self.storage));
+        let is_known = |id: &str, name: &str| {
+            let has_window = windows::of(name).is_some_and(|window| windows.contains(window));
+            foreign.contains(id) || known.contains(id) || known.contains(name) || has_window
+        };
         let (mut orphans, making) = (Vec::new(), self.being_made());
         for AccountState { id, name, keys, .. } in self.sim.state().accounts {
             if !is_known(&id, &name) {
@@ -515,9 +546,10 @@ impl Mount {
         entries.map(|entry| String::from_utf8_lossy(&entry.value).into_owned() + "\n").collect()
     }
 
-    /// Storage keys under a prefix.
+    /// Storage keys under a prefix, but for the mark of the storage's version.
     pub fn stored(&self, prefix: &str) -> Vec<String> {
-        self.storage.keys().into_iter().filter(|key| key.starts_with(prefix)).collect()
+        let keys = self.storage.keys().into_iter().filter(|key| key != STORAGE_VERSION);
+        keys.filter(|key| key.starts_with(prefix)).collect()
     }
 
     fn lease_text(&self) -> String {

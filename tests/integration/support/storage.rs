@@ -14,6 +14,15 @@ pub struct Watched {
     inner: Arc<InMemory>,
     state: Mutex<State>,
     stopped: Notify,
+    held: Notify,
+    released: Notify,
+}
+
+/// A kind of access to a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    Read,
+    Write,
 }
 
 /// A requested write or deletion.
@@ -75,11 +84,28 @@ struct State {
     /// Prefixes of the writable keys; `None` allows all keys.
     writable: Option<Vec<String>>,
     late: Vec<Write>,
+    /// The access to hold, and the prefix of its key.
+    hold: Option<(Access, String)>,
 }
 
 impl Watched {
     pub fn new(inner: Arc<InMemory>) -> Self {
         Self { inner, ..Self::default() }
+    }
+
+    /// Holds the next access of this kind to a key with this prefix until [`Watched::release`].
+    pub fn hold(&self, access: Access, prefix: &str) {
+        self.state.lock().unwrap().hold = Some((access, prefix.to_owned()));
+    }
+
+    /// Waits for the held access.
+    pub async fn held(&self) {
+        self.held.notified().await;
+    }
+
+    /// Continues the held access.
+    pub fn release(&self) {
+        self.released.notify_one();
     }
 
     /// The writes since the last call of this function.
@@ -176,6 +202,16 @@ impl Watched {
         outcomes.pop_front()
     }
 
+    async fn hold_at(&self, access: Access, key: &str) {
+        let is_meant =
+            |(held, prefix): &mut (Access, String)| *held == access && key.starts_with(prefix.as_str());
+        let hold = self.state.lock().unwrap().hold.take_if(is_meant);
+        if hold.is_some() {
+            self.held.notify_one();
+            self.released.notified().await;
+        }
+    }
+
     async fn do_watched(&self, write: Write) -> Result<(), StorageError> {
         let number = self.note(write.clone());
         self.crash_if_at(CrashPoint::Before(number)).await;
@@ -227,12 +263,14 @@ impl Storage for Watched {
 
     async fn get(&self, key: &str) -> Result<Option<Entry>, StorageError> {
         let_others_run().await;
+        self.hold_at(Access::Read, key).await;
         self.inner.get(key).await
     }
 
     async fn put(&self, entry: Entry) -> Result<(), StorageError> {
         let_others_run().await;
         self.check_writable(&entry.key)?;
+        self.hold_at(Access::Write, &entry.key).await;
         self.do_watched(Write::Put(entry)).await
     }
 

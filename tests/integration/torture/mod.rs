@@ -25,8 +25,12 @@ struct Size {
     between_blows: Duration,
     /// What the plugin is given in its environment.
     environment: &'static [&'static str],
-    /// Until what a killed plugin left must be gone.
+    /// Until what a killed plugin left and did not record must be gone.
     plugin_sweep: Duration,
+    /// How long leases live while the plugin is killed: longer than that.
+    plugin_ttl: Duration,
+    /// Until what it recorded for nobody must be gone once that has ended.
+    plugin_removal: Duration,
     /// How long leases live while the server is killed.
     server_ttl: Duration,
     /// Until what a killed server left must be gone.
@@ -55,6 +59,8 @@ const FULL: Size = Size {
     between_blows: seconds(5),
     environment: &[],
     plugin_sweep: seconds(600),
+    plugin_ttl: seconds(720),
+    plugin_removal: seconds(720),
     server_ttl: seconds(60),
     server_sweep: seconds(720),
     flood: 3600,
@@ -75,6 +81,8 @@ const SHORT: Size = Size {
     // OpenAI's lists may lag for 25 s; as in a shipped plugin, a tick's sweeps of one project share a listing.
     environment: &["OPENAI_SWEEP_AGE=5", "OPENAI_CREATION_IS_OVER=25", "OPENAI_LEDGER_GRACE=1"],
     plugin_sweep: seconds(150),
+    plugin_ttl: seconds(180),
+    plugin_removal: seconds(300),
     server_ttl: seconds(10),
     server_sweep: seconds(150),
     flood: 240,

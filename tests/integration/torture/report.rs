@@ -14,8 +14,6 @@ pub(crate) struct Line {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
     Holds,
-    /// It is not what was required, and the README says so: shown, and no reason to fail.
-    KnownGap,
     Missed,
 }
 
@@ -38,12 +36,6 @@ impl Report {
     pub(crate) fn at_most(&mut self, what: impl Into<String>, required: u64, unit: &str, came_out: u64) {
         let (most, is) = (format!("at most {required}{unit}"), format!("{came_out}{unit}"));
         self.add(what, most, is, came_out <= required);
-    }
-
-    /// A number that should be exactly this, and is known not to be always.
-    pub(crate) fn ideally(&mut self, what: impl Into<String>, ideal: u64, came_out: u64) {
-        let verdict = if came_out == ideal { Verdict::Holds } else { Verdict::KnownGap };
-        self.line(what.into(), ideal.to_string(), came_out.to_string(), verdict);
     }
 
     /// A number of interest, of which nothing is required.
@@ -76,7 +68,6 @@ impl Report {
         for Line { what, required, came_out, verdict } in &self.lines {
             let mark = match verdict {
                 Verdict::Holds => "",
-                Verdict::KnownGap => "  KNOWN GAP",
                 Verdict::Missed => "  MISSED",
             };
             writeln!(text, "{what:<76} {required:>14} {came_out:>10}{mark}").expect("a String takes all");

@@ -1,5 +1,6 @@
 //! A server with a mount, and OpenAI behind it: what every run stands on.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -9,6 +10,7 @@ use crate::support::host::Host;
 use crate::support::openai::OpenAi;
 use crate::support::programs;
 use crate::support::server::Storage;
+use crate::support::windows;
 
 /// One server with one mount.
 pub(super) struct Stage {
@@ -38,6 +40,24 @@ impl Stage {
     /// Neither account nor lease is left. A lease whose account the tick was faster to remove ends at Vault's next try.
     pub(super) async fn is_empty(&self) -> bool {
         self.accounts() == 0 && self.host.leases().await == 0
+    }
+
+    /// Names of accounts that were handed out to nobody, and that the ledger does not have.
+    pub(super) async fn unrecorded(&self, handed_out: &BTreeSet<String>) -> Vec<String> {
+        let accounts = self.openai.state().accounts.into_iter();
+        let mut unrecorded = Vec::new();
+        for account in accounts.filter(|account| account.id != self.openai.bystander()) {
+            let is_known = handed_out.contains(&account.id)
+                || futures_util::future::join_all(
+                    windows::places(&account.name).iter().map(|place| self.host.has_record(place)),
+                )
+                .await
+                .contains(&true);
+            if !is_known {
+                unrecorded.push(account.name);
+            }
+        }
+        unrecorded
     }
 
     pub(super) fn accounts(&self) -> u64 {

@@ -10,7 +10,8 @@ use crate::support::api::{Answer, Api};
 use crate::support::openai::{OpenAi, PROJECT};
 
 const SETS: &str = "openai/library-sets";
-const METHODS: [&str; 2] = ["key", "account"];
+const ACCOUNT: &str = "account";
+const METHODS: [&str; 2] = ["key", ACCOUNT];
 
 /// What can be asked of the mount.
 pub(super) struct Requests<'a> {
@@ -41,9 +42,10 @@ impl<'a> Requests<'a> {
     pub(super) async fn come_by(&self, point: &str) {
         match point {
             "issue.bare_announced" => self.sets().await,
+            "issue.made_wide" | "issue.not_narrowed" => self.credentials().await,
             _ => match point.split('.').next().unwrap_or(point) {
-                "issue" | "creds" | "revoke" => self.credentials().await,
-                "static" | "rotate" => self.static_roles().await,
+                "creds" | "revoke" => self.credentials().await,
+                "issue" | "static" | "rotate" => self.static_roles().await,
                 "set" | "loan" | "return" => self.sets().await,
                 "admin" => self.write("openai/config/rotate", json!({})).await,
                 _ => panic!("no request comes by {point}: add some, or name it as out of reach"),
@@ -83,13 +85,36 @@ impl<'a> Requests<'a> {
     }
 
     async fn static_roles(&self) {
-        for (method, account) in METHODS.iter().zip(&self.given) {
+        for (method, account) in METHODS.into_iter().zip(&self.given) {
             let role =
                 json!({"project_id": PROJECT, "service_account_id": account, "rotation_method": method});
             self.write(&format!("openai/static-roles/{method}"), role).await;
-            self.write(&format!("openai/static-creds/{method}/rotate"), json!({})).await;
+            self.rotate(method).await;
+            if method == ACCOUNT {
+                self.openai.simulator().fault(Fault::on(CREATE_ACCOUNT, Action::status(400)).times(1));
+                self.rotate(method).await;
+                self.openai
+                    .simulator()
+                    .fault(Fault::on(CREATE_ACCOUNT, Action::Drop).after_the_work().times(1));
+                self.rotate(method).await;
+            }
             self.api.delete(&format!("openai/static-roles/{method}")).await;
         }
+    }
+
+    async fn rotate(&self, method: &str) {
+        self.write(&format!("openai/static-creds/{method}/rotate"), json!({})).await;
+    }
+
+    /// A rotation makes an account, and neither the answer nor a list says so.
+    pub(super) async fn lose_a_rotation(&self) {
+        let role = json!({
+            "project_id": PROJECT, "service_account_id": self.given[1], "rotation_method": ACCOUNT,
+        });
+        self.write(&format!("openai/static-roles/{ACCOUNT}"), role).await;
+        super::lose_an_answer(self.openai);
+        self.rotate(ACCOUNT).await;
+        self.openai.simulator().clear_faults();
     }
 
     async fn sets(&self) {
