@@ -4,8 +4,8 @@
 //! token, so it is off unless the plugin was registered with an address, which should be loopback's. It serves
 //! `GET /metrics` alone and knows nothing of what is in it.
 //!
-//! Nobody can keep others out: a connection carries one request and is closed after a time limit, and one connection too
-//! many closes the oldest.
+//! Few can keep others out: a connection carries one request and is closed after a time limit. One silent connection too
+//! many closes the oldest silent one, and one request too many the oldest request: who asks is not closed for who does not.
 //!
 //! An address that is taken (an earlier process of the plugin may still hold it after a reload) is a line in the log,
 //! and is tried again every few seconds.
@@ -32,8 +32,10 @@ use super::metrics::merge;
 
 /// An address that is taken is tried again after so long.
 const RETRY: Duration = Duration::from_secs(5);
-/// A connection more closes the oldest.
-const MOST_CONNECTIONS: usize = 16;
+/// A request more closes the oldest.
+const MOST_REQUESTS: usize = 16;
+/// A connection more that has not asked yet closes the oldest of them.
+const MOST_SILENT: usize = 64;
 /// From accepting a connection to the end of its answer.
 const CONNECTION_LIMIT: Duration = Duration::from_secs(30);
 /// A connection that says nothing is not kept.
@@ -56,6 +58,13 @@ pub struct Listener {
     sources: Mutex<Vec<Weak<dyn Source>>>,
     started: AtomicBool,
     bound: OnceLock<SocketAddr>,
+}
+
+/// A connection that is served.
+struct Served {
+    task: JoinHandle<()>,
+    /// Whether its request has come.
+    has_asked: Arc<AtomicBool>,
 }
 
 impl Listener {
@@ -133,17 +142,16 @@ impl Listener {
     }
 
     async fn accept(self: Arc<Self>, socket: TcpListener) {
-        let mut served: VecDeque<JoinHandle<()>> = VecDeque::new();
+        let mut served: VecDeque<Served> = VecDeque::new();
         loop {
             match socket.accept().await {
                 Ok((connection, _)) => {
-                    served.retain(|connection| !connection.is_finished());
-                    if served.len() == MOST_CONNECTIONS
-                        && let Some(oldest) = served.pop_front()
-                    {
-                        oldest.abort();
-                    }
-                    served.push_back(tokio::spawn(Arc::clone(&self).serve(connection)));
+                    served.retain(|connection| !connection.task.is_finished());
+                    close_oldest(&mut served, true, MOST_REQUESTS);
+                    close_oldest(&mut served, false, MOST_SILENT);
+                    let has_asked = Arc::<AtomicBool>::default();
+                    let task = tokio::spawn(Arc::clone(&self).serve(connection, Arc::clone(&has_asked)));
+                    served.push_back(Served { task, has_asked });
                 }
                 // Out of file descriptors, say: not to be tried in a tight loop.
                 Err(_) => tokio::time::sleep(Duration::from_secs(1)).await,
@@ -151,8 +159,9 @@ impl Listener {
         }
     }
 
-    async fn serve(self: Arc<Self>, connection: TcpStream) {
+    async fn serve(self: Arc<Self>, connection: TcpStream, has_asked: Arc<AtomicBool>) {
         let service = service_fn(move |request| {
+            has_asked.store(true, Ordering::Relaxed);
             let listener = Arc::clone(&self);
             async move { Ok::<_, Infallible>(listener.answer(&request).await) }
         });
@@ -183,6 +192,14 @@ impl Listener {
         let mut texts: Vec<_> = told.into_iter().flatten().collect();
         texts.sort();
         merge(&texts)
+    }
+}
+
+/// Makes room for one more of those that have asked, or have not: closes the oldest of them if there are `most`.
+fn close_oldest(served: &mut VecDeque<Served>, has_asked: bool, most: usize) {
+    let mut alike = served.iter().filter(|one| one.has_asked.load(Ordering::Relaxed) == has_asked);
+    if let Some(oldest) = alike.next().filter(|_| alike.count() + 1 >= most) {
+        oldest.task.abort();
     }
 }
 

@@ -503,6 +503,47 @@ async fn clients_that_never_read_do_not_keep_a_scraper_out() {
     assert_eq!(scraped.expect("the scraper is let in").unwrap().status, 404);
 }
 
+/// A mount whose storage answers when it is told to.
+#[derive(Debug, Default)]
+struct Waiting {
+    is_asked: tokio::sync::Notify,
+    answers: tokio::sync::Notify,
+}
+
+#[async_trait::async_trait]
+impl Source for Waiting {
+    fn mount(&self) -> String {
+        "waiting/".to_owned()
+    }
+
+    async fn text(&self) -> Result<String, String> {
+        self.is_asked.notify_one();
+        self.answers.notified().await;
+        Ok("# TYPE waiting gauge\nwaiting 1\n".to_owned())
+    }
+}
+
+#[tokio::test]
+async fn a_flood_of_silent_clients_closes_no_connection_that_has_asked() {
+    let (source, listener) = (Arc::new(Waiting::default()), Listener::new("127.0.0.1:0".parse().unwrap()));
+    let as_source: Arc<dyn Source> = Arc::<Waiting>::clone(&source);
+    listener.add(Arc::downgrade(&as_source));
+    listener.start();
+    let address = eventually("it listens", async || listener.address()).await;
+    let flood = async {
+        source.is_asked.notified().await;
+        let mut silent = Vec::new();
+        for _ in 0..200 {
+            silent.push(TcpStream::connect(address).await.unwrap());
+        }
+        // The first of them is closed: the listener has come to the last.
+        silent[0].read_to_end(&mut Vec::new()).await.unwrap();
+        source.answers.notify_one();
+    };
+    let (scraped, ()) = tokio::join!(exchange(address, "GET", "/metrics", &[], None), flood);
+    assert_eq!(scraped.expect("it is answered").status, 200);
+}
+
 #[tokio::test]
 async fn a_connection_that_never_ends_is_ended() {
     let (_source, address) = huge().await;
