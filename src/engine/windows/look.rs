@@ -17,7 +17,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::FutureExt as _;
 
 use super::survey::{Found, Kind, Survey};
-use super::window::{Stamp, Triple, WindowId};
+use super::window::{Stamp, Triple, Window, WindowId};
 use crate::engine::failpoint::failpoint;
 use crate::engine::ledger::{self, Entry, Handed, LEDGER};
 use crate::engine::removal::concerns_all;
@@ -96,6 +96,12 @@ enum Step {
 }
 
 impl Batch {
+    /// The credentials of a window.
+    pub(super) fn of(window: &Window) -> Self {
+        let names = Names::Of(window.window_id());
+        Self { triple: window.triple.clone(), entry: window.key(), opened: window.opened, names }
+    }
+
     fn has(&self, found: &Found, engine: &Engine) -> bool {
         match &self.names {
             Names::Of(window) => {

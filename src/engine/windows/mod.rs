@@ -19,6 +19,7 @@ mod window;
 use std::sync::Arc;
 
 pub(super) use self::legacy::{ANNOUNCEMENT, Announcement};
+use self::look::Batch;
 pub(super) use self::open::{Inside, Windows};
 pub(super) use self::recovery::{Recovery, begin, tick};
 pub(super) use self::window::{Stamp, Triple, WINDOW, Window, WindowId};
@@ -37,7 +38,7 @@ pub(super) async fn sweep(
         return Ok(Swept::Waits);
     }
     engine.windows.take_id(window.window_id());
-    let swept = recovery::sweep(&engine, &*storage, &window.batch()).await?;
+    let swept = recovery::sweep(&engine, &*storage, &Batch::of(&window)).await?;
     if swept == Swept::Done {
         engine.windows.free_id(window.window_id());
     }

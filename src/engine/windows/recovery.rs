@@ -139,7 +139,7 @@ async fn forget_gone(engine: &Engine, storage: &dyn Storage) -> Result<(), Error
 async fn end(engine: &Engine, storage: &dyn Storage, over: Over, mount_goes: bool) -> Result<(), Error> {
     let Over { window, unsettled, since } = over;
     if !unsettled.is_empty() {
-        let batch = window.batch();
+        let batch = Batch::of(&window);
         let organization = &batch.triple.organization_id;
         let Some(client) = engine.client_in_reach(storage, organization).await? else { return Ok(()) };
         if !Look::new(engine, storage, &client, &batch, since).at_unsettled(&unsettled).await? {

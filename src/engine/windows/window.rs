@@ -11,7 +11,6 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::look::{Batch, Names};
 use crate::engine::issuer::FORGOTTEN_AFTER;
 use crate::engine::names::MountTag;
 use crate::framework::{WAL_PREFIX, WalKind};
@@ -70,12 +69,6 @@ impl Window {
 
     pub(in crate::engine) fn window_id(&self) -> WindowId {
         WindowId::of(self.id)
-    }
-
-    /// Its credentials.
-    pub(super) fn batch(&self) -> Batch {
-        let names = Names::Of(self.window_id());
-        Batch { triple: self.triple.clone(), entry: self.key(), opened: self.opened, names }
     }
 
     /// What a credential's name ends in that ends then.
