@@ -44,7 +44,7 @@ async fn a_key_whose_creation_has_no_answer_is_named_by_the_record_until_it_is_f
     assert!(live(&mount).contains(&name));
     assert_eq!(mount.read("config").await.json()["rotation_failures"], 1);
     mount.advance(Duration::from_secs(60));
-    mount.tick_now().await.done();
+    mount.tick_immediately().await.done();
     assert_eq!(live(&mount).len(), 2, "a list that lags proves nothing");
     mount.advance(A_WHILE);
     assert_eq!(mount.read("health").await.json()["unfinished_creations"], 1);

@@ -29,7 +29,7 @@ fn lose_the_next_creation(mount: &Mount) {
 
 async fn tick_after(mount: &Mount, time: Duration) {
     mount.advance(time);
-    mount.tick_now().await.done();
+    mount.tick_immediately().await.done();
 }
 
 #[tokio::test]
