@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::support::Mount;
 
-/// The write-ahead entry that stands for several credentials, as it was before creation windows, and a record of one.
+/// Write-ahead entries of both kinds as they were before creation windows, and the record of one credential.
 const V2: &str = include_str!("../fixtures/v2/storage.json");
 /// The storage of a mount that has lived: entries of every kind there is.
 const V1: &str = include_str!("../fixtures/v1/storage.json");
@@ -76,21 +76,45 @@ async fn what_a_newer_version_stored_is_refused_and_kept() {
     }
 }
 
-/// What the version stored that came before creation windows: one write-ahead entry names several credentials.
+/// Storage of the version before creation windows: entries that name several credentials, and entries of other owners.
 #[tokio::test]
-async fn write_ahead_entries_of_credentials_of_the_second_version_are_worked_off() {
+async fn write_ahead_entries_of_the_second_version_are_worked_off() {
     let mount = Mount::start().await.configured().await.with_project().await;
-    for name in ["vault-app-recorded-tgdps6", "vault-app-unrecord-tgdps6"] {
-        mount.seed(name, true);
+    let names = |front: &str, ends: &[&str]| -> Vec<String> {
+        ends.iter().map(|end| format!("vault-{front}-{end}-tgdps6")).collect()
+    };
+    let accounts = [
+        names("app", &["recorded", "unrecord", "wasused0"]),
+        names("role", &["cutshort"]),
+        names("sets", &["cutshort"]),
+    ];
+    for name in accounts.concat() {
+        let (_, value) = mount.seed(&name, true).key.unwrap();
+        if name.contains("wasused0") {
+            mount.sim.use_key(&value);
+        }
     }
+    let worker = mount.seed("worker", false).id;
+    let keys = ["unrecord", "wasused0"].map(|end| mount.seed_key(&worker, &names("key", &[end])[0]));
+    mount.sim.use_key(&keys[1].1);
     let text = V2
         .replace("org-fixture", mount.sim.organization())
         .replace("proj_fixture", mount.sim.project())
+        .replace("svc_acct_fixture", &worker)
         .replace("2026-11-24T18:30:18.469006488Z", &mount.now().to_rfc3339());
     store(&mount, &serde_json::from_str(&text).unwrap()).await;
     mount.tick_now().await.done();
-    let left: Vec<_> = mount.sim.state().accounts.into_iter().map(|account| account.name).collect();
-    assert_eq!((left, mount.stored("wal/").len()), (vec!["vault-app-recorded-tgdps6".to_owned()], 0));
+    let mut left: Vec<_> = mount.sim.state().accounts.into_iter().map(|account| account.name).collect();
+    left.sort_unstable();
+    assert_eq!(left, [names("app", &["recorded", "wasused0"]), vec!["worker".to_owned()]].concat());
+    assert_eq!(keys.map(|(_, value)| mount.sim.state().is_live(&value)), [false, true]);
+    let recorded =
+        mount.stored("ledger/").into_iter().filter_map(|key| Some(key.rsplit_once('/')?.1.to_owned()));
+    assert_eq!(
+        recorded.collect::<Vec<_>>(),
+        [names("app", &["recorded", "wasused0"]), names("key", &["wasused0"])].concat()
+    );
+    assert_eq!(mount.stored("wal/").len(), 0);
     mount.abandon();
 }
 
@@ -116,4 +140,53 @@ async fn no_tick_touches_what_a_newer_version_stored() {
         assert_eq!(serde_json::from_slice::<Value>(&stored.value).unwrap(), *value, "{key}");
     }
     mount.abandon();
+}
+
+#[tokio::test]
+async fn storage_of_a_newer_version_refuses_every_request_and_stays_as_it_is() {
+    let mount = Mount::start().await.configured().await.with_project().await.with_role(json!({})).await;
+    let lease = mount.read("creds/app").await.lease().clone();
+    mark(&mount, 3).await;
+    mount.restart_anyway().await;
+    let (before, calls) = (mount.storage.snapshot(), mount.sim.log().len());
+    for refused in [
+        mount.read("config").await,
+        mount.read("creds/app").await,
+        mount.write("roles/other", json!({"project": "research"})).await,
+        mount.delete("roles/app").await,
+        mount.list("roles").await,
+        mount.revoke(&lease).await,
+        mount.tick_now().await,
+    ] {
+        refused.failed(
+            Kind::Internal,
+            "the storage of this mount is of version 3, which a newer release of this plugin wrote",
+        );
+    }
+    mount.help("config").await.done();
+    assert_eq!((mount.storage.snapshot(), mount.sim.log().len()), (before, calls));
+    // The newer release is there again.
+    mark(&mount, 2).await;
+    mount.restart().await;
+    mount.revoke(&lease).await.done();
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn storage_of_an_earlier_version_is_marked_by_a_node_that_may_write_it() {
+    let mount = Mount::start().await;
+    let marked = mount.storage_text("storage-version");
+    assert_eq!(marked, "{\"version\":2}\n");
+    mark(&mount, 1).await;
+    mount.set_secondary(true);
+    mount.restart().await;
+    assert_eq!(mount.storage_text("storage-version"), "{\"version\":1}\n");
+    mount.set_secondary(false);
+    mount.restart().await;
+    assert_eq!(mount.storage_text("storage-version"), marked);
+}
+
+async fn mark(mount: &Mount, version: u32) {
+    let (key, value) = ("storage-version".to_owned(), json!({"version": version}).to_string().into_bytes());
+    mount.storage.put(Entry { key, value, seal_wrap: false }).await.unwrap();
 }

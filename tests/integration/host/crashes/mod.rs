@@ -21,9 +21,10 @@ use crate::support::wait::{eventually, within};
 
 /// A real server's storage does not fail on demand, and each point of a sweep takes a minute of waiting for it.
 /// `crashes/points.rs` comes by them.
-const OUT_OF_REACH: [&str; 5] = [
+const OUT_OF_REACH: [&str; 6] = [
     "creds.not_recorded",
     "creds.taken_back",
+    "set.undone",
     "static.undone",
     "sweep.admin_undone",
     "sweep.window_recorded",
