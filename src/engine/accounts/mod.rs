@@ -2,7 +2,7 @@
 //!
 //! An owner's one record says what is current, what is [being made](making) and what is ending, each with its
 //! [retry state](retry). The [due index](due) says when somebody has to look at the record again, and the
-//! [worker](worker) does.
+//! [worker] does.
 
 pub mod due;
 pub mod first_seen;
