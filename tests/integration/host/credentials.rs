@@ -94,7 +94,7 @@ async fn an_account_that_openai_lost_is_revoked_all_the_same() {
         openai.delete_account(&credential.text("service_account_id")).await;
         let lease = json!({"lease_id": credential.lease_id()});
         let refusal = host.api().write("sys/leases/revoke", lease.clone()).await;
-        refusal.refused(400, "made less than a minute ago");
+        refusal.refused(400, "the object is less than a minute old");
         host.api().write("sys/leases/lookup", lease.clone()).await.ok();
 
         // The server tries again by itself.

@@ -302,7 +302,7 @@ async fn an_account_that_openai_lost_says_so_and_keeps_its_old_answer() {
         let before = creds(host).await;
 
         openai.delete_account(&account).await;
-        host.api().write(ROTATE, json!({})).await.refused(503, "made less than a minute ago");
+        host.api().write(ROTATE, json!({})).await.refused(503, "the object is less than a minute old");
         let told = within(UNTIL_404_COUNTS, async || {
             let answer = host.api().write(ROTATE, json!({})).await;
             (answer.status != 503).then_some(answer)
