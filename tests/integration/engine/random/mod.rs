@@ -26,6 +26,8 @@ const HANG: Duration = Duration::from_secs(100);
 const DOUBT: Duration = Duration::from_secs(61);
 /// Longer than the plugin keeps connections that it does not use.
 const ALL_CLOSED: Duration = Duration::from_secs(600);
+/// Longer than creation windows of another process wait for their second look.
+const WINDOWS_ARE_OVER: Duration = Duration::from_secs(540);
 /// So many revocations of leases that ran out the server has under way at once.
 const ABREAST: usize = 8;
 /// The marks at which memory is measured, in percent of a life. Up to the half of it the mount's process dies again and
@@ -147,7 +149,11 @@ async fn step(mount: &Mount, dice: &mut Dice, batch: u64, mortal: bool) {
         30..34 => mount.host.set_performance_standby(dice.rng.random()),
         34..60 => repair(mount).await,
         60..80 => drop(mount.tick().await),
-        80..90 => drop(mount.tick_now().await),
+        80..90 => {
+            // Time passes by every clock alike, also by OpenAI's.
+            mount.advance(WINDOWS_ARE_OVER);
+            drop(mount.tick_immediately().await);
+        }
         90..300 => drop(mount.read("creds/app").await),
         300..500 => {
             if let Some(lease) = mount.leases().choose(&mut dice.rng) {
