@@ -68,6 +68,9 @@ pub(super) async fn reconcile(
     }
     let (mut after, mut failure) = (config.clone(), None);
     for making in sought {
+        if Instant::now() >= deadline {
+            break;
+        }
         match undo(engine, storage, config, making, deadline).await {
             Ok(true) => {
                 after.keys.making.end(&making.name);
@@ -162,9 +165,9 @@ async fn undo(
     let Some(client) = engine.client_in_reach(storage, &making.organization_id).await? else {
         return Ok(making.since + issuer::FORGOTTEN_AFTER < engine.now());
     };
-    let client = client.for_work(Urgency::Revocation, PATIENCE.max(time_left(deadline)));
     engine.let_making_appear(making).await;
-    let found = undo_found(engine, &client, config, making).await.map_err(Error::Revocation)?;
+    let client = client.for_work(Urgency::Revocation, time_left(deadline));
+    let found = undo_found(engine, &client, config, making, deadline).await.map_err(Error::Revocation)?;
     failpoint!("sweep.admin_undone");
     Ok(found || engine.first_seen.has_settled(&making.name, false))
 }
@@ -175,8 +178,9 @@ pub(super) async fn undo_found(
     client: &Client,
     config: &Config,
     making: &Making,
+    deadline: Instant,
 ) -> Result<bool, openai::Error> {
-    let (mut pages, mut found) = (Pages::within(LISTING), false);
+    let (mut pages, mut found) = (Pages::within(LISTING.min(time_left(deadline))), false);
     while let Some(page) = client.next_admin_keys(&mut pages).await? {
         for record in page.iter().filter(|record| record.name.as_ref() == Some(&making.name)) {
             let in_use = match &config.admin_api_key_id {

@@ -158,7 +158,9 @@ impl<'a> Rotation<'a> {
             }
             return error;
         }
-        let undone = admin_reconcile::undo_found(self.engine, &self.in_time(client), config, making).await;
+        let undone =
+            admin_reconcile::undo_found(self.engine, &self.in_time(client), config, making, self.deadline)
+                .await;
         if matches!(undone, Ok(true)) {
             config.keys.making.end(&making.name);
             return error;

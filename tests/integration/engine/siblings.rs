@@ -289,6 +289,32 @@ async fn a_tick_ends_in_time_however_slowly_replaced_keys_go() {
 }
 
 #[tokio::test]
+async fn a_tick_ends_in_time_though_openai_does_not_list_the_admin_keys() {
+    let mount = mount().await;
+    let unlisted = Fault::on(endpoint::LIST_ADMIN_KEYS, Action::Html);
+    let (unlisted, _) =
+        (mount.sim.fault(unlisted), mount.sim.fault(Fault::on(endpoint::CREATE_ADMIN_KEY, Action::Drop)));
+    for _ in 0..4 {
+        mount.write("config/rotate", json!({})).await.error();
+    }
+    mount.sim.remove_fault(unlisted);
+    mount.sim.fault(Fault::on(endpoint::LIST_ADMIN_KEYS, Action::delay(Duration::from_secs(29))));
+    mount.advance(SETTLED);
+    tokio::time::pause();
+    let begun = Instant::now();
+    let _said = mount.tick().await;
+    assert!(begun.elapsed() < MINUTE, "{:?}", begun.elapsed());
+    tokio::time::resume();
+    mount.sim.clear_faults();
+    for _ in 0..4 {
+        mount.advance(SETTLED);
+        let _said = mount.tick().await;
+    }
+    assert_eq!(admin_keys(&mount), [stored_admin_key(&mount)]);
+    mount.finish().await;
+}
+
+#[tokio::test]
 async fn a_deletion_of_a_role_with_many_keys_is_answered_in_vaults_time() {
     let (mount, _) = with_static_role(json!({"rotation_period": 0})).await;
     for _ in 0..18 {
