@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::{FutureExt as _, StreamExt as _, stream};
 use tokio::time::{Instant, timeout_at};
 
 use super::look::{Batch, Before, Look, Looked};
@@ -25,6 +26,8 @@ const AGAIN: Duration = Duration::from_secs(300);
 const DOUBTED_FOR: Duration = Duration::from_secs(3600);
 /// Between two looks where the first left something open.
 const BETWEEN_LOOKS: Duration = Duration::from_secs(60);
+/// So many windows are looked up side by side.
+const CONCURRENCY: usize = 16;
 /// As long as a mount that goes away waits for its requests.
 const LAST_WAIT: Duration = Duration::from_secs(60);
 
@@ -107,19 +110,21 @@ pub(in crate::engine) async fn tick(engine: &Engine, tick: &Tick) -> Result<(), 
         let _ = wait.await;
     }
     forget_gone(engine, &*tick.storage).await?;
+    // Side by side: a project that OpenAI does not list keeps no other window from its turn.
+    let over = engine.windows.over(mount_goes).into_iter();
+    let ends = over.map(|over| end(engine, &*tick.storage, over, mount_goes).boxed()).collect::<Vec<_>>();
+    let mut ends = stream::iter(ends).buffer_unordered(CONCURRENCY);
     let mut failure = None;
-    for over in engine.windows.over(mount_goes) {
-        if tick.cancelled.is_cancelled() || tick.is_over() && !mount_goes {
-            break;
-        }
-        if mount_goes && !over.unsettled.is_empty() {
-            let left = over.since.saturating_sub(engine.clock.monotonic());
-            engine.clock.pause(left).await;
-        }
-        match end(engine, &*tick.storage, over, mount_goes).await {
+    // What is cut off is repeated by the next tick; a mount that goes away has none.
+    let deadline = if mount_goes { tick.deadline + LAST_WAIT } else { tick.deadline };
+    while let Ok(Some(ended)) = timeout_at(deadline, ends.next()).await {
+        match ended {
             Ok(()) => {}
             Err(error) if concerns_all(&error) => return Err(error),
             Err(error) => failure = Some(error),
+        }
+        if tick.cancelled.is_cancelled() {
+            break;
         }
     }
     failure.map_or(Ok(()), Err)
@@ -139,6 +144,9 @@ async fn forget_gone(engine: &Engine, storage: &dyn Storage) -> Result<(), Error
 async fn end(engine: &Engine, storage: &dyn Storage, over: Over, mount_goes: bool) -> Result<(), Error> {
     let Over { window, unsettled, since } = over;
     if !unsettled.is_empty() {
+        if mount_goes {
+            engine.clock.pause(since.saturating_sub(engine.clock.monotonic())).await;
+        }
         let batch = Batch::of(&window);
         let organization = &batch.triple.organization_id;
         let Some(client) = engine.client_in_reach(storage, organization).await? else { return Ok(()) };

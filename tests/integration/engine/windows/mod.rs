@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use openai_secrets::logical::{Operation, Storage as _};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::simulator::{Action, Fault, endpoint};
 use crate::support::storage::{Access, CrashPoint};
@@ -154,6 +155,34 @@ async fn of_its_own_windows_a_process_looks_up_what_it_left_unsettled_and_nothin
     tick_after(&mount, MINUTE * 3).await.done();
     assert_eq!(names(&mount), [made.text("service_account")]);
     assert_eq!(mount.sim.calls(endpoint::LIST_KEYS), 0, "it knows that nobody has it");
+}
+
+#[tokio::test]
+async fn a_project_that_openai_does_not_list_keeps_no_other_window_from_its_turn() {
+    let mount = mount().await;
+    let roles: Vec<_> = (0..6).map(|number| format!("role-{number}")).collect();
+    for role in &roles {
+        mount.sim.add_project(&format!("proj_{role}"));
+        mount
+            .write(&format!("roles/{role}"), json!({"project_id": format!("proj_{role}"), "ttl": TTL}))
+            .await
+            .done();
+        mount.sim.fault(Fault::on(endpoint::CREATE_ACCOUNT, Action::Drop).after_the_work().times(1));
+        mount.sim.fault(Fault::on(endpoint::LIST_ACCOUNTS, Action::Html).times(1));
+        mount.read(&format!("creds/{role}")).await.error();
+    }
+    let slow =
+        mount.sim.fault(Fault::on(endpoint::LIST_ACCOUNTS, Action::delay(Duration::from_secs(70))).times(5));
+    mount.advance_monotonic(MINUTE * 3);
+    tokio::time::pause();
+    let begun = Instant::now();
+    let _said = mount.tick().await;
+    assert!(begun.elapsed() < MINUTE, "{:?}", begun.elapsed());
+    tokio::time::resume();
+    assert_eq!(names(&mount).len(), 5, "the project that is listed at once has its turn");
+    mount.sim.remove_fault(slow);
+    tick_after(&mount, MINUTE).await.done();
+    assert_eq!((names(&mount).len(), mount.stored("wal/").len()), (0, 0));
 }
 
 #[tokio::test]
