@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use futures_util::future::join_all;
 use openai_secrets::engine::Engines;
 use openai_secrets::engine::failpoint::Trap;
@@ -251,8 +251,13 @@ impl World {
         let mut owned: Vec<_> = self.leases.iter().map(|lease| text(&lease["api_key_id"])).collect();
         for role in &roles {
             owned.push(text(&role["current"]["api_key_id"]));
+            // A replaced key expires at OpenAI by itself when its grace is over; the next tick forgets it.
+            let is_in_grace = |old: &&Value| {
+                let ends: DateTime<Utc> = text(&old["ends"]).parse().expect("a time");
+                ends.timestamp() > state.now.cast_signed()
+            };
             let ending = role["ending"].as_array().into_iter().flatten();
-            owned.extend(ending.map(|old| text(&old["api_key_id"])));
+            owned.extend(ending.filter(is_in_grace).map(|old| text(&old["api_key_id"])));
             assert_eq!(role["making"], Value::Null, "an outcome is still not known");
         }
         for key in &owned {
