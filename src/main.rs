@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use openai_secrets::engine::Engines;
-use openai_secrets::engine::listener::Listener;
+use openai_secrets::engine::telemetry::listener::Listener;
 use openai_secrets::goplugin::{self, Cookie, Plugin};
 use openai_secrets::wire;
 use tokio::runtime;

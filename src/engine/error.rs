@@ -50,7 +50,7 @@ pub enum Error {
         /// The account.
         account: openai::ServiceAccountId,
         /// Who has it.
-        owner: super::owners::AccountOwner,
+        owner: crate::engine::accounts::claims::AccountOwner,
     },
     /// The account of a static role was deleted at OpenAI behind our back.
     #[error(

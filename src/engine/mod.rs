@@ -4,69 +4,20 @@
 //! nouns. State in storage decides; what is in memory here is only a cache of it.
 
 mod accounts;
-mod admin_key;
-mod admin_keys;
-mod admin_reconcile;
-mod admin_rotation;
-mod admin_timetable;
-mod backlog;
-pub mod backoff;
 mod build;
 mod cache;
-mod calendar;
-mod checks;
-mod clients;
-pub mod clock;
-mod clock_watch;
 mod config;
-mod config_fields;
-mod configuration;
-mod creation_sweep;
-mod creations;
-mod credential_end;
 mod creds;
-mod endings;
 mod error;
-mod events;
 pub mod failpoint;
 pub mod fingerprint;
-mod intervals;
-mod issuer;
-mod key_lifetime;
-mod key_records;
-mod ledger;
 mod library;
-pub mod listener;
-mod listing;
-mod live_keys;
-pub mod metrics;
-mod named_projects;
-pub mod names;
-mod observed;
-mod owned;
-mod owners;
-mod pending;
-mod predecessor;
-mod predecessor_leases;
-mod project_fields;
-mod projects;
-mod pulse;
-mod quota;
-mod removal;
-mod revocations;
-pub mod rfc3339;
-mod roles;
-pub mod schedule;
-pub mod schedule_fields;
-pub mod seconds;
-mod static_creds;
+pub mod naming;
+mod operator;
 mod static_roles;
 mod storage_version;
-pub mod template;
-mod tidy;
-pub mod timetable;
-mod unended;
-mod windows;
+pub mod telemetry;
+pub mod time;
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
@@ -75,23 +26,23 @@ use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
 
 use self::accounts::first_seen::FirstSeen;
+use self::accounts::lookup::Listings;
 use self::accounts::worker::{self, Kind};
 use self::cache::Cache;
-use self::clients::Clients;
-use self::clock::{Clock, Times, WallClock};
-use self::configuration::Config;
+use self::config::clients::Clients;
+use self::config::configuration::Config;
+use self::config::named_projects::Project;
+use self::creds::roles::Role;
+use self::creds::windows::{ANNOUNCEMENT, Recovery, WINDOW, Windows};
 pub use self::error::Error;
-use self::events::Events;
 use self::library::sets::LibrarySet;
-use self::listener::{Listener, Source};
-use self::listing::Listings;
-use self::metrics::Metrics;
-use self::named_projects::Project;
-use self::names::MountTag;
-use self::pulse::Pulse;
-use self::roles::Role;
-use self::tidy::Tidying;
-use self::windows::{ANNOUNCEMENT, Recovery, WINDOW, Windows};
+use self::naming::names::MountTag;
+use self::operator::tidy::Tidying;
+use self::telemetry::events::Events;
+use self::telemetry::listener::{Listener, Source};
+use self::telemetry::metrics::Metrics;
+use self::telemetry::openai_status::Pulse;
+use self::time::clock::{Clock, Times, WallClock};
 use crate::framework::{self, Backend, Locks, Path, Tick};
 use crate::logical::{self, Factory, Setup, SpecialPaths, Storage, SystemView, Writable};
 
@@ -153,13 +104,13 @@ impl Factory for Engines {
         Ok(Backend::builder(engine, setup.system, ROOT_HELP)
             .paths(paths())
             .renewable_lease(&library::leases::CHECK_OUT, library::leases::revoke, library::leases::renew)
-            .lease(&creds::CREDENTIAL, credential_end::revoke)
-            .lease(&predecessor_leases::CREDENTIAL, predecessor_leases::revoke)
-            .wal(&issuer::swept(&issuer::CREATION), creation_sweep::sweep)
-            .wal(&WINDOW, windows::sweep)
-            .wal_by_key(&ANNOUNCEMENT, windows::sweep_legacy)
-            .wal(&admin_reconcile::swept(), admin_reconcile::sweep)
-            .rotate(admin_key::rotate_for_vault)
+            .lease(&creds::path_creds::CREDENTIAL, creds::credential_end::revoke)
+            .lease(&creds::predecessor_leases::CREDENTIAL, creds::predecessor_leases::revoke)
+            .wal(&creds::issuer::swept(&creds::issuer::CREATION), creds::creation_sweep::sweep)
+            .wal(&WINDOW, creds::windows::sweep)
+            .wal_by_key(&ANNOUNCEMENT, creds::windows::sweep_legacy)
+            .wal(&config::admin_reconcile::swept(), config::admin_reconcile::sweep)
+            .rotate(config::admin_key::rotate_for_vault)
             .special(special_paths())
             .build())
     }
@@ -168,17 +119,17 @@ impl Factory for Engines {
 /// Every noun of the engine.
 fn paths() -> Vec<Path<Engine>> {
     [
-        config::paths(),
-        admin_key::paths(),
-        projects::paths(),
-        roles::paths(),
-        creds::paths(),
-        revocations::paths(),
+        config::path_config::paths(),
+        config::admin_key::paths(),
+        config::projects::paths(),
+        creds::roles::paths(),
+        creds::path_creds::paths(),
+        operator::revocations::paths(),
         static_roles::paths(),
-        static_creds::paths(),
+        static_roles::static_creds::paths(),
         library::paths(),
-        tidy::paths(),
-        observed::paths(),
+        operator::tidy::paths(),
+        operator::health::paths(),
     ]
     .into_iter()
     .flatten()
@@ -191,10 +142,10 @@ const KINDS: &[&dyn Kind] = &[&static_roles::StaticRoles];
 fn special_paths() -> SpecialPaths {
     SpecialPaths {
         seal_wrap_storage: vec![
-            configuration::CONFIG.prefix().to_owned(),
+            config::configuration::CONFIG.prefix().to_owned(),
             static_roles::STATIC_ROLES.prefix().to_owned(),
         ],
-        local_storage: vec![framework::WAL_PREFIX.to_owned(), ledger::LEDGER.prefix().to_owned()],
+        local_storage: vec![framework::WAL_PREFIX.to_owned(), creds::ledger::LEDGER.prefix().to_owned()],
         ..SpecialPaths::default()
     }
 }
@@ -225,9 +176,9 @@ pub struct Engine {
     config: Cache<Config>,
     projects: Cache<Project>,
     roles: Cache<Role>,
-    seen: Cache<clock_watch::Seen>,
+    seen: Cache<config::clock_watch::Seen>,
     library_sets: Cache<LibrarySet>,
-    removals: removal::Removals,
+    removals: creds::removal::Removals,
     /// Why this release must not touch the mount's storage, if that was seen.
     refusal: OnceLock<String>,
 }
@@ -256,12 +207,12 @@ impl Engine {
             storage: Arc::clone(&setup.storage),
             mount_point: Mutex::default(),
             gone: CancellationToken::new(),
-            config: Cache::new(&configuration::CONFIG),
-            projects: Cache::new(&named_projects::PROJECTS),
-            roles: Cache::new(&roles::ROLES),
-            seen: Cache::new(&clock_watch::SEEN),
+            config: Cache::new(&config::configuration::CONFIG),
+            projects: Cache::new(&config::named_projects::PROJECTS),
+            roles: Cache::new(&creds::roles::ROLES),
+            seen: Cache::new(&config::clock_watch::SEEN),
             library_sets: Cache::new(&library::sets::SETS),
-            removals: removal::Removals::default(),
+            removals: creds::removal::Removals::default(),
             refusal: OnceLock::new(),
         }
     }
@@ -300,7 +251,7 @@ impl framework::Engine for Engine {
             return Err(logical::Error::internal(self.refusal.get_or_init(|| refusal).clone()));
         }
         // What is not known yet is known at the first tick.
-        let _ = windows::begin(&self).await;
+        let _ = creds::windows::begin(&self).await;
         Ok(())
     }
 
@@ -312,10 +263,11 @@ impl framework::Engine for Engine {
         self.metrics.upkeep();
         self.clients.upkeep();
         self.listings.begin_tick();
-        clock_watch::ask_openai(&self, &tick).await;
+        config::clock_watch::ask_openai(&self, &tick).await;
         if tick.writable == Writable::LocalOnly {
             // A performance secondary: of what it may write, only credentials are work. The rest is the primary's.
-            let (created, removed) = tokio::join!(windows::tick(&self, &tick), removal::tick(&self, &tick));
+            let (created, removed) =
+                tokio::join!(creds::windows::tick(&self, &tick), creds::removal::tick(&self, &tick));
             let failures = [created, removed].into_iter().filter_map(Result::err);
             return failures.map(logical::Error::from).collect();
         }
@@ -325,14 +277,14 @@ impl framework::Engine for Engine {
         };
         // Side by side: what is slow or fails at one takes nothing from the others.
         let (key, created, removed, rotated, returned, found, measured, tracked) = tokio::join!(
-            admin_key::tick(&self, &tick),
-            windows::tick(&self, &tick),
-            removal::tick(&self, &tick),
+            config::admin_key::tick(&self, &tick),
+            creds::windows::tick(&self, &tick),
+            creds::removal::tick(&self, &tick),
             worker::tick(&self, &tick, KINDS, went_back),
             library::work::tick(&self, &tick, went_back),
             library::missing::tend(&self, &tick),
             library::status::measure(&self, &tick),
-            quota::track(&self, &tick),
+            operator::costs::track(&self, &tick),
         );
         let (returned, is_put_right) = match returned {
             Ok(is_whole) => (Ok(()), is_whole && rotated.is_whole),
@@ -357,7 +309,7 @@ impl framework::Engine for Engine {
     }
 
     fn invalidate(&self, key: &str) {
-        if key == configuration::CONFIG.prefix() {
+        if key == config::configuration::CONFIG.prefix() {
             self.config.invalidate(key);
             self.clients.forget();
         }

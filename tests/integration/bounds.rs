@@ -57,38 +57,38 @@ const LOOPS: [Loop; 25] = [
     looped("refused elements", ("framework/decode.rs", "lines.sort()"), LIST),
     looped("a whole number", ("framework/integer.rs", "for character in digits.chars()"), TEXT),
     looped("a duration", ("framework/duration.rs", "while !rest.is_empty()"), TEXT),
-    looped("a cron expression", ("engine/timetable.rs", "expression.split_ascii_whitespace()"), TEXT),
+    looped("a cron expression", ("engine/time/cron.rs", "expression.split_ascii_whitespace()"), TEXT),
     looped("an endpoint", ("openai/endpoint.rs", "text.contains(|character: char|"), TEXT),
     looped(
         "certificates",
         ("openai/connect.rs", "CertificateDer::pem_slice_iter"),
-        ("engine/config_fields.rs", ".longest(LONGEST_CERTIFICATES)"),
+        ("engine/config/config_fields.rs", ".longest(LONGEST_CERTIFICATES)"),
     ),
     looped(
         "a name template",
-        ("engine/template/mod.rs", "reader::read(text)"),
-        ("engine/roles.rs", ".longest(Template::MAX_LENGTH)"),
+        ("engine/naming/template/mod.rs", "reader::read(text)"),
+        ("engine/creds/roles.rs", ".longest(Template::MAX_LENGTH)"),
     ),
-    looped("scopes", ("engine/roles.rs", "static SCOPES: Field<Vec<String>>"), LIST),
+    looped("scopes", ("engine/creds/roles.rs", "static SCOPES: Field<Vec<String>>"), LIST),
     looped(
         "the actions of a template",
-        ("engine/template/reader.rs", "self.actions > MAX_ACTIONS"),
-        ("engine/template/reader.rs", "const MAX_ACTIONS: usize = 64"),
+        ("engine/naming/template/reader.rs", "self.actions > MAX_ACTIONS"),
+        ("engine/naming/template/reader.rs", "const MAX_ACTIONS: usize = 64"),
     ),
     looped(
         "the calls of a template",
-        ("engine/template/reader.rs", "self.calls > MAX_CALLS"),
-        ("engine/template/reader.rs", "const MAX_CALLS: usize = 64"),
+        ("engine/naming/template/reader.rs", "self.calls > MAX_CALLS"),
+        ("engine/naming/template/reader.rs", "const MAX_CALLS: usize = 64"),
     ),
     looped(
         "the nesting of a template",
-        ("engine/template/reader.rs", "self.depth > MAX_DEPTH"),
-        ("engine/template/reader.rs", "const MAX_DEPTH: usize = 32"),
+        ("engine/naming/template/reader.rs", "self.depth > MAX_DEPTH"),
+        ("engine/naming/template/reader.rs", "const MAX_DEPTH: usize = 32"),
     ),
     looped(
         "a text that a template makes",
-        ("engine/template/functions.rs", "result.len() > MAX_TEXT"),
-        ("engine/template/functions.rs", "const MAX_TEXT: usize = 4096"),
+        ("engine/naming/template/functions.rs", "result.len() > MAX_TEXT"),
+        ("engine/naming/template/functions.rs", "const MAX_TEXT: usize = 4096"),
     ),
     looped("the names of a set", ("engine/library/fields.rs", "for name in &names"), LIST),
     looped(
@@ -98,8 +98,8 @@ const LOOPS: [Loop; 25] = [
     ),
     looped(
         "the entries of a page that is asked for",
-        ("engine/revocations.rs", "(1..=PAGE).contains(limit)"),
-        ("engine/revocations.rs", "const PAGE: usize"),
+        ("engine/operator/revocations.rs", "(1..=PAGE).contains(limit)"),
+        ("engine/operator/revocations.rs", "const PAGE: usize"),
     ),
 ];
 

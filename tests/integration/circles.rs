@@ -86,7 +86,10 @@ fn graph() -> BTreeMap<Name, BTreeSet<Name>> {
 #[test]
 fn no_file_leads_back_to_itself() {
     let mut graph = graph();
-    assert!(graph[&name(Path::new("engine/tidy/run.rs"))].contains(&name(Path::new("engine/owners.rs"))));
+    assert!(
+        graph[&name(Path::new("engine/operator/tidy/run.rs"))]
+            .contains(&name(Path::new("engine/accounts/claims.rs")))
+    );
     // What uses nothing that is left is in no circle, nor is what nothing that is left uses.
     loop {
         let left: BTreeSet<Name> = graph.keys().cloned().collect();

@@ -8,7 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::owner::Owner;
-use crate::engine::calendar;
+use crate::engine::time::calendar;
 use crate::logical::{Collection, Record, Storage, StorageError};
 
 /// A marker carries nothing but its place.

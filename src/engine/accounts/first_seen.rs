@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::engine::clock::Clock;
 use crate::engine::failpoint::shortened;
+use crate::engine::time::clock::Clock;
 
 /// Vault ends a request after 90 s, and OpenAI's lists were seen to lag by 20 s.
 const SETTLES_AFTER: Duration = Duration::from_secs(180);

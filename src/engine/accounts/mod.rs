@@ -4,8 +4,11 @@
 //! [retry state](retry). The [due index](due) says when somebody has to look at the record again, and the
 //! [worker] does.
 
+pub(in crate::engine) mod claims;
 pub mod due;
 pub mod first_seen;
+pub(in crate::engine) mod live_keys;
+pub(in crate::engine) mod lookup;
 pub mod making;
 pub mod owner;
 pub mod retry;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::engine::backoff;
+use crate::engine::time::backoff;
 
 /// Failures in a row, and the next try.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -19,10 +19,12 @@ use super::leases::CHECK_OUT;
 use super::loans::{Loan, State, Ticket};
 use super::members::Member;
 use super::{lending, missing, returns, sets, status};
-use crate::engine::events::Happening;
+use crate::engine::creds::{deletion, issuer};
 use crate::engine::failpoint::failpoint;
-use crate::engine::metrics::CheckOutResult;
-use crate::engine::{Engine, Error, endings, issuer, key_lifetime, rfc3339, seconds};
+use crate::engine::telemetry::events::Happening;
+use crate::engine::telemetry::metrics::CheckOutResult;
+use crate::engine::time::{key_lifetime, rfc3339, seconds};
+use crate::engine::{Engine, Error};
 use crate::framework::{Call, Help, Path, ResponseField};
 use crate::logical::{Operation, Response, Storage};
 use crate::openai::{Client, CreatedKey, Urgency};
@@ -278,7 +280,7 @@ async fn take_back(
         };
     }
     let ended = match (engine.client_of(storage, &loan.account.organization_id).await, &ticket.api_key_id) {
-        (Ok(client), Some(key)) => endings::end_key(&client, &loan.account.project_id, key).await.is_ok(),
+        (Ok(client), Some(key)) => deletion::end_key(&client, &loan.account.project_id, key).await.is_ok(),
         _ => false,
     };
     if ended { error } else { Error::LeftBehind(Box::new(error)) }

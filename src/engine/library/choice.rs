@@ -6,7 +6,9 @@ use std::time::Duration;
 use super::loans::Borrower;
 use super::members::Member;
 use super::sets::LibrarySet;
-use crate::engine::{Engine, Error, checks, seconds};
+use crate::engine::config::checks;
+use crate::engine::time::seconds;
+use crate::engine::{Engine, Error};
 use crate::framework::{Call, Field};
 
 pub(super) static TTL: Field<Duration> =

@@ -4,8 +4,10 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use super::sets::LibrarySet;
-use crate::engine::project_fields::{self, NamedProject};
-use crate::engine::{Engine, Error, checks};
+use crate::engine::config::checks;
+use crate::engine::config::project_fields;
+use crate::engine::config::project_fields::NamedProject;
+use crate::engine::{Engine, Error};
 use crate::framework::{Call, Field, Name, Path};
 use crate::logical::Operation;
 

@@ -7,7 +7,8 @@ use tokio::time::Instant;
 
 use super::lending;
 use super::members::{Member, PATIENCE};
-use crate::engine::live_keys::{self, LiveKey};
+use crate::engine::accounts::live_keys;
+use crate::engine::accounts::live_keys::LiveKey;
 use crate::engine::{Engine, Error};
 use crate::logical::Storage;
 use crate::openai::Urgency;

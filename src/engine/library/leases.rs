@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::loans::{State, Ticket};
 use super::{lending, returns};
-use crate::engine::credential_end::for_lease;
+use crate::engine::creds::credential_end::for_lease;
 use crate::engine::{Engine, Error};
 use crate::framework::{LeaseCall, LeaseType};
 use crate::logical::{self, Response};

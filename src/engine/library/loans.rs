@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use super::members::Member;
 use crate::engine::accounts::retry::RetryState;
+use crate::engine::creds::issuer;
 use crate::engine::failpoint::shortened;
-use crate::engine::issuer;
 use crate::logical::{Record, Request};
 use crate::openai::{ApiKeyId, CreatedKey, OrganizationId, ProjectId, ServiceAccountId};
 
@@ -33,10 +33,10 @@ pub struct Loan {
     /// When it was reserved; once lent, when it was checked out.
     pub since: DateTime<Utc>,
     /// How long it runs, and is renewed for if the borrower does not say.
-    #[serde(with = "crate::engine::seconds")]
+    #[serde(with = "crate::engine::time::seconds")]
     pub ttl: Duration,
     /// How long it may run in all.
-    #[serde(with = "crate::engine::seconds")]
+    #[serde(with = "crate::engine::time::seconds")]
     pub max_ttl: Duration,
     /// When its lease ends.
     pub ends: DateTime<Utc>,

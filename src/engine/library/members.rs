@@ -15,8 +15,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 
-use crate::engine::clients::Configured;
-use crate::engine::{Error, live_keys};
+use crate::engine::Error;
+use crate::engine::accounts::live_keys;
+use crate::engine::config::clients::Configured;
 use crate::openai::{
     Client, OrganizationId, Pages, ProjectId, Role, ServiceAccount, ServiceAccountId, Urgency,
 };

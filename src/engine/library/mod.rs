@@ -32,7 +32,7 @@ use serde_json::Value;
 
 use self::fields::NAME;
 use self::sets::LibrarySet;
-use super::{Engine, Error};
+use crate::engine::{Engine, Error};
 use crate::framework::{Call, Help, Path, ResponseField};
 use crate::logical::{Data, Operation, Response};
 use crate::openai::ProjectId;

@@ -20,15 +20,20 @@ use tokio::time::Instant;
 use super::in_use::{by_place, listed_keys, refuse_known};
 use super::members::Member;
 use super::sets::{self, Ending, LibrarySet};
+use crate::engine::accounts::claims::AccountOwner;
 use crate::engine::accounts::due;
+use crate::engine::accounts::live_keys;
+use crate::engine::accounts::live_keys::LiveKey;
+use crate::engine::accounts::lookup;
+use crate::engine::accounts::lookup::Sought;
 use crate::engine::accounts::making::Making;
 use crate::engine::accounts::owner::Owner;
-use crate::engine::endings::{self, Undone};
+use crate::engine::creds::deletion;
+use crate::engine::creds::deletion::Undone;
+use crate::engine::creds::{issuer, removal};
 use crate::engine::failpoint::failpoint;
-use crate::engine::listing::{self, Sought};
-use crate::engine::live_keys::{self, LiveKey};
-use crate::engine::owners::AccountOwner;
-use crate::engine::{Engine, Error, backoff, issuer, removal};
+use crate::engine::time::backoff;
+use crate::engine::{Engine, Error};
 use crate::logical::{Storage, StorageError};
 use crate::openai::Urgency;
 
@@ -201,7 +206,7 @@ async fn undo(
     let client = client.for_work(Urgency::Revocation, patience);
     let sought = Sought { project, account: None, name: &making.name };
     engine.let_making_appear(making).await;
-    let found = listing::find_now(&client, &sought).await;
+    let found = lookup::find_now(&client, &sought).await;
     let _alone = match &found {
         Ok(Some(found)) => {
             engine.note_made(&[found.account.as_str()], making.since);
@@ -213,7 +218,7 @@ async fn undo(
         }
         Ok(None) | Err(_) => None,
     };
-    let undone = endings::end_found(&client, project, found).await.map_err(Error::Revocation)?;
+    let undone = deletion::end_found(&client, project, found).await.map_err(Error::Revocation)?;
     failpoint!("set.undone");
     Ok(matches!(undone, Undone::Ended) || engine.first_seen.has_settled(&making.name, false))
 }
@@ -303,7 +308,7 @@ async fn let_go(
         let client = engine.client_of(storage, &member.organization_id).await?;
         let client = client.for_work(Urgency::Revocation, patience);
         engine.note_made(&[member.id.as_str()], member.joined);
-        endings::end_account(&client, &member.project_id, &member.id).await.map_err(Error::Revocation)?;
+        deletion::end_account(&client, &member.project_id, &member.id).await.map_err(Error::Revocation)?;
         failpoint!("set.account_ended");
     }
     Ok(claim.release(storage, &ours).await?)

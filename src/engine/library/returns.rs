@@ -18,10 +18,13 @@ use super::loans::{Loan, State, Ticket};
 use super::sets::SETS;
 use crate::engine::accounts::due;
 use crate::engine::accounts::owner::Owner;
-use crate::engine::endings::{self, Undone};
-use crate::engine::events::Happening;
+use crate::engine::creds::deletion;
+use crate::engine::creds::deletion::Undone;
+use crate::engine::creds::removal;
 use crate::engine::failpoint::failpoint;
-use crate::engine::{Engine, Error, backoff, removal};
+use crate::engine::telemetry::events::Happening;
+use crate::engine::time::backoff;
+use crate::engine::{Engine, Error};
 use crate::logical::{Storage, StorageError};
 use crate::openai::Urgency;
 
@@ -107,7 +110,7 @@ async fn end_unrecorded(
         Err(Error::NotConfigured) => return Ok(()),
         client => client?.for_work(Urgency::Revocation, patience),
     };
-    endings::end_key(&client, project, key).await.map_err(Error::Revocation)
+    deletion::end_key(&client, project, key).await.map_err(Error::Revocation)
 }
 
 /// Puts on record that the check-out is over and begins to end its key, for which nobody waits: what this does not come
@@ -208,9 +211,9 @@ async fn end_key(
     let client = client.for_work(Urgency::Revocation, patience);
     if let Some(key) = &loan.api_key_id {
         engine.note_made(&[key.as_str()], loan.since);
-        return endings::end_key(&client, &account.project_id, key).await.map_err(Error::Revocation);
+        return deletion::end_key(&client, &account.project_id, key).await.map_err(Error::Revocation);
     }
-    let found = endings::end_key_named(&client, &account.project_id, &account.id, &loan.id).await;
+    let found = deletion::end_key_named(&client, &account.project_id, &account.id, &loan.id).await;
     match found.map_err(Error::Revocation)? {
         Undone::NothingFound if engine.certain_time() < loan.doubt_ends() => Err(Error::KeyInDoubt),
         Undone::NothingFound | Undone::Ended => Ok(()),

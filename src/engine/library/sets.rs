@@ -18,9 +18,11 @@ use crate::engine::accounts::due;
 use crate::engine::accounts::making::{Making, MakingList};
 use crate::engine::accounts::owner::Owner;
 use crate::engine::accounts::retry::RetryState;
-use crate::engine::names::ServiceAccountName;
-use crate::engine::project_fields::NamedProject;
-use crate::engine::{Engine, Error, backoff, issuer};
+use crate::engine::config::project_fields::NamedProject;
+use crate::engine::creds::issuer;
+use crate::engine::naming::names::ServiceAccountName;
+use crate::engine::time::backoff;
+use crate::engine::{Engine, Error};
 use crate::framework::LockGuard;
 use crate::logical::{Collection, Record, Storage, StorageError};
 use crate::openai::{OrganizationId, ProjectId, ServiceAccountId};
@@ -37,10 +39,10 @@ pub struct LibrarySet {
     /// The accounts, in the order of their names in the write.
     pub members: Vec<Member>,
     /// How long a check-out lasts if the borrower does not say.
-    #[serde(with = "crate::engine::seconds")]
+    #[serde(with = "crate::engine::time::seconds")]
     pub ttl: Duration,
     /// How long it may last in all.
-    #[serde(with = "crate::engine::seconds")]
+    #[serde(with = "crate::engine::time::seconds")]
     pub max_ttl: Duration,
     /// For people.
     #[serde(default)]

@@ -10,8 +10,9 @@ use super::fields::NAME;
 use super::loans::{Loan, State};
 use super::sets::{self, LibrarySet};
 use super::{lending, missing};
-use crate::engine::metrics::MAX_LABELS;
-use crate::engine::{Engine, Error, rfc3339};
+use crate::engine::telemetry::metrics::MAX_LABELS;
+use crate::engine::time::rfc3339;
+use crate::engine::{Engine, Error};
 use crate::framework::{Call, Help, Path, ResponseField, Tick};
 use crate::logical::{Data, Operation, Response, Storage};
 

@@ -9,12 +9,13 @@ use super::record::{Current, StaticRole};
 use super::rotate::{self, Work};
 use super::settings::{ACCOUNT, Settings};
 use super::stored;
+use crate::engine::Error;
 use crate::engine::accounts::due::{self, Marker};
 use crate::engine::accounts::first_seen;
 use crate::engine::accounts::making::{Making, MakingList};
 use crate::engine::accounts::retry::RetryState;
+use crate::engine::config::{key_records, named_projects};
 use crate::engine::failpoint::failpoint;
-use crate::engine::{Error, key_records, named_projects};
 use crate::openai::{OrganizationId, ProjectId, ServiceAccount, ServiceAccountId, Urgency};
 
 /// Where a new role's account is.

@@ -8,8 +8,8 @@ use super::ending::settle;
 use super::record::{STATIC_ROLES, StaticRole};
 use super::rotate::Work;
 use super::stored;
+use crate::engine::accounts::claims::AccountOwner;
 use crate::engine::failpoint::failpoint;
-use crate::engine::owners::AccountOwner;
 use crate::engine::{Engine, Error};
 use crate::logical::Storage;
 

@@ -13,8 +13,10 @@ use tokio::time::Instant;
 use super::record::{Ending, StaticRole};
 use super::rotate::Work;
 use super::stored;
+use crate::engine::Error;
+use crate::engine::accounts::{claims, live_keys};
+use crate::engine::creds::deletion;
 use crate::engine::failpoint::failpoint;
-use crate::engine::{Error, endings, live_keys, owners};
 use crate::openai::{ApiKeyId, Client, LONGEST_EXPIRY, ProjectId, ServiceAccountId, Urgency};
 
 /// What became of a key whose time had come.
@@ -110,23 +112,23 @@ impl Endings<'_> {
     async fn end(&self, work: &Work<'_>, old: &Ending) -> Result<(), Error> {
         let (client, project, account) = (work.ending(), self.project, &old.service_account_id);
         if !old.with_account {
-            return endings::end_key(&client, project, &old.api_key_id).await.map_err(Error::Revocation);
+            return deletion::end_key(&client, project, &old.api_key_id).await.map_err(Error::Revocation);
         }
-        let _no_claim = work.engine.locks.lock(&owners::lock(account)).await;
+        let _no_claim = work.engine.locks.lock(&claims::lock(account)).await;
         let refused = match self.refuse_claimed(work, account).await {
             Ok(()) => self.refuse_used(work, account).await,
             refused => refused,
         };
         if let Err(error) = refused {
-            endings::end_key(&client, project, &old.api_key_id).await.map_err(Error::Revocation)?;
+            deletion::end_key(&client, project, &old.api_key_id).await.map_err(Error::Revocation)?;
             return Err(error);
         }
-        endings::end_account(&client, project, account).await.map_err(Error::Revocation)
+        deletion::end_account(&client, project, account).await.map_err(Error::Revocation)
     }
 
     /// Refuses an account that another owner claims.
     async fn refuse_claimed(&self, work: &Work<'_>, account: &ServiceAccountId) -> Result<(), Error> {
-        match owners::claimant(&**work.storage, account).await? {
+        match claims::claimant(&**work.storage, account).await? {
             Some(owner) if owner != work.owner() => {
                 Err(Error::AccountInUse { account: account.clone(), owner })
             }
@@ -140,7 +142,7 @@ impl Endings<'_> {
         let listed =
             live_keys::of_accounts(&client, self.project, &accounts, || work.engine.certain_time()).await;
         let keys = match listed {
-            Err(error) if endings::went_with_project(&client, self.project, &error).await => return Ok(()),
+            Err(error) if deletion::went_with_project(&client, self.project, &error).await => return Ok(()),
             keys => keys.map_err(Error::Revocation)?,
         };
         match keys.into_iter().find(|key| !self.ours.contains(&key.id)) {

@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use super::record::{Ending, StaticRole};
 use crate::engine::Error;
 use crate::engine::accounts::first_seen;
-use crate::engine::schedule::Schedule;
+use crate::engine::time::schedule::Schedule;
 use crate::openai::LONGEST_EXPIRY;
 
 /// What readers are told while a rotation may come with any tick: soon enough that a key without grace, which is dead

@@ -10,12 +10,13 @@ use super::ending::{note_failure, settle};
 use super::record::{STATIC_ROLES, StaticRole};
 use super::rotate::{self, Work, is_the_roles_failure};
 use super::stored;
+use crate::engine::Error;
+use crate::engine::accounts::lookup::{Look, Sought};
 use crate::engine::accounts::making::Making;
 use crate::engine::accounts::owner::Owner;
 use crate::engine::accounts::worker::{Kind, Turn};
+use crate::engine::creds::{deletion, issuer};
 use crate::engine::failpoint::failpoint;
-use crate::engine::listing::{Look, Sought};
-use crate::engine::{Error, endings, issuer};
 use crate::logical::{Storage, StorageError};
 use crate::openai::Urgency;
 
@@ -138,7 +139,7 @@ async fn find_and_end(work: &Work<'_>, role: &mut StaticRole, making: &Making) -
         confirm(work, role, making).await?;
         work.engine.note_made(&found.ids().collect::<Vec<_>>(), making.since);
     }
-    endings::end_found(&client, project, found.map(Some)).await.map_err(Error::Revocation)?;
+    deletion::end_found(&client, project, found.map(Some)).await.map_err(Error::Revocation)?;
     failpoint!("static.undone");
     Ok(true)
 }

@@ -66,7 +66,7 @@ pub struct Current {
     /// The key.
     pub api_key: ApiKey,
     /// When it was made, to the second.
-    #[serde(with = "crate::engine::rfc3339")]
+    #[serde(with = "crate::engine::time::rfc3339")]
     pub last_rotation: DateTime<Utc>,
 }
 
@@ -85,10 +85,10 @@ pub struct Ending {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub made: Option<DateTime<Utc>>,
     /// When its grace is over, to the second.
-    #[serde(with = "crate::engine::rfc3339")]
+    #[serde(with = "crate::engine::time::rfc3339")]
     pub ends: DateTime<Utc>,
     /// How long the grace is; releases before did not keep that.
-    #[serde(default, with = "crate::engine::seconds::option", skip_serializing_if = "Option::is_none")]
+    #[serde(default, with = "crate::engine::time::seconds::option", skip_serializing_if = "Option::is_none")]
     pub grace: Option<Duration>,
     /// Whether OpenAI ends it by itself then.
     #[serde(default)]
@@ -102,10 +102,10 @@ pub struct Ending {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Asked {
     /// When it was asked for, to the second.
-    #[serde(with = "crate::engine::rfc3339")]
+    #[serde(with = "crate::engine::time::rfc3339")]
     pub at: DateTime<Utc>,
     /// How long the replaced key shall still work.
-    #[serde(with = "crate::engine::seconds")]
+    #[serde(with = "crate::engine::time::seconds")]
     pub grace: Duration,
 }
 

@@ -17,17 +17,22 @@ use chrono::{DateTime, SubsecRound, Utc};
 use super::record::{Asked, Current, Ending, STATIC_ROLES, StaticRole};
 use super::settings::{Method, Settings};
 use super::stored;
+use crate::engine::accounts::claims::AccountOwner;
 use crate::engine::accounts::making::Making;
-use crate::engine::events::Happening;
+use crate::engine::creds::deletion;
+use crate::engine::creds::issuer;
+use crate::engine::creds::issuer::{Creation, Failure, Left, Made, Owner};
 use crate::engine::failpoint::failpoint;
-use crate::engine::issuer::{self, Creation, Failure, Left, Made, Owner};
-use crate::engine::metrics::{RotationKind, RotationResult};
-use crate::engine::names::ServiceAccountName;
-use crate::engine::owners::AccountOwner;
-use crate::engine::{Engine, Error, endings, key_lifetime, seconds};
+use crate::engine::naming::names::ServiceAccountName;
+use crate::engine::telemetry::events::Happening;
+use crate::engine::telemetry::metrics::{RotationKind, RotationResult};
+use crate::engine::time::{key_lifetime, seconds};
+use crate::engine::{Engine, Error};
 use crate::logical::{Storage, StorageError};
 use crate::openai::{ApiKeyId, Client, ServiceAccountId, Urgency};
 
+/// As long as each call of a request waits for its turn; Vault gives a request 90 s.
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 /// As many replaced keys may wait for their end; more would be a flood of live keys, as where OpenAI makes keys but
 /// ends none.
 const MOST_ENDING: usize = 20;
@@ -103,7 +108,7 @@ async fn confirm(work: &Work<'_>, role: &StaticRole, making: &Making, key: &NewK
     let (account, with_account) = (&key.made.service_account_id, making.service_account_id.is_none());
     let client = work.client.for_work(Urgency::Revocation, work.patience);
     let project = &role.account_project_id;
-    let taken_back = endings::end(&client, project, account, &key.made.key.id, with_account).await;
+    let taken_back = deletion::end(&client, project, account, &key.made.key.id, with_account).await;
     let superseded = Error::Superseded(work.name.to_owned());
     Err(if taken_back.is_ok() { superseded } else { Error::LeftBehind(Box::new(superseded)) })
 }

@@ -5,10 +5,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::engine::project_fields::{self, NamedProject};
-use crate::engine::schedule::Schedule;
-use crate::engine::schedule_fields::ScheduleFields;
-use crate::engine::{Error, seconds};
+use crate::engine::Error;
+use crate::engine::config::project_fields;
+use crate::engine::config::project_fields::NamedProject;
+use crate::engine::time::schedule::Schedule;
+use crate::engine::time::schedule_fields::ScheduleFields;
+use crate::engine::time::seconds;
 use crate::framework::{Call, Field, Path, ResponseField};
 use crate::logical::Data;
 use crate::openai::{LONGEST_EXPIRY, ProjectId};
@@ -31,13 +33,13 @@ pub struct Settings {
     #[serde(default)]
     pub rotation_method: Method,
     /// How long a replaced key still works.
-    #[serde(default, with = "crate::engine::seconds")]
+    #[serde(default, with = "crate::engine::time::seconds")]
     pub grace_period: Duration,
     /// The longest time told to readers.
-    #[serde(with = "crate::engine::seconds")]
+    #[serde(with = "crate::engine::time::seconds")]
     pub ttl: Duration,
     /// How long OpenAI lets a key live; zero is for ever.
-    #[serde(default, with = "crate::engine::seconds")]
+    #[serde(default, with = "crate::engine::time::seconds")]
     pub key_ttl: Duration,
 }
 
@@ -307,6 +309,6 @@ fn sent_schedule(call: &Call) -> Result<ScheduleFields, Error> {
     })
 }
 
-fn of_schedule(error: crate::engine::schedule_fields::ScheduleError) -> Error {
+fn of_schedule(error: crate::engine::time::schedule_fields::ScheduleError) -> Error {
     Error::field(error.to_string())
 }

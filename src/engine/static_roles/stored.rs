@@ -6,11 +6,12 @@ use chrono::{DateTime, Utc};
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 
 use super::record::{STATIC_ROLES, StaticRole};
+use crate::engine::accounts::claims::AccountOwner;
 use crate::engine::accounts::due::{self, Marker};
 use crate::engine::accounts::owner::Owner;
 use crate::engine::failpoint::failpoint;
-use crate::engine::owners::AccountOwner;
-use crate::engine::{Engine, Error, backoff};
+use crate::engine::time::backoff;
+use crate::engine::{Engine, Error};
 use crate::logical::{Storage, StorageError};
 use crate::openai::{OrganizationId, ProjectId, ServiceAccountId};
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use openai_secrets::engine::Engines;
-use openai_secrets::engine::listener::{Listener, Source};
+use openai_secrets::engine::telemetry::listener::{Listener, Source};
 use openai_secrets::logical::{
     Event, Factory, FixedSystem, InMemory, Kind, Operation, Request, Setup, Storage,
 };

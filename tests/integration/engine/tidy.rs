@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use openai_secrets::engine::names::MountTag;
+use openai_secrets::engine::naming::names::MountTag;
 use openai_secrets::logical::{Entry, Storage};
 use serde_json::{Value, json};
 

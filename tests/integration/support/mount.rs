@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use openai_secrets::engine::Engines;
-use openai_secrets::engine::clock::Clock as _;
+use openai_secrets::engine::time::clock::Clock as _;
 use openai_secrets::logical::{
     Answer, Backend, Data, Error, Factory, InMemory, Operation, Request, Setup, Storage, test_seed,
 };

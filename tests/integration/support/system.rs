@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
-use openai_secrets::engine::clock::{Clock, WallClock};
+use openai_secrets::engine::time::clock::{Clock, WallClock};
 use openai_secrets::logical::{Event, FixedSystem, ReplicationState, SystemError, SystemView};
 
 /// Maximum number of remembered events.

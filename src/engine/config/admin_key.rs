@@ -1,0 +1,151 @@
+//! `config/rotate`, `config/rotate-admin-key`, `admin-key-rotation`, and the tick's share: who has the admin key rotated,
+//! and what they are told. How it is done is `admin_rotation`'s, when by itself `admin_timetable`'s.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::{Instant, timeout_at};
+
+use crate::engine::config::admin_reconcile;
+use crate::engine::config::admin_reconcile::Which;
+use crate::engine::config::admin_rotation::{NEW_KEY, NEW_KEY_ID, Rotated, Rotation};
+use crate::engine::config::admin_timetable;
+use crate::engine::config::configuration::{Config, LOCK};
+use crate::engine::time::rfc3339;
+use crate::engine::{Engine, Error};
+use crate::framework::{Call, Field, Help, Path, ResponseField, Tick};
+use crate::logical::{Operation, Request, Response, Storage};
+use crate::openai::{AdminKey, AdminKeyId};
+
+/// As long as a request takes; Vault gives up after 90 s.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The tick's share: other periodic work waits for the same OpenAI.
+const TICK_PATIENCE: Duration = Duration::from_secs(25);
+const ROTATION_OFF: &str = "automated rotation of the admin key is off: config has disable_automated_rotation set, or \
+                            neither automatic_rotation_period nor rotation_schedule";
+const DONE: &str = "Admin API key has been rotated.";
+
+static KEY: Field<String> =
+    Field::new(NEW_KEY, "The key to use from now on; a new one is made if none is given.").sensitive();
+static KEY_ID: Field<String> =
+    Field::new(NEW_KEY_ID, "OpenAI's id of that key. Found by its redacted value if not given.");
+
+const ROTATE_HELP: Help = Help {
+    synopsis: "Rotate the admin key.",
+    description: "\
+Makes a new admin key with the present one, tries it, stores it, and deletes the old one. Nobody ever sees the new key.
+
+    $ vault write -f openai/config/rotate",
+};
+
+const REPLACE_HELP: Help = Help {
+    synopsis: "Replace the admin key by a given one, or rotate it.",
+    description: "\
+With new_admin_api_key: tries that key, stores it, and deletes the old one at OpenAI, if its id is known. Without: as \
+config/rotate.
+
+    $ vault write openai/config/rotate-admin-key new_admin_api_key=sk-admin-...",
+};
+
+const RUN_HELP: Help = Help {
+    synopsis: "Run the automated rotation of the admin key now.",
+    description: "\
+Does what the automatic rotation does at its time, also if none is set or it is switched off.
+
+    $ vault write -f openai/admin-key-rotation",
+};
+
+const ANSWER: &[ResponseField] = &[
+    ResponseField::new::<String>("message", "What was done."),
+    ResponseField::new::<String>("admin_api_key_id", "OpenAI's id of the new key, where it is known."),
+    ResponseField::new::<String>("last_rotated", "When that was."),
+];
+const RUN_ANSWER: &[ResponseField] = &[ResponseField::new::<bool>("success", "true: the key was rotated.")];
+
+pub(in crate::engine) fn paths() -> Vec<Path<Engine>> {
+    vec![
+        Path::new("config/rotate", ROTATE_HELP)
+            .on(Operation::Update, rotate)
+            .responds(Operation::Update, ANSWER),
+        Path::new("config/rotate-admin-key", REPLACE_HELP)
+            .field(&KEY)
+            .field(&KEY_ID)
+            .on(Operation::Update, rotate_or_replace)
+            .responds(Operation::Update, ANSWER),
+        Path::new("admin-key-rotation", RUN_HELP)
+            .on(Operation::Update, run)
+            .responds(Operation::Update, RUN_ANSWER),
+    ]
+}
+
+async fn rotate(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
+    Ok(Some(rotate_now(&engine, call.storage()).await?.answer()))
+}
+
+async fn rotate_or_replace(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
+    let Some(key) = call.sent(&KEY)?.filter(|key| !key.is_empty()) else {
+        return rotate(engine, call).await;
+    };
+    let key = AdminKey::parse(key).map_err(|error| Error::field(format!("{NEW_KEY}: {error}")))?;
+    let id = call.sent(&KEY_ID)?.filter(|id| !id.is_empty());
+    let id = id.map(|id| id.parse()).transpose();
+    let id = id.map_err(|error| Error::field(format!("{NEW_KEY_ID}: {error}")))?;
+    let _alone = engine.locks.lock(LOCK).await;
+    let rotation = Rotation::new(&engine, call.storage(), Instant::now() + PATIENCE);
+    Ok(Some(rotation.replace(key, id).await?.answer()))
+}
+
+async fn run(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
+    let warnings = rotate_now(&engine, call.storage()).await?.warnings;
+    Ok(Some(Response { warnings, ..Response::of([("success", Value::from(true))]) }))
+}
+
+/// The call of Vault's rotation manager, where the server has one: for a job that the Go plugin registered. Whoever has
+/// switched the rotation off here has switched that off, too.
+pub(in crate::engine) async fn rotate_for_vault(engine: Arc<Engine>, request: Request) -> Result<(), Error> {
+    let storage = &request.storage;
+    let _alone = engine.locks.lock(LOCK).await;
+    let config = engine.stored_config(&**storage).await?.ok_or(Error::NotConfigured)?;
+    if !config.rotation_job {
+        // Only a job of the Go plugin's calls: it outlived a configuration that was deleted by force.
+        let mut with_job = Config { rotation_job: true, ..(*config).clone() };
+        if let Err(error) = engine.end_rotation_job(&mut with_job).await {
+            tracing::warn!(%error, "the Go plugin's rotation job could not be taken away from Vault");
+        }
+    }
+    if config.disable_automated_rotation || config.schedule()?.is_none() {
+        return Err(Error::field(ROTATION_OFF));
+    }
+    Rotation::new(&engine, storage, Instant::now() + PATIENCE).rotate().await.map(drop)
+}
+
+async fn rotate_now(engine: &Engine, storage: &Arc<dyn Storage>) -> Result<Rotated, Error> {
+    let _alone = engine.locks.lock(LOCK).await;
+    Rotation::new(engine, storage, Instant::now() + PATIENCE).rotate().await
+}
+
+/// Part of the tick: rotates what is due, deletes old keys that still stand, and looks for keys that were being made. Whoever holds the lock meanwhile is
+/// changing the key or the configuration himself.
+pub(in crate::engine) async fn tick(engine: &Engine, tick: &Tick) -> Result<(), Error> {
+    let deadline = tick.deadline.min(Instant::now() + TICK_PATIENCE);
+    let Ok(_alone) = timeout_at(deadline, engine.locks.lock(LOCK)).await else { return Ok(()) };
+    let Some(config) = engine.stored_config(&*tick.storage).await? else { return Ok(()) };
+    let ended = admin_reconcile::reconcile(engine, &*tick.storage, &config, deadline, Which::Due).await;
+    if tick.is_over() || !engine.times.agree(|now| admin_timetable::is_due(&config, now))? {
+        return ended;
+    }
+    Rotation::new(engine, &tick.storage, deadline).rotate().await.and(ended)
+}
+
+impl Rotated {
+    fn answer(self) -> Response {
+        let id = self.config.admin_api_key_id.as_ref().map_or("", AdminKeyId::as_str);
+        let answer = Response::of([
+            ("message", Value::from(DONE)),
+            ("admin_api_key_id", id.into()),
+            ("last_rotated", rfc3339::text(self.config.last_rotated).into()),
+        ]);
+        Response { warnings: self.warnings, ..answer }
+    }
+}

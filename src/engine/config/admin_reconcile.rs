@@ -1,0 +1,253 @@
+//! Brings the admin keys at OpenAI to what the configuration says: replaced keys are deleted, and keys that were being made
+//! are looked for by name and deleted. The configuration is one record that each tick reads, so it needs no marker.
+//!
+//! *Guarantees:* the current key is never deleted, whatever a list or a record says. A key is forgotten only when OpenAI
+//! says that it is gone, under the key's own organization. A crash at any point repeats the last step.
+//!
+//! *Assumptions:* the caller holds the configuration's lock, and the configuration is what storage says.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use crate::engine::accounts::making::Making;
+use crate::engine::config::admin_keys::Ending;
+use crate::engine::config::configuration::{Config, LOCK};
+use crate::engine::creds::issuer;
+use crate::engine::failpoint::{failpoint, shortened};
+use crate::engine::time::backoff;
+use crate::engine::{Engine, Error};
+use crate::framework::{Swept, WalKind};
+use crate::logical::Storage;
+use crate::openai::{self, AdminKeyId, Client, OrganizationId, Pages, Urgency};
+
+/// As long as a deletion of the configuration waits for OpenAI.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// As long as a look through the organization's admin keys may take, as it holds the configuration's lock.
+const LISTING: Duration = Duration::from_secs(30);
+/// A creation younger than this may belong to a rotation still under way elsewhere, on a node that lost its leadership.
+const SWEEP_AGE: Duration = Duration::from_secs(300);
+
+/// The write-ahead entry by which the release before announced an admin key: its name moves to the configuration.
+static CREATION: WalKind<Creation> =
+    WalKind::new("admin_key_creation", SWEEP_AGE).forgotten_after(issuer::FORGOTTEN_AFTER);
+
+/// An admin key that the release before was about to make.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Creation {
+    organization_id: OrganizationId,
+    name: String,
+}
+
+/// Which of the steps that are left are done.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(in crate::engine) enum Which {
+    /// Those whose time has come.
+    Due,
+    /// All of them: somebody waits for it.
+    All,
+}
+
+/// Does the steps that are left, and stores the configuration once. The error is the last of those that stay.
+pub(in crate::engine) async fn reconcile(
+    engine: &Engine,
+    storage: &dyn Storage,
+    config: &Config,
+    deadline: Instant,
+    which: Which,
+) -> Result<(), Error> {
+    let now = engine.now();
+    let is_last = engine.system.tainted().await?;
+    let is_due = |waits: bool| which == Which::All || !waits;
+    let is_sought = |making: &&Making| is_due(!engine.first_seen.has_settled(&making.name, is_last));
+    let sought: Vec<&Making> = config.keys.making.iter().filter(is_sought).collect();
+    let going: Vec<&Ending> = config.keys.ending.iter().filter(|old| is_due(old.retry.waits(now))).collect();
+    if sought.is_empty() && going.is_empty() {
+        return Ok(());
+    }
+    let (mut after, mut failure) = (config.clone(), None);
+    for making in sought {
+        if Instant::now() >= deadline {
+            break;
+        }
+        match undo(engine, storage, config, making, deadline).await {
+            Ok(true) => {
+                after.keys.making.end(&making.name);
+                engine.first_seen.forget(&making.name);
+            }
+            Ok(false) => {}
+            Err(error) => failure = Some(error),
+        }
+    }
+    for old in going {
+        if Instant::now() >= deadline {
+            break;
+        }
+        let Err(error) = end_replaced(engine, storage, config, old, deadline).await else {
+            after.keys.ending.retain(|left| left.id != old.id);
+            continue;
+        };
+        for left in after.keys.ending.iter_mut().filter(|left| left.id == old.id) {
+            left.retry.failed(old.id.as_str(), &error, now, Duration::ZERO);
+        }
+        failure = Some(error);
+    }
+    failpoint!("admin.old_ended");
+    if !after.is_same_as(config) {
+        engine.store_config(storage, &mut after).await?;
+    }
+    failure.map_or(Ok(()), Err)
+}
+
+/// Tells if a creation may still be under way.
+pub(in crate::engine) fn is_young(making: &Making, now: DateTime<Utc>) -> bool {
+    backoff::is_wait(making.since + sweep_age(), now)
+}
+
+fn sweep_age() -> Duration {
+    shortened!("OPENAI_SWEEP_AGE", SWEEP_AGE)
+}
+
+fn time_left(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now())
+}
+
+/// Tries now to delete all old keys, for somebody who waits for it.
+pub(in crate::engine) async fn retry(
+    engine: &Engine,
+    storage: &dyn Storage,
+    patience: Duration,
+) -> Result<(), Error> {
+    let _alone = engine.locks.lock(LOCK).await;
+    let Some(config) = engine.stored_config(storage).await? else { return Err(Error::NotConfigured) };
+    reconcile(engine, storage, &config, Instant::now() + patience, Which::All).await
+}
+
+async fn end_replaced(
+    engine: &Engine,
+    storage: &dyn Storage,
+    config: &Config,
+    old: &Ending,
+    deadline: Instant,
+) -> Result<(), Error> {
+    if config.admin_api_key_id.as_ref() == Some(&old.id) {
+        return Ok(());
+    }
+    if config.organization_id != old.organization_id {
+        return Err(Error::field(format!(
+            "admin key {} belongs to organization {}, but config names {}: it cannot be deleted from there",
+            old.id, old.organization_id, config.organization_id
+        )));
+    }
+    let client = engine.configured(storage).await?.client;
+    let client = client.for_work(Urgency::Revocation, time_left(deadline));
+    engine.note_made(&[old.id.as_str()], old.made);
+    end(&client, &old.id).await.map_err(Error::call("deleting a replaced admin key"))
+}
+
+/// Deletes an admin key; that it is gone already is success.
+pub(in crate::engine) async fn end(client: &Client, id: &AdminKeyId) -> Result<(), openai::Error> {
+    match client.delete_admin_key(id).await {
+        Err(error) if error.is_gone() => Ok(()),
+        other => other,
+    }
+}
+
+/// Finds the key that was being made and deletes it, unless it is in use. Answers whether the outcome is known now: not
+/// while the organization is out of reach, nor by the absence of a key before its name has settled.
+async fn undo(
+    engine: &Engine,
+    storage: &dyn Storage,
+    config: &Config,
+    making: &Making,
+    deadline: Instant,
+) -> Result<bool, Error> {
+    if config.keys.name.as_ref() == Some(&making.name) {
+        return Ok(true);
+    }
+    let Some(client) = engine.client_in_reach(storage, &making.organization_id).await? else {
+        return Ok(making.since + issuer::FORGOTTEN_AFTER < engine.now());
+    };
+    engine.let_making_appear(making).await;
+    let client = client.for_work(Urgency::Revocation, time_left(deadline));
+    let found = undo_found(engine, &client, config, making, deadline).await.map_err(Error::Revocation)?;
+    failpoint!("sweep.admin_undone");
+    Ok(found || engine.first_seen.has_settled(&making.name, false))
+}
+
+/// Deletes the key of this name, unless it is in use. Answers whether there was one.
+pub(in crate::engine) async fn undo_found(
+    engine: &Engine,
+    client: &Client,
+    config: &Config,
+    making: &Making,
+    deadline: Instant,
+) -> Result<bool, openai::Error> {
+    let (mut pages, mut found) = (Pages::within(LISTING.min(time_left(deadline))), false);
+    while let Some(page) = client.next_admin_keys(&mut pages).await? {
+        for record in page.iter().filter(|record| record.name.as_ref() == Some(&making.name)) {
+            let in_use = match &config.admin_api_key_id {
+                Some(id) => *id == record.id,
+                None => config.admin_api_key.fits(&record.redacted_value),
+            };
+            if !in_use {
+                engine.note_made(&[record.id.as_str()], making.since);
+                end(client, &record.id).await?;
+            }
+            found = true;
+        }
+    }
+    Ok(found)
+}
+
+/// The configuration is to be deleted: nothing could delete what is left at OpenAI afterwards, so it goes first.
+pub(in crate::engine) async fn end_all(
+    engine: &Engine,
+    storage: &dyn Storage,
+    config: &Config,
+) -> Result<(), Error> {
+    let ended = reconcile(engine, storage, config, Instant::now() + PATIENCE, Which::All).await;
+    let keys = engine.stored_config(storage).await?.map(|config| config.keys.clone()).unwrap_or_default();
+    if keys.ending.is_empty() && keys.making.is_empty() {
+        return ended;
+    }
+    let ids = keys.ending_ids();
+    let which = if ids.is_empty() { "one that was being made".to_owned() } else { ids.join(", ") };
+    let why = ended.err().map(|error| format!(": {error}")).unwrap_or_default();
+    Err(Error::field(format!(
+        "admin keys that were replaced still stand at OpenAI ({which}){why}. Nothing can delete them without the \
+         configuration; delete it later, or with force=true and them by hand"
+    )))
+}
+
+/// The sweep of write-ahead entries of the release before.
+pub(in crate::engine) fn swept() -> WalKind<Creation> {
+    CREATION.swept_from(sweep_age())
+}
+
+/// Moves a name to the configuration, which looks for the key.
+pub(in crate::engine) async fn sweep(
+    engine: Arc<Engine>,
+    storage: Arc<dyn Storage>,
+    creation: Creation,
+) -> Result<Swept, Error> {
+    if engine.leaves_owners_alone().await? {
+        return Ok(Swept::Waits);
+    }
+    let _alone = engine.locks.lock(LOCK).await;
+    let Some(config) = engine.stored_config(&*storage).await? else { return Ok(Swept::Waits) };
+    let mut config = Arc::unwrap_or_clone(config);
+    let Creation { organization_id, name } = creation;
+    if config.keys.name.as_ref() != Some(&name) && !config.keys.making.names(&name) {
+        let since = engine.now() - sweep_age();
+        let making = Making { name, organization_id, project_id: None, service_account_id: None, since };
+        if config.keys.making.begin(making).is_err() {
+            return Ok(Swept::Waits);
+        }
+        engine.store_config(&*storage, &mut config).await?;
+    }
+    Ok(Swept::Done)
+}

@@ -1,0 +1,316 @@
+//! A new admin key takes the place of the present one, step by step.
+//!
+//! *Guarantees:* at every moment the stored key works. It is replaced only by one that was proven, in one write that
+//! also names the old key as still to be deleted; only then is the old key deleted, with the new one. A crash
+//! - before the write leaves the new key's unique name in `making`, by which the tick finds and deletes the key;
+//! - after the write leaves the old key's id in `ending`, which the tick deletes (`admin_reconcile`).
+//!
+//! A write whose outcome is not known undoes nothing: what storage then says decides. No two of these run at once
+//! (the configuration's lock), and whoever waits for a turn at OpenAI meanwhile takes the new key.
+//!
+//! *Assumptions:* what OpenAI makes carries the name it was given; a rotation does not outlive the age from which the
+//! tick looks for what was being made.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use crate::engine::accounts::making::Making;
+use crate::engine::config::admin_reconcile;
+use crate::engine::config::admin_reconcile::Which;
+use crate::engine::config::clients::Configured;
+use crate::engine::config::configuration::Config;
+use crate::engine::config::{admin_keys, key_records};
+use crate::engine::failpoint::failpoint;
+use crate::engine::naming::names::ServiceAccountName;
+use crate::engine::telemetry::events::Happening;
+use crate::engine::telemetry::metrics::{RotationKind, RotationResult};
+use crate::engine::{Engine, Error};
+use crate::logical::{Storage, StorageError};
+use crate::openai::{self, AdminKey, AdminKeyId, Client, CreatedAdminKey, Urgency};
+
+/// A new key may take a moment to work everywhere at OpenAI.
+const PROOF_PATIENCE: Duration = Duration::from_secs(20);
+const FIRST_PROOF_WAIT: Duration = Duration::from_millis(250);
+
+/// The names of what is made begin with this, so that it is told from other people's admin keys.
+const FRONT: &str = "vault-admin";
+
+/// The fields that an operator's key comes in.
+pub(in crate::engine) const NEW_KEY: &str = "new_admin_api_key";
+pub(in crate::engine) const NEW_KEY_ID: &str = "new_admin_api_key_id";
+
+/// One rotation, under the configuration's lock.
+pub(in crate::engine) struct Rotation<'a> {
+    engine: &'a Engine,
+    storage: &'a Arc<dyn Storage>,
+    deadline: Instant,
+}
+
+/// A key that was tried and may be stored.
+struct Proven {
+    key: AdminKey,
+    id: Option<AdminKeyId>,
+    /// The name we gave it, if we made it.
+    name: Option<String>,
+}
+
+/// The outcome: the configuration as it now is.
+pub(in crate::engine) struct Rotated {
+    pub(in crate::engine) config: Config,
+    pub(in crate::engine) warnings: Vec<String>,
+}
+
+impl<'a> Rotation<'a> {
+    /// A rotation by whoever holds the configuration's lock.
+    pub(in crate::engine) fn new(
+        engine: &'a Engine,
+        storage: &'a Arc<dyn Storage>,
+        deadline: Instant,
+    ) -> Self {
+        Self { engine, storage, deadline }
+    }
+
+    /// The present configuration, and a client that has patience for as long as the rotation may take.
+    async fn configured(&self) -> Result<(Config, Client), Error> {
+        self.engine.stored_config(&**self.storage).await?.ok_or(Error::NotConfigured)?;
+        let Configured { config, client } = self.engine.configured(&**self.storage).await?;
+        Ok(((*config).clone(), client))
+    }
+
+    fn in_time(&self, client: &Client) -> Client {
+        client.for_work(Urgency::Rotation, self.deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// The present key may have been made a moment ago, by another process as well.
+    fn note_made(&self, config: &Config) {
+        let id = config.admin_api_key_id.as_ref().map(AdminKeyId::as_str);
+        self.engine.note_made(id.as_slice(), config.last_rotated);
+    }
+
+    /// Makes a new key and puts it in the place of the present one. A failure shows in the configuration.
+    pub(in crate::engine) async fn rotate(&self) -> Result<Rotated, Error> {
+        let (mut config, client) = self.configured().await?;
+        let outcome = self.make_and_store(&mut config, &client).await;
+        let result = if outcome.is_ok() { RotationResult::Done } else { RotationResult::Failed };
+        self.engine.metrics.rotated(RotationKind::AdminKey, result);
+        let happening = if outcome.is_ok() { Happening::RootRotate } else { Happening::RootRotateFail };
+        self.engine.tell(happening, "config");
+        if let Err(error) = &outcome {
+            self.note_failure(config, error).await;
+        }
+        outcome
+    }
+
+    async fn make_and_store(&self, config: &mut Config, client: &Client) -> Result<Rotated, Error> {
+        self.note_made(config);
+        let old_id = key_records::own_id(&self.in_time(client), config).await;
+        let old_id = old_id.map_err(Error::call("looking up the admin key"))?.ok_or_else(id_unknown)?;
+        let (made, name) = self.make(config, client).await?;
+        let proven = Proven { key: made.value, id: Some(made.id), name: Some(name) };
+        // If this fails nothing is undone: whether the write came through is not known, and the tick will see.
+        let stored = self.store(config.clone(), proven, Some(old_id)).await;
+        let config = stored.map_err(|error| Error::LeftBehind(Box::new(error)))?;
+        failpoint!("admin.stored");
+        Ok(self.end_old(config).await)
+    }
+
+    /// Makes a key and tries it. What is no good is deleted again, or left to the tick.
+    async fn make(&self, config: &mut Config, client: &Client) -> Result<(CreatedAdminKey, String), Error> {
+        let making = self.begin(config).await?;
+        failpoint!("admin.announced");
+        let made = match self.in_time(client).create_admin_key(&making.name, None).await {
+            Ok(made) => made,
+            Err(error) => return Err(self.not_made(config, client, &making, error).await),
+        };
+        failpoint!("admin.made");
+        match self.prove(client, &made).await {
+            Ok(()) => Ok((made, making.name)),
+            Err(error) => Err(self.not_proven(config, client, &made, &making, error).await),
+        }
+    }
+
+    /// Puts the name of the key on record, before OpenAI is asked.
+    async fn begin(&self, config: &mut Config) -> Result<Making, Error> {
+        let name = ServiceAccountName::beginning(FRONT, &self.engine.tag, &mut rand::rng());
+        let making = Making {
+            name: name.into(),
+            organization_id: config.organization_id.clone(),
+            project_id: None,
+            service_account_id: None,
+            since: self.engine.now(),
+        };
+        config.keys.making.begin(making.clone())?;
+        self.engine.store_config(&**self.storage, config).await?;
+        self.engine.first_seen.begin(&making.name);
+        Ok(making)
+    }
+
+    /// The failure is stored with what is still being made: [`Rotation::note_failure`].
+    async fn not_made(
+        &self,
+        config: &mut Config,
+        client: &Client,
+        making: &Making,
+        error: openai::Error,
+    ) -> Error {
+        let (unknown, refused) = (error.is_unknown_outcome(), error.status().is_some());
+        let error = Error::call("making a new admin key")(error);
+        if !unknown {
+            // What was refused was not made; for an admin key the tick makes sure of it. What was not sent is clear.
+            if !refused {
+                config.keys.making.end(&making.name);
+            }
+            return error;
+        }
+        let undone =
+            admin_reconcile::undo_found(self.engine, &self.in_time(client), config, making, self.deadline)
+                .await;
+        if matches!(undone, Ok(true)) {
+            config.keys.making.end(&making.name);
+            return error;
+        }
+        // Not found is no proof yet: the creation may still be under way at OpenAI. The tick looks again.
+        Error::LeftBehind(Box::new(error))
+    }
+
+    async fn not_proven(
+        &self,
+        config: &mut Config,
+        client: &Client,
+        made: &CreatedAdminKey,
+        making: &Making,
+        error: Error,
+    ) -> Error {
+        if admin_reconcile::end(&self.in_time(client), &made.id).await.is_err() {
+            return Error::LeftBehind(Box::new(error));
+        }
+        config.keys.making.end(&making.name);
+        error
+    }
+
+    /// Has the new key read its own record.
+    async fn prove(&self, client: &Client, made: &CreatedAdminKey) -> Result<(), Error> {
+        let deadline = self.deadline.min(Instant::now() + PROOF_PATIENCE);
+        let client = self.engine.clients.with_key_on_trial(client, &made.value)?;
+        let mut wait = FIRST_PROOF_WAIT;
+        loop {
+            let patience = deadline.saturating_duration_since(Instant::now());
+            let tried = client.for_work(Urgency::Rotation, patience).admin_key(&made.id).await;
+            match tried {
+                Err(error) if is_young(&error) && Instant::now() + wait < deadline => sleep(wait).await,
+                tried => return tried.map(drop).map_err(Error::call("trying the new admin key")),
+            }
+            wait *= 2;
+        }
+    }
+
+    /// The one write by which the new key becomes the present one.
+    async fn store(
+        &self,
+        mut config: Config,
+        new: Proven,
+        old_id: Option<AdminKeyId>,
+    ) -> Result<Config, Error> {
+        let old = std::mem::replace(&mut config.admin_api_key, new.key);
+        let old_id = old_id.filter(|old| Some(old) != new.id.as_ref());
+        config.keys.retire(&old, old_id, &config.organization_id, config.last_rotated);
+        if let Some(name) = &new.name {
+            config.keys.making.end(name);
+        }
+        config.keys.name = new.name;
+        config.admin_api_key_id = new.id;
+        config.last_rotated = self.engine.now();
+        self.engine.store_config(&**self.storage, &mut config).await?;
+        self.engine.clients.pulse().key_stored(true);
+        Ok(config)
+    }
+
+    /// Deletes the old key with the new one. It is replaced already, so this is no longer the caller's failure.
+    async fn end_old(&self, config: Config) -> Rotated {
+        let storage = &**self.storage;
+        let ended =
+            admin_reconcile::reconcile(self.engine, storage, &config, self.deadline, Which::Due).await;
+        let warnings = ended.err().map(|error| {
+            format!("the old admin key could not be deleted yet, which is tried again every minute: {error}")
+        });
+        Rotated { config, warnings: warnings.into_iter().collect() }
+    }
+
+    /// Puts an operator's key in the place of the present one.
+    pub(in crate::engine) async fn replace(
+        &self,
+        key: AdminKey,
+        id: Option<AdminKeyId>,
+    ) -> Result<Rotated, Error> {
+        let (config, client) = self.configured().await?;
+        if key.expose() == config.admin_api_key.expose() {
+            let warning = "this is the present admin key; nothing was changed".to_owned();
+            return Ok(Rotated { config, warnings: vec![warning] });
+        }
+        config.refuse_retired(NEW_KEY, &key)?;
+        let client = self.in_time(&self.engine.clients.with_key_on_trial(&client, &key)?);
+        let record = match id {
+            Some(id) => Some(key_records::check_id(&client, NEW_KEY_ID, &id, &key).await?),
+            None => client.find_admin_key(&key).await.map_err(Error::Validation)?,
+        };
+        let managed = key_records::warn_of_managed_owner(self.engine, &**self.storage, record.as_ref()).await;
+        let id = record.map(|record| record.id);
+        self.note_made(&config);
+        let old_id = key_records::own_id(&client, &config).await.map_err(Error::Validation)?;
+        let warnings = warn_of_unknown(old_id.as_ref(), id.as_ref());
+        let config = self.store(config, Proven { key, id, name: None }, old_id).await?;
+        self.engine.metrics.rotated(RotationKind::AdminKey, RotationResult::Done);
+        self.engine.tell(Happening::RootRotate, "config");
+        let mut rotated = self.end_old(config).await;
+        rotated.warnings.extend(warnings.into_iter().chain(managed));
+        Ok(rotated)
+    }
+
+    /// A failure that cannot be stored either is told by the answer alone. A write of storage that failed is not followed
+    /// by another: it may come through, and what it says then stands.
+    async fn note_failure(&self, mut config: Config, error: &Error) {
+        if is_of_storage(error) {
+            return;
+        }
+        let (now, period) = (self.engine.now(), config.automatic_rotation_period);
+        config.keys.retry.failed(admin_keys::NAME, error, now, period);
+        let _ = self.engine.store_config(&**self.storage, &mut config).await;
+    }
+}
+
+fn is_of_storage(error: &Error) -> bool {
+    match error {
+        Error::LeftBehind(error) => is_of_storage(error),
+        Error::Storage(StorageError::ReadOnly | StorageError::Failed(_)) => true,
+        _ => false,
+    }
+}
+
+fn id_unknown() -> Error {
+    Error::field(
+        "OpenAI's list of admin keys does not show which one is in use, so it could not be deleted after a rotation: \
+         write its id to config as admin_api_key_id first",
+    )
+}
+
+fn warn_of_unknown(old: Option<&AdminKeyId>, new: Option<&AdminKeyId>) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if old.is_none() {
+        let warning = "the old admin key was not found in OpenAI's list, so it was not deleted: delete it there if it \
+                       still stands";
+        warnings.push(warning.to_owned());
+    }
+    if new.is_none() {
+        let warning = "OpenAI's list of admin keys does not show which one the new key is; give \
+                       new_admin_api_key_id, or rotation cannot delete it";
+        warnings.push(warning.to_owned());
+    }
+    warnings
+}
+
+/// A key that OpenAI does not know everywhere yet.
+fn is_young(error: &openai::Error) -> bool {
+    error.is_unauthorized() || error.is_gone()
+}

@@ -1,0 +1,195 @@
+//! When the admin key is rotated by itself. Pure: configuration and time are handed in.
+//!
+//! **Guarantees**
+//! - What is due stays due until a rotation succeeds, whatever restarts or fails meanwhile.
+//! - With a window, a rotation begins only within the window after a scheduled time, or after a multiple of the
+//!   period since the last rotation; also one that failed before.
+//! - A clock that was put back makes nothing wait longer than two periods.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::engine::Error;
+use crate::engine::config::configuration::Config;
+use crate::engine::time::schedule::{MIN_WINDOW, Schedule};
+use crate::engine::time::seconds;
+
+/// When the next rotation may begin; what lies in the past is overdue since then. `None` for never.
+pub(in crate::engine) fn next(config: &Config, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, Error> {
+    let Some(schedule) = config.schedule()?.filter(|_| !config.disable_automated_rotation) else {
+        return Ok(None);
+    };
+    let (last, window) = (config.last_rotated, config.automatic_rotation_window);
+    let Some(retry) = config.keys.retry.waits_until(now) else {
+        return Ok(Some(planned(&schedule, window, now, last)));
+    };
+    Ok(Some(planned(&schedule, window, now.max(retry), last).max(retry)))
+}
+
+/// Since when a rotation has been due, if it is: failures and the wait for the next try make it no less late.
+pub(in crate::engine) fn overdue_since(
+    config: &Config,
+    now: DateTime<Utc>,
+) -> Result<Option<DateTime<Utc>>, Error> {
+    let schedule = config.schedule()?.filter(|_| !config.disable_automated_rotation);
+    let window = config.automatic_rotation_window;
+    Ok(schedule
+        .map(|schedule| planned(&schedule, window, now, config.last_rotated))
+        .filter(|planned| *planned <= now))
+}
+
+/// Whether a rotation may begin now.
+pub(in crate::engine) fn is_due(config: &Config, now: DateTime<Utc>) -> Result<bool, Error> {
+    Ok(next(config, now)?.is_some_and(|next| next <= now))
+}
+
+/// Refuses a window that Vault's minutely tick could miss, by the field's name. One without anything to limit is kept for
+/// later.
+pub(in crate::engine) fn check_window(window: Duration, field: &str) -> Result<(), Error> {
+    if window.is_zero() || window >= MIN_WINDOW {
+        return Ok(());
+    }
+    let least = seconds::text(MIN_WINDOW);
+    Err(Error::field(format!("{field} must be 0 (any time) or at least {least}")))
+}
+
+fn planned(schedule: &Schedule, window: Duration, now: DateTime<Utc>, last: DateTime<Utc>) -> DateTime<Utc> {
+    let next = schedule.next(now, last, Duration::ZERO);
+    match schedule {
+        Schedule::Period(period) if next <= now && !window.is_zero() && last <= now => {
+            within_window(*period, window, now, last)
+        }
+        _ => next,
+    }
+}
+
+/// The multiple of the period whose window is open at `now`, else the one to come.
+fn within_window(
+    period: Duration,
+    window: Duration,
+    now: DateTime<Utc>,
+    last: DateTime<Utc>,
+) -> DateTime<Utc> {
+    let length = period.as_secs().max(1) as i64;
+    let since = (now - last).num_seconds();
+    let opened = last + TimeDelta::seconds(since - since.rem_euclid(length));
+    let is_open = (now - opened).to_std().is_ok_and(|late| late < window);
+    if is_open { opened } else { opened + TimeDelta::seconds(length) }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn at(text: &str) -> DateTime<Utc> {
+        format!("2025-06-{text}Z").parse().unwrap()
+    }
+
+    /// A configuration rotated last on June 1st at noon.
+    fn config(changes: serde_json::Value) -> Config {
+        let mut fields = json!({
+            "admin_api_key": "sk-admin-x", "organization_id": "org-1", "last_rotated": "2025-06-01T12:00:00Z"
+        });
+        let serde_json::Value::Object(changes) = changes else { panic!("an object") };
+        fields.as_object_mut().unwrap().extend(changes);
+        serde_json::from_value(fields).unwrap()
+    }
+
+    fn next_of(config: &Config, now: &str) -> Option<DateTime<Utc>> {
+        next(config, at(now)).unwrap()
+    }
+
+    #[test]
+    fn nothing_set_or_all_stopped_is_never() {
+        let daily = json!({"automatic_rotation_period": 86_400, "disable_automated_rotation": true});
+        for fields in [json!({}), json!({"automatic_rotation_window": 600}), daily] {
+            assert_eq!(next_of(&config(fields), "20T00:00:00"), None);
+        }
+    }
+
+    #[test]
+    fn a_period_without_a_window_is_due_until_it_is_done() {
+        let daily = config(json!({"automatic_rotation_period": 86_400}));
+        for now in ["01T12:00:00", "02T11:59:59", "02T12:00:00", "20T03:00:00"] {
+            assert_eq!(next_of(&daily, now), Some(at("02T12:00:00")), "{now}");
+        }
+    }
+
+    #[test]
+    fn a_window_opens_at_each_multiple_of_the_period() {
+        let daily = config(json!({"automatic_rotation_period": 86_400, "automatic_rotation_window": 3600}));
+        for (now, next) in [
+            ("01T13:00:00", "02T12:00:00"),
+            ("02T12:00:00", "02T12:00:00"),
+            ("02T12:59:59", "02T12:00:00"),
+            ("02T13:00:00", "03T12:00:00"),
+            ("09T12:30:00", "09T12:00:00"),
+        ] {
+            assert_eq!(next_of(&daily, now), Some(at(next)), "{now}");
+        }
+    }
+
+    #[test]
+    fn a_schedule_takes_the_same_window() {
+        let nightly = config(json!({"rotation_schedule": "0 3 * * *", "automatic_rotation_window": 3600}));
+        assert!(is_due(&nightly, at("04T03:59:00")).unwrap());
+        assert_eq!(next_of(&nightly, "04T04:00:00"), Some(at("05T03:00:00")));
+    }
+
+    #[test]
+    fn what_failed_backs_off_and_keeps_to_its_window() {
+        let failed = json!({
+            "automatic_rotation_period": 86_400, "automatic_rotation_window": 600, "rotation_failures": 1,
+            "last_rotation_failure": "2025-06-02T12:00:05Z"
+        });
+        let failed = config(failed);
+        assert!(!is_due(&failed, at("02T12:00:20")).unwrap());
+        assert!(is_due(&failed, at("02T12:00:36")).unwrap());
+        assert_eq!(next_of(&failed, "02T12:10:00"), Some(at("03T12:00:00")));
+        let late = json!({
+            "automatic_rotation_period": 86_400, "automatic_rotation_window": 600, "rotation_failures": 9,
+            "last_rotation_failure": "2025-06-02T12:09:00Z"
+        });
+        assert_eq!(next_of(&config(late), "02T12:09:30"), Some(at("03T12:00:00")));
+    }
+
+    #[test]
+    fn a_window_that_a_tick_could_miss_is_refused() {
+        assert!(
+            check_window(Duration::ZERO, "window").is_ok()
+                && check_window(Duration::from_secs(120), "window").is_ok()
+        );
+        assert!(
+            check_window(Duration::from_secs(119), "window").unwrap_err().to_string().contains("at least 2m")
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn a_wait_ends_and_a_minutely_tick_meets_its_window(
+            period in 60_u32..1_000_000, window in 120_u32..10_000, late in 0_i64..10_000_000, failures in 0_u32..9,
+        ) {
+            let mut config =
+                config(json!({"automatic_rotation_period": period, "automatic_rotation_window": window}));
+            let now = config.last_rotated + TimeDelta::seconds(late);
+            if failures > 0 {
+                config.keys.retry.failures = failures - 1;
+                let longest = Duration::from_secs(period.into());
+                config.keys.retry.failed("admin-key", &"why", now, longest);
+            }
+            prop_assert!(!is_due(&config, config.last_rotated).unwrap(), "just rotated");
+            let planned = next(&config, now).unwrap().unwrap();
+            let longest = now + TimeDelta::seconds(2 * i64::from(period)) + TimeDelta::minutes(15);
+            prop_assert!(planned <= longest);
+            // At the worst the tick looks 59 s after it opened.
+            prop_assert!(is_due(&config, planned.max(now)).unwrap());
+            if failures == 0 {
+                prop_assert!(is_due(&config, planned.max(now) + TimeDelta::seconds(59)).unwrap() || planned <= now);
+            }
+        }
+    }
+}

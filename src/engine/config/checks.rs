@@ -1,0 +1,63 @@
+//! What roles, static roles and library sets ask alike of what is written to them, or asked of them.
+
+use std::fmt::Display;
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::engine::Error;
+use crate::engine::time::seconds;
+use crate::openai::LONGEST_EXPIRY;
+
+/// A lease's times fit each other, and OpenAI.
+pub(in crate::engine) fn ttls(ttl: Duration, max_ttl: Duration) -> Result<(), Error> {
+    if ttl > max_ttl {
+        return Err(Error::field(format!(
+            "ttl must not be above max_ttl: {} is more than {}",
+            seconds::text(ttl),
+            seconds::text(max_ttl)
+        )));
+    }
+    if max_ttl > LONGEST_EXPIRY {
+        return Err(Error::field(
+            "max_ttl must not be above one year (8760h), the longest that OpenAI lets a key live",
+        ));
+    }
+    Ok(())
+}
+
+/// A caller may ask for a lease of this length: at most the `max_ttl` of what gives it, a role or a library set.
+pub(in crate::engine) fn asked_ttl(ttl: Duration, max_ttl: Duration, giver: &str) -> Result<(), Error> {
+    if ttl.is_zero() {
+        return Err(Error::field("ttl must be at least 1s"));
+    }
+    if ttl > max_ttl {
+        return Err(Error::field(format!(
+            "ttl must not be above the {giver}'s max_ttl: {} is more than {}",
+            seconds::text(ttl),
+            seconds::text(max_ttl)
+        )));
+    }
+    Ok(())
+}
+
+/// The warning that the mount's longest lease is shorter than the time of this field.
+pub(in crate::engine) fn cut_by_mount(field: &str, time: Duration, limit: Duration) -> Option<String> {
+    (time > limit).then(|| {
+        format!(
+            "{field} is {}, but the mount's maximum is {}: no lease is longer than that",
+            seconds::text(time),
+            seconds::text(limit)
+        )
+    })
+}
+
+/// The value of a field that may be left empty.
+pub(in crate::engine) fn optional<T: FromStr<Err: Display>>(
+    text: &str,
+    field: &str,
+) -> Result<Option<T>, Error> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|error| Error::field(format!("{field}: {error}")))
+}

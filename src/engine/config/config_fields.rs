@@ -1,0 +1,246 @@
+//! What the configuration is told: its fields, how a write changes it, and what is refused.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use crate::engine::config::admin_keys::AdminKeys;
+use crate::engine::config::admin_timetable;
+use crate::engine::config::configuration::{Config, RevocationMode, default_endpoint, default_margin};
+use crate::engine::{Engine, Error};
+use crate::framework::{Call, Field, Path};
+use crate::logical::Operation;
+use crate::openai::{AdminKey, AdminKeyId, Endpoint, LONGEST_EXPIRY, OrganizationId};
+
+/// All public roots together have about as much.
+const LONGEST_CERTIFICATES: usize = 256 * 1024;
+
+static ADMIN_KEY: Field<String> =
+    Field::new("admin_api_key", "Admin API key of the organization. It is never shown.")
+        .required()
+        .sensitive();
+static ADMIN_KEY_ID: Field<String> = Field::new(
+    "admin_api_key_id",
+    "OpenAI's id of the admin key, by which rotation deletes it. Found by the key's redacted value if not given.",
+);
+static ORGANIZATION: Field<String> =
+    Field::new("organization_id", "The organization that the admin key belongs to, such as org-123456.")
+        .required();
+static ENDPOINT: Field<String> = Field::new(
+    "api_endpoint",
+    "Where the API is: https, or http to this machine. Changing it needs admin_api_key in the same write.",
+)
+.default(Endpoint::DEFAULT);
+static CA_CERT: Field<String> =
+    Field::new(
+    "ca_cert",
+    "PEM certificates to trust besides the public roots. Adding or changing them needs admin_api_key in the same write.",
+)
+.default("")
+.longest(LONGEST_CERTIFICATES);
+/// A setting that decides who receives the admin key, and whether it lets somebody else receive it than before.
+type Recipient = (&'static str, fn(&Config, &Config) -> Result<bool, Error>);
+
+/// Every such setting. Whoever may change one without the key could have the stored key sent to himself.
+const RECIPIENTS: [Recipient; 2] = [
+    (ENDPOINT.name(), |old, new| Ok(old.endpoint()? != new.endpoint()?)),
+    (CA_CERT.name(), |old, new| {
+        let (old, new) = (old.ca_cert.trim(), new.ca_cert.trim());
+        Ok(old != new && !new.is_empty())
+    }),
+];
+
+static VERIFY: Field<bool> =
+    Field::new("verify_connection", "Try key and organization before they are stored.").default(true);
+static PERIOD: Field<Duration> =
+    Field::new("automatic_rotation_period", "How often the admin key is rotated; 0 for never.")
+        .default(0)
+        .alias("rotation_period");
+static WINDOW: Field<Duration> =
+    Field::new("automatic_rotation_window", "How long after its time a rotation may begin; 0 for any time.")
+        .default(0)
+        .alias("rotation_window");
+static SCHEDULE: Field<String> = Field::new(
+    "rotation_schedule",
+    "When the admin key is rotated: five cron fields, in UTC. Not with a period.",
+)
+.default("");
+static DISABLE: Field<bool> =
+    Field::new("disable_automated_rotation", "Stop the automatic rotation of the admin key.").default(false);
+static MARGIN: Field<Duration> = Field::new(
+    "key_expiry_margin",
+    "How much longer than its lease a key may live at OpenAI, where it ends by itself.",
+)
+.default(60);
+static MODE: Field<String> = Field::new(
+    "revocation_mode",
+    "strict: a revocation answers when the key is dead. queue: at once, and the key is ended as OpenAI allows.",
+)
+.default("strict")
+.allowed(&["strict", "queue"]);
+static RATE: Field<i64> =
+    Field::new("max_requests_per_minute", "How many calls OpenAI takes a minute; 0 learns it.").default(0);
+static QUOTA: Field<bool> =
+    Field::new("quota_tracking", "Read the projects' costs for the metrics.").default(false);
+pub(in crate::engine) static FORCE: Field<bool> = Field::new(
+    "force",
+    "On deletion: delete the configuration even if credentials or replaced admin keys still stand at OpenAI.",
+)
+.default(false)
+.query()
+.only_on(Operation::Delete);
+
+/// Has the path take the fields.
+pub(in crate::engine) fn all(path: Path<Engine>) -> Path<Engine> {
+    path.field(&ADMIN_KEY)
+        .field(&ADMIN_KEY_ID)
+        .field(&ORGANIZATION)
+        .field(&ENDPOINT)
+        .field(&CA_CERT)
+        .field(&VERIFY)
+        .field(&PERIOD)
+        .field(&WINDOW)
+        .field(&SCHEDULE)
+        .field(&DISABLE)
+        .field(&MARGIN)
+        .field(&MODE)
+        .field(&RATE)
+        .field(&QUOTA)
+        .field(&FORCE)
+}
+
+impl Config {
+    /// The first configuration: what is required must be there, the rest has its default.
+    pub(in crate::engine) fn first(call: &Call, now: DateTime<Utc>) -> Result<Self, Error> {
+        Ok(Self {
+            admin_api_key: admin_key(&call.get(&ADMIN_KEY)?)?,
+            admin_api_key_id: None,
+            organization_id: organization(&call.get(&ORGANIZATION)?)?,
+            api_endpoint: default_endpoint(),
+            ca_cert: String::new(),
+            verify_connection: true,
+            automatic_rotation_period: Duration::ZERO,
+            automatic_rotation_window: Duration::ZERO,
+            rotation_schedule: String::new(),
+            disable_automated_rotation: false,
+            key_expiry_margin: default_margin(),
+            revocation_mode: RevocationMode::Strict,
+            max_requests_per_minute: 0,
+            quota_tracking: false,
+            last_rotated: now,
+            revision: 0,
+            rotation_job: false,
+            keys: AdminKeys::default(),
+        })
+    }
+
+    /// Puts what the call sends over what is there.
+    pub(in crate::engine) fn change(&mut self, call: &Call, now: DateTime<Utc>) -> Result<(), Error> {
+        self.change_access(call, now)?;
+        self.change_schedule(call)?;
+        set(&mut self.verify_connection, call.sent(&VERIFY)?);
+        set(&mut self.disable_automated_rotation, call.sent(&DISABLE)?);
+        set(&mut self.key_expiry_margin, call.sent(&MARGIN)?);
+        set(&mut self.quota_tracking, call.sent(&QUOTA)?);
+        if let Some(mode) = call.sent(&MODE)? {
+            self.revocation_mode = RevocationMode::parse(&mode)?;
+        }
+        if let Some(rate) = call.sent(&RATE)? {
+            self.max_requests_per_minute = u32::try_from(rate).map_err(|_| {
+                Error::field("max_requests_per_minute must be 0 or a number of calls a minute")
+            })?;
+        }
+        Ok(())
+    }
+
+    /// When the key is rotated: a period that is sent replaces a schedule, and the other way round.
+    fn change_schedule(&mut self, call: &Call) -> Result<(), Error> {
+        let (period, schedule) = (call.sent(&PERIOD)?, call.sent(&SCHEDULE)?);
+        let sends_period = period.is_some_and(|period| !period.is_zero());
+        let sends_schedule = schedule.as_ref().is_some_and(|schedule| !schedule.trim().is_empty());
+        if sends_period && !sends_schedule {
+            self.rotation_schedule.clear();
+        } else if sends_schedule && !sends_period {
+            self.automatic_rotation_period = Duration::ZERO;
+        }
+        set(&mut self.automatic_rotation_period, period);
+        set(&mut self.rotation_schedule, schedule);
+        set(&mut self.automatic_rotation_window, call.sent(&WINDOW)?);
+        Ok(())
+    }
+
+    /// Key, organization and where they are sent: a key must never go to a host that its writer did not name.
+    fn change_access(&mut self, call: &Call, now: DateTime<Utc>) -> Result<(), Error> {
+        let key = call.sent(&ADMIN_KEY)?.map(|key| admin_key(&key)).transpose()?;
+        let was = self.clone();
+        // The endpoint stays as it was written, a slash at its end included: who reads it back, as Terraform does, finds
+        // no difference.
+        set(&mut self.api_endpoint, call.sent(&ENDPOINT)?);
+        set(&mut self.ca_cert, call.sent(&CA_CERT)?);
+        let endpoint = self.endpoint()?;
+        if key.is_none() {
+            self.refuse_another_recipient(&was)?;
+        }
+        if let Some(key) = key {
+            self.take_key(key, now)?;
+        }
+        if let Some(id) = call.sent(&ORGANIZATION)? {
+            self.organization_id = organization(&id)?;
+        }
+        if endpoint != was.endpoint()? || self.organization_id != was.organization_id {
+            // The key has another id elsewhere.
+            self.admin_api_key_id = None;
+        }
+        if let Some(id) = call.sent(&ADMIN_KEY_ID)? {
+            self.admin_api_key_id = if id.is_empty() { None } else { Some(admin_key_id(&id)?) };
+        }
+        Ok(())
+    }
+
+    /// For a write without the key.
+    fn refuse_another_recipient(&self, was: &Self) -> Result<(), Error> {
+        for (field, changed) in RECIPIENTS {
+            if changed(was, self)? {
+                return Err(Error::field(format!(
+                    "{field} can only be changed with admin_api_key in the same write, since it decides who receives \
+                     the key; if rotation made the present key, give a new one"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses what fits no configuration, by the names that the call used.
+    pub(in crate::engine) fn check(&self, call: &Call) -> Result<(), Error> {
+        let (period, window) = (call.name_of(&PERIOD), call.name_of(&WINDOW));
+        self.schedule_fields().schedule().map_err(|error| Error::field(error.naming(period, window)))?;
+        admin_timetable::check_window(self.automatic_rotation_window, window)?;
+        if self.key_expiry_margin >= LONGEST_EXPIRY {
+            return Err(Error::field("key_expiry_margin must be below one year"));
+        }
+        Ok(())
+    }
+}
+
+/// Tells if the call sends `admin_api_key`.
+pub(in crate::engine) fn sends_key(call: &Call) -> Result<bool, Error> {
+    Ok(call.sent(&ADMIN_KEY)?.is_some())
+}
+
+fn set<T>(place: &mut T, sent: Option<T>) {
+    if let Some(sent) = sent {
+        *place = sent;
+    }
+}
+
+fn admin_key(text: &str) -> Result<AdminKey, Error> {
+    AdminKey::parse(text).map_err(|error| Error::field(format!("admin_api_key: {error}")))
+}
+
+fn admin_key_id(text: &str) -> Result<AdminKeyId, Error> {
+    text.parse().map_err(|error| Error::field(format!("admin_api_key_id: {error}")))
+}
+
+fn organization(text: &str) -> Result<OrganizationId, Error> {
+    text.parse().map_err(|error| Error::field(format!("organization_id: {error}")))
+}

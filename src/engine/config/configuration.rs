@@ -1,0 +1,342 @@
+//! The stored configuration, and what follows from it alone. How it is written is `config`'s, how its key is replaced
+//! `admin_rotation`'s.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::engine::config::admin_keys::AdminKeys;
+use crate::engine::config::predecessor;
+use crate::engine::time::schedule::Schedule;
+use crate::engine::time::schedule_fields::ScheduleFields;
+use crate::engine::time::{rfc3339, seconds};
+use crate::engine::{Engine, Error};
+use crate::logical::{Collection, Record, Storage, SystemError};
+use crate::openai::{AdminKey, AdminKeyId, Endpoint, OrganizationId};
+
+/// The stored configuration.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Config {
+    /// The key that everything is done with.
+    pub admin_api_key: AdminKey,
+    /// OpenAI's id of it, where it is known: rotation deletes the old key by it.
+    #[serde(default)]
+    pub admin_api_key_id: Option<AdminKeyId>,
+    /// The organization that the key belongs to.
+    pub organization_id: OrganizationId,
+    /// Where the API is.
+    #[serde(default = "default_endpoint")]
+    pub api_endpoint: String,
+    /// PEM certificates trusted besides the public roots; empty for none.
+    #[serde(default)]
+    pub ca_cert: String,
+    /// Whether a write tries key and organization.
+    #[serde(default = "yes")]
+    pub verify_connection: bool,
+    /// Zero for no rotation by period.
+    #[serde(default, with = "crate::engine::time::seconds")]
+    pub automatic_rotation_period: Duration,
+    /// How long after its time a rotation may begin; zero for any time.
+    #[serde(default, with = "crate::engine::time::seconds")]
+    pub automatic_rotation_window: Duration,
+    /// Five cron fields in UTC; empty for no rotation by schedule.
+    #[serde(default)]
+    pub rotation_schedule: String,
+    /// Stops the automatic rotation, whatever period or schedule say.
+    #[serde(default)]
+    pub disable_automated_rotation: bool,
+    /// How much longer than its lease a key lives at OpenAI.
+    #[serde(default = "default_margin", with = "crate::engine::time::seconds")]
+    pub key_expiry_margin: Duration,
+    /// When a revocation answers.
+    #[serde(default)]
+    pub revocation_mode: RevocationMode,
+    /// The pace, if it is set; zero learns it.
+    #[serde(default)]
+    pub max_requests_per_minute: u32,
+    /// Whether OpenAI's costs are read.
+    #[serde(default)]
+    pub quota_tracking: bool,
+    /// When the admin key was set or rotated last.
+    pub last_rotated: DateTime<Utc>,
+    /// Grows with every change, so that who still holds an older one is known; by the clock, so that it also grows
+    /// when the configuration was deleted meanwhile.
+    #[serde(default)]
+    pub revision: u64,
+    /// Whether the rotation manager of Vault Enterprise may hold a job that the Go plugin registered: it would rotate the
+    /// admin key beside our own timetable. True from the Go plugin's entry until the job was taken away.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rotation_job: bool,
+    /// The other admin keys, and how rotation fares.
+    #[serde(flatten)]
+    pub keys: AdminKeys,
+}
+
+/// When a revocation answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RevocationMode {
+    /// When the key is dead.
+    #[default]
+    Strict,
+    /// At once; the key is ended from a queue.
+    Queue,
+}
+
+impl Record for Config {
+    const VERSION: u32 = 1;
+    const SEAL_WRAP: bool = true;
+    fn import_legacy(entry: serde_json::Value) -> Result<serde_json::Value, serde_json::Error> {
+        predecessor::config(entry)
+    }
+}
+
+pub(in crate::engine) static CONFIG: Collection<Config> = Collection::new("config");
+/// The name of the only record.
+pub(in crate::engine) const ONLY: &str = "";
+/// Held by whoever changes the configuration.
+pub(in crate::engine) const LOCK: &str = "config";
+
+/// A key of no longer margin is dead before Vault gives up its lease, clocks and slow tries included; see `credential_end`.
+pub(in crate::engine) const LONGEST_SAFE_MARGIN: Duration = Duration::from_secs(150);
+
+pub(in crate::engine) fn default_endpoint() -> String {
+    Endpoint::DEFAULT.to_owned()
+}
+
+pub(in crate::engine) fn default_margin() -> Duration {
+    Duration::from_secs(60)
+}
+
+/// Where the API is, as `api_endpoint` says it.
+fn endpoint(text: &str) -> Result<Endpoint, Error> {
+    Endpoint::parse(text).map_err(|error| Error::field(format!("api_endpoint: {error}")))
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl RevocationMode {
+    pub(in crate::engine) fn parse(text: &str) -> Result<Self, Error> {
+        match text {
+            "strict" => Ok(Self::Strict),
+            "queue" => Ok(Self::Queue),
+            other => Err(Error::field(format!("revocation_mode must be strict or queue, not {other:?}"))),
+        }
+    }
+
+    pub(in crate::engine) fn word(self) -> &'static str {
+        match self {
+            Self::Strict => "strict",
+            Self::Queue => "queue",
+        }
+    }
+}
+
+impl Config {
+    /// Whether a client of `other` would be the same but for the key: the rest of the configuration does not
+    /// concern it.
+    pub(in crate::engine) fn connects_like(&self, other: &Self) -> bool {
+        self.organization_id == other.organization_id
+            && self.api_endpoint == other.api_endpoint
+            && self.ca_cert == other.ca_cert
+            && self.max_requests_per_minute == other.max_requests_per_minute
+    }
+
+    /// Whether both hold the same key.
+    pub(in crate::engine) fn has_key_of(&self, other: &Self) -> bool {
+        self.admin_api_key.expose() == other.admin_api_key.expose()
+    }
+
+    /// Whether a write changed nothing: then nothing is stored.
+    pub(in crate::engine) fn is_same_as(&self, other: &Self) -> bool {
+        let values = (serde_json::to_value(self), serde_json::to_value(other));
+        matches!(values, (Ok(one), Ok(other)) if one == other)
+    }
+
+    /// What has to be tried anew when it changes.
+    pub(in crate::engine) fn reaches_like(&self, other: &Self) -> bool {
+        self.has_key_of(other)
+            && self.admin_api_key_id == other.admin_api_key_id
+            && self.connects_like(&Self {
+                max_requests_per_minute: self.max_requests_per_minute,
+                ..other.clone()
+            })
+    }
+
+    /// Where the API is, however it is written.
+    pub(in crate::engine) fn endpoint(&self) -> Result<Endpoint, Error> {
+        endpoint(&self.api_endpoint)
+    }
+
+    /// When the admin key is rotated by itself; `None` for never.
+    pub(in crate::engine) fn schedule(&self) -> Result<Option<Schedule>, Error> {
+        self.schedule_fields().schedule().map_err(|error| Error::field(error.to_string()))
+    }
+
+    /// The fields that make the schedule.
+    pub(in crate::engine) fn schedule_fields(&self) -> ScheduleFields {
+        let by_schedule = !self.rotation_schedule.trim().is_empty();
+        ScheduleFields {
+            rotation_period: Some(self.automatic_rotation_period),
+            rotation_schedule: Some(self.rotation_schedule.clone()),
+            // With a period, too, the window limits how late a rotation may begin; see `admin_timetable`.
+            rotation_window: Some(self.automatic_rotation_window).filter(|_| by_schedule),
+        }
+    }
+
+    /// An operator's key takes the place of the present one. The same key again changes nothing.
+    pub(in crate::engine) fn take_key(&mut self, key: AdminKey, now: DateTime<Utc>) -> Result<(), Error> {
+        if key.expose() == self.admin_api_key.expose() {
+            return Ok(());
+        }
+        self.refuse_retired("admin_api_key", &key)?;
+        self.admin_api_key = key;
+        self.admin_api_key_id = None;
+        self.last_rotated = now;
+        self.keys.name = None;
+        self.keys.retry.succeeded();
+        Ok(())
+    }
+
+    /// Who writes a whole configuration again, as Terraform does, must not put back a key that rotation replaced.
+    pub(in crate::engine) fn refuse_retired(&self, field: &str, key: &AdminKey) -> Result<(), Error> {
+        if !self.keys.is_retired(key) {
+            return Ok(());
+        }
+        Err(Error::field(format!(
+            "{field}: rotation has retired this key (the present one is from {}); leave the field out of the write, or \
+             give a new key",
+            rfc3339::text(self.last_rotated)
+        )))
+    }
+
+    /// A strict revocation says the truth until the key is dead; Vault may give up before.
+    pub(in crate::engine) fn warn_of_margin(&self) -> Option<String> {
+        let is_long = self.key_expiry_margin > LONGEST_SAFE_MARGIN;
+        (is_long && self.revocation_mode == RevocationMode::Strict).then(|| {
+            format!(
+                "key_expiry_margin is above {}: while OpenAI cannot be reached for longer than that, leases that run out \
+                 may become irrevocable at Vault before their keys end; with revocation_mode=queue they do not",
+                seconds::text(LONGEST_SAFE_MARGIN)
+            )
+        })
+    }
+
+    /// What the rotation manager did not do is tried again by the next write.
+    pub(in crate::engine) fn warn_of_rotation_job(&self) -> Option<String> {
+        self.rotation_job.then(|| {
+            "the rotation job that the Go plugin registered at Vault could not be taken away, which the next write of \
+             config tries again; until then Vault asks for rotations, too"
+                .to_owned()
+        })
+    }
+
+    /// Replaced keys can only be deleted under their own organization.
+    pub(in crate::engine) fn warn_of_retiring(&self) -> Option<String> {
+        let mut others = self.keys.ending.iter().filter(|old| old.organization_id != self.organization_id);
+        let other = others.next()?;
+        Some(format!(
+            "admin key {} of organization {} was replaced and still stands; it cannot be deleted from here",
+            other.id, other.organization_id
+        ))
+    }
+}
+
+impl Engine {
+    /// The configuration as storage has it now. What changes the admin key goes by this alone: the cache may have been
+    /// filled while a write was under way that was reported as failed and came through after all.
+    pub(in crate::engine) async fn stored_config(
+        &self,
+        storage: &dyn Storage,
+    ) -> Result<Option<Arc<Config>>, Error> {
+        self.config.invalidate(CONFIG.prefix());
+        Ok(self.config.get(storage, ONLY).await?)
+    }
+
+    /// Takes the Go plugin's rotation job away from Vault, where there may be one.
+    pub(in crate::engine) async fn end_rotation_job(&self, config: &mut Config) -> Result<(), SystemError> {
+        if config.rotation_job {
+            self.system.deregister_rotation_job(&self.located(), CONFIG.prefix()).await?;
+            config.rotation_job = false;
+        }
+        Ok(())
+    }
+
+    /// Stores a changed configuration, from now on one of ours. Only who holds [`LOCK`] does.
+    pub(in crate::engine) async fn store_config(
+        &self,
+        storage: &dyn Storage,
+        config: &mut Config,
+    ) -> Result<(), Error> {
+        if let Err(error) = self.end_rotation_job(config).await {
+            tracing::warn!(%error, "the Go plugin's rotation job could not be taken away from Vault");
+        }
+        let clock = u64::try_from(self.now().timestamp_millis()).unwrap_or_default();
+        config.revision = clock.max(config.revision.saturating_add(1));
+        Ok(self.config.put(storage, ONLY, config).await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::engine::config::admin_timetable;
+    use crate::logical::{Entry, InMemory};
+
+    /// As a release before admin rotation wrote it.
+    const OLD: &str = r#"{"version":1,"admin_api_key":"sk-admin-x","admin_api_key_id":"key_1",
+        "organization_id":"org-1","api_endpoint":"https://api.openai.com/v1","ca_cert":"","verify_connection":true,
+        "automatic_rotation_period":86400,"automatic_rotation_window":0,"rotation_schedule":"",
+        "disable_automated_rotation":false,"key_expiry_margin":60,"revocation_mode":"queue",
+        "max_requests_per_minute":120,"quota_tracking":false,"last_rotated":"2025-06-01T12:00:00.123456789Z"}"#;
+
+    async fn stored(value: &str) -> Config {
+        let storage = InMemory::new();
+        let entry = Entry { key: "config".into(), value: value.as_bytes().to_vec(), seal_wrap: true };
+        storage.put(entry).await.unwrap();
+        CONFIG.get(&storage, ONLY).await.unwrap().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_configuration_of_an_older_release_is_read() {
+        let config = stored(OLD).await;
+        assert_eq!(config.admin_api_key_id.as_ref().unwrap().as_str(), "key_1");
+        assert_eq!(config.revocation_mode, RevocationMode::Queue);
+        assert_eq!((config.revision, config.keys.retry.failures), (0, 0));
+        assert!(config.keys.ending.is_empty() && config.keys.name.is_none());
+        let next = admin_timetable::next(&config, config.last_rotated).unwrap().unwrap();
+        assert_eq!(rfc3339::text(next), "2025-06-02T12:00:00Z");
+    }
+
+    #[tokio::test]
+    async fn the_shortest_configuration_is_read_with_its_defaults() {
+        let short = r#"{"admin_api_key":"sk-admin-x","organization_id":"org-1","last_rotated":"2025-06-01T12:00:00Z"}"#;
+        let config = stored(short).await;
+        assert!(config.verify_connection && config.api_endpoint == Endpoint::DEFAULT);
+        assert_eq!(config.key_expiry_margin, default_margin());
+    }
+
+    #[tokio::test]
+    async fn what_rotation_keeps_is_written_and_read_again() {
+        let (storage, mut config) = (InMemory::new(), stored(OLD).await);
+        let old = config.admin_api_key.clone();
+        config.keys.retire(
+            &old,
+            config.admin_api_key_id.clone(),
+            &config.organization_id,
+            config.last_rotated,
+        );
+        config.keys.retry.failed("admin-key", &"why", config.last_rotated, Duration::ZERO);
+        config.keys.name = Some("vault-admin-x".to_owned());
+        CONFIG.put(&storage, ONLY, &config).await.unwrap();
+        let read = CONFIG.get(&storage, ONLY).await.unwrap().unwrap();
+        assert_eq!(json!(read), json!(config));
+        assert!(read.refuse_retired("admin_api_key", &old).unwrap_err().to_string().contains("retired"));
+    }
+}

@@ -1,0 +1,18 @@
+//! The configuration: `config`, its admin key and that key's rotation, named projects, and clients of OpenAI's Admin API.
+
+pub(in crate::engine) mod admin_key;
+pub(in crate::engine) mod admin_keys;
+pub(in crate::engine) mod admin_reconcile;
+pub(in crate::engine) mod admin_rotation;
+pub(in crate::engine) mod admin_timetable;
+pub(in crate::engine) mod checks;
+pub(in crate::engine) mod clients;
+pub(in crate::engine) mod clock_watch;
+pub(in crate::engine) mod config_fields;
+pub(in crate::engine) mod configuration;
+pub(in crate::engine) mod key_records;
+pub(in crate::engine) mod named_projects;
+pub(in crate::engine) mod path_config;
+pub(in crate::engine) mod predecessor;
+pub(in crate::engine) mod project_fields;
+pub(in crate::engine) mod projects;

@@ -1,0 +1,248 @@
+//! `config`: the admin key, and how OpenAI is reached with it. This file is the path;
+//! `config_fields` is what a write may change, `configuration` what is stored. How the key is rotated is `admin_key`'s.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+
+use crate::engine::config::config_fields;
+use crate::engine::config::config_fields::FORCE;
+use crate::engine::config::configuration::{Config, LOCK, ONLY};
+use crate::engine::config::{admin_reconcile, admin_timetable, key_records};
+use crate::engine::operator::unended;
+use crate::engine::telemetry::events::Happening;
+use crate::engine::time::rfc3339;
+use crate::engine::{Engine, Error};
+use crate::framework::{Call, Help, Path, ResponseField};
+use crate::logical::{Data, Operation, Response, Storage, StorageError};
+use crate::openai::{AdminKeyId, AdminKeyRecord, Urgency};
+
+/// As long as a write waits for OpenAI.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+const HELP: Help = Help {
+    synopsis: "Configure how OpenAI is reached: admin key, organization, rotation, pace.",
+    description: "\
+admin_api_key and organization_id are needed at first; a later write changes only what it sends. Key and \
+organization are tried before they are stored; so is a key that is sent unchanged, unless OpenAI is known to take it. \
+api_endpoint and ca_cert decide who receives the key: they change only together with admin_api_key. A read shows everything but the key. A key that rotation has \
+replaced is refused. A period and a schedule exclude each other: sending one switches the other off.
+
+Deleting the configuration is refused while static roles, library sets with accounts that Vault made, credentials or \
+check-outs have still to be ended at OpenAI, which nothing can do without it. It deletes admin keys that were replaced and \
+still stand, and is refused while one of them cannot be deleted. force=true deletes the configuration all the same: the \
+keys of static roles then live for ever, other keys until their own end at OpenAI, and the mount can be disabled only \
+after `vault lease revoke -force -prefix openai/`.
+
+    $ vault write openai/config admin_api_key=sk-admin-... organization_id=org-123456
+    $ vault write openai/config automatic_rotation_period=30d
+    $ vault read openai/config",
+};
+
+const ANSWER: &[ResponseField] = &[
+    ResponseField::new::<String>("admin_api_key_id", "OpenAI's id of the admin key, where it is known."),
+    ResponseField::new::<String>("organization_id", "The organization."),
+    ResponseField::new::<String>("api_endpoint", "Where the API is."),
+    ResponseField::new::<String>("ca_cert", "Certificates trusted besides the public roots."),
+    ResponseField::new::<bool>("verify_connection", "Whether a write tries key and organization."),
+    ResponseField::new::<Duration>(
+        "automatic_rotation_period",
+        "How often the admin key is rotated, in seconds.",
+    ),
+    ResponseField::new::<Duration>("automatic_rotation_window", "How late a rotation may begin, in seconds."),
+    ResponseField::new::<String>("rotation_schedule", "When the admin key is rotated."),
+    ResponseField::new::<bool>("disable_automated_rotation", "Whether automatic rotation is stopped."),
+    ResponseField::new::<Duration>(
+        "key_expiry_margin",
+        "How much longer than its lease a key may live, in seconds.",
+    ),
+    ResponseField::new::<String>("revocation_mode", "strict or queue."),
+    ResponseField::new::<i64>("max_requests_per_minute", "The pace; 0 is learned."),
+    ResponseField::new::<bool>("quota_tracking", "Whether the projects' costs are read."),
+    ResponseField::new::<String>("last_rotated", "When the admin key was set or rotated last."),
+    ResponseField::new::<String>("next_rotation", "When the admin key may be rotated next; empty for never."),
+    ResponseField::new::<i64>("rotation_failures", "How often in a row the rotation failed."),
+    ResponseField::new::<String>("last_rotation_error", "Why it failed last; empty if it did not."),
+    ResponseField::new::<Vec<String>>(
+        "retiring_admin_api_key_ids",
+        "Admin keys that were replaced and are still to be deleted at OpenAI.",
+    ),
+];
+
+pub(in crate::engine) fn paths() -> Vec<Path<Engine>> {
+    vec![
+        config_fields::all(Path::new("config", HELP))
+            .noun("the configuration")
+            .on(Operation::Read, read)
+            .on_write(write)
+            .on(Operation::Delete, delete)
+            .exists(exists)
+            .responds(Operation::Read, ANSWER),
+    ]
+}
+
+impl Config {
+    fn view(&self, now: DateTime<Utc>) -> Result<Data, Error> {
+        let id = self.admin_api_key_id.as_ref().map_or("", AdminKeyId::as_str);
+        let next_rotation = admin_timetable::next(self, now)?.map(rfc3339::text).unwrap_or_default();
+        let keys = &self.keys;
+        Ok(Data::from_iter(
+            [
+                ("admin_api_key_id", Value::from(id)),
+                ("organization_id", self.organization_id.as_str().into()),
+                ("api_endpoint", self.api_endpoint.as_str().into()),
+                ("ca_cert", self.ca_cert.as_str().into()),
+                ("verify_connection", self.verify_connection.into()),
+                ("automatic_rotation_period", self.automatic_rotation_period.as_secs().into()),
+                ("automatic_rotation_window", self.automatic_rotation_window.as_secs().into()),
+                ("rotation_schedule", self.rotation_schedule.as_str().into()),
+                ("disable_automated_rotation", self.disable_automated_rotation.into()),
+                ("key_expiry_margin", self.key_expiry_margin.as_secs().into()),
+                ("revocation_mode", self.revocation_mode.word().into()),
+                ("max_requests_per_minute", self.max_requests_per_minute.into()),
+                ("quota_tracking", self.quota_tracking.into()),
+                ("last_rotated", rfc3339::text(self.last_rotated).into()),
+                ("next_rotation", next_rotation.into()),
+                ("rotation_failures", keys.retry.failures.into()),
+                ("last_rotation_error", keys.retry.last_error.as_deref().unwrap_or_default().into()),
+                ("retiring_admin_api_key_ids", keys.ending_ids().into()),
+            ]
+            .map(|(name, value)| (name.to_owned(), value)),
+        ))
+    }
+}
+
+async fn exists(engine: Arc<Engine>, call: Call) -> Result<bool, Error> {
+    Ok(engine.config.get(&**call.storage(), ONLY).await?.is_some())
+}
+
+async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
+    let config = engine.config.get(&**call.storage(), ONLY).await?;
+    let Some(config) = config else { return Ok(None) };
+    Ok(Some(Response::new(config.view(engine.now())?)))
+}
+
+async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
+    let (storage, now) = (&**call.storage(), engine.now());
+    let _alone = engine.locks.lock(LOCK).await;
+    let old = engine.stored_config(storage).await?;
+    call.patches(old.is_some(), || "configuration".to_owned())?;
+    let mut config = match old.as_deref() {
+        Some(old) => old.clone(),
+        None => Config::first(&call, now)?,
+    };
+    config.change(&call, now)?;
+    config.check(&call)?;
+    let pulse = engine.clients.pulse();
+    let changed = old.as_deref().is_none_or(|old| !old.reaches_like(&config));
+    // A key that is sent again is tried again if it is not known to be good.
+    let doubted = config_fields::sends_key(&call)? && pulse.beat().doubts_the_key();
+    let (unknown, record) =
+        if changed || doubted { prove(&engine, &mut config).await? } else { (None, None) };
+    if old.as_deref().is_none_or(|old| !old.is_same_as(&config)) {
+        engine.store_config(storage, &mut config).await?;
+        engine.tell(Happening::ConfigWrite, "config");
+    }
+    if changed || (doubted && config.verify_connection) {
+        pulse.key_stored(config.verify_connection);
+    }
+    let left = match old.as_deref().filter(|old| old.organization_id != config.organization_id) {
+        // The configuration is stored: that nobody can tell what is left is not the caller's failure.
+        Some(old) => {
+            unended::warn_of_leaving(&engine, storage, &old.organization_id).await.unwrap_or_default()
+        }
+        None => None,
+    };
+    let managed = key_records::warn_of_managed_owner(&engine, storage, record.as_ref()).await;
+    let warnings = [
+        unknown,
+        managed,
+        left,
+        config.warn_of_retiring(),
+        config.warn_of_margin(),
+        config.warn_of_rotation_job(),
+    ];
+    let warnings: Vec<String> = warnings.into_iter().flatten().collect();
+    Ok((!warnings.is_empty()).then(|| Response { warnings, ..Response::default() }))
+}
+
+/// Tries key and organization, and finds the key's id. Answers a warning if the id stays unknown, and the key's record.
+async fn prove(
+    engine: &Engine,
+    config: &mut Config,
+) -> Result<(Option<String>, Option<AdminKeyRecord>), Error> {
+    // Made even if nothing is tried, so that certificates which do not parse are refused now.
+    let client = engine.clients.on_trial(config)?.for_work(Urgency::Check, PATIENCE);
+    if !config.verify_connection {
+        return Ok((None, None));
+    }
+    if let Some(id) = &config.admin_api_key_id {
+        let record = key_records::check_id(&client, "admin_api_key_id", id, &config.admin_api_key).await?;
+        return Ok((None, Some(record)));
+    }
+    let found = client.find_admin_key(&config.admin_api_key).await.map_err(Error::Validation)?;
+    config.admin_api_key_id = found.as_ref().map(|record| record.id.clone());
+    let unknown = found.is_none().then(|| {
+        "OpenAI's list of admin keys does not show which one this is; give admin_api_key_id, or rotation cannot \
+         delete it"
+            .to_owned()
+    });
+    Ok((unknown, found))
+}
+
+async fn delete(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
+    let (storage, force) = (call.storage(), call.get(&FORCE)?);
+    let _alone = engine.locks.lock(LOCK).await;
+    let left = match engine.stored_config(&**storage).await {
+        Ok(None) => return Ok(None),
+        Ok(Some(config)) => {
+            let left = end_what_needs_it(&engine, storage, &config).await;
+            left.and(end_rotation_job(&engine, &config).await)
+        }
+        Err(error) => Err(error),
+    };
+    let warning = match left {
+        Ok(()) => None,
+        // To delete what cannot be read is the only way to go on.
+        Err(error @ Error::Storage(StorageError::Malformed { .. })) => Some(error.to_string()),
+        Err(error) if force => Some(error.to_string()),
+        Err(error) => return Err(error),
+    };
+    engine.config.delete(&**storage, ONLY).await?;
+    engine.clients.forget();
+    engine.tell(Happening::ConfigDelete, "config");
+    let mount_point = &call.request.mount_point;
+    let warning = warning.map(|warning| format!("{warning}. {}", way_out(mount_point)));
+    Ok(warning.map(|warning| Response::default().with_warning(warning)))
+}
+
+/// A job that stayed would call for rotations that can only fail.
+async fn end_rotation_job(engine: &Engine, config: &Config) -> Result<(), Error> {
+    engine.end_rotation_job(&mut config.clone()).await.map_err(|error| {
+        Error::field(format!(
+            "the rotation job that the Go plugin registered at Vault could not be taken away: {error}; try again, or \
+             delete with force=true"
+        ))
+    })
+}
+
+/// The commands that disable the mount without a configuration.
+fn way_out(mount_point: &str) -> String {
+    format!(
+        "Without a configuration no lease of this mount can be revoked: write the configuration again, or, to disable the \
+         mount, run `vault lease revoke -force -prefix {mount_point}` first and delete at OpenAI what is left"
+    )
+}
+
+/// What is left at OpenAI afterwards nothing here could end: admin keys that were replaced go first, and credentials
+/// are not left behind.
+async fn end_what_needs_it(
+    engine: &Engine,
+    storage: &Arc<dyn Storage>,
+    config: &Config,
+) -> Result<(), Error> {
+    let unended = unended::refuse(engine, &**storage, config).await;
+    admin_reconcile::end_all(engine, &**storage, config).await.and(unended)
+}

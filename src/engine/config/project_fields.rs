@@ -1,0 +1,87 @@
+//! `project` and `project_id`: how roles, static roles and library sets name their project at OpenAI.
+//!
+//! *The rule:* one of the two is given. The one that is sent takes the other's place. Both may be sent if they agree.
+
+use crate::engine::config::checks;
+use crate::engine::config::named_projects::Project;
+use crate::engine::{Engine, Error};
+use crate::framework::{Call, Field, Path};
+use crate::logical::Storage;
+use crate::openai::ProjectId;
+
+static PROJECT: Field<String> =
+    Field::new("project", "Name of the project, as written to project/. This or project_id is required.")
+        .default("");
+static PROJECT_ID: Field<String> = Field::new(
+    "project_id",
+    "OpenAI's id of the project, where it has no name in Vault. Sent alone, it takes the place of project, and project \
+     its place; sent together, they must agree.",
+)
+.default("");
+
+/// What names a project: its name in Vault, OpenAI's id of it, or both.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::engine) struct NamedProject {
+    pub(in crate::engine) project: String,
+    pub(in crate::engine) project_id: Option<ProjectId>,
+}
+
+/// Has the path take the two fields.
+pub(in crate::engine) fn all<E: Send + Sync + 'static>(path: Path<E>) -> Path<E> {
+    path.field(&PROJECT).field(&PROJECT_ID)
+}
+
+/// What names the project after this call; `old` is what does so now.
+pub(in crate::engine) fn named(call: &Call, old: Option<&NamedProject>) -> Result<NamedProject, Error> {
+    let old_name = || old.map(|old| old.project.clone()).unwrap_or_default();
+    let old_id = || old.and_then(|old| old.project_id.clone());
+    let sent_id = call.sent(&PROJECT_ID)?.map(|id| checks::optional(&id, PROJECT_ID.name())).transpose()?;
+    let (project, project_id) = match (call.sent(&PROJECT)?, sent_id) {
+        (None, None) => (old_name(), old_id()),
+        // An empty one takes nothing's place but its own.
+        (Some(name), None) if name.is_empty() => (name, old_id()),
+        (None, Some(None)) => (old_name(), None),
+        (name, id) => (name.unwrap_or_default(), id.flatten()),
+    };
+    if project.is_empty() && project_id.is_none() {
+        return Err(Error::field("project (a name) or project_id (OpenAI's id) is required"));
+    }
+    Ok(NamedProject { project, project_id })
+}
+
+impl Engine {
+    /// The project that a write leaves named by `named`. Where that is what named it before, nothing is compared: a name
+    /// may stand for another project by now.
+    pub(in crate::engine) async fn written_project(
+        &self,
+        storage: &dyn Storage,
+        named: &NamedProject,
+        old: Option<&NamedProject>,
+    ) -> Result<ProjectId, Error> {
+        if old == Some(named) {
+            return self.project_id(storage, &named.project, named.project_id.as_ref()).await;
+        }
+        self.agreed_project(storage, named).await
+    }
+
+    /// The project that a write names. A name must be known here, and stand for the id that was sent with it.
+    pub(in crate::engine) async fn agreed_project(
+        &self,
+        storage: &dyn Storage,
+        named: &NamedProject,
+    ) -> Result<ProjectId, Error> {
+        let NamedProject { project, project_id } = named;
+        if project.is_empty() {
+            return self.project_id(storage, project, project_id.as_ref()).await;
+        }
+        let known = self.projects.get(storage, project).await?;
+        let known = known.ok_or_else(|| Error::ProjectNotFound(project.clone()))?;
+        let Project { project_id: known, .. } = &*known;
+        match project_id {
+            Some(sent) if sent != known => Err(Error::field(format!(
+                "project and project_id must agree: project {project:?} is {known}, not {sent}"
+            ))),
+            _ => Ok(known.clone()),
+        }
+    }
+}

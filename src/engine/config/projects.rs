@@ -1,0 +1,130 @@
+//! `project/:name`: OpenAI projects by the names that roles and sets use.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::engine::config::named_projects::{Project, check, users_lock};
+use crate::engine::creds::roles;
+use crate::engine::library::sets;
+use crate::engine::{Engine, Error, static_roles};
+use crate::framework::{Call, Field, Help, Name, Path, ResponseField};
+use crate::logical::{Data, Operation, Response, Storage};
+use crate::openai::ProjectId;
+
+static NAME: Field<Name> = Field::new("name", "Name of the project in Vault.");
+static PROJECT_ID: Field<String> =
+    Field::new("project_id", "OpenAI's id of the project, such as proj_abc123.").required();
+static DESCRIPTION: Field<String> = Field::new("description", "What the project is for.").default("");
+
+const HELP: Help = Help {
+    synopsis: "Give an OpenAI project a name that roles and library sets can use.",
+    description: "\
+Writing checks at OpenAI that the project exists and is not archived. A project that a role, a static role or a \
+library set uses cannot be deleted.
+
+    $ vault write openai/project/research project_id=proj_abc123 description=\"Research\"",
+};
+
+const LIST_HELP: Help = Help {
+    synopsis: "List the projects by their names in Vault.",
+    description: "\
+Answers the names, and of each its project_id and description.
+
+    $ vault list -detailed openai/project",
+};
+
+const ANSWER: &[ResponseField] = &[
+    ResponseField::new::<String>("project_id", "OpenAI's id of the project."),
+    ResponseField::new::<String>("description", "What the project is for."),
+];
+
+pub(in crate::engine) fn paths() -> Vec<Path<Engine>> {
+    vec![
+        Path::new("project/:name", HELP)
+            .noun("a project's entry")
+            .field(&NAME)
+            .field(&PROJECT_ID)
+            .field(&DESCRIPTION)
+            .on(Operation::Read, read)
+            .on_write(write)
+            .on(Operation::Delete, delete)
+            .exists(exists)
+            .responds(Operation::Read, ANSWER),
+        Path::new("project/", LIST_HELP).on(Operation::List, list),
+    ]
+}
+
+impl Project {
+    fn view(&self) -> Data {
+        Data::from_iter([
+            ("project_id".to_owned(), Value::from(self.project_id.as_str())),
+            ("description".to_owned(), Value::from(self.description.as_str())),
+        ])
+    }
+}
+
+async fn exists(engine: Arc<Engine>, call: Call) -> Result<bool, Error> {
+    Ok(engine.projects.get(&**call.storage(), &call.get(&NAME)?).await?.is_some())
+}
+
+async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
+    let project = engine.projects.get(&**call.storage(), &call.get(&NAME)?).await?;
+    Ok(project.map(|project| Response::new(project.view())))
+}
+
+async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
+    let (storage, name) = (&**call.storage(), call.get(&NAME)?);
+    let old = engine.projects.get(storage, &name).await?;
+    call.patches(old.is_some(), || format!("project {:?}", &*name))?;
+    let project_id = match (call.sent(&PROJECT_ID)?, &old) {
+        (None, Some(old)) => old.project_id.clone(),
+        _ => call.get(&PROJECT_ID)?.parse().map_err(|error| Error::field(format!("project_id: {error}")))?,
+    };
+    let kept = old.as_ref().map(|old| old.description.clone());
+    let description = call.sent(&DESCRIPTION)?.or(kept).unwrap_or_default();
+    if old.as_ref().is_none_or(|old| old.project_id != project_id) {
+        check(&engine.configured(storage).await?.client, &project_id).await?;
+    }
+    engine.projects.put(storage, &name, &Project { project_id, description }).await?;
+    Ok(None)
+}
+
+async fn delete(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
+    let (storage, name) = (&**call.storage(), call.get(&NAME)?);
+    let _no_new_user = engine.locks.lock(&users_lock(&name)).await;
+    let users = users(&engine, storage, &name).await?;
+    if !users.is_empty() {
+        return Err(Error::ProjectInUse(users));
+    }
+    engine.projects.delete(storage, &name).await?;
+    Ok(None)
+}
+
+async fn list(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
+    Ok(Some(engine.projects.list(&**call.storage(), Project::view).await?))
+}
+
+/// Every project that something here is about, by OpenAI's id, with its name in Vault where it has one. It reads all
+/// there is: not for a request.
+pub(in crate::engine) async fn known(
+    engine: &Engine,
+    storage: &dyn Storage,
+) -> Result<BTreeMap<ProjectId, String>, Error> {
+    let mut raw = roles::raw_projects(engine, storage).await?;
+    raw.extend(static_roles::raw_projects(storage).await?);
+    raw.extend(sets::raw_projects(engine, storage).await?);
+    let mut known: BTreeMap<_, _> = raw.into_iter().map(|id| (id.clone(), id.to_string())).collect();
+    let named = engine.projects.all(storage).await?.into_iter();
+    known.extend(named.map(|(name, project)| (project.project_id.clone(), name)));
+    Ok(known)
+}
+
+/// Everything that names the project.
+async fn users(engine: &Engine, storage: &dyn Storage, project: &str) -> Result<Vec<String>, Error> {
+    let mut users = roles::of_project(engine, storage, project).await?;
+    users.extend(static_roles::of_project(storage, project).await?);
+    users.extend(sets::of_project(engine, storage, project).await?);
+    Ok(users)
+}

@@ -1,0 +1,355 @@
+//! `roles/:name`: how dynamic credentials are made.
+
+use std::fmt::Display;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use chrono::Utc;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::engine::accounts::claims;
+use crate::engine::config::clients::Configured;
+use crate::engine::config::project_fields;
+use crate::engine::config::project_fields::NamedProject;
+use crate::engine::config::{checks, key_records, named_projects, predecessor};
+use crate::engine::naming::names;
+use crate::engine::naming::names::{MountTag, ServiceAccountName};
+use crate::engine::naming::template::{Template, Values};
+use crate::engine::telemetry::events::Happening;
+use crate::engine::{Engine, Error};
+use crate::framework::{Call, Field, Help, Name, Path, ResponseField};
+use crate::logical::{Collection, Data, Operation, Record, Response, Storage};
+use crate::openai::{LONGEST_EXPIRY, ProjectId, ServiceAccountId};
+
+/// How dynamic credentials of one role are made.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Role {
+    /// The project's name in Vault; empty if the role gives the raw id.
+    #[serde(default)]
+    pub project: String,
+    /// OpenAI's id of the project, if the role gives it.
+    #[serde(default)]
+    pub project_id: Option<ProjectId>,
+    /// The template of the account's name.
+    pub service_account_name_template: String,
+    /// For people; OpenAI has no place for it.
+    #[serde(default)]
+    pub service_account_description: String,
+    /// How long a credential lives if the reader does not say; zero is the mount's default.
+    #[serde(with = "crate::engine::time::seconds")]
+    pub ttl: Duration,
+    /// The longest a reader may ask for; zero is the mount's maximum.
+    #[serde(with = "crate::engine::time::seconds")]
+    pub max_ttl: Duration,
+    /// What the key is narrowed to; empty leaves it as OpenAI makes it.
+    #[serde(default)]
+    pub scopes: Vec<String>,
+    /// The account that keys are made on, instead of a new account each.
+    #[serde(default)]
+    pub service_account_id: Option<ServiceAccountId>,
+    /// That account's name, as it was when the role was written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account_name: Option<String>,
+    /// The template as it was read, made at first use.
+    #[serde(skip)]
+    template: OnceLock<Arc<Template>>,
+}
+
+impl Record for Role {
+    const VERSION: u32 = 1;
+    fn import_legacy(entry: Value) -> Result<Value, serde_json::Error> {
+        predecessor::role(entry)
+    }
+}
+
+/// So many scopes a role has at most, and so long is each: more than OpenAI knows.
+const MOST_SCOPES: usize = 100;
+const LONGEST_SCOPE: usize = 128;
+
+pub(in crate::engine) static ROLES: Collection<Role> =
+    Collection::new("role/").with_legacy_prefix(predecessor::ROLES);
+
+static NAME: Field<Name> = Field::new("name", "Name of the role.");
+static TEMPLATE: Field<String> = Field::new(
+    "service_account_name_template",
+    "Template of the service account's name. Knows {{.RoleName}}, {{.RandomSuffix}} and {{.ProjectName}}, and the \
+     functions of Vault's username templates.",
+)
+.default(names::DEFAULT_TEMPLATE)
+.longest(Template::MAX_LENGTH);
+static DESCRIPTION: Field<String> =
+    Field::new("service_account_description", "What the accounts are for. It stays in Vault.")
+        .default("Service account created by Vault");
+static TTL: Field<Duration> =
+    Field::new("ttl", "How long a credential lives; 0 for the mount's default.").default(3_600);
+static MAX_TTL: Field<Duration> =
+    Field::new("max_ttl", "The longest ttl a reader may ask for; 0 for the mount's maximum.").default(86_400);
+const NO_SCOPES: &[&str] = &[];
+static SCOPES: Field<Vec<String>> = Field::new(
+    "scopes",
+    "What the key may do, by OpenAI's names for permissions, such as api.model.read,api.responses.write; see \
+     https://help.openai.com/en/articles/8867743-assign-api-key-permissions. OpenAI refuses unknown ones when a \
+     credential is made. Empty: all that OpenAI gives an account.",
+)
+.default(NO_SCOPES)
+.distinct();
+static ACCOUNT: Field<String> = Field::new(
+    "service_account_id",
+    "Make keys on this account of the project instead of a new account each; only the key goes when it ends. Not the \
+     account of the admin key, of a library set, or one that a static role made.",
+)
+.default("");
+
+const HELP: Help = Help {
+    synopsis: "Manage a role: how dynamic credentials are made, and how long they live.",
+    description: "\
+Each read of creds/<role> makes a service account with a key in the role's project, or, with service_account_id, \
+a key on that account. The key ends with its lease, and by itself at OpenAI soon after.
+
+    $ vault write openai/roles/app project=research ttl=1h max_ttl=24h",
+};
+
+const LIST_HELP: Help = Help {
+    synopsis: "List the roles by their names.",
+    description: "\
+Answers the names, and of each its project and times.
+
+    $ vault list -detailed openai/roles",
+};
+
+const ANSWER: &[ResponseField] = &[
+    ResponseField::new::<String>("project", "Name of the project."),
+    ResponseField::new::<String>("project_id", "OpenAI's id of the project, if the role gives it."),
+    ResponseField::new::<String>("service_account_name_template", "Template of the account's name."),
+    ResponseField::new::<String>("service_account_description", "What the accounts are for."),
+    ResponseField::new::<Duration>("ttl", "How long a credential lives, in seconds."),
+    ResponseField::new::<Duration>("max_ttl", "The longest it may be asked to live, in seconds."),
+    ResponseField::new::<Vec<String>>("scopes", "What keys are narrowed to."),
+    ResponseField::new::<String>("service_account_id", "The account that keys are made on."),
+];
+
+pub(in crate::engine) fn paths() -> Vec<Path<Engine>> {
+    vec![
+        project_fields::all(Path::new("roles/:name", HELP).field(&NAME))
+            .noun("a role")
+            .field(&TEMPLATE)
+            .field(&DESCRIPTION)
+            .field(&TTL)
+            .field(&MAX_TTL)
+            .field(&SCOPES)
+            .field(&ACCOUNT)
+            .on(Operation::Read, read)
+            .on_write(write)
+            .on(Operation::Delete, delete)
+            .exists(exists)
+            .responds(Operation::Read, ANSWER),
+        Path::new("roles/", LIST_HELP).on(Operation::List, list),
+    ]
+}
+
+impl Role {
+    fn view(&self) -> Data {
+        Data::from_iter([
+            ("project".to_owned(), Value::from(self.project.as_str())),
+            ("project_id".to_owned(), Value::from(self.project_id.as_ref().map_or("", ProjectId::as_str))),
+            ("service_account_name_template".to_owned(), self.service_account_name_template.as_str().into()),
+            ("service_account_description".to_owned(), self.service_account_description.as_str().into()),
+            ("ttl".to_owned(), self.ttl.as_secs().into()),
+            ("max_ttl".to_owned(), self.max_ttl.as_secs().into()),
+            ("scopes".to_owned(), self.scopes.clone().into()),
+            (
+                "service_account_id".to_owned(),
+                self.service_account_id.as_ref().map_or("", ServiceAccountId::as_str).into(),
+            ),
+        ])
+    }
+
+    fn info(&self) -> Data {
+        let mut info = self.view();
+        info.retain(|name, _| matches!(name.as_str(), "project" | "project_id" | "ttl" | "max_ttl"));
+        info
+    }
+
+    /// The role as the call leaves it; what the call does not send stays.
+    fn changed_by(call: &Call, old: Option<&Self>) -> Result<Self, Error> {
+        let before = old.map(Self::named_project);
+        let NamedProject { project, project_id } = project_fields::named(call, before.as_ref())?;
+        let account = match call.sent(&ACCOUNT)? {
+            Some(sent) => checks::optional(&sent, ACCOUNT.name())?,
+            None => old.and_then(|old| old.service_account_id.clone()),
+        };
+        Ok(Self {
+            project,
+            project_id,
+            service_account_name_template: call
+                .updated(&TEMPLATE, old.map(|old| &old.service_account_name_template))?,
+            service_account_description: call
+                .updated(&DESCRIPTION, old.map(|old| &old.service_account_description))?,
+            ttl: call.updated(&TTL, old.map(|old| &old.ttl))?,
+            max_ttl: call.updated(&MAX_TTL, old.map(|old| &old.max_ttl))?,
+            scopes: match call.sent(&SCOPES)? {
+                Some(sent) => check_scopes(sent)?,
+                None => old.map(|old| old.scopes.clone()).unwrap_or_default(),
+            },
+            service_account_id: account,
+            account_name: None,
+            template: OnceLock::new(),
+        })
+    }
+
+    /// How it names its project.
+    fn named_project(&self) -> NamedProject {
+        NamedProject { project: self.project.clone(), project_id: self.project_id.clone() }
+    }
+
+    /// The longest that a reader may ask for, before the mount's maximum is looked at.
+    pub(in crate::engine) fn longest_ttl(&self) -> Duration {
+        if self.max_ttl.is_zero() { LONGEST_EXPIRY } else { self.max_ttl }
+    }
+
+    /// What the mount's maximum makes of its times.
+    fn cut_by_mount(&self, limit: Duration) -> Vec<String> {
+        let times = [("ttl", self.ttl), ("max_ttl", self.max_ttl)];
+        times.into_iter().filter_map(|(field, time)| checks::cut_by_mount(field, time, limit)).collect()
+    }
+
+    /// A new unique name for what the role makes. It ends in this stamp and the mount's tag.
+    pub(in crate::engine) fn new_name(
+        &self,
+        tag: &MountTag,
+        role_name: &str,
+        stamp: &str,
+    ) -> Result<String, Error> {
+        let refused = |error: &dyn Display| Error::field(format!("service_account_name_template: {error}"));
+        let template = if let Some(template) = self.template.get() {
+            template
+        } else {
+            let read =
+                Template::parse(&self.service_account_name_template).map_err(|error| refused(&error))?;
+            self.template.get_or_init(|| Arc::new(read))
+        };
+        let values = Values { role_name, project_name: &self.project };
+        let name = ServiceAccountName::stamped(template, &values, stamp, tag, Utc::now(), &mut rand::rng());
+        Ok(name.map_err(|error| refused(&error))?.into())
+    }
+}
+
+/// Scopes that OpenAI could know.
+fn check_scopes(scopes: Vec<String>) -> Result<Vec<String>, Error> {
+    if scopes.len() > MOST_SCOPES {
+        return Err(Error::field(format!("scopes must be at most {MOST_SCOPES}, not {}", scopes.len())));
+    }
+    let is_odd =
+        |scope: &&String| scope.len() > LONGEST_SCOPE || !scope.bytes().all(|byte| byte.is_ascii_graphic());
+    match scopes.iter().find(is_odd) {
+        Some(odd) => Err(Error::field(format!(
+            "scopes must be OpenAI's names for permissions, such as api.model.read, of at most {LONGEST_SCOPE} \
+             characters, not {:?}",
+            odd.chars().take(LONGEST_SCOPE).collect::<String>()
+        ))),
+        None => Ok(scopes),
+    }
+}
+
+/// The roles that name this project.
+pub(in crate::engine) async fn of_project(
+    engine: &Engine,
+    storage: &dyn Storage,
+    project: &str,
+) -> Result<Vec<String>, Error> {
+    let named = engine.roles.all(storage).await?.into_iter().filter(|(_, role)| role.project == project);
+    Ok(named.map(|(name, _)| format!("role {name}")).collect())
+}
+
+/// OpenAI's ids of the projects that roles give without a name.
+pub(in crate::engine) async fn raw_projects(
+    engine: &Engine,
+    storage: &dyn Storage,
+) -> Result<Vec<ProjectId>, Error> {
+    let roles = engine.roles.all(storage).await?;
+    Ok(roles.into_iter().filter_map(|(_, role)| role.project_id.clone()).collect())
+}
+
+async fn exists(engine: Arc<Engine>, call: Call) -> Result<bool, Error> {
+    Ok(engine.roles.get(&**call.storage(), &call.get(&NAME)?).await?.is_some())
+}
+
+async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
+    let role = engine.roles.get(&**call.storage(), &call.get(&NAME)?).await?;
+    Ok(role.map(|role| Response::new(role.view())))
+}
+
+async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
+    let (storage, name) = (&**call.storage(), call.get(&NAME)?);
+    let _alone = engine.locks.lock(&format!("role/{name}")).await;
+    let old = engine.roles.get(storage, &name).await?;
+    call.patches(old.is_some(), || format!("role {:?}", &*name))?;
+    let mut role = Role::changed_by(&call, old.as_deref())?;
+    checks::ttls(role.ttl, role.longest_ttl())?;
+    // Only to try the template.
+    role.new_name(&engine.tag, &name, "")?;
+    role.account_name = check_at_openai(&engine, storage, &role, old.as_deref()).await?;
+    let warnings = role.cut_by_mount(engine.system.max_lease_ttl().await?);
+
+    let _no_deletion = engine.locks.lock(&named_projects::users_lock(&role.project)).await;
+    let before = old.as_deref().map(Role::named_project);
+    engine.written_project(storage, &role.named_project(), before.as_ref()).await?;
+    put(&engine, storage, &name, &role, old.as_deref()).await?;
+    engine.tell(Happening::RoleWrite, &format!("roles/{name}"));
+    Ok((!warnings.is_empty()).then(|| Response { warnings, ..Response::default() }))
+}
+
+/// Stores the role, unless a library set or static role took its account meanwhile.
+async fn put(
+    engine: &Engine,
+    storage: &dyn Storage,
+    name: &str,
+    role: &Role,
+    old: Option<&Role>,
+) -> Result<(), Error> {
+    let new_account = role.service_account_id.as_ref();
+    let new_account =
+        new_account.filter(|id| old.and_then(|old| old.service_account_id.as_ref()) != Some(*id));
+    let Some(account) = new_account else { return Ok(engine.roles.put(storage, name, role).await?) };
+    let _no_claim = engine.locks.lock(&claims::lock(account)).await;
+    engine.refuse_for_role(storage, account).await?;
+    Ok(engine.roles.put(storage, name, role).await?)
+}
+
+/// The project and the account must be there, as far as the write changes them. Answers the account's name.
+async fn check_at_openai(
+    engine: &Engine,
+    storage: &dyn Storage,
+    role: &Role,
+    old: Option<&Role>,
+) -> Result<Option<String>, Error> {
+    let (named, before) = (role.named_project(), old.map(Role::named_project));
+    let project = engine.written_project(storage, &named, before.as_ref()).await?;
+    let is_moved = before.is_none_or(|before| before != named);
+    // A project with a name was checked when that was written.
+    if is_moved && named.project.is_empty() {
+        named_projects::check(&engine.configured(storage).await?.client, &project).await?;
+    }
+    let Some(account) = &role.service_account_id else { return Ok(None) };
+    let same = old.filter(|old| !is_moved && old.service_account_id.as_ref() == Some(account));
+    if let Some(name) = same.and_then(|old| old.account_name.clone()) {
+        return Ok(Some(name));
+    }
+    engine.refuse_for_role(storage, account).await?;
+    let Configured { config, client } = engine.configured(storage).await?;
+    let found = key_records::check_account(&config, &client, ACCOUNT.name(), &project, account).await?;
+    engine.refuse_of_credentials(storage, ACCOUNT.name(), &[&found.name]).await?;
+    Ok(Some(found.name))
+}
+
+async fn delete(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
+    let name = call.get(&NAME)?;
+    engine.roles.delete(&**call.storage(), &name).await?;
+    engine.tell(Happening::RoleDelete, &format!("roles/{name}"));
+    Ok(None)
+}
+
+async fn list(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
+    Ok(Some(engine.roles.list(&**call.storage(), Role::info).await?))
+}

@@ -1,0 +1,256 @@
+//! What operators ask a mount: `metrics`, `info`, `health`. Each reads a bounded amount of storage, writes none and
+//! never waits for OpenAI, so they answer on a standby, while unconfigured, and while OpenAI is down.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+
+use crate::engine::config::configuration::{Config, ONLY};
+use crate::engine::operator::backlog;
+use crate::engine::operator::backlog::Backlog;
+use crate::engine::operator::costs;
+use crate::engine::operator::creations;
+use crate::engine::operator::creations::Unfinished;
+use crate::engine::telemetry::metrics::Level;
+use crate::engine::telemetry::openai_status::{Beat, Failure};
+use crate::engine::time::rfc3339;
+use crate::engine::{Engine, Error, build, library};
+use crate::framework::{Call, Help, Path, ResponseField};
+use crate::logical::{Operation, Response, Storage};
+
+/// Prometheus' text format.
+pub(in crate::engine) const CONTENT_TYPE: &str = "text/plain; version=0.0.4";
+
+/// A backlog or a late rotation is worth a word when it is older than this.
+const TOLERATED: u64 = 600;
+/// An outage is told after this: a call that fails for a moment is tried again by itself.
+const OUTAGE: u64 = 120;
+
+const METRICS_HELP: Help = Help {
+    synopsis: "Tell this mount's metrics as Prometheus reads them.",
+    description: "\
+Answers text, not JSON: counters since the plugin's process began, and levels computed from storage at every read. A \
+policy that allows `read` on this path is all that a scraper needs.
+
+    $ vault read -format=raw openai/metrics
+    $ curl -H \"X-Vault-Token: $VAULT_TOKEN\" $VAULT_ADDR/v1/openai/metrics",
+};
+
+const INFO_HELP: Help = Help {
+    synopsis: "Tell which version of the plugin this is, and the tag by which its accounts are known at OpenAI.",
+    description: "\
+The names of all service accounts that this mount makes end in its tag.
+
+    $ vault read openai/info",
+};
+
+const HEALTH_HELP: Help = Help {
+    synopsis: "Tell whether all is well: OpenAI, deletions that wait, rotations that are late.",
+    description: "\
+status is ok, degraded (then reasons says why) or unconfigured. It is told from storage and from the calls made so \
+far; OpenAI is not asked.
+
+    $ vault read openai/health",
+};
+
+const INFO: &[ResponseField] = &[
+    ResponseField::new::<String>("version", "The plugin's version."),
+    ResponseField::new::<String>("commit", "The commit it was built from, where the build said it."),
+    ResponseField::new::<String>("build", "How it was built: profile, system, architecture."),
+    ResponseField::new::<String>("mount_tag", "What the names of this mount's accounts at OpenAI end in."),
+];
+
+const HEALTH: &[ResponseField] = &[
+    ResponseField::new::<bool>("configured", "Whether there is a configuration."),
+    ResponseField::new::<String>("status", "ok, degraded or unconfigured."),
+    ResponseField::new::<Vec<String>>("reasons", "Why it is degraded."),
+    ResponseField::new::<String>("revocation_mode", "strict or queue."),
+    ResponseField::new::<DateTime<Utc>>(
+        "last_success",
+        "When OpenAI last did as asked by this process; empty if it was not asked yet.",
+    ),
+    ResponseField::new::<String>(
+        "last_error",
+        "What the last failed call of this process came to, in words.",
+    ),
+    ResponseField::new::<String>("last_error_endpoint", "Which call that was."),
+    ResponseField::new::<DateTime<Utc>>("last_error_at", "When that was."),
+    ResponseField::new::<i64>(
+        "pending_deletions",
+        "Keys and accounts that wait for their end at OpenAI, as revocations lists them; at most 1000.",
+    ),
+    ResponseField::new::<i64>("pending_deletion_age", "How long the first has been due, in seconds."),
+    ResponseField::new::<i64>("unfinished_creations", "Creations that were cut off and are not undone yet."),
+    ResponseField::new::<i64>("unfinished_creation_age", "How long ago the first was cut off, in seconds."),
+    ResponseField::new::<i64>("overdue_rotations", "Rotations that are due."),
+    ResponseField::new::<i64>("overdue_rotation_age", "How long the first has been due, in seconds."),
+];
+
+pub(in crate::engine) fn paths() -> Vec<Path<Engine>> {
+    vec![
+        Path::new("metrics", METRICS_HELP).on(Operation::Read, metrics),
+        Path::new("info", INFO_HELP).on(Operation::Read, info).responds(Operation::Read, INFO),
+        Path::new("health", HEALTH_HELP).on(Operation::Read, health).responds(Operation::Read, HEALTH),
+    ]
+}
+
+/// What storage and the calls so far tell.
+struct Observation {
+    now: DateTime<Utc>,
+    config: Option<Arc<Config>>,
+    deletions: Backlog,
+    creations: Vec<Unfinished>,
+    rotations: Backlog,
+    /// Library sets with accounts that OpenAI no longer has.
+    missing: Vec<(String, usize)>,
+    beat: Beat,
+    /// Credentials at OpenAI that storage should know of and does not.
+    strangers: usize,
+}
+
+impl Engine {
+    /// The metrics as text, with levels as they are now.
+    pub(in crate::engine) async fn metrics_text(&self, storage: &dyn Storage) -> Result<String, Error> {
+        let observation = self.observe(storage).await?;
+        for (level, value) in observation.levels() {
+            self.metrics.level(level, value);
+        }
+        if observation.config.is_some_and(|config| config.quota_tracking) {
+            costs::tell(self, storage).await?;
+        }
+        Ok(self.metrics.render())
+    }
+
+    async fn observe(&self, storage: &dyn Storage) -> Result<Observation, Error> {
+        let now = self.now();
+        Ok(Observation {
+            now,
+            config: self.config.get(storage, ONLY).await?,
+            deletions: backlog::waiting(self, storage, now).await?,
+            creations: creations::unfinished(self, storage).await?,
+            rotations: backlog::overdue_rotations(self, storage, now).await?,
+            missing: library::missing::told(storage).await?,
+            beat: self.clients.pulse().beat(),
+            strangers: self.recovery.strangers(),
+        })
+    }
+}
+
+impl Observation {
+    #[expect(clippy::cast_precision_loss, reason = "seconds and counts are far below 2^52")]
+    fn levels(&self) -> [(Level, f64); 8] {
+        let key_age = self.config.as_ref().and_then(|config| (self.now - config.last_rotated).to_std().ok());
+        [
+            (Level::OverdueRotations, self.rotations.count as f64),
+            (Level::RotationOverdueSeconds, self.rotations.age(self.now).as_secs() as f64),
+            (Level::PendingDeletions, self.deletions.count as f64),
+            (Level::PendingDeletionAgeSeconds, self.deletions.age(self.now).as_secs() as f64),
+            (Level::UnfinishedCreations, self.creations.len() as f64),
+            (Level::UnfinishedCreationAgeSeconds, age_of(&self.creations).as_secs() as f64),
+            (Level::AdminKeyAgeSeconds, key_age.unwrap_or_default().as_secs() as f64),
+            (Level::AdminKeyRefused, f64::from(u8::from(self.beat.refused))),
+        ]
+    }
+
+    /// What is not as it should be.
+    fn reasons(&self) -> Vec<String> {
+        let failing = self.beat.failing_since.and_then(|since| (self.now - since).to_std().ok());
+        let deletions = self.deletions.age(self.now).as_secs();
+        let rotations = self.rotations.age(self.now).as_secs();
+        let missing = self.missing.iter().map(|(set, count)| {
+            let reason = format!(
+                "OpenAI no longer has {count} of the accounts of library set {set}: see library-sets/{set}/status, then \
+                 write its service_account_names again"
+            );
+            (true, reason)
+        });
+        [
+            (self.beat.refused, "OpenAI refuses the admin key".to_owned()),
+            (
+                failing.is_some_and(|age| age.as_secs() > OUTAGE),
+                format!("no call to OpenAI has succeeded for {} s", failing.unwrap_or_default().as_secs()),
+            ),
+            (
+                deletions > TOLERATED,
+                format!("a key or account that should have ended {deletions} s ago is not removed: revocations lists it"),
+            ),
+            (age_of(&self.creations).as_secs() > TOLERATED, self.unfinished()),
+            (rotations > TOLERATED, format!("a rotation is overdue for {rotations} s")),
+            (
+                self.strangers > 0,
+                format!(
+                    "OpenAI has {} or more credentials of this mount that storage does not know: storage was restored \
+                     from a backup, or copied. They stay until tidy removes them or they end",
+                    self.strangers
+                ),
+            ),
+        ]
+        .into_iter()
+        .chain(missing)
+        .filter_map(|(is_so, reason)| is_so.then_some(reason))
+        .collect()
+    }
+
+    fn unfinished(&self) -> String {
+        let said =
+            format!("a creation that was cut off {} s ago is not undone", age_of(&self.creations).as_secs());
+        let oldest = self.creations.iter().max_by_key(|creation| creation.age);
+        let configured = self.config.as_ref().map(|config| &config.organization_id);
+        match oldest.map(|creation| &creation.organization) {
+            Some(organization) if configured != Some(organization) => {
+                format!("{said}: it waits for a configuration of organization {organization}")
+            }
+            _ => said,
+        }
+    }
+}
+
+/// How long ago the oldest was cut off; zero if there is none.
+fn age_of(creations: &[Unfinished]) -> Duration {
+    creations.iter().map(|creation| creation.age).max().unwrap_or_default()
+}
+
+async fn metrics(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
+    let text = engine.metrics_text(&**call.storage()).await?;
+    Ok(Some(Response::raw(200, CONTENT_TYPE, text)))
+}
+
+async fn info(engine: Arc<Engine>, _: Call) -> Result<Option<Response>, Error> {
+    Ok(Some(Response::of([
+        ("version", Value::from(engine.version)),
+        ("commit", build::COMMIT.into()),
+        ("build", build::describe().into()),
+        ("mount_tag", engine.tag.as_str().into()),
+    ])))
+}
+
+async fn health(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
+    let observation = engine.observe(&**call.storage()).await?;
+    let reasons = observation.reasons();
+    let Observation { now, config, deletions, creations, rotations, beat, .. } = observation;
+    let status = match &config {
+        None => "unconfigured",
+        Some(_) if reasons.is_empty() => "ok",
+        Some(_) => "degraded",
+    };
+    let failure = beat.last_failure.as_ref();
+    let time = |time: Option<DateTime<Utc>>| Value::from(time.map(rfc3339::text).unwrap_or_default());
+    Ok(Some(Response::of([
+        ("configured", config.is_some().into()),
+        ("status", status.into()),
+        ("reasons", reasons.into()),
+        ("revocation_mode", config.map_or("", |config| config.revocation_mode.word()).into()),
+        ("last_success", time(beat.last_success)),
+        ("last_error", failure.map(Failure::in_words).unwrap_or_default().into()),
+        ("last_error_endpoint", failure.map_or("", |failure| failure.endpoint).into()),
+        ("last_error_at", time(failure.map(|failure| failure.at))),
+        ("pending_deletions", deletions.count.into()),
+        ("pending_deletion_age", deletions.age(now).as_secs().into()),
+        ("unfinished_creations", creations.len().into()),
+        ("unfinished_creation_age", age_of(&creations).as_secs().into()),
+        ("overdue_rotations", rotations.count.into()),
+        ("overdue_rotation_age", rotations.age(now).as_secs().into()),
+    ])))
+}

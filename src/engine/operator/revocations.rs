@@ -1,0 +1,311 @@
+//! `revocations`: what waits for its end at OpenAI, why, and another try now. How it ends is `credential_end`'s and
+//! `removal`'s.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::engine::creds::credential_end::{PATIENCE, may_pass};
+use crate::engine::creds::ledger;
+use crate::engine::creds::ledger::{Entry, LEDGER};
+use crate::engine::creds::removal;
+use crate::engine::library::returns;
+use crate::engine::operator::backlog;
+use crate::engine::operator::pending;
+use crate::engine::operator::pending::{Owner, Waiting};
+use crate::engine::time::{calendar, rfc3339};
+use crate::engine::{Engine, Error};
+use crate::framework::{Call, Field, Help, Name, Path, ResponseField};
+use crate::logical::{Data, Operation, Response, Storage, StorageError};
+
+/// As long as an operator's retry of everything takes.
+const RETRY_PATIENCE: Duration = Duration::from_secs(45);
+/// So many are listed at once.
+const PAGE: usize = 1_000;
+
+static NAME: Field<Name> = Field::new("name", "Name of the service account or key that waits for its end.");
+static AFTER: Field<String> =
+    Field::new("after", "List those after this name, as it was listed.").default("").query();
+static LIMIT: Field<i64> =
+    Field::new("limit", "List at most so many, of 1000; 0 or less for as many as there may be.")
+        .default(0)
+        .query();
+
+const LIST_HELP: Help = Help {
+    synopsis: "List what waits for its end at OpenAI, and why.",
+    description: "\
+Lists everything that has still to be ended at OpenAI: keys of check-outs, replaced keys of static roles whose grace is \
+over, accounts that left a library set, replaced admin keys, creations that were cut off; then credentials that were \
+revoked before their time; then those that have ended, for the most part the empty account of a key that has expired. The \
+tick removes them, as fast as OpenAI allows. A list is cut at 1000; it goes on with after, unless that one is gone by then. \
+Where nothing waits, Vault's CLI prints No value found and exits with 2: that is good news.
+
+    $ vault list -detailed openai/revocations",
+};
+
+const HELP: Help = Help {
+    synopsis: "Read why a credential waits for its end.",
+    description: "\
+Shows since when it waits, whether its key is dead already, how often its removal failed, and why.
+
+    $ vault read openai/revocations/vault-app-1x2y3z4a-k3k3k3",
+};
+
+const RETRY_HELP: Help = Help {
+    synopsis: "Try again now to end a credential.",
+    description: "\
+Does not wait for the time at which the tick would try again. Fails, with the reason, if it cannot be ended now.
+
+    $ vault write -f openai/revocations/vault-app-1x2y3z4a-k3k3k3/retry",
+};
+
+const RETRY_ALL_HELP: Help = Help {
+    synopsis: "Try again now to end everything that waits.",
+    description: "\
+Works for up to 45 seconds through everything that waits, also what failed a moment ago, and answers what came of it.
+
+    $ vault write -f openai/revocations/retry",
+};
+
+const ANSWER: &[ResponseField] = &[
+    ResponseField::new::<String>("role", "The role or library set it was made for."),
+    ResponseField::new::<String>("service_account_id", "OpenAI's id of the service account."),
+    ResponseField::new::<String>("api_key_id", "OpenAI's id of the key."),
+    ResponseField::new::<DateTime<Utc>>("since", "Since when it is to be ended."),
+    ResponseField::new::<bool>("key_dead", "Whether OpenAI has ended the key by itself already."),
+    ResponseField::new::<i64>("failures", "How often its removal failed."),
+    ResponseField::new::<String>("last_error", "Why it waits; empty if it only waits for its turn."),
+    ResponseField::new::<String>("retry_at", "Not tried again before; empty if it may be tried."),
+];
+
+const RETRY_ANSWER: &[ResponseField] = &[
+    ResponseField::new::<i64>("removed", "How many were ended."),
+    ResponseField::new::<i64>("failed", "How many could not be ended."),
+    ResponseField::new::<i64>("waiting", "How many wait now."),
+    ResponseField::new::<String>("last_error", "Why not all were ended; empty if none failed."),
+];
+
+pub(in crate::engine) fn paths() -> Vec<Path<Engine>> {
+    vec![
+        Path::new("revocations/", LIST_HELP).field(&AFTER).field(&LIMIT).on(Operation::List, list),
+        Path::new("revocations/:name", HELP)
+            .field(&NAME)
+            .on(Operation::Read, read)
+            .responds(Operation::Read, ANSWER),
+        // A performance secondary has a ledger of its own.
+        Path::new("revocations/:name/retry", RETRY_HELP)
+            .field(&NAME)
+            .on(Operation::Update, retry)
+            .writes_locally(Operation::Update),
+        Path::new("revocations/retry", RETRY_ALL_HELP)
+            .on(Operation::Update, retry_all)
+            .writes_locally(Operation::Update)
+            .responds(Operation::Update, RETRY_ANSWER),
+    ]
+}
+
+async fn list(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
+    let storage = &**call.storage();
+    let limit = usize::try_from(call.get(&LIMIT)?).ok().filter(|limit| (1..=PAGE).contains(limit));
+    let limit = limit.unwrap_or(PAGE);
+    let after = match call.get(&AFTER)? {
+        name if name.is_empty() => String::new(),
+        name => place_of(&engine, storage, &name).await?.unwrap_or_default(),
+    };
+    let mut entries = Vec::new();
+    if after.is_empty() {
+        entries = others_after(&engine, storage, &call.get(&AFTER)?, limit).await?;
+    }
+    let room = limit - entries.len();
+    entries.extend(credentials_after(&engine, storage, &after, room).await?);
+    let is_cut = entries.len() >= limit;
+    let response = Response::list(entries);
+    Ok(Some(if is_cut {
+        response.with_warning("there may be more: list with after=<the last name>")
+    } else {
+        response
+    }))
+}
+
+async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
+    let (storage, name) = (&**call.storage(), call.get(&NAME)?);
+    if let Some(waiting) = other(&engine, storage, &name).await? {
+        return Ok(Some(Response::new(view_other(&waiting))));
+    }
+    let Some(place) = place_of(&engine, storage, &name).await? else { return Ok(None) };
+    let entry = LEDGER.get(storage, &place).await?;
+    Ok(entry.map(|entry| Response::new(view(&engine, &entry))))
+}
+
+async fn retry(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
+    let (storage, name) = (&**call.storage(), call.get(&NAME)?);
+    if let Some(waiting) = other(&engine, storage, &name).await? {
+        if engine.leaves_owners_alone().await? {
+            return Err(StorageError::ReadOnly.into());
+        }
+        return pending::retry(&engine, call.storage(), &waiting.owner, PATIENCE).await.map(|()| None);
+    }
+    let none = || Error::NotFound { kind: "revocation", name: name.to_string() };
+    let place = place_of(&engine, storage, &name).await?.ok_or_else(none)?;
+    let mut entry = LEDGER.get(storage, &place).await?.ok_or_else(none)?;
+    if let Err(error) = removal::end(&engine, storage, &entry.handed, PATIENCE).await {
+        if !removal::concerns_all(&error) && !may_pass(&error) {
+            entry.failed(&error, engine.now());
+            LEDGER.put(storage, &place, &entry).await?;
+        }
+        return Err(error);
+    }
+    LEDGER.delete(storage, &place).await?;
+    Ok(None)
+}
+
+async fn retry_all(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
+    let (storage, deadline) = (&**call.storage(), Instant::now() + RETRY_PATIENCE);
+    let loans = returns::run_now(&engine, storage, RETRY_PATIENCE).await?;
+    let patience = deadline.saturating_duration_since(Instant::now());
+    let outcome = removal::run_now(&engine, storage, patience).await;
+    let others = retry_others(&engine, call.storage(), deadline).await?;
+    let waiting = backlog::deletions(storage, engine.now(), usize::MAX).await?.count;
+    let waiting = waiting + pending::all(&engine, storage).await?.len();
+    Ok(Some(Response::of([
+        ("removed", Value::from(loans.removed + outcome.removed + others.removed)),
+        ("failed", (loans.failed + outcome.failed + others.failed).into()),
+        ("waiting", waiting.into()),
+        (
+            "last_error",
+            loans
+                .error
+                .or(outcome.error)
+                .or(others.error)
+                .map(|error| error.to_string())
+                .unwrap_or_default()
+                .into(),
+        ),
+    ])))
+}
+
+/// What is neither a credential nor a check-out, once for each owner.
+async fn retry_others(
+    engine: &Engine,
+    storage: &Arc<dyn Storage>,
+    deadline: Instant,
+) -> Result<removal::Outcome, Error> {
+    let (mut outcome, mut tried) = (removal::Outcome::default(), BTreeSet::new());
+    if engine.leaves_owners_alone().await? {
+        return Ok(outcome);
+    }
+    for waiting in pending::all(engine, &**storage).await? {
+        let kind = match waiting.owner {
+            Owner::StaticRole(_) => "static role",
+            Owner::LibrarySet(_) => "library set",
+            Owner::AdminKey => "admin key",
+            Owner::Loan(..) | Owner::Creation(_) => continue,
+        };
+        let patience = PATIENCE.min(deadline.saturating_duration_since(Instant::now()));
+        if patience.is_zero() || !tried.insert((kind, waiting.owner.told().to_owned())) {
+            continue;
+        }
+        let ended = pending::retry(engine, storage, &waiting.owner, patience).await;
+        outcome.count(ended.map_or_else(removal::Step::Failed, |()| removal::Step::Removed));
+    }
+    Ok(outcome)
+}
+
+/// Where the record of this name waits, if it does: known for what was asked for, else found by its name.
+async fn place_of(engine: &Engine, storage: &dyn Storage, name: &str) -> Result<Option<String>, Error> {
+    let mut after = ledger::asked_place(name);
+    if LEDGER.contains(storage, &after).await? {
+        return Ok(Some(after));
+    }
+    after.clear();
+    loop {
+        let places = ledger::ended(storage, engine.now(), &after, PAGE).await?;
+        if let Some(place) = places.iter().find(|place| calendar::name_in(place) == name) {
+            return Ok(Some(place.clone()));
+        }
+        let Some(last) = places.into_iter().next_back() else { return Ok(None) };
+        after = last;
+    }
+}
+
+/// The first of the others that wait, after the one of this name.
+async fn others_after(
+    engine: &Engine,
+    storage: &dyn Storage,
+    name: &str,
+    most: usize,
+) -> Result<Vec<(String, Data)>, Error> {
+    let waiting = pending::all(engine, storage).await?;
+    let first = waiting.iter().position(|one| one.name == name).map_or(0, |at| at + 1);
+    Ok(waiting.iter().skip(first).take(most).map(|one| (one.name.clone(), view_other(one))).collect())
+}
+
+/// The first credentials that wait, after the one at this place.
+async fn credentials_after(
+    engine: &Engine,
+    storage: &dyn Storage,
+    place: &str,
+    most: usize,
+) -> Result<Vec<(String, Data)>, Error> {
+    let mut listed = Vec::new();
+    if most == 0 {
+        return Ok(listed);
+    }
+    for place in ledger::ended(storage, engine.now(), place, most).await? {
+        let info = match LEDGER.get(storage, &place).await {
+            Ok(None) => continue,
+            Ok(Some(entry)) => view(engine, &entry),
+            // It hides no other.
+            Err(error @ StorageError::Malformed { .. }) => {
+                Data::from_iter([("last_error".to_owned(), error.to_string().into())])
+            }
+            Err(error) => return Err(error.into()),
+        };
+        listed.push((calendar::name_in(&place).to_owned(), info));
+    }
+    Ok(listed)
+}
+
+/// What waits under this name and is no credential of the ledger.
+async fn other(engine: &Engine, storage: &dyn Storage, name: &str) -> Result<Option<Waiting>, Error> {
+    Ok(pending::all(engine, storage).await?.into_iter().find(|one| one.name == name))
+}
+
+fn view_other(waiting: &Waiting) -> Data {
+    Data::from_iter(
+        [
+            ("role", Value::from(waiting.owner.told())),
+            ("service_account_id", waiting.service_account_id.as_str().into()),
+            ("api_key_id", waiting.api_key_id.as_str().into()),
+            ("since", rfc3339::text(waiting.since).into()),
+            ("key_dead", waiting.key_dead.into()),
+            ("failures", waiting.failures.into()),
+            ("last_error", waiting.last_error.as_str().into()),
+            ("retry_at", waiting.retry_at.map(rfc3339::text).unwrap_or_default().into()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value)),
+    )
+}
+
+fn view(engine: &Engine, entry: &Entry) -> Data {
+    let (handed, now) = (&entry.handed, engine.now());
+    let last_error = entry.retry.last_error.clone().or_else(|| engine.removals.trouble()).unwrap_or_default();
+    let retry_at = entry.retry.waits_until(now).map(rfc3339::text).unwrap_or_default();
+    Data::from_iter(
+        [
+            ("role", Value::from(handed.role.as_str())),
+            ("service_account_id", handed.service_account_id.as_str().into()),
+            ("api_key_id", handed.api_key_id.as_str().into()),
+            ("since", rfc3339::text(entry.since()).into()),
+            ("key_dead", removal::is_dead(engine, handed).into()),
+            ("failures", entry.retry.failures.into()),
+            ("last_error", last_error.into()),
+            ("retry_at", retry_at.into()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value)),
+    )
+}

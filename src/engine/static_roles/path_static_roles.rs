@@ -1,0 +1,333 @@
+//! `static-roles/:name`: fields, answers, handlers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde_json::{Value, json};
+
+use super::creation::{self, Given};
+use super::deletion;
+use super::ending::settle;
+use super::record::{Current, Ending};
+use super::record::{STATIC_ROLES, StaticRole};
+use super::rotate::{PATIENCE, Work};
+use super::settings::{self, ACCOUNT, Settings};
+use super::stored;
+use super::stored::all;
+use super::stored::lock;
+use crate::engine::config::clients::Configured;
+use crate::engine::config::named_projects;
+use crate::engine::time::rfc3339;
+use crate::engine::{Engine, Error};
+use crate::framework::{Call, Field, Help, Name, Path, ResponseField};
+use crate::logical::{Data, Operation, Response, Storage, StorageError};
+use crate::openai::ServiceAccountId;
+
+static NAME: Field<Name> = Field::new("name", "Name of the static role.");
+static FORCE: Field<bool> = Field::new(
+    "force",
+    "On deletion: remove the static role even if its keys cannot be ended at OpenAI; the answer names what is left.",
+)
+.default(false)
+.query()
+.only_on(Operation::Delete);
+const HELP: Help = Help {
+    synopsis: "Manage the key of a service account that stays, and rotate it.",
+    description: "\
+Writing a new role makes a first key on the account and ends nothing of it; static-creds/<role> then answers the key, \
+which is rotated by period, by schedule or by hand. With rotation_method=key (the default) the account stays; with \
+rotation_method=account each rotation makes a new account. An account is in one static role or library set only.
+
+Deleting the role ends its keys, and its account if a rotation made it and nobody else has a key on it. While OpenAI \
+does not do that the deletion answers an error and goes on by itself. force=true removes the role all the same, as when \
+its organization is gone, and the answer names what is left at OpenAI.
+
+With key_ttl each key expires at OpenAI by itself, which some organizations demand. Vault cannot rotate it during an \
+outage: one that lasts longer than key_ttl minus the time between rotations leaves readers with a dead key.
+
+    $ vault write openai/static-roles/app service_account_id=svc_acct_123 project=research rotation_period=24h
+    $ vault delete openai/static-roles/app",
+};
+
+const LIST_HELP: Help = Help {
+    synopsis: "List the static roles.",
+    description: "\
+Answers the names, and of each its project, account, times and trouble.
+
+    $ vault list -detailed openai/static-roles",
+};
+
+const ANSWER: &[ResponseField] = &{
+    let [project, project_id, key_name, period, schedule, window, method, grace, ttl, key_ttl] =
+        settings::ANSWER;
+    [
+        project,
+        project_id,
+        key_name,
+        period,
+        schedule,
+        window,
+        method,
+        grace,
+        ttl,
+        key_ttl,
+        ResponseField::new::<String>(
+            "service_account_id",
+            "OpenAI's id of the account that it was written with.",
+        ),
+        ResponseField::new::<String>(
+            "current_service_account_id",
+            "OpenAI's id of the account that it has now: another after a rotation with rotation_method=account.",
+        ),
+        ResponseField::new::<String>("service_account", "The name of the account that it has now."),
+        ResponseField::new::<String>("last_vault_rotation", "When the key was made."),
+        ResponseField::new::<String>(
+            "next_vault_rotation",
+            "When it is rotated next, or since when that is due; empty if by hand only.",
+        ),
+        ResponseField::new::<i64>("rotation_failures", "How often in a row rotation failed."),
+        ResponseField::new::<String>("last_rotation_error", "Why it failed last."),
+        ResponseField::new::<Data>(
+            "grace_keys",
+            "Replaced keys that are not ended yet, by id: service_account_id, ends, last_error.",
+        ),
+        ResponseField::new::<bool>("deleting", "Whether it was deleted and its key's end is awaited."),
+    ]
+};
+
+pub(in crate::engine) fn paths() -> Vec<Path<Engine>> {
+    vec![
+        settings::fields(Path::new("static-roles/:name", HELP).field(&NAME).field(&ACCOUNT).field(&FORCE))
+            .noun("a static role")
+            .on(Operation::Read, read)
+            .on_write(write)
+            .on(Operation::Delete, delete)
+            .exists(exists)
+            .responds(Operation::Read, ANSWER),
+        Path::new("static-roles/", LIST_HELP).on(Operation::List, list),
+    ]
+}
+
+impl StaticRole {
+    fn view(&self, name: &str, now: DateTime<Utc>) -> Result<Data, Error> {
+        let next = self.next_rotation(name, now)?.map(rfc3339::text).unwrap_or_default();
+        let shown =
+            |what: fn(&Current) -> String| Value::from(self.current.as_ref().map(what).unwrap_or_default());
+        let mut view = self.settings.view();
+        view.extend(
+            [
+                ("service_account_id", Value::from(self.given_account_id.as_str())),
+                ("current_service_account_id", shown(|current| current.service_account_id.to_string())),
+                ("service_account", shown(|current| current.service_account.clone())),
+                ("last_vault_rotation", shown(|current| rfc3339::text(current.last_rotation))),
+                ("next_vault_rotation", next.into()),
+                ("rotation_failures", self.retry.failures.into()),
+                ("last_rotation_error", self.retry.last_error.clone().unwrap_or_default().into()),
+                ("grace_keys", self.ending.iter().map(Ending::view).collect::<Data>().into()),
+                ("deleting", (self.current.is_none() && !self.ending.is_empty()).into()),
+            ]
+            .map(|(name, value)| (name.to_owned(), value)),
+        );
+        Ok(view)
+    }
+
+    fn info(&self, name: &str, now: DateTime<Utc>) -> Result<Data, Error> {
+        const SHOWN: [&str; 9] = [
+            "project",
+            "project_id",
+            "service_account_id",
+            "current_service_account_id",
+            "rotation_period",
+            "rotation_schedule",
+            "last_vault_rotation",
+            "next_vault_rotation",
+            "rotation_failures",
+        ];
+        let mut info = self.view(name, now)?;
+        info.retain(|name, _| SHOWN.contains(&name.as_str()));
+        Ok(info)
+    }
+
+    /// Why a replaced key is still to be ended or limited, if that was tried.
+    pub(super) fn trouble_with_replaced(&self) -> Option<String> {
+        self.ending.iter().rev().find_map(|old| old.retry.last_error.clone())
+    }
+}
+
+impl Ending {
+    fn view(&self) -> (String, Value) {
+        let view = json!({
+            "service_account_id": self.service_account_id.as_str(),
+            "ends": rfc3339::text(self.ends),
+            "last_error": self.retry.last_error.as_deref().unwrap_or_default(),
+        });
+        (self.api_key_id.to_string(), view)
+    }
+}
+
+async fn exists(_: Arc<Engine>, call: Call) -> Result<bool, Error> {
+    match stored::get(&**call.storage(), &call.get(&NAME)?).await {
+        Ok(role) => Ok(role.is_some_and(|role| role.current.is_some())),
+        Err(StorageError::Malformed { .. }) => Ok(true),
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
+    let name = call.get(&NAME)?;
+    let role = stored::get(&**call.storage(), &name).await?;
+    role.filter(StaticRole::is_shown)
+        .map(|role| role.view(&name, engine.now()).map(Response::new))
+        .transpose()
+}
+
+async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
+    let (storage, name) = (call.storage(), call.get(&NAME)?);
+    let _alone = engine.locks.lock(&lock(&name)).await;
+    let old = stored::get(&**storage, &name).await?;
+    call.patches(old.as_ref().is_some_and(|old| old.current.is_some()), || {
+        format!("static role {:?}", &*name)
+    })?;
+    let settings = match old {
+        Some(old) if old.current.is_some() => update(&engine, &call, &name, old).await?,
+        earlier => create(&engine, &call, &name, earlier).await?,
+    };
+    Ok(settings.warn_of_outages()?.map(|warning| Response::default().with_warning(warning)))
+}
+
+async fn create(
+    engine: &Engine,
+    call: &Call,
+    name: &str,
+    earlier: Option<StaticRole>,
+) -> Result<Settings, Error> {
+    let storage = call.storage();
+    let settings = Settings::first(call)?;
+    let account = account(&call.get(&ACCOUNT)?)?;
+    let project = engine.agreed_project(&**storage, &settings.named_project()).await?;
+    let Configured { config, client } = engine.configured(&**storage).await?;
+    let work = Work { engine, storage, name, client, patience: PATIENCE };
+    let given = Given { organization: config.organization_id.clone(), project, account };
+    creation::create(&work, settings.clone(), given, earlier).await?;
+    Ok(settings)
+}
+
+/// Changes what is sent. The account, and with it the project at OpenAI, stays.
+async fn update(engine: &Engine, call: &Call, name: &str, mut role: StaticRole) -> Result<Settings, Error> {
+    let storage = &**call.storage();
+    if let Some(sent) = call.sent(&ACCOUNT)? {
+        take_account(&mut role, name, account(&sent)?)?;
+    }
+    let settings = role.settings.changed_by(call)?;
+    let _no_deletion = engine.locks.lock(&named_projects::users_lock(&settings.project)).await;
+    if settings.named_project() != role.settings.named_project() {
+        let project_id = engine.agreed_project(storage, &settings.named_project()).await?;
+        if project_id != role.account_project_id {
+            return Err(Error::field(format!(
+                "the project of a static role cannot be changed: its account is in {}; delete the role and write it \
+                 anew",
+                role.account_project_id
+            )));
+        }
+    }
+    role.settings = settings;
+    // What was wrong may be right now: it is tried with the next tick.
+    role.retry.retry_now();
+    stored::store_marked(storage, name, &role, engine.now()).await?;
+    Ok(role.settings)
+}
+
+/// The account that the role was written with may be sent for ever, and so may the one it has now; it is read back as it was
+/// sent, so that writing the same again changes nothing.
+fn take_account(role: &mut StaticRole, name: &str, sent: ServiceAccountId) -> Result<(), Error> {
+    let present = &role.current(name)?.service_account_id;
+    if sent == *present || sent == role.given_account_id {
+        role.given_account_id = sent;
+        return Ok(());
+    }
+    Err(Error::field(format!(
+        "service_account_id cannot be changed from {present} to {sent}: delete the static role and write it anew"
+    )))
+}
+
+fn account(text: &str) -> Result<ServiceAccountId, Error> {
+    text.parse().map_err(|error| Error::field(format!("service_account_id: {error}")))
+}
+
+async fn delete(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
+    let (storage, name, force) = (call.storage(), call.get(&NAME)?, call.get(&FORCE)?);
+    let _alone = engine.locks.lock(&lock(&name)).await;
+    let role = match stored::get(&**storage, &name).await {
+        Err(error @ StorageError::Malformed { .. }) if force => {
+            return remove_unreadable(&**storage, &name, &error).await.map(Some);
+        }
+        role => role?,
+    };
+    let Some(mut role) = role else { return Ok(None) };
+    let client = engine.client_of(&**storage, &role.organization_id).await;
+    let work =
+        client.map(|client| Work { engine: &engine, storage, name: &name, client, patience: PATIENCE });
+    if !force {
+        let work = work?;
+        deletion::begin(&engine, &**storage, &name, &mut role).await?;
+        deletion::finish(&work, &mut role).await?;
+        return Ok(None);
+    }
+    deletion::begin(&engine, &**storage, &name, &mut role).await?;
+    let left = deletion::finish_by_force(&engine, &**storage, &name, &mut role, work).await?;
+    Ok(left.map(|left| Response::default().with_warning(left)))
+}
+
+/// Nobody can tell what a record that cannot be read was about.
+async fn remove_unreadable(
+    storage: &dyn Storage,
+    name: &str,
+    error: &StorageError,
+) -> Result<Response, Error> {
+    STATIC_ROLES.delete(storage, name).await?;
+    Ok(Response::default()
+        .with_warning(format!("{error}; the record is removed: look at OpenAI for the keys that it named")))
+}
+
+/// Tries now to end what a role has replaced, or a role that is on its way out.
+pub(in crate::engine) async fn end_what_waits(
+    engine: &Engine,
+    storage: &Arc<dyn Storage>,
+    name: &str,
+    patience: Duration,
+) -> Result<(), Error> {
+    let _alone = engine.locks.lock(&lock(name)).await;
+    let Some(mut role) = stored::get(&**storage, name).await? else { return Ok(()) };
+    let client = engine.client_of(&**storage, &role.organization_id).await?;
+    let work = Work { engine, storage, name, client, patience };
+    stored::mark(&**storage, name, engine.certain_time()).await?;
+    for old in &mut role.ending {
+        old.retry.next_try = None;
+    }
+    if role.current.is_none() {
+        return deletion::finish(&work, &mut role).await;
+    }
+    settle(&work, &mut role).await?;
+    match role.trouble_with_replaced() {
+        Some(trouble) => {
+            Err(Error::field(format!("a replaced key of static role {name} is not ended: {trouble}")))
+        }
+        None => Ok(()),
+    }
+}
+
+async fn list(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
+    let mut entries = Vec::new();
+    for (name, role) in all(&**call.storage()).await? {
+        let info = match role {
+            Ok(Some(role)) if !role.is_shown() => continue,
+            Ok(Some(role)) => role.info(&name, engine.now()).unwrap_or_default(),
+            // It hides no other.
+            Ok(None) | Err(StorageError::Malformed { .. }) => Data::new(),
+            Err(error) => return Err(error.into()),
+        };
+        entries.push((name, info));
+    }
+    Ok(Some(Response::list(entries)))
+}

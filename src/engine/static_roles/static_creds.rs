@@ -1,0 +1,122 @@
+//! `static-creds/:name`: the key of a static role; `static-creds/:name/rotate`: a new one now.
+//!
+//! A read is one read of storage and no call to OpenAI, on any node. What it answers is what Vault Agent,
+//! consul-template and the Vault Secrets Operator look for, and but for `ttl` stays the same until the next rotation.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+
+use super::ending::settle;
+use super::record::StaticRole;
+use super::rotate::{self, PATIENCE, Work};
+use super::settings::check_grace;
+use super::stored;
+use crate::engine::time::rfc3339;
+use crate::engine::{Engine, Error};
+use crate::framework::{Call, Field, Help, Name, Path, ResponseField};
+use crate::logical::{Operation, Response};
+
+static NAME: Field<Name> = Field::new("name", "Name of the static role.");
+static GRACE: Field<Duration> = Field::new(
+    "grace_period",
+    "How long the replaced key still works; the role's grace_period if not given, 0 ends it now.",
+);
+
+const HELP: Help = Help {
+    synopsis: "Read the key of a static role.",
+    description: "\
+The key has no lease. ttl says in how many seconds it is worth coming back: the time until the next rotation, at most \
+the role's ttl.
+
+    $ vault read openai/static-creds/app",
+};
+
+const ROTATE_HELP: Help = Help {
+    synopsis: "Rotate the key of a static role now.",
+    description: "\
+Answers the new key. The replaced one is ended, or works for grace_period longer. A rotation that fails is counted in \
+the role's rotation_failures, and Vault tries it again until it is done. Of twenty replaced keys in their grace the \
+oldest is ended early, with a warning, when another rotation is asked for.
+
+    $ vault write -f openai/static-creds/app/rotate
+    $ vault write openai/static-creds/app/rotate grace_period=10m",
+};
+
+const ANSWER: &[ResponseField] = &[
+    ResponseField::new::<String>("api_key", "The key.").sensitive(),
+    ResponseField::new::<String>("api_key_id", "OpenAI's id of the key."),
+    ResponseField::new::<String>("service_account_id", "OpenAI's id of the service account."),
+    ResponseField::new::<String>("service_account", "Name of the service account."),
+    ResponseField::new::<String>("last_rotation", "When the key was made."),
+    ResponseField::new::<String>("last_vault_rotation", "The same."),
+    ResponseField::new::<Duration>(
+        "rotation_period",
+        "How long the key is planned to live, in seconds; one year for by hand only.",
+    ),
+    ResponseField::new::<Duration>("ttl", "In how many seconds to come back."),
+];
+
+pub(in crate::engine) fn paths() -> Vec<Path<Engine>> {
+    vec![
+        Path::new("static-creds/:name", HELP)
+            .field(&NAME)
+            .on(Operation::Read, read)
+            .responds(Operation::Read, ANSWER),
+        Path::new("static-creds/:name/rotate", ROTATE_HELP)
+            .field(&NAME)
+            .field(&GRACE)
+            .on(Operation::Update, rotate)
+            .responds(Operation::Update, ANSWER),
+    ]
+}
+
+fn answer(role: &StaticRole, name: &str, now: DateTime<Utc>) -> Result<Response, Error> {
+    let key = role.current(name)?;
+    let made = rfc3339::text(key.last_rotation);
+    Ok(Response::of([
+        ("api_key", Value::from(key.api_key.expose())),
+        ("api_key_id", key.api_key_id.as_str().into()),
+        ("service_account_id", key.service_account_id.as_str().into()),
+        ("service_account", key.service_account.as_str().into()),
+        ("last_rotation", made.as_str().into()),
+        ("last_vault_rotation", made.as_str().into()),
+        ("rotation_period", role.told_period()?.as_secs().into()),
+        ("ttl", role.told_ttl(name, now)?.as_secs().into()),
+    ]))
+}
+
+async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
+    let name = call.get(&NAME)?;
+    let role = stored::find(&**call.storage(), &name).await?;
+    let role = role.ok_or_else(|| Error::NotFound { kind: "static role", name: name.to_string() })?;
+    answer(&role, &name, engine.latest_time()).map(Some)
+}
+
+async fn rotate(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
+    let (storage, name) = (call.storage(), call.get(&NAME)?);
+    let asked = call.sent(&GRACE)?;
+    check_grace(asked.unwrap_or_default())?;
+    let _alone = engine.locks.lock(&stored::lock(&name)).await;
+    let role = stored::find(&**storage, &name).await?;
+    let mut role = role.ok_or_else(|| Error::NotFound { kind: "static role", name: name.to_string() })?;
+    let client = engine.client_of(&**storage, &role.organization_id).await?;
+    let work = Work { engine: &engine, storage, name: &name, client, patience: PATIENCE };
+    let grace = asked.unwrap_or(role.settings.grace_period);
+    let cut_short = rotate::rotate_by_hand(&work, &mut role, grace).await?;
+    // The new key is in place, whatever comes of the old one.
+    let settled = settle(&work, &mut role).await;
+    let mut answer = answer(&role, &name, engine.latest_time())?;
+    if let Some(key) = cut_short {
+        answer = answer.with_warning(rotate::ended_early(&key));
+    }
+    let trouble = settled.err().map(|error| error.to_string());
+    Ok(Some(match trouble.or_else(|| role.trouble_with_replaced()) {
+        Some(trouble) => answer.with_warning(format!(
+            "the replaced key could not be ended or limited yet, and Vault goes on trying: {trouble}"
+        )),
+        None => answer,
+    }))
+}

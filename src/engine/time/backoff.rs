@@ -1,0 +1,112 @@
+//! How long a thing that failed is left alone. Pure: the time is handed in, and chance is a matter of the name.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use crate::engine::fingerprint;
+
+/// The wait after the first failure.
+pub const FIRST: Duration = Duration::from_secs(30);
+
+/// No wait is longer.
+pub const LONGEST: Duration = Duration::from_secs(15 * 60);
+
+/// When to try again after so many failures in a row: after 30 s, then twice as long each time, up to 15 minutes or
+/// the period if that is shorter (a period of 0 is none). Up to an eighth is taken off by name, so that what failed
+/// together is not tried again together.
+pub fn retry_at(name: &str, failures: u32, last_attempt: DateTime<Utc>, period: Duration) -> DateTime<Utc> {
+    last_attempt.checked_add_signed(wait(name, failures, period)).unwrap_or(last_attempt)
+}
+
+/// Whether to try again now. A last attempt that lies further ahead than any wait is a clock put back: then yes.
+pub fn may_retry(
+    now: DateTime<Utc>,
+    name: &str,
+    failures: u32,
+    last_attempt: DateTime<Utc>,
+    period: Duration,
+) -> bool {
+    last_attempt.signed_duration_since(now).to_std().is_ok_and(|ahead| ahead > LONGEST)
+        || now >= retry_at(name, failures, last_attempt, period)
+}
+
+/// Tells if the time of the next try is still to come. One that lies further ahead than any wait was stored under a clock
+/// that was put back since: it is no wait.
+pub fn is_wait(until: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+    until > now && until.signed_duration_since(now).to_std().is_ok_and(|wait| wait <= LONGEST)
+}
+
+fn wait(name: &str, failures: u32, period: Duration) -> chrono::TimeDelta {
+    let Some(doublings) = failures.checked_sub(1) else { return chrono::TimeDelta::zero() };
+    let cap = if period.is_zero() { LONGEST } else { LONGEST.min(period) };
+    let wait = FIRST.saturating_mul(2_u32.saturating_pow(doublings)).min(cap);
+    let millis = wait.as_millis() as u64;
+    let off = fingerprint::number(&format!("{name}/{doublings}")) % (millis / 8 + 1);
+    chrono::TimeDelta::milliseconds((millis - off) as i64)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const NOW: DateTime<Utc> = DateTime::UNIX_EPOCH;
+
+    fn seconds(name: &str, failures: u32, period: u64) -> f64 {
+        let wait = retry_at(name, failures, NOW, Duration::from_secs(period)) - NOW;
+        wait.as_seconds_f64()
+    }
+
+    #[test]
+    fn waits_double_from_thirty_seconds_to_fifteen_minutes() {
+        assert_eq!(retry_at("a", 0, NOW, Duration::ZERO), NOW);
+        for (failures, most) in [(1, 30.0), (2, 60.0), (3, 120.0), (5, 480.0), (6, 900.0), (u32::MAX, 900.0)]
+        {
+            let wait = seconds("a", failures, 86_400);
+            assert!(wait <= most && wait >= most * 7.0 / 8.0, "{failures}: {wait}");
+        }
+    }
+
+    #[test]
+    fn a_wait_is_no_longer_than_the_period() {
+        assert!(seconds("a", 9, 60) <= 60.0);
+        assert!(seconds("a", 9, 0) > 700.0);
+    }
+
+    #[test]
+    fn names_that_fail_together_are_not_tried_again_together() {
+        let waits: std::collections::BTreeSet<u64> =
+            (0..100).map(|index| seconds(&format!("role-{index}"), 6, 0).to_bits()).collect();
+        assert!(waits.len() > 95);
+    }
+
+    #[test]
+    fn a_wait_beyond_the_longest_is_no_wait() {
+        let seconds = |seconds| NOW + chrono::TimeDelta::seconds(seconds);
+        for (until, waits) in [(-1, false), (0, false), (1, true), (900, true), (901, false)] {
+            assert_eq!(is_wait(seconds(until), NOW), waits, "{until}");
+        }
+    }
+
+    #[test]
+    fn a_clock_put_back_does_not_stop_retries() {
+        let year = chrono::TimeDelta::days(365);
+        assert!(may_retry(NOW, "a", 3, NOW + year, Duration::ZERO));
+        assert!(!may_retry(NOW, "a", 3, NOW, Duration::ZERO));
+        assert!(may_retry(NOW + year, "a", 3, NOW, Duration::ZERO));
+    }
+
+    proptest! {
+        #[test]
+        fn a_retry_comes_and_is_the_same_each_time(name in ".{0,9}", failures: u32, period: u32, at in -1_i64<<40..1<<40) {
+            let last = DateTime::from_timestamp(at, 0).unwrap();
+            let period = Duration::from_secs(period.into());
+            let retry = retry_at(&name, failures, last, period);
+            prop_assert_eq!(retry, retry_at(&name, failures, last, period));
+            prop_assert!(retry >= last && (retry - last).to_std().unwrap() <= LONGEST);
+            prop_assert!(may_retry(retry, &name, failures, last, period));
+        }
+    }
+}

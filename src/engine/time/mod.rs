@@ -1,0 +1,12 @@
+//! Time: clocks, schedules, cron expressions, back-off, and durations as fields and records write them.
+
+pub mod backoff;
+pub(in crate::engine) mod calendar;
+pub mod clock;
+pub mod cron;
+pub(in crate::engine) mod intervals;
+pub(in crate::engine) mod key_lifetime;
+pub mod rfc3339;
+pub mod schedule;
+pub mod schedule_fields;
+pub mod seconds;
