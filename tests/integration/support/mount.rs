@@ -342,7 +342,7 @@ impl Mount {
 
     /// Empties the test's records of events, calls and dead keys.
     pub fn forget_past(&self) {
-        self.host.forget_events();
+        self.host.forget_past();
         self.sim.forget_log();
         *self.secrets() = Secrets::default();
     }

@@ -92,9 +92,11 @@ impl TestSystem {
         self.state.lock().unwrap().events.iter().cloned().collect()
     }
 
-    /// Empties the list of events.
-    pub fn forget_events(&self) {
-        self.state.lock().unwrap().events = VecDeque::new();
+    /// Forgets events and deregistered rotation jobs.
+    pub fn forget_past(&self) {
+        let mut state = self.state.lock().unwrap();
+        state.events = VecDeque::new();
+        state.deregistered = Vec::new();
     }
 
     fn now(&self) -> FixedSystem {
