@@ -19,8 +19,8 @@ from stage import Stage, find_server
 
 # The first that occurs in a function's name says which part it belongs to.
 PARTS = {
-    "engine: templates": r"engine::template|handlebars",
-    "engine: metrics": r"engine::metrics|engine::observed|metrics(_\w+)?::",
+    "engine: templates": r"engine::naming|handlebars",
+    "engine: metrics": r"engine::telemetry|engine::operator::health|metrics(_\w+)?::",
     "engine": r"openai_secrets::engine",
     "dispatch": r"openai_secrets::framework",
     "conversion": r"openai_secrets::wire::(convert|value|error|pb)|prost",
