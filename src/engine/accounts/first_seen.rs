@@ -13,6 +13,10 @@ use crate::engine::time::clock::Clock;
 /// Vault ends a request after 90 s, and OpenAI's lists were seen to lag by 20 s.
 const SETTLES_AFTER: Duration = Duration::from_secs(180);
 
+/// A name is kept for at most this time, so that a process that lives for months keeps few. A name that is asked for
+/// later settles anew.
+const KEPT: Duration = Duration::from_secs(3_600);
+
 /// The names that this process knows.
 #[derive(Debug)]
 pub struct FirstSeen {
@@ -41,7 +45,9 @@ impl FirstSeen {
     /// This process is about to ask OpenAI for the name.
     pub fn begin(&self, name: &str) {
         let at = self.clock.monotonic();
-        self.lock().insert(name.to_owned(), Seen { at, is_ours: true });
+        let mut names = self.lock();
+        names.retain(|_, seen| at.saturating_sub(seen.at) < KEPT);
+        names.insert(name.to_owned(), Seen { at, is_ours: true });
     }
 
     /// Tells if the name has settled. The time counts from [`FirstSeen::begin`], or else from the first question. On the
@@ -99,5 +105,16 @@ mod tests {
         assert!(names.has_settled("found", false));
         names.forget("found");
         assert!(!names.has_settled("found", false));
+    }
+
+    #[test]
+    fn names_of_the_last_hour_alone_are_kept() {
+        let clock = Arc::new(Seconds::default());
+        let names = FirstSeen::new(Arc::<Seconds>::clone(&clock));
+        for minute in 0..600 {
+            clock.0.store(minute * 60, Ordering::Relaxed);
+            names.begin(&format!("vault-admin-{minute}"));
+        }
+        assert_eq!(names.lock().len(), 60);
     }
 }
