@@ -57,9 +57,9 @@ load: build ## Measure credentials a second: 64 clients, 100 ms for each call of
 	cargo build --release --example openai-simulator --example load
 	@scripts/load.sh
 
-bench: peer build ## Measure beside the Go plugin at PEER=, in turn on one server, and keep the table in README.md
+bench: peer build ## Measure beside the Go plugin at PEER=, in turn on one server, and keep the table in docs/performance.md
 	cargo build --release --example openai-simulator --example load
-	@python3 scripts/bench --readme "$(PEER)"
+	@python3 scripts/bench --keep "$(PEER)"
 
 # Before anything is built for it.
 peer:

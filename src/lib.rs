@@ -17,7 +17,7 @@
 //! `goplugin`.
 //!
 //! The files of a module have no cyclic dependencies, either. Comments cite facts about the servers as `PROTOCOL` with a
-//! number. `docs/protocol.md` lists the facts by number.
+//! number. `docs/protocol.md` and `docs/protocol-sdk.md` list the facts by number.
 //!
 //! # The flow of `vault read openai/creds/app`
 //! 1. `goplugin` accepts only the peer with the host's certificate. `wire` finds the mount, converts the request to a

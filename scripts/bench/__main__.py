@@ -1,9 +1,9 @@
 """This plugin beside the Go plugin, on one server, with one simulated OpenAI and the same clients: `make bench PEER=...`.
 
-usage: python3 scripts/bench [--readme] [--ours FILE] PEER
+usage: python3 scripts/bench [--keep] [--ours FILE] PEER
 
 PEER is the Go plugin's program. Ours is bin/'s, unless given; simulator and clients are those of `cargo build --release`; the server is
-$VAULT_BIN, else vault or bao on the PATH, else OpenBao, which is fetched. Prints a table, with --readme keeps it in README.md too, and
+$VAULT_BIN, else vault or bao on the PATH, else OpenBao, which is fetched. Prints a table, with --keep keeps it in docs/performance.md too, and
 exits with 1 when a bound is missed. QUICK=1 shows in a minute that all of it works; its figures are not worth keeping. The images
 named by $IMAGE and $PEER_IMAGE, where Docker has both, are compared too.
 """
@@ -38,8 +38,8 @@ def main(arguments):
     version = " ".join(subprocess.check_output([server, "version"], text=True).replace(",", "").split()[:2])
     text = f"{table.markdown(rows)}\n\n{table.machine(version, quick)}"
     print(f"\n{text}\n\n{time.monotonic() - start:.0f} s")
-    if arguments.readme:
-        table.keep(ROOT / "README.md", text)
+    if arguments.keep:
+        table.keep(ROOT / "docs/performance.md", text)
     missed = [row.what for row in rows if row.missed]
     if missed:
         print(f"missed: {'; '.join(missed)}", file=sys.stderr)
@@ -63,7 +63,7 @@ def parse(words):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, usage=argparse.SUPPRESS)
     parser.add_argument("peer", type=Path)
     parser.add_argument("--ours", type=Path, default=ROOT / "bin/vault-plugin-secrets-openai")
-    parser.add_argument("--readme", action="store_true")
+    parser.add_argument("--keep", action="store_true")
     arguments = parser.parse_args(words)
     for program in (arguments.peer, arguments.ours):
         if not program.is_file():

@@ -86,8 +86,8 @@ def machine(server, quick):
     return f"Server, OpenAI's simulator, clients and plugins on one machine: {shape}; {server}{note}. Load average at the end: {os.getloadavg()[0]:.1f}."
 
 
-def keep(readme, text):
+def keep(page, text):
     """Puts the text between the two marks, in place of the last."""
-    before, rest = readme.read_text().split(BEGIN, 1)
+    before, rest = page.read_text().split(BEGIN, 1)
     _, after = rest.split(END, 1)
-    readme.write_text(f"{before}{BEGIN}\n{text}\n\n{END}{after}")
+    page.write_text(f"{before}{BEGIN}\n{text}\n\n{END}{after}")

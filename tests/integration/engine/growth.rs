@@ -126,7 +126,7 @@ async fn a_tick_reads_what_waits_once_and_lists_it_hardly_more_often() {
 }
 
 #[tokio::test]
-#[ignore = "takes a minute; its figures are in the README's section on performance"]
+#[ignore = "takes a minute; its figures are in docs/performance.md"]
 async fn a_hundred_thousand_of_everything() {
     for count in [10, 1_000, 100_000] {
         print(count, &costs(count).await);

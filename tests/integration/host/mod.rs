@@ -15,6 +15,7 @@ mod logs;
 mod monitoring;
 mod mounts;
 mod moves;
+mod pages;
 mod policies;
 mod predecessor;
 mod refusals;

@@ -124,13 +124,20 @@ fn dashboard() -> Vec<(String, String)> {
 
 #[test]
 fn the_alert_rules_are_valid_fire_when_they_should_and_have_their_pages() {
-    let pages = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/alerts.md")).unwrap();
+    let pages =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/operations/alerts.md")).unwrap();
     let rules = shipped("alerts.yml");
     let names: Vec<_> = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
     assert!(names.len() >= 8);
     for name in &names {
-        assert!(pages.contains(&format!("\n## {name}\n")), "docs/alerts.md has no page for {name}");
-        assert!(rules.contains(&format!("docs/alerts.md#{}", name.to_lowercase())), "{name} names no page");
+        assert!(
+            pages.contains(&format!("\n## {name}\n")),
+            "docs/operations/alerts.md has no page for {name}"
+        );
+        assert!(
+            rules.contains(&format!("docs/operations/alerts.md#{}", name.to_lowercase())),
+            "{name} names no page"
+        );
     }
     assert_eq!(pages.matches("\n## ").count(), names.len(), "a page without its alert");
 

@@ -1,4 +1,4 @@
-//! `docs/policies.md` and the recipe for CI of `docs/recipes.md`, as they stand there, on real servers.
+//! `docs/policies.md` and the script of `docs/integrations/ci.md`, as they stand there, on real servers.
 
 use std::path::Path;
 use std::process::Output;
@@ -139,6 +139,12 @@ async fn the_policies_allow_what_they_say_and_nothing_else() {
         may_not(&borrower, &but(keys(), &["openai/library-sets/shared-pool/check-out"])).await;
         may_not(&borrower, &but(operations(), &["openai/library-sets/shared-pool/status"])).await;
 
+        let revoker = api("revoker").await;
+        host.credential().await;
+        may(&revoker, &[("PUT", "sys/leases/revoke-prefix/openai/creds/my-role", json!({}))]).await;
+        may_not(&revoker, &[("PUT", "sys/leases/revoke-prefix/openai/library-sets", json!({}))]).await;
+        may_not(&revoker, &keys()).await;
+
         let operator = api("operator").await;
         may_not(&operator, &keys()).await;
         may_not(&operator, &[("DELETE", "openai/config", Value::Null)]).await;
@@ -170,7 +176,7 @@ async fn the_recipe_for_ci_leaves_no_key_behind() {
         let openai = OpenAi::start().await;
         set_up(host, &openai).await;
         let token = token_of(host, "issuer").await;
-        let output = shell(host, &token, &block(&page("recipes.md"), "trap ")).await;
+        let output = shell(host, &token, &block(&page("integrations/ci.md"), "trap ")).await;
         assert!(output.status.success(), "{}", text(&output.stderr));
         let key = text(&output.stdout)
             .lines()
