@@ -6,7 +6,7 @@
 //! ```text
 //! main      -> engine, wire, goplugin
 //! wire      -> goplugin, logical          Vault's backend protocol in protobuf, to and from `logical`
-//! engine    -> framework, logical, openai the engine: one file or folder per noun of the README
+//! engine    -> framework, logical, openai the engine: one room per noun of the API
 //! framework -> logical                    paths, fields, leases, the write-ahead log
 //! goplugin  -> (tonic, rustls)            HashiCorp's go-plugin, serving side
 //! openai    -> (reqwest, serde)           a client of OpenAI's Admin API, and its rate limiter

@@ -1,4 +1,4 @@
-//! What can go wrong, in the engine's own words. The sentences of the README's troubleshooting guide live here,
+//! What can go wrong, in the engine's own words. The sentences of docs/troubleshooting.md live here,
 //! and the only conversion into what Vault knows.
 
 use crate::logical::{self, StorageError, SystemError};
@@ -16,7 +16,8 @@ pub enum Error {
     NotConfigured,
     /// What is asked about lives where the present key says nothing.
     #[error(
-        "this belongs to organization {organization}, but config names {configured}: its end cannot be told from there"
+        "this belongs to organization {organization}, but config names {configured}: its end cannot be \
+        told from there"
     )]
     OtherOrganization {
         /// Where it lives.
@@ -90,7 +91,8 @@ pub enum Error {
     Superseded(String),
     /// The deletion of a static role is not over.
     #[error(
-        "static role {name:?} is being deleted, but its key could not be ended yet: {error}; Vault goes on trying"
+        "static role {name:?} is being deleted, but its key could not be ended yet: {error}; Vault goes on \
+        trying"
     )]
     Undeleted {
         /// The role's name.
@@ -317,7 +319,8 @@ impl From<Error> for logical::Error {
 fn told(error: &openai::Error) -> String {
     match error.status().filter(|_| error.is_unauthorized()) {
         Some(status) => format!(
-            "the mount's admin key was refused by OpenAI ({status}): ask the operator of {}; OpenAI says: {error}",
+            "the mount's admin key was refused by OpenAI ({status}): ask the operator of {}; OpenAI says: \
+            {error}",
             logical::Error::MOUNT
         ),
         None => error.to_string(),

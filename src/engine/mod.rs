@@ -1,4 +1,4 @@
-//! The OpenAI secrets engine: one file or folder per noun of the README.
+//! The OpenAI secrets engine: one room per noun of the API.
 //!
 //! [`Engine`] is one mount. A noun declares its paths, fields and handlers in its own file or folder; this file lists the
 //! nouns. State in storage decides; what is in memory here is only a cache of it.

@@ -27,39 +27,39 @@ const ROTATION_OFF: &str = "automated rotation of the admin key is off: config h
 const DONE: &str = "Admin API key has been rotated.";
 
 static KEY: Field<String> =
-    Field::new(NEW_KEY, "The key to use from now on; a new one is made if none is given.").sensitive();
+    Field::new(NEW_KEY, "The key to use from now on. Default: a new key is created.").sensitive();
 static KEY_ID: Field<String> =
-    Field::new(NEW_KEY_ID, "OpenAI's id of that key. Found by its redacted value if not given.");
+    Field::new(NEW_KEY_ID, "OpenAI's id of that key. Default: found by the key's redacted value.");
 
 const ROTATE_HELP: Help = Help {
     synopsis: "Rotate the admin key.",
     description: "\
-Makes a new admin key with the present one, tries it, stores it, and deletes the old one. Nobody ever sees the new key.
+Creates a new admin key with the present one, tries it, stores it, and deletes the old one. Nobody ever sees the new key.
 
     $ vault write -f openai/config/rotate",
 };
 
 const REPLACE_HELP: Help = Help {
-    synopsis: "Replace the admin key by a given one, or rotate it.",
+    synopsis: "Replace the admin key by a given key, or rotate it.",
     description: "\
-With new_admin_api_key: tries that key, stores it, and deletes the old one at OpenAI, if its id is known. Without: as \
-config/rotate.
+With new_admin_api_key: tries that key, stores it, and deletes the old key at OpenAI if its id is known. Without: the \
+same as config/rotate.
 
     $ vault write openai/config/rotate-admin-key new_admin_api_key=sk-admin-...",
 };
 
 const RUN_HELP: Help = Help {
-    synopsis: "Run the automated rotation of the admin key now.",
+    synopsis: "Run the automatic rotation of the admin key now.",
     description: "\
-Does what the automatic rotation does at its time, also if none is set or it is switched off.
+Runs the automatic rotation, also if none is set or if it is disabled.
 
     $ vault write -f openai/admin-key-rotation",
 };
 
 const ANSWER: &[ResponseField] = &[
-    ResponseField::new::<String>("message", "What was done."),
+    ResponseField::new::<String>("message", "A sentence that says what was done."),
     ResponseField::new::<String>("admin_api_key_id", "OpenAI's id of the new key, where it is known."),
-    ResponseField::new::<String>("last_rotated", "When that was."),
+    ResponseField::new::<String>("last_rotated", "Time of it."),
 ];
 const RUN_ANSWER: &[ResponseField] = &[ResponseField::new::<bool>("success", "true: the key was rotated.")];
 

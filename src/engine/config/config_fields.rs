@@ -21,20 +21,20 @@ static ADMIN_KEY: Field<String> =
         .sensitive();
 static ADMIN_KEY_ID: Field<String> = Field::new(
     "admin_api_key_id",
-    "OpenAI's id of the admin key, by which rotation deletes it. Found by the key's redacted value if not given.",
+    "OpenAI's id of the admin key. A rotation deletes the key by this id. Default: found by the key's \
+    redacted value.",
 );
 static ORGANIZATION: Field<String> =
-    Field::new("organization_id", "The organization that the admin key belongs to, such as org-123456.")
-        .required();
+    Field::new("organization_id", "OpenAI's id of the organization, such as org-123456.").required();
 static ENDPOINT: Field<String> = Field::new(
     "api_endpoint",
-    "Where the API is: https, or http to this machine. Changing it needs admin_api_key in the same write.",
+    "URL of OpenAI's API: https, or http to this machine. A change needs admin_api_key in the same write.",
 )
 .default(Endpoint::DEFAULT);
-static CA_CERT: Field<String> =
-    Field::new(
+static CA_CERT: Field<String> = Field::new(
     "ca_cert",
-    "PEM certificates to trust besides the public roots. Adding or changing them needs admin_api_key in the same write.",
+    "PEM certificates to trust besides the public roots. An added or changed certificate needs \
+    admin_api_key in the same write.",
 )
 .default("")
 .longest(LONGEST_CERTIFICATES);
@@ -51,40 +51,47 @@ const RECIPIENTS: [Recipient; 2] = [
 ];
 
 static VERIFY: Field<bool> =
-    Field::new("verify_connection", "Try key and organization before they are stored.").default(true);
-static PERIOD: Field<Duration> =
-    Field::new("automatic_rotation_period", "How often the admin key is rotated; 0 for never.")
-        .default(0)
-        .alias("rotation_period");
-static WINDOW: Field<Duration> =
-    Field::new("automatic_rotation_window", "How long after its time a rotation may begin; 0 for any time.")
-        .default(0)
-        .alias("rotation_window");
+    Field::new("verify_connection", "Try the key and the organization at OpenAI before they are stored.")
+        .default(true);
+static PERIOD: Field<Duration> = Field::new(
+    "automatic_rotation_period",
+    "Time between two rotations of the admin key, at least 60s; 0 for never.",
+)
+.default(0)
+.alias("rotation_period");
+static WINDOW: Field<Duration> = Field::new(
+    "automatic_rotation_window",
+    "Time after its planned start within which a rotation may begin; 0 for any time.",
+)
+.default(0)
+.alias("rotation_window");
 static SCHEDULE: Field<String> = Field::new(
     "rotation_schedule",
-    "When the admin key is rotated: five cron fields, in UTC. Not with a period.",
+    "Schedule of the admin key's rotation: five cron fields, in UTC. Not with a period.",
 )
 .default("");
 static DISABLE: Field<bool> =
     Field::new("disable_automated_rotation", "Stop the automatic rotation of the admin key.").default(false);
 static MARGIN: Field<Duration> = Field::new(
     "key_expiry_margin",
-    "How much longer than its lease a key may live at OpenAI, where it ends by itself.",
+    "Time after the end of its lease at which a key expires at OpenAI by itself.",
 )
 .default(60);
 static MODE: Field<String> = Field::new(
     "revocation_mode",
-    "strict: a revocation answers when the key is dead. queue: at once, and the key is ended as OpenAI allows.",
+    "strict: a revocation answers when the key is dead. queue: it answers at once, and the key is deleted \
+    when OpenAI allows.",
 )
 .default("strict")
 .allowed(&["strict", "queue"]);
 static RATE: Field<i64> =
-    Field::new("max_requests_per_minute", "How many calls OpenAI takes a minute; 0 learns it.").default(0);
+    Field::new("max_requests_per_minute", "Highest number of calls of OpenAI a minute; 0 learns it.")
+        .default(0);
 static QUOTA: Field<bool> =
-    Field::new("quota_tracking", "Read the projects' costs for the metrics.").default(false);
+    Field::new("quota_tracking", "Read the projects' costs once an hour, for the metrics.").default(false);
 pub(in crate::engine) static FORCE: Field<bool> = Field::new(
     "force",
-    "On deletion: delete the configuration even if credentials or replaced admin keys still stand at OpenAI.",
+    "Delete the configuration even if credentials or replaced admin keys still exist at OpenAI.",
 )
 .default(false)
 .query()

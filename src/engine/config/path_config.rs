@@ -23,18 +23,19 @@ use crate::openai::{AdminKeyId, AdminKeyRecord, Urgency};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 const HELP: Help = Help {
-    synopsis: "Configure how OpenAI is reached: admin key, organization, rotation, pace.",
+    synopsis: "Configure the admin key, the organization, rotation and the call rate.",
     description: "\
-admin_api_key and organization_id are needed at first; a later write changes only what it sends. Key and \
-organization are tried before they are stored; so is a key that is sent unchanged, unless OpenAI is known to take it. \
-api_endpoint and ca_cert decide who receives the key: they change only together with admin_api_key. A read shows everything but the key. A key that rotation has \
-replaced is refused. A period and a schedule exclude each other: sending one switches the other off.
+The first write needs admin_api_key and organization_id. A later write changes only the fields that it sends. The key and \
+the organization are tried at OpenAI before they are stored. A key that is sent unchanged is tried again, unless the \
+plugin has seen OpenAI accept it. A key that a rotation has replaced is refused. A read shows every field except the key.
 
-Deleting the configuration is refused while static roles, library sets with accounts that Vault made, credentials or \
-check-outs have still to be ended at OpenAI, which nothing can do without it. It deletes admin keys that were replaced and \
-still stand, and is refused while one of them cannot be deleted. force=true deletes the configuration all the same: the \
-keys of static roles then live for ever, other keys until their own end at OpenAI, and the mount can be disabled only \
-after `vault lease revoke -force -prefix openai/`.
+api_endpoint and ca_cert decide who receives the key, so they change only together with admin_api_key. A period and a \
+schedule exclude each other: the one that is sent switches the other off.
+
+Deletion is refused while static roles, library sets with created accounts, credentials or check-outs still need an end at \
+OpenAI: nothing could end them without the configuration. Replaced admin keys are deleted first. With force=true the \
+configuration is deleted nevertheless. Keys of static roles then live for ever, and other keys until their own end. \
+Afterwards the mount can be disabled only after `vault lease revoke -force -prefix openai/`.
 
     $ vault write openai/config admin_api_key=sk-admin-... organization_id=org-123456
     $ vault write openai/config automatic_rotation_period=30d
@@ -44,30 +45,42 @@ after `vault lease revoke -force -prefix openai/`.
 const ANSWER: &[ResponseField] = &[
     ResponseField::new::<String>("admin_api_key_id", "OpenAI's id of the admin key, where it is known."),
     ResponseField::new::<String>("organization_id", "The organization."),
-    ResponseField::new::<String>("api_endpoint", "Where the API is."),
-    ResponseField::new::<String>("ca_cert", "Certificates trusted besides the public roots."),
-    ResponseField::new::<bool>("verify_connection", "Whether a write tries key and organization."),
+    ResponseField::new::<String>("api_endpoint", "URL of OpenAI's API."),
+    ResponseField::new::<String>("ca_cert", "PEM certificates that are trusted besides the public roots."),
+    ResponseField::new::<bool>(
+        "verify_connection",
+        "True if a write tries the key and the organization at OpenAI.",
+    ),
     ResponseField::new::<Duration>(
         "automatic_rotation_period",
-        "How often the admin key is rotated, in seconds.",
+        "Time between two rotations of the admin key, in seconds.",
     ),
-    ResponseField::new::<Duration>("automatic_rotation_window", "How late a rotation may begin, in seconds."),
-    ResponseField::new::<String>("rotation_schedule", "When the admin key is rotated."),
-    ResponseField::new::<bool>("disable_automated_rotation", "Whether automatic rotation is stopped."),
+    ResponseField::new::<Duration>(
+        "automatic_rotation_window",
+        "Time after its planned start within which a rotation may begin, in seconds.",
+    ),
+    ResponseField::new::<String>("rotation_schedule", "Schedule of the admin key's rotation."),
+    ResponseField::new::<bool>("disable_automated_rotation", "True if automatic rotation is stopped."),
     ResponseField::new::<Duration>(
         "key_expiry_margin",
-        "How much longer than its lease a key may live, in seconds.",
+        "Time after the end of its lease at which a key expires at OpenAI, in seconds.",
     ),
     ResponseField::new::<String>("revocation_mode", "strict or queue."),
-    ResponseField::new::<i64>("max_requests_per_minute", "The pace; 0 is learned."),
-    ResponseField::new::<bool>("quota_tracking", "Whether the projects' costs are read."),
-    ResponseField::new::<String>("last_rotated", "When the admin key was set or rotated last."),
-    ResponseField::new::<String>("next_rotation", "When the admin key may be rotated next; empty for never."),
-    ResponseField::new::<i64>("rotation_failures", "How often in a row the rotation failed."),
-    ResponseField::new::<String>("last_rotation_error", "Why it failed last; empty if it did not."),
+    ResponseField::new::<i64>(
+        "max_requests_per_minute",
+        "Highest number of calls of OpenAI a minute; 0 if it is learned.",
+    ),
+    ResponseField::new::<bool>("quota_tracking", "True if the projects' costs are read."),
+    ResponseField::new::<String>("last_rotated", "Time at which the admin key was last set or rotated."),
+    ResponseField::new::<String>("next_rotation", "Time of the admin key's next rotation; empty for never."),
+    ResponseField::new::<i64>("rotation_failures", "Number of failed rotations since the last success."),
+    ResponseField::new::<String>(
+        "last_rotation_error",
+        "Reason of the last failed rotation; empty without a failure.",
+    ),
     ResponseField::new::<Vec<String>>(
         "retiring_admin_api_key_ids",
-        "Admin keys that were replaced and are still to be deleted at OpenAI.",
+        "Replaced admin keys that still have to be deleted at OpenAI.",
     ),
 ];
 

@@ -14,8 +14,8 @@ static PROJECT: Field<String> =
         .default("");
 static PROJECT_ID: Field<String> = Field::new(
     "project_id",
-    "OpenAI's id of the project, where it has no name in Vault. Sent alone, it takes the place of project, and project \
-     its place; sent together, they must agree.",
+    "OpenAI's id of the project, instead of project. The one that is sent replaces the other; sent \
+    together, they must agree.",
 )
 .default("");
 

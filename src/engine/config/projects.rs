@@ -16,12 +16,12 @@ use crate::openai::ProjectId;
 static NAME: Field<Name> = Field::new("name", "Name of the project in Vault.");
 static PROJECT_ID: Field<String> =
     Field::new("project_id", "OpenAI's id of the project, such as proj_abc123.").required();
-static DESCRIPTION: Field<String> = Field::new("description", "What the project is for.").default("");
+static DESCRIPTION: Field<String> = Field::new("description", "Description of the project.").default("");
 
 const HELP: Help = Help {
     synopsis: "Give an OpenAI project a name that roles and library sets can use.",
     description: "\
-Writing checks at OpenAI that the project exists and is not archived. A project that a role, a static role or a \
+A write checks at OpenAI that the project exists and is not archived. A project that a role, a static role or a \
 library set uses cannot be deleted.
 
     $ vault write openai/project/research project_id=proj_abc123 description=\"Research\"",
@@ -30,14 +30,14 @@ library set uses cannot be deleted.
 const LIST_HELP: Help = Help {
     synopsis: "List the projects by their names in Vault.",
     description: "\
-Answers the names, and of each its project_id and description.
+Answers each name with its project_id and description.
 
     $ vault list -detailed openai/project",
 };
 
 const ANSWER: &[ResponseField] = &[
     ResponseField::new::<String>("project_id", "OpenAI's id of the project."),
-    ResponseField::new::<String>("description", "What the project is for."),
+    ResponseField::new::<String>("description", "Description of the project."),
 ];
 
 pub(in crate::engine) fn paths() -> Vec<Path<Engine>> {

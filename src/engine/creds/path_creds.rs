@@ -31,14 +31,14 @@ const PATIENCE: Duration = Duration::from_secs(45);
 
 static NAME: Field<Name> = Field::new("name", "Name of the role.");
 static TTL: Field<Duration> =
-    Field::new("ttl", "How long this credential lives; the role's ttl if not given, at most its max_ttl.")
+    Field::new("ttl", "Lifetime of this credential, at most the role's max_ttl. Default: the role's ttl.")
         .query();
 
 const HELP: Help = Help {
-    synopsis: "Make an OpenAI API key for a role.",
+    synopsis: "Create an OpenAI API key for a role.",
     description: "\
-Makes a service account with a key, or a key on the role's account. It lives as long as its lease, which cannot be \
-renewed: ask again before it ends.
+Creates a service account with a key, or a key on the role's account. The key lives as long as its lease. The lease cannot \
+be renewed: read a new credential before it ends.
 
     $ vault read openai/creds/app
     $ vault read openai/creds/app ttl=30m",
@@ -49,10 +49,7 @@ const ANSWER: &[ResponseField] = &[
     ResponseField::new::<String>("api_key_id", "OpenAI's id of the key."),
     ResponseField::new::<String>("service_account", "Name of the service account."),
     ResponseField::new::<String>("service_account_id", "OpenAI's id of the service account."),
-    ResponseField::new::<DateTime<Utc>>(
-        "expires_at",
-        "When OpenAI ends the key by itself, should the lease be lost.",
-    ),
+    ResponseField::new::<DateTime<Utc>>("expires_at", "Time at which the key expires at OpenAI by itself."),
 ];
 
 /// What is asked for, and what it takes to make it.

@@ -73,39 +73,41 @@ pub(in crate::engine) static ROLES: Collection<Role> =
 static NAME: Field<Name> = Field::new("name", "Name of the role.");
 static TEMPLATE: Field<String> = Field::new(
     "service_account_name_template",
-    "Template of the service account's name. Knows {{.RoleName}}, {{.RandomSuffix}} and {{.ProjectName}}, and the \
-     functions of Vault's username templates.",
+    "Template of the service account's name, with {{.RoleName}}, {{.RandomSuffix}}, {{.ProjectName}} and \
+    the functions of Vault's username templates.",
 )
 .default(names::DEFAULT_TEMPLATE)
 .longest(Template::MAX_LENGTH);
 static DESCRIPTION: Field<String> =
-    Field::new("service_account_description", "What the accounts are for. It stays in Vault.")
+    Field::new("service_account_description", "Description of the accounts. It stays in Vault.")
         .default("Service account created by Vault");
 static TTL: Field<Duration> =
-    Field::new("ttl", "How long a credential lives; 0 for the mount's default.").default(3_600);
+    Field::new("ttl", "Lifetime of a credential; 0 for the mount's default.").default(3_600);
 static MAX_TTL: Field<Duration> =
-    Field::new("max_ttl", "The longest ttl a reader may ask for; 0 for the mount's maximum.").default(86_400);
+    Field::new("max_ttl", "Longest ttl that a reader may ask for; 0 for the mount's maximum.")
+        .default(86_400);
 const NO_SCOPES: &[&str] = &[];
 static SCOPES: Field<Vec<String>> = Field::new(
     "scopes",
-    "What the key may do, by OpenAI's names for permissions, such as api.model.read,api.responses.write; see \
-     https://help.openai.com/en/articles/8867743-assign-api-key-permissions. OpenAI refuses unknown ones when a \
-     credential is made. Empty: all that OpenAI gives an account.",
+    "OpenAI permissions that keys are restricted to, such as api.model.read,api.responses.write; see \
+    https://help.openai.com/en/articles/8867743-assign-api-key-permissions. OpenAI refuses unknown \
+    permissions when a credential is read. Empty: all permissions of a service account.",
 )
 .default(NO_SCOPES)
 .distinct();
 static ACCOUNT: Field<String> = Field::new(
     "service_account_id",
-    "Make keys on this account of the project instead of a new account each; only the key goes when it ends. Not the \
-     account of the admin key, of a library set, or one that a static role made.",
+    "Existing account of the project on which keys are created, instead of a new account for each. The end \
+    of a lease deletes only the key. The admin key's owner, accounts of library sets, and accounts that a \
+    static role created are refused.",
 )
 .default("");
 
 const HELP: Help = Help {
-    synopsis: "Manage a role: how dynamic credentials are made, and how long they live.",
+    synopsis: "Manage a role for dynamic credentials.",
     description: "\
-Each read of creds/<role> makes a service account with a key in the role's project, or, with service_account_id, \
-a key on that account. The key ends with its lease, and by itself at OpenAI soon after.
+Each read of creds/<role> creates a service account with a key in the role's project. With service_account_id it creates a \
+key on that account. The key ends with its lease, and expires at OpenAI soon after.
 
     $ vault write openai/roles/app project=research ttl=1h max_ttl=24h",
 };
@@ -113,7 +115,7 @@ a key on that account. The key ends with its lease, and by itself at OpenAI soon
 const LIST_HELP: Help = Help {
     synopsis: "List the roles by their names.",
     description: "\
-Answers the names, and of each its project and times.
+Answers each name with its project and times.
 
     $ vault list -detailed openai/roles",
 };
@@ -122,11 +124,11 @@ const ANSWER: &[ResponseField] = &[
     ResponseField::new::<String>("project", "Name of the project."),
     ResponseField::new::<String>("project_id", "OpenAI's id of the project, if the role gives it."),
     ResponseField::new::<String>("service_account_name_template", "Template of the account's name."),
-    ResponseField::new::<String>("service_account_description", "What the accounts are for."),
-    ResponseField::new::<Duration>("ttl", "How long a credential lives, in seconds."),
-    ResponseField::new::<Duration>("max_ttl", "The longest it may be asked to live, in seconds."),
-    ResponseField::new::<Vec<String>>("scopes", "What keys are narrowed to."),
-    ResponseField::new::<String>("service_account_id", "The account that keys are made on."),
+    ResponseField::new::<String>("service_account_description", "Description of the accounts."),
+    ResponseField::new::<Duration>("ttl", "Lifetime of a credential, in seconds."),
+    ResponseField::new::<Duration>("max_ttl", "Longest lifetime that a reader may ask for, in seconds."),
+    ResponseField::new::<Vec<String>>("scopes", "OpenAI permissions that keys are restricted to."),
+    ResponseField::new::<String>("service_account_id", "Existing account on which keys are created."),
 ];
 
 pub(in crate::engine) fn paths() -> Vec<Path<Engine>> {

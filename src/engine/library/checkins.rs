@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(45);
 
 static ACCOUNT_ID: Field<String> = Field::new(
     "service_account_id",
-    "OpenAI's id of the account to check in. Not needed if the caller has just one account of the set.",
+    "OpenAI's id of the account to check in. Not needed if the caller has one account of the set.",
 )
 .default("");
 static ACCOUNT: Field<String> =
@@ -36,22 +36,23 @@ const HELP: Help = Help {
     synopsis: "Check in a service account of a library set.",
     description: "\
 Deletes the key of the check-out at OpenAI and makes the account free for others; the next check-out gets a new key. \
-Only the borrower may check in: the same entity, or the same token where there is none. A set with \
-disable_check_in_enforcement=true lets anybody.
+Only the borrower may check in: the same entity, or the same token where there is no entity. A set with \
+disable_check_in_enforcement=true lets any caller check in.
 
     $ vault write openai/library-sets/research/check-in service_account_id=svc_234567890",
 };
 
 const ADMIN_HELP: Help = Help {
-    synopsis: "Check in a service account of a library set, whoever has it.",
+    synopsis: "Check in a service account of a library set for any borrower.",
     description: "\
 For operators: deletes the key of the check-out at OpenAI and makes the account free, as check-in does for the \
-borrower. The account has to be named.
+borrower. It always needs an account.
 
     $ vault write openai/library-sets/research/admin-check-in service_account_id=svc_234567890",
 };
 
-const ANSWER: &[ResponseField] = &[ResponseField::new::<String>("message", "What was done.")];
+const ANSWER: &[ResponseField] =
+    &[ResponseField::new::<String>("message", "A sentence that says what was done.")];
 
 const CHECKED_IN: &str = "Service account checked in and API key rotated.";
 const FORCED: &str = "Service account forcibly checked in and API key rotated.";

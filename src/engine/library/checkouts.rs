@@ -35,9 +35,8 @@ const PATIENCE: Duration = Duration::from_secs(45);
 const HELP: Help = Help {
     synopsis: "Check out a service account of a library set.",
     description: "\
-Lends one free account, which nobody else gets until it is checked in or its lease ends. It comes with a key of its \
-own, which ends with the check-out. The lease can be renewed, in all up to the set's max_ttl. An account that OpenAI no \
-longer has is passed over.
+Lends one free account to one borrower until it is checked in or its lease ends. The answer has a key that ends with the \
+check-out. The lease can be renewed up to the set's max_ttl in all. An account that OpenAI no longer has is skipped.
 
     $ vault write -f openai/library-sets/research/check-out
     $ vault write openai/library-sets/research/check-out ttl=4h service_account=research-sa-1",
@@ -48,7 +47,7 @@ const ANSWER: &[ResponseField] = &[
     ResponseField::new::<String>("api_key_id", "OpenAI's id of the key."),
     ResponseField::new::<String>("service_account", "Name of the account."),
     ResponseField::new::<String>("service_account_id", "OpenAI's id of the account, which check-in takes."),
-    ResponseField::new::<DateTime<Utc>>("checkout_time", "When it was checked out."),
+    ResponseField::new::<DateTime<Utc>>("checkout_time", "Time of the check-out."),
 ];
 
 pub(super) fn paths() -> Vec<Path<Engine>> {

@@ -12,9 +12,9 @@ use crate::engine::{Engine, Error};
 use crate::framework::{Call, Field};
 
 pub(super) static TTL: Field<Duration> =
-    Field::new("ttl", "How long the check-out lasts unless renewed; the set's ttl if not given.");
+    Field::new("ttl", "Duration of the check-out until a renewal. Default: the set's ttl.");
 pub(super) static ACCOUNT: Field<String> =
-    Field::new("service_account", "Check out this account, by name or id. Any free one if not given.")
+    Field::new("service_account", "Account to check out, by name or id. Default: any free account.")
         .default("");
 
 /// What a check-out asks for.

@@ -20,30 +20,31 @@ const LONGEST_MADE: usize = 64;
 pub(super) static NAME: Field<Name> = Field::new("name", "Name of the library set.");
 pub(super) static ACCOUNTS: Field<Vec<String>> = Field::new(
     "service_account_names",
-    "Names of the accounts to lend, at most 1000. Those that the project has are adopted, the others are made.",
+    "Names of the accounts to lend, at most 1000. Accounts that the project has are adopted; the others \
+    are created.",
 )
 .required();
 static CREATE_MISSING: Field<bool> = Field::new(
     "create_missing",
-    "Make an account for each name that the project has none of. If false, such a name is refused.",
+    "Create an account for each name that the project does not have. If false, such a name is refused.",
 )
 .default(true);
 pub(super) static FORCE: Field<bool> = Field::new(
     "force",
-    "On deletion: leave accounts where they are that cannot be deleted, since the configuration names another \
-     organization or somebody else has keys on them.",
+    "Delete the set even if some accounts cannot be deleted, because they belong to another organization \
+    or have keys of others.",
 )
 .default(false)
 .query()
 .only_on(Operation::Delete);
 static TTL: Field<Duration> =
-    Field::new("ttl", "How long a check-out lasts if the borrower does not say: 1h, or max_ttl if shorter.");
+    Field::new("ttl", "Default duration of a check-out: 1h, or max_ttl if shorter.");
 static MAX_TTL: Field<Duration> =
-    Field::new("max_ttl", "How long a check-out may last in all, with its renewals.").default(86_400);
-static DESCRIPTION: Field<String> = Field::new("description", "What the set is for.").default("");
+    Field::new("max_ttl", "Longest duration of a check-out with its renewals.").default(86_400);
+static DESCRIPTION: Field<String> = Field::new("description", "Description of the set.").default("");
 static UNENFORCED: Field<bool> = Field::new(
     "disable_check_in_enforcement",
-    "Let anybody check in what another checked out; else only the same entity or token may.",
+    "Let any caller check an account in. Otherwise only the entity or token that checked it out may.",
 )
 .default(false);
 

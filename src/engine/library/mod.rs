@@ -38,16 +38,16 @@ use crate::logical::{Data, Operation, Response};
 use crate::openai::ProjectId;
 
 const HELP: Help = Help {
-    synopsis: "Manage a set of service accounts, each of which is lent to one borrower at a time.",
+    synopsis: "Manage a set of service accounts that are lent, each to one borrower at a time.",
     description: "\
-An account that exists in the project is adopted; one that does not is made, and is deleted when it leaves the set. The \
-answer warns of the accounts that were made, made_accounts lists them, and create_missing=false makes none. An account \
-belongs to one set or static role at most. Names can be added, and removed while their accounts are checked in. Sending \
-the names again makes or adopts accounts anew that were deleted at OpenAI.
+A write adopts the accounts that the project has, and creates the others. It warns of each created account, and \
+made_accounts lists them; create_missing=false refuses unknown names. A created account is deleted when it leaves the set. \
+An account belongs to at most one set or static role. Names can be added, and removed while their accounts are checked in. \
+Writing the names again adopts or creates accounts that were deleted at OpenAI.
 
-A set can be deleted when all its accounts are checked in. An account that Vault made is not deleted while somebody else \
-has a key on it. force=true deletes the set all the same: such an account is deleted when those keys have ended, and \
-accounts in an organization that the configuration does not name are left there.
+A set can be deleted when all its accounts are checked in. A created account with a key of somebody else is not deleted. \
+With force=true the set is deleted, and such an account follows when those keys have ended. Accounts in an organization \
+that the configuration does not name are left there.
 
     $ vault write openai/library-sets/research project=research-team max_ttl=48h \\
         service_account_names=research-sa-1,research-sa-2",
@@ -56,7 +56,7 @@ accounts in an organization that the configuration does not name are left there.
 const LIST_HELP: Help = Help {
     synopsis: "List the library sets.",
     description: "\
-Answers the names, and of each its project and times.
+Answers each name with its project and times.
 
     $ vault list -detailed openai/library-sets",
 };
@@ -65,17 +65,20 @@ const ANSWER: &[ResponseField] = &[
     ResponseField::new::<String>("project", "Name of the project."),
     ResponseField::new::<String>("project_id", "OpenAI's id of the project, if the set gives it."),
     ResponseField::new::<Vec<String>>("service_account_names", "Names of the accounts."),
-    ResponseField::new::<Duration>("ttl", "How long a check-out lasts by default, in seconds."),
-    ResponseField::new::<Duration>("max_ttl", "How long it may last in all, in seconds."),
-    ResponseField::new::<String>("description", "What the set is for."),
-    ResponseField::new::<bool>("disable_check_in_enforcement", "Whether anybody may check in."),
+    ResponseField::new::<Duration>("ttl", "Default duration of a check-out, in seconds."),
+    ResponseField::new::<Duration>(
+        "max_ttl",
+        "Longest duration of a check-out with its renewals, in seconds.",
+    ),
+    ResponseField::new::<String>("description", "Description of the set."),
+    ResponseField::new::<bool>("disable_check_in_enforcement", "True if any caller may check an account in."),
     ResponseField::new::<bool>(
         "create_missing",
-        "Whether accounts are made for names that the project has none of.",
+        "True if accounts are created for names that the project does not have.",
     ),
     ResponseField::new::<Vec<String>>(
         "made_accounts",
-        "Names of the accounts that Vault made; the others were adopted.",
+        "Names of the accounts that Vault created; the others were adopted.",
     ),
 ];
 

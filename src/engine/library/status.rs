@@ -17,27 +17,33 @@ use crate::framework::{Call, Help, Path, ResponseField, Tick};
 use crate::logical::{Data, Operation, Response, Storage};
 
 const HELP: Help = Help {
-    synopsis: "Show which accounts of a library set are free and who has the others.",
+    synopsis: "Read the states and borrowers of a library set's accounts.",
     description: "\
-account_status says of each account: available, checked-out, returning while its key is being ended, or missing if \
-OpenAI did not know it at the last check-out. check_outs says of each that is lent who has it, since and until when. \
-made_accounts names the accounts that Vault made; they are deleted when they leave the set.
+account_status has the state of each account: available, checked-out, returning while its last key is being deleted, or \
+missing if OpenAI did not know it at its last check-out. check_outs has the borrower, start and end of each check-out. \
+made_accounts has the names of the accounts that Vault created; they are deleted when they leave the set.
 
     $ vault read openai/library-sets/research/status",
 };
 
 const ANSWER: &[ResponseField] = &[
-    ResponseField::new::<i64>("available_accounts", "How many are free."),
-    ResponseField::new::<i64>("checked_out_accounts", "How many are checked out."),
-    ResponseField::new::<i64>("returning_accounts", "How many wait for the end of their key."),
-    ResponseField::new::<i64>("missing_accounts", "How many OpenAI did not know at the last check-out."),
+    ResponseField::new::<i64>("available_accounts", "Number of free accounts."),
+    ResponseField::new::<i64>("checked_out_accounts", "Number of accounts that are checked out."),
+    ResponseField::new::<i64>(
+        "returning_accounts",
+        "Number of accounts whose last key is still being deleted.",
+    ),
+    ResponseField::new::<i64>(
+        "missing_accounts",
+        "Number of accounts that OpenAI did not know at their last check-out.",
+    ),
     ResponseField::new::<Data>(
         "account_status",
-        "Of each account: available, checked-out, returning or missing.",
+        "State by account: available, checked-out, returning or missing.",
     ),
-    ResponseField::new::<Vec<String>>("made_accounts", "Names of the accounts that Vault made."),
-    ResponseField::new::<Data>("check_outs", "Of each account that is not free: who, since, until."),
-    ResponseField::new::<i64>("max_ttl", "How long a check-out may last in all, in seconds."),
+    ResponseField::new::<Vec<String>>("made_accounts", "Names of the accounts that Vault created."),
+    ResponseField::new::<Data>("check_outs", "Borrower, start and end of each check-out, by account."),
+    ResponseField::new::<i64>("max_ttl", "Longest duration of a check-out with its renewals, in seconds."),
     ResponseField::new::<String>("project", "Name of the project, if the set gives it."),
     ResponseField::new::<String>("project_id", "OpenAI's id of the project."),
 ];

@@ -29,63 +29,70 @@ const TOLERATED: u64 = 600;
 const OUTAGE: u64 = 120;
 
 const METRICS_HELP: Help = Help {
-    synopsis: "Tell this mount's metrics as Prometheus reads them.",
+    synopsis: "Read this mount's metrics in Prometheus' text format.",
     description: "\
-Answers text, not JSON: counters since the plugin's process began, and levels computed from storage at every read. A \
-policy that allows `read` on this path is all that a scraper needs.
+Answers text, not JSON: counters since the start of the plugin's process, and gauges computed from storage at each read. A \
+scraper needs only a policy that allows `read` on this path.
 
     $ vault read -format=raw openai/metrics
     $ curl -H \"X-Vault-Token: $VAULT_TOKEN\" $VAULT_ADDR/v1/openai/metrics",
 };
 
 const INFO_HELP: Help = Help {
-    synopsis: "Tell which version of the plugin this is, and the tag by which its accounts are known at OpenAI.",
+    synopsis: "Read the plugin's version, and the tag in the names of the mount's accounts.",
     description: "\
-The names of all service accounts that this mount makes end in its tag.
+The names of all service accounts that this mount creates end in its tag.
 
     $ vault read openai/info",
 };
 
 const HEALTH_HELP: Help = Help {
-    synopsis: "Tell whether all is well: OpenAI, deletions that wait, rotations that are late.",
+    synopsis: "Read the state of the mount: OpenAI, pending deletions, late rotations.",
     description: "\
-status is ok, degraded (then reasons says why) or unconfigured. It is told from storage and from the calls made so \
-far; OpenAI is not asked.
+status is ok, degraded (with reasons) or unconfigured. It comes from storage and from the calls made so far; OpenAI is not \
+called.
 
     $ vault read openai/health",
 };
 
 const INFO: &[ResponseField] = &[
     ResponseField::new::<String>("version", "The plugin's version."),
-    ResponseField::new::<String>("commit", "The commit it was built from, where the build said it."),
-    ResponseField::new::<String>("build", "How it was built: profile, system, architecture."),
-    ResponseField::new::<String>("mount_tag", "What the names of this mount's accounts at OpenAI end in."),
+    ResponseField::new::<String>("commit", "Commit hash reported by the binary."),
+    ResponseField::new::<String>("build", "Build profile, system and architecture."),
+    ResponseField::new::<String>("mount_tag", "Last part of the names of this mount's accounts at OpenAI."),
 ];
 
 const HEALTH: &[ResponseField] = &[
-    ResponseField::new::<bool>("configured", "Whether there is a configuration."),
+    ResponseField::new::<bool>("configured", "True if the mount is configured."),
     ResponseField::new::<String>("status", "ok, degraded or unconfigured."),
-    ResponseField::new::<Vec<String>>("reasons", "Why it is degraded."),
+    ResponseField::new::<Vec<String>>("reasons", "Reasons of the status degraded."),
     ResponseField::new::<String>("revocation_mode", "strict or queue."),
     ResponseField::new::<DateTime<Utc>>(
         "last_success",
-        "When OpenAI last did as asked by this process; empty if it was not asked yet.",
+        "Time of this process' last successful call; empty before the first.",
     ),
-    ResponseField::new::<String>(
-        "last_error",
-        "What the last failed call of this process came to, in words.",
-    ),
-    ResponseField::new::<String>("last_error_endpoint", "Which call that was."),
-    ResponseField::new::<DateTime<Utc>>("last_error_at", "When that was."),
+    ResponseField::new::<String>("last_error", "Reason of this process' last failed call."),
+    ResponseField::new::<String>("last_error_endpoint", "The call that failed."),
+    ResponseField::new::<DateTime<Utc>>("last_error_at", "Time of it."),
     ResponseField::new::<i64>(
         "pending_deletions",
-        "Keys and accounts that wait for their end at OpenAI, as revocations lists them; at most 1000.",
+        "Number of pending deletions at OpenAI, as revocations lists them; at most 1000.",
     ),
-    ResponseField::new::<i64>("pending_deletion_age", "How long the first has been due, in seconds."),
-    ResponseField::new::<i64>("unfinished_creations", "Creations that were cut off and are not undone yet."),
-    ResponseField::new::<i64>("unfinished_creation_age", "How long ago the first was cut off, in seconds."),
-    ResponseField::new::<i64>("overdue_rotations", "Rotations that are due."),
-    ResponseField::new::<i64>("overdue_rotation_age", "How long the first has been due, in seconds."),
+    ResponseField::new::<i64>(
+        "pending_deletion_age",
+        "Time for which the oldest of them has been due, in seconds.",
+    ),
+    ResponseField::new::<i64>(
+        "unfinished_creations",
+        "Creations that were cut off and are not undone yet. Creations that share one write-ahead entry \
+        count once.",
+    ),
+    ResponseField::new::<i64>("unfinished_creation_age", "Age of the oldest of them, in seconds."),
+    ResponseField::new::<i64>("overdue_rotations", "Number of rotations that are due."),
+    ResponseField::new::<i64>(
+        "overdue_rotation_age",
+        "Time for which the oldest of them has been due, in seconds.",
+    ),
 ];
 
 pub(in crate::engine) fn paths() -> Vec<Path<Engine>> {

@@ -27,66 +27,70 @@ const RETRY_PATIENCE: Duration = Duration::from_secs(45);
 /// So many are listed at once.
 const PAGE: usize = 1_000;
 
-static NAME: Field<Name> = Field::new("name", "Name of the service account or key that waits for its end.");
+static NAME: Field<Name> = Field::new("name", "Name of the service account or key that has to be deleted.");
 static AFTER: Field<String> =
-    Field::new("after", "List those after this name, as it was listed.").default("").query();
-static LIMIT: Field<i64> =
-    Field::new("limit", "List at most so many, of 1000; 0 or less for as many as there may be.")
-        .default(0)
+    Field::new("after", "Name after which the list begins: the last name of the page before.")
+        .default("")
         .query();
+static LIMIT: Field<i64> = Field::new("limit", "Page size; default and maximum 1000.").default(0).query();
 
 const LIST_HELP: Help = Help {
-    synopsis: "List what waits for its end at OpenAI, and why.",
+    synopsis: "List pending deletions at OpenAI with their reasons.",
     description: "\
-Lists everything that has still to be ended at OpenAI: keys of check-outs, replaced keys of static roles whose grace is \
-over, accounts that left a library set, replaced admin keys, creations that were cut off; then credentials that were \
-revoked before their time; then those that have ended, for the most part the empty account of a key that has expired. The \
-tick removes them, as fast as OpenAI allows. A list is cut at 1000; it goes on with after, unless that one is gone by then. \
-Where nothing waits, Vault's CLI prints No value found and exits with 2: that is good news.
+Lists everything that still has to be deleted at OpenAI, in this order: keys of check-outs, replaced keys of static roles \
+whose grace period is over, accounts that left a library set, replaced admin keys, creations that were cut off; credentials \
+that were revoked early; credentials that have ended. The tick deletes them within OpenAI's rate limit. One answer has at \
+most 1000 entries; the next page begins with after. If nothing is pending, Vault's CLI prints No value found and exits with 2.
 
     $ vault list -detailed openai/revocations",
 };
 
 const HELP: Help = Help {
-    synopsis: "Read why a credential waits for its end.",
+    synopsis: "Read why a deletion is pending.",
     description: "\
-Shows since when it waits, whether its key is dead already, how often its removal failed, and why.
+Shows the time since which the deletion is pending, the state of its key, the number of failed tries, and the last reason.
 
     $ vault read openai/revocations/vault-app-1x2y3z4a-k3k3k3",
 };
 
 const RETRY_HELP: Help = Help {
-    synopsis: "Try again now to end a credential.",
+    synopsis: "Retry a pending deletion now.",
     description: "\
-Does not wait for the time at which the tick would try again. Fails, with the reason, if it cannot be ended now.
+Retries at once, instead of at the next planned time. Fails with the reason if the deletion fails again.
 
     $ vault write -f openai/revocations/vault-app-1x2y3z4a-k3k3k3/retry",
 };
 
 const RETRY_ALL_HELP: Help = Help {
-    synopsis: "Try again now to end everything that waits.",
+    synopsis: "Retry all pending deletions now.",
     description: "\
-Works for up to 45 seconds through everything that waits, also what failed a moment ago, and answers what came of it.
+Works through all pending deletions for up to 45 seconds, and answers the results.
 
     $ vault write -f openai/revocations/retry",
 };
 
 const ANSWER: &[ResponseField] = &[
-    ResponseField::new::<String>("role", "The role or library set it was made for."),
+    ResponseField::new::<String>(
+        "role",
+        "Role, static role or library set of the credential; config for an admin key.",
+    ),
     ResponseField::new::<String>("service_account_id", "OpenAI's id of the service account."),
     ResponseField::new::<String>("api_key_id", "OpenAI's id of the key."),
-    ResponseField::new::<DateTime<Utc>>("since", "Since when it is to be ended."),
-    ResponseField::new::<bool>("key_dead", "Whether OpenAI has ended the key by itself already."),
-    ResponseField::new::<i64>("failures", "How often its removal failed."),
-    ResponseField::new::<String>("last_error", "Why it waits; empty if it only waits for its turn."),
-    ResponseField::new::<String>("retry_at", "Not tried again before; empty if it may be tried."),
+    ResponseField::new::<DateTime<Utc>>("since", "Time since which the deletion is pending."),
+    ResponseField::new::<bool>("key_dead", "True if the key has already expired at OpenAI."),
+    ResponseField::new::<i64>("failures", "Number of failed tries."),
+    ResponseField::new::<String>(
+        "last_error",
+        "Reason of the last failure; empty if the deletion only waits for its turn.",
+    ),
+    ResponseField::new::<String>("retry_at", "Earliest time of the next try; empty if it may be tried now."),
 ];
 
 const RETRY_ANSWER: &[ResponseField] = &[
-    ResponseField::new::<i64>("removed", "How many were ended."),
-    ResponseField::new::<i64>("failed", "How many could not be ended."),
-    ResponseField::new::<i64>("waiting", "How many wait now."),
-    ResponseField::new::<String>("last_error", "Why not all were ended; empty if none failed."),
+    ResponseField::new::<i64>("removed", "Number of deletions that succeeded."),
+    ResponseField::new::<i64>("failed", "Number of deletions that failed."),
+    ResponseField::new::<i64>("waiting", "Number of deletions that are pending now."),
+    ResponseField::new::<String>("last_error", "Reason of the last failure; empty without one."),
 ];
 
 pub(in crate::engine) fn paths() -> Vec<Path<Engine>> {

@@ -27,7 +27,8 @@ use crate::openai::ServiceAccountId;
 static NAME: Field<Name> = Field::new("name", "Name of the static role.");
 static FORCE: Field<bool> = Field::new(
     "force",
-    "On deletion: remove the static role even if its keys cannot be ended at OpenAI; the answer names what is left.",
+    "Delete the static role even if its keys cannot be deleted at OpenAI. The answer names the keys and \
+    accounts that are left.",
 )
 .default(false)
 .query()
@@ -35,16 +36,16 @@ static FORCE: Field<bool> = Field::new(
 const HELP: Help = Help {
     synopsis: "Manage the key of a service account that stays, and rotate it.",
     description: "\
-Writing a new role makes a first key on the account and ends nothing of it; static-creds/<role> then answers the key, \
-which is rotated by period, by schedule or by hand. With rotation_method=key (the default) the account stays; with \
-rotation_method=account each rotation makes a new account. An account is in one static role or library set only.
+The first write creates a key on the account and deletes nothing there. static-creds/<role> answers the key, which is \
+rotated by period, by schedule or by hand. With rotation_method=key (the default) the account stays. With \
+rotation_method=account each rotation creates a new account. An account is in one static role or library set only.
 
-Deleting the role ends its keys, and its account if a rotation made it and nobody else has a key on it. While OpenAI \
-does not do that the deletion answers an error and goes on by itself. force=true removes the role all the same, as when \
-its organization is gone, and the answer names what is left at OpenAI.
+Deletion deletes the role's keys. It also deletes the account, if a rotation created it and nobody else has a key on it. If \
+OpenAI fails, the answer is an error and Vault retries by itself. force=true removes the role even if its keys cannot be \
+deleted; the answer names the keys and accounts that are left at OpenAI.
 
-With key_ttl each key expires at OpenAI by itself, which some organizations demand. Vault cannot rotate it during an \
-outage: one that lasts longer than key_ttl minus the time between rotations leaves readers with a dead key.
+With key_ttl each key expires at OpenAI by itself; some organizations demand it. Vault cannot rotate during an outage. An \
+outage longer than key_ttl minus the time between rotations leaves readers with a dead key.
 
     $ vault write openai/static-roles/app service_account_id=svc_acct_123 project=research rotation_period=24h
     $ vault delete openai/static-roles/app",
@@ -53,7 +54,7 @@ outage: one that lasts longer than key_ttl minus the time between rotations leav
 const LIST_HELP: Help = Help {
     synopsis: "List the static roles.",
     description: "\
-Answers the names, and of each its project, account, times and trouble.
+Answers each name with its project, account, times and last error.
 
     $ vault list -detailed openai/static-roles",
 };
@@ -74,25 +75,28 @@ const ANSWER: &[ResponseField] = &{
         key_ttl,
         ResponseField::new::<String>(
             "service_account_id",
-            "OpenAI's id of the account that it was written with.",
+            "OpenAI's id of the account that the role was written with.",
         ),
         ResponseField::new::<String>(
             "current_service_account_id",
-            "OpenAI's id of the account that it has now: another after a rotation with rotation_method=account.",
+            "OpenAI's id of the present account. It changes with a rotation if rotation_method=account.",
         ),
-        ResponseField::new::<String>("service_account", "The name of the account that it has now."),
-        ResponseField::new::<String>("last_vault_rotation", "When the key was made."),
+        ResponseField::new::<String>("service_account", "Name of the present account."),
+        ResponseField::new::<String>("last_vault_rotation", "Time at which the key was created."),
         ResponseField::new::<String>(
             "next_vault_rotation",
-            "When it is rotated next, or since when that is due; empty if by hand only.",
+            "Time of the next rotation, or since which it is due; empty if the key is rotated by hand only.",
         ),
-        ResponseField::new::<i64>("rotation_failures", "How often in a row rotation failed."),
-        ResponseField::new::<String>("last_rotation_error", "Why it failed last."),
+        ResponseField::new::<i64>("rotation_failures", "Number of failed rotations since the last success."),
+        ResponseField::new::<String>("last_rotation_error", "Reason of the last failed rotation."),
         ResponseField::new::<Data>(
             "grace_keys",
-            "Replaced keys that are not ended yet, by id: service_account_id, ends, last_error.",
+            "Replaced keys that are not deleted yet, by id: service_account_id, ends, last_error.",
         ),
-        ResponseField::new::<bool>("deleting", "Whether it was deleted and its key's end is awaited."),
+        ResponseField::new::<bool>(
+            "deleting",
+            "True if the role was deleted and its keys still have to be deleted at OpenAI.",
+        ),
     ]
 };
 
@@ -247,7 +251,8 @@ fn take_account(role: &mut StaticRole, name: &str, sent: ServiceAccountId) -> Re
         return Ok(());
     }
     Err(Error::field(format!(
-        "service_account_id cannot be changed from {present} to {sent}: delete the static role and write it anew"
+        "service_account_id cannot be changed from {present} to {sent}: delete the static role and write \
+        it anew"
     )))
 }
 

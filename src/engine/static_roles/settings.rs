@@ -56,45 +56,46 @@ pub enum Method {
 
 static KEY_NAME: Field<String> = Field::new(
     "api_key_name",
-    "What the names of the keys begin with at OpenAI, or with rotation_method=account those of the accounts; each \
-     gets an end of its own.",
+    "First part of the keys' names at OpenAI, or of the accounts' names with rotation_method=account. The \
+    rest of each name is unique.",
 )
 .default("vault-static-key");
 static PERIOD: Field<Duration> = Field::new(
     "rotation_period",
-    "How often the key is rotated, at least 60s; 0 for by hand only. Not with a schedule.",
+    "Time between two rotations, at least 60s; 0 for rotation by hand only. Not with a schedule.",
 )
 .default(86_400);
 static SCHEDULE: Field<String> = Field::new(
     "rotation_schedule",
-    "When the key is rotated: five cron fields, in UTC. It takes the place of the period.",
+    "Schedule of the rotation: five cron fields, in UTC. It replaces the period.",
 )
 .default("");
 static WINDOW: Field<Duration> = Field::new(
     "rotation_window",
-    "How long after a scheduled time a rotation may begin, at least 2m; 0 for any time.",
+    "Time after a scheduled start within which a rotation may begin, at least 2m; 0 for any time.",
 )
 .default(0);
 static METHOD: Field<String> = Field::new(
     "rotation_method",
-    "key: a rotation makes a new key on the same account. account: it makes a new account, and deletes the old one \
-     if a rotation had made it.",
+    "key: a rotation creates a new key on the same account. account: it creates a new account, and deletes \
+    the old account if a rotation created it.",
 )
 .default("key")
 .allowed(&["key", "account"]);
 static GRACE: Field<Duration> = Field::new(
     "grace_period",
-    "How long a replaced key still works; 0 ends it with the rotation. At most the shortest time between two \
-     rotations. Of twenty such keys the oldest ends early when another rotation comes.",
+    "Time for which a replaced key still works; 0 ends it with the rotation. At most the shortest time \
+    between two rotations. At most twenty replaced keys are kept: another rotation ends the oldest \
+    early.",
 )
 .default(0);
 static TTL: Field<Duration> =
-    Field::new("ttl", "The longest time after which readers are told to come back.").default(86_400);
+    Field::new("ttl", "Longest time until clients should read again.").default(86_400);
 static KEY_TTL: Field<Duration> = Field::new(
     "key_ttl",
-    "How long after its creation a key expires at OpenAI by itself; 0 for never. At least 10m more than the time \
-     between rotations. It counts from the next rotation on. An outage of Vault or OpenAI that lasts longer than the \
-     difference leaves readers with a dead key.",
+    "Time after its creation at which a key expires at OpenAI by itself; 0 for never. At least 10m more \
+    than the time between rotations. It applies from the next rotation on. An outage of Vault or OpenAI \
+    that lasts longer than the difference leaves readers with a dead key.",
 )
 .default(0);
 
@@ -108,14 +109,20 @@ pub(super) static ACCOUNT: Field<String> = Field::new(
 pub(super) const ANSWER: [ResponseField; 10] = [
     ResponseField::new::<String>("project", "Name of the project."),
     ResponseField::new::<String>("project_id", "OpenAI's id of the project, if the role gives it."),
-    ResponseField::new::<String>("api_key_name", "What the names of the keys begin with at OpenAI."),
-    ResponseField::new::<Duration>("rotation_period", "How often the key is rotated, in seconds."),
-    ResponseField::new::<String>("rotation_schedule", "When the key is rotated."),
-    ResponseField::new::<Duration>("rotation_window", "How late a rotation may begin, in seconds."),
+    ResponseField::new::<String>("api_key_name", "First part of the keys' names at OpenAI."),
+    ResponseField::new::<Duration>("rotation_period", "Time between two rotations, in seconds."),
+    ResponseField::new::<String>("rotation_schedule", "Schedule of the rotation."),
+    ResponseField::new::<Duration>(
+        "rotation_window",
+        "Time after its planned start within which a rotation may begin, in seconds.",
+    ),
     ResponseField::new::<String>("rotation_method", "key or account."),
-    ResponseField::new::<Duration>("grace_period", "How long a replaced key still works, in seconds."),
-    ResponseField::new::<Duration>("ttl", "The longest time told to readers, in seconds."),
-    ResponseField::new::<Duration>("key_ttl", "After what time a key expires at OpenAI; 0 for never."),
+    ResponseField::new::<Duration>("grace_period", "Time for which a replaced key still works, in seconds."),
+    ResponseField::new::<Duration>("ttl", "Longest time until clients should read again, in seconds."),
+    ResponseField::new::<Duration>(
+        "key_ttl",
+        "Time after its creation at which a key expires at OpenAI; 0 for never.",
+    ),
 ];
 
 /// So much longer than the time between rotations a key has to live: a rotation that fails is tried again meanwhile.
@@ -248,7 +255,8 @@ impl Settings {
             Some(schedule) => self.check_times_with(&schedule),
             None if self.key_ttl.is_zero() => Ok(()),
             None => Err(Error::field(
-                "key_ttl needs rotation_period or rotation_schedule: nothing else replaces the key before it expires",
+                "key_ttl needs rotation_period or rotation_schedule: nothing else replaces the key before \
+                it expires",
             )),
         }
     }

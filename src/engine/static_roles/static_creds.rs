@@ -22,14 +22,14 @@ use crate::logical::{Operation, Response};
 static NAME: Field<Name> = Field::new("name", "Name of the static role.");
 static GRACE: Field<Duration> = Field::new(
     "grace_period",
-    "How long the replaced key still works; the role's grace_period if not given, 0 ends it now.",
+    "Time for which the replaced key still works; 0 ends it now. Default: the role's grace_period.",
 );
 
 const HELP: Help = Help {
     synopsis: "Read the key of a static role.",
     description: "\
-The key has no lease. ttl says in how many seconds it is worth coming back: the time until the next rotation, at most \
-the role's ttl.
+The key has no lease. ttl is the number of seconds until clients should read again: until the next rotation, at most the \
+role's ttl.
 
     $ vault read openai/static-creds/app",
 };
@@ -37,9 +37,9 @@ the role's ttl.
 const ROTATE_HELP: Help = Help {
     synopsis: "Rotate the key of a static role now.",
     description: "\
-Answers the new key. The replaced one is ended, or works for grace_period longer. A rotation that fails is counted in \
-the role's rotation_failures, and Vault tries it again until it is done. Of twenty replaced keys in their grace the \
-oldest is ended early, with a warning, when another rotation is asked for.
+Answers the new key. The replaced key is deleted, or works for grace_period longer. A failed rotation is counted in the \
+role's rotation_failures, and Vault retries it until it succeeds. At most twenty replaced keys are kept: another rotation \
+ends the oldest early, with a warning.
 
     $ vault write -f openai/static-creds/app/rotate
     $ vault write openai/static-creds/app/rotate grace_period=10m",
@@ -50,13 +50,13 @@ const ANSWER: &[ResponseField] = &[
     ResponseField::new::<String>("api_key_id", "OpenAI's id of the key."),
     ResponseField::new::<String>("service_account_id", "OpenAI's id of the service account."),
     ResponseField::new::<String>("service_account", "Name of the service account."),
-    ResponseField::new::<String>("last_rotation", "When the key was made."),
-    ResponseField::new::<String>("last_vault_rotation", "The same."),
+    ResponseField::new::<String>("last_rotation", "Time at which the key was created."),
+    ResponseField::new::<String>("last_vault_rotation", "The same as last_rotation."),
     ResponseField::new::<Duration>(
         "rotation_period",
-        "How long the key is planned to live, in seconds; one year for by hand only.",
+        "Planned lifetime of the key, in seconds; one year if it is rotated by hand only.",
     ),
-    ResponseField::new::<Duration>("ttl", "In how many seconds to come back."),
+    ResponseField::new::<Duration>("ttl", "Seconds until clients should read again."),
 ];
 
 pub(in crate::engine) fn paths() -> Vec<Path<Engine>> {

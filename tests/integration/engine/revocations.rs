@@ -427,7 +427,7 @@ async fn help_and_unknown_names() {
     mount.write("revocations/none/retry", json!({})).await.refused("revocation \"none\" not found");
     assert_eq!(mount.list("revocations").await.keys(), Vec::<String>::new());
     let help: Value = mount.help("revocations/x").await.json();
-    assert!(help["help"].as_str().unwrap().contains("waits"));
+    assert!(help["help"].as_str().unwrap().contains("pending"));
 }
 
 #[tokio::test]

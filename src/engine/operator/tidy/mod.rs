@@ -18,23 +18,22 @@ use crate::framework::{Call, Field, Help, Path, ResponseField};
 use crate::logical::{Data, Operation, Response};
 
 static DRY_RUN: Field<bool> =
-    Field::new("dry_run", "Only tell what would be removed. Removing needs dry_run=false.").default(true);
+    Field::new("dry_run", "Only report what would be removed. Removal needs dry_run=false.").default(true);
 static MIN_AGE: Field<Duration> =
-    Field::new("min_age", "Leave alone what OpenAI made less than this long ago.").default(86_400);
+    Field::new("min_age", "Age below which accounts and keys are left alone.").default(86_400);
 
 const HELP: Help = Help {
-    synopsis: "Find accounts and keys at OpenAI that this mount made and nothing owns any more, and remove them.",
+    synopsis: "Find and remove accounts and keys at OpenAI that this mount created and that nothing owns any more.",
     description: "\
-Looks through every project that project/, roles, static roles and library sets name, for service accounts and API keys \
-whose name ends in this mount's tag (info shows it) and that no lease's record, static role, library set or role's \
-service_account_id names. A key may be on an account that this mount did not make; only the key is then removed. It \
-looks for admin keys that a rotation made, too, and leaves the one in use. Such accounts and keys are left where a \
-restored backup knows nothing of them. Without dry_run=false nothing is removed. \
-An account or key without the tag is never touched.
+Looks for service accounts and API keys whose names end in this mount's tag (see info), in every project that a project, \
+role, static role or library set names. It finds those that no lease, static role, library set or role names. A restored \
+backup leaves such accounts and keys. A found key may be on another account; then only the key is removed. It also looks \
+for admin keys that a rotation created, except the one in use. Without dry_run=false nothing is removed. An account or key \
+without the tag is never touched.
 
-It runs in the background, one run at a time, behind everything else that asks OpenAI; tidy/status tells how far it is. \
-Do not remove anything from a copy of a server whose original still runs: they share the tag. On a mount that \
-performance replication shares with other clusters it is refused.
+It runs in the background, one run at a time, with lower priority than other calls of OpenAI; tidy/status shows its \
+progress. Do not remove anything from a copy of a server whose original still runs: both have the same tag. It is refused \
+on a mount that performance replication shares with other clusters.
 
     $ vault write -f openai/tidy
     $ vault read openai/tidy/status
@@ -42,16 +41,16 @@ performance replication shares with other clusters it is refused.
 };
 
 const STATUS_HELP: Help = Help {
-    synopsis: "Tell what the last run of tidy found and did, or how far it is.",
+    synopsis: "Read the state and the results of the last run of tidy.",
     description: "\
-Known to the node that ran it, until its process ends; inactive before the first run.
+The node that ran tidy knows it until the plugin's process ends. It is inactive before the first run.
 
     $ vault read openai/tidy/status",
 };
 
 const STARTED: &[ResponseField] = &[
-    ResponseField::new::<String>("state", "running."),
-    ResponseField::new::<bool>("dry_run", "Whether nothing is removed."),
+    ResponseField::new::<String>("state", "Always running."),
+    ResponseField::new::<bool>("dry_run", "True if nothing is removed."),
     ResponseField::new::<Duration>(
         "min_age",
         "The age below which accounts and keys are left alone, in seconds.",
@@ -60,24 +59,24 @@ const STARTED: &[ResponseField] = &[
 
 const STATUS: &[ResponseField] = &[
     ResponseField::new::<String>("state", "inactive, running, finished, failed or stopped."),
-    ResponseField::new::<DateTime<Utc>>("started", "When the run began."),
-    ResponseField::new::<DateTime<Utc>>("finished", "When it ended."),
-    ResponseField::new::<bool>("dry_run", "Whether nothing is removed."),
+    ResponseField::new::<DateTime<Utc>>("started", "Time at which the run began."),
+    ResponseField::new::<DateTime<Utc>>("finished", "Time at which the run ended."),
+    ResponseField::new::<bool>("dry_run", "True if nothing is removed."),
     ResponseField::new::<Duration>(
         "min_age",
         "The age below which accounts and keys are left alone, in seconds.",
     ),
-    ResponseField::new::<i64>("looked_at", "How many accounts were looked at."),
-    ResponseField::new::<i64>("keys_looked_at", "How many API keys and admin keys were looked at."),
-    ResponseField::new::<i64>("found_count", "How many accounts and keys nothing owns."),
+    ResponseField::new::<i64>("looked_at", "Number of accounts that were examined."),
+    ResponseField::new::<i64>("keys_looked_at", "Number of API keys and admin keys that were examined."),
+    ResponseField::new::<i64>("found_count", "Number of accounts and keys that nothing owns."),
     ResponseField::new::<Vec<Data>>(
         "found",
-        "The first 1000 of these: kind (account, key or admin_key), name, id, created_at; project_id but for an admin key; \
-         of a key service_account_id.",
+        "The first 1000 of them: kind (account, key or admin_key), name, id, created_at; project_id except \
+        for an admin key; service_account_id for a key.",
     ),
-    ResponseField::new::<i64>("removed", "How many were removed."),
-    ResponseField::new::<i64>("failed", "How many projects, accounts or keys could not be dealt with."),
-    ResponseField::new::<String>("last_error", "Why, the last time."),
+    ResponseField::new::<i64>("removed", "Number of accounts and keys that were removed."),
+    ResponseField::new::<i64>("failed", "Number of projects, accounts or keys that failed."),
+    ResponseField::new::<String>("last_error", "Reason of the last failure."),
 ];
 
 pub(in crate::engine) fn paths() -> Vec<Path<Engine>> {
