@@ -87,18 +87,18 @@ def svg(lines):
     last = max(0, len(lines) - ROWS) * LINE
     scroll.append(f"100%{{transform:translateY(-{last}px)}}")
     dots = "".join(f'<circle cx="{20 + 20 * at}" cy="17" r="6" fill="{color}"/>' for at, color in enumerate(("#ff5f56", "#ffbd2e", "#27c93f")))
-    return f"""<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height}" viewBox="0 0 {width:.0f} {height}" role="img">
+    return f"""<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height}" viewBox="0 0 {width:.0f} {height}" role="img" xml:space="preserve">
 <title>A run of the demo</title>
 <style>
 text{{font:14px ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',monospace;fill:#c9d1d9;white-space:pre}}
 .command{{fill:#79c0ff}} .title{{fill:#ffffff;font-weight:bold}}
-#scroll{{transform:translateY(-{last}px);animation:scroll {total:.1f}s step-end infinite}}
+#scroll{{animation:scroll {total:.1f}s step-end infinite}}
 @keyframes scroll{{{"".join(scroll)}}}
 {"".join(rules)}
 @media (prefers-reduced-motion:reduce){{text,#scroll{{animation:none!important}}}}
 </style>
 <rect width="100%" height="100%" rx="8" fill="#0d1117"/>{dots}
-<svg x="{MARGIN}" y="{BAR + MARGIN // 2}" width="{COLUMNS * CHARACTER:.0f}" height="{ROWS * LINE}"><g id="scroll">
+<svg x="{MARGIN}" y="{BAR + MARGIN // 2}" width="{COLUMNS * CHARACTER:.0f}" height="{ROWS * LINE}"><g id="scroll" transform="translate(0 -{last})">
 {chr(10).join(texts)}
 </g></svg>
 </svg>
