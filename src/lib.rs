@@ -1,4 +1,5 @@
-//! OpenAI secrets engine for HashiCorp Vault and OpenBao: an external plugin with its own implementation of the protocol.
+//! OpenAI secrets engine for HashiCorp Vault and OpenBao: an external plugin with its own implementation of the
+//! protocol.
 //!
 //! # The map
 //! Six modules, each of which could become a crate. An arrow means "may use". A test enforces the arrows.
@@ -6,7 +7,7 @@
 //! ```text
 //! main      -> engine, wire, goplugin
 //! wire      -> goplugin, logical          Vault's backend protocol in protobuf, to and from `logical`
-//! engine    -> framework, logical, openai the engine: one room per noun of the API
+//! engine    -> framework, logical, openai the secrets engine, in rooms; `engine/mod.rs` has their map
 //! framework -> logical                    paths, fields, leases, the write-ahead log
 //! goplugin  -> (tonic, rustls)            HashiCorp's go-plugin, serving side
 //! openai    -> (reqwest, serde)           a client of OpenAI's Admin API, and its rate limiter
@@ -21,28 +22,37 @@
 //!
 //! # The flow of `vault read openai/creds/app`
 //! 1. `goplugin` accepts only the peer with the host's certificate. `wire` finds the mount, converts the request to a
-//!    [`logical::Request`], and runs it in its own task.
+//!    [`logical::Request`], and runs the request in its own task.
 //! 2. `framework` selects the path `creds/:name` and validates the fields.
-//! 3. `engine::creds` reads role, project and configuration, and joins a creation window (`engine::windows`). If none
-//!    is open, the window's write-ahead entry is stored first. It holds the place where credentials are made, and a
-//!    random id.
-//! 4. `openai` waits for the call's turn, sends it, and reads the answer within its limits. The name of a credential
-//!    ends in the minute of its end, the window's id and the mount's tag.
-//! 5. `engine::ledger` stores a record of the credential under the minute of its end. The request leaves the window,
-//!    and Vault gets the key and the lease. If the caller has hung up meanwhile, `framework` ends the lease at once.
+//! 3. `engine/creds/path_creds.rs` reads role, project and configuration, and joins a creation window
+//!    (`engine/creds/windows/`). If no window is open, the window's write-ahead entry is stored first. The entry holds
+//!    the place at OpenAI where credentials are created, and a random id.
+//! 4. `openai` waits for the call's turn, sends the call, and reads the response within its limits. The name of a
+//!    credential ends in the minute of the credential's end, the window's id and the mount's tag.
+//! 5. `engine/creds/ledger.rs` stores a record of the credential under the minute of its end. The request leaves the
+//!    window, and Vault gets the key and the lease. If the caller has hung up meanwhile, `framework` ends the lease at
+//!    once.
 //!
-//! A dying plugin or server leaves:
-//! - before step 4: a write-ahead entry, and nothing at OpenAI.
-//! - in step 4: an account or a key that the ledger does not have. The next process finds the entry, lists the project,
-//!   and ends each name with the window's id that is not in the ledger, unless its key was ever used.
-//! - in step 5, after the record is stored: a credential that perhaps nobody has. The credential stays until its own
-//!   end. The tick then removes it, as it removes every credential whose lease was lost.
+//! If the plugin or the server dies, the moment decides:
+//! - *Before step 3 ends:* nothing is stored, and nothing exists at OpenAI.
+//! - *Before step 4:* a write-ahead entry is stored, and nothing exists at OpenAI. The next process finds the entry,
+//!   looks for its credentials twice, and deletes the entry.
+//! - *In step 4, or before the record of step 5:* OpenAI may have an account or a key that the ledger does not have.
+//!   The next process finds the entry and lists the project 3 minutes later. It ends each credential with the window's
+//!   id that is not in the ledger, unless its key was ever used.
+//! - *After the record of step 5:* nobody may have the key, but a caller may have it as well. The credential lives
+//!   until its own end. Then the tick removes the credential, as every credential whose lease was lost.
 //!
-//! # How the tick flows
-//! Vault calls once a minute. `framework` runs the engine's periodic work, which deletes the entries of windows that
-//! are over. Then `framework` passes each write-ahead entry to the engine, which undoes work without an owner. The
-//! engine finds due records by their minute, never by listing all records, and reads each record again under its lock
-//! before it acts. Storage decides; a run may be cut off and repeated.
+//! If the process lives and a call fails or its response is lost, the request undoes its own work. A name whose outcome
+//! is unknown stays with the window, and the tick of the same process looks the name up 3 minutes later.
+//!
+//! # The flow of the tick Vault calls once a minute. `framework` runs the periodic work of `engine/mod.rs`: among
+//! others, `engine/creds/windows/` looks up names with an unknown outcome and deletes the entries of finished windows,
+//! and `engine/creds/removal.rs` removes credentials that have ended. Then `framework` passes each write-ahead entry to
+//! the engine, which undoes work without an owner.
+//!
+//! The engine finds due records by their minute, never by listing all records, and reads each record again under its
+//! lock before it acts. Storage decides: a run may be interrupted anywhere and repeated.
 
 pub mod engine;
 pub mod framework;

@@ -1,21 +1,22 @@
-//! The end of a credential, when Vault asks for it.
+//! The end of a credential when Vault revokes its lease.
 //!
-//! *Guarantees:* in strict mode a revocation answers success only when the key is dead: deleted at OpenAI, or expired
-//! there by itself. What cannot be ended at once stays in, or gets into, the ledger, from where the tick ends it
-//! (`removal`), whether or not Vault asks again. In queue mode it answers when that is on record. Nothing is taken from
-//! the ledger before OpenAI says that it is gone; a record that moves is written at its new place first. Revoking twice
-//! is fine.
+//! *Guarantees:* in strict mode a revocation succeeds only when the key is dead: deleted at OpenAI, or expired there.
+//! In queue mode a revocation succeeds when the ledger has the request. Every credential that cannot be ended at once
+//! is in the ledger, and the tick ends the credential (`removal.rs`), whether or not Vault retries. A record is deleted
+//! only after OpenAI has ended the credential; a record that moves is written at its new place first. A revocation may
+//! be repeated.
 //!
-//! *How long a revocation waits.* Vault has some 200 workers for the leases of all its mounts, tries each lease 6 times
-//! (again after 20 s, doubled each time, give or take a half) and then calls it irrevocable. So a worker must come free soon, and a
-//! lease must not use up its tries while its key lives:
-//! - What lives waits at most [`PATIENCE`]; if its turn would come later, it is refused without waiting, at once. At 2
-//!   calls a second that is 40 workers at a time, and OpenAI is never idle.
-//! - What is dead is never waited for: success, and its account is left to the ledger.
+//! *Waiting times.* Vault has some 200 workers for the leases of all its mounts. Vault tries each lease 6 times, after
+//! waits of 20 s, 40 s and so on (give or take a half). Then Vault marks the lease irrevocable. So a worker must be free
+//! soon, and a lease must not use up its tries while its key lives:
+//! - A revocation of a live key waits at most [`PATIENCE`] for its turn at OpenAI. If the turn would come later, the
+//!   revocation fails at once. At 2 calls a second that occupies 40 workers, and OpenAI is never idle.
+//! - A revocation of a dead key does not wait. It succeeds, and the ledger's worker deletes the account later.
 //!
-//! The fifth try comes 150 s after the first at the earliest, the sixth and last 310 s. A key dies `key_expiry_margin`
-//! (60 s) after its lease at the latest, so every lease that runs out is revoked by its fifth try, however slow OpenAI
-//! is, or absent. With a margin above [`LONGEST_SAFE_MARGIN`](crate::engine::config::configuration::LONGEST_SAFE_MARGIN) that is not sure any more: a write of `config` warns of it.
+//! The fifth try comes at least 150 s after the first one, the sixth and last at least 310 s. A key expires at most
+//! `key_expiry_margin` (60 s) after its lease. So every expired lease is revoked by its fifth try, even without OpenAI.
+//! A write of `config` warns of a margin above
+//! [`LONGEST_SAFE_MARGIN`](crate::engine::config::configuration::LONGEST_SAFE_MARGIN), which is not safe any more.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,16 +30,16 @@ use crate::engine::{Engine, Error};
 use crate::framework::LeaseCall;
 use crate::logical::{self, Storage};
 
-/// As long as a revocation of something alive waits for its turn at OpenAI; see above.
+/// Maximum wait of a revocation of a live key for its turn at OpenAI.
 pub(in crate::engine) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Vault ends the lease.
+/// Revokes a lease for Vault.
 pub(in crate::engine) async fn revoke(engine: Arc<Engine>, call: LeaseCall) -> Result<(), logical::Error> {
     let handed: Handed = call.internal()?;
     revoke_handed(&engine, &call.request.storage, &handed).await.map_err(for_lease)
 }
 
-/// Ends what was handed out, or says why it cannot be ended now.
+/// Ends a credential, or returns why that is not possible now.
 pub(in crate::engine) async fn revoke_handed(
     engine: &Arc<Engine>,
     storage: &Arc<dyn Storage>,
@@ -46,26 +47,28 @@ pub(in crate::engine) async fn revoke_handed(
 ) -> Result<(), Error> {
     let is_dead = removal::is_dead(engine, handed);
     let queues = engine.mode(&**storage).await? == RevocationMode::Queue;
-    // On unmounting Vault wipes the mount's storage after this: what is put off now is lost.
+    // Vault deletes the storage of a tainted mount next, so nothing may be postponed.
     let is_last_chance = (is_dead || queues) && engine.system.tainted().await?;
     if queues && !is_last_chance {
-        ask(engine, &**storage, handed, None).await?;
+        queue(engine, &**storage, handed, None).await?;
         removal::begin(engine, storage);
         return Ok(());
     }
-    let patience = if is_dead && !is_last_chance { Duration::ZERO } else { PATIENCE };
-    match removal::end(engine, &**storage, handed, patience).await {
+    let max_wait = if is_dead && !is_last_chance { Duration::ZERO } else { PATIENCE };
+    match removal::end(engine, &**storage, handed, max_wait).await {
         Ok(()) => {
             failpoint!("revoke.ended");
             forget(&**storage, handed).await;
             failpoint!("revoke.forgotten");
             Ok(())
         }
+        // The worker deletes the account of a dead key later.
         Err(error) if is_dead && !(is_last_chance && may_pass(&error)) => Ok(()),
         Err(error) => {
+            // After its end a credential is due without a move.
             if handed.ends > engine.certain_time() {
-                // Should that fail too, Vault's next try is all there is; the caller learns the first error.
-                let _ = ask(engine, &**storage, handed, Some(&error)).await;
+                // If this fails as well, only Vault's next try remains. The caller gets the first error.
+                let _ = queue(engine, &**storage, handed, Some(&error)).await;
             }
             Err(error)
         }
@@ -73,7 +76,8 @@ pub(in crate::engine) async fn revoke_handed(
 }
 
 impl Engine {
-    /// Whether a revocation answers before the key is dead. Not on unmounting, when Vault wipes the mount's storage.
+    /// True if a revocation succeeds before the key is dead. False on a tainted mount, whose storage Vault deletes
+    /// next.
     pub(in crate::engine) async fn queues_revocations(&self, storage: &dyn Storage) -> Result<bool, Error> {
         Ok(self.mode(storage).await? == RevocationMode::Queue && !self.system.tainted().await?)
     }
@@ -84,8 +88,8 @@ impl Engine {
     }
 }
 
-/// Puts on record that the credential is to be ended now and not at its time.
-async fn ask(
+/// Moves the ledger record to the place of early revocations, where the worker finds the record before all others.
+async fn queue(
     engine: &Engine,
     storage: &dyn Storage,
     handed: &Handed,
@@ -102,7 +106,7 @@ async fn ask(
     Ok(LEDGER.delete(storage, &handed.place()).await?)
 }
 
-/// It is gone at OpenAI. A record that stays costs the tick one call later, nothing more.
+/// Deletes the ledger record of a credential that OpenAI has ended. A record that stays costs the tick one call.
 async fn forget(storage: &dyn Storage, handed: &Handed) {
     let asked = ledger::asked_place(&handed.name);
     if LEDGER.contains(storage, &asked).await.unwrap_or(true) {
@@ -111,8 +115,8 @@ async fn forget(storage: &dyn Storage, handed: &Handed) {
     let _ = LEDGER.delete(storage, &handed.place()).await;
 }
 
-/// Whoever revokes learns the sentence, whatever kind of error it is; of all kinds, only those that say that there is no
-/// such path or operation make Vault give up at once (PROTOCOL 8.8), and none of ours does.
+/// The error as Vault gets it. Vault logs the message and retries, except after an unsupported path or operation
+/// (PROTOCOL 8.8), which none of these errors is.
 pub(in crate::engine) fn for_lease(error: Error) -> logical::Error {
     let sentence = error.to_string();
     match error {
@@ -123,7 +127,7 @@ pub(in crate::engine) fn for_lease(error: Error) -> logical::Error {
     }
 }
 
-/// Whether it may go better in a while.
+/// True if a retry may succeed.
 pub(in crate::engine) fn may_pass(error: &Error) -> bool {
     matches!(error, Error::Revocation(error) if error.is_transient())
 }

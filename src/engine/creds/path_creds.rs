@@ -1,4 +1,16 @@
-//! `creds/:name`: a key for each lease. How it ends is `credential_end`'s.
+//! `creds/:name`: creates a credential for each lease. `credential_end.rs` ends the credential.
+//!
+//! A read has four steps. If the plugin or the server dies, the last completed step decides:
+//! 1. *The request has joined a window.* The window's write-ahead entry is stored, and nothing exists at OpenAI.
+//! 2. *OpenAI was asked to create the credential*, and may have done so. The ledger has no record, and nobody has the
+//!    key. The next process finds the entry and ends the credential, some 3 to 10 minutes after its start.
+//! 3. *The ledger record is stored.* Nobody has the key, but no process can know that. The credential lives until its
+//!    own end; then the ledger's worker removes the credential.
+//! 4. *The response is sent.* If the server dies before it stores the lease, step 3 applies. Otherwise the lease ends
+//!    the credential.
+//!
+//! A request that fails undoes its own step. If the undo fails or proves nothing, the name stays unsettled in the
+//! window, and the tick looks the name up 3 minutes later.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +27,7 @@ use crate::engine::creds::issuer::{Failure, Left, Made};
 use crate::engine::creds::ledger;
 use crate::engine::creds::ledger::{Handed, LEDGER};
 use crate::engine::creds::roles::Role;
-use crate::engine::creds::windows::{Inside, Triple};
+use crate::engine::creds::windows::{Triple, WindowGuard};
 use crate::engine::failpoint::failpoint;
 use crate::engine::telemetry::events::Happening;
 use crate::engine::time::{key_lifetime, rfc3339, seconds};
@@ -26,8 +38,8 @@ use crate::openai::{Client, LONGEST_EXPIRY, OrganizationId, ProjectId, Urgency};
 
 pub(in crate::engine) static CREDENTIAL: LeaseType = LeaseType::new("service_account_key");
 
-/// As long as a read waits for OpenAI; Vault gives up after 90 s.
-const PATIENCE: Duration = Duration::from_secs(45);
+/// Maximum wait of a read for OpenAI. Vault cancels a request after 90 s.
+const MAX_WAIT: Duration = Duration::from_secs(45);
 
 static NAME: Field<Name> = Field::new("name", "Name of the role.");
 static TTL: Field<Duration> =
@@ -52,16 +64,16 @@ const ANSWER: &[ResponseField] = &[
     ResponseField::new::<DateTime<Utc>>("expires_at", "Time at which the key expires at OpenAI by itself."),
 ];
 
-/// What is asked for, and what it takes to make it.
-struct Wish {
+/// A read, with everything that the creation of its credential needs.
+struct IssueRequest {
     role_name: Name,
     role: Arc<Role>,
     organization_id: OrganizationId,
     project_id: ProjectId,
     ttl: Duration,
-    /// How long OpenAI lets the key live.
+    /// Time after which OpenAI ends the key.
     expires_in: Duration,
-    /// What the reader should know.
+    /// Warning for the reader.
     warning: Option<String>,
 }
 
@@ -81,32 +93,32 @@ pub(in crate::engine) fn paths() -> Vec<Path<Engine>> {
 
 async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let storage = call.storage();
-    let (wish, client) = Wish::of(&engine, &call).await?;
-    let mut inside = engine.windows.join(storage, wish.triple()).await?;
+    let (request, client) = IssueRequest::new(&engine, &call).await?;
+    let mut guard = engine.windows.join(storage, request.triple()).await?;
     failpoint!("creds.joined");
-    let issued = wish.issue(&engine, &client, &mut inside).await;
-    let (made, handed) = issued.inspect_err(|_| wish.tell(&engine, Happening::CredsCreateFail))?;
-    record(&client, &**storage, &handed, &mut inside).await?;
-    if let Err(error) = inside.check_time() {
-        return Err(withdraw(&engine, storage, &handed, error).await);
+    let issued = request.issue(&engine, &client, &mut guard).await;
+    let (made, handed) = issued.inspect_err(|_| request.emit(&engine, Happening::CredsCreateFail))?;
+    record(&client, &**storage, &handed, &mut guard).await?;
+    if let Err(error) = guard.check_age() {
+        return Err(revoke_late(&engine, storage, &handed, error).await);
     }
-    engine.metrics.credential_issued(&wish.role_name);
-    wish.tell(&engine, Happening::CredsCreate);
-    let lease = CREDENTIAL.grant(&handed, wish.ttl, Duration::ZERO, false)?;
-    let mut answer = answer(made, &handed, wish.account_name(&handed)).with_lease(lease);
-    answer.warnings.extend(wish.warning);
-    Ok(Some(answer))
+    engine.metrics.credential_issued(&request.role_name);
+    request.emit(&engine, Happening::CredsCreate);
+    let lease = CREDENTIAL.grant(&handed, request.ttl, Duration::ZERO, false)?;
+    let mut response = response(made, &handed, request.account_name(&handed)).with_lease(lease);
+    response.warnings.extend(request.warning);
+    Ok(Some(response))
 }
 
-impl Wish {
-    async fn of(engine: &Engine, call: &Call) -> Result<(Self, Client), Error> {
+impl IssueRequest {
+    async fn new(engine: &Engine, call: &Call) -> Result<(Self, Client), Error> {
         let (storage, role_name) = (&**call.storage(), call.get(&NAME)?);
         let role = engine.roles.get(storage, &role_name).await?;
         let role = role.ok_or_else(|| Error::NotFound { kind: "role", name: role_name.to_string() })?;
         let (ttl, warning) = ttl(engine, &role, call.sent(&TTL)?).await?;
         let Configured { config, client } = engine.configured(storage).await?;
         let project_id = engine.project_id(storage, &role.project, role.project_id.as_ref()).await?;
-        let wish = Self {
+        let request = Self {
             role_name,
             role,
             organization_id: config.organization_id.clone(),
@@ -115,10 +127,10 @@ impl Wish {
             expires_in: ttl.saturating_add(config.key_expiry_margin).min(LONGEST_EXPIRY),
             warning,
         };
-        Ok((wish, client.for_work(Urgency::Issue, PATIENCE)))
+        Ok((request, client.for_work(Urgency::Issue, MAX_WAIT)))
     }
 
-    /// Where it is made.
+    /// The place at OpenAI where the credential is created.
     fn triple(&self) -> Triple {
         Triple {
             organization_id: self.organization_id.clone(),
@@ -127,48 +139,49 @@ impl Wish {
         }
     }
 
-    /// Makes a key, or an account with one, under a name that tells where it is recorded and in which window it was made.
-    /// Where a policy of the organization does not let a key live for ttl and margin, the margin gives way.
+    /// Creates the credential: a key, or an account with a key. If the organization's policy allows no lifetime of ttl
+    /// and margin, a second attempt leaves out the margin.
     async fn issue(
         &self,
         engine: &Engine,
         client: &Client,
-        inside: &mut Inside,
+        guard: &mut WindowGuard,
     ) -> Result<(Made, Handed), Error> {
-        let issued = match self.make(engine, client, inside, self.expires_in).await {
+        let issued = match self.create(engine, client, guard, self.expires_in).await {
             Err(error) if self.expires_in > self.ttl && key_lifetime::is_about(&error) => {
-                self.make(engine, client, inside, self.ttl).await
+                self.create(engine, client, guard, self.ttl).await
             }
             issued => issued,
         };
-        issued.map_err(|error| self.explained(error))
+        issued.map_err(|error| self.explain(error))
     }
 
-    /// Makes it under a name of its own: a refusal does not prove that nothing stands by the name.
-    async fn make(
+    /// One attempt, under a name of its own: a refusal does not prove that OpenAI created nothing of the name. The name
+    /// refers to the window and to the place of the ledger record.
+    async fn create(
         &self,
         engine: &Engine,
         client: &Client,
-        inside: &mut Inside,
+        guard: &mut WindowGuard,
         expires_in: Duration,
     ) -> Result<(Made, Handed), Error> {
-        let ends = engine.latest_time() + self.ttl;
-        let name = self.role.new_name(&engine.tag, &self.role_name, &inside.stamp(ends).to_string())?;
+        let end = engine.latest_time() + self.ttl;
+        let name = self.role.new_name(&engine.tag, &self.role_name, &guard.stamp(end).to_string())?;
         let account = self.role.service_account_id.as_ref();
         let sought = Sought { project: &self.project_id, account, name: &name };
-        inside.sends(&name)?;
+        guard.register(&name)?;
         match issuer::make(client, &sought, Some(expires_in), &self.role.scopes).await {
             Ok(made) => {
                 failpoint!("creds.made");
-                let handed = self.handed(&made, name, ends, engine.latest_time());
+                let handed = self.handed(&made, name, end, engine.latest_time());
                 Ok((made, handed))
             }
-            Err(failure) => Err(undo(client, &sought, failure, inside).await),
+            Err(failure) => Err(undo(client, &sought, failure, guard).await),
         }
     }
 
-    /// A refusal with the role, account or field that it is about.
-    fn explained(&self, error: Error) -> Error {
+    /// Adds the role, account or field to a refusal.
+    fn explain(&self, error: Error) -> Error {
         match (&self.role.service_account_id, error) {
             (Some(account), Error::KeyCreation(error)) if error.is_gone() => {
                 let role = self.role_name.to_string();
@@ -185,7 +198,7 @@ impl Wish {
         }
     }
 
-    fn handed(&self, made: &Made, name: String, ends: DateTime<Utc>, now: DateTime<Utc>) -> Handed {
+    fn handed(&self, made: &Made, name: String, end: DateTime<Utc>, now: DateTime<Utc>) -> Handed {
         Handed {
             organization_id: self.organization_id.clone(),
             project_id: self.project_id.clone(),
@@ -194,14 +207,14 @@ impl Wish {
             name,
             with_account: self.role.service_account_id.is_none(),
             role: self.role_name.to_string(),
-            ends,
+            ends: end,
             expires: Some(made.key.expires_at.unwrap_or(now + self.expires_in)),
             made: Some(now),
         }
     }
 
-    /// The account's name: the role's own account's, or that of the account just made. A role that was stored by a
-    /// version that did not keep the name answers the id until it is written again.
+    /// Name of the account: of the role's account, or of the new account. A role stored by an early version has no
+    /// name; then the id serves until the role is written again.
     fn account_name<'a>(&'a self, handed: &'a Handed) -> &'a str {
         match (&self.role.account_name, &self.role.service_account_id) {
             (Some(name), Some(_)) => name,
@@ -210,60 +223,65 @@ impl Wish {
         }
     }
 
-    fn tell(&self, engine: &Engine, happening: Happening) {
-        engine.tell(happening, &format!("creds/{}", self.role_name));
+    fn emit(&self, engine: &Engine, kind: Happening) {
+        engine.tell(kind, &format!("creds/{}", self.role_name));
     }
 }
 
-/// Undoes at once what a creation that failed may have left. What it cannot find, the window's entry names.
-async fn undo(client: &Client, sought: &Sought<'_>, failure: Failure, inside: &mut Inside) -> Error {
+/// Undoes a failed creation at once. If OpenAI may still have the credential, the name stays unsettled.
+async fn undo(client: &Client, sought: &Sought<'_>, failure: Failure, guard: &mut WindowGuard) -> Error {
     let Failure { error, left } = failure;
     match left {
         Left::Nothing => {
             failpoint!("creds.not_made");
-            inside.settle(sought.name);
+            guard.settle(sought.name);
             error
         }
-        // It stays to be looked up.
+        // The name stays unsettled: OpenAI sometimes creates what it refuses.
         Left::Refused => error,
         Left::Unknown if issuer::take_back_sought(client, sought).await => {
             failpoint!("creds.undone");
-            inside.settle(sought.name);
+            guard.settle(sought.name);
             error
         }
         Left::Unknown => Error::LeftBehind(Box::new(error)),
     }
 }
 
-/// Puts on record what was made, while its request may go on; else it is taken back.
+/// Writes the ledger record. If the request is too old or the write fails, the credential is ended instead.
 async fn record(
     client: &Client,
     storage: &dyn Storage,
     handed: &Handed,
-    inside: &mut Inside,
+    guard: &mut WindowGuard,
 ) -> Result<(), Error> {
-    if let Err(error) = inside.check_time() {
-        return Err(take_back(client, handed, inside, error).await);
+    if let Err(error) = guard.check_age() {
+        return Err(take_back(client, handed, guard, error).await);
     }
     if let Err(error) = LEDGER.put(storage, &handed.place(), &ledger::Entry::new(handed.clone())).await {
         failpoint!("creds.not_recorded");
-        return Err(take_back(client, handed, inside, error.into()).await);
+        return Err(take_back(client, handed, guard, error.into()).await);
     }
-    inside.settle(&handed.name);
+    guard.settle(&handed.name);
     failpoint!("creds.recorded");
     Ok(())
 }
 
-/// Ends a credential whose record came too late for an answer: another node may have looked it up before. If OpenAI does
-/// not end it now, its record has the next tick do so.
-async fn withdraw(engine: &Arc<Engine>, storage: &Arc<dyn Storage>, handed: &Handed, error: Error) -> Error {
+/// Ends a credential whose record was written too late: another node may have ended it before the write. If OpenAI
+/// does not end the credential now, its record makes the next tick do so.
+async fn revoke_late(
+    engine: &Arc<Engine>,
+    storage: &Arc<dyn Storage>,
+    handed: &Handed,
+    error: Error,
+) -> Error {
     match credential_end::revoke_handed(engine, storage, handed).await {
         Ok(()) => error,
         Err(_) => Error::LeftBehind(Box::new(error)),
     }
 }
 
-fn answer(made: Made, handed: &Handed, account_name: &str) -> Response {
+fn response(made: Made, handed: &Handed, account_name: &str) -> Response {
     let expires = handed.expires.map(rfc3339::text).unwrap_or_default();
     Response::of([
         ("api_key", Value::from(made.key.value.expose())),
@@ -274,31 +292,31 @@ fn answer(made: Made, handed: &Handed, account_name: &str) -> Response {
     ])
 }
 
-/// The time that a credential lives: never above what the role or the mount allows. With a warning if the mount allows
-/// less than was asked for.
+/// Lifetime of the credential, within the limits of the role and the mount. The mount's limit cuts a longer ttl and
+/// gives a warning.
 async fn ttl(
     engine: &Engine,
     role: &Role,
-    asked: Option<Duration>,
+    requested: Option<Duration>,
 ) -> Result<(Duration, Option<String>), Error> {
     let limit = engine.system.max_lease_ttl().await?;
-    let ttl = match asked {
+    let ttl = match requested {
         None if role.ttl.is_zero() => {
             let default = engine.system.default_lease_ttl().await?;
             return Ok((default.min(role.longest_ttl()).min(limit), None));
         }
-        asked => asked.unwrap_or(role.ttl),
+        requested => requested.unwrap_or(role.ttl),
     };
     checks::asked_ttl(ttl, role.longest_ttl(), "role")?;
     Ok((ttl.min(limit), checks::cut_by_mount("ttl", ttl, limit)))
 }
 
-/// Ends what nobody gets.
-async fn take_back(client: &Client, handed: &Handed, inside: &mut Inside, error: Error) -> Error {
+/// Ends a credential that the reader does not get.
+async fn take_back(client: &Client, handed: &Handed, guard: &mut WindowGuard, error: Error) -> Error {
     if !issuer::take_back(client, handed).await {
         return Error::LeftBehind(Box::new(error));
     }
     failpoint!("creds.taken_back");
-    inside.settle(&handed.name);
+    guard.settle(&handed.name);
     error
 }

@@ -1,4 +1,4 @@
-//! `roles/:name`: how dynamic credentials are made.
+//! `roles/:name`: the settings of dynamic credentials.
 
 use std::fmt::Display;
 use std::sync::{Arc, OnceLock};
@@ -22,36 +22,36 @@ use crate::framework::{Call, Field, Help, Name, Path, ResponseField};
 use crate::logical::{Collection, Data, Operation, Record, Response, Storage};
 use crate::openai::{LONGEST_EXPIRY, ProjectId, ServiceAccountId};
 
-/// How dynamic credentials of one role are made.
+/// The settings of one role.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Role {
-    /// The project's name in Vault; empty if the role gives the raw id.
+    /// Name of the project in Vault; empty if the role has the project's id.
     #[serde(default)]
     pub project: String,
-    /// OpenAI's id of the project, if the role gives it.
+    /// OpenAI's id of the project, if the role has no name of a project.
     #[serde(default)]
     pub project_id: Option<ProjectId>,
-    /// The template of the account's name.
+    /// Template of the account's name.
     pub service_account_name_template: String,
-    /// For people; OpenAI has no place for it.
+    /// Description for people, which OpenAI does not get.
     #[serde(default)]
     pub service_account_description: String,
-    /// How long a credential lives if the reader does not say; zero is the mount's default.
+    /// Lifetime of a credential without a requested ttl; zero means the mount's default.
     #[serde(with = "crate::engine::time::seconds")]
     pub ttl: Duration,
-    /// The longest a reader may ask for; zero is the mount's maximum.
+    /// Maximum ttl; zero means the mount's maximum.
     #[serde(with = "crate::engine::time::seconds")]
     pub max_ttl: Duration,
-    /// What the key is narrowed to; empty leaves it as OpenAI makes it.
+    /// Permissions of the key; empty means OpenAI's default.
     #[serde(default)]
     pub scopes: Vec<String>,
-    /// The account that keys are made on, instead of a new account each.
+    /// The account that keys are created on; `None` creates an account for each key.
     #[serde(default)]
     pub service_account_id: Option<ServiceAccountId>,
-    /// That account's name, as it was when the role was written.
+    /// Name of that account when the role was written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account_name: Option<String>,
-    /// The template as it was read, made at first use.
+    /// The parsed template, set at first use.
     #[serde(skip)]
     template: OnceLock<Arc<Template>>,
 }
@@ -63,9 +63,10 @@ impl Record for Role {
     }
 }
 
-/// So many scopes a role has at most, and so long is each: more than OpenAI knows.
-const MOST_SCOPES: usize = 100;
-const LONGEST_SCOPE: usize = 128;
+/// Maximum number of scopes, which is more than OpenAI has.
+const MAX_SCOPES: usize = 100;
+/// Maximum length of a scope.
+const MAX_SCOPE_LENGTH: usize = 128;
 
 pub(in crate::engine) static ROLES: Collection<Role> =
     Collection::new("role/").with_legacy_prefix(predecessor::ROLES);
@@ -173,7 +174,7 @@ impl Role {
         info
     }
 
-    /// The role as the call leaves it; what the call does not send stays.
+    /// The role after the call. Fields that the call does not send keep their values.
     fn changed_by(call: &Call, old: Option<&Self>) -> Result<Self, Error> {
         let before = old.map(Self::named_project);
         let NamedProject { project, project_id } = project_fields::named(call, before.as_ref())?;
@@ -200,61 +201,62 @@ impl Role {
         })
     }
 
-    /// How it names its project.
+    /// The project, by name or by id.
     fn named_project(&self) -> NamedProject {
         NamedProject { project: self.project.clone(), project_id: self.project_id.clone() }
     }
 
-    /// The longest that a reader may ask for, before the mount's maximum is looked at.
+    /// Maximum ttl of a credential, without the mount's maximum.
     pub(in crate::engine) fn longest_ttl(&self) -> Duration {
         if self.max_ttl.is_zero() { LONGEST_EXPIRY } else { self.max_ttl }
     }
 
-    /// What the mount's maximum makes of its times.
-    fn cut_by_mount(&self, limit: Duration) -> Vec<String> {
+    /// Warnings about times that exceed the mount's maximum.
+    fn mount_warnings(&self, limit: Duration) -> Vec<String> {
         let times = [("ttl", self.ttl), ("max_ttl", self.max_ttl)];
         times.into_iter().filter_map(|(field, time)| checks::cut_by_mount(field, time, limit)).collect()
     }
 
-    /// A new unique name for what the role makes. It ends in this stamp and the mount's tag.
+    /// A new unique name for an account or key of the role. The name ends in this stamp and the mount's tag.
     pub(in crate::engine) fn new_name(
         &self,
         tag: &MountTag,
         role_name: &str,
         stamp: &str,
     ) -> Result<String, Error> {
-        let refused = |error: &dyn Display| Error::field(format!("service_account_name_template: {error}"));
+        let refusal = |error: &dyn Display| Error::field(format!("service_account_name_template: {error}"));
         let template = if let Some(template) = self.template.get() {
             template
         } else {
-            let read =
-                Template::parse(&self.service_account_name_template).map_err(|error| refused(&error))?;
-            self.template.get_or_init(|| Arc::new(read))
+            let parsed =
+                Template::parse(&self.service_account_name_template).map_err(|error| refusal(&error))?;
+            self.template.get_or_init(|| Arc::new(parsed))
         };
         let values = Values { role_name, project_name: &self.project };
         let name = ServiceAccountName::stamped(template, &values, stamp, tag, Utc::now(), &mut rand::rng());
-        Ok(name.map_err(|error| refused(&error))?.into())
+        Ok(name.map_err(|error| refusal(&error))?.into())
     }
 }
 
-/// Scopes that OpenAI could know.
+/// Refuses scopes that OpenAI cannot know.
 fn check_scopes(scopes: Vec<String>) -> Result<Vec<String>, Error> {
-    if scopes.len() > MOST_SCOPES {
-        return Err(Error::field(format!("scopes must be at most {MOST_SCOPES}, not {}", scopes.len())));
+    if scopes.len() > MAX_SCOPES {
+        return Err(Error::field(format!("scopes must be at most {MAX_SCOPES}, not {}", scopes.len())));
     }
-    let is_odd =
-        |scope: &&String| scope.len() > LONGEST_SCOPE || !scope.bytes().all(|byte| byte.is_ascii_graphic());
-    match scopes.iter().find(is_odd) {
-        Some(odd) => Err(Error::field(format!(
-            "scopes must be OpenAI's names for permissions, such as api.model.read, of at most {LONGEST_SCOPE} \
+    let is_invalid = |scope: &&String| {
+        scope.len() > MAX_SCOPE_LENGTH || !scope.bytes().all(|byte| byte.is_ascii_graphic())
+    };
+    match scopes.iter().find(is_invalid) {
+        Some(invalid) => Err(Error::field(format!(
+            "scopes must be OpenAI's names for permissions, such as api.model.read, of at most {MAX_SCOPE_LENGTH} \
              characters, not {:?}",
-            odd.chars().take(LONGEST_SCOPE).collect::<String>()
+            invalid.chars().take(MAX_SCOPE_LENGTH).collect::<String>()
         ))),
         None => Ok(scopes),
     }
 }
 
-/// The roles that name this project.
+/// The roles with this name of a project.
 pub(in crate::engine) async fn of_project(
     engine: &Engine,
     storage: &dyn Storage,
@@ -264,7 +266,7 @@ pub(in crate::engine) async fn of_project(
     Ok(named.map(|(name, _)| format!("role {name}")).collect())
 }
 
-/// OpenAI's ids of the projects that roles give without a name.
+/// Ids of the projects that roles refer to by id.
 pub(in crate::engine) async fn raw_projects(
     engine: &Engine,
     storage: &dyn Storage,
@@ -289,10 +291,10 @@ async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Erro
     call.patches(old.is_some(), || format!("role {:?}", &*name))?;
     let mut role = Role::changed_by(&call, old.as_deref())?;
     checks::ttls(role.ttl, role.longest_ttl())?;
-    // Only to try the template.
+    // Checks the template.
     role.new_name(&engine.tag, &name, "")?;
     role.account_name = check_at_openai(&engine, storage, &role, old.as_deref()).await?;
-    let warnings = role.cut_by_mount(engine.system.max_lease_ttl().await?);
+    let warnings = role.mount_warnings(engine.system.max_lease_ttl().await?);
 
     let _no_deletion = engine.locks.lock(&named_projects::users_lock(&role.project)).await;
     let before = old.as_deref().map(Role::named_project);
@@ -302,7 +304,7 @@ async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Erro
     Ok((!warnings.is_empty()).then(|| Response { warnings, ..Response::default() }))
 }
 
-/// Stores the role, unless a library set or static role took its account meanwhile.
+/// Stores the role, unless a library set or static role has claimed the account meanwhile.
 async fn put(
     engine: &Engine,
     storage: &dyn Storage,
@@ -319,7 +321,7 @@ async fn put(
     Ok(engine.roles.put(storage, name, role).await?)
 }
 
-/// The project and the account must be there, as far as the write changes them. Answers the account's name.
+/// Checks that a changed project and a changed account exist at OpenAI. Returns the account's name.
 async fn check_at_openai(
     engine: &Engine,
     storage: &dyn Storage,
@@ -329,7 +331,7 @@ async fn check_at_openai(
     let (named, before) = (role.named_project(), old.map(Role::named_project));
     let project = engine.written_project(storage, &named, before.as_ref()).await?;
     let is_moved = before.is_none_or(|before| before != named);
-    // A project with a name was checked when that was written.
+    // A named project was checked when it was written.
     if is_moved && named.project.is_empty() {
         named_projects::check(&engine.configured(storage).await?.client, &project).await?;
     }

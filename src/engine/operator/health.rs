@@ -140,7 +140,7 @@ impl Engine {
             rotations: backlog::overdue_rotations(self, storage, now).await?,
             missing: library::missing::told(storage).await?,
             beat: self.clients.pulse().beat(),
-            strangers: self.recovery.strangers(),
+            strangers: self.recovery.unknown_credentials(),
         })
     }
 }

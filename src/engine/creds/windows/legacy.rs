@@ -1,46 +1,47 @@
-//! Write-ahead entries of credentials as the version before windows wrote them: each names its credentials.
+//! Write-ahead entries of credentials as the version before windows wrote them. Each entry lists its credentials'
+//! names.
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::look::{Batch, Names};
+use super::look_up::{Batch, Names};
 use super::window::Triple;
 use crate::engine::creds::issuer::FORGOTTEN_AFTER;
 use crate::framework::WalKind;
 use crate::openai::{OrganizationId, ProjectId, ServiceAccountId};
 
-/// The entry's kind. It has no least age, as that of windows.
+/// The kind of these entries. Like the kind of windows, it has no minimum age.
 pub(in crate::engine) static ANNOUNCEMENT: WalKind<Announcement> =
     WalKind::new("credentials", Duration::ZERO).forgotten_after(FORGOTTEN_AFTER);
 
-/// Credentials that were to be made, alike but for their names. Some were perhaps not made.
+/// Credentials that the version before was about to create. Some may not exist.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Announcement {
-    /// The organization they were made in.
+    /// Id of the organization.
     pub organization_id: OrganizationId,
-    /// The project they were made in.
+    /// Id of the project.
     pub project_id: ProjectId,
-    /// The account that keys are made on; none if each credential is an account.
+    /// The account that keys are created on; `None` if each credential is an account of its own.
     pub service_account_id: Option<ServiceAccountId>,
-    /// Their unique names: the accounts', or the keys' if the account stays.
+    /// Unique names of the accounts, or of the keys if they are created on an account.
     pub names: Vec<String>,
-    /// When the last of them ends at the latest. With their names it gives their places in the ledger.
+    /// Latest end of the credentials. This end and a name give the place of the ledger record.
     pub ends: DateTime<Utc>,
-    /// When this was written.
+    /// Time of the entry's write.
     pub announced: DateTime<Utc>,
 }
 
 impl Announcement {
-    /// Its credentials. Its names are unique, so each name has one entry.
+    /// The credentials of the entry with this storage key.
     pub(super) fn batch(self, entry: String) -> Batch {
         let triple = Triple {
             organization_id: self.organization_id,
             project_id: self.project_id,
             service_account_id: self.service_account_id,
         };
-        let names = Names::Listed { names: self.names, ends: self.ends };
+        let names = Names::Listed { names: self.names, end: self.ends };
         Batch { triple, entry, opened: self.announced, names }
     }
 }

@@ -1,17 +1,18 @@
-//! Creation windows: how what is made for a `creds` read is owned or undone, whatever dies meanwhile.
+//! Creation windows: every credential of a `creds` read has a ledger record or is undone, whatever process dies.
 //!
-//! 1. A read joins a window ([`Windows::join`]). If none is open, one write-ahead entry is written: where credentials
-//!    are made, and a random id, which the names of all of them end in.
-//! 2. It asks OpenAI, writes the ledger record, and answers. It leaves the window settled, or it leaves a name behind
-//!    that has to be looked up.
-//! 3. A tick deletes the entry when nobody is inside and all is settled. What was left is looked up and ended first.
-//! 4. After a crash the next process finds the entry, and looks up every name with its id ([`sweep`]).
+//! 1. A read joins a window ([`Windows::join`]). If no window is open, one write-ahead entry is written. The entry
+//!    holds the place at OpenAI and a random id; the names of all credentials of the window contain the id.
+//! 2. The read asks OpenAI, writes the ledger record and responds. When it leaves the window, its names are settled, or
+//!    the window keeps those with an unknown outcome.
+//! 3. A tick looks up the unsettled names and ends their credentials. Then, without requests or unsettled names left,
+//!    the tick deletes the entry.
+//! 4. After a crash the next process finds the entry and looks up all names with the entry's id ([`sweep`]).
 
 mod legacy;
-mod look;
+mod look_up;
 mod open;
+mod project_listing;
 mod recovery;
-mod survey;
 #[cfg(test)]
 mod tests;
 mod window;
@@ -19,33 +20,33 @@ mod window;
 use std::sync::Arc;
 
 pub(in crate::engine) use self::legacy::{ANNOUNCEMENT, Announcement};
-use self::look::Batch;
-pub(in crate::engine) use self::open::{Inside, Windows};
+use self::look_up::Batch;
+pub(in crate::engine) use self::open::{WindowGuard, Windows};
 pub(in crate::engine) use self::recovery::{Recovery, begin, tick};
 pub(in crate::engine) use self::window::{Stamp, Triple, WINDOW, Window, WindowId};
 use crate::engine::{Engine, Error};
 use crate::framework::Swept;
 use crate::logical::Storage;
 
-/// The sweep of a window's write-ahead entry. One of this process is the tick's.
+/// The sweep of a window's write-ahead entry. The tick handles the windows of this process.
 pub(in crate::engine) async fn sweep(
     engine: Arc<Engine>,
     storage: Arc<dyn Storage>,
     window: Window,
 ) -> Result<Swept, Error> {
-    if engine.windows.has_own_like(&window) {
+    if engine.windows.has_id_of(&window) {
         engine.recovery.forget(&window.key());
         return Ok(Swept::Waits);
     }
-    engine.windows.take_id(window.window_id());
+    engine.windows.reserve_id(window.window_id());
     let swept = recovery::sweep(&engine, &*storage, &Batch::of(&window)).await?;
     if swept == Swept::Done {
-        engine.windows.free_id(window.window_id());
+        engine.windows.release_id(window.window_id());
     }
     Ok(swept)
 }
 
-/// The sweep of an entry that the version before wrote.
+/// The sweep of an entry of the version before windows.
 pub(in crate::engine) async fn sweep_legacy(
     engine: Arc<Engine>,
     storage: Arc<dyn Storage>,

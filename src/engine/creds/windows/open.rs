@@ -1,20 +1,23 @@
-//! The windows of this process: who is inside, and what came of it.
+//! The windows that this process opened: their requests, and the names whose outcome is unknown.
 //!
-//! *Guarantees:* a request is inside only once its window's write-ahead entry is stored. Those who come while it is
-//! written share that write; later ones wait for nothing. A name counts as unsettled from before OpenAI is asked until
-//! [`Inside::settle`], however its request ends.
+//! A name is *settled* when its credential is in the ledger or surely not at OpenAI. Before, the name is *unsettled*.
 //!
-//! *Times:* by the larger of the monotonic clock, which nobody sets, and the wall clock. A wrong clock makes requests
-//! fail early; it never lets one go on for longer.
+//! *Guarantees:* the write-ahead entry of a window is stored before the first request enters. Requests that arrive
+//! during this write share the write; later requests wait for nothing. A name is unsettled from before OpenAI is asked
+//! until [`WindowGuard::settle`], however the request ends.
+//!
+//! *Time:* a request's age is measured by the monotonic clock and by the wall clock, and the larger age counts. A wrong
+//! wall clock may make requests fail early, but no request runs longer.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -25,176 +28,178 @@ use crate::engine::failpoint::shortened;
 use crate::engine::time::clock::Clock;
 use crate::logical::{Storage, StorageError};
 
-/// For so long others may join.
-const OPEN: Duration = Duration::from_secs(10);
-/// A request may go on for so long after its window's entry was written. Vault ends requests after 90 seconds, too.
-const LONGEST: Duration = Duration::from_secs(90);
-/// A name that was left unsettled is looked up so long after its request left the window: OpenAI is done with it then.
-const OVER: Duration = Duration::from_secs(180);
-/// A window with unsettled names takes new requests for so long, so that a day of time-outs leaves few entries.
-const REOPENED: Duration = Duration::from_secs(600);
+/// Time after an opening in which requests may join.
+const JOINABLE_FOR: Duration = Duration::from_secs(10);
+/// Maximum age of a request, counted from the write of its window's entry. Vault also ends requests after 90 seconds.
+const MAX_REQUEST_AGE: Duration = Duration::from_secs(90);
+/// Delay between the end of a request and the look-up of its unsettled names. OpenAI has finished the creation by then.
+const LOOK_UP_DELAY: Duration = Duration::from_secs(180);
+/// Time after the first opening in which a window with unsettled names may be reopened. Reopening keeps the number of
+/// entries small while OpenAI times out.
+const REOPENABLE_FOR: Duration = Duration::from_secs(600);
 
 /// The windows of one mount that this process opened.
 pub(in crate::engine) struct Windows {
     clock: Arc<dyn Clock>,
-    own: Mutex<HashMap<Triple, Vec<Own>>>,
-    /// Ids that no new window may have: those of these windows, and of entries that others left.
-    taken: Mutex<HashSet<WindowId>>,
+    own: Mutex<HashMap<Triple, Vec<OwnWindow>>>,
+    /// Ids that no new window may have: ids of these windows, and of entries that other processes wrote.
+    reserved: Mutex<HashSet<WindowId>>,
+    /// Wakes waiters when a request leaves a window.
     left: Notify,
 }
 
-/// A window of this process. It is here as long as its entry may stand.
-struct Own {
+/// A window of this process. It exists as long as its entry may be stored.
+struct OwnWindow {
     window: Window,
-    /// When its entry was last written, and when first.
+    /// Time of the last opening, from which the age of its requests counts.
     opened: Moment,
-    first: Duration,
-    written: Written,
-    /// How many requests are inside.
-    inside: usize,
+    /// Time of the first opening, by the monotonic clock.
+    first_opened: Duration,
+    entry_write: EntryWrite,
+    /// Number of requests in the window.
+    requests: usize,
     unsettled: Vec<Unsettled>,
-    /// Its entry goes: it takes nobody any more.
+    /// True while the entry is deleted; no request may join any more.
     is_closed: bool,
 }
 
-/// A name by which something may stand at OpenAI, though no request goes on with it.
+/// An unsettled name without a request.
 struct Unsettled {
     name: String,
-    /// When its request left the window, or when the last look at it settled nothing.
-    left: Duration,
+    /// Time when the request left the window, or of the last look-up without a result, by the monotonic clock.
+    since: Duration,
 }
 
-/// The write of an entry, for all who wait for it.
-type Written = Shared<BoxFuture<'static, Result<(), StorageError>>>;
+/// The write of an entry, shared by the requests that wait for it.
+type EntryWrite = Shared<BoxFuture<'static, Result<(), StorageError>>>;
 
-/// By both clocks.
+/// A reading of both clocks.
 #[derive(Clone, Copy, Debug)]
 struct Moment {
     monotonic: Duration,
     wall: DateTime<Utc>,
 }
 
-/// A request in a window. Dropped while something is unsettled, it leaves that to the window.
-#[must_use = "it is left when this is dropped"]
-pub(in crate::engine) struct Inside {
+/// A request's place in a window. On drop, the request leaves the window, and its unsettled names stay with the window.
+#[must_use = "the request leaves the window when this is dropped"]
+pub(in crate::engine) struct WindowGuard {
     windows: Arc<Windows>,
     window: Window,
     opened: Moment,
-    /// Names of what OpenAI was or is asked to make, and that is not settled.
     unsettled: Vec<String>,
 }
 
-/// A window with names that are to be looked up now, or one whose entry may go.
-pub(super) struct Over {
+/// A window that needs work: names to look up, or an entry to delete.
+pub(super) struct DueWindow {
     pub(super) window: Window,
-    /// What is to be looked up.
+    /// Names to look up.
     pub(super) unsettled: Vec<String>,
-    /// No listing of an earlier moment tells what came of it, by the monotonic clock.
-    pub(super) since: Duration,
+    /// Earliest start of a listing that decides about these names, by the monotonic clock.
+    pub(super) listed_since: Duration,
 }
 
 impl Windows {
-    /// None yet, by this clock.
+    /// No windows yet.
     pub(in crate::engine) fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, own: Mutex::default(), taken: Mutex::default(), left: Notify::new() }
+        Self { clock, own: Mutex::default(), reserved: Mutex::default(), left: Notify::new() }
     }
 
-    /// Goes into a window of this triple, which is opened if there is none.
+    /// Joins an open window of this triple, or opens one.
     pub(in crate::engine) async fn join(
         self: &Arc<Self>,
         storage: &Arc<dyn Storage>,
         triple: Triple,
-    ) -> Result<Inside, StorageError> {
-        let (inside, written) = self.enter(storage, triple);
-        written.await?;
-        Ok(inside)
+    ) -> Result<WindowGuard, StorageError> {
+        let (guard, entry_write) = self.enter(storage, triple);
+        entry_write.await?;
+        Ok(guard)
     }
 
-    fn enter(self: &Arc<Self>, storage: &Arc<dyn Storage>, triple: Triple) -> (Inside, Written) {
-        let now = self.moment();
-        let mut own = self.lock();
+    fn enter(self: &Arc<Self>, storage: &Arc<dyn Storage>, triple: Triple) -> (WindowGuard, EntryWrite) {
+        let now = self.now();
+        let mut own = self.own.lock();
         let windows = own.entry(triple.clone()).or_default();
-        let place = windows.iter().position(|window| window.takes(&now));
-        let place = place.or_else(|| {
-            let place = windows.iter().position(|window| window.may_be_reopened(&now))?;
-            windows[place].open(&now, storage);
-            Some(place)
-        });
-        let place = place.unwrap_or_else(|| {
-            windows.push(Own::new(self.unused(triple), &now, storage));
+        let open = windows.iter().position(|window| window.is_joinable(&now));
+        let place = open.unwrap_or_else(|| {
+            if let Some(place) = windows.iter().position(|window| window.is_reopenable(&now)) {
+                windows[place].reopen(&now, storage);
+                return place;
+            }
+            windows.push(OwnWindow::new(self.new_window(triple), &now, storage));
             windows.len() - 1
         });
         let window = &mut windows[place];
-        window.inside += 1;
-        let inside = Inside {
+        window.requests += 1;
+        let guard = WindowGuard {
             windows: Arc::clone(self),
             window: window.window.clone(),
             opened: window.opened,
             unsettled: Vec::new(),
         };
-        (inside, window.written.clone())
+        (guard, window.entry_write.clone())
     }
 
-    /// A new window, whose names cannot be taken for those of another.
-    fn unused(&self, triple: Triple) -> Window {
+    /// A window with an unused id, so that its names cannot be mistaken for names of another window.
+    fn new_window(&self, triple: Triple) -> Window {
         loop {
             let id = Uuid::new_v4();
-            if self.take_id(WindowId::of(id)) {
+            if self.reserve_id(WindowId::of(id)) {
                 return Window { triple, id, opened: self.clock.now() };
             }
         }
     }
 
-    /// No window gets this id from now on. Answers whether it was free.
-    pub(super) fn take_id(&self, id: WindowId) -> bool {
-        self.taken().insert(id)
+    /// Reserves this id, so that no new window gets it. Returns false if the id was reserved before.
+    pub(super) fn reserve_id(&self, id: WindowId) -> bool {
+        self.reserved.lock().insert(id)
     }
 
-    /// Nothing has this id any more.
-    pub(super) fn free_id(&self, id: WindowId) {
-        let mut taken = self.taken();
-        taken.remove(&id);
-        if taken.is_empty() {
-            *taken = HashSet::new();
+    /// Releases an id after its entry was deleted.
+    pub(super) fn release_id(&self, id: WindowId) {
+        let mut reserved = self.reserved.lock();
+        reserved.remove(&id);
+        if reserved.is_empty() {
+            *reserved = HashSet::new();
         }
     }
 
-    /// Whether this process opened the window, or one whose names end alike.
-    pub(super) fn has_own_like(&self, window: &Window) -> bool {
+    /// True if this process has a window with the same [`WindowId`].
+    pub(super) fn has_id_of(&self, window: &Window) -> bool {
         let id = window.window_id();
-        self.lock().values().flatten().any(|own| own.window.window_id() == id)
+        self.own.lock().values().flatten().any(|own| own.window.window_id() == id)
     }
 
-    /// Those with something to do. Where the mount goes away, no name waits for its time.
-    pub(super) fn over(&self, mount_goes: bool) -> Vec<Over> {
-        let now = self.moment();
-        self.lock().values().flatten().filter_map(|own| own.over(&now, mount_goes)).collect()
+    /// Windows that need work now. On a tainted mount all unsettled names are due.
+    pub(super) fn due(&self, is_tainted: bool) -> Vec<DueWindow> {
+        let now = self.now();
+        self.own.lock().values().flatten().filter_map(|own| own.due(&now, is_tainted)).collect()
     }
 
-    /// These names of the window are settled. Answers whether its entry may go, which nothing changes any more.
-    pub(super) fn settle(&self, window: &Window, settled: &[String], mount_goes: bool) -> bool {
-        let now = self.moment();
-        self.change(window, |own| {
+    /// Settles these names. Closes the window if nothing needs its entry any more; returns true if the window is
+    /// closed.
+    pub(super) fn settle(&self, window: &Window, settled: &[String], is_tainted: bool) -> bool {
+        let now = self.now();
+        self.update(window, |own| {
             own.unsettled.retain(|unsettled| !settled.contains(&unsettled.name));
-            own.is_closed = own.is_empty(&now, mount_goes);
+            own.is_closed = own.is_over(&now, is_tainted);
             own.is_closed
         })
         .unwrap_or(false)
     }
 
-    /// These names cannot be settled yet: the next look comes as late as the first.
-    pub(super) fn put_off(&self, window: &Window, names: &[String]) {
+    /// Postpones the look-up of these names by the full delay.
+    pub(super) fn postpone(&self, window: &Window, names: &[String]) {
         let now = self.clock.monotonic();
-        self.change(window, |own| {
-            let put_off = own.unsettled.iter_mut().filter(|unsettled| names.contains(&unsettled.name));
-            put_off.for_each(|unsettled| unsettled.left = now);
+        self.update(window, |own| {
+            let postponed = own.unsettled.iter_mut().filter(|unsettled| names.contains(&unsettled.name));
+            postponed.for_each(|unsettled| unsettled.since = now);
         });
     }
 
-    /// The window's entry is gone.
-    pub(super) fn forget(&self, window: &Window) {
-        self.free_id(window.window_id());
-        let mut own = self.lock();
+    /// Removes a window after its entry was deleted.
+    pub(super) fn remove(&self, window: &Window) {
+        self.release_id(window.window_id());
+        let mut own = self.own.lock();
         if let Some(windows) = own.get_mut(&window.triple) {
             windows.retain(|own| own.window.id != window.id);
             if windows.is_empty() {
@@ -203,11 +208,11 @@ impl Windows {
         }
     }
 
-    /// Waits until nobody is inside of any window.
-    pub(super) async fn are_empty(&self) {
+    /// Waits until no window has a request.
+    pub(super) async fn wait_until_empty(&self) {
         loop {
             let left = self.left.notified();
-            if self.lock().values().flatten().all(|own| own.inside == 0) {
+            if self.own.lock().values().flatten().all(|own| own.requests == 0) {
                 return;
             }
             left.await;
@@ -215,128 +220,120 @@ impl Windows {
     }
 
     fn leave(&self, window: &Window, unsettled: Vec<String>) {
-        let now = self.clock.monotonic();
-        self.change(window, |own| {
-            own.inside -= 1;
-            own.unsettled.extend(unsettled.into_iter().map(|name| Unsettled { name, left: now }));
+        let since = self.clock.monotonic();
+        self.update(window, |own| {
+            own.requests -= 1;
+            own.unsettled.extend(unsettled.into_iter().map(|name| Unsettled { name, since }));
         });
         self.left.notify_waiters();
     }
 
-    fn change<T>(&self, window: &Window, change: impl FnOnce(&mut Own) -> T) -> Option<T> {
-        let mut own = self.lock();
-        own.get_mut(&window.triple)?.iter_mut().find(|own| own.window.id == window.id).map(change)
+    fn update<T>(&self, window: &Window, update: impl FnOnce(&mut OwnWindow) -> T) -> Option<T> {
+        let mut own = self.own.lock();
+        own.get_mut(&window.triple)?.iter_mut().find(|own| own.window.id == window.id).map(update)
     }
 
-    fn moment(&self) -> Moment {
+    fn now(&self) -> Moment {
         Moment { monotonic: self.clock.monotonic(), wall: self.clock.now() }
     }
-
-    fn taken(&self) -> MutexGuard<'_, HashSet<WindowId>> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A panic while the lock was held leaves what is there whole.
-    fn lock(&self) -> MutexGuard<'_, HashMap<Triple, Vec<Own>>> {
-        self.own.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-/// As long as a name that was left unsettled is left alone.
-pub(super) fn over_after() -> Duration {
-    shortened!("OPENAI_SWEEP_AGE", OVER)
+/// [`LOOK_UP_DELAY`], which tests may shorten.
+pub(super) fn look_up_delay() -> Duration {
+    shortened!("OPENAI_SWEEP_AGE", LOOK_UP_DELAY)
 }
 
-impl Own {
+impl OwnWindow {
     fn new(window: Window, now: &Moment, storage: &Arc<dyn Storage>) -> Self {
-        let written = write(&window, storage);
         Self {
+            entry_write: write_entry(&window, storage),
             window,
             opened: *now,
-            first: now.monotonic,
-            written,
-            inside: 0,
+            first_opened: now.monotonic,
+            requests: 0,
             unsettled: Vec::new(),
             is_closed: false,
         }
     }
 
-    /// Has the entry written again, so that its requests' time counts from now.
-    fn open(&mut self, now: &Moment, storage: &Arc<dyn Storage>) {
+    /// Starts another write of the entry. The age of the window's next requests counts from now.
+    fn reopen(&mut self, now: &Moment, storage: &Arc<dyn Storage>) {
         self.window.opened = now.wall;
         self.opened = *now;
-        self.written = write(&self.window, storage);
+        self.entry_write = write_entry(&self.window, storage);
     }
 
-    fn takes(&self, now: &Moment) -> bool {
-        !self.is_closed && now.since(&self.opened) < OPEN && !matches!(self.written.peek(), Some(Err(_)))
+    fn is_joinable(&self, now: &Moment) -> bool {
+        let has_failed = matches!(self.entry_write.peek(), Some(Err(_)));
+        !self.is_closed && !has_failed && now.since(&self.opened) < JOINABLE_FOR
     }
 
-    fn may_be_reopened(&self, now: &Moment) -> bool {
-        let is_left = self.inside == 0 && !self.takes(now);
-        is_left && !self.unsettled.is_empty() && now.monotonic.saturating_sub(self.first) < REOPENED
+    fn is_reopenable(&self, now: &Moment) -> bool {
+        let is_left = self.requests == 0 && !self.is_joinable(now);
+        let age = now.monotonic.saturating_sub(self.first_opened);
+        is_left && !self.unsettled.is_empty() && age < REOPENABLE_FOR
     }
 
-    /// Whether nothing is left that needs its entry.
-    fn is_empty(&self, now: &Moment, mount_goes: bool) -> bool {
-        self.inside == 0 && self.unsettled.is_empty() && (!self.takes(now) || mount_goes)
+    /// True if nothing needs the entry any more.
+    fn is_over(&self, now: &Moment, is_tainted: bool) -> bool {
+        self.requests == 0 && self.unsettled.is_empty() && (!self.is_joinable(now) || is_tainted)
     }
 
-    fn over(&self, now: &Moment, mount_goes: bool) -> Option<Over> {
-        let is_due = |left: Duration| mount_goes || now.monotonic.saturating_sub(left) >= over_after();
-        let due: Vec<_> = self.unsettled.iter().filter(|unsettled| is_due(unsettled.left)).collect();
-        if due.is_empty() && !self.is_empty(now, mount_goes) {
+    fn due(&self, now: &Moment, is_tainted: bool) -> Option<DueWindow> {
+        let is_due = |since: Duration| is_tainted || now.monotonic.saturating_sub(since) >= look_up_delay();
+        let due: Vec<_> = self.unsettled.iter().filter(|unsettled| is_due(unsettled.since)).collect();
+        if due.is_empty() && !self.is_over(now, is_tainted) {
             return None;
         }
-        let last = due.iter().map(|unsettled| unsettled.left).max().unwrap_or_default();
-        Some(Over {
+        let last = due.iter().map(|unsettled| unsettled.since).max().unwrap_or_default();
+        Some(DueWindow {
             window: self.window.clone(),
             unsettled: due.iter().map(|unsettled| unsettled.name.clone()).collect(),
-            since: last + if mount_goes { LONGEST_LAG } else { over_after() },
+            listed_since: last + if is_tainted { LONGEST_LAG } else { look_up_delay() },
         })
     }
 }
 
-fn write(window: &Window, storage: &Arc<dyn Storage>) -> Written {
+fn write_entry(window: &Window, storage: &Arc<dyn Storage>) -> EntryWrite {
     let (window, storage) = (window.clone(), Arc::clone(storage));
     let write = async move { WINDOW.write(&*storage, window.key(), &window).await };
     write.boxed().shared()
 }
 
 impl Moment {
-    /// By the clock that says more.
+    /// Time since an earlier moment, by the clock that shows more.
     fn since(&self, earlier: &Self) -> Duration {
         let wall = (self.wall - earlier.wall).to_std().unwrap_or_default();
         self.monotonic.saturating_sub(earlier.monotonic).max(wall)
     }
 }
 
-impl Inside {
-    /// What the name of a credential must end in, before the tag, that ends then.
-    pub(in crate::engine) fn stamp(&self, ends: DateTime<Utc>) -> Stamp {
-        self.window.stamp(ends)
+impl WindowGuard {
+    /// The stamp for the name of a credential that ends at `end`.
+    pub(in crate::engine) fn stamp(&self, end: DateTime<Utc>) -> Stamp {
+        self.window.stamp(end)
     }
 
-    /// Before OpenAI is asked to make something of this name.
-    pub(in crate::engine) fn sends(&mut self, name: &str) -> Result<(), Error> {
-        self.check_time()?;
+    /// Registers a name as unsettled before OpenAI is asked to create its credential. Fails if the request is too old.
+    pub(in crate::engine) fn register(&mut self, name: &str) -> Result<(), Error> {
+        self.check_age()?;
         self.unsettled.push(name.to_owned());
         Ok(())
     }
 
-    /// Whether the request may go on: nobody else looks after what it makes yet.
-    pub(in crate::engine) fn check_time(&self) -> Result<(), Error> {
-        let passed = self.windows.moment().since(&self.opened);
-        if passed < LONGEST { Ok(()) } else { Err(Error::TookTooLong) }
+    /// Fails if the request is too old. A look-up by another process may then end what this request created.
+    pub(in crate::engine) fn check_age(&self) -> Result<(), Error> {
+        let age = self.windows.now().since(&self.opened);
+        if age < MAX_REQUEST_AGE { Ok(()) } else { Err(Error::TookTooLong) }
     }
 
-    /// Nothing stands by the name, or the ledger has it.
+    /// Settles a name: its credential is in the ledger, or surely not at OpenAI.
     pub(in crate::engine) fn settle(&mut self, name: &str) {
         self.unsettled.retain(|unsettled| unsettled != name);
     }
 }
 
-impl Drop for Inside {
+impl Drop for WindowGuard {
     fn drop(&mut self) {
         self.windows.leave(&self.window, std::mem::take(&mut self.unsettled));
     }

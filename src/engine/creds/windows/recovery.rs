@@ -1,72 +1,74 @@
-//! When write-ahead entries of credentials are looked up: after a crash, a failover, or a lost answer of OpenAI.
+//! Look-ups of write-ahead entries: when they run, and when an entry is deleted.
 //!
-//! *Guarantees:* of a window of this process only names that were left unsettled are looked up, each [`over_after`] its
-//! request. An entry of another process is looked up when this one has known the entry for as long, and once more
-//! [`AGAIN`] later. A listing proves something only if it began after that. No clock that people set decides any of it.
+//! *Guarantees:* of a window of this process, only unsettled names are looked up, each [`look_up_delay`] after its
+//! request. An entry of another process (a crash, another leader) is looked up when this process has known it for as
+//! long, and again [`SECOND_LOOK_UP_DELAY`] later. A listing counts only if it began after the look-up was due. No
+//! adjustable clock decides any of this.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::{FutureExt as _, StreamExt as _, stream};
+use parking_lot::Mutex;
 use tokio::time::{Instant, timeout_at};
 
-use super::look::{Batch, Before, Look, Looked};
-use super::open::{Over, over_after};
-use super::survey::Surveys;
+use super::look_up::{Batch, Earlier, LookUp, Outcome};
+use super::open::{DueWindow, look_up_delay};
+use super::project_listing::Listings;
 use crate::engine::creds::removal::concerns_all;
 use crate::engine::failpoint::{failpoint, shortened};
 use crate::engine::{Engine, Error};
 use crate::framework::{Swept, Tick, WAL_PREFIX};
 use crate::logical::{Storage, StorageError};
 
-/// An entry of another process is looked up a second time so long after the first.
-const AGAIN: Duration = Duration::from_secs(300);
-/// Where storage is not the newest, that is looked at anew so often.
-const DOUBTED_FOR: Duration = Duration::from_secs(3600);
-/// Between two looks where the first left something open.
-const BETWEEN_LOOKS: Duration = Duration::from_secs(60);
-/// So many windows are looked up side by side.
+/// Time between the first and the second look-up of an entry of another process.
+const SECOND_LOOK_UP_DELAY: Duration = Duration::from_secs(300);
+/// Interval of further look-ups while storage is outdated.
+const OUTDATED_INTERVAL: Duration = Duration::from_secs(3600);
+/// Time until the next look-up after one with an unsettled outcome.
+const RETRY_INTERVAL: Duration = Duration::from_secs(60);
+/// Number of windows that are looked up concurrently.
 const CONCURRENCY: usize = 16;
-/// As long as a mount that goes away waits for its requests.
-const LAST_WAIT: Duration = Duration::from_secs(60);
+/// Time for which a tainted mount waits for its requests.
+const TAINTED_WAIT: Duration = Duration::from_secs(60);
 
-/// Entries that others left, as this process knows them. All of it may be lost.
+/// Entries of other processes, as far as this process knows them. A restart loses this state without harm.
 #[derive(Default)]
 pub(in crate::engine) struct Recovery {
-    pub(super) surveys: Surveys,
-    /// By key.
-    seen: Mutex<HashMap<String, Seen>>,
+    pub(super) listings: Listings,
+    /// By storage key.
+    entries: Mutex<HashMap<String, KnownEntry>>,
 }
 
 /// An entry of another process. Times are by the monotonic clock.
 #[derive(Clone, Debug, Default)]
-struct Seen {
-    /// Since when it is known.
-    first: Duration,
-    /// When the last look that settled everything, or doubted storage, was over.
-    looked: Option<Duration>,
-    /// The next look needs a listing that began no earlier.
+struct KnownEntry {
+    /// Time since when this process has known the entry.
+    known_since: Duration,
+    /// Time of the last look-up that settled everything or found storage outdated.
+    looked_up: Option<Duration>,
+    /// The next look-up needs a listing that began at this time or later.
     not_before: Duration,
-    before: Before,
-    /// How many credentials two looks saw that storage does not know.
-    strangers: usize,
+    earlier: Earlier,
+    /// Number of credentials that storage does not know, if storage is outdated.
+    unknown: usize,
 }
 
 impl Recovery {
-    /// How many credentials at OpenAI storage should know and does not.
-    pub(in crate::engine) fn strangers(&self) -> usize {
-        self.seen().values().map(|seen| seen.strangers).max().unwrap_or_default()
+    /// Number of credentials at OpenAI that outdated storage does not know.
+    pub(in crate::engine) fn unknown_credentials(&self) -> usize {
+        self.entries.lock().values().map(|entry| entry.unknown).max().unwrap_or_default()
     }
 
-    /// The entry is there.
-    fn know(&self, key: &str, now: Duration) -> Seen {
-        self.seen().entry(key.to_owned()).or_insert(Seen { first: now, ..Seen::default() }).clone()
+    /// The state of an entry, which is known from now on.
+    fn know(&self, key: &str, now: Duration) -> KnownEntry {
+        let new = KnownEntry { known_since: now, ..KnownEntry::default() };
+        self.entries.lock().entry(key.to_owned()).or_insert(new).clone()
     }
 
-    fn note(&self, key: &str, looked: Looked, now: Duration) {
-        if let Some(seen) = self.seen().get_mut(key) {
-            seen.looked(looked, now);
+    fn record_outcome(&self, key: &str, outcome: Outcome, now: Duration) {
+        if let Some(entry) = self.entries.lock().get_mut(key) {
+            entry.record_outcome(outcome, now);
         }
     }
 
@@ -74,25 +76,21 @@ impl Recovery {
         self.retain(|known| known != key);
     }
 
-    /// Forgets the other entries, and everything that was listed once no entry is left to look up.
+    /// Forgets all other entries. Without entries the listings are dropped as well.
     fn retain(&self, keep: impl Fn(&str) -> bool) {
-        let mut seen = self.seen();
-        if seen.is_empty() {
+        let mut entries = self.entries.lock();
+        if entries.is_empty() {
             return;
         }
-        seen.retain(|key, _| keep(key));
-        if seen.is_empty() {
-            *seen = HashMap::new();
-            self.surveys.forget();
+        entries.retain(|key, _| keep(key));
+        if entries.is_empty() {
+            *entries = HashMap::new();
+            self.listings.clear();
         }
-    }
-
-    fn seen(&self) -> MutexGuard<'_, HashMap<String, Seen>> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The entries that are there when the mount is set up are known from then on.
+/// Learns the stored entries when the mount is set up, so that their look-ups are due early.
 pub(in crate::engine) async fn begin(engine: &Engine) -> Result<(), StorageError> {
     let now = engine.clock.monotonic();
     for name in engine.storage.list(WAL_PREFIX).await? {
@@ -101,24 +99,24 @@ pub(in crate::engine) async fn begin(engine: &Engine) -> Result<(), StorageError
     Ok(())
 }
 
-/// Part of the tick: the windows of this process.
+/// Part of the tick: works on the windows of this process.
 pub(in crate::engine) async fn tick(engine: &Engine, tick: &Tick) -> Result<(), Error> {
-    let mount_goes = engine.system.tainted().await?;
-    if mount_goes {
-        let wait = timeout_at(Instant::now() + LAST_WAIT, engine.windows.are_empty());
-        // Those who stay longer are left to their entries.
+    let is_tainted = engine.system.tainted().await?;
+    if is_tainted {
+        let wait = timeout_at(Instant::now() + TAINTED_WAIT, engine.windows.wait_until_empty());
+        // After a timeout the entries of the remaining requests stay.
         let _ = wait.await;
     }
-    forget_gone(engine, &*tick.storage).await?;
-    // Side by side: a project that OpenAI does not list keeps no other window from its turn.
-    let over = engine.windows.over(mount_goes).into_iter();
-    let ends = over.map(|over| end(engine, &*tick.storage, over, mount_goes).boxed()).collect::<Vec<_>>();
-    let mut ends = stream::iter(ends).buffer_unordered(CONCURRENCY);
+    forget_deleted(engine, &*tick.storage).await?;
+    // Concurrently, so that a project that OpenAI does not list delays no other window.
+    let due = engine.windows.due(is_tainted).into_iter();
+    let work = due.map(|due| work_off(engine, &*tick.storage, due, is_tainted).boxed()).collect::<Vec<_>>();
+    let mut work = stream::iter(work).buffer_unordered(CONCURRENCY);
     let mut failure = None;
-    // What is cut off is repeated by the next tick; a mount that goes away has none.
-    let deadline = if mount_goes { tick.deadline + LAST_WAIT } else { tick.deadline };
-    while let Ok(Some(ended)) = timeout_at(deadline, ends.next()).await {
-        match ended {
+    // The next tick repeats interrupted work. A tainted mount has no next tick.
+    let deadline = if is_tainted { tick.deadline + TAINTED_WAIT } else { tick.deadline };
+    while let Ok(Some(result)) = timeout_at(deadline, work.next()).await {
+        match result {
             Ok(()) => {}
             Err(error) if concerns_all(&error) => return Err(error),
             Err(error) => failure = Some(error),
@@ -130,106 +128,121 @@ pub(in crate::engine) async fn tick(engine: &Engine, tick: &Tick) -> Result<(), 
     failure.map_or(Ok(()), Err)
 }
 
-/// Forgets entries that somebody else has worked off, and listings that are of no use any more.
-async fn forget_gone(engine: &Engine, storage: &dyn Storage) -> Result<(), Error> {
-    engine.recovery.surveys.forget_old(engine.clock.monotonic());
-    if !engine.recovery.seen().is_empty() {
+/// Forgets entries that another node has deleted, and old listings.
+async fn forget_deleted(engine: &Engine, storage: &dyn Storage) -> Result<(), Error> {
+    engine.recovery.listings.drop_old(engine.clock.monotonic());
+    if !engine.recovery.entries.lock().is_empty() {
         let names: HashSet<_> = storage.list(WAL_PREFIX).await?.into_iter().collect();
         engine.recovery.retain(|key| key.strip_prefix(WAL_PREFIX).is_some_and(|name| names.contains(name)));
     }
     Ok(())
 }
 
-/// Settles names that the window left, and deletes its entry once nothing needs it.
-async fn end(engine: &Engine, storage: &dyn Storage, over: Over, mount_goes: bool) -> Result<(), Error> {
-    let Over { window, unsettled, since } = over;
+/// Looks up the unsettled names of a window, and deletes the entry once nothing needs the entry.
+async fn work_off(
+    engine: &Engine,
+    storage: &dyn Storage,
+    due: DueWindow,
+    is_tainted: bool,
+) -> Result<(), Error> {
+    let DueWindow { window, unsettled, listed_since } = due;
     if !unsettled.is_empty() {
-        if mount_goes {
-            engine.clock.pause(since.saturating_sub(engine.clock.monotonic())).await;
+        if is_tainted {
+            engine.clock.pause(listed_since.saturating_sub(engine.clock.monotonic())).await;
         }
         let batch = Batch::of(&window);
         let organization = &batch.triple.organization_id;
+        // Without a client for this organization the work waits for another configuration.
         let Some(client) = engine.client_in_reach(storage, organization).await? else { return Ok(()) };
-        if !Look::new(engine, storage, &client, &batch, since).at_unsettled(&unsettled).await? {
-            engine.windows.put_off(&window, &unsettled);
+        let look_up = LookUp::new(engine, storage, &client, &batch, listed_since);
+        if !look_up.of_names(&unsettled).await? {
+            engine.windows.postpone(&window, &unsettled);
             return Ok(());
         }
     }
-    if engine.windows.settle(&window, &unsettled, mount_goes) {
+    if engine.windows.settle(&window, &unsettled, is_tainted) {
         failpoint!("sweep.own_window_over");
         storage.delete(&window.key()).await?;
-        engine.windows.forget(&window);
+        engine.windows.remove(&window);
     }
     Ok(())
 }
 
-/// The sweep of an entry that another process left.
+/// The sweep of an entry of another process. The entry is deleted after two look-ups that settled everything.
 pub(super) async fn sweep(engine: &Engine, storage: &dyn Storage, batch: &Batch) -> Result<Swept, Error> {
     let (key, now) = (&batch.entry, engine.clock.monotonic());
-    let seen = engine.recovery.know(key, now);
-    let Some(since) = seen.due(now) else { return Ok(Swept::Waits) };
+    let entry = engine.recovery.know(key, now);
+    let Some(since) = entry.due(now) else { return Ok(Swept::Waits) };
     let organization = &batch.triple.organization_id;
     let Some(client) = engine.client_in_reach(storage, organization).await? else { return Ok(Swept::Waits) };
 
-    let looked = match Look::new(engine, storage, &client, batch, since).at_all(&seen.before).await? {
-        // Credentials of the other clusters that share the mount look alike: nothing is said of them.
-        Looked::Doubted { keyless, .. } if engine.system.is_shared().await? => {
+    let outcome = match LookUp::new(engine, storage, &client, batch, since).of_all(&entry.earlier).await? {
+        // Credentials of other clusters of this mount are unknown here as well, so they say nothing about storage.
+        Outcome::Outdated { keyless, .. } if engine.system.is_shared().await? => {
             if keyless.is_empty() {
-                Looked::Settled
+                Outcome::Settled
             } else {
-                Looked::Open { keyless }
+                Outcome::Unsettled { keyless }
             }
         }
-        looked => looked,
+        outcome => outcome,
     };
-    if matches!(looked, Looked::Settled) && seen.is_last(since) {
+    if matches!(outcome, Outcome::Settled) && entry.is_last(since) {
         failpoint!("sweep.window_over");
         engine.recovery.forget(key);
         return Ok(Swept::Done);
     }
-    engine.recovery.note(key, looked, now);
+    engine.recovery.record_outcome(key, outcome, now);
     Ok(Swept::Waits)
 }
 
-fn again() -> Duration {
-    shortened!("OPENAI_SWEEP_AGE", AGAIN)
+fn second_look_up_delay() -> Duration {
+    shortened!("OPENAI_SWEEP_AGE", SECOND_LOOK_UP_DELAY)
 }
 
-impl Seen {
-    /// Since when a listing must have begun for the look that is due now; none if none is.
+impl KnownEntry {
+    /// Earliest start of the listing for the look-up that is due now; `None` if no look-up is due.
     fn due(&self, now: Duration) -> Option<Duration> {
-        let first = self.first + over_after();
-        let last = first + again();
-        let due = match self.looked {
-            Some(looked) if self.strangers > 0 => looked + DOUBTED_FOR,
-            Some(_) => last,
-            None if now >= last => last,
+        let (first, second) = (self.first_due(), self.second_due());
+        let due = match self.looked_up {
+            Some(looked_up) if self.unknown > 0 => looked_up + OUTDATED_INTERVAL,
+            Some(_) => second,
+            None if now >= second => second,
             None => first,
         };
         let due = due.max(self.not_before);
         (now >= due).then_some(due)
     }
 
-    /// Whether no look is needed after one with a listing of that time.
-    fn is_last(&self, since: Duration) -> bool {
-        since >= self.first + over_after() + again()
+    fn first_due(&self) -> Duration {
+        self.known_since + look_up_delay()
     }
 
-    fn looked(&mut self, looked: Looked, now: Duration) {
-        match looked {
-            Looked::Settled => {
-                (self.looked, self.before, self.strangers) = (Some(now), Before::default(), 0);
+    fn second_due(&self) -> Duration {
+        self.first_due() + second_look_up_delay()
+    }
+
+    /// True if a look-up with a listing since this time is the last one.
+    fn is_last(&self, since: Duration) -> bool {
+        since >= self.second_due()
+    }
+
+    fn record_outcome(&mut self, outcome: Outcome, now: Duration) {
+        match outcome {
+            Outcome::Settled => {
+                (self.looked_up, self.earlier, self.unknown) = (Some(now), Earlier::default(), 0);
             }
-            Looked::Open { keyless } => {
-                self.not_before = now + if keyless.is_empty() { BETWEEN_LOOKS } else { again() };
-                (self.before, self.strangers) = (Before { suspects: None, keyless }, 0);
+            Outcome::Unsettled { keyless } => {
+                let wait = if keyless.is_empty() { RETRY_INTERVAL } else { second_look_up_delay() };
+                (self.earlier, self.unknown) = (Earlier { unknown: None, keyless }, 0);
+                self.not_before = now + wait;
             }
-            Looked::Suspected(suspects) => {
-                (self.before.suspects, self.not_before) = (Some(suspects), now + BETWEEN_LOOKS);
+            Outcome::MaybeOutdated { unknown } => {
+                (self.earlier.unknown, self.not_before) = (Some(unknown), now + RETRY_INTERVAL);
             }
-            Looked::Doubted { strangers, keyless } => {
-                (self.looked, self.strangers) = (Some(now), strangers.len());
-                self.before = Before { suspects: Some(strangers), keyless };
+            Outcome::Outdated { unknown, keyless } => {
+                (self.looked_up, self.unknown) = (Some(now), unknown.len());
+                self.earlier = Earlier { unknown: Some(unknown), keyless };
             }
         }
     }

@@ -1,16 +1,17 @@
-//! Who shares a window's entry, who waits for it, and what a window still knows when its requests are over.
+//! Requests that share a window's entry, and unsettled names after their requests have ended.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::join_all;
+use parking_lot::Mutex;
 use proptest::prelude::*;
 use tokio::time::{Instant, sleep};
 
-use super::open::{Inside, Windows};
+use super::open::{WindowGuard, Windows};
 use super::window::{Stamp, Triple, WINDOW, Window};
 use crate::engine::creds::ledger;
 use crate::engine::creds::ledger::LEDGER;
@@ -19,28 +20,28 @@ use crate::engine::time::clock::Clock;
 use crate::framework::WalLog;
 use crate::logical::{Entry, InMemory, Storage, StorageError};
 
-/// As long as storage takes for a write.
+/// Duration of a storage write.
 const WRITE: Duration = Duration::from_millis(10);
 const SECOND: Duration = Duration::from_secs(1);
 
-struct Stage {
-    memory: Arc<Slow>,
-    hands: Arc<Hands>,
+struct Mount {
+    storage: Arc<SlowStorage>,
+    clock: Arc<ManualClock>,
     windows: Arc<Windows>,
 }
 
-/// Storage that takes its time.
+/// Storage with slow writes.
 #[derive(Debug)]
-struct Slow(InMemory, Mutex<Duration>);
+struct SlowStorage(InMemory, Mutex<Duration>);
 
-/// Two clocks that stand until they are moved, in seconds.
+/// Both clocks in seconds, which only tests move.
 #[derive(Debug, Default)]
-struct Hands {
+struct ManualClock {
     wall: AtomicU64,
     monotonic: AtomicU64,
 }
 
-impl Clock for Hands {
+impl Clock for ManualClock {
     fn now(&self) -> DateTime<Utc> {
         DateTime::UNIX_EPOCH + Duration::from_secs(self.wall.load(Ordering::Relaxed))
     }
@@ -51,7 +52,7 @@ impl Clock for Hands {
 }
 
 #[async_trait]
-impl Storage for Slow {
+impl Storage for SlowStorage {
     async fn list(&self, prefix: &str) -> Result<Vec<String>, StorageError> {
         self.0.list(prefix).await
     }
@@ -59,7 +60,7 @@ impl Storage for Slow {
         self.0.get(key).await
     }
     async fn put(&self, entry: Entry) -> Result<(), StorageError> {
-        let time = *self.1.lock().unwrap();
+        let time = *self.1.lock();
         sleep(time).await;
         self.0.put(entry).await
     }
@@ -68,43 +69,43 @@ impl Storage for Slow {
     }
 }
 
-impl Stage {
+impl Mount {
     fn new() -> Self {
-        let hands = Arc::new(Hands::default());
-        let windows = Arc::new(Windows::new(Arc::<Hands>::clone(&hands)));
-        Self { memory: Arc::new(Slow(InMemory::new(), Mutex::new(WRITE))), hands, windows }
+        let clock = Arc::new(ManualClock::default());
+        let windows = Arc::new(Windows::new(Arc::<ManualClock>::clone(&clock)));
+        Self { storage: Arc::new(SlowStorage(InMemory::new(), Mutex::new(WRITE))), clock, windows }
     }
 
-    async fn join(&self, project: &str) -> Result<Inside, StorageError> {
-        let storage: Arc<dyn Storage> = Arc::<Slow>::clone(&self.memory);
+    async fn join(&self, project: &str) -> Result<WindowGuard, StorageError> {
+        let storage: Arc<dyn Storage> = Arc::<SlowStorage>::clone(&self.storage);
         self.windows.join(&storage, triple(project)).await
     }
 
-    async fn crowd(&self, size: usize) -> Vec<Result<Inside, StorageError>> {
+    async fn crowd(&self, size: usize) -> Vec<Result<WindowGuard, StorageError>> {
         join_all((0..size).map(|_| self.join("proj_1"))).await
     }
 
     fn writes(&self) -> usize {
-        self.memory.0.calls().puts
+        self.storage.0.calls().puts
     }
 
     fn pass(&self, seconds: u64) {
-        self.hands.wall.fetch_add(seconds, Ordering::Relaxed);
-        self.hands.monotonic.fetch_add(seconds, Ordering::Relaxed);
+        self.clock.wall.fetch_add(seconds, Ordering::Relaxed);
+        self.clock.monotonic.fetch_add(seconds, Ordering::Relaxed);
     }
 
-    /// One request whose name is left unsettled; the window's entry.
+    /// Runs one request that leaves this name unsettled. Returns the key of the window's entry.
     async fn leave(&self, name: &str) -> String {
-        let mut inside = self.join("proj_1").await.unwrap();
-        inside.sends(name).unwrap();
-        drop(inside);
-        let log = WalLog::read(&*self.memory, usize::MAX).await.unwrap();
+        let mut guard = self.join("proj_1").await.unwrap();
+        guard.register(name).unwrap();
+        drop(guard);
+        let log = WalLog::read(&*self.storage, usize::MAX).await.unwrap();
         WINDOW.entries(&log).unwrap().pop().unwrap().key()
     }
 
-    /// What is to be looked up of the windows that are over.
+    /// Names to look up, by window.
     fn unsettled(&self) -> Vec<Vec<String>> {
-        self.windows.over(false).into_iter().map(|over| over.unsettled).collect()
+        self.windows.due(false).into_iter().map(|due| due.unsettled).collect()
     }
 }
 
@@ -117,175 +118,175 @@ fn triple(project: &str) -> Triple {
 }
 
 #[tokio::test(start_paused = true)]
-async fn those_who_come_while_the_entry_is_written_share_the_write_and_later_ones_wait_for_nothing() {
-    let stage = Stage::new();
+async fn requests_during_the_write_of_the_entry_share_the_write_and_later_ones_wait_for_nothing() {
+    let mount = Mount::new();
     let began = Instant::now();
-    let first = stage.crowd(100).await;
+    let first = mount.crowd(100).await;
     assert!(first.iter().all(Result::is_ok));
-    assert_eq!((began.elapsed(), stage.writes()), (WRITE, 1));
-    stage.pass(9);
-    assert!(stage.join("proj_1").await.is_ok());
-    assert_eq!((began.elapsed(), stage.writes()), (WRITE, 1));
-    stage.pass(1);
-    assert!(stage.join("proj_1").await.is_ok());
-    assert_eq!(stage.writes(), 2, "ten seconds are over");
-    assert!(stage.join("proj_2").await.is_ok());
-    assert_eq!(stage.writes(), 3, "another project");
+    assert_eq!((began.elapsed(), mount.writes()), (WRITE, 1));
+    mount.pass(9);
+    assert!(mount.join("proj_1").await.is_ok());
+    assert_eq!((began.elapsed(), mount.writes()), (WRITE, 1));
+    mount.pass(1);
+    assert!(mount.join("proj_1").await.is_ok());
+    assert_eq!(mount.writes(), 2, "ten seconds are over");
+    assert!(mount.join("proj_2").await.is_ok());
+    assert_eq!(mount.writes(), 3, "another project");
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_hangs_up_while_the_entry_is_written_leaves_the_write_to_the_others() {
-    let stage = Stage::new();
-    let hangs_up = tokio::time::timeout(WRITE / 2, stage.join("proj_1"));
-    let (hung_up, other) = tokio::join!(hangs_up, stage.join("proj_1"));
-    assert!(hung_up.is_err());
-    assert_eq!((other.is_ok(), stage.writes()), (true, 1));
+async fn a_request_cancelled_during_the_write_leaves_the_write_to_the_others() {
+    let mount = Mount::new();
+    let cancelled = tokio::time::timeout(WRITE / 2, mount.join("proj_1"));
+    let (result, other) = tokio::join!(cancelled, mount.join("proj_1"));
+    assert!(result.is_err());
+    assert_eq!((other.is_ok(), mount.writes()), (true, 1));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_write_that_fails_fails_all_who_wait_for_it_at_once_and_nobody_later() {
-    let stage = Stage::new();
-    stage.memory.0.fail_put("wal/");
+async fn a_failed_write_fails_all_waiting_requests_at_once_and_no_later_one() {
+    let mount = Mount::new();
+    mount.storage.0.fail_put("wal/");
     let began = Instant::now();
-    assert!(stage.crowd(50).await.iter().all(Result::is_err));
-    assert_eq!((began.elapsed(), stage.writes()), (WRITE, 1));
-    assert!(stage.join("proj_1").await.is_ok());
-    stage.pass(11);
-    assert_eq!(
-        stage.unsettled(),
-        [Vec::<String>::new(), Vec::new()],
-        "nobody knows which of the entries stand"
-    );
+    assert!(mount.crowd(50).await.iter().all(Result::is_err));
+    assert_eq!((began.elapsed(), mount.writes()), (WRITE, 1));
+    assert!(mount.join("proj_1").await.is_ok());
+    mount.pass(11);
+    assert_eq!(mount.unsettled(), [Vec::<String>::new(), Vec::new()], "either entry may be stored");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_may_go_on_for_ninety_seconds_by_either_clock() {
+async fn a_request_may_last_ninety_seconds_by_either_clock() {
     for is_wall in [true, false] {
-        let stage = Stage::new();
-        let clock = if is_wall { &stage.hands.wall } else { &stage.hands.monotonic };
-        let mut inside = stage.join("proj_1").await.unwrap();
-        stage.pass(5);
-        // The time counts from the write of the entry, whenever one came.
-        let late = stage.join("proj_1").await.unwrap();
+        let mount = Mount::new();
+        let clock = if is_wall { &mount.clock.wall } else { &mount.clock.monotonic };
+        let mut guard = mount.join("proj_1").await.unwrap();
+        mount.pass(5);
+        // The age counts from the write of the entry, also for requests that joined later.
+        let late = mount.join("proj_1").await.unwrap();
         clock.fetch_add(84, Ordering::Relaxed);
-        inside.check_time().unwrap();
+        guard.check_age().unwrap();
         clock.fetch_add(1, Ordering::Relaxed);
-        inside.check_time().unwrap_err();
-        inside.sends("name").unwrap_err();
-        late.check_time().unwrap_err();
-        drop((inside, late));
-        stage.pass(200);
-        assert_eq!(stage.unsettled(), [Vec::<String>::new()], "nothing was sent");
+        guard.check_age().unwrap_err();
+        guard.register("name").unwrap_err();
+        late.check_age().unwrap_err();
+        drop((guard, late));
+        mount.pass(200);
+        assert_eq!(mount.unsettled(), [Vec::<String>::new()], "nothing was sent");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_name_is_looked_up_three_minutes_after_its_request_has_left_whoever_stays() {
-    let stage = Stage::new();
+async fn a_name_is_looked_up_three_minutes_after_its_request_has_left_while_others_stay() {
+    let mount = Mount::new();
     let (mut one, mut two, mut three) = (
-        stage.join("proj_1").await.unwrap(),
-        stage.join("proj_1").await.unwrap(),
-        stage.join("proj_1").await.unwrap(),
+        mount.join("proj_1").await.unwrap(),
+        mount.join("proj_1").await.unwrap(),
+        mount.join("proj_1").await.unwrap(),
     );
-    one.sends("one").unwrap();
-    two.sends("two").unwrap();
+    one.register("one").unwrap();
+    two.register("two").unwrap();
     two.settle("two");
-    three.sends("three").unwrap();
+    three.register("three").unwrap();
     drop((one, two));
-    stage.pass(179);
-    assert!(stage.unsettled().is_empty());
-    stage.hands.wall.fetch_add(100, Ordering::Relaxed);
-    assert!(stage.unsettled().is_empty(), "no wall clock decides that");
-    stage.pass(1);
-    let over = stage.windows.over(false).pop().unwrap();
-    assert_eq!(over.unsettled, ["one"]);
-    assert!(!stage.windows.settle(&over.window, &over.unsettled, false), "somebody is inside");
+    mount.pass(179);
+    assert!(mount.unsettled().is_empty());
+    mount.clock.wall.fetch_add(100, Ordering::Relaxed);
+    assert!(mount.unsettled().is_empty(), "the wall clock does not decide");
+    mount.pass(1);
+    let due = mount.windows.due(false).pop().unwrap();
+    assert_eq!(due.unsettled, ["one"]);
+    assert!(!mount.windows.settle(&due.window, &due.unsettled, false), "a request is in the window");
     drop(three);
-    stage.pass(179);
-    assert!(stage.unsettled().is_empty());
-    stage.pass(1);
-    assert_eq!(stage.unsettled(), [["three"]]);
+    mount.pass(179);
+    assert!(mount.unsettled().is_empty());
+    mount.pass(1);
+    assert_eq!(mount.unsettled(), [["three"]]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_window_with_something_unsettled_is_opened_again_for_ten_minutes() {
-    let stage = Stage::new();
-    stage.leave("first").await;
+async fn a_window_with_unsettled_names_is_reopened_for_ten_minutes() {
+    let mount = Mount::new();
+    mount.leave("first").await;
     let mut entries = Vec::new();
     for minute in 1..=20 {
-        stage.pass(60);
-        stage.leave(&minute.to_string()).await;
-        entries.push(stage.memory.0.keys().len());
+        mount.pass(60);
+        mount.leave(&minute.to_string()).await;
+        entries.push(mount.storage.0.keys().len());
     }
     assert_eq!((entries[8], entries[9], entries[18], entries[19]), (1, 2, 2, 3), "{entries:?}");
-    let writes = stage.writes();
-    let inside = stage.join("proj_1").await.unwrap();
-    stage.pass(80);
-    inside.check_time().unwrap();
-    assert_eq!(stage.writes(), writes, "its requests' time counts from its last write");
+    let writes = mount.writes();
+    let guard = mount.join("proj_1").await.unwrap();
+    mount.pass(80);
+    guard.check_age().unwrap();
+    assert_eq!(mount.writes(), writes, "the age of a request counts from the last write");
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_entry_goes_when_nothing_can_change_it_any_more() {
-    let stage = Stage::new();
-    stage.leave("name").await;
-    stage.pass(200);
-    let over = stage.windows.over(false).pop().unwrap();
-    // Opened again while its names are looked up.
-    let inside = stage.join("proj_1").await.unwrap();
-    assert!(!stage.windows.settle(&over.window, &over.unsettled, false));
-    drop(inside);
-    assert!(stage.unsettled().is_empty(), "it takes others");
-    stage.pass(11);
-    let over = stage.windows.over(false).pop().unwrap();
-    assert!(over.unsettled.is_empty());
-    assert!(stage.windows.settle(&over.window, &[], false));
-    let other = stage.join("proj_1").await.unwrap();
-    assert_ne!(other.stamp(DateTime::UNIX_EPOCH), over.window.stamp(DateTime::UNIX_EPOCH), "it takes nobody");
-    assert!(stage.windows.has_own_like(&over.window), "until it is deleted it is ours");
-    stage.windows.forget(&over.window);
-    assert!(!stage.windows.has_own_like(&over.window));
+async fn an_entry_is_deleted_only_after_its_window_is_closed() {
+    let mount = Mount::new();
+    mount.leave("name").await;
+    mount.pass(200);
+    let due = mount.windows.due(false).pop().unwrap();
+    // The window is reopened while its names are looked up.
+    let guard = mount.join("proj_1").await.unwrap();
+    assert!(!mount.windows.settle(&due.window, &due.unsettled, false));
+    drop(guard);
+    assert!(mount.unsettled().is_empty(), "the window is joinable");
+    mount.pass(11);
+    let due = mount.windows.due(false).pop().unwrap();
+    assert!(due.unsettled.is_empty());
+    assert!(mount.windows.settle(&due.window, &[], false));
+    let other = mount.join("proj_1").await.unwrap();
+    assert_ne!(
+        other.stamp(DateTime::UNIX_EPOCH),
+        due.window.stamp(DateTime::UNIX_EPOCH),
+        "the window is closed"
+    );
+    assert!(mount.windows.has_id_of(&due.window), "the window stays until its entry is deleted");
+    mount.windows.remove(&due.window);
+    assert!(!mount.windows.has_id_of(&due.window));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_mount_that_goes_away_waits_for_those_inside() {
-    let stage = Stage::new();
-    let mut inside = stage.join("proj_1").await.unwrap();
-    inside.sends("name").unwrap();
+async fn a_tainted_mount_waits_for_its_requests() {
+    let mount = Mount::new();
+    let mut guard = mount.join("proj_1").await.unwrap();
+    guard.register("name").unwrap();
     let began = Instant::now();
-    let leaves = async {
+    let leave = async {
         sleep(SECOND).await;
-        drop(inside);
+        drop(guard);
     };
-    tokio::join!(stage.windows.are_empty(), leaves);
+    tokio::join!(mount.windows.wait_until_empty(), leave);
     assert_eq!(began.elapsed(), SECOND);
-    let over = stage.windows.over(true);
-    assert_eq!(over[0].unsettled, ["name"], "it is looked up now or never");
-    assert!(stage.windows.settle(&over[0].window, &over[0].unsettled, true));
+    let due = mount.windows.due(true);
+    assert_eq!(due[0].unsettled, ["name"], "the name is looked up at once");
+    assert!(mount.windows.settle(&due[0].window, &due[0].unsettled, true));
 }
 
 #[tokio::test]
-async fn a_record_that_moves_is_found_wherever_it_is() {
+async fn a_record_is_found_at_either_place() {
     let (storage, tag) = (InMemory::new(), MountTag::of("7e5f"));
     let ends = "2026-03-01T12:01:59Z".parse::<DateTime<Utc>>().unwrap();
     let window = Window { triple: triple("proj_1"), id: uuid::Uuid::new_v4(), opened: ends };
     let name = format!("vault-app-abcdefgh-{}-{tag}", window.stamp(ends));
     let stamp = Stamp::of(&name, &tag).unwrap();
-    assert!(!ledger::is_recorded(&storage, stamp.ends(), &name).await.unwrap());
+    assert!(!ledger::is_recorded(&storage, stamp.end(), &name).await.unwrap());
     for place in [ledger::place(ends, &name), ledger::asked_place(&name)] {
         let key = format!("{}{place}", LEDGER.prefix());
         storage.put(Entry { key: key.clone(), value: b"{}".to_vec(), seal_wrap: false }).await.unwrap();
-        assert!(ledger::is_recorded(&storage, stamp.ends(), &name).await.unwrap(), "{key}");
+        assert!(ledger::is_recorded(&storage, stamp.end(), &name).await.unwrap(), "{key}");
         storage.delete(&key).await.unwrap();
     }
     assert_eq!(storage.calls().lists, 0);
 }
 
-/// Storage in which a record moves in the moment in which it is looked for at its first place.
-struct Moves(InMemory, String, String);
+/// Storage in which a record moves when its first place is read.
+struct MovingStorage(InMemory, String, String);
 
 #[async_trait]
-impl Storage for Moves {
+impl Storage for MovingStorage {
     async fn list(&self, prefix: &str) -> Result<Vec<String>, StorageError> {
         self.0.list(prefix).await
     }
@@ -308,11 +309,11 @@ impl Storage for Moves {
 }
 
 #[tokio::test]
-async fn a_record_that_moves_while_it_is_looked_for_is_found() {
+async fn a_record_that_moves_during_the_look_up_is_found() {
     let ends = "2026-03-01T12:01:59Z".parse::<DateTime<Utc>>().unwrap();
     let keys = [ledger::place(ends, "name"), ledger::asked_place("name")].map(|place| LEDGER.key(&place));
     let [from, to] = keys;
-    let storage = Moves(InMemory::new(), from.clone(), to);
+    let storage = MovingStorage(InMemory::new(), from.clone(), to);
     storage.put(Entry { key: from, value: b"{}".to_vec(), seal_wrap: false }).await.unwrap();
     assert!(ledger::is_recorded(&storage, ends, "name").await.unwrap());
 }
@@ -329,14 +330,17 @@ fn a_name_without_a_stamp_has_none() {
 }
 
 #[test]
-fn what_ends_in_ten_digits_need_not_be_a_credential() {
+fn a_name_that_ends_in_ten_digits_may_be_no_credential() {
     let made = "2026-03-01T12:00:00Z".parse::<DateTime<Utc>>().unwrap();
     let window = Window { triple: triple("proj_1"), id: uuid::Uuid::new_v4(), opened: made };
-    let fits = |ends: DateTime<Utc>, now| window.stamp(ends).fits(made, now);
-    assert!(fits(made + TimeDelta::hours(1), made));
-    assert!(!fits(made + TimeDelta::hours(1), made + TimeDelta::hours(2)), "it is over");
-    assert!(!fits(made + TimeDelta::days(500), made));
-    assert!(!fits(made - TimeDelta::days(1), made - TimeDelta::days(2)));
+    let is_plausible = |end: DateTime<Utc>, now| window.stamp(end).is_plausible(made, now);
+    assert!(is_plausible(made + TimeDelta::hours(1), made));
+    assert!(
+        !is_plausible(made + TimeDelta::hours(1), made + TimeDelta::hours(2)),
+        "the credential has ended"
+    );
+    assert!(!is_plausible(made + TimeDelta::days(500), made));
+    assert!(!is_plausible(made - TimeDelta::days(1), made - TimeDelta::days(2)));
 }
 
 proptest! {
@@ -347,6 +351,6 @@ proptest! {
         let name = format!("vault-app-abcdefgh-{}-{tag}", window.stamp(ends));
         let stamp = Stamp::of(&name, &tag).unwrap();
         prop_assert_eq!(stamp.window, window.window_id());
-        prop_assert_eq!(stamp.ends().timestamp(), seconds / 60 * 60);
+        prop_assert_eq!(stamp.end().timestamp(), seconds / 60 * 60);
     }
 }

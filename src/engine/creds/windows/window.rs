@@ -1,8 +1,9 @@
-//! A window: up to 10 seconds in which one process makes credentials for one [`Triple`]. What it stores, and what the
-//! names of its credentials say.
+//! The stored form of a creation window, and the part of a credential's name that refers to a window.
 //!
-//! A name ends in `-<stamp>-<tag>`. The [`Stamp`] is the minute in which the credential ends and the window's id, so
-//! the place of its ledger record and its window are known from the name alone.
+//! In a window one process creates credentials for one [`Triple`]. A window accepts requests for 10 seconds.
+//!
+//! The name of a credential ends in `-<stamp>-<tag>`. The [`Stamp`] holds the minute in which the credential ends, and
+//! the window's id. So the name alone gives the credential's window and the place of its ledger record.
 
 use std::fmt;
 use std::time::Duration;
@@ -16,53 +17,55 @@ use crate::engine::naming::names::MountTag;
 use crate::framework::{WAL_PREFIX, WalKind};
 use crate::openai::{OrganizationId, ProjectId, ServiceAccountId};
 
-/// The write-ahead entry of a window. It has no least age: no clock that people set decides when it is looked at.
+/// The write-ahead entry of a window. The kind has no minimum age, because no adjustable clock decides when an entry is
+/// looked up.
 pub(in crate::engine) static WINDOW: WalKind<Window> =
     WalKind::new("window", Duration::ZERO).forgotten_after(FORGOTTEN_AFTER);
 
-/// Where credentials are made. Those of one triple share windows.
-#[expect(clippy::struct_field_names, reason = "they are stored by these names")]
+/// The place at OpenAI where credentials are created. Credentials of one triple share windows.
+#[expect(clippy::struct_field_names, reason = "the names of the stored fields")]
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Triple {
-    /// The organization.
+    /// Id of the organization.
     pub organization_id: OrganizationId,
-    /// The project.
+    /// Id of the project.
     pub project_id: ProjectId,
-    /// The account that keys are made on; none if each credential is an account.
+    /// The account that keys are created on; `None` if each credential is an account of its own.
     pub service_account_id: Option<ServiceAccountId>,
 }
 
-/// A window as it is stored.
+/// A stored window.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Window {
-    /// Where its credentials are made.
+    /// The place of its credentials.
     #[serde(flatten)]
     pub triple: Triple,
-    /// Gives the key of its entry and its [`WindowId`].
+    /// Determines the key of the entry, and the [`WindowId`].
     pub id: Uuid,
-    /// When it was opened. By this alone nothing is ended: an account that cannot be of this window gets a record.
+    /// Time of the last opening, by the wall clock. No deletion depends on this time alone: an account too old or too
+    /// young for the window gets a ledger record instead.
     pub opened: DateTime<Utc>,
 }
 
-/// A window's id as names have it. Two windows may have the same, years apart.
+/// A window's id in the names of its credentials. Two windows may share an id, years apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct WindowId(u64);
 
-/// What stands before the tag in a credential's name: 5 digits of the minute of its end, 5 of its window's id.
+/// The part before the tag in a credential's name: 5 digits for the minute of its end, 5 for its window's id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
     minute: u64,
-    /// The window that it was made in.
+    /// Window in which the credential was created.
     pub window: WindowId,
 }
 
-/// Digits of either number.
-const WIDTH: usize = 5;
-/// How many numbers they can tell.
-const NUMBERS: u64 = 36_u64.pow(WIDTH as u32);
+/// Number of digits of the minute, and of the id.
+const DIGITS: usize = 5;
+/// Count of the numbers with that many digits in base 36.
+const MODULUS: u64 = 36_u64.pow(DIGITS as u32);
 
 impl Window {
-    /// The key of its write-ahead entry.
+    /// Storage key of the write-ahead entry.
     pub(in crate::engine) fn key(&self) -> String {
         format!("{WAL_PREFIX}{}", self.id)
     }
@@ -71,47 +74,49 @@ impl Window {
         WindowId::of(self.id)
     }
 
-    /// What a credential's name ends in that ends then.
-    pub(in crate::engine) fn stamp(&self, ends: DateTime<Utc>) -> Stamp {
-        let minute = u64::try_from(ends.timestamp()).unwrap_or_default() / 60;
-        Stamp { minute: minute % NUMBERS, window: self.window_id() }
+    /// The stamp of a credential of this window that ends at `end`.
+    pub(in crate::engine) fn stamp(&self, end: DateTime<Utc>) -> Stamp {
+        let minute = u64::try_from(end.timestamp()).unwrap_or_default() / 60;
+        Stamp { minute: minute % MODULUS, window: self.window_id() }
     }
 }
 
 impl WindowId {
     pub(super) fn of(id: Uuid) -> Self {
-        Self((id.as_u128() % u128::from(NUMBERS)) as u64)
+        Self((id.as_u128() % u128::from(MODULUS)) as u64)
     }
 
-    /// That of an entry, by its key without the prefix. An entry of another kind gives an id that is nobody's.
+    /// The id that belongs to a write-ahead entry, whose key without the prefix is `name`. The id of another kind of
+    /// entry matches no window.
     pub(super) fn of_entry(name: &str) -> Option<Self> {
         name.parse().ok().map(Self::of)
     }
 }
 
 impl Stamp {
-    /// The stamp of a name that the mount with this tag made for a credential.
+    /// The stamp in a credential's name. `None` if the mount with this tag created no credential of this name.
     pub(in crate::engine) fn of(name: &str, tag: &MountTag) -> Option<Self> {
         if !tag.owns(name) {
             return None;
         }
         let front = name.strip_suffix(tag.as_str())?.strip_suffix('-')?;
-        let (front, stamp) = front.split_at_checked(front.len().checked_sub(2 * WIDTH)?)?;
+        let (front, stamp) = front.split_at_checked(front.len().checked_sub(2 * DIGITS)?)?;
         if !front.ends_with('-') {
             return None;
         }
-        let (minute, window) = stamp.split_at_checked(WIDTH)?;
+        let (minute, window) = stamp.split_at_checked(DIGITS)?;
         Some(Self { minute: number(minute)?, window: WindowId(number(window)?) })
     }
 
-    /// Whether a credential made then can have this stamp, and is not over now. What ends in ten digits need not be one.
-    pub(super) fn fits(self, created_at: DateTime<Utc>, now: DateTime<Utc>) -> bool {
-        let ends = self.ends();
-        ends > now && ends > created_at - TimeDelta::hours(1) && ends < created_at + FORGOTTEN_AFTER
+    /// True if a credential created at `created_at` can have this stamp and has not ended yet. Other names may end in
+    /// ten digits by chance.
+    pub(super) fn is_plausible(self, created_at: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+        let end = self.end();
+        end > now && end > created_at - TimeDelta::hours(1) && end < created_at + FORGOTTEN_AFTER
     }
 
-    /// When the minute begins in which the credential ends.
-    pub(super) fn ends(self) -> DateTime<Utc> {
+    /// Start of the minute in which the credential ends.
+    pub(super) fn end(self) -> DateTime<Utc> {
         DateTime::UNIX_EPOCH + TimeDelta::seconds(self.minute.cast_signed() * 60)
     }
 }
@@ -122,9 +127,9 @@ impl fmt::Display for Stamp {
     }
 }
 
-/// The number in base 36, in [`WIDTH`] digits.
+/// The number in base 36, with [`DIGITS`] digits.
 fn digits(mut number: u64) -> String {
-    let mut digits = [0; WIDTH];
+    let mut digits = [0; DIGITS];
     for digit in digits.iter_mut().rev() {
         *digit = b"0123456789abcdefghijklmnopqrstuvwxyz"[(number % 36) as usize];
         number /= 36;
@@ -133,6 +138,6 @@ fn digits(mut number: u64) -> String {
 }
 
 fn number(digits: &str) -> Option<u64> {
-    let fits = digits.bytes().all(|digit| digit.is_ascii_digit() || digit.is_ascii_lowercase());
-    u64::from_str_radix(digits, 36).ok().filter(|_| fits)
+    let is_base_36 = digits.bytes().all(|digit| digit.is_ascii_digit() || digit.is_ascii_lowercase());
+    u64::from_str_radix(digits, 36).ok().filter(|_| is_base_36)
 }

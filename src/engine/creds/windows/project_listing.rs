@@ -1,74 +1,77 @@
-//! What a project holds at OpenAI, listed once for all windows that are looked up in it: after a crash there may be
-//! dozens, in a project of thousands of accounts, at an OpenAI that takes few calls a minute.
+//! Listings of the accounts and keys of a project, shared by all entries that are looked up in that project. After a
+//! crash there may be dozens of entries, in a project with thousands of accounts, and OpenAI may allow few calls a
+//! minute.
 //!
-//! *Guarantees:* a listing that is asked for from some moment on began no earlier. One that is cut off goes on where it
-//! was. A project whose listing failed is not asked again for a while, and holds up no other project.
+//! *Guarantees:* a returned listing began at the requested time or later. An interrupted listing continues where it
+//! stopped. After a failure a project is not listed for [`FAILURE_KEPT_FOR`]; other projects are not affected.
 //!
-//! *Assumption:* OpenAI lists what was there when the listing began, whatever is made and deleted meanwhile.
+//! *Assumption:* a listing contains everything that existed when the listing began and was not deleted meanwhile.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex as SyncMutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use tokio::sync::Mutex;
+use parking_lot::Mutex;
+use tokio::sync::Mutex as AsyncMutex;
 
 use crate::engine::time::clock::Clock;
 use crate::openai::{self, ApiKeyId, Client, Pages, ProjectId, ServiceAccountId};
 
-/// As long as a failure stands for all who ask.
-const REST: Duration = Duration::from_secs(30);
-/// As long as a page is waited for.
-const LOOK: Duration = Duration::from_secs(20);
-/// A whole listing is kept for so long.
-const LIFE: Duration = Duration::from_secs(600);
+/// Time for which a failure is returned to further callers.
+const FAILURE_KEPT_FOR: Duration = Duration::from_secs(30);
+/// Maximum wait for a page.
+const MAX_PAGE_WAIT: Duration = Duration::from_secs(20);
+/// Age from which a complete listing is dropped.
+const MAX_AGE: Duration = Duration::from_secs(600);
 
-/// What is listed.
+/// The kind of the listed objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Kind {
     Accounts,
     Keys,
 }
 
-/// An account or a key.
+/// A listed account or key.
 #[derive(Clone, Debug)]
 pub(super) struct Found {
     pub(super) name: String,
-    /// The account, or the one that the key is of.
+    /// The account, or the account of the key.
     pub(super) account: ServiceAccountId,
     pub(super) key: Option<ApiKeyId>,
     pub(super) created_at: DateTime<Utc>,
     pub(super) expires_at: Option<DateTime<Utc>>,
-    /// Whether somebody called OpenAI with the key.
+    /// True if somebody called OpenAI with the key.
     pub(super) was_used: bool,
 }
 
-/// A whole listing.
+/// A complete listing.
 #[derive(Clone, Debug)]
-pub(super) struct Survey {
-    /// By the monotonic clock.
-    pub(super) began: Duration,
-    /// None if the project is archived or gone, and with it all that it held.
+pub(super) struct Listing {
+    /// Start of the listing, by the monotonic clock.
+    began: Duration,
+    /// `None` if the project is archived or deleted, together with all its accounts and keys.
     pub(super) found: Option<Arc<Vec<Found>>>,
 }
 
 /// The latest listings of a mount.
 #[derive(Default)]
-pub(super) struct Surveys(SyncMutex<HashMap<(ProjectId, Kind), Shared>>);
+pub(super) struct Listings(Mutex<HashMap<(ProjectId, Kind), Shared>>);
 
-/// Held while the project is listed.
-type Shared = Arc<Mutex<Listing>>;
+/// Locked while the project is listed.
+type Shared = Arc<AsyncMutex<Progress>>;
 
 #[derive(Default)]
-struct Listing {
-    /// When the one began that is not whole yet, and how far it is.
+struct Progress {
+    /// Start and position of an incomplete listing.
     running: Option<(Duration, Pages)>,
+    /// Objects on the pages of the incomplete listing.
     found: Vec<Found>,
-    whole: Option<Survey>,
+    complete: Option<Listing>,
     failed: Option<(Duration, openai::Error)>,
 }
 
-impl Surveys {
+impl Listings {
     /// All accounts or keys of the project, by a listing that began at `since` or later by the monotonic clock.
     pub(super) async fn list(
         &self,
@@ -77,44 +80,40 @@ impl Surveys {
         project: &ProjectId,
         kind: Kind,
         since: Duration,
-    ) -> Result<Survey, openai::Error> {
-        let listing = self.of(project, kind);
-        let mut listing = listing.lock().await;
-        if let Some((at, error)) = &listing.failed
-            && clock.monotonic().saturating_sub(*at) < REST
+    ) -> Result<Listing, openai::Error> {
+        let progress = Arc::clone(self.0.lock().entry((project.clone(), kind)).or_default());
+        let mut progress = progress.lock().await;
+        if let Some((at, error)) = &progress.failed
+            && clock.monotonic().saturating_sub(*at) < FAILURE_KEPT_FOR
         {
             return Err(error.clone());
         }
-        let listed = listing.list(clock, client, project, kind, since).await;
-        listing.failed = listed.as_ref().err().map(|error| (clock.monotonic(), error.clone()));
+        let listed = progress.list(clock, client, project, kind, since).await;
+        progress.failed = listed.as_ref().err().map(|error| (clock.monotonic(), error.clone()));
         if listed.as_ref().is_err_and(|error| !error.is_transient()) {
-            // Perhaps what the next page goes on from is gone: the next look begins anew.
-            listing.running = None;
+            // The cursor may refer to a deleted object, so the next listing starts anew.
+            progress.running = None;
         }
         listed
     }
 
-    /// Drops everything.
-    pub(super) fn forget(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = HashMap::new();
+    /// Drops all listings.
+    pub(super) fn clear(&self) {
+        *self.0.lock() = HashMap::new();
     }
 
-    /// Drops what is of no use to anyone any more.
-    pub(super) fn forget_old(&self, now: Duration) {
-        let mut listings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        listings.retain(|_, listing| listing.try_lock().map_or(true, |listing| listing.is_of_use(now)));
-    }
-
-    fn of(&self, project: &ProjectId, kind: Kind) -> Shared {
-        let mut listings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(listings.entry((project.clone(), kind)).or_default())
+    /// Drops old complete listings.
+    pub(super) fn drop_old(&self, now: Duration) {
+        self.0
+            .lock()
+            .retain(|_, progress| progress.try_lock().map_or(true, |progress| progress.is_useful(now)));
     }
 }
 
-impl Listing {
-    fn is_of_use(&self, now: Duration) -> bool {
-        let age = |began: Duration| now.saturating_sub(began);
-        self.running.is_some() || self.whole.as_ref().is_some_and(|whole| age(whole.began) < LIFE)
+impl Progress {
+    fn is_useful(&self, now: Duration) -> bool {
+        let is_young = |listing: &Listing| now.saturating_sub(listing.began) < MAX_AGE;
+        self.running.is_some() || self.complete.as_ref().is_some_and(is_young)
     }
 
     async fn list(
@@ -124,26 +123,26 @@ impl Listing {
         project: &ProjectId,
         kind: Kind,
         since: Duration,
-    ) -> Result<Survey, openai::Error> {
+    ) -> Result<Listing, openai::Error> {
         loop {
-            if let Some(whole) = self.whole.as_ref().filter(|whole| whole.began >= since) {
-                return Ok(whole.clone());
+            if let Some(complete) = self.complete.as_ref().filter(|complete| complete.began >= since) {
+                return Ok(complete.clone());
             }
             let Some((began, pages)) = &mut self.running else {
                 self.begin(clock, client, project).await?;
                 continue;
             };
-            pages.go_on_for(LOOK);
+            pages.go_on_for(MAX_PAGE_WAIT);
             self.found.extend(page(client, project, kind, pages).await?);
             if pages.is_whole() {
                 let found = Some(Arc::new(std::mem::take(&mut self.found)));
-                self.whole = Some(Survey { began: *began, found });
+                self.complete = Some(Listing { began: *began, found });
                 self.running = None;
             }
         }
     }
 
-    /// Absence proves something only in a project that is there.
+    /// Starts a listing after a check that the project exists. Absence from the listing proves nothing otherwise.
     async fn begin(
         &mut self,
         clock: &dyn Clock,
@@ -158,9 +157,9 @@ impl Listing {
         };
         self.found = Vec::new();
         if is_gone {
-            self.whole = Some(Survey { began, found: None });
+            self.complete = Some(Listing { began, found: None });
         } else {
-            self.running = Some((began, Pages::within(LOOK)));
+            self.running = Some((began, Pages::within(MAX_PAGE_WAIT)));
         }
         Ok(())
     }

@@ -1,0 +1,343 @@
+//! One look-up at OpenAI of the credentials of one write-ahead entry. The look-up ends credentials that nobody has.
+//!
+//! *Guarantees:* a credential in the ledger stays. A key that was ever used stays until its own end, whatever storage
+//! says. An account is deleted only if the key list shows its key as unused. A key list may lag behind, so an account
+//! without a listed key waits for a second look-up. Right before a deletion the entry and the ledger are read again.
+//!
+//! *Outdated storage* (a restored backup, a copied server) lacks credentials that were recorded later. Such credentials
+//! are of this mount, younger than the oldest of the entry, of no stored window and not in the ledger. If two look-ups
+//! a minute apart find the same one, a missing ledger record proves nothing. Then each found credential gets a ledger
+//! record and lives until its own end.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::FutureExt as _;
+
+use super::project_listing::{Found, Kind, Listing};
+use super::window::{Stamp, Triple, Window, WindowId};
+use crate::engine::accounts::claims;
+use crate::engine::creds::ledger;
+use crate::engine::creds::ledger::{Entry, Handed, LEDGER};
+use crate::engine::creds::removal::concerns_all;
+use crate::engine::failpoint::failpoint;
+use crate::engine::{Engine, Error};
+use crate::framework::WAL_PREFIX;
+use crate::logical::Storage;
+use crate::openai::{ApiKeyId, Client, ServiceAccountId, Urgency};
+
+/// Maximum wait of a deletion or a page for its turn at OpenAI.
+const MAX_WAIT: Duration = Duration::from_secs(10);
+/// Number of unknown credentials at which the count stops.
+const MAX_UNKNOWN: usize = 64;
+/// Maximum time between the write of an entry and the creation of its credentials. A window lasts 10 minutes at most
+/// and a request 90 seconds; the rest allows for clocks that differ.
+const MAX_CREATION_DISTANCE: TimeDelta = TimeDelta::minutes(30);
+/// The role in the ledger record of a credential that a look-up found.
+const UNKNOWN_ROLE: &str = "unknown";
+
+/// The credentials of one write-ahead entry.
+#[derive(Clone, Debug)]
+pub(super) struct Batch {
+    pub(super) triple: Triple,
+    /// Storage key of the entry.
+    pub(super) entry: String,
+    /// Time of the entry's write.
+    pub(super) opened: DateTime<Utc>,
+    pub(super) names: Names,
+}
+
+/// The names of the credentials of one entry.
+#[derive(Clone, Debug)]
+pub(super) enum Names {
+    /// All names with this window id.
+    Of(WindowId),
+    /// These names, with one end for all ledger records: an entry of the version before windows.
+    Listed { names: Vec<String>, end: DateTime<Utc> },
+}
+
+/// Results of earlier look-ups of the same entry.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Earlier {
+    /// Credentials that storage does not know, if a look-up has searched for them.
+    pub(super) unknown: Option<HashSet<String>>,
+    /// Accounts without a listed key.
+    pub(super) keyless: HashSet<ServiceAccountId>,
+}
+
+/// Result of a look-up of all credentials of an entry.
+pub(super) enum Outcome {
+    /// Every found credential is in the ledger or deleted.
+    Settled,
+    /// These accounts have no listed key, or OpenAI answered 404 for a listed object.
+    Unsettled { keyless: HashSet<ServiceAccountId> },
+    /// Storage does not know these credentials. A second look-up has to confirm that storage is outdated.
+    MaybeOutdated { unknown: HashSet<String> },
+    /// A second look-up has confirmed that storage is outdated.
+    Outdated { unknown: HashSet<String>, keyless: HashSet<ServiceAccountId> },
+}
+
+/// One look-up.
+pub(super) struct LookUp<'a> {
+    engine: &'a Engine,
+    storage: &'a dyn Storage,
+    client: Client,
+    batch: &'a Batch,
+    /// Earliest start of a listing that proves anything, by the monotonic clock.
+    since: Duration,
+}
+
+/// Result for one credential.
+enum Step {
+    Settled,
+    /// Another look-up has to confirm the end: OpenAI answered 404 for a listed object, or the entry is gone.
+    Unconfirmed,
+    /// The account has no listed key.
+    Keyless,
+}
+
+impl Batch {
+    /// The credentials of a window.
+    pub(super) fn of(window: &Window) -> Self {
+        let names = Names::Of(window.window_id());
+        Self { triple: window.triple.clone(), entry: window.key(), opened: window.opened, names }
+    }
+
+    fn contains(&self, found: &Found, engine: &Engine) -> bool {
+        match &self.names {
+            Names::Of(window) => {
+                Stamp::of(&found.name, &engine.tag).is_some_and(|stamp| stamp.window == *window)
+            }
+            Names::Listed { names, .. } => names.contains(&found.name),
+        }
+    }
+
+    /// The end that determines the place of this name's ledger record.
+    fn end(&self, name: &str, engine: &Engine) -> Option<DateTime<Utc>> {
+        match &self.names {
+            Names::Of(_) => Stamp::of(name, &engine.tag).map(Stamp::end),
+            Names::Listed { end, .. } => Some(*end),
+        }
+    }
+
+    /// True if an object that OpenAI created at this time can belong to the entry. Another cluster's window may have
+    /// the same id.
+    fn can_have_created(&self, created_at: DateTime<Utc>) -> bool {
+        (created_at - self.opened).abs() < MAX_CREATION_DISTANCE
+    }
+}
+
+impl<'a> LookUp<'a> {
+    pub(super) fn new(
+        engine: &'a Engine,
+        storage: &'a dyn Storage,
+        client: &Client,
+        batch: &'a Batch,
+        since: Duration,
+    ) -> Self {
+        let client = client.for_work(Urgency::Revocation, MAX_WAIT);
+        Self { engine, storage, client, batch, since }
+    }
+
+    /// Ends the credentials of these names, which no request of this process uses. Returns true if all are settled.
+    pub(super) async fn of_names(&self, names: &[String]) -> Result<bool, Error> {
+        let Some(listed) = self.listed().await? else { return Ok(true) };
+        let found = listed.iter().filter(|found| self.is_on_account(found) && names.contains(&found.name));
+        let (mut is_settled, mut failure) = (true, None);
+        for found in found {
+            let ended =
+                if self.is_recorded(found).await? { Ok(Step::Settled) } else { self.end(found).await };
+            match ended {
+                Ok(step) => is_settled &= matches!(step, Step::Settled),
+                Err(error) if concerns_all(&error) => return Err(error),
+                Err(error) => failure = Some(error),
+            }
+        }
+        failure.map_or(Ok(is_settled), Err)
+    }
+
+    /// Settles all credentials of the entry.
+    pub(super) async fn of_all(&self, earlier: &Earlier) -> Result<Outcome, Error> {
+        let Some(listed) = self.listed().await? else { return Ok(Outcome::Settled) };
+        let created = listed
+            .iter()
+            .filter(|found| self.is_on_account(found) && self.batch.contains(found, self.engine));
+        let created: Vec<_> = created.collect();
+        let mut unrecorded = Vec::new();
+        for found in &created {
+            if !self.is_recorded(found).await? {
+                unrecorded.push(*found);
+            }
+        }
+        let unknown = self.unknown(&listed, &created, unrecorded.is_empty()).await?;
+        let is_outdated = match &earlier.unknown {
+            _ if unknown.is_empty() => false,
+            Some(earlier) => !unknown.is_disjoint(earlier),
+            None => return Ok(Outcome::MaybeOutdated { unknown }),
+        };
+        let (keyless, is_confirmed) = self.settle_all(unrecorded, earlier, is_outdated).await?;
+        Ok(if is_outdated {
+            Outcome::Outdated { unknown, keyless }
+        } else if is_confirmed && keyless.is_empty() {
+            Outcome::Settled
+        } else {
+            Outcome::Unsettled { keyless }
+        })
+    }
+
+    /// Returns the accounts without a listed key, and true if every deletion was confirmed.
+    async fn settle_all(
+        &self,
+        unrecorded: Vec<&Found>,
+        earlier: &Earlier,
+        is_outdated: bool,
+    ) -> Result<(HashSet<ServiceAccountId>, bool), Error> {
+        let (mut keyless, mut is_confirmed, mut failure) = (HashSet::new(), true, None);
+        for found in unrecorded {
+            match self.settle(found, earlier, is_outdated).boxed().await {
+                Ok(Step::Settled) => {}
+                Ok(Step::Unconfirmed) => is_confirmed = false,
+                Ok(Step::Keyless) => _ = keyless.insert(found.account.clone()),
+                Err(error) if concerns_all(&error) => return Err(error),
+                Err(error) => failure = Some(error),
+            }
+        }
+        failure.map_or(Ok((keyless, is_confirmed)), Err)
+    }
+
+    /// Records a credential that may be in use, and ends any other. An account without a listed key waits for a second
+    /// look-up.
+    async fn settle(&self, found: &Found, earlier: &Earlier, is_outdated: bool) -> Result<Step, Error> {
+        let keys = self.keys_of(found).await?;
+        let may_be_in_use = is_outdated
+            || keys.iter().any(|key| key.was_used)
+            || !self.batch.can_have_created(found.created_at);
+        match keys.first() {
+            Some(key) if may_be_in_use => self.record(found, key).await,
+            None if !earlier.keyless.contains(&found.account) => Ok(Step::Keyless),
+            Some(_) | None => self.end(found).await,
+        }
+    }
+
+    /// True if the object is on the triple's account, or the triple has no account.
+    fn is_on_account(&self, found: &Found) -> bool {
+        let account = self.batch.triple.service_account_id.as_ref();
+        account.is_none_or(|account| *account == found.account)
+    }
+
+    async fn is_recorded(&self, found: &Found) -> Result<bool, Error> {
+        let Some(end) = self.batch.end(&found.name, self.engine) else { return Ok(false) };
+        Ok(ledger::is_recorded(self.storage, end, &found.name).await?)
+    }
+
+    /// Credentials of this mount that are younger than the oldest `created` one and that storage does not know. Checks
+    /// only the first few if there is nothing to end.
+    async fn unknown(
+        &self,
+        listed: &[Found],
+        created: &[&Found],
+        has_nothing_to_end: bool,
+    ) -> Result<HashSet<String>, Error> {
+        let mut unknown = HashSet::new();
+        let Some(oldest) = created.iter().map(|found| found.created_at).min() else { return Ok(unknown) };
+        let entries = self.storage.list(WAL_PREFIX).await?;
+        let windows: HashSet<_> = entries.iter().filter_map(|name| WindowId::of_entry(name)).collect();
+        let now = self.engine.now();
+        let mut younger: Vec<_> = listed
+            .iter()
+            .filter(|found| found.created_at >= oldest)
+            .filter_map(|found| Some((found, Stamp::of(&found.name, &self.engine.tag)?)))
+            .filter(|(found, stamp)| {
+                !windows.contains(&stamp.window) && stamp.is_plausible(found.created_at, now)
+            })
+            .collect();
+        younger.sort_by_key(|(found, _)| found.created_at);
+        if has_nothing_to_end {
+            younger.truncate(MAX_UNKNOWN);
+        }
+        for (found, stamp) in younger {
+            if !ledger::is_recorded(self.storage, stamp.end(), &found.name).await? {
+                unknown.insert(found.name.clone());
+            }
+            if unknown.len() == MAX_UNKNOWN {
+                break;
+            }
+        }
+        Ok(unknown)
+    }
+
+    async fn keys_of(&self, found: &Found) -> Result<Vec<Found>, Error> {
+        if found.key.is_some() {
+            return Ok(vec![found.clone()]);
+        }
+        let listed = self.list(Kind::Keys).await?.found;
+        let keys = listed.iter().flat_map(|keys| keys.iter());
+        Ok(keys.filter(|key| key.account == found.account).cloned().collect())
+    }
+
+    /// Writes a ledger record, so that the credential ends at its own end.
+    async fn record(&self, found: &Found, key: &Found) -> Result<Step, Error> {
+        let end = self.batch.end(&found.name, self.engine);
+        let (Some(ends), Some(api_key_id)) = (end, key.key.clone()) else { return Ok(Step::Settled) };
+        let handed = Handed {
+            organization_id: self.batch.triple.organization_id.clone(),
+            project_id: self.batch.triple.project_id.clone(),
+            service_account_id: found.account.clone(),
+            api_key_id,
+            name: found.name.clone(),
+            with_account: found.key.is_none(),
+            role: UNKNOWN_ROLE.to_owned(),
+            ends,
+            expires: key.expires_at,
+            made: Some(found.created_at),
+        };
+        LEDGER.put(self.storage, &handed.place(), &Entry::new(handed)).await?;
+        failpoint!("sweep.window_recorded");
+        Ok(Step::Settled)
+    }
+
+    /// Deletes the account or key, unless a claim or the ledger has it, or another node has deleted the entry.
+    async fn end(&self, found: &Found) -> Result<Step, Error> {
+        let _no_claim = self.engine.locks.lock(&claims::lock(&found.account)).await;
+        if found.key.is_none() && claims::is_claimed(self.storage, &found.account).await? {
+            return Ok(Step::Settled);
+        }
+        // The entry is read before the ledger, because another node writes ledger records before it deletes the entry.
+        if self.storage.get(&self.batch.entry).await?.is_none() {
+            return Ok(Step::Unconfirmed);
+        }
+        if self.is_recorded(found).await? {
+            return Ok(Step::Settled);
+        }
+        // The client needs the age, because a 404 for a young object proves nothing.
+        let mut ids = vec![found.account.as_str()];
+        ids.extend(found.key.as_ref().map(ApiKeyId::as_str));
+        self.engine.note_made(&ids, found.created_at);
+        let project = &self.batch.triple.project_id;
+        let deleted = match &found.key {
+            Some(key) => self.client.delete_key(project, key).await,
+            None => self.client.delete_service_account(project, &found.account).await,
+        };
+        failpoint!("sweep.window_ended");
+        match deleted {
+            Err(error) if error.is_gone() => Ok(Step::Unconfirmed),
+            deleted => deleted.map(|()| Step::Settled).map_err(Error::Revocation),
+        }
+    }
+
+    /// The objects that a credential consists of: accounts, or keys if the triple has an account. `None` if the project
+    /// is gone.
+    async fn listed(&self) -> Result<Option<Arc<Vec<Found>>>, Error> {
+        let is_key = self.batch.triple.service_account_id.is_some();
+        Ok(self.list(if is_key { Kind::Keys } else { Kind::Accounts }).await?.found)
+    }
+
+    async fn list(&self, kind: Kind) -> Result<Listing, Error> {
+        let Self { engine, client, batch, since, .. } = self;
+        let listings = &engine.recovery.listings;
+        let listed = listings.list(&*engine.clock, client, &batch.triple.project_id, kind, *since).await;
+        listed.map_err(Error::Revocation)
+    }
+}
