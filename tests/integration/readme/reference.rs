@@ -52,11 +52,11 @@ impl Page {
         let mut rest = self.text.as_str();
         while let Some((before, after)) = rest.split_once("<!-- ") {
             let (mark, content) = after.split_once(" -->").unwrap();
-            text.push_str(&format!("{before}<!-- {mark} -->"));
+            text.extend([before, "<!-- ", mark, " -->"]);
             rest = content;
             if let Some(table) = Table::read(mark) {
                 let (_, after) = content.split_once(END).unwrap_or_else(|| panic!("{mark} has no end"));
-                text.push_str(&format!("\n{}{END}", table.expected(offered)));
+                text.extend(["\n", &table.expected(offered), END]);
                 rest = after;
             }
         }
