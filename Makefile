@@ -15,7 +15,7 @@ TEST_THREADS = $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 .PHONY: help build test torture check lint audit demo register enable dev-setup load bench peer micro image test-container release clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## Build the plugin into bin/; on Linux it is one static program, as shipped
 	BUILD_COMMIT="$$(git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/null)" cargo build --release --locked --bin $(NAME)
@@ -30,10 +30,10 @@ torture: ## Print what comes of kills, floods and outages at full size: up to 20
 	BAO_BIN="$$(scripts/openbao.sh)" timeout 20m cargo test --profile torture --test integration torture::full -- --ignored --nocapture
 
 check: ## Format, lints and documentation, without a warning
-	cargo fmt --check
-	cargo clippy --all-targets -- -D warnings
-	cargo clippy --all-targets --features failpoints -- -D warnings
-	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --document-private-items
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy --workspace --all-targets --features failpoints -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items
 
 lint: ## Shell scripts, Vagrant machine and Terraform's files, as far as their linters are here
 	@scripts/lint.sh
@@ -50,15 +50,15 @@ register: ## Enter bin/'s plugin into the catalog of the server at VAULT_ADDR
 enable: ## Mount the plugin at openai/
 	$(CLI) secrets enable -path=openai $(NAME)
 
-dev-setup: build ## Run a development server with the plugin mounted, until Ctrl-C
+dev-setup: ## Run a development server with the plugin mounted, until Ctrl-C
 	@scripts/dev-setup.sh
 
 load: build ## Measure credentials a second: 64 clients, 100 ms for each call of OpenAI
-	cargo build --release --example openai-simulator --example load
+	cargo build --release --workspace --bin openai-simulator --example load
 	@scripts/load.sh
 
 bench: peer build ## Measure beside the Go plugin at PEER=, in turn on one server, and keep the table in docs/performance.md
-	cargo build --release --example openai-simulator --example load
+	cargo build --release --workspace --bin openai-simulator --example load
 	@python3 scripts/bench --keep "$(PEER)"
 
 # Before anything is built for it.
@@ -68,7 +68,7 @@ peer:
 micro: ## Count the instructions of each kind of request, under callgrind
 	CARGO_PROFILE_RELEASE_DEBUG=1 CARGO_PROFILE_RELEASE_STRIP=none CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
 		cargo build --release --target-dir target/micro --bin $(NAME)
-	cargo build --release --example openai-simulator --example load
+	cargo build --release --workspace --bin openai-simulator --example load
 	@python3 scripts/bench/micro.py target/micro/$(shell rustc -vV | sed -n 's/^host: //p')/release/$(NAME)
 
 image: ## Make the container image in Docker and print its id, Vault's -sha256

@@ -79,7 +79,7 @@ build() {
   readonly image_id
   say "$image_id"
   say "$(docker image inspect --format '{{.Size}}' "$image_id") bytes"
-  [ -n "$openai_is_real" ] || cargo build --quiet --example openai-simulator
+  [ -n "$openai_is_real" ] || cargo build --quiet --locked -p openai-simulator
 }
 
 start() {
@@ -125,7 +125,7 @@ start_reachable_simulator() {
   local bridge gateway
   bridge=$(docker network inspect bridge --format '{{index .Options "com.docker.network.bridge.name"}}')
   gateway=$(ip -4 -oneline address show dev "$bridge" | awk '{ sub("/.*", "", $4); print $4 }')
-  start_simulator "$(built debug examples/openai-simulator)" --listen "$gateway:0" --tls "$stage_folder/ca.pem" --tls-name "$gateway"
+  start_simulator "$(built debug openai-simulator)" --listen "$gateway:0" --tls "$stage_folder/ca.pem" --tls-name "$gateway"
   export SSL_CERT_FILE="$stage_folder/ca.pem"
 }
 
@@ -189,7 +189,8 @@ issue() {
 # The credential of a Vault that keeps nothing would outlive it.
 revoke() {
   chapter 'After it: revoke the credential'
-  run "$cli lease revoke -sync $(field lease_id)"
+  set_variable LEASE_ID "$(field lease_id)"
+  run "$cli"' lease revoke -sync "$LEASE_ID"'
   show 'scripts/ask_openai.py key'
   key_is_refused key
 }

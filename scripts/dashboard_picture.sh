@@ -12,17 +12,13 @@ picture=${1:-docs/monitoring/dashboard.png}
 minutes=6
 
 set_up() {
-  cargo build --quiet --bin vault-plugin-secrets-openai --example openai-simulator
   find_server
   prepare_stage
-  plugins=$stage_folder/plugins
-  mkdir "$plugins"
-  cp "$(built debug vault-plugin-secrets-openai)" "$plugins"
+  build_for_trial
+  place_plugin
   start_server "$(free_port 8200)"
-  start_simulator "$(built debug examples/openai-simulator)" --latency-ms 120
-  "$cli" plugin register -sha256="$(sha256sum "$plugins/vault-plugin-secrets-openai" | cut -d' ' -f1)" \
-    secret vault-plugin-secrets-openai
-  make enable
+  start_simulator "$(built debug openai-simulator)" --latency-ms 120
+  make register enable BIN="$plugins/vault-plugin-secrets-openai"
   "$cli" write openai/config admin_api_key="$OPENAI_ADMIN_API_KEY" organization_id="$OPENAI_ORG_ID" \
     api_endpoint="$OPENAI_BASE_URL" quota_tracking=true
   "$cli" write openai/project/my-project project_id="$OPENAI_PROJECT_ID"

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The README's Quick Start and the other ways to a key, each command shown before it runs: `make demo`.
+# The README's Quick Start and the other ways to a key, each command shown before it runs: `make demo`. Nothing is left but what
+# cargo built, and the downloaded OpenBao in .cache.
 #
 # It uses $VAULT_BIN, else vault or bao on the PATH, else OpenBao, which it fetches; and a simulator of OpenAI, or the real one when
 # OPENAI_ADMIN_API_KEY, OPENAI_ORG_ID and OPENAI_PROJECT_ID are set. DEMO_KEEP=1 leaves all of it running.
@@ -9,39 +10,46 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source-path=SCRIPTDIR source=stage.sh
 . scripts/stage.sh
 
-# OpenAI's id of the account that was made from outside, while it is there.
-reports_id=
+# Seconds from the start to the end of the build.
+built_after=
+
+# The account and lease of the last credential, and the account that was made from outside, while it is there.
+export ACCOUNT_ID='' LEASE_ID='' REPORTS_ID=''
 
 build() {
-  chapter 'The plugin'
-  run 'make build'
-  openai_is_given || cargo build --quiet --example openai-simulator
+  chapter 'The plugin and a simulator of OpenAI, compiled without optimization'
+  if [ ! -e "$(built debug vault-plugin-secrets-openai)" ]; then
+    say 'The first build compiles about 250 crates: 2 to 3 minutes on 2 cores. Later runs take seconds.'
+  fi
+  build_for_trial
+  place_plugin
+  built_after=$SECONDS
 }
 
 start() {
-  chapter 'A dev server that takes plugins from ./bin'
+  chapter 'A dev server with a plugin directory'
   local port
   port=$(free_port 8200)
-  show "$cli server -dev -dev-root-token-id=root -dev-plugin-dir=./bin -dev-listen-address=127.0.0.1:$port &"
+  show "$cli server -dev -dev-root-token-id=root -dev-plugin-dir=$plugins -dev-listen-address=127.0.0.1:$port &"
   start_server "$port"
   say "$("$cli" version) is up."
-  run "export VAULT_ADDR=$VAULT_ADDR VAULT_TOKEN=$VAULT_TOKEN"
+  show "export VAULT_ADDR=$VAULT_ADDR VAULT_TOKEN=$VAULT_TOKEN"
 
   chapter 'OpenAI'
   if openai_is_given; then
     use_real_openai
     say "The real one, at $OPENAI_BASE_URL: organization $OPENAI_ORG_ID, project $OPENAI_PROJECT_ID."
   else
-    start_simulator "$(built debug examples/openai-simulator)"
+    start_simulator "$(built debug openai-simulator)"
     say "A simulator, at $OPENAI_BASE_URL. With OPENAI_ADMIN_API_KEY, OPENAI_ORG_ID and OPENAI_PROJECT_ID set it is the real one."
-    run "export OPENAI_ADMIN_API_KEY=$OPENAI_ADMIN_API_KEY OPENAI_ORG_ID=$OPENAI_ORG_ID \\
+    show "export OPENAI_ADMIN_API_KEY=$OPENAI_ADMIN_API_KEY OPENAI_ORG_ID=$OPENAI_ORG_ID \\
   OPENAI_PROJECT_ID=$OPENAI_PROJECT_ID OPENAI_BASE_URL=$OPENAI_BASE_URL"
   fi
 }
 
 set_up() {
   chapter 'Register and enable the plugin'
-  run 'make register'
+  run 'make register BIN="$plugins/vault-plugin-secrets-openai"'
   run 'make enable'
 
   chapter 'Configure it'
@@ -69,8 +77,8 @@ dynamic() {
 
   chapter 'First way: a key for each lease'
   get "$cli read openai/creds/my-role"
-  local lease_id account_id
-  lease_id=$(field lease_id) account_id=$(field service_account_id)
+  set_variable LEASE_ID "$(field lease_id)"
+  ACCOUNT_ID=$(field service_account_id)
 
   chapter 'What OpenAI holds now, and whether it takes the key'
   run 'scripts/ask_openai.py accounts'
@@ -79,12 +87,12 @@ dynamic() {
   run 'scripts/ask_openai.py key'
 
   chapter 'Revoke it'
-  run "$cli lease revoke -sync $lease_id"
+  run "$cli"' lease revoke -sync "$LEASE_ID"'
 
   chapter 'What OpenAI holds after, and whether it takes the key'
   run 'scripts/ask_openai.py accounts'
-  if scripts/ask_openai.py accounts | grep -q "^$account_id "; then
-    fail "the account $account_id is still there"
+  if scripts/ask_openai.py accounts | awk -v id="$ACCOUNT_ID" '$1 == id { found = 1 } END { exit !found }'; then
+    fail "the account $ACCOUNT_ID is still there"
   fi
   show 'scripts/ask_openai.py key'
   key_is_refused key
@@ -94,12 +102,13 @@ static() {
   chapter 'Second way: the key of an account that stays'
   say 'The account is there already, made by a person or by Terraform:'
   show 'scripts/ask_openai.py make-account vault-demo-reports'
-  reports_id=$(scripts/ask_openai.py make-account vault-demo-reports)
-  say "$reports_id"
-  run "$cli write openai/static-roles/reports \\
-  project=my-project \\
-  service_account_id=$reports_id \\
-  rotation_period=24h"
+  REPORTS_ID=$(scripts/ask_openai.py make-account vault-demo-reports)
+  say "$REPORTS_ID"
+  set_variable REPORTS_ID "$REPORTS_ID"
+  run "$cli"' write openai/static-roles/reports \
+  project=my-project \
+  service_account_id="$REPORTS_ID" \
+  rotation_period=24h'
   get "$cli read openai/static-creds/reports"
   run 'scripts/ask_openai.py key'
 
@@ -119,8 +128,7 @@ library() {
   service_account_names=vault-demo-1,vault-demo-2 \
   max_ttl=72h'
   get "$cli write openai/library-sets/shared-pool/check-out ttl=4h"
-  local account_id
-  account_id=$(field service_account_id)
+  set_variable ACCOUNT_ID "$(field service_account_id)"
   run "$cli read openai/library-sets/shared-pool/status"
 
   chapter 'What OpenAI holds now: an account that is free has no key'
@@ -128,7 +136,7 @@ library() {
   run 'scripts/ask_openai.py key'
 
   chapter 'Check it in'
-  run "$cli write openai/library-sets/shared-pool/check-in service_account_id=$account_id"
+  run "$cli"' write openai/library-sets/shared-pool/check-in service_account_id="$ACCOUNT_ID"'
   run "$cli read openai/library-sets/shared-pool/status"
   show 'scripts/ask_openai.py key'
   key_is_refused key
@@ -139,8 +147,8 @@ take_down() {
   run "$cli delete openai/library-sets/shared-pool"
   run "$cli delete openai/static-roles/reports"
   run 'scripts/ask_openai.py accounts'
-  run "scripts/ask_openai.py delete-account $reports_id"
-  reports_id=
+  run 'scripts/ask_openai.py delete-account "$REPORTS_ID"'
+  REPORTS_ID=
 }
 
 rotate_admin_key() {
@@ -160,10 +168,11 @@ rotate_admin_key() {
 
   chapter 'Everything goes on with the new one, which nobody has ever seen'
   get "$cli read openai/creds/my-role"
-  run "$cli lease revoke -sync $(field lease_id)"
+  set_variable LEASE_ID "$(field lease_id)"
+  run "$cli"' lease revoke -sync "$LEASE_ID"'
 }
 
-# Shows a command and runs it; what it answers is at hand for `field`, and its key is $OPENAI_API_KEY.
+# Like `run`. The answer is kept for `field`, and its key in $OPENAI_API_KEY.
 get() {
   show "$1"
   eval "$1" | tee "$stage_folder/credential"
@@ -173,8 +182,8 @@ get() {
 
 # Ends everything that was started, and the account that was made from outside.
 end_all() {
-  if [ -n "$reports_id" ]; then
-    scripts/ask_openai.py delete-account "$reports_id" || true
+  if [ -n "$REPORTS_ID" ]; then
+    scripts/ask_openai.py delete-account "$REPORTS_ID" || true
   fi
   strike
 }
@@ -199,6 +208,7 @@ The server's log is $stage_folder/server.log. To end everything:
 TEXT
 }
 
+check_programs cargo cc make python3
 find_server
 prepare_stage
 trap end_all EXIT
@@ -214,5 +224,6 @@ if [ "${DEMO_KEEP:-}" = 1 ]; then
   keep
 else
   strike
-  chapter 'Done: everything that was started is stopped again. DEMO_KEEP=1 make demo leaves it running.'
+  chapter "Done in $((SECONDS - built_after)) seconds after a build of $built_after seconds. Server and simulator are stopped."
+  say 'DEMO_KEEP=1 make demo leaves them running; make dev-setup starts them for trials by hand; make build makes the plugin to install.'
 fi

@@ -7,16 +7,18 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source-path=SCRIPTDIR source=stage.sh
 . scripts/stage.sh
 
+check_programs cargo cc make python3
 find_server
 prepare_stage
+build_for_trial
+place_plugin
 start_server "$(free_port 8200)" -log-level=debug
 if openai_is_given; then
   use_real_openai
 else
-  cargo build --quiet --example openai-simulator
-  start_simulator "$(built debug examples/openai-simulator)"
+  start_simulator "$(built debug openai-simulator)"
 fi
-make register enable
+make register enable BIN="$plugins/vault-plugin-secrets-openai"
 "$cli" write openai/config \
   admin_api_key="$OPENAI_ADMIN_API_KEY" organization_id="$OPENAI_ORG_ID" api_endpoint="$OPENAI_BASE_URL"
 "$cli" write openai/project/my-project project_id="$OPENAI_PROJECT_ID"
@@ -29,7 +31,12 @@ The plugin is at openai/, with the project my-project and the role my-role; Open
   export PATH="$(dirname "$VAULT_BIN"):\$PATH" VAULT_ADDR=$VAULT_ADDR VAULT_TOKEN=$VAULT_TOKEN
   $cli read openai/creds/my-role
 
-After a change: make build register, then $cli plugin reload -plugin=vault-plugin-secrets-openai
+After a change of the code:
+
+  cargo build --bin vault-plugin-secrets-openai
+  install -m 755 "$(built debug vault-plugin-secrets-openai)" "$plugins"
+  make register BIN="$plugins/vault-plugin-secrets-openai"
+  $cli plugin reload -plugin=vault-plugin-secrets-openai
 
 The server's log follows. Ctrl-C ends everything.
 

@@ -12,7 +12,7 @@ clients=${CLIENTS:-64} duration=${DURATION:-10} latency=${LATENCY_MS:-100}
 find_server
 prepare_stage
 start_server "$(free_port 8200)" -log-level=warn
-start_simulator "$(built release examples/openai-simulator)" --latency-ms "$latency"
+start_simulator "$(built release openai-simulator)" --latency-ms "$latency"
 {
   make register enable
   "$cli" write openai/config \

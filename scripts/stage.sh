@@ -33,10 +33,16 @@ say() {
   printf '%s\n' "$*"
 }
 
-# Shows a command and runs it. A backslash and newline inside are shown as they are.
+# Shows a command as typed and runs it. The command is a text of the script: values from OpenAI or the server reach it as variables only.
 run() {
   show "$1"
   eval "$1"
+}
+
+# Sets and exports a variable, and shows the assignment. usage: set_variable NAME VALUE
+set_variable() {
+  export "$1=$2"
+  printf '%s$ export %s=%q%s\n' "$blue" "$1" "$2" "$plain"
 }
 
 # As it would be typed.
@@ -52,6 +58,34 @@ fail() {
 # Where cargo puts what it builds. usage: built PROFILE NAME
 built() {
   printf '%s/%s/%s/%s\n' "${CARGO_TARGET_DIR:-target}" "$(rustc -vV | sed -n 's/^host: //p')" "$1" "$2"
+}
+
+# Names everything that is missing for a build and a server. usage: check_programs PROGRAM...
+check_programs() {
+  local program missing=
+  for program in "$@"; do
+    case $program in
+      cargo) command -v cargo >/dev/null || missing="$missing"$'\n  cargo: https://rustup.rs' ;;
+      cc) command -v cc >/dev/null || missing="$missing"$'\n  cc, a C compiler: apt-get install gcc libc6-dev, or on a Mac xcode-select --install' ;;
+      *) command -v "$program" >/dev/null || missing="$missing"$'\n  '"$program" ;;
+    esac
+  done
+  [ -z "$missing" ] || fail "this machine lacks:$missing"
+}
+
+# Builds the plugin, and the simulator unless the real OpenAI is used, in cargo's dev profile: the fastest to compile.
+# Both are built by one command, so that each crate is compiled once.
+build_for_trial() {
+  local packages=(--bin vault-plugin-secrets-openai)
+  openai_is_given || packages+=(--bin openai-simulator)
+  cargo build --workspace --locked "${packages[@]}"
+}
+
+# Copies the built plugin to a plugin directory of the stage.
+place_plugin() {
+  plugins=$stage_folder/plugins
+  mkdir -p "$plugins"
+  install -m 755 "$(built debug vault-plugin-secrets-openai)" "$plugins"
 }
 
 # $VAULT_BIN, else vault or bao on the PATH, else OpenBao, fetched.
@@ -97,7 +131,8 @@ wait_until() {
 }
 
 prepare_stage() {
-  stage_folder=$(mktemp -d)
+  # Without symbolic links, which a server refuses in its plugin directory; a Mac has some.
+  stage_folder=$(cd "$(mktemp -d)" && pwd -P)
   trap strike EXIT
   trap 'exit 130' INT
   trap 'exit 143' TERM

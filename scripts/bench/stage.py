@@ -17,7 +17,7 @@ from plugins import ADMIN_KEY, ORGANIZATION, PROJECT
 
 ROOT = Path(__file__).resolve().parents[2]
 HOST = re.search(r"^host: (.+)$", subprocess.check_output(["rustc", "-vV"], text=True), re.M).group(1)
-EXAMPLES = ROOT / "target" / HOST / "release/examples"
+RELEASE = ROOT / "target" / HOST / "release"
 
 
 def find_server():
@@ -88,7 +88,7 @@ class Stage:
             self.api.write(f"sys/plugins/catalog/secret/{plugin.name}", {"sha256": digest, "command": plugin.name})
 
     def start_simulator(self):
-        command = [EXAMPLES / "openai-simulator", "--listen", "127.0.0.1:0", "--admin-key", ADMIN_KEY]
+        command = [RELEASE / "openai-simulator", "--listen", "127.0.0.1:0", "--admin-key", ADMIN_KEY]
         command += ["--organization", ORGANIZATION, "--project", PROJECT]
         simulator = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         self.processes.append(simulator)
@@ -145,7 +145,7 @@ class Stage:
     def load(self, path, clients, **until):
         """Reads with so many clients, for `seconds=` or until `requests=`; gives how many were read and in what time of a client."""
         (kind, count), = until.items()
-        command = [EXAMPLES / "load", "--server", f"127.0.0.1:{self.port}", "--path", path]
+        command = [RELEASE / "examples/load", "--server", f"127.0.0.1:{self.port}", "--path", path]
         command += ["--clients", str(clients), f"--{kind}", str(count)]
         run = subprocess.run(command, env={**os.environ, "VAULT_TOKEN": self.api.token}, stdout=subprocess.PIPE, text=True)
         if run.returncode != 0:

@@ -13,9 +13,9 @@ mod host;
 mod layers;
 mod openapi;
 mod readme;
-#[path = "../simulator/mod.rs"]
-mod simulator;
 #[path = "simulator/mod.rs"]
 mod simulator_test;
 mod support;
 mod torture;
+
+use openai_simulator as simulator;

@@ -2,8 +2,8 @@
 //!
 //! This file only decodes; it knows no endpoint.
 
-use axum::body::Bytes;
-use axum::http::{HeaderMap, header, request::Parts};
+use http::{HeaderMap, header, request::Parts};
+use hyper::body::Bytes;
 
 use super::refusal::Refusal;
 

@@ -103,16 +103,19 @@ impl Fault {
     }
 
     /// Limits the number of calls that fail.
+    #[must_use]
     pub fn times(self, count: u64) -> Self {
         Self { count: Some(count), ..self }
     }
 
     /// Sets the number of calls that pass first.
+    #[must_use]
     pub fn skipping(self, skip: u64) -> Self {
         Self { skip, ..self }
     }
 
     /// Fails after the work.
+    #[must_use]
     pub fn after_the_work(self) -> Self {
         Self { when: When::After, ..self }
     }

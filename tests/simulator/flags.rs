@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::simulator::{Lag, Settings, Tls};
+use openai_simulator::{Lag, Settings, Tls};
 
 /// Output of `--help`.
 pub(crate) const USAGE: &str = "\

@@ -35,7 +35,9 @@ pub struct Limit {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Per {
+    /// One second.
     Second,
+    /// One minute.
     Minute,
 }
 
@@ -75,6 +77,7 @@ impl Limit {
     }
 
     /// Sets the form of the wait time.
+    #[must_use]
     pub fn telling(self, retry: Retry) -> Self {
         Self { retry, ..self }
     }

@@ -7,8 +7,6 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 mod flags;
-#[path = "mod.rs"]
-mod simulator;
 
 use flags::{Flags, USAGE};
 

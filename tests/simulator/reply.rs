@@ -4,15 +4,20 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
-use axum::http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, stream};
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Bytes, Frame};
 use serde_json::{Value, json};
 
 use super::fault::Action;
 use super::id;
 use super::refusal::Refusal;
+
+/// The body of an HTTP response; an error closes the connection.
+pub type Body = UnsyncBoxBody<Bytes, io::Error>;
 
 /// Status, headers and body.
 #[derive(Debug, Clone, PartialEq)]
@@ -84,7 +89,7 @@ impl Reply {
     /// Converts to HTTP. If `cut`, half of the body is sent and the connection closes.
     pub fn into_response(self, cut: bool) -> Response<Body> {
         let length = self.body.len();
-        let body = if cut { broken_off(self.body) } else { Body::from(self.body) };
+        let body = if cut { broken_off(self.body) } else { whole(self.body) };
         let mut response = Response::new(body);
         *response.status_mut() = StatusCode::from_u16(self.status).unwrap_or(StatusCode::IM_A_TEAPOT);
         for (name, value) in self.headers {
@@ -167,12 +172,16 @@ fn retyped(value: Value) -> Value {
     }
 }
 
+fn whole(body: Bytes) -> Body {
+    Full::new(body).map_err(|never| match never {}).boxed_unsync()
+}
+
 /// Half of the body, then an error. Hyper flushes the first half when the body stream yields.
 fn broken_off(body: Bytes) -> Body {
-    let half = stream::once(std::future::ready(Ok(body.slice(..body.len() / 2))));
+    let half = stream::once(std::future::ready(Ok(Frame::data(body.slice(..body.len() / 2)))));
     let end = stream::once(async {
         tokio::task::yield_now().await;
         Err(io::Error::other("cut"))
     });
-    Body::from_stream(half.chain(end))
+    StreamBody::new(half.chain(end)).boxed_unsync()
 }

@@ -9,6 +9,7 @@ use super::world::World;
 use super::{accounts, admin_keys, costs, keys, models, projects};
 
 /// Names of the endpoints for counters, faults and limits.
+#[allow(missing_docs, reason = "the values say it")]
 pub mod endpoint {
     pub const LIST_ADMIN_KEYS: &str = "GET /organization/admin_api_keys";
     pub const CREATE_ADMIN_KEY: &str = "POST /organization/admin_api_keys";

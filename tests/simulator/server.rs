@@ -5,22 +5,21 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::BoxError;
-use axum::body::{Body, Bytes, HttpBody, to_bytes};
-use axum::http::{Request, Response};
+use http::{Request, Response};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-use tower::service_fn;
 
 use super::call::Call;
 use super::exchange::Shared;
 use super::refusal::Refusal;
-use super::reply::{Outcome, Reply};
+use super::reply::{Body, Outcome, Reply};
 
 /// Maximum body size, in bytes.
 const LARGEST_BODY: usize = 1024 * 1024;
@@ -69,20 +68,17 @@ async fn serve(
     let stopped = stop.clone();
     let service = service_fn(move |request| respond(request, Arc::clone(&shared), stop.clone()));
     let builder = Builder::new(TokioExecutor::new());
-    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
     // The client decides how the connection ends.
     let _ = stopped.run_until_cancelled(connection).await;
 }
 
-async fn respond<B>(
-    request: Request<B>,
+async fn respond(
+    request: Request<Incoming>,
     shared: Arc<Shared>,
     connection: CancellationToken,
-) -> Result<Response<Body>, Infallible>
-where
-    B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
-{
-    match outcome(request.map(Body::new), shared).await {
+) -> Result<Response<Body>, Infallible> {
+    match outcome(request, shared).await {
         Outcome::Complete(reply) => Ok(reply.into_response(false)),
         Outcome::Cut(reply) => Ok(reply.into_response(true)),
         Outcome::Dropped => {
@@ -92,11 +88,12 @@ where
     }
 }
 
-async fn outcome(request: Request<Body>, shared: Arc<Shared>) -> Outcome {
+async fn outcome(request: Request<Incoming>, shared: Arc<Shared>) -> Outcome {
     let (parts, body) = request.into_parts();
-    let Ok(body) = to_bytes(body, LARGEST_BODY).await else {
+    let Ok(body) = Limited::new(body, LARGEST_BODY).collect().await else {
         return Outcome::Complete(Reply::of(Err(Refusal::too_large())));
     };
+    let body = body.to_bytes();
     let (method, path) = (parts.method.as_str(), parts.uri.path());
     if let Some(control) = path.strip_prefix("/_sim") {
         return Outcome::Complete(shared.control(method, control, &body));

@@ -13,7 +13,7 @@ use crate::support::{programs, python};
 
 fn binary() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| programs::example("openai-simulator"))
+    BUILT.get_or_init(programs::simulator)
 }
 
 /// The running binary; killed and waited for when dropped.

@@ -115,18 +115,31 @@ pub(crate) fn plugin() -> PathBuf {
 
 /// Builds an example if necessary; answers its path.
 pub(crate) fn example(name: &str) -> PathBuf {
+    built(name, &["--example", name]).join("examples").join(name)
+}
+
+/// Builds the simulator if necessary; answers its path. With an example, cargo selects the features of tests, so no crate
+/// is compiled a second time.
+pub(crate) fn simulator() -> PathBuf {
+    let name = "openai-simulator";
+    built(name, &["--workspace", "--bin", name, "--example", "next-release"]).join(name)
+}
+
+/// Runs `cargo build` with these arguments in the profile of the tests; answers the folder of the results.
+fn built(name: &str, arguments: &[&str]) -> PathBuf {
     let test = env::current_exe().expect("a test knows its own program");
     let profile = test.parent().and_then(Path::parent).expect("the test binary is in a profile folder");
     let profile_name = profile.file_name().and_then(OsStr::to_str).expect("the profile folder has a name");
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let built = Command::new(cargo)
-        .args(["build", "--quiet", "--example", name, "--profile", &profile_name.replace("debug", "dev")])
+        .args(["build", "--quiet", "--profile", &profile_name.replace("debug", "dev")])
+        .args(arguments)
         .arg("--target-dir")
         .arg(profile.ancestors().nth(2).expect("the profile folder is in target/<host>"))
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .status();
-    assert!(built.is_ok_and(|built| built.success()), "the example {name} cannot be built");
-    profile.join("examples").join(name)
+    assert!(built.is_ok_and(|built| built.success()), "{name} cannot be built");
+    profile.to_owned()
 }
 
 /// SHA-256 of a plugin's file, as the catalog needs it.

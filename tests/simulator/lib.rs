@@ -1,10 +1,8 @@
 //! A strict, stateful simulator of OpenAI's Admin API, for tests and the demo.
 //!
 //! The simulator refuses what OpenAI refuses, stores created objects, expires keys by its clock, and fails on demand.
-//! The simulator is no part of the plugin. Tests include this file and start a [`Simulator`]; the example binary
-//! `openai-simulator` adds flags. The resource files hold the knowledge about OpenAI: [`accounts`], [`keys`],
+//! The simulator is no part of the plugin. Tests start a [`Simulator`]; the binary `openai-simulator` adds flags. The resource files hold the knowledge about OpenAI: [`accounts`], [`keys`],
 //! [`admin_keys`], [`projects`], [`costs`]. A call passes through [`server`], [`exchange`] and [`routes`].
-#![allow(dead_code, unreachable_pub, reason = "each binary uses only a part of this module")]
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -41,7 +39,6 @@ mod traffic;
 mod world;
 
 use self::exchange::Shared;
-#[allow(unused_imports, reason = "see above")]
 pub use self::{
     fault::{Action, Fault, When},
     lag::Lag,
