@@ -70,37 +70,49 @@ variable "projects" {
 }
 
 variable "roles" {
-  description = "Roles by name: an account and a key of its own for each lease. Durations in seconds."
+  description = "Roles by name, each with project or project_id: one key for each lease, on a new account or on service_account_id. Durations in seconds."
   type = map(object({
-    project                       = string
+    project                       = optional(string)
+    project_id                    = optional(string)
     ttl                           = optional(number)
     max_ttl                       = optional(number)
+    scopes                        = optional(list(string))
+    service_account_id            = optional(string)
     service_account_name_template = optional(string)
     service_account_description   = optional(string)
-    scopes                        = optional(list(string))
   }))
   default = {}
 }
 
 variable "static_roles" {
-  description = "Static roles by name: one existing account whose key is rotated. Durations in seconds."
+  description = "Static roles by name, each with project or project_id: one existing account whose key is rotated. Durations in seconds."
   type = map(object({
-    project            = string
+    project            = optional(string)
+    project_id         = optional(string)
     service_account_id = string
+    api_key_name       = optional(string)
     rotation_period    = optional(number)
+    rotation_schedule  = optional(string)
+    rotation_window    = optional(number)
     rotation_method    = optional(string)
     grace_period       = optional(number)
+    ttl                = optional(number)
+    key_ttl            = optional(number)
   }))
   default = {}
 }
 
 variable "library_sets" {
-  description = "Library sets by name: accounts that are lent to one borrower at a time. Durations in seconds."
+  description = "Library sets by name, each with project or project_id: accounts that are lent to one borrower at a time. Durations in seconds."
   type = map(object({
-    project               = string
-    service_account_names = list(string)
-    max_ttl               = optional(number)
-    description           = optional(string)
+    project                      = optional(string)
+    project_id                   = optional(string)
+    service_account_names        = list(string)
+    create_missing               = optional(bool)
+    ttl                          = optional(number)
+    max_ttl                      = optional(number)
+    disable_check_in_enforcement = optional(bool)
+    description                  = optional(string)
   }))
   default = {}
 }

@@ -9,5 +9,4 @@ terraform {
   }
 }
 
-# VAULT_ADDR and VAULT_TOKEN say which server.
-provider "vault" {}
+# The provider takes the server from VAULT_ADDR and VAULT_TOKEN.

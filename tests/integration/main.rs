@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test says what went wrong by failing")]
 #![allow(clippy::print_stdout, reason = "the harness shows it when the test fails")]
 
+mod bootstrap;
 mod bounds;
 mod circles;
 #[cfg(feature = "failpoints")]
