@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
 # What a release consists of, into dist/: `make release`. The same commit gives the same bytes.
 #
-#   NAME_VERSION_linux_ARCH                 the program, for plugin_directory
+#   NAME_VERSION_OS_ARCH                    the program, for plugin_directory
+#   NAME_VERSION_OS_ARCH.tar.gz             the program as NAME, LICENSE, and the license texts of all crates in it
+#   NAME_VERSION_OS_ARCH.cdx.json           the list of contents, as CycloneDX
 #   NAME_VERSION_linux_ARCH.image.tar       the image, for `docker load`
 #   NAME_VERSION_linux_ARCH.config.json     the image's configuration: its SHA-256 is the image's id, which Vault wants as -sha256
 #   NAME_VERSION_linux_ARCH.manifest.json   the image's manifest: its SHA-256 is the id where Docker keeps images in containerd
-#   NAME_VERSION_linux_ARCH.cdx.json        what is in the program, as CycloneDX
 #   SHA256SUMS                              of all of these
+#
+# On a Mac there is no image.
 #
 # usage: scripts/release.sh           in a clean checkout
 #        scripts/release.sh --twice   and once more in another folder, from nothing: it must come out the same
@@ -32,8 +35,16 @@ architecture() {
   esac
 }
 
+system() {
+  uname -s | tr '[:upper:]' '[:lower:]'
+}
+
+sha256() {
+  if command -v sha256sum >/dev/null; then sha256sum "$@"; else shasum -a 256 "$@"; fi
+}
+
 check() {
-  [ "$(uname -s)" = Linux ] || fail 'the program and its image are for Linux, and are made there'
+  case $(system) in linux | darwin) ;; *) fail 'releases are made on Linux and macOS' ;; esac
   [ -z "$(git status --porcelain)" ] || fail 'there are changes that no commit holds'
   cargo cyclonedx --version >/dev/null 2>&1 || fail "the list of contents needs: cargo install cargo-cyclonedx --locked --version $sbom_tool"
 }
@@ -68,18 +79,45 @@ build() {
   ! grep -aq '/ld-linux' "$1" || fail "$1 is not static"
 }
 
+# usage: pack PROGRAM ARCHIVE
+pack() {
+  scripts/licenses.py >dist/THIRD_PARTY_LICENSES.txt
+  python3 - "$1" "$2" "$name" <<'PYTHON'
+import gzip, os, sys, tarfile
+
+program, archive, name = sys.argv[1:]
+epoch = int(os.environ["SOURCE_DATE_EPOCH"])
+
+def plain(member):
+    member.mtime, member.uid, member.gid, member.uname, member.gname = epoch, 0, 0, "", ""
+    member.mode = 0o755 if member.name == name else 0o644
+    return member
+
+with open(archive, "wb") as file, gzip.GzipFile("", "wb", fileobj=file, mtime=epoch) as packed, tarfile.open(mode="w", fileobj=packed) as tar:
+    for path, within in ((program, name), ("LICENSE", "LICENSE"), ("dist/THIRD_PARTY_LICENSES.txt", "THIRD_PARTY_LICENSES.txt")):
+        tar.add(path, within, filter=plain)
+PYTHON
+  rm dist/THIRD_PARTY_LICENSES.txt
+}
+
+# usage: make_image PROGRAM
+make_image() {
+  local id
+  id=$(PLUGIN_BINARY="$1" scripts/image.sh --archive "$1.image.tar")
+  from_archive "$1.image.tar" "blobs/sha256/$id" >"$1.config.json"
+  from_archive "$1.image.tar" "blobs/sha256/$(manifest_digest "$1.image.tar")" >"$1.manifest.json"
+}
+
 make_release() {
   local artifact
-  artifact=${name}_${version}_linux_$(architecture)
+  artifact=${name}_${version}_$(system)_$(architecture)
   rm -rf dist
   mkdir dist
   contents >"dist/$artifact.cdx.json"
   build "dist/$artifact"
-  local id
-  id=$(PLUGIN_BINARY="dist/$artifact" scripts/image.sh --archive "dist/$artifact.image.tar")
-  from_archive "dist/$artifact.image.tar" "blobs/sha256/$id" >"dist/$artifact.config.json"
-  from_archive "dist/$artifact.image.tar" "blobs/sha256/$(manifest_digest "dist/$artifact.image.tar")" >"dist/$artifact.manifest.json"
-  (cd dist && sha256sum "$artifact"* >SHA256SUMS)
+  pack "dist/$artifact" "dist/$artifact.tar.gz"
+  [ "$(system)" != linux ] || make_image "dist/$artifact"
+  (cd dist && sha256 "$artifact"* >SHA256SUMS)
 }
 
 compare_with_another() {

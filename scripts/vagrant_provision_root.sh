@@ -9,20 +9,27 @@ readonly user=${SUDO_USER:-vagrant}
 # shellcheck source=/dev/null
 codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
 
-# usage: add_repository NAME KEY_URL 'URL SUITE COMPONENT'
+# usage: add_repository NAME KEY_URL 'URL SUITE COMPONENT' [FINGERPRINT of the key]
 add_repository() {
   local key="/etc/apt/keyrings/$1.asc"
-  curl --fail --silent --show-error --location --output "$key" "$2"
+  curl --fail --silent --show-error --location --proto =https --output "$key" "$2"
+  if [ -n "${4:-}" ] && ! gpg --show-keys --with-colons "$key" | grep -q "^fpr:.*:$4:"; then
+    rm "$key"
+    echo "vagrant_provision_root.sh: the key of $1 is another than $4" >&2
+    exit 1
+  fi
   echo "deb [arch=$(dpkg --print-architecture) signed-by=$key] $3" >"/etc/apt/sources.list.d/$1.list"
 }
 
 install_packages() {
   apt-get update
-  apt-get install -y ca-certificates curl
+  apt-get install -y ca-certificates curl gpg
   install -d -m 755 /etc/apt/keyrings
-  add_repository docker https://download.docker.com/linux/ubuntu/gpg "https://download.docker.com/linux/ubuntu $codename stable"
+  add_repository docker https://download.docker.com/linux/ubuntu/gpg "https://download.docker.com/linux/ubuntu $codename stable" \
+    9DC858229FC7DD38854AE2D88D81803C0EBFCD88
   add_repository gvisor https://gvisor.dev/archive.key 'https://storage.googleapis.com/gvisor/releases release main'
-  add_repository hashicorp https://apt.releases.hashicorp.com/gpg "https://apt.releases.hashicorp.com $codename main"
+  add_repository hashicorp https://apt.releases.hashicorp.com/gpg "https://apt.releases.hashicorp.com $codename main" \
+    798AEC654E5C15428C8E42EEAA16FCBCA621E701
   apt-get update
   apt-get install -y docker-ce docker-ce-cli docker-buildx-plugin containerd.io runsc vault gcc make git jq python3 python3-pip zsh
 }
