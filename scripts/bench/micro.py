@@ -19,7 +19,7 @@ from stage import Stage, find_server
 
 # The first that occurs in a function's name says which part it belongs to.
 PARTS = {
-    "engine: templates": r"engine::naming",
+    "engine: templates": r"engine::naming|handlebars",
     "engine: metrics": r"engine::telemetry|engine::operator::health|metrics(_\w+)?::",
     "engine": r"openai_secrets::engine",
     "dispatch": r"openai_secrets::framework",

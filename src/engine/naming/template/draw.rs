@@ -2,6 +2,9 @@
 
 use rand::{Rng, RngExt};
 
+/// The random parts of a rendering, in the context of its template.
+pub(super) const DRAWN: &str = "Drawn";
+
 const ALPHANUMERIC: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 const LOWERCASE: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
 

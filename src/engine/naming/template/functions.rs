@@ -1,12 +1,20 @@
-//! The functions of Vault's username templates. `draw` makes random texts before a rendering.
+//! The functions of Vault's username templates as helpers of handlebars. What is random is drawn beforehand.
+
+use std::sync::LazyLock;
 
 use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, Utc};
+use handlebars::{
+    Context, Handlebars, Helper, HelperDef, PathAndJson, RenderContext, RenderErrorReason, ScopedJson,
+};
 use serde_json::Value as Json;
 
 use super::{layout, printf};
+
+/// The time of a rendering, in the context of its template.
+pub(super) const NOW: &str = "Now";
 
 /// The longest text that a function takes or gives, in bytes. A name has 64 characters.
 const MAX_TEXT: usize = 4096;
@@ -16,14 +24,14 @@ const MAX_RANDOM: i64 = 512;
 const HASH_LENGTH: usize = 8;
 
 /// A function, what it takes (in Vault's order), and what it gives.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(super) struct Function {
     pub(super) name: &'static str,
     takes: &'static [Kind],
     apply: fn(&Call<'_>) -> Result<String, String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Text,
     Number,
@@ -61,6 +69,17 @@ static FUNCTIONS: [Function; 13] = [
     Function::new("uuid", &[], |_| Ok(String::new())),
 ];
 
+/// All functions; no text is escaped for HTML, and nothing missing goes unnoticed.
+pub(super) static HELPERS: LazyLock<Handlebars<'static>> = LazyLock::new(|| {
+    let mut registry = Handlebars::new();
+    registry.register_escape_fn(handlebars::no_escape);
+    registry.set_strict_mode(true);
+    for function in FUNCTIONS {
+        registry.register_helper(function.name, Box::new(function));
+    }
+    registry
+});
+
 /// The function of this name.
 pub(super) fn named(name: &str) -> Option<Function> {
     FUNCTIONS.into_iter().find(|function| function.name == name)
@@ -85,8 +104,7 @@ impl Function {
         self.run(arguments, DateTime::UNIX_EPOCH).map(drop)
     }
 
-    /// The result for these arguments. The error is a sentence.
-    pub(super) fn run(self, arguments: &[&Json], now: DateTime<Utc>) -> Result<String, String> {
+    fn run(self, arguments: &[&Json], now: DateTime<Utc>) -> Result<String, String> {
         let Self { name, takes, apply } = self;
         let (given, more) = (arguments.len(), name == "printf");
         if given < takes.len() || (given > takes.len() && !more) {
@@ -104,6 +122,22 @@ impl Function {
         }
         let result = apply(&Call { name, arguments, now })?;
         if result.len() > MAX_TEXT { Err(overgrown()) } else { Ok(result) }
+    }
+}
+
+impl HelperDef for Function {
+    fn call_inner<'reg: 'rc, 'rc>(
+        &self,
+        helper: &Helper<'rc>,
+        _: &'reg Handlebars<'reg>,
+        context: &'rc Context,
+        _: &mut RenderContext<'reg, 'rc>,
+    ) -> Result<ScopedJson<'rc>, handlebars::RenderError> {
+        let arguments: Vec<&Json> = helper.params().iter().map(PathAndJson::value).collect();
+        let now = context.data()[NOW].as_i64().and_then(DateTime::from_timestamp_millis);
+        self.run(&arguments, now.unwrap_or_default())
+            .map(|text| ScopedJson::Derived(Json::String(text)))
+            .map_err(|problem| RenderErrorReason::Other(problem).into())
     }
 }
 

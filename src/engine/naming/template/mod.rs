@@ -1,8 +1,8 @@
-//! Name templates in the syntax of Vault's username templates (Go's text/template).
+//! Name templates in the writing of Vault's username templates (Go's text/template), rendered by handlebars.
 //!
-//! `reader` parses a template into values, which `value` evaluates. A template may use the variables `.RoleName`,
-//! `.ProjectName` and `.RandomSuffix`, functions and pipes; it has no conditions, loops or assignments. `names.rs` makes
-//! the text valid for OpenAI.
+//! `reader` turns the writing into a handlebars tree, with the functions of `functions` as its helpers; no text of a role
+//! writer reaches handlebars' own parser. Known are the variables `.RoleName`, `.ProjectName` and `.RandomSuffix`, functions
+//! and pipes; there are no conditions, loops or assignments. What OpenAI takes as a name is `names.rs`'s.
 //!
 //! A rendering costs a bounded amount: a template has few actions and calls (`reader`), each text is short (`functions`).
 
@@ -12,21 +12,30 @@ mod functions;
 mod layout;
 mod printf;
 mod reader;
-mod value;
 
 use chrono::{DateTime, Utc};
+use handlebars::{Context, RenderContext, Renderable as _};
 use rand::Rng;
+use serde_json::json;
 
-use draw::Draw;
 pub use draw::Drawn;
-pub use value::Values;
-use value::{Scope, Value};
+use draw::{DRAWN, Draw};
+use functions::NOW;
 
 /// A template that was read and checked, cheap to render again and again.
 #[derive(Debug)]
 pub struct Template {
-    values: Vec<Value>,
+    tree: handlebars::Template,
     draws: Vec<Draw>,
+}
+
+/// What a template's variables stand for.
+#[derive(Clone, Copy, Debug)]
+pub struct Values<'a> {
+    /// `.RoleName`
+    pub role_name: &'a str,
+    /// `.ProjectName`
+    pub project_name: &'a str,
 }
 
 /// One rendering of a template, with the randomness that went into it.
@@ -66,11 +75,11 @@ impl Template {
             let problem = format!("the template is too long: it must have less than {most} bytes");
             return Err(TemplateError { problem, character: 1 });
         }
-        let (values, draws) = reader::read(text).map_err(|fault| {
+        let (tree, draws) = reader::read(text).map_err(|fault| {
             let before = text.get(..fault.at).unwrap_or(text);
             TemplateError { problem: fault.problem, character: before.chars().count() + 1 }
         })?;
-        Ok(Self { values, draws })
+        Ok(Self { tree, draws })
     }
 
     /// Renders it. Equal values, times and generators give equal texts.
@@ -82,11 +91,15 @@ impl Template {
     ) -> Result<Rendering, RenderError> {
         let suffix = Draw::Suffix.draw(rng);
         let drawn: Vec<Drawn> = self.draws.iter().map(|draw| draw.draw(rng)).collect();
-        let scope = Scope { values, suffix: &suffix, drawn: &drawn, now };
-        let mut text = String::new();
-        for value in &self.values {
-            value.show(&scope, &mut text).map_err(RenderError)?;
-        }
+        let context = Context::from(json!({
+            "RoleName": values.role_name,
+            "ProjectName": values.project_name,
+            "RandomSuffix": suffix.as_str(),
+            DRAWN: drawn.iter().map(Drawn::as_str).collect::<Vec<_>>(),
+            NOW: now.timestamp_millis(),
+        }));
+        let text = self.tree.renders(&functions::HELPERS, &context, &mut RenderContext::new(None));
+        let text = text.map_err(|error| RenderError(error.reason().to_string()))?;
         Ok(Rendering { text, suffix, drawn })
     }
 }

@@ -1,19 +1,24 @@
-//! Parses a template as Go does. A pipe becomes the last argument of the next call. A random text becomes a place among the
-//! texts that are drawn before a rendering.
+//! Reads a template as Go does, straight into a handlebars tree. A call becomes a subexpression, a pipe the call's last
+//! argument, and what is random a place in the context.
 
+use std::collections::HashMap;
+
+use handlebars::PathSeg;
+use handlebars::template::{Parameter, Subexpression, TemplateElement};
 use serde_json::Value as Json;
 
 use super::cursor::{Cursor, Fault, fault, is_space, is_word};
-use super::draw::Draw;
+use super::draw::{DRAWN, Draw};
 use super::functions::{self, Function};
-use super::value::{Value, Variable};
 
 /// More than anyone needs in a name of 64 characters, and few enough to render fast.
 const MAX_ACTIONS: usize = 64;
 /// The budget of a rendering: with the limit on each text, it bounds the work for one name.
 const MAX_CALLS: usize = 64;
-/// Bounds the depth of expressions, which are walked by recursion.
+/// Bounds the depth of expressions, which are walked by recursion here and in handlebars.
 const MAX_DEPTH: usize = 32;
+
+const VARIABLES: [&str; 3] = [".RoleName", ".ProjectName", ".RandomSuffix"];
 
 /// Words of Go's template language that are no functions.
 const LANGUAGE: [&str; 14] = [
@@ -31,12 +36,13 @@ struct Reader<'a> {
     calls: usize,
     /// The parentheses and pipes of the present action.
     depth: usize,
-    values: Vec<Value>,
+    tree: handlebars::Template,
     draws: Vec<Draw>,
 }
 
-/// Parses a template: its values, and what must be drawn before each rendering.
-pub(super) fn read(text: &str) -> Result<(Vec<Value>, Vec<Draw>), Fault> {
+/// Reads a template: its tree, and what must be drawn before each rendering.
+pub(super) fn read(text: &str) -> Result<(handlebars::Template, Vec<Draw>), Fault> {
+    let (tree, draws) = (handlebars::Template::default(), Vec::new());
     let mut reader = Reader {
         cursor: Cursor { text, at: 0 },
         opened: 0,
@@ -44,8 +50,8 @@ pub(super) fn read(text: &str) -> Result<(Vec<Value>, Vec<Draw>), Fault> {
         actions: 0,
         calls: 0,
         depth: 0,
-        values: Vec::new(),
-        draws: Vec::new(),
+        tree,
+        draws,
     };
     while let Some(start) = reader.cursor.rest().find("{{") {
         let before = reader.cursor.skip(start);
@@ -56,7 +62,7 @@ pub(super) fn read(text: &str) -> Result<(Vec<Value>, Vec<Draw>), Fault> {
         if reader.cursor.rest().starts_with("/*") { reader.comment()? } else { reader.action()? }
     }
     reader.text(reader.cursor.rest(), false);
-    Ok((reader.values, reader.draws))
+    Ok((reader.tree, reader.draws))
 }
 
 impl Reader<'_> {
@@ -65,7 +71,7 @@ impl Reader<'_> {
         let text = if self.trims { text.trim_start_matches(is_space) } else { text };
         let text = if trims_end { text.trim_end_matches(is_space) } else { text };
         if !text.is_empty() {
-            self.values.push(literal(text));
+            self.tree.elements.push(TemplateElement::RawString(text.to_owned()));
         }
     }
 
@@ -107,7 +113,7 @@ impl Reader<'_> {
             return fault(self.cursor.at, format!("unexpected {other:?}"));
         }
         self.close(self.cursor.end().unwrap_or(0));
-        self.values.push(value);
+        self.tree.elements.push(element(value));
         Ok(())
     }
 
@@ -137,7 +143,7 @@ impl Reader<'_> {
     }
 
     /// `command | command | ...`: each value is the last argument of the next command.
-    fn pipeline(&mut self) -> Result<Value, Fault> {
+    fn pipeline(&mut self) -> Result<Parameter, Fault> {
         let mut value = self.command(None)?;
         while self.peek()? == Some('|') {
             self.deeper()?;
@@ -147,7 +153,7 @@ impl Reader<'_> {
     }
 
     /// `function argument argument ...`, or one value.
-    fn command(&mut self, piped: Option<Value>) -> Result<Value, Fault> {
+    fn command(&mut self, piped: Option<Parameter>) -> Result<Parameter, Fault> {
         let is_call = self.peek()?.is_some_and(|first| is_word(first) && !first.is_ascii_digit());
         let at = self.cursor.at;
         if is_call {
@@ -171,7 +177,7 @@ impl Reader<'_> {
     }
 
     /// One value. A function's name is that function without arguments, as in Go.
-    fn operand(&mut self) -> Result<Value, Fault> {
+    fn operand(&mut self) -> Result<Parameter, Fault> {
         let next = self.peek()?;
         let at = self.cursor.at;
         let value = match next {
@@ -196,7 +202,7 @@ impl Reader<'_> {
         Ok(value)
     }
 
-    fn parenthesised(&mut self) -> Result<Value, Fault> {
+    fn parenthesised(&mut self) -> Result<Parameter, Fault> {
         let at = self.cursor.at;
         self.deeper()?;
         let value = self.pipeline()?;
@@ -218,7 +224,7 @@ impl Reader<'_> {
         }
     }
 
-    fn call(&mut self, at: usize, function: Function, arguments: Vec<Value>) -> Result<Value, Fault> {
+    fn call(&mut self, at: usize, function: Function, arguments: Vec<Parameter>) -> Result<Parameter, Fault> {
         self.calls += 1;
         if self.calls > MAX_CALLS {
             let problem = format!("the template calls too many functions: at most {MAX_CALLS} are allowed");
@@ -226,8 +232,8 @@ impl Reader<'_> {
         }
         let unknown = Json::from("");
         let known: Vec<&Json> =
-            arguments.iter().map(|argument| argument.literal().unwrap_or(&unknown)).collect();
-        if function.name == "printf" && arguments.first().is_some_and(|format| format.literal().is_none()) {
+            arguments.iter().map(|argument| written(argument).unwrap_or(&unknown)).collect();
+        if function.name == "printf" && arguments.first().is_some_and(|format| written(format).is_none()) {
             return fault(at, "the format of printf must be written out as a text");
         }
         function.check(&known).or_else(|problem| fault(at, problem))?;
@@ -237,23 +243,26 @@ impl Reader<'_> {
             ("random", Some(length)) => {
                 self.draw(Draw::Random(usize::try_from(length).unwrap_or(usize::MAX)))
             }
-            _ => Value::Call(function, arguments),
+            (name, _) => {
+                let name = Parameter::Name(name.to_owned());
+                Parameter::Subexpression(Subexpression::new(name, arguments, HashMap::new()))
+            }
         })
     }
 
-    fn draw(&mut self, draw: Draw) -> Value {
+    fn draw(&mut self, draw: Draw) -> Parameter {
         self.draws.push(draw);
-        Value::Drawn(self.draws.len() - 1)
+        path(&[DRAWN, &(self.draws.len() - 1).to_string()])
     }
 
-    fn variable(&mut self) -> Result<Value, Fault> {
+    fn variable(&mut self) -> Result<Parameter, Fault> {
         let at = self.cursor.at;
         let name = self.cursor.skip_while(|c| c == '.' || is_word(c));
-        let Some((_, variable)) = Variable::ALL.into_iter().find(|(known, _)| *known == name) else {
+        if !VARIABLES.contains(&name) {
             let known = ".RoleName, .ProjectName and .RandomSuffix";
             return fault(at, format!("variable {name:?} is not known; known are {known}"));
-        };
-        Ok(Value::Variable(variable))
+        }
+        Ok(path(&[&name[1..]]))
     }
 }
 
@@ -261,6 +270,28 @@ fn unsupported(what: &str) -> String {
     format!("{what:?} is not supported: a name template has variables, functions and pipes only")
 }
 
-fn literal(value: impl Into<Json>) -> Value {
-    Value::Literal(value.into())
+fn literal(value: impl Into<Json>) -> Parameter {
+    Parameter::Literal(value.into())
+}
+
+/// The value of what is written out in the template.
+fn written(value: &Parameter) -> Option<&Json> {
+    match value {
+        Parameter::Literal(value) => Some(value),
+        _ => None,
+    }
+}
+
+fn path(names: &[&str]) -> Parameter {
+    let segments = names.iter().map(|name| PathSeg::Named((*name).to_owned())).collect();
+    Parameter::Path(handlebars::Path::Relative((segments, names.join("."))))
+}
+
+fn element(value: Parameter) -> TemplateElement {
+    match value {
+        Parameter::Literal(Json::String(text)) => TemplateElement::RawString(text),
+        Parameter::Literal(number) => TemplateElement::RawString(number.to_string()),
+        Parameter::Subexpression(call) => *call.element,
+        value => *Subexpression::new(value, Vec::new(), HashMap::new()).element,
+    }
 }
