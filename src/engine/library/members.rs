@@ -174,13 +174,22 @@ impl Home {
         Ok(found)
     }
 
-    /// Whether OpenAI still has a listed account. It may not know a young one yet, which is asked for again for a while.
+    /// Whether OpenAI still has a listed account, by the name that it is listed with. It may not know a young one yet,
+    /// which is asked for again for a while.
     async fn has(&self, account: &ServiceAccount) -> Result<bool, Error> {
         let is_young = self.now - account.created_at < YOUNG;
         let client = if is_young { self.client.retrying_not_found() } else { self.client.clone() };
-        let knows = self.knows(&client, &account.id).await?;
-        if knows || !is_young {
-            return Ok(knows);
+        match self.find_by_id(&client, &account.id).await? {
+            Some(found) if found.name == account.name => return Ok(true),
+            Some(found) => {
+                return Err(Error::field(format!(
+                    "service_account_names: OpenAI lists account {} as {:?}, but it is called {:?} when it is asked for: \
+                     it was renamed, try again in a minute",
+                    account.id, account.name, found.name
+                )));
+            }
+            None if !is_young => return Ok(false),
+            None => {}
         }
         Err(Error::field(format!(
             "service_account_names: OpenAI lists account {:?} ({}), which is new, but does not know it yet: try again in \
@@ -189,10 +198,14 @@ impl Home {
         )))
     }
 
-    async fn knows(&self, client: &Client, account: &ServiceAccountId) -> Result<bool, Error> {
+    async fn find_by_id(
+        &self,
+        client: &Client,
+        account: &ServiceAccountId,
+    ) -> Result<Option<ServiceAccount>, Error> {
         match client.service_account(&self.project_id, account).await {
-            Ok(_) => Ok(true),
-            Err(error) if error.is_gone() => Ok(false),
+            Ok(found) => Ok(Some(found)),
+            Err(error) if error.is_gone() => Ok(None),
             Err(error) => Err(Error::call("looking up a service account")(error)),
         }
     }
@@ -211,7 +224,8 @@ impl Home {
         });
         let asked = asked.map(|member| {
             async move {
-                self.knows(&self.client, &member.id).await.map(|knows| (!knows).then(|| member.id.clone()))
+                let found = self.find_by_id(&self.client, &member.id).await;
+                found.map(|found| found.is_none().then(|| member.id.clone()))
             }
             .boxed()
         });

@@ -67,6 +67,23 @@ async fn of_two_accounts_of_a_name_the_one_that_is_gone_does_not_count() {
 }
 
 #[tokio::test]
+async fn an_account_that_the_list_still_shows_by_its_name_of_before_is_not_adopted() {
+    let mount = library::mount().await;
+    let renamed = mount.seed("production", false);
+    let mut stale = listed(&mount);
+    stale["data"][0]["name"] = json!("a");
+    let fault = lag(&mount, stale);
+    let body = json!({"project": "research", "service_account_names": "a"});
+    let refused = mount.write(SET, body.clone()).await;
+    refused.refused(&format!("lists account {} as \"a\", but it is called \"production\"", renamed.id));
+    mount.read(SET).await.nothing();
+    mount.sim.remove_fault(fault);
+    mount.write(SET, body).await.done();
+    assert_ne!(library::check_out(&mount).await.text("service_account_id"), renamed.id);
+    mount.finish().await;
+}
+
+#[tokio::test]
 async fn writing_a_set_again_mends_what_was_deleted_at_openai() {
     let mount = library::mount_with("a,b").await.without_lag();
     let old = mount.sim.state().accounts[0].id.clone();
