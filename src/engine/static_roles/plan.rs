@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use super::record::{Ending, StaticRole};
+use super::record::{Current, Ending, StaticRole};
+use super::settings::ROOM_TO_RETRY;
 use crate::engine::Error;
 use crate::engine::accounts::first_seen;
 use crate::engine::time::schedule::Schedule;
@@ -66,9 +67,10 @@ impl StaticRole {
 
     /// When its next rotation is to be, whatever came of earlier tries: by the schedule, or since it was asked for.
     fn planned(&self, schedule: Option<&Schedule>, name: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        let last_rotation = self.current.as_ref()?.last_rotation;
-        let by_schedule = schedule.map(|schedule| schedule.next(now, last_rotation, schedule.spread(name)));
-        self.asked.map(|asked| asked.at).into_iter().chain(by_schedule).min()
+        let current = self.current.as_ref()?;
+        let by_schedule =
+            schedule.map(|schedule| schedule.next(now, current.last_rotation, schedule.spread(name)));
+        self.asked.map(|asked| asked.at).into_iter().chain(by_schedule).chain(current.replaced_by()).min()
     }
 
     /// The time between rotations, beyond which no retry waits; zero for by hand only.
@@ -79,6 +81,15 @@ impl StaticRole {
     fn period(&self, schedule: Option<&Schedule>) -> Duration {
         let (Some(schedule), Some(current)) = (schedule, &self.current) else { return Duration::ZERO };
         schedule.approximate_period(current.last_rotation)
+    }
+}
+
+impl Current {
+    /// The latest time to replace a key that expires at OpenAI: the schedule may have changed since the key was made, or
+    /// its window may be over.
+    fn replaced_by(&self) -> Option<DateTime<Utc>> {
+        let room = self.key_ttl.saturating_sub(ROOM_TO_RETRY);
+        (!self.key_ttl.is_zero()).then(|| self.last_rotation + room)
     }
 }
 

@@ -68,6 +68,10 @@ pub struct Current {
     /// When it was made, to the second.
     #[serde(with = "crate::engine::time::rfc3339")]
     pub last_rotation: DateTime<Utc>,
+    /// How long after that it expires at OpenAI, by the `key_ttl` of that time; zero is never. Releases before did not
+    /// keep that.
+    #[serde(default, with = "crate::engine::time::seconds", skip_serializing_if = "Duration::is_zero")]
+    pub key_ttl: Duration,
 }
 
 /// An earlier key: it lives until its grace is over.

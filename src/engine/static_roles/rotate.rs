@@ -52,6 +52,8 @@ pub(in crate::engine) struct Work<'a> {
 pub(super) struct NewKey {
     made: Made,
     unique_name: String,
+    /// How long it lives at OpenAI; zero is for ever.
+    key_ttl: Duration,
 }
 
 impl Work<'_> {
@@ -82,7 +84,7 @@ pub(super) async fn ask(work: &Work<'_>, role: &mut StaticRole, making: &Making)
     let expires_in = Some(key_ttl).filter(|ttl| !ttl.is_zero());
     match issuer::issue_announced(&client, &creation, expires_in, &[]).await {
         Ok(made) => {
-            let key = NewKey { made, unique_name: making.name.clone() };
+            let key = NewKey { made, unique_name: making.name.clone(), key_ttl };
             confirm(work, role, making, &key).await?;
             Ok(key)
         }
@@ -115,7 +117,7 @@ async fn confirm(work: &Work<'_>, role: &StaticRole, making: &Making, key: &NewK
 
 impl Current {
     pub(super) fn new(key: NewKey, service_account: String, made_account: bool, now: DateTime<Utc>) -> Self {
-        let NewKey { made, unique_name } = key;
+        let NewKey { made, unique_name, key_ttl } = key;
         Self {
             service_account_id: made.service_account_id,
             service_account,
@@ -124,6 +126,7 @@ impl Current {
             unique_name,
             api_key: made.key.value,
             last_rotation: now.trunc_subsecs(0),
+            key_ttl,
         }
     }
 

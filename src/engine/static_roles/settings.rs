@@ -126,7 +126,7 @@ pub(super) const ANSWER: [ResponseField; 10] = [
 ];
 
 /// So much longer than the time between rotations a key has to live: a rotation that fails is tried again meanwhile.
-const ROOM_TO_RETRY: Duration = Duration::from_secs(600);
+pub(super) const ROOM_TO_RETRY: Duration = Duration::from_secs(600);
 
 /// Has the path take the fields.
 pub(super) fn fields<E: Send + Sync + 'static>(path: Path<E>) -> Path<E> {

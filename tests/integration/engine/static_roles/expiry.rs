@@ -1,6 +1,6 @@
 //! `key_ttl`: keys with an end of their own, as an organization's policy may demand it.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::simulator::Policy;
@@ -97,4 +97,56 @@ async fn a_key_must_not_end_before_its_rotation_is_due() {
         mount.write("static-roles/app", json!({"rotation_period": "300d"})).await.refused("key_ttl must be");
         mount.delete("static-roles/app").await.nothing();
     }
+}
+
+#[tokio::test]
+async fn a_key_is_replaced_before_it_expires_whatever_the_role_is_told_since() {
+    for change in [
+        json!({"rotation_period": "720h", "key_ttl": "768h"}),
+        json!({"rotation_period": "720h", "key_ttl": 0}),
+        json!({"rotation_period": 0, "key_ttl": 0}),
+        json!({"rotation_schedule": "0 3 1 * *", "rotation_window": "2h", "key_ttl": 0}),
+    ] {
+        let (mount, _) = with_warned_app(json!({"rotation_period": "24h", "key_ttl": "48h"})).await;
+        mount.write("static-roles/app", change.clone()).await.done();
+        mount.restart().await;
+        let first = key(&mount, "app").await;
+        let told = role(&mount, "app").await["next_vault_rotation"].as_str().unwrap().to_owned();
+        let told: chrono::DateTime<chrono::Utc> = told.parse().unwrap();
+        assert!((told - mount.now()).num_minutes() <= 48 * 60 - 10, "{change}: {told}");
+        for _ in 0..50 {
+            mount.advance(HOUR - MINUTE * 4);
+            mount.tick().await.done();
+            assert!(mount.sim.state().is_live(&key(&mount, "app").await), "{change}");
+            mount.advance(MINUTE * 4);
+        }
+        assert_ne!(key(&mount, "app").await, first, "{change}");
+        mount.delete("static-roles/app").await.nothing();
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_would_expire_before_the_next_window_is_replaced_outside_of_it() {
+    let settings =
+        json!({"rotation_schedule": "0 3 * * *", "rotation_window": "2m", "key_ttl": 86_400 + 600});
+    let (mount, _) = with_warned_app(settings).await;
+    let old = key(&mount, "app").await;
+    // Vault is away at the window, and back before the key expires.
+    mount.advance(DAY + MINUTE);
+    mount.tick().await.done();
+    let new = key(&mount, "app").await;
+    assert_ne!(new, old);
+    assert!(mount.sim.state().is_live(&new));
+    mount.delete("static-roles/app").await.nothing();
+}
+
+/// Like [`with_app`], for a role whose writing warns of its `key_ttl`.
+async fn with_warned_app(mut settings: Value) -> (Mount, Seeded) {
+    let mount = mount().await;
+    let account = mount.seed("account-of-app", true);
+    settings["service_account_id"] = account.id.as_str().into();
+    settings["project"] = PROJECT.into();
+    let written = mount.write("static-roles/app", settings).await;
+    assert!(written.warnings()[0].contains("an outage of more than"), "{:?}", written.warnings());
+    (mount, account)
 }
