@@ -268,6 +268,7 @@ impl framework::Engine for Engine {
             // A performance secondary: of what it may write, only credentials are work. The rest is the primary's.
             let (created, removed) =
                 tokio::join!(creds::windows::tick(&self, &tick), creds::removal::tick(&self, &tick));
+            config::clock_watch::ask_while_failing(&self, &tick).await;
             let failures = [created, removed].into_iter().filter_map(Result::err);
             return failures.map(logical::Error::from).collect();
         }
@@ -296,6 +297,7 @@ impl framework::Engine for Engine {
         } else {
             Ok(())
         };
+        config::clock_watch::ask_while_failing(&self, &tick).await;
         let parts = [watched, key, created, removed, returned, found, measured, tracked, noted];
         let failures = parts.into_iter().filter_map(Result::err).map(logical::Error::from);
         failures.chain(rotated.failures).collect()

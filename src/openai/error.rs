@@ -120,6 +120,14 @@ impl Error {
         matches!(self.status(), Some(401 | 403)) && self.refusal().is_some_and(|it| it.is_from_openai)
     }
 
+    /// True for a 4xx that is not in OpenAI's error format: a proxy answered, so nothing shows that OpenAI is there. A
+    /// rate limit is a limit, whoever sets it.
+    pub(super) fn is_foreign(&self) -> bool {
+        let is_foreign =
+            |it: &Refusal| !it.is_from_openai && it.status != 429 && matches!(it.status, 400..=499);
+        self.refusal().is_some_and(is_foreign)
+    }
+
     /// True if OpenAI does not accept the key. OpenAI did nothing.
     pub fn refuses_key(&self) -> bool {
         self.refusal().is_some_and(Refusal::refuses_key)

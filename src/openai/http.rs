@@ -154,7 +154,7 @@ impl Inner {
                     std::ptr::eq(credentials, Arc::as_ptr(&self.credentials())) && !credentials.is_new();
                 if counts { KeyVerdict::Refused } else { KeyVerdict::Good }
             }
-            Err(error) if matches!(error.status(), Some(401 | 403)) => KeyVerdict::Forbidden,
+            Err(error) if error.is_unauthorized() => KeyVerdict::Forbidden,
             _ => KeyVerdict::Good,
         }
     }
@@ -305,6 +305,7 @@ fn headers(admin_key: &AdminKey, organization: &str) -> Result<HeaderMap, Settin
 fn answered<T>(status: u16, result: &Result<T, Error>) -> Outcome {
     match result {
         Err(Error::Malformed { .. }) => Outcome::Malformed,
+        Err(error) if error.is_foreign() => Outcome::Foreign(status),
         _ => Outcome::Status(status),
     }
 }

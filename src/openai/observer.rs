@@ -46,6 +46,9 @@ pub struct Attempt {
 pub enum Outcome {
     /// A complete response with this status.
     Status(u16),
+    /// A complete response with this 4xx status that is not in OpenAI's error format, as from a proxy. A 429 counts as
+    /// [`Outcome::Status`].
+    Foreign(u16),
     /// No complete response arrived in time.
     Timeout,
     /// No connection was made.
@@ -82,7 +85,7 @@ impl Outcome {
     /// Value of the metric label `code`: the status or a word.
     pub fn label(self) -> Cow<'static, str> {
         Cow::Borrowed(match self {
-            Self::Status(status) => return Cow::Owned(status.to_string()),
+            Self::Status(status) | Self::Foreign(status) => return Cow::Owned(status.to_string()),
             Self::Timeout => "timeout",
             Self::Connect => "connect",
             Self::Tls => "tls",

@@ -13,8 +13,8 @@ use crate::engine::time::clock::Clock;
 use crate::engine::{Engine, Error};
 use crate::logical::Storage;
 use crate::openai::{
-    AdminKey, Attempt, Call, Client, Observer, OrganizationId, PROPAGATION_TIME, RecentIds, Settings,
-    SettingsError, Urgency,
+    AdminKey, Attempt, Call, Client, Observer, OrganizationId, Outcome, PROPAGATION_TIME, RecentIds,
+    Settings, SettingsError, Urgency,
 };
 
 /// After this time OpenAI lists what it was asked to make: the 20 s that were seen, and a moment for the call itself.
@@ -50,7 +50,10 @@ impl Observer for Counted {
         if let Some(pulse) = &self.pulse {
             match &failure {
                 None => pulse.succeeded(attempt.date),
-                Some(code) => pulse.failed(attempt.call.as_str(), code, attempt.key),
+                Some(code) => {
+                    let is_foreign = matches!(attempt.outcome, Outcome::Foreign(_));
+                    pulse.failed(attempt.call.as_str(), code, is_foreign, attempt.key);
+                }
             }
         }
         self.metrics.api_attempt(&ApiAttempt {

@@ -38,9 +38,20 @@ const ASKING: Duration = Duration::from_secs(5);
 
 /// Has OpenAI tell the time where it is in doubt, as after a start: what ends by time would else wait for the next call.
 pub(in crate::engine) async fn ask_openai(engine: &Engine, tick: &Tick) {
-    if !engine.times.are_in_doubt() {
-        return;
+    if engine.times.are_in_doubt() {
+        ask(engine, tick).await;
     }
+}
+
+/// Asks OpenAI for anything, where calls have failed and none has succeeded since: `health` would else tell of an outage
+/// until the next request.
+pub(in crate::engine) async fn ask_while_failing(engine: &Engine, tick: &Tick) {
+    if engine.clients.pulse().beat().failing_since.is_some() && !tick.is_over() {
+        ask(engine, tick).await;
+    }
+}
+
+async fn ask(engine: &Engine, tick: &Tick) {
     let Ok(configured) = engine.configured(&*tick.storage).await else { return };
     let client = configured.client.for_work(Urgency::Check, ASKING);
     // The date is noted where every answer's is. If there is none, what ends by time waits for a later tick.

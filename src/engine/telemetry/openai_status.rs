@@ -39,11 +39,16 @@ pub(in crate::engine) struct Failure {
     pub(in crate::engine) endpoint: &'static str,
     /// The HTTP status or the kind of failure.
     pub(in crate::engine) code: String,
+    /// Whether a proxy answered with that status instead of OpenAI.
+    pub(in crate::engine) is_foreign: bool,
 }
 
 impl Failure {
     /// What went wrong, for people.
     pub(in crate::engine) fn in_words(&self) -> String {
+        if self.is_foreign {
+            return format!("the answer is not from OpenAI ({})", self.code);
+        }
         let words = match self.code.as_str() {
             "timeout" => "OpenAI did not answer in time",
             "connect" => "no connection to OpenAI",
@@ -86,7 +91,13 @@ impl Pulse {
     }
 
     /// A call did not get what it asked for.
-    pub(in crate::engine) fn failed(&self, endpoint: &'static str, code: &str, key: KeyVerdict) {
+    pub(in crate::engine) fn failed(
+        &self,
+        endpoint: &'static str,
+        code: &str,
+        is_foreign: bool,
+        key: KeyVerdict,
+    ) {
         let now = self.times.now();
         let mut beat = self.lock();
         match key {
@@ -95,10 +106,10 @@ impl Pulse {
             KeyVerdict::Good => {}
         }
         // With a status of 4xx OpenAI works: what was asked for is wrong, is not there, or comes too fast.
-        if !code.starts_with('4') {
+        if is_foreign || !code.starts_with('4') {
             beat.failing_since.get_or_insert(now);
         }
-        beat.last_failure = Some(Failure { at: now, endpoint, code: code.to_owned() });
+        beat.last_failure = Some(Failure { at: now, endpoint, code: code.to_owned(), is_foreign });
     }
 
     pub(in crate::engine) fn beat(&self) -> Beat {
@@ -140,10 +151,10 @@ mod tests {
     #[test]
     fn trouble_begins_with_the_first_failure_and_ends_with_a_success() {
         let pulse = pulse();
-        pulse.failed("project", "503", KeyVerdict::Good);
+        pulse.failed("project", "503", false, KeyVerdict::Good);
         let since = pulse.beat().failing_since;
         assert!(since.is_some());
-        pulse.failed("project", "timeout", KeyVerdict::Good);
+        pulse.failed("project", "timeout", false, KeyVerdict::Good);
         assert_eq!(pulse.beat().failing_since, since);
         pulse.succeeded(None);
         assert_eq!(pulse.beat().failing_since, None);
@@ -154,7 +165,7 @@ mod tests {
     fn a_callers_mistake_or_a_limit_is_no_trouble() {
         let pulse = pulse();
         for code in ["400", "404", "429"] {
-            pulse.failed("project", code, KeyVerdict::Good);
+            pulse.failed("project", code, false, KeyVerdict::Good);
         }
         assert_eq!((pulse.beat().failing_since, pulse.beat().refused), (None, false));
     }
@@ -162,8 +173,8 @@ mod tests {
     #[test]
     fn a_refused_key_stays_refused_until_a_call_succeeds() {
         let pulse = pulse();
-        pulse.failed("costs", "401", KeyVerdict::Refused);
-        pulse.failed("costs", "404", KeyVerdict::Good);
+        pulse.failed("costs", "401", false, KeyVerdict::Refused);
+        pulse.failed("costs", "404", false, KeyVerdict::Good);
         assert!(pulse.beat().refused);
         pulse.succeeded(None);
         assert!(!pulse.beat().refused);

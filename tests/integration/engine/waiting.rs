@@ -168,6 +168,42 @@ async fn an_outage_is_told_soon_and_in_words() {
 }
 
 #[tokio::test]
+async fn an_outage_that_is_over_is_told_no_longer_though_nobody_asks_for_anything() {
+    let mount = mount().await;
+    mount.sim.fault(Fault::on(endpoint::READ_PROJECT, Action::Html).times(1));
+    mount.write("project/other", json!({"project_id": mount.sim.project()})).await.error();
+    mount.advance(MINUTE * 3);
+    assert_eq!(mount.read("health").await.json()["status"], "degraded");
+    mount.tick().await.done();
+    assert_eq!(mount.read("health").await.json()["status"], "ok");
+    let calls = mount.sim.state().all_calls();
+    mount.tick().await.done();
+    assert_eq!(mount.sim.state().all_calls(), calls, "while all is well a tick has nothing to ask");
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_proxy_that_answers_in_openais_place_is_told_as_an_outage_and_not_as_a_refused_key() {
+    let mount = mount().await;
+    for (status, body) in [(404, json!("not here")), (403, json!("<html>blocked</html>")), (407, json!(""))] {
+        mount.sim.fault(Fault::everywhere(Action::status_with(status, body)));
+        mount.read("creds/app").await.error();
+        mount.write("project/other", json!({"project_id": mount.sim.project()})).await.error();
+        mount.advance(MINUTE * 3);
+        let _said = mount.tick().await;
+        let health = mount.read("health").await.json();
+        assert_eq!(health["status"], "degraded", "{health}");
+        assert!(health["reasons"].to_string().contains("no call to OpenAI has succeeded"), "{health}");
+        assert!(!health["reasons"].to_string().contains("admin key"), "{health}");
+        assert_eq!(health["last_error"], format!("the answer is not from OpenAI ({status})"));
+        mount.sim.clear_faults();
+        mount.tick_now().await.done();
+        assert_eq!(mount.read("health").await.json()["status"], "ok");
+    }
+    mount.finish().await;
+}
+
+#[tokio::test]
 async fn a_record_of_another_organization_goes_a_year_and_a_day_after_its_keys_end() {
     let mount = mount().await;
     let lease = mount.read("creds/app").await.lease().clone();
