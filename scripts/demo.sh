@@ -23,6 +23,7 @@ build() {
   fi
   build_for_trial
   place_plugin
+  set_variable plugins "$plugins"
   built_after=$SECONDS
 }
 
@@ -182,6 +183,7 @@ get() {
 
 # Ends everything that was started, and the account that was made from outside.
 end_all() {
+  trap '' INT TERM
   if [ -n "$REPORTS_ID" ]; then
     scripts/ask_openai.py delete-account "$REPORTS_ID" || true
   fi

@@ -194,6 +194,8 @@ key_is_refused() {
 # Ends what was started. A server that ends takes its plugins along.
 strike() {
   local pid
+  # A second Ctrl-C must not leave the rest behind.
+  trap '' INT TERM
   trap - EXIT
   for pid in $server_pid $simulator_pid $helper_pid; do
     kill "$pid" 2>/dev/null || true
