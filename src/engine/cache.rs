@@ -1,16 +1,18 @@
 //! Read-through cache of the records that every request reads: configuration, projects, roles.
 //!
-//! *Guarantee:* what this node wrote, and what Vault said another node changed ([`Cache::invalidate`]), is never
-//! served stale. *Assumption:* nobody else writes under the mount's storage while this instance lives; Vault sets
+//! *Guarantee:* a record is never stale after this node wrote it, or after Vault reported another node's change
+//! ([`Cache::invalidate`]). *Assumption:* nobody else writes the mount's storage while this instance lives. Vault sets
 //! up a new instance after a seal, a step-down or a restored snapshot.
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::Arc;
+
+use parking_lot::RwLock;
 
 use crate::logical::{Collection, Data, Record, Response, Storage, StorageError};
 
-/// As many records as one collection keeps in memory; the cache starts over when it is full.
-const MOST: usize = 1_000;
+/// Maximum number of records in memory. A full cache starts over.
+const MAX_RECORDS: usize = 1_000;
 
 /// A [`Collection`] with its recently read records in memory.
 #[derive(Debug)]
@@ -21,7 +23,7 @@ pub struct Cache<T: 'static> {
 
 #[derive(Debug)]
 struct Held<T> {
-    /// Grows with every change, so that a read that began before one does not put back what it saw.
+    /// Number of changes. A read that began before a change must not store its record.
     generation: u64,
     records: HashMap<String, Arc<T>>,
 }
@@ -37,7 +39,7 @@ impl<T: Record> Cache<T> {
         Ok(self.record(storage, name).await?.filter(|record| record.is_visible()))
     }
 
-    /// The record `name` as storage has it now, hidden or not: a write that was reported as failed may have come through.
+    /// The record `name` from storage, hidden or not. A write that was reported as failed may have succeeded.
     pub async fn latest(&self, storage: &dyn Storage, name: &str) -> Result<Option<Arc<T>>, StorageError> {
         self.forget(name);
         self.record(storage, name).await
@@ -46,7 +48,7 @@ impl<T: Record> Cache<T> {
     /// The record `name`, from memory or from storage, hidden or not.
     pub async fn record(&self, storage: &dyn Storage, name: &str) -> Result<Option<Arc<T>>, StorageError> {
         let generation = {
-            let held = self.read();
+            let held = self.held.read();
             if let Some(record) = held.records.get(name) {
                 return Ok(Some(Arc::clone(record)));
             }
@@ -58,7 +60,7 @@ impl<T: Record> Cache<T> {
         Ok(Some(record))
     }
 
-    /// The same for lists, where one entry that cannot be read hides no other.
+    /// Like `get`, but an unreadable record counts as missing. One bad entry then does not fail a whole list.
     pub async fn get_readable(
         &self,
         storage: &dyn Storage,
@@ -78,19 +80,19 @@ impl<T: Record> Cache<T> {
         outcome
     }
 
-    /// Deletes the record `name`; deleting none is fine.
+    /// Deletes the record `name`. A missing record is no error.
     pub async fn delete(&self, storage: &dyn Storage, name: &str) -> Result<(), StorageError> {
         let outcome = self.collection.delete(storage, name).await;
         self.forget(name);
         outcome
     }
 
-    /// The names there are, sorted; always from storage.
+    /// The sorted names of all records, always from storage.
     pub async fn names(&self, storage: &dyn Storage) -> Result<Vec<String>, StorageError> {
         self.collection.names(storage).await
     }
 
-    /// Every record that is not hidden, with its name. One that cannot be read is an error: nobody can tell what it says.
+    /// Every visible record with its name. An unreadable record is an error, because its content is unknown.
     pub async fn all(&self, storage: &dyn Storage) -> Result<Vec<(String, Arc<T>)>, StorageError> {
         let mut all = Vec::new();
         for name in self.names(storage).await? {
@@ -101,7 +103,7 @@ impl<T: Record> Cache<T> {
         Ok(all)
     }
 
-    /// A list: every name, with what `info` tells of its record. One that cannot be read hides no other.
+    /// The response to a list: every name with the `info` of its record. An unreadable record is listed without info.
     pub async fn list(
         &self,
         storage: &dyn Storage,
@@ -120,7 +122,7 @@ impl<T: Record> Cache<T> {
         Ok(Response::list(entries))
     }
 
-    /// The storage entry `key` was changed elsewhere.
+    /// Forgets the storage entry `key`, which another node changed.
     pub fn invalidate(&self, key: &str) {
         if let Some(name) = self.collection.name_of(key) {
             self.forget(name);
@@ -128,29 +130,20 @@ impl<T: Record> Cache<T> {
     }
 
     fn keep(&self, generation: u64, name: &str, record: &Arc<T>) {
-        let mut held = self.write();
+        let mut held = self.held.write();
         if held.generation != generation {
             return;
         }
-        if held.records.len() >= MOST {
+        if held.records.len() >= MAX_RECORDS {
             held.records.clear();
         }
         held.records.insert(name.to_owned(), Arc::clone(record));
     }
 
     fn forget(&self, name: &str) {
-        let mut held = self.write();
+        let mut held = self.held.write();
         held.generation += 1;
         held.records.remove(name);
-    }
-
-    /// A panic while the lock was held leaves the map whole, so a poisoned lock is taken as it is.
-    fn read(&self) -> RwLockReadGuard<'_, Held<T>> {
-        self.held.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&self) -> RwLockWriteGuard<'_, Held<T>> {
-        self.held.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -194,16 +187,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_read_that_began_before_a_change_is_not_kept() {
+    async fn a_read_that_began_before_a_change_is_not_cached() {
         let (storage, cache) = (InMemory::new(), Cache::new(&NOTES));
-        let before = cache.read().generation;
+        let before = cache.held.read().generation;
         cache.put(&storage, "a", &note("new")).await.unwrap();
         cache.keep(before, "a", &Arc::new(note("old")));
         assert_eq!(*cache.get(&storage, "a").await.unwrap().unwrap(), note("new"));
     }
 
     #[tokio::test]
-    async fn a_write_that_failed_is_not_believed() {
+    async fn a_failed_write_is_not_cached() {
         let (storage, cache) = (InMemory::new(), Cache::new(&NOTES));
         cache.put(&storage, "a", &note("old")).await.unwrap();
         storage.fail_put("note/");
@@ -214,11 +207,11 @@ mod tests {
     #[tokio::test]
     async fn memory_is_bounded() {
         let (storage, cache) = (InMemory::new(), Cache::new(&NOTES));
-        for n in 0..=MOST {
+        for n in 0..=MAX_RECORDS {
             let name = n.to_string();
             cache.put(&storage, &name, &note("x")).await.unwrap();
             cache.get(&storage, &name).await.unwrap();
         }
-        assert!(cache.read().records.len() <= MOST);
+        assert!(cache.held.read().records.len() <= MAX_RECORDS);
     }
 }

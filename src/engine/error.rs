@@ -1,10 +1,9 @@
-//! What can go wrong, in the engine's own words. The sentences of docs/troubleshooting.md live here,
-//! and the only conversion into what Vault knows.
+//! The engine's errors, with the sentences of docs/troubleshooting.md, and their conversion to Vault's errors.
 
 use crate::logical::{self, StorageError, SystemError};
 use crate::openai;
 
-/// Why the engine did not do as asked.
+/// An error of the engine.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -14,46 +13,46 @@ pub enum Error {
         logical::Error::MOUNT
     )]
     NotConfigured,
-    /// What is asked about lives where the present key says nothing.
+    /// The object belongs to an organization that the configured admin key cannot see.
     #[error(
-        "this belongs to organization {organization}, but config names {configured}: its end cannot be \
-        told from there"
+        "this belongs to organization {organization}, but config names {configured}, whose admin key cannot see or \
+         delete it"
     )]
     OtherOrganization {
-        /// Where it lives.
+        /// The object's organization.
         organization: openai::OrganizationId,
-        /// Where the present key is good.
+        /// The organization of the configured admin key.
         configured: openai::OrganizationId,
     },
-    /// The admin key or the organization was refused, or could not be tried.
+    /// OpenAI refused the admin key or the organization, or could not be asked.
     #[error("error validating OpenAI configuration: {0}")]
     Validation(openai::Error),
-    /// A field is not what it must be; the sentence names it.
+    /// A field has an invalid value. The sentence names the field.
     #[error("{0}")]
     Field(String),
-    /// No project of this name or id.
+    /// No project has this name or id.
     #[error("project not found: {0}")]
     ProjectNotFound(String),
-    /// Something still uses the project.
+    /// Roles or library sets use the project.
     #[error("project has roles that use it, cannot delete: it is used by {}", .0.join(", "))]
     ProjectInUse(Vec<String>),
-    /// There is no such thing by that name.
+    /// No record has this name.
     #[error("{kind} {name:?} not found")]
     NotFound {
-        /// What it would be: `role`, `static role`.
+        /// The kind of record: `role`, `static role`.
         kind: &'static str,
-        /// Its name.
+        /// The name.
         name: String,
     },
-    /// Another static role or library set has the account.
+    /// Another static role or library set owns the account.
     #[error("service account {account} already belongs to {owner}")]
     AccountInUse {
         /// The account.
         account: openai::ServiceAccountId,
-        /// Who has it.
+        /// The owner.
         owner: crate::engine::accounts::claims::AccountOwner,
     },
-    /// The account of a static role was deleted at OpenAI behind our back.
+    /// Somebody deleted the account of a static role at OpenAI.
     #[error(
         "service account {account} is gone at OpenAI ({error}): delete the static role, or set rotation_method=account \
          to have another account made"
@@ -64,7 +63,7 @@ pub enum Error {
         /// OpenAI's answer.
         error: openai::Error,
     },
-    /// The account that a role makes keys on was deleted at OpenAI behind our back.
+    /// Somebody deleted the account of a role at OpenAI.
     #[error(
         "API key creation failed: {error}; service account {account} of role {role:?} is gone at OpenAI: write the role \
          with another service_account_id, or with an empty one to have an account made for each credential"
@@ -77,48 +76,47 @@ pub enum Error {
         /// OpenAI's answer.
         error: openai::Error,
     },
-    /// The static role of this name was deleted, but its key is not known to be dead yet.
+    /// The static role was deleted, but its key may still work.
     #[error("static role {0:?} is being deleted")]
     BeingDeleted(String),
-    /// The first key of the static role of this name was not made, or is being made.
+    /// The static role has no key yet.
     #[error(
-        "static role {0:?} has no key yet: its creation is under way or was cut off; write the role again, Vault removes \
-         what an earlier try may have left at OpenAI"
+        "static role {0:?} has no key yet: its creation is running or was interrupted; write the role again, and Vault \
+         deletes the objects of the earlier attempt at OpenAI"
     )]
     NoKeyYet(String),
-    /// The record of the static role of this name was changed while OpenAI was asked.
+    /// The record of the static role changed during a call to OpenAI.
     #[error("static role {0:?} was changed meanwhile, as by another node: try again")]
     Superseded(String),
-    /// The deletion of a static role is not over.
+    /// The deletion of a static role is incomplete.
     #[error(
-        "static role {name:?} is being deleted, but its key could not be ended yet: {error}; Vault goes on \
-        trying"
+        "static role {name:?} is being deleted, but its key could not be ended yet: {error}; Vault repeats the attempt"
     )]
     Undeleted {
         /// The role's name.
         name: String,
-        /// Why not.
+        /// The failure.
         error: Box<Error>,
     },
-    /// Other keys of a static role took all the time there was.
-    #[error("there was no time left for it, which the next tick goes on with")]
+    /// The deletions of other keys of a static role used up the time.
+    #[error("no time was left for this key; the next tick continues")]
     NoTimeLeft,
-    /// Too many replaced keys of a static role still live.
+    /// Too many replaced keys of a static role wait for their deletion.
     #[error("{0} replaced keys of this static role are not ended yet: no more are made until they are")]
     ReplacedKeysLeft(usize),
-    /// Too many creations of one owner have an outcome that is not known.
+    /// Too many creations of one owner have an unknown outcome.
     #[error(
-        "{0} creations here have an unknown outcome at OpenAI: nothing more is made until Vault has looked for them, which \
-         takes some minutes"
+        "{0} creations here have an unknown outcome at OpenAI: Vault creates nothing more here until it has looked for \
+         them, which takes some minutes"
     )]
     UnknownOutcomes(usize),
-    /// A piece of the tick's work panicked.
-    #[error("it panicked")]
+    /// A part of the tick's work panicked.
+    #[error("the work panicked")]
     Panicked,
-    /// Every account of the set is lent, or not free again yet.
+    /// Every account of the set is checked out, or its last key is not deleted yet.
     #[error("no available service accounts in library")]
     NoneAvailable,
-    /// The account that was asked for is lent, or not free again yet.
+    /// The requested account is checked out, or its last key is not deleted yet.
     #[error("service account is already checked out")]
     AlreadyCheckedOut,
     /// The set has no such account.
@@ -126,44 +124,46 @@ pub enum Error {
     NotInSet {
         /// The set.
         set: String,
-        /// The name or id that was asked for.
+        /// The requested name or id.
         account: String,
     },
-    /// The account is free.
+    /// The account is not checked out.
     #[error("service account {0} is not checked out")]
     NotCheckedOut(String),
-    /// Somebody else has the account.
+    /// The account has another borrower.
     #[error(
         "service account {0} is checked out by somebody else: only its borrower can check it in, or an operator by \
          admin-check-in"
     )]
     NotBorrower(String),
-    /// The check-out that a lease belongs to is over.
+    /// The check-out of a lease is over.
     #[error("this check-out is over: {0}")]
     LoanOver(&'static str),
-    /// These accounts are lent, or not free again yet.
+    /// These accounts are checked out, or their last keys are not deleted yet.
     #[error("service accounts must be checked in first (admin-check-in can force it): {}", .0.join(", "))]
     StillOut(Vec<String>),
-    /// The lent key could not be ended yet.
-    #[error("service account {account} is not free yet and is tried again until it is: {reason}")]
+    /// The key of a check-out could not be deleted yet.
+    #[error(
+        "service account {account} is not free yet and is tried again until its key is deleted: {reason}"
+    )]
     NotFreeYet {
         /// The account's name.
         account: String,
-        /// Why.
+        /// The failure.
         reason: Box<Error>,
     },
-    /// The organization's policy does not let keys live as long as this one would.
+    /// The key would live longer than the organization's policy allows.
     #[error("{error}; {advice}")]
     KeyLifetime {
-        /// The creation that OpenAI refused.
+        /// OpenAI's refusal of the creation.
         error: Box<Error>,
-        /// What to change.
+        /// The setting to change.
         advice: String,
     },
-    /// OpenAI does not know an account of a library set.
+    /// An account of a library set is unknown to OpenAI.
     #[error(
         "API key creation failed: {error}; OpenAI does not know service account {account} of library set {set}: write \
-         the set's service_account_names again to have it adopted or made anew"
+         the set's service_account_names again, and Vault adopts or creates the account"
     )]
     AccountMissing {
         /// The set.
@@ -173,7 +173,7 @@ pub enum Error {
         /// OpenAI's answer.
         error: openai::Error,
     },
-    /// An account cannot be deleted, as its keys would go with it.
+    /// The account has other keys, which its deletion would delete too.
     #[error(
         "service account {account} has a live key that does not come from its role or library set here ({key}): it is \
          deleted when that key has ended"
@@ -184,72 +184,71 @@ pub enum Error {
         /// One of its keys.
         key: openai::ApiKeyId,
     },
-    /// A key whose creation was not heard of again may still come into being.
+    /// OpenAI did not answer the creation of a key, so the key may still appear.
     #[error("OpenAI has not said yet whether it made the key")]
     KeyInDoubt,
-    /// Another return of a check-out waits for OpenAI.
+    /// Another check-in of the same check-out waits for OpenAI.
     #[error("another return of this check-out is under way")]
     ReturnUnderWay,
-    /// Other clusters have issued what this one's records do not show.
+    /// Other clusters issue credentials that this cluster's records do not contain.
     #[error(
-        "tidy is refused on a replicated mount: each cluster records the credentials that it issued in its own local \
-         storage, so this one cannot tell those of the others from strays. A mount enabled with -local can be tidied"
+        "tidy is refused on a replicated mount: each cluster records its own credentials in its local storage, so this \
+         cluster cannot distinguish those of the others from strays. A mount enabled with -local can be tidied"
     )]
     Replicated,
-    /// One run at a time.
-    #[error("tidy is running already; tidy/status tells how far it is")]
+    /// One tidy run at a time.
+    #[error("tidy is running already; tidy/status shows its progress")]
     TidyRunning,
-    /// OpenAI did not make the account.
-    #[error("service account creation failed: {}", told(.0))]
+    /// OpenAI did not create the account.
+    #[error("service account creation failed: {}", for_caller(.0))]
     AccountCreation(openai::Error),
-    /// OpenAI did not make the key, or did not narrow it.
-    #[error("API key creation failed: {}", told(.0))]
+    /// OpenAI did not create the key, or did not restrict its permissions.
+    #[error("API key creation failed: {}", for_caller(.0))]
     KeyCreation(openai::Error),
-    /// A request went on for longer than it may. What it made is undone.
-    #[error("this took too long, and was given up: ask again")]
+    /// The request exceeded its time limit. Its objects at OpenAI are deleted.
+    #[error("the request took too long and was abandoned: try again")]
     TookTooLong,
-    /// What OpenAI made may still stand; it is undone later, and the caller must not ask again blindly.
+    /// The request may have left an object at OpenAI, which is deleted later. A blind repeat could leave more.
     #[error("{0}; what it may have left at OpenAI is removed within 10 minutes, or when OpenAI is back")]
     LeftBehind(Box<Error>),
-    /// A key or account could not be ended yet.
-    #[error("revocation failed: {}", told(.0))]
+    /// A key or account could not be deleted yet.
+    #[error("revocation failed: {}", for_caller(.0))]
     Revocation(openai::Error),
     /// Any other call to OpenAI failed.
-    #[error("{what}: {}", told(.error))]
+    #[error("{what}: {}", for_caller(.error))]
     OpenAi {
-        /// What was tried.
+        /// The action.
         what: &'static str,
         /// OpenAI's answer.
         error: openai::Error,
     },
-    /// The client cannot be made of this configuration.
+    /// No client can be made from this configuration.
     #[error("{0}")]
     Settings(#[from] openai::SettingsError),
     /// Storage failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
-    /// Vault did not say what it was asked.
+    /// A question to Vault failed.
     #[error(transparent)]
     System(#[from] SystemError),
-    /// What the framework refused.
+    /// The framework refused the request.
     #[error(transparent)]
     Framework(#[from] logical::Error),
 }
 
 impl Error {
-    /// The caller's fault, in a sentence that names the field.
+    /// An error of the caller. The sentence names the field.
     pub fn field(sentence: impl Into<String>) -> Self {
         Self::Field(sentence.into())
     }
 
-    /// For `map_err` on calls that have no error of their own.
+    /// For `map_err` on calls to OpenAI that have no variant of their own.
     pub(super) fn call(what: &'static str) -> impl Fn(openai::Error) -> Self {
         move |error| Self::OpenAi { what, error }
     }
-}
 
-impl Error {
-    /// OpenAI has no room or is failing, and nothing was sent: it says nothing of what it was to be sent for.
+    /// True if the creation was refused before it was sent, because OpenAI limits or fails the calls. The refusal then
+    /// proves nothing about the creation itself.
     pub(super) fn is_unsent(&self) -> bool {
         let (Self::AccountCreation(error) | Self::KeyCreation(error)) = self else { return false };
         matches!(error, openai::Error::Throttled { .. } | openai::Error::Unavailable { .. })
@@ -265,7 +264,7 @@ impl From<Error> for logical::Error {
             Error::Framework(error) => error,
             Error::Panicked => Self::internal(sentence),
             Error::TookTooLong => Self::status(503, sentence),
-            // It can be asked for again, whatever came of it: only what OpenAI refused in its own words is the caller's.
+            // A revocation can always be repeated. Only a refusal in OpenAI's error format is the caller's error.
             Error::Revocation(openai::Error::Malformed { .. } | openai::Error::Untrusted { .. }) => {
                 Self::internal(sentence)
             }
@@ -277,7 +276,7 @@ impl From<Error> for logical::Error {
                 Error::Revocation(error) => of_openai(&error, sentence),
                 _ => Self::bad_request(sentence),
             },
-            // Vault's client repeats 429 and 5xx by itself: what may have left something behind is neither.
+            // Vault's client repeats 429 and 5xx, and a repeat of `LeftBehind` would leave more objects.
             Error::LeftBehind(_)
             | Error::Validation(_)
             | Error::NotConfigured
@@ -315,8 +314,9 @@ impl From<Error> for logical::Error {
     }
 }
 
-/// OpenAI's answer, for somebody who never saw the admin key: he would take its refusal for that of his own token.
-fn told(error: &openai::Error) -> String {
+/// OpenAI's answer in words for the caller, who has never seen the admin key. A bare 401 would look like a refusal of
+/// the caller's own token.
+fn for_caller(error: &openai::Error) -> String {
     match error.status().filter(|_| error.is_unauthorized()) {
         Some(status) => format!(
             "the mount's admin key was refused by OpenAI ({status}): ask the operator of {}; OpenAI says: \
@@ -327,8 +327,7 @@ fn told(error: &openai::Error) -> String {
     }
 }
 
-/// OpenAI's refusal is the caller's business (400); a limit is for later (429), and so is whatever is wrong with OpenAI
-/// or on the way to it (503).
+/// OpenAI's refusal is the caller's error (400), a rate limit is 429, and a failure of OpenAI or of the network is 503.
 fn of_openai(error: &openai::Error, sentence: String) -> logical::Error {
     if error.is_limited() {
         logical::Error::status(429, sentence)

@@ -1,11 +1,10 @@
-//! Named points in the gaps of what takes several steps, where tests end the process, and times that tests shorten.
+//! Failpoints: named points between two steps, at which tests end the process. Also times that tests shorten.
 //!
-//! Only the feature `failpoints` compiles any of it: without it `failpoint!` is empty and `shortened!` is the time
-//! it is given. No plugin is shipped with the feature. With it a point does nothing until it is armed, for this
-//! process by a file in the folder that `FOLDER` names, or for one task of a test by a `Trap`. It knows no point
-//! by name; what stands between the parentheses is the name.
+//! Only builds with the feature `failpoints` contain this code, and no released plugin has the feature. Without the
+//! feature, `failpoint!` is empty and `shortened!` is its argument. A failpoint does nothing until it is armed: for
+//! the process by a file in the folder [`FOLDER`], or for one task of a test by a [`Trap`].
 
-/// A gap: what stands before it is done, what comes after it is not.
+/// A failpoint with this name.
 macro_rules! failpoint {
     ($name:literal) => {
         #[cfg(feature = "failpoints")]
@@ -14,7 +13,7 @@ macro_rules! failpoint {
 }
 pub(super) use failpoint;
 
-/// A time, or what the environment's variable has in its place, in seconds.
+/// A time, or the seconds in the environment variable.
 macro_rules! shortened {
     ($variable:literal, $time:expr) => {{
         #[cfg(feature = "failpoints")]
@@ -34,28 +33,29 @@ pub(super) use self::armed::{reach, read_time};
 #[cfg(feature = "failpoints")]
 mod armed {
     use std::path::PathBuf;
-    use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+    use std::sync::{Arc, OnceLock};
     use std::time::Duration;
     use std::{env, fs, future, process};
 
+    use parking_lot::Mutex;
     use tokio::sync::Notify;
 
-    /// The variable with the folder in which a file arms the point of its name: it holds how often the point is
-    /// still passed. The file goes as the process ends, so that the next process passes.
+    /// Environment variable with the folder of armed failpoints. A file arms the failpoint of its name and contains the
+    /// number of passes before the process ends. The file is deleted then, so the next process passes.
     pub const FOLDER: &str = "OPENAI_FAILPOINTS";
 
-    /// Where one task of a test stops, as if its process had ended there: it goes no further, and the test drops it.
+    /// Stops one task of a test at a failpoint, as if the process had ended there. The test drops the task.
     #[derive(Debug)]
     pub struct Trap {
-        /// Only this point; else any.
+        /// The failpoint; `None` for any.
         point: Option<String>,
         state: Mutex<State>,
-        sprung: Notify,
+        stopped: Notify,
     }
 
     #[derive(Debug)]
     struct State {
-        /// How many points are still passed.
+        /// Number of failpoints that the task still passes.
         passes: u32,
         caught: Option<&'static str>,
     }
@@ -65,38 +65,38 @@ mod armed {
     }
 
     impl Trap {
-        /// Stops at this point, once it was passed so often.
+        /// Stops at this failpoint, after `passes` passes.
         pub fn at(point: &str, passes: u32) -> Arc<Self> {
             Self::new(Some(point.to_owned()), passes)
         }
 
-        /// Stops at whatever point comes after so many.
+        /// Stops at any failpoint, after `passes` passes.
         pub fn after(passes: u32) -> Arc<Self> {
             Self::new(None, passes)
         }
 
         fn new(point: Option<String>, passes: u32) -> Arc<Self> {
             let state = Mutex::new(State { passes, caught: None });
-            Arc::new(Self { point, state, sprung: Notify::new() })
+            Arc::new(Self { point, state, stopped: Notify::new() })
         }
 
-        /// What `work` comes to, or nothing if it was stopped.
+        /// The outcome of `work`; `None` if it was stopped.
         pub async fn run<T>(self: &Arc<Self>, work: impl Future<Output = T>) -> Option<T> {
             tokio::select! {
                 biased;
                 outcome = TRAP.scope(Arc::clone(self), work) => self.caught().is_none().then_some(outcome),
-                () = self.sprung.notified() => None,
+                () = self.stopped.notified() => None,
             }
         }
 
-        /// Where it stopped.
+        /// The failpoint at which the task stopped.
         pub fn caught(&self) -> Option<&'static str> {
-            self.state.lock().unwrap_or_else(PoisonError::into_inner).caught
+            self.state.lock().caught
         }
 
-        /// Whether this is the point to stop at; then it is noted.
-        fn springs(&self, name: &'static str) -> bool {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        /// True if the task must stop here. The trap then records this failpoint.
+        fn catches(&self, name: &'static str) -> bool {
+            let mut state = self.state.lock();
             if state.caught.is_some() {
                 return true;
             }
@@ -112,33 +112,33 @@ mod armed {
         }
     }
 
-    /// The work has come to this point.
+    /// Ends the process or stops the task, if the failpoint is armed.
     pub(in crate::engine) async fn reach(name: &'static str) {
-        end_here_if_armed(name);
+        abort_if_armed(name);
         let trap = TRAP.try_with(Arc::clone).ok();
-        if let Some(trap) = trap.filter(|trap| trap.springs(name)) {
-            trap.sprung.notify_one();
+        if let Some(trap) = trap.filter(|trap| trap.catches(name)) {
+            trap.stopped.notify_one();
             future::pending::<()>().await;
         }
     }
 
-    /// The seconds in the environment's variable, or else the time itself.
+    /// The seconds in the environment variable, or else `time`.
     pub(in crate::engine) fn read_time(variable: &str, time: Duration) -> Duration {
         let seconds = env::var(variable).ok().and_then(|value| value.parse().ok());
         seconds.map_or(time, Duration::from_secs)
     }
 
-    fn end_here_if_armed(name: &str) {
-        static FOLDER_IN_USE: OnceLock<Option<PathBuf>> = OnceLock::new();
-        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-        let Some(folder) = FOLDER_IN_USE.get_or_init(|| env::var_os(FOLDER).map(PathBuf::from)) else {
+    fn abort_if_armed(name: &str) {
+        static CURRENT_FOLDER: OnceLock<Option<PathBuf>> = OnceLock::new();
+        static COUNTING: Mutex<()> = Mutex::new(());
+        let Some(folder) = CURRENT_FOLDER.get_or_init(|| env::var_os(FOLDER).map(PathBuf::from)) else {
             return;
         };
-        let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let _counting = COUNTING.lock();
         let file = folder.join(name);
         let Ok(passes) = fs::read_to_string(&file) else { return };
         if let Some(left) = passes.trim().parse::<u32>().unwrap_or(0).checked_sub(1) {
-            // What cannot be written is met again at the next pass.
+            // A count that cannot be written stays for the next pass.
             drop(fs::write(&file, left.to_string()));
         } else {
             drop(fs::remove_file(&file));

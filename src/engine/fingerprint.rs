@@ -1,6 +1,6 @@
-//! Numbers made from a text that stay the same for ever: across processes, nodes and releases.
+//! Numbers computed from a text, equal in all processes, nodes and releases.
 //!
-//! Not for secrets, and not for anything that an adversary must not foresee.
+//! Not for secrets, and not where an adversary must not predict the number.
 
 use aws_lc_rs::digest;
 

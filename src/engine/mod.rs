@@ -1,7 +1,7 @@
-//! The OpenAI secrets engine: one room per noun of the API.
+//! The OpenAI secrets engine.
 //!
-//! [`Engine`] is one mount. A noun declares its paths, fields and handlers in its own file or folder; this file lists the
-//! nouns. State in storage decides; what is in memory here is only a cache of it.
+//! [`Engine`] is one mount. Each folder declares its paths, fields and handlers, and this file lists them. Storage holds the
+//! state; memory only caches it.
 
 mod accounts;
 mod build;
@@ -19,10 +19,11 @@ mod storage_version;
 pub mod telemetry;
 pub mod time;
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use self::accounts::first_seen::FirstSeen;
@@ -41,16 +42,17 @@ use self::operator::tidy::Tidying;
 use self::telemetry::events::Events;
 use self::telemetry::listener::{Listener, Source};
 use self::telemetry::metrics::Metrics;
-use self::telemetry::openai_status::Pulse;
+use self::telemetry::openai_status::OpenAiStatus;
 use self::time::clock::{Clock, Times, WallClock};
 use crate::framework::{self, Backend, Locks, Path, Tick};
 use crate::logical::{self, Factory, Setup, SpecialPaths, Storage, SystemView, Writable};
 
-/// What `vault path-help` of the mount says first.
+/// The help text of the mount (`vault path-help openai`).
 const ROOT_HELP: &str = "\
-Hands out OpenAI API keys, in three ways: creds/<role> makes a service account with a key for each lease, which ends \
-with it; static-creds/<role> answers the key of an account that stays, which is rotated; library-sets/<set>/check-out lends \
-an account of a set to one borrower at a time. config holds the admin key that all of it is done with.
+Issues OpenAI API keys in three ways. creds/<role> makes a service account with a key for each lease, and deletes both \
+when the lease ends. static-creds/<role> returns the current key of a permanent account, and Vault rotates that key. \
+library-sets/<set>/check-out lends an account of a set to one borrower at a time. config holds the admin key for all calls \
+to OpenAI.
 
 Begin with:
 
@@ -59,7 +61,7 @@ Begin with:
     $ vault write openai/roles/app project=research
     $ vault read openai/creds/app
 
-When something is wrong, health says what, and revocations what waits for its end.";
+For troubleshooting, health shows problems, and revocations lists pending deletions.";
 
 /// Mounts engines in this process.
 #[derive(Debug)]
@@ -76,18 +78,18 @@ impl Default for Engines {
 }
 
 impl Engines {
-    /// Engines that go by this clock.
+    /// Engines with this clock.
     pub fn by(clock: Arc<dyn Clock>) -> Self {
         Self { version: build::VERSION, clock, listener: None }
     }
 
-    /// The same, as this release.
+    /// Sets the version.
     #[must_use]
     pub fn of_release(self, version: &'static str) -> Self {
         Self { version, ..self }
     }
 
-    /// The same, with all their metrics at this listener.
+    /// Serves the metrics of all mounts at this listener.
     #[must_use]
     pub fn heard_at(self, listener: Option<Arc<Listener>>) -> Self {
         Self { listener, ..self }
@@ -116,7 +118,7 @@ impl Factory for Engines {
     }
 }
 
-/// Every noun of the engine.
+/// All paths of the engine.
 fn paths() -> Vec<Path<Engine>> {
     [
         config::path_config::paths(),
@@ -136,7 +138,7 @@ fn paths() -> Vec<Path<Engine>> {
     .collect()
 }
 
-/// Every kind of owner that the worker reconciles.
+/// All kinds of owners that the worker reconciles.
 const KINDS: &[&dyn Kind] = &[&static_roles::StaticRoles];
 
 fn special_paths() -> SpecialPaths {
@@ -167,11 +169,11 @@ pub struct Engine {
     events: Events,
     listener: Option<Arc<Listener>>,
     tidying: Tidying,
-    /// The mount's storage, for what no request asks for.
+    /// The mount's storage, for work without a request.
     storage: Arc<dyn Storage>,
-    /// Where it is mounted, as far as it was told.
+    /// The mount point; empty before the first request.
     mount_point: Mutex<String>,
-    /// Cancelled when the mount goes away from this process.
+    /// Cancelled when this process unloads the mount.
     gone: CancellationToken,
     config: Cache<Config>,
     projects: Cache<Project>,
@@ -179,7 +181,7 @@ pub struct Engine {
     seen: Cache<config::clock_watch::Seen>,
     library_sets: Cache<LibrarySet>,
     removals: creds::removal::Removals,
-    /// Why this release must not touch the mount's storage, if that was seen.
+    /// The reason to refuse every request: a newer release wrote the mount's storage.
     refusal: OnceLock<String>,
 }
 
@@ -192,7 +194,11 @@ impl Engine {
             version,
             tag: MountTag::of(&setup.backend_uuid),
             system: Arc::clone(&setup.system),
-            clients: Clients::new(Arc::clone(&metrics), Pulse::new(Arc::clone(&times)), Arc::clone(clock)),
+            clients: Clients::new(
+                Arc::clone(&metrics),
+                OpenAiStatus::new(Arc::clone(&times)),
+                Arc::clone(clock),
+            ),
             clock: Arc::clone(clock),
             windows: Arc::new(Windows::new(Arc::clone(clock))),
             recovery: Recovery::default(),
@@ -217,24 +223,24 @@ impl Engine {
         }
     }
 
-    /// The time now, as far as it is known. By this alone nothing ends: this machine's clock may be wrong.
+    /// The current time. Not for expiries, because this machine's clock may be wrong.
     fn now(&self) -> DateTime<Utc> {
         self.times.now()
     }
 
-    /// What has surely passed: by this machine's clock and by OpenAI's. What ends by time ends by this.
+    /// The earlier of this machine's clock and OpenAI's. Expiries are compared with this.
     fn certain_time(&self) -> DateTime<Utc> {
         self.times.certain()
     }
 
-    /// The later of this machine's clock and OpenAI's. An end that is stored is counted from this.
+    /// The later of this machine's clock and OpenAI's. Stored expiries count from this.
     fn latest_time(&self) -> DateTime<Utc> {
         self.times.latest()
     }
 
-    /// Where it is mounted; empty before the first request.
+    /// The mount point; empty before the first request.
     fn located(&self) -> String {
-        self.mount_point.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.mount_point.lock().clone()
     }
 }
 
@@ -242,15 +248,15 @@ impl Engine {
 impl framework::Engine for Engine {
     async fn initialize(self: Arc<Self>) -> Result<(), logical::Error> {
         tracing::info!(version = self.version, tag = self.tag.as_str(), "OpenAI secrets engine ready");
-        // Not before: while Vault merely registers the plugin, the address is another process' own.
+        // Not earlier: while Vault only registers the plugin, another process may use the address.
         if let Some(listener) = &self.listener {
             listener.start();
         }
-        // Storage that fails now is marked at the next start: nothing else needs the mark.
+        // If storage fails now, the next start marks it.
         if let Ok(Some(refusal)) = storage_version::claim(&*self.storage).await {
             return Err(logical::Error::internal(self.refusal.get_or_init(|| refusal).clone()));
         }
-        // What is not known yet is known at the first tick.
+        // The first tick repeats a failed start.
         let _ = creds::windows::begin(&self).await;
         Ok(())
     }
@@ -265,7 +271,7 @@ impl framework::Engine for Engine {
         self.listings.begin_tick();
         config::clock_watch::ask_openai(&self, &tick).await;
         if tick.writable == Writable::LocalOnly {
-            // A performance secondary: of what it may write, only credentials are work. The rest is the primary's.
+            // A performance secondary writes only credentials. The primary does the other work.
             let (created, removed) =
                 tokio::join!(creds::windows::tick(&self, &tick), creds::removal::tick(&self, &tick));
             config::clock_watch::ask_while_failing(&self, &tick).await;
@@ -276,7 +282,7 @@ impl framework::Engine for Engine {
             Ok(went_back) => (went_back, Ok(())),
             Err(error) => (false, Err(error)),
         };
-        // Side by side: what is slow or fails at one takes nothing from the others.
+        // Concurrently, so that a slow or failed part does not delay the others.
         let (key, created, removed, rotated, returned, found, measured, tracked) = tokio::join!(
             config::admin_key::tick(&self, &tick),
             creds::windows::tick(&self, &tick),
@@ -291,7 +297,7 @@ impl framework::Engine for Engine {
             Ok(is_whole) => (Ok(()), is_whole && rotated.is_whole),
             Err(error) => (Err(error), false),
         };
-        // Until all is looked at after the clock was put back, the next tick begins that anew.
+        // If the clock went back, its time is stored only after all owners are checked. Else the next tick repeats that.
         let noted = if watched.is_ok() && (!went_back || is_put_right) {
             self.note_time(&*tick.storage).await
         } else {
@@ -304,7 +310,7 @@ impl framework::Engine for Engine {
     }
 
     fn observe_mount_point(&self, mount_point: &str) {
-        let mut known = self.mount_point.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.mount_point.lock();
         if *known != mount_point {
             mount_point.clone_into(&mut known);
         }
@@ -329,7 +335,7 @@ impl framework::Engine for Engine {
 
 #[async_trait]
 impl Source for Engine {
-    /// Vault tells where a mount is with each request; before the first its tag stands for it.
+    /// The mount point, or the tag before the first request, which contains the mount point.
     fn mount(&self) -> String {
         let mount_point = self.located();
         if mount_point.is_empty() { self.tag.to_string() } else { mount_point }

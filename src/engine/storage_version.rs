@@ -1,10 +1,10 @@
-//! The version of the mount's storage as a whole: which records there are, and how they belong together.
+//! The version of the mount's storage as a whole: the set of records and their relations. Each record also has a version
+//! for its own fields.
 //!
-//! *Guarantee:* a mount whose storage is of a newer version refuses every request, in a sentence. Each record has a
-//! version of its own besides, for its fields.
+//! *Guarantee:* a mount refuses every request if its storage has a newer version. The error says so.
 //!
-//! *Limitation:* a release of version 1 does not look for this entry. Its tick reports each creation window as a
-//! write-ahead entry of an unknown kind, and leaves it.
+//! *Limitation:* a release of version 1 does not read this entry. Its tick reports each creation window as a write-ahead
+//! entry of an unknown kind, and leaves the window.
 
 use serde::Deserialize;
 
@@ -12,7 +12,7 @@ use crate::logical::{Entry, Storage, StorageError};
 
 /// The storage key. The entry is replicated: secondaries read the primary's.
 const KEY: &str = "storage-version";
-/// The version that this program writes. Version 1 had no such entry, and no creation windows.
+/// The version that this program writes. Version 1 had neither this entry nor creation windows.
 const VERSION: u64 = 2;
 
 #[derive(Deserialize)]
@@ -20,8 +20,7 @@ struct Stored {
     version: u64,
 }
 
-/// Marks the storage as of this version, if it is of an earlier one. Answers why this program must not touch it, if it is
-/// of a newer one.
+/// Marks older storage as of this version. For newer storage returns the reason to refuse every request.
 pub(super) async fn claim(storage: &dyn Storage) -> Result<Option<String>, StorageError> {
     let stored =
         storage.get(KEY).await?.and_then(|entry| serde_json::from_slice::<Stored>(&entry.value).ok());
@@ -34,7 +33,7 @@ pub(super) async fn claim(storage: &dyn Storage) -> Result<Option<String>, Stora
         Some(_) | None => {
             let value = format!("{{\"version\":{VERSION}}}").into_bytes();
             match storage.put(Entry { key: KEY.to_owned(), value, seal_wrap: false }).await {
-                // Another node marks it.
+                // The primary marks the storage.
                 Ok(()) | Err(StorageError::ReadOnly) => Ok(None),
                 Err(error) => Err(error),
             }

@@ -1,5 +1,5 @@
-//! `config/rotate`, `config/rotate-admin-key`, `admin-key-rotation`, and the tick's share: who has the admin key rotated,
-//! and what they are told. How it is done is `admin_rotation`'s, when by itself `admin_timetable`'s.
+//! The triggers of an admin key rotation: `config/rotate`, `config/rotate-admin-key`, `admin-key-rotation`, Vault's
+//! rotation manager and the tick. `admin_rotation` does the rotation, `admin_schedule` plans automatic ones.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::engine::config::admin_reconcile;
 use crate::engine::config::admin_reconcile::Which;
 use crate::engine::config::admin_rotation::{NEW_KEY, NEW_KEY_ID, Rotated, Rotation};
-use crate::engine::config::admin_timetable;
+use crate::engine::config::admin_schedule;
 use crate::engine::config::configuration::{Config, LOCK};
 use crate::engine::time::rfc3339;
 use crate::engine::{Engine, Error};
@@ -18,10 +18,10 @@ use crate::framework::{Call, Field, Help, Path, ResponseField, Tick};
 use crate::logical::{Operation, Request, Response, Storage};
 use crate::openai::{AdminKey, AdminKeyId};
 
-/// As long as a request takes; Vault gives up after 90 s.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// The tick's share: other periodic work waits for the same OpenAI.
-const TICK_PATIENCE: Duration = Duration::from_secs(25);
+/// Maximum duration of a request. Vault gives up after 90 s.
+const MAX_WAIT: Duration = Duration::from_secs(60);
+/// Maximum duration of a rotation by the tick, which has other calls to OpenAI to make.
+const MAX_TICK_WAIT: Duration = Duration::from_secs(25);
 const ROTATION_OFF: &str = "automated rotation of the admin key is off: config has disable_automated_rotation set, or \
                             neither automatic_rotation_period nor rotation_schedule";
 const DONE: &str = "Admin API key has been rotated.";
@@ -34,7 +34,7 @@ static KEY_ID: Field<String> =
 const ROTATE_HELP: Help = Help {
     synopsis: "Rotate the admin key.",
     description: "\
-Creates a new admin key with the present one, tries it, stores it, and deletes the old one. Nobody ever sees the new key.
+Creates a new admin key with the current one, tries it, stores it, and deletes the old one. Nobody ever sees the new key.
 
     $ vault write -f openai/config/rotate",
 };
@@ -59,7 +59,7 @@ Runs the automatic rotation, also if none is set or if it is disabled.
 const ANSWER: &[ResponseField] = &[
     ResponseField::new::<String>("message", "A sentence that says what was done."),
     ResponseField::new::<String>("admin_api_key_id", "OpenAI's id of the new key, where it is known."),
-    ResponseField::new::<String>("last_rotated", "Time of it."),
+    ResponseField::new::<String>("last_rotated", "Time of the rotation."),
 ];
 const RUN_ANSWER: &[ResponseField] = &[ResponseField::new::<bool>("success", "true: the key was rotated.")];
 
@@ -92,7 +92,7 @@ async fn rotate_or_replace(engine: Arc<Engine>, call: Call) -> Result<Option<Res
     let id = id.map(|id| id.parse()).transpose();
     let id = id.map_err(|error| Error::field(format!("{NEW_KEY_ID}: {error}")))?;
     let _alone = engine.locks.lock(LOCK).await;
-    let rotation = Rotation::new(&engine, call.storage(), Instant::now() + PATIENCE);
+    let rotation = Rotation::new(&engine, call.storage(), Instant::now() + MAX_WAIT);
     Ok(Some(rotation.replace(key, id).await?.answer()))
 }
 
@@ -101,38 +101,38 @@ async fn run(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error>
     Ok(Some(Response { warnings, ..Response::of([("success", Value::from(true))]) }))
 }
 
-/// The call of Vault's rotation manager, where the server has one: for a job that the Go plugin registered. Whoever has
-/// switched the rotation off here has switched that off, too.
+/// Rotates for Vault's rotation manager, which calls for a job that the Go plugin registered. Refused if the operator
+/// disabled the automatic rotation.
 pub(in crate::engine) async fn rotate_for_vault(engine: Arc<Engine>, request: Request) -> Result<(), Error> {
     let storage = &request.storage;
     let _alone = engine.locks.lock(LOCK).await;
     let config = engine.stored_config(&**storage).await?.ok_or(Error::NotConfigured)?;
     if !config.rotation_job {
-        // Only a job of the Go plugin's calls: it outlived a configuration that was deleted by force.
+        // The Go plugin's job outlived a configuration that was deleted by force.
         let mut with_job = Config { rotation_job: true, ..(*config).clone() };
         if let Err(error) = engine.end_rotation_job(&mut with_job).await {
-            tracing::warn!(%error, "the Go plugin's rotation job could not be taken away from Vault");
+            tracing::warn!(%error, "the Go plugin's rotation job could not be removed from Vault");
         }
     }
     if config.disable_automated_rotation || config.schedule()?.is_none() {
         return Err(Error::field(ROTATION_OFF));
     }
-    Rotation::new(&engine, storage, Instant::now() + PATIENCE).rotate().await.map(drop)
+    Rotation::new(&engine, storage, Instant::now() + MAX_WAIT).rotate().await.map(drop)
 }
 
 async fn rotate_now(engine: &Engine, storage: &Arc<dyn Storage>) -> Result<Rotated, Error> {
     let _alone = engine.locks.lock(LOCK).await;
-    Rotation::new(engine, storage, Instant::now() + PATIENCE).rotate().await
+    Rotation::new(engine, storage, Instant::now() + MAX_WAIT).rotate().await
 }
 
-/// Part of the tick: rotates what is due, deletes old keys that still stand, and looks for keys that were being made. Whoever holds the lock meanwhile is
-/// changing the key or the configuration himself.
+/// Part of the tick: rotates the admin key if due, deletes replaced keys, and looks for keys of interrupted creations. A
+/// holder of the lock changes the key or the configuration, so the tick gives up if it cannot get the lock in time.
 pub(in crate::engine) async fn tick(engine: &Engine, tick: &Tick) -> Result<(), Error> {
-    let deadline = tick.deadline.min(Instant::now() + TICK_PATIENCE);
+    let deadline = tick.deadline.min(Instant::now() + MAX_TICK_WAIT);
     let Ok(_alone) = timeout_at(deadline, engine.locks.lock(LOCK)).await else { return Ok(()) };
     let Some(config) = engine.stored_config(&*tick.storage).await? else { return Ok(()) };
     let ended = admin_reconcile::reconcile(engine, &*tick.storage, &config, deadline, Which::Due).await;
-    if tick.is_over() || !engine.times.agree(|now| admin_timetable::is_due(&config, now))? {
+    if tick.is_over() || !engine.times.agree(|now| admin_schedule::is_due(&config, now))? {
         return ended;
     }
     Rotation::new(engine, &tick.storage, deadline).rotate().await.and(ended)

@@ -1,5 +1,5 @@
-//! The admin keys besides the current one, as the configuration's record holds them: what OpenAI was asked to make, what
-//! has to be deleted, what must not come back, and how rotation fares. Pure: it calls nobody.
+//! The admin keys in the configuration's record besides the current one: creations with an unknown outcome, replaced keys to
+//! delete, hashes of replaced keys, and the retry state of the rotation. Pure data.
 
 use std::time::Duration;
 
@@ -14,51 +14,50 @@ use crate::engine::accounts::retry::RetryState;
 use crate::engine::time::backoff;
 use crate::openai::{AdminKey, AdminKeyId, OrganizationId};
 
-/// So many replaced keys are known again. Older ones are long dead, and OpenAI refuses them itself.
-const MOST_RETIRED: usize = 100;
-/// The name by which the waits after failed rotations are spread.
+/// Maximum number of hashes of replaced keys. OpenAI itself refuses the older keys, because they are deleted.
+const MAX_RETIRED: usize = 100;
+/// The name that sets the jitter of retries after failed rotations.
 pub const NAME: &str = "admin-key";
 
-/// The part of the configuration that rotation keeps. Everything in it may be missing.
+/// The rotation's part of the configuration. All of its fields are optional.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(from = "Stored")]
 pub struct AdminKeys {
-    /// The name that rotation gave the current key at OpenAI; none if an operator wrote the key.
+    /// The name of the current key at OpenAI if rotation made the key; `None` if an operator wrote it.
     #[serde(rename = "admin_api_key_name", skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Keys that OpenAI was asked to make, with an unknown outcome.
+    /// Creations of keys at OpenAI with an unknown outcome.
     #[serde(skip_serializing_if = "MakingList::is_empty")]
     pub making: MakingList,
-    /// Replaced keys that are still to be deleted at OpenAI.
+    /// Replaced keys that wait for their deletion at OpenAI.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ending: Vec<Ending>,
-    /// SHA-256 of replaced keys, newest last, so that nobody puts one back.
+    /// SHA-256 hashes of replaced keys, newest last. A write of a replaced key is refused.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub retired: Vec<String>,
-    /// Rotations that failed in a row.
+    /// The retry state of the rotation.
     #[serde(flatten)]
     pub retry: RetryState,
 }
 
-/// A replaced key that is still to be deleted at OpenAI.
+/// A replaced key that waits for its deletion at OpenAI.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ending {
-    /// OpenAI's id of it.
+    /// OpenAI's id of the key.
     pub id: AdminKeyId,
-    /// Where it lives: another organization's 404 proves nothing.
+    /// The organization of the key. A 404 from another organization proves nothing.
     pub organization_id: OrganizationId,
-    /// When it was made, or came into use; releases before did not keep that.
+    /// Time of the creation or of the first use; `None` in records of earlier releases.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub made: Option<DateTime<Utc>>,
-    /// How its deletion fares.
+    /// The retry state of the deletion.
     #[serde(flatten)]
     pub retry: RetryState,
 }
 
-/// The stored form, of this release or of one before.
-#[derive(Deserialize)]
+/// The stored form of this release or an earlier one.
+#[derive(Default, Deserialize)]
 #[serde(default)]
-#[derive(Default)]
 struct Stored {
     admin_api_key_name: Option<String>,
     making: MakingList,
@@ -70,7 +69,7 @@ struct Stored {
     #[serde(alias = "last_rotation_error")]
     last_error: Option<String>,
     retry_at: Option<DateTime<Utc>>,
-    /// Releases before kept the time of the last failure instead of the next try's.
+    /// Earlier releases stored the time of the last failure instead of the next try.
     last_rotation_failure: Option<DateTime<Utc>>,
 }
 
@@ -93,13 +92,12 @@ impl From<Stored> for AdminKeys {
 }
 
 impl AdminKeys {
-    /// Whether rotation replaced this key once.
+    /// True if rotation replaced this key.
     pub fn is_retired(&self, key: &AdminKey) -> bool {
-        let hash = hash(key);
-        self.retired.contains(&hash)
+        self.retired.contains(&hash(key))
     }
 
-    /// Rotation replaces `key`: it is never taken again, and deleted if its id is known.
+    /// Records that `key` is replaced. Writes of the key are then refused. With a known id, the key is deleted.
     pub fn retire(
         &mut self,
         key: &AdminKey,
@@ -108,7 +106,7 @@ impl AdminKeys {
         made: DateTime<Utc>,
     ) {
         self.retired.push(hash(key));
-        let surplus = self.retired.len().saturating_sub(MOST_RETIRED);
+        let surplus = self.retired.len().saturating_sub(MAX_RETIRED);
         self.retired.drain(..surplus);
         self.ending.extend(id.map(|id| Ending {
             id,
@@ -119,13 +117,13 @@ impl AdminKeys {
         self.retry.succeeded();
     }
 
-    /// The ids of the replaced keys that still stand.
+    /// The ids of the replaced keys that wait for their deletion.
     pub fn ending_ids(&self) -> Vec<String> {
         self.ending.iter().map(|old| old.id.to_string()).collect()
     }
 }
 
-/// A key's 120 random characters cannot be guessed from it.
+/// The hash does not reveal the key, which has 120 random characters.
 fn hash(key: &AdminKey) -> String {
     STANDARD_NO_PAD.encode(digest::digest(&digest::SHA256, key.expose().as_bytes()))
 }
@@ -143,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_retired_key_is_known_again_and_not_readable() {
+    fn a_retired_key_is_recognized_and_not_readable() {
         let mut keys = AdminKeys::default();
         keys.retry.failed(NAME, &"why", NOW, Duration::ZERO);
         keys.retire(&key("sk-admin-old"), Some("key_1".parse().unwrap()), &"org-1".parse().unwrap(), NOW);
@@ -153,17 +151,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_remembered_of_dead_keys_is_bounded() {
+    fn the_hashes_of_replaced_keys_are_bounded() {
         let mut keys = AdminKeys::default();
-        for number in 0..=MOST_RETIRED {
+        for number in 0..=MAX_RETIRED {
             keys.retire(&key(&format!("sk-admin-{number}")), None, &"org-1".parse().unwrap(), NOW);
         }
-        assert_eq!((keys.retired.len(), keys.ending.len()), (MOST_RETIRED, 0));
+        assert_eq!((keys.retired.len(), keys.ending.len()), (MAX_RETIRED, 0));
         assert!(!keys.is_retired(&key("sk-admin-0")) && keys.is_retired(&key("sk-admin-1")));
     }
 
     #[test]
-    fn what_the_release_before_stored_is_read() {
+    fn the_record_of_the_previous_release_is_read() {
         let stored = json!({
             "admin_api_key_name": "vault-admin-x", "retired": ["hash"], "rotation_failures": 2,
             "retiring": [{"id": "key_1", "organization_id": "org-1", "failures": 1, "last_error": "no"}],

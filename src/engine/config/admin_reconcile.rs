@@ -1,10 +1,10 @@
-//! Brings the admin keys at OpenAI to what the configuration says: replaced keys are deleted, and keys that were being made
-//! are looked for by name and deleted. The configuration is one record that each tick reads, so it needs no marker.
+//! Reconciles the admin keys at OpenAI with the configuration: deletes replaced keys, and finds and deletes keys of
+//! interrupted creations by name. Each tick reads the configuration, so it needs no marker in the due index.
 //!
-//! *Guarantees:* the current key is never deleted, whatever a list or a record says. A key is forgotten only when OpenAI
-//! says that it is gone, under the key's own organization. A crash at any point repeats the last step.
+//! *Guarantees:* the current key is never deleted. A key is forgotten only when OpenAI confirms, under the key's own
+//! organization, that the key is gone. A crash at any point repeats the last step.
 //!
-//! *Assumptions:* the caller holds the configuration's lock, and the configuration is what storage says.
+//! *Assumptions:* the caller holds the configuration's lock and has read the configuration from storage.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,34 +24,34 @@ use crate::framework::{Swept, WalKind};
 use crate::logical::Storage;
 use crate::openai::{self, AdminKeyId, Client, OrganizationId, Pages, Urgency};
 
-/// As long as a deletion of the configuration waits for OpenAI.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// As long as a look through the organization's admin keys may take, as it holds the configuration's lock.
-const LISTING: Duration = Duration::from_secs(30);
-/// A creation younger than this may belong to a rotation still under way elsewhere, on a node that lost its leadership.
+/// Maximum time that a deletion of the configuration waits for OpenAI.
+const MAX_WAIT: Duration = Duration::from_secs(10);
+/// Maximum duration of a listing of the organization's admin keys, which holds the configuration's lock.
+const MAX_LISTING: Duration = Duration::from_secs(30);
+/// Age below which a creation may belong to a running rotation on a node that lost its leadership.
 const SWEEP_AGE: Duration = Duration::from_secs(300);
 
-/// The write-ahead entry by which the release before announced an admin key: its name moves to the configuration.
+/// The previous release's write-ahead entry for a new admin key. Its name moves to the configuration.
 static CREATION: WalKind<Creation> =
     WalKind::new("admin_key_creation", SWEEP_AGE).forgotten_after(issuer::FORGOTTEN_AFTER);
 
-/// An admin key that the release before was about to make.
+/// A creation of an admin key by the previous release.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Creation {
     organization_id: OrganizationId,
     name: String,
 }
 
-/// Which of the steps that are left are done.
+/// The selection of remaining steps.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(in crate::engine) enum Which {
-    /// Those whose time has come.
+    /// The due steps.
     Due,
-    /// All of them: somebody waits for it.
+    /// All steps, for a waiting caller.
     All,
 }
 
-/// Does the steps that are left, and stores the configuration once. The error is the last of those that stay.
+/// Does the remaining steps and stores the configuration once. The error is that of the last failed step.
 pub(in crate::engine) async fn reconcile(
     engine: &Engine,
     storage: &dyn Storage,
@@ -86,7 +86,7 @@ pub(in crate::engine) async fn reconcile(
         if Instant::now() >= deadline {
             break;
         }
-        let Err(error) = end_replaced(engine, storage, config, old, deadline).await else {
+        let Err(error) = delete_replaced(engine, storage, config, old, deadline).await else {
             after.keys.ending.retain(|left| left.id != old.id);
             continue;
         };
@@ -102,7 +102,7 @@ pub(in crate::engine) async fn reconcile(
     failure.map_or(Ok(()), Err)
 }
 
-/// Tells if a creation may still be under way.
+/// True if a creation may still be running.
 pub(in crate::engine) fn is_young(making: &Making, now: DateTime<Utc>) -> bool {
     backoff::is_wait(making.since + sweep_age(), now)
 }
@@ -115,7 +115,7 @@ fn time_left(deadline: Instant) -> Duration {
     deadline.saturating_duration_since(Instant::now())
 }
 
-/// Tries now to delete all old keys, for somebody who waits for it.
+/// Tries to delete all replaced keys now, for a waiting caller.
 pub(in crate::engine) async fn retry(
     engine: &Engine,
     storage: &dyn Storage,
@@ -126,7 +126,7 @@ pub(in crate::engine) async fn retry(
     reconcile(engine, storage, &config, Instant::now() + patience, Which::All).await
 }
 
-async fn end_replaced(
+async fn delete_replaced(
     engine: &Engine,
     storage: &dyn Storage,
     config: &Config,
@@ -138,7 +138,7 @@ async fn end_replaced(
     }
     if config.organization_id != old.organization_id {
         return Err(Error::field(format!(
-            "admin key {} belongs to organization {}, but config names {}: it cannot be deleted from there",
+            "admin key {} belongs to organization {}, but config names {}, whose admin key cannot delete it",
             old.id, old.organization_id, config.organization_id
         )));
     }
@@ -148,7 +148,7 @@ async fn end_replaced(
     end(&client, &old.id).await.map_err(Error::call("deleting a replaced admin key"))
 }
 
-/// Deletes an admin key; that it is gone already is success.
+/// Deletes an admin key. A missing key is success.
 pub(in crate::engine) async fn end(client: &Client, id: &AdminKeyId) -> Result<(), openai::Error> {
     match client.delete_admin_key(id).await {
         Err(error) if error.is_gone() => Ok(()),
@@ -156,8 +156,8 @@ pub(in crate::engine) async fn end(client: &Client, id: &AdminKeyId) -> Result<(
     }
 }
 
-/// Finds the key that was being made and deletes it, unless it is in use. Answers whether the outcome is known now: not
-/// while the organization is out of reach, nor by the absence of a key before its name has settled.
+/// Finds the key of an interrupted creation and deletes it, unless it is in use. True if the outcome is now known. The
+/// outcome stays unknown while the organization cannot be reached, or while an absent key may still appear.
 async fn undo(
     engine: &Engine,
     storage: &dyn Storage,
@@ -178,7 +178,7 @@ async fn undo(
     Ok(found || engine.first_seen.has_settled(&making.name, false))
 }
 
-/// Deletes the key of this name, unless it is in use. Answers whether there was one.
+/// Deletes the key of this name, unless it is in use. True if a key was found.
 pub(in crate::engine) async fn undo_found(
     engine: &Engine,
     client: &Client,
@@ -186,7 +186,7 @@ pub(in crate::engine) async fn undo_found(
     making: &Making,
     deadline: Instant,
 ) -> Result<bool, openai::Error> {
-    let (mut pages, mut found) = (Pages::within(LISTING.min(time_left(deadline))), false);
+    let (mut pages, mut found) = (Pages::within(MAX_LISTING.min(time_left(deadline))), false);
     while let Some(page) = client.next_admin_keys(&mut pages).await? {
         for record in page.iter().filter(|record| record.name.as_ref() == Some(&making.name)) {
             let in_use = match &config.admin_api_key_id {
@@ -203,32 +203,32 @@ pub(in crate::engine) async fn undo_found(
     Ok(found)
 }
 
-/// The configuration is to be deleted: nothing could delete what is left at OpenAI afterwards, so it goes first.
-pub(in crate::engine) async fn end_all(
+/// Deletes all replaced keys before the configuration is deleted. Without a configuration nothing could delete them.
+pub(in crate::engine) async fn delete_all(
     engine: &Engine,
     storage: &dyn Storage,
     config: &Config,
 ) -> Result<(), Error> {
-    let ended = reconcile(engine, storage, config, Instant::now() + PATIENCE, Which::All).await;
+    let ended = reconcile(engine, storage, config, Instant::now() + MAX_WAIT, Which::All).await;
     let keys = engine.stored_config(storage).await?.map(|config| config.keys.clone()).unwrap_or_default();
     if keys.ending.is_empty() && keys.making.is_empty() {
         return ended;
     }
     let ids = keys.ending_ids();
-    let which = if ids.is_empty() { "one that was being made".to_owned() } else { ids.join(", ") };
+    let which = if ids.is_empty() { "one whose creation was interrupted".to_owned() } else { ids.join(", ") };
     let why = ended.err().map(|error| format!(": {error}")).unwrap_or_default();
     Err(Error::field(format!(
-        "admin keys that were replaced still stand at OpenAI ({which}){why}. Nothing can delete them without the \
-         configuration; delete it later, or with force=true and them by hand"
+        "replaced admin keys are not deleted at OpenAI yet ({which}){why}. Vault cannot delete them without the \
+         configuration: delete the configuration later, or with force=true, and then delete these keys by hand"
     )))
 }
 
-/// The sweep of write-ahead entries of the release before.
+/// The sweep of the previous release's write-ahead entries.
 pub(in crate::engine) fn swept() -> WalKind<Creation> {
     CREATION.swept_from(sweep_age())
 }
 
-/// Moves a name to the configuration, which looks for the key.
+/// Moves the name to the configuration, where reconciliation looks for the key.
 pub(in crate::engine) async fn sweep(
     engine: Arc<Engine>,
     storage: Arc<dyn Storage>,

@@ -1,15 +1,15 @@
-//! A new admin key takes the place of the present one, step by step.
+//! The rotation of the admin key.
 //!
-//! *Guarantees:* at every moment the stored key works. It is replaced only by one that was proven, in one write that
-//! also names the old key as still to be deleted; only then is the old key deleted, with the new one. A crash
-//! - before the write leaves the new key's unique name in `making`, by which the tick finds and deletes the key;
-//! - after the write leaves the old key's id in `ending`, which the tick deletes (`admin_reconcile`).
+//! *Guarantees:* the stored key always works. Only a proven key replaces it, in one write that also lists the old key for
+//! deletion. Only then is the old key deleted, with the new one. A crash
+//! - before the write leaves the new key's unique name in `making`. The tick finds and deletes the key by that name;
+//! - after the write leaves the old key's id in `ending`. The tick deletes the key (`admin_reconcile`).
 //!
-//! A write whose outcome is not known undoes nothing: what storage then says decides. No two of these run at once
-//! (the configuration's lock), and whoever waits for a turn at OpenAI meanwhile takes the new key.
+//! After a write with an unknown outcome nothing is undone at OpenAI: the next read of storage decides. The
+//! configuration's lock excludes concurrent rotations, and calls in the rate limiter's queue use the new key.
 //!
-//! *Assumptions:* what OpenAI makes carries the name it was given; a rotation does not outlive the age from which the
-//! tick looks for what was being made.
+//! *Assumptions:* OpenAI stores the given name with a key. A rotation takes less time than the age from which the tick
+//! looks for interrupted creations.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,14 +30,14 @@ use crate::engine::{Engine, Error};
 use crate::logical::{Storage, StorageError};
 use crate::openai::{self, AdminKey, AdminKeyId, Client, CreatedAdminKey, Urgency};
 
-/// A new key may take a moment to work everywhere at OpenAI.
-const PROOF_PATIENCE: Duration = Duration::from_secs(20);
-const FIRST_PROOF_WAIT: Duration = Duration::from_millis(250);
+/// Maximum time until a new key works everywhere at OpenAI.
+const MAX_PROOF_WAIT: Duration = Duration::from_secs(20);
+const FIRST_PROOF_DELAY: Duration = Duration::from_millis(250);
 
-/// The names of what is made begin with this, so that it is told from other people's admin keys.
-const FRONT: &str = "vault-admin";
+/// Prefix of the names of new keys, which distinguishes them from other admin keys.
+const PREFIX: &str = "vault-admin";
 
-/// The fields that an operator's key comes in.
+/// The fields for an operator's key.
 pub(in crate::engine) const NEW_KEY: &str = "new_admin_api_key";
 pub(in crate::engine) const NEW_KEY_ID: &str = "new_admin_api_key_id";
 
@@ -48,22 +48,22 @@ pub(in crate::engine) struct Rotation<'a> {
     deadline: Instant,
 }
 
-/// A key that was tried and may be stored.
+/// A tried key, which may be stored.
 struct Proven {
     key: AdminKey,
     id: Option<AdminKeyId>,
-    /// The name we gave it, if we made it.
+    /// The key's name, if rotation made the key.
     name: Option<String>,
 }
 
-/// The outcome: the configuration as it now is.
+/// The result: the new configuration.
 pub(in crate::engine) struct Rotated {
     pub(in crate::engine) config: Config,
     pub(in crate::engine) warnings: Vec<String>,
 }
 
 impl<'a> Rotation<'a> {
-    /// A rotation by whoever holds the configuration's lock.
+    /// A rotation. The caller holds the configuration's lock.
     pub(in crate::engine) fn new(
         engine: &'a Engine,
         storage: &'a Arc<dyn Storage>,
@@ -72,7 +72,7 @@ impl<'a> Rotation<'a> {
         Self { engine, storage, deadline }
     }
 
-    /// The present configuration, and a client that has patience for as long as the rotation may take.
+    /// The current configuration and its client.
     async fn configured(&self) -> Result<(Config, Client), Error> {
         self.engine.stored_config(&**self.storage).await?.ok_or(Error::NotConfigured)?;
         let Configured { config, client } = self.engine.configured(&**self.storage).await?;
@@ -83,13 +83,13 @@ impl<'a> Rotation<'a> {
         client.for_work(Urgency::Rotation, self.deadline.saturating_duration_since(Instant::now()))
     }
 
-    /// The present key may have been made a moment ago, by another process as well.
+    /// Notes that the current key may be young, even if another process made it.
     fn note_made(&self, config: &Config) {
         let id = config.admin_api_key_id.as_ref().map(AdminKeyId::as_str);
         self.engine.note_made(id.as_slice(), config.last_rotated);
     }
 
-    /// Makes a new key and puts it in the place of the present one. A failure shows in the configuration.
+    /// Makes a new key and replaces the current one. A failure is stored in the configuration.
     pub(in crate::engine) async fn rotate(&self) -> Result<Rotated, Error> {
         let (mut config, client) = self.configured().await?;
         let outcome = self.make_and_store(&mut config, &client).await;
@@ -109,14 +109,14 @@ impl<'a> Rotation<'a> {
         let old_id = old_id.map_err(Error::call("looking up the admin key"))?.ok_or_else(id_unknown)?;
         let (made, name) = self.make(config, client).await?;
         let proven = Proven { key: made.value, id: Some(made.id), name: Some(name) };
-        // If this fails nothing is undone: whether the write came through is not known, and the tick will see.
+        // A failed write may have succeeded, so nothing is undone here. The tick reads storage and decides.
         let stored = self.store(config.clone(), proven, Some(old_id)).await;
         let config = stored.map_err(|error| Error::LeftBehind(Box::new(error)))?;
         failpoint!("admin.stored");
-        Ok(self.end_old(config).await)
+        Ok(self.delete_old(config).await)
     }
 
-    /// Makes a key and tries it. What is no good is deleted again, or left to the tick.
+    /// Makes a key and tries it. A key that fails the trial is deleted here or by the tick.
     async fn make(&self, config: &mut Config, client: &Client) -> Result<(CreatedAdminKey, String), Error> {
         let making = self.begin(config).await?;
         failpoint!("admin.announced");
@@ -131,9 +131,9 @@ impl<'a> Rotation<'a> {
         }
     }
 
-    /// Puts the name of the key on record, before OpenAI is asked.
+    /// Stores the name of the new key before the call to OpenAI.
     async fn begin(&self, config: &mut Config) -> Result<Making, Error> {
-        let name = ServiceAccountName::beginning(FRONT, &self.engine.tag, &mut rand::rng());
+        let name = ServiceAccountName::beginning(PREFIX, &self.engine.tag, &mut rand::rng());
         let making = Making {
             name: name.into(),
             organization_id: config.organization_id.clone(),
@@ -147,7 +147,7 @@ impl<'a> Rotation<'a> {
         Ok(making)
     }
 
-    /// The failure is stored with what is still being made: [`Rotation::note_failure`].
+    /// Handles a failed creation. [`Rotation::note_failure`] stores the failure and the changed `making`.
     async fn not_made(
         &self,
         config: &mut Config,
@@ -158,7 +158,7 @@ impl<'a> Rotation<'a> {
         let (unknown, refused) = (error.is_unknown_outcome(), error.status().is_some());
         let error = Error::call("making a new admin key")(error);
         if !unknown {
-            // What was refused was not made; for an admin key the tick makes sure of it. What was not sent is clear.
+            // OpenAI did not make a refused key, and the tick verifies that. A request that was not sent needs no check.
             if !refused {
                 config.keys.making.end(&making.name);
             }
@@ -171,7 +171,7 @@ impl<'a> Rotation<'a> {
             config.keys.making.end(&making.name);
             return error;
         }
-        // Not found is no proof yet: the creation may still be under way at OpenAI. The tick looks again.
+        // The creation may still be running at OpenAI, so the tick looks again.
         Error::LeftBehind(Box::new(error))
     }
 
@@ -190,14 +190,14 @@ impl<'a> Rotation<'a> {
         error
     }
 
-    /// Has the new key read its own record.
+    /// Tries the new key: it reads its own record.
     async fn prove(&self, client: &Client, made: &CreatedAdminKey) -> Result<(), Error> {
-        let deadline = self.deadline.min(Instant::now() + PROOF_PATIENCE);
+        let deadline = self.deadline.min(Instant::now() + MAX_PROOF_WAIT);
         let client = self.engine.clients.with_key_on_trial(client, &made.value)?;
-        let mut wait = FIRST_PROOF_WAIT;
+        let mut wait = FIRST_PROOF_DELAY;
         loop {
-            let patience = deadline.saturating_duration_since(Instant::now());
-            let tried = client.for_work(Urgency::Rotation, patience).admin_key(&made.id).await;
+            let time_left = deadline.saturating_duration_since(Instant::now());
+            let tried = client.for_work(Urgency::Rotation, time_left).admin_key(&made.id).await;
             match tried {
                 Err(error) if is_young(&error) && Instant::now() + wait < deadline => sleep(wait).await,
                 tried => return tried.map(drop).map_err(Error::call("trying the new admin key")),
@@ -206,7 +206,7 @@ impl<'a> Rotation<'a> {
         }
     }
 
-    /// The one write by which the new key becomes the present one.
+    /// Stores the new key as the current one, in one write.
     async fn store(
         &self,
         mut config: Config,
@@ -223,22 +223,22 @@ impl<'a> Rotation<'a> {
         config.admin_api_key_id = new.id;
         config.last_rotated = self.engine.now();
         self.engine.store_config(&**self.storage, &mut config).await?;
-        self.engine.clients.pulse().key_stored(true);
+        self.engine.clients.openai_status().key_stored(true);
         Ok(config)
     }
 
-    /// Deletes the old key with the new one. It is replaced already, so this is no longer the caller's failure.
-    async fn end_old(&self, config: Config) -> Rotated {
+    /// Deletes the old key with the new one. A failure is only a warning, because the old key is replaced already.
+    async fn delete_old(&self, config: Config) -> Rotated {
         let storage = &**self.storage;
         let ended =
             admin_reconcile::reconcile(self.engine, storage, &config, self.deadline, Which::Due).await;
         let warnings = ended.err().map(|error| {
-            format!("the old admin key could not be deleted yet, which is tried again every minute: {error}")
+            format!("the old admin key could not be deleted yet; Vault retries every minute: {error}")
         });
         Rotated { config, warnings: warnings.into_iter().collect() }
     }
 
-    /// Puts an operator's key in the place of the present one.
+    /// Replaces the current key by an operator's key.
     pub(in crate::engine) async fn replace(
         &self,
         key: AdminKey,
@@ -246,7 +246,7 @@ impl<'a> Rotation<'a> {
     ) -> Result<Rotated, Error> {
         let (config, client) = self.configured().await?;
         if key.expose() == config.admin_api_key.expose() {
-            let warning = "this is the present admin key; nothing was changed".to_owned();
+            let warning = "this is the current admin key; nothing was changed".to_owned();
             return Ok(Rotated { config, warnings: vec![warning] });
         }
         config.refuse_retired(NEW_KEY, &key)?;
@@ -263,13 +263,13 @@ impl<'a> Rotation<'a> {
         let config = self.store(config, Proven { key, id, name: None }, old_id).await?;
         self.engine.metrics.rotated(RotationKind::AdminKey, RotationResult::Done);
         self.engine.tell(Happening::RootRotate, "config");
-        let mut rotated = self.end_old(config).await;
+        let mut rotated = self.delete_old(config).await;
         rotated.warnings.extend(warnings.into_iter().chain(managed));
         Ok(rotated)
     }
 
-    /// A failure that cannot be stored either is told by the answer alone. A write of storage that failed is not followed
-    /// by another: it may come through, and what it says then stands.
+    /// Stores a failure. A failed storage write is not followed by another write, because the first may still succeed and
+    /// must then not be overwritten.
     async fn note_failure(&self, mut config: Config, error: &Error) {
         if is_of_storage(error) {
             return;
@@ -299,18 +299,18 @@ fn warn_of_unknown(old: Option<&AdminKeyId>, new: Option<&AdminKeyId>) -> Vec<St
     let mut warnings = Vec::new();
     if old.is_none() {
         let warning = "the old admin key was not found in OpenAI's list, so it was not deleted: delete it there if it \
-                       still stands";
+                       still exists";
         warnings.push(warning.to_owned());
     }
     if new.is_none() {
         let warning = "OpenAI's list of admin keys does not show which one the new key is; give \
-                       new_admin_api_key_id, or rotation cannot delete it";
+                       new_admin_api_key_id, or a later rotation cannot delete the key";
         warnings.push(warning.to_owned());
     }
     warnings
 }
 
-/// A key that OpenAI does not know everywhere yet.
+/// True if the error may mean that the key does not work everywhere at OpenAI yet.
 fn is_young(error: &openai::Error) -> bool {
     error.is_unauthorized() || error.is_gone()
 }

@@ -1,4 +1,4 @@
-//! What roles, static roles and library sets ask alike of what is written to them, or asked of them.
+//! Checks of fields that roles, static roles and library sets share.
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -8,7 +8,7 @@ use crate::engine::Error;
 use crate::engine::time::seconds;
 use crate::openai::LONGEST_EXPIRY;
 
-/// A lease's times fit each other, and OpenAI.
+/// Checks `ttl` and `max_ttl` against each other and against OpenAI's limit.
 pub(in crate::engine) fn ttls(ttl: Duration, max_ttl: Duration) -> Result<(), Error> {
     if ttl > max_ttl {
         return Err(Error::field(format!(
@@ -25,14 +25,14 @@ pub(in crate::engine) fn ttls(ttl: Duration, max_ttl: Duration) -> Result<(), Er
     Ok(())
 }
 
-/// A caller may ask for a lease of this length: at most the `max_ttl` of what gives it, a role or a library set.
-pub(in crate::engine) fn asked_ttl(ttl: Duration, max_ttl: Duration, giver: &str) -> Result<(), Error> {
+/// Checks the lease duration that a caller requests. `owner`, a role or library set, sets the limit.
+pub(in crate::engine) fn asked_ttl(ttl: Duration, max_ttl: Duration, owner: &str) -> Result<(), Error> {
     if ttl.is_zero() {
         return Err(Error::field("ttl must be at least 1s"));
     }
     if ttl > max_ttl {
         return Err(Error::field(format!(
-            "ttl must not be above the {giver}'s max_ttl: {} is more than {}",
+            "ttl must not be above the {owner}'s max_ttl: {} is more than {}",
             seconds::text(ttl),
             seconds::text(max_ttl)
         )));
@@ -40,18 +40,18 @@ pub(in crate::engine) fn asked_ttl(ttl: Duration, max_ttl: Duration, giver: &str
     Ok(())
 }
 
-/// The warning that the mount's longest lease is shorter than the time of this field.
+/// A warning if the mount's maximum lease is shorter than the value of this field.
 pub(in crate::engine) fn cut_by_mount(field: &str, time: Duration, limit: Duration) -> Option<String> {
     (time > limit).then(|| {
         format!(
-            "{field} is {}, but the mount's maximum is {}: no lease is longer than that",
+            "{field} is {}, but the mount's maximum is {}: no lease is longer than the mount's maximum",
             seconds::text(time),
             seconds::text(limit)
         )
     })
 }
 
-/// The value of a field that may be left empty.
+/// The value of an optional field; `None` if empty.
 pub(in crate::engine) fn optional<T: FromStr<Err: Display>>(
     text: &str,
     field: &str,

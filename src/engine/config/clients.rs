@@ -1,14 +1,15 @@
-//! From the stored configuration to a client of OpenAI, kept until the configuration changes.
+//! The OpenAI client of the stored configuration, cached until the configuration changes.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use parking_lot::Mutex;
 
 use crate::engine::accounts::making::Making;
 use crate::engine::config::configuration::{Config, ONLY};
 use crate::engine::telemetry::metrics::{ApiAttempt, Metrics};
-use crate::engine::telemetry::openai_status::Pulse;
+use crate::engine::telemetry::openai_status::OpenAiStatus;
 use crate::engine::time::clock::Clock;
 use crate::engine::{Engine, Error};
 use crate::logical::Storage;
@@ -17,48 +18,48 @@ use crate::openai::{
     Settings, SettingsError, Urgency,
 };
 
-/// After this time OpenAI lists what it was asked to make: the 20 s that were seen, and a moment for the call itself.
+/// Maximum time until OpenAI lists a new object: the observed 20 s, plus the duration of the creation call.
 pub(in crate::engine) const LONGEST_LAG: Duration = Duration::from_secs(25);
 
-/// The client of the present configuration.
+/// The client of the current configuration.
 pub(in crate::engine) struct Clients {
     metrics: Arc<Metrics>,
-    pulse: Arc<Pulse>,
-    /// Ids of accounts and keys that this mount made a moment ago. They outlive a change of the configuration.
+    status: Arc<OpenAiStatus>,
+    /// Ids of young accounts and keys. They survive a change of the configuration.
     recent: Arc<RecentIds>,
     clock: Arc<dyn Clock>,
     current: Mutex<Option<Configured>>,
 }
 
-/// A configuration and the client made of it.
+/// A configuration and its client.
 #[derive(Clone)]
 pub(in crate::engine) struct Configured {
     pub(in crate::engine) config: Arc<Config>,
     pub(in crate::engine) client: Client,
 }
 
-/// Counts what the client does, where it happens.
-struct Counted {
+/// Records the client's calls in the metrics and in the OpenAI status.
+struct Recorder {
     metrics: Arc<Metrics>,
-    /// None for what is only tried: it says nothing of the stored configuration.
-    pulse: Option<Arc<Pulse>>,
+    /// `None` for trial calls, which say nothing about the stored configuration.
+    status: Option<Arc<OpenAiStatus>>,
 }
 
-impl Observer for Counted {
+impl Observer for Recorder {
     fn attempt(&self, attempt: &Attempt) {
         let failure = (!attempt.outcome.is_success()).then(|| attempt.outcome.label());
-        if let Some(pulse) = &self.pulse {
+        if let Some(status) = &self.status {
             match &failure {
-                None => pulse.succeeded(attempt.date),
+                None => status.succeeded(attempt.date),
                 Some(code) => {
                     let is_foreign = matches!(attempt.outcome, Outcome::Foreign(_));
-                    pulse.failed(attempt.call.as_str(), code, is_foreign, attempt.key);
+                    status.failed(attempt.call.as_str(), code, is_foreign, attempt.key);
                 }
             }
         }
         self.metrics.api_attempt(&ApiAttempt {
             endpoint: attempt.call.as_str(),
-            urgency: word(attempt.urgency),
+            urgency: label(attempt.urgency),
             failure: failure.as_deref(),
             latency: attempt.latency,
             wait: attempt.wait,
@@ -72,7 +73,7 @@ impl Observer for Counted {
 }
 
 /// The value of the metric's label.
-fn word(urgency: Urgency) -> &'static str {
+fn label(urgency: Urgency) -> &'static str {
     match urgency {
         Urgency::Revocation => "revocation",
         Urgency::Rotation => "rotation",
@@ -82,14 +83,14 @@ fn word(urgency: Urgency) -> &'static str {
 }
 
 impl Clients {
-    pub(in crate::engine) fn new(metrics: Arc<Metrics>, pulse: Pulse, clock: Arc<dyn Clock>) -> Self {
+    pub(in crate::engine) fn new(metrics: Arc<Metrics>, status: OpenAiStatus, clock: Arc<dyn Clock>) -> Self {
         let recent = Arc::new(RecentIds::new(Arc::clone(&clock)));
-        Self { metrics, pulse: Arc::new(pulse), recent, clock, current: Mutex::new(None) }
+        Self { metrics, status: Arc::new(status), recent, clock, current: Mutex::new(None) }
     }
 
-    /// What the last calls came to.
-    pub(in crate::engine) fn pulse(&self) -> &Pulse {
-        &self.pulse
+    /// The outcomes of the last calls to OpenAI.
+    pub(in crate::engine) fn openai_status(&self) -> &OpenAiStatus {
+        &self.status
     }
 
     /// A client of a configuration that is not stored yet.
@@ -103,11 +104,11 @@ impl Clients {
         client: &Client,
         key: &AdminKey,
     ) -> Result<Client, SettingsError> {
-        client.with_admin_key(key, Arc::new(Counted { metrics: Arc::clone(&self.metrics), pulse: None }))
+        client.with_admin_key(key, Arc::new(Recorder { metrics: Arc::clone(&self.metrics), status: None }))
     }
 
-    fn connect(&self, config: &Config, pulse: Option<Arc<Pulse>>) -> Result<Client, Error> {
-        let observer = Arc::new(Counted { metrics: Arc::clone(&self.metrics), pulse });
+    fn connect(&self, config: &Config, status: Option<Arc<OpenAiStatus>>) -> Result<Client, Error> {
+        let observer = Arc::new(Recorder { metrics: Arc::clone(&self.metrics), status });
         let client = Client::new(Settings {
             endpoint: config.endpoint()?,
             admin_key: config.admin_api_key.clone(),
@@ -119,10 +120,10 @@ impl Clients {
         Ok(client.sharing_recent_ids(Arc::clone(&self.recent)))
     }
 
-    /// A record tells when these ids were made, by our clock. While that is less than a minute ago, OpenAI's 404 for one of
-    /// them proves nothing, whichever process made it.
+    /// Notes the creation time of these ids from a record. For a minute after its creation, OpenAI's 404 for an id proves
+    /// nothing, whichever process created the object.
     pub(in crate::engine) fn note_made(&self, ids: &[&str], made: Option<DateTime<Utc>>, now: DateTime<Utc>) {
-        // A time ahead of ours is a clock that was put back.
+        // A creation time in the future means that the clock was set back.
         let age = made.and_then(|made| (now - made).abs().to_std().ok());
         let Some(age) = age.filter(|age| *age < PROPAGATION_TIME) else { return };
         for id in ids {
@@ -130,41 +131,36 @@ impl Clients {
         }
     }
 
-    /// Per-tick work: what is no longer recent takes no memory.
+    /// Per-tick work: drops ids that are no longer young.
     pub(in crate::engine) fn upkeep(&self) {
         self.recent.evict_expired();
     }
 
-    /// The configuration is gone, and with it what was learned.
+    /// Drops the client and its learned rate limit, because the configuration is gone.
     pub(in crate::engine) fn forget(&self) {
-        *self.lock() = None;
+        *self.current.lock() = None;
     }
 
     fn of(&self, config: Arc<Config>) -> Result<Configured, Error> {
-        let mut current = self.lock();
-        // Who read the configuration just before it changed must not bring the key back that was replaced.
+        let mut current = self.current.lock();
+        // A reader of the previous configuration must not restore the replaced key.
         if let Some(configured) = current.as_ref().filter(|held| held.config.revision >= config.revision) {
             return Ok(configured.clone());
         }
         let client = match current.as_ref().filter(|held| held.config.connects_like(&config)) {
-            Some(held) => held.pass_on(&config)?,
-            None => self.connect(&config, Some(Arc::clone(&self.pulse)))?,
+            Some(held) => held.client_for(&config)?,
+            None => self.connect(&config, Some(Arc::clone(&self.status)))?,
         };
         let configured = Configured { config, client };
         *current = Some(configured.clone());
         Ok(configured)
     }
-
-    /// A panic while the lock was held leaves what is there whole.
-    fn lock(&self) -> MutexGuard<'_, Option<Configured>> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Configured {
-    /// The client goes on, with all it has learned of OpenAI's pace. What waits for its turn with the key before takes
-    /// the new one, too: rotation fails nobody's request.
-    fn pass_on(&self, config: &Config) -> Result<Client, Error> {
+    /// The same client with the new key. It keeps the learned rate limit, and queued calls use the new key, so a rotation
+    /// fails no request.
+    fn client_for(&self, config: &Config) -> Result<Client, Error> {
         if !self.config.has_key_of(config) {
             self.client.set_admin_key(&config.admin_api_key)?;
         }
@@ -173,12 +169,12 @@ impl Configured {
 }
 
 impl Engine {
-    /// A record tells when these ids were made: see [`Clients::note_made`].
+    /// See [`Clients::note_made`].
     pub(in crate::engine) fn note_made(&self, ids: &[&str], made: impl Into<Option<DateTime<Utc>>>) {
         self.clients.note_made(ids, made.into(), self.now());
     }
 
-    /// Waits until what was begun then is surely in OpenAI's lists, if it was made. The time is the machine's.
+    /// Waits until OpenAI surely lists the object of a creation that began at this time, by the machine's clock.
     pub(in crate::engine) async fn let_appear(&self, begun: Option<DateTime<Utc>>) {
         let age = begun.and_then(|begun| (Utc::now() - begun).abs().to_std().ok());
         let left = age.map_or(Duration::ZERO, |age| LONGEST_LAG.saturating_sub(age));
@@ -187,7 +183,7 @@ impl Engine {
         }
     }
 
-    /// Waits until what was being made is surely in OpenAI's lists, if it was made.
+    /// Waits until OpenAI surely lists the object of this creation, if OpenAI made it.
     pub(in crate::engine) async fn let_making_appear(&self, making: &Making) {
         let age = (self.now() - making.since).to_std().unwrap_or_default();
         let left = LONGEST_LAG.saturating_sub(age);
@@ -202,8 +198,9 @@ impl Engine {
         self.clients.of(config)
     }
 
-    /// The same, for whoever makes something that has no end. Refuses where storage has no configuration although this
-    /// process remembers one, as after a move between namespaces of OpenBao: the record of what is made would be lost.
+    /// Like [`Engine::configured`], for the creation of objects without expiry. Refused if storage has no configuration
+    /// although this process remembers one, as after a move between OpenBao namespaces. A new object's record would be
+    /// lost.
     pub(in crate::engine) async fn configured_in_storage(
         &self,
         storage: &dyn Storage,
@@ -213,12 +210,12 @@ impl Engine {
             return Ok(configured);
         }
         Err(Error::field(
-            "the configuration is not in the mount's storage any more: if the mount was moved to another namespace, reload \
+            "the configuration is no longer in the mount's storage: if the mount was moved to another namespace, reload \
              the plugin for it (bao plugin reload -mounts)",
         ))
     }
 
-    /// The client, for what lives in this organization: under another one's key everything there looks gone.
+    /// The client for objects of this organization. With another organization's key every object there would look deleted.
     pub(in crate::engine) async fn client_of(
         &self,
         storage: &dyn Storage,
@@ -234,7 +231,8 @@ impl Engine {
         })
     }
 
-    /// The same for a sweep, which waits if there is none under the present configuration: an operator may change it.
+    /// Like [`Engine::client_of`], but `None` if the current configuration does not reach the organization. An operator may
+    /// change it later.
     pub(in crate::engine) async fn client_in_reach(
         &self,
         storage: &dyn Storage,

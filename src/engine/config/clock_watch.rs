@@ -1,9 +1,7 @@
-//! Watches the clocks: asks OpenAI for the time where that is in doubt, and notices that this machine's clock was put
-//! back, which an index by time would not survive: what was planned under the wrong time would lie in a future that
-//! does not come for long.
+//! Watches the clocks: reads OpenAI's time if it is in doubt, and detects that this machine's clock was set back. After
+//! that, the entries of the due index would lie too far in the future.
 //!
-//! It keeps the latest time that a tick saw, in storage, so that a restart does not forget it. It knows nothing of what
-//! is planned.
+//! The time of the latest tick is stored, so the detection survives a restart.
 
 use std::time::Duration;
 
@@ -16,7 +14,7 @@ use crate::framework::Tick;
 use crate::logical::{Collection, Record, Storage, StorageError};
 use crate::openai::{Pages, Urgency};
 
-/// The latest time that a tick saw.
+/// The time of the latest tick.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Seen {
     at: DateTime<Utc>,
@@ -30,37 +28,35 @@ pub(in crate::engine) static SEEN: Collection<Seen> = Collection::new("tick-seen
 /// The name of the only record.
 const ONLY: &str = "";
 
-/// A step back of less is an adjustment. The time is written down this often, so that it costs next to nothing.
+/// Largest tolerated step back, and the interval between writes of the time.
 const SLACK: TimeDelta = TimeDelta::minutes(10);
 
-/// The longest that a tick waits for OpenAI to tell the time.
-const ASKING: Duration = Duration::from_secs(5);
+/// Maximum time that a tick waits for OpenAI's time.
+const MAX_WAIT: Duration = Duration::from_secs(5);
 
-/// Has OpenAI tell the time where it is in doubt, as after a start: what ends by time would else wait for the next call.
+/// Calls OpenAI to read its time if that is in doubt, as after a start. Expiries would otherwise wait for the next call.
 pub(in crate::engine) async fn ask_openai(engine: &Engine, tick: &Tick) {
     if engine.times.are_in_doubt() {
         ask(engine, tick).await;
     }
 }
 
-/// Asks OpenAI for anything, where calls have failed and none has succeeded since: `health` would else tell of an outage
-/// until the next request.
+/// Calls OpenAI during an outage. `health` would otherwise report the outage until the next request.
 pub(in crate::engine) async fn ask_while_failing(engine: &Engine, tick: &Tick) {
-    if engine.clients.pulse().beat().failing_since.is_some() && !tick.is_over() {
+    if engine.clients.openai_status().outcomes().failing_since.is_some() && !tick.is_over() {
         ask(engine, tick).await;
     }
 }
 
 async fn ask(engine: &Engine, tick: &Tick) {
     let Ok(configured) = engine.configured(&*tick.storage).await else { return };
-    let client = configured.client.for_work(Urgency::Check, ASKING);
-    // The date is noted where every answer's is. If there is none, what ends by time waits for a later tick.
-    drop(timeout(ASKING, client.next_admin_keys(&mut Pages::within(ASKING))).await);
+    let client = configured.client.for_work(Urgency::Check, MAX_WAIT);
+    // The client's observer records the date. Without a date, expiries wait for a later tick.
+    drop(timeout(MAX_WAIT, client.next_admin_keys(&mut Pages::within(MAX_WAIT))).await);
 }
 
 impl Engine {
-    /// Whether the clock was put back since it was last written down, or may have been: what was written down cannot be
-    /// read.
+    /// True if the clock was set back since the time was stored, or if the stored time is unreadable.
     pub(in crate::engine) async fn clock_went_back(&self, storage: &dyn Storage) -> Result<bool, Error> {
         let now = self.now();
         match self.seen.get(storage, ONLY).await {
@@ -69,7 +65,7 @@ impl Engine {
         }
     }
 
-    /// Writes the time down, if it is worth it.
+    /// Stores the time if it differs enough from the stored time.
     pub(in crate::engine) async fn note_time(&self, storage: &dyn Storage) -> Result<(), Error> {
         let now = self.now();
         let seen = self.seen.get_readable(storage, ONLY).await?;
@@ -111,7 +107,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_clock_put_back_is_noticed_after_a_restart_too_until_the_time_is_noted() {
+    async fn a_clock_set_back_is_detected_across_a_restart_until_the_time_is_stored() {
         let storage = Arc::new(InMemory::new());
         let went_back = async |minute| engine(&storage, minute).clock_went_back(&*storage).await.unwrap();
         assert!(!went_back(500).await);
@@ -123,7 +119,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_time_is_written_down_now_and_then() {
+    async fn the_time_is_stored_every_ten_minutes() {
         let storage = Arc::new(InMemory::new());
         for minute in 0..40 {
             engine(&storage, minute).note_time(&*storage).await.unwrap();

@@ -1,19 +1,19 @@
-//! What the configuration is told: its fields, how a write changes it, and what is refused.
+//! The fields of the configuration: how a write changes them, and their checks.
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
 use crate::engine::config::admin_keys::AdminKeys;
-use crate::engine::config::admin_timetable;
+use crate::engine::config::admin_schedule;
 use crate::engine::config::configuration::{Config, RevocationMode, default_endpoint, default_margin};
 use crate::engine::{Engine, Error};
 use crate::framework::{Call, Field, Path};
 use crate::logical::Operation;
 use crate::openai::{AdminKey, AdminKeyId, Endpoint, LONGEST_EXPIRY, OrganizationId};
 
-/// All public roots together have about as much.
-const LONGEST_CERTIFICATES: usize = 256 * 1024;
+/// Maximum length of `ca_cert`, about the size of all public roots.
+const MAX_CERTIFICATES: usize = 256 * 1024;
 
 static ADMIN_KEY: Field<String> =
     Field::new("admin_api_key", "Admin API key of the organization. It is never shown.")
@@ -37,11 +37,12 @@ static CA_CERT: Field<String> = Field::new(
     admin_api_key in the same write.",
 )
 .default("")
-.longest(LONGEST_CERTIFICATES);
-/// A setting that decides who receives the admin key, and whether it lets somebody else receive it than before.
+.longest(MAX_CERTIFICATES);
+
+/// A setting that determines the receiver of the admin key. The function is true if a change admits another receiver.
 type Recipient = (&'static str, fn(&Config, &Config) -> Result<bool, Error>);
 
-/// Every such setting. Whoever may change one without the key could have the stored key sent to himself.
+/// All such settings. A writer without the key could otherwise have the stored key sent to a host of their choice.
 const RECIPIENTS: [Recipient; 2] = [
     (ENDPOINT.name(), |old, new| Ok(old.endpoint()? != new.endpoint()?)),
     (CA_CERT.name(), |old, new| {
@@ -97,7 +98,7 @@ pub(in crate::engine) static FORCE: Field<bool> = Field::new(
 .query()
 .only_on(Operation::Delete);
 
-/// Has the path take the fields.
+/// Adds the fields to the path.
 pub(in crate::engine) fn all(path: Path<Engine>) -> Path<Engine> {
     path.field(&ADMIN_KEY)
         .field(&ADMIN_KEY_ID)
@@ -117,7 +118,7 @@ pub(in crate::engine) fn all(path: Path<Engine>) -> Path<Engine> {
 }
 
 impl Config {
-    /// The first configuration: what is required must be there, the rest has its default.
+    /// The first configuration, from the required fields and the defaults.
     pub(in crate::engine) fn first(call: &Call, now: DateTime<Utc>) -> Result<Self, Error> {
         Ok(Self {
             admin_api_key: admin_key(&call.get(&ADMIN_KEY)?)?,
@@ -141,7 +142,7 @@ impl Config {
         })
     }
 
-    /// Puts what the call sends over what is there.
+    /// Applies the sent fields.
     pub(in crate::engine) fn change(&mut self, call: &Call, now: DateTime<Utc>) -> Result<(), Error> {
         self.change_access(call, now)?;
         self.change_schedule(call)?;
@@ -154,13 +155,13 @@ impl Config {
         }
         if let Some(rate) = call.sent(&RATE)? {
             self.max_requests_per_minute = u32::try_from(rate).map_err(|_| {
-                Error::field("max_requests_per_minute must be 0 or a number of calls a minute")
+                Error::field("max_requests_per_minute must be 0 or a positive number of calls a minute")
             })?;
         }
         Ok(())
     }
 
-    /// When the key is rotated: a period that is sent replaces a schedule, and the other way round.
+    /// Applies the schedule's fields. A sent period replaces a cron expression, and the reverse.
     fn change_schedule(&mut self, call: &Call) -> Result<(), Error> {
         let (period, schedule) = (call.sent(&PERIOD)?, call.sent(&SCHEDULE)?);
         let sends_period = period.is_some_and(|period| !period.is_zero());
@@ -176,12 +177,11 @@ impl Config {
         Ok(())
     }
 
-    /// Key, organization and where they are sent: a key must never go to a host that its writer did not name.
+    /// Applies key, organization, endpoint and certificates. A key must never go to a host that its writer did not name.
     fn change_access(&mut self, call: &Call, now: DateTime<Utc>) -> Result<(), Error> {
         let key = call.sent(&ADMIN_KEY)?.map(|key| admin_key(&key)).transpose()?;
         let was = self.clone();
-        // The endpoint stays as it was written, a slash at its end included: who reads it back, as Terraform does, finds
-        // no difference.
+        // The endpoint is stored as written, with a trailing slash if any, so that Terraform finds no difference.
         set(&mut self.api_endpoint, call.sent(&ENDPOINT)?);
         set(&mut self.ca_cert, call.sent(&CA_CERT)?);
         let endpoint = self.endpoint()?;
@@ -195,7 +195,7 @@ impl Config {
             self.organization_id = organization(&id)?;
         }
         if endpoint != was.endpoint()? || self.organization_id != was.organization_id {
-            // The key has another id elsewhere.
+            // Another endpoint or organization has another id for the key.
             self.admin_api_key_id = None;
         }
         if let Some(id) = call.sent(&ADMIN_KEY_ID)? {
@@ -204,24 +204,24 @@ impl Config {
         Ok(())
     }
 
-    /// For a write without the key.
+    /// Refuses to change the receiver of the key in a write without the key.
     fn refuse_another_recipient(&self, was: &Self) -> Result<(), Error> {
         for (field, changed) in RECIPIENTS {
             if changed(was, self)? {
                 return Err(Error::field(format!(
-                    "{field} can only be changed with admin_api_key in the same write, since it decides who receives \
-                     the key; if rotation made the present key, give a new one"
+                    "{field} can only be changed with admin_api_key in the same write, because it determines the \
+                     receiver of the key; if rotation made the current key, give a new one"
                 )));
             }
         }
         Ok(())
     }
 
-    /// Refuses what fits no configuration, by the names that the call used.
+    /// Refuses an invalid configuration. The errors contain the field names that the call used.
     pub(in crate::engine) fn check(&self, call: &Call) -> Result<(), Error> {
         let (period, window) = (call.name_of(&PERIOD), call.name_of(&WINDOW));
         self.schedule_fields().schedule().map_err(|error| Error::field(error.naming(period, window)))?;
-        admin_timetable::check_window(self.automatic_rotation_window, window)?;
+        admin_schedule::check_window(self.automatic_rotation_window, window)?;
         if self.key_expiry_margin >= LONGEST_EXPIRY {
             return Err(Error::field("key_expiry_margin must be below one year"));
         }
@@ -229,14 +229,14 @@ impl Config {
     }
 }
 
-/// Tells if the call sends `admin_api_key`.
+/// True if the call sends `admin_api_key`.
 pub(in crate::engine) fn sends_key(call: &Call) -> Result<bool, Error> {
     Ok(call.sent(&ADMIN_KEY)?.is_some())
 }
 
-fn set<T>(place: &mut T, sent: Option<T>) {
+fn set<T>(value: &mut T, sent: Option<T>) {
     if let Some(sent) = sent {
-        *place = sent;
+        *value = sent;
     }
 }
 

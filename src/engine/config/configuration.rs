@@ -1,5 +1,4 @@
-//! The stored configuration, and what follows from it alone. How it is written is `config`'s, how its key is replaced
-//! `admin_rotation`'s.
+//! The stored configuration. `path_config` writes it, and `admin_rotation` replaces its key.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,69 +18,69 @@ use crate::openai::{AdminKey, AdminKeyId, Endpoint, OrganizationId};
 /// The stored configuration.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Config {
-    /// The key that everything is done with.
+    /// The admin key.
     pub admin_api_key: AdminKey,
-    /// OpenAI's id of it, where it is known: rotation deletes the old key by it.
+    /// OpenAI's id of the admin key, if known. Rotation deletes the old key by its id.
     #[serde(default)]
     pub admin_api_key_id: Option<AdminKeyId>,
-    /// The organization that the key belongs to.
+    /// The organization of the admin key.
     pub organization_id: OrganizationId,
-    /// Where the API is.
+    /// URL of the API.
     #[serde(default = "default_endpoint")]
     pub api_endpoint: String,
     /// PEM certificates trusted besides the public roots; empty for none.
     #[serde(default)]
     pub ca_cert: String,
-    /// Whether a write tries key and organization.
+    /// True if a write tries key and organization.
     #[serde(default = "yes")]
     pub verify_connection: bool,
-    /// Zero for no rotation by period.
+    /// Period of the automatic rotation; zero for none.
     #[serde(default, with = "crate::engine::time::seconds")]
     pub automatic_rotation_period: Duration,
-    /// How long after its time a rotation may begin; zero for any time.
+    /// Time after the scheduled time within which a rotation may start; zero for no limit.
     #[serde(default, with = "crate::engine::time::seconds")]
     pub automatic_rotation_window: Duration,
-    /// Five cron fields in UTC; empty for no rotation by schedule.
+    /// Cron expression of the automatic rotation; empty for none.
     #[serde(default)]
     pub rotation_schedule: String,
-    /// Stops the automatic rotation, whatever period or schedule say.
+    /// True if the automatic rotation is disabled, also with a period or cron expression.
     #[serde(default)]
     pub disable_automated_rotation: bool,
-    /// How much longer than its lease a key lives at OpenAI.
+    /// Time between the end of a lease and the expiry of its key at OpenAI.
     #[serde(default = "default_margin", with = "crate::engine::time::seconds")]
     pub key_expiry_margin: Duration,
-    /// When a revocation answers.
+    /// The revocation mode.
     #[serde(default)]
     pub revocation_mode: RevocationMode,
-    /// The pace, if it is set; zero learns it.
+    /// OpenAI's rate limit; zero to learn it.
     #[serde(default)]
     pub max_requests_per_minute: u32,
-    /// Whether OpenAI's costs are read.
+    /// True if the projects' costs are read.
     #[serde(default)]
     pub quota_tracking: bool,
-    /// When the admin key was set or rotated last.
+    /// Time at which the admin key was last set or rotated.
     pub last_rotated: DateTime<Utc>,
-    /// Grows with every change, so that who still holds an older one is known; by the clock, so that it also grows
-    /// when the configuration was deleted meanwhile.
+    /// Grows with every change, so that an older copy is recognized. It follows the clock, so that it also grows after the
+    /// configuration was deleted and written anew.
     #[serde(default)]
     pub revision: u64,
-    /// Whether the rotation manager of Vault Enterprise may hold a job that the Go plugin registered: it would rotate the
-    /// admin key beside our own timetable. True from the Go plugin's entry until the job was taken away.
+    /// True if Vault Enterprise's rotation manager may have a job of the Go plugin, which would also rotate the admin key.
+    /// Set from the Go plugin's entry until the job is removed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub rotation_job: bool,
-    /// The other admin keys, and how rotation fares.
+    /// The other admin keys, and the retry state of the rotation.
     #[serde(flatten)]
     pub keys: AdminKeys,
 }
 
-/// When a revocation answers.
+/// The time at which a revocation returns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RevocationMode {
-    /// When the key is dead.
+    /// After OpenAI has deleted the key.
     #[default]
     Strict,
-    /// At once; the key is ended from a queue.
+    /// At once. The tick deletes the key.
     Queue,
 }
 
@@ -96,10 +95,11 @@ impl Record for Config {
 pub(in crate::engine) static CONFIG: Collection<Config> = Collection::new("config");
 /// The name of the only record.
 pub(in crate::engine) const ONLY: &str = "";
-/// Held by whoever changes the configuration.
+/// The lock for changes of the configuration.
 pub(in crate::engine) const LOCK: &str = "config";
 
-/// A key of no longer margin is dead before Vault gives up its lease, clocks and slow tries included; see `credential_end`.
+/// Largest margin with which a key expires before Vault gives up its lease, even with wrong clocks and slow attempts. See
+/// `credential_end`.
 pub(in crate::engine) const LONGEST_SAFE_MARGIN: Duration = Duration::from_secs(150);
 
 pub(in crate::engine) fn default_endpoint() -> String {
@@ -108,11 +108,6 @@ pub(in crate::engine) fn default_endpoint() -> String {
 
 pub(in crate::engine) fn default_margin() -> Duration {
     Duration::from_secs(60)
-}
-
-/// Where the API is, as `api_endpoint` says it.
-fn endpoint(text: &str) -> Result<Endpoint, Error> {
-    Endpoint::parse(text).map_err(|error| Error::field(format!("api_endpoint: {error}")))
 }
 
 fn yes() -> bool {
@@ -137,8 +132,7 @@ impl RevocationMode {
 }
 
 impl Config {
-    /// Whether a client of `other` would be the same but for the key: the rest of the configuration does not
-    /// concern it.
+    /// True if the clients of both configurations differ at most in the key.
     pub(in crate::engine) fn connects_like(&self, other: &Self) -> bool {
         self.organization_id == other.organization_id
             && self.api_endpoint == other.api_endpoint
@@ -146,18 +140,18 @@ impl Config {
             && self.max_requests_per_minute == other.max_requests_per_minute
     }
 
-    /// Whether both hold the same key.
+    /// True if both have the same key.
     pub(in crate::engine) fn has_key_of(&self, other: &Self) -> bool {
         self.admin_api_key.expose() == other.admin_api_key.expose()
     }
 
-    /// Whether a write changed nothing: then nothing is stored.
+    /// True if both are equal.
     pub(in crate::engine) fn is_same_as(&self, other: &Self) -> bool {
         let values = (serde_json::to_value(self), serde_json::to_value(other));
         matches!(values, (Ok(one), Ok(other)) if one == other)
     }
 
-    /// What has to be tried anew when it changes.
+    /// True if both reach OpenAI in the same way, so that no new trial is needed.
     pub(in crate::engine) fn reaches_like(&self, other: &Self) -> bool {
         self.has_key_of(other)
             && self.admin_api_key_id == other.admin_api_key_id
@@ -167,28 +161,28 @@ impl Config {
             })
     }
 
-    /// Where the API is, however it is written.
+    /// The parsed `api_endpoint`.
     pub(in crate::engine) fn endpoint(&self) -> Result<Endpoint, Error> {
-        endpoint(&self.api_endpoint)
+        Endpoint::parse(&self.api_endpoint).map_err(|error| Error::field(format!("api_endpoint: {error}")))
     }
 
-    /// When the admin key is rotated by itself; `None` for never.
+    /// The schedule of the automatic rotation; `None` for none.
     pub(in crate::engine) fn schedule(&self) -> Result<Option<Schedule>, Error> {
         self.schedule_fields().schedule().map_err(|error| Error::field(error.to_string()))
     }
 
-    /// The fields that make the schedule.
+    /// The fields of the schedule.
     pub(in crate::engine) fn schedule_fields(&self) -> ScheduleFields {
         let by_schedule = !self.rotation_schedule.trim().is_empty();
         ScheduleFields {
             rotation_period: Some(self.automatic_rotation_period),
             rotation_schedule: Some(self.rotation_schedule.clone()),
-            // With a period, too, the window limits how late a rotation may begin; see `admin_timetable`.
+            // `admin_schedule` also applies the window to a period, which Vault's fields do not allow.
             rotation_window: Some(self.automatic_rotation_window).filter(|_| by_schedule),
         }
     }
 
-    /// An operator's key takes the place of the present one. The same key again changes nothing.
+    /// Replaces the key by an operator's key. The same key changes nothing.
     pub(in crate::engine) fn take_key(&mut self, key: AdminKey, now: DateTime<Utc>) -> Result<(), Error> {
         if key.expose() == self.admin_api_key.expose() {
             return Ok(());
@@ -202,53 +196,54 @@ impl Config {
         Ok(())
     }
 
-    /// Who writes a whole configuration again, as Terraform does, must not put back a key that rotation replaced.
+    /// Refuses a replaced key. Terraform, for one, repeats a whole configuration and would restore the old key.
     pub(in crate::engine) fn refuse_retired(&self, field: &str, key: &AdminKey) -> Result<(), Error> {
         if !self.keys.is_retired(key) {
             return Ok(());
         }
         Err(Error::field(format!(
-            "{field}: rotation has retired this key (the present one is from {}); leave the field out of the write, or \
-             give a new key",
+            "{field}: rotation has retired this key (the current one is from {}); omit the field or give a new key",
             rfc3339::text(self.last_rotated)
         )))
     }
 
-    /// A strict revocation says the truth until the key is dead; Vault may give up before.
+    /// A warning that Vault may give up strict revocations before the keys expire.
     pub(in crate::engine) fn warn_of_margin(&self) -> Option<String> {
         let is_long = self.key_expiry_margin > LONGEST_SAFE_MARGIN;
         (is_long && self.revocation_mode == RevocationMode::Strict).then(|| {
             format!(
-                "key_expiry_margin is above {}: while OpenAI cannot be reached for longer than that, leases that run out \
-                 may become irrevocable at Vault before their keys end; with revocation_mode=queue they do not",
+                "key_expiry_margin is above {}: if OpenAI cannot be reached for longer than that, leases that end \
+                 meanwhile may become irrevocable at Vault before their keys expire; with revocation_mode=queue they \
+                 do not",
                 seconds::text(LONGEST_SAFE_MARGIN)
             )
         })
     }
 
-    /// What the rotation manager did not do is tried again by the next write.
+    /// A warning that the Go plugin's rotation job could not be removed.
     pub(in crate::engine) fn warn_of_rotation_job(&self) -> Option<String> {
         self.rotation_job.then(|| {
-            "the rotation job that the Go plugin registered at Vault could not be taken away, which the next write of \
-             config tries again; until then Vault asks for rotations, too"
+            "the rotation job that the Go plugin registered at Vault could not be removed; the next write of config \
+             tries again, and until then Vault also requests rotations"
                 .to_owned()
         })
     }
 
-    /// Replaced keys can only be deleted under their own organization.
+    /// A warning about a replaced key of another organization, which the current key cannot delete.
     pub(in crate::engine) fn warn_of_retiring(&self) -> Option<String> {
         let mut others = self.keys.ending.iter().filter(|old| old.organization_id != self.organization_id);
         let other = others.next()?;
         Some(format!(
-            "admin key {} of organization {} was replaced and still stands; it cannot be deleted from here",
-            other.id, other.organization_id
+            "admin key {} of organization {} was replaced and still exists; the admin key of organization {} cannot \
+             delete it",
+            other.id, other.organization_id, self.organization_id
         ))
     }
 }
 
 impl Engine {
-    /// The configuration as storage has it now. What changes the admin key goes by this alone: the cache may have been
-    /// filled while a write was under way that was reported as failed and came through after all.
+    /// The configuration from storage. Every change of the admin key starts from this, because a write that was reported as
+    /// failed may have succeeded after the cache was filled.
     pub(in crate::engine) async fn stored_config(
         &self,
         storage: &dyn Storage,
@@ -257,7 +252,7 @@ impl Engine {
         Ok(self.config.get(storage, ONLY).await?)
     }
 
-    /// Takes the Go plugin's rotation job away from Vault, where there may be one.
+    /// Removes the Go plugin's rotation job from Vault, if there may be one.
     pub(in crate::engine) async fn end_rotation_job(&self, config: &mut Config) -> Result<(), SystemError> {
         if config.rotation_job {
             self.system.deregister_rotation_job(&self.located(), CONFIG.prefix()).await?;
@@ -266,14 +261,14 @@ impl Engine {
         Ok(())
     }
 
-    /// Stores a changed configuration, from now on one of ours. Only who holds [`LOCK`] does.
+    /// Stores a changed configuration. The caller holds [`LOCK`].
     pub(in crate::engine) async fn store_config(
         &self,
         storage: &dyn Storage,
         config: &mut Config,
     ) -> Result<(), Error> {
         if let Err(error) = self.end_rotation_job(config).await {
-            tracing::warn!(%error, "the Go plugin's rotation job could not be taken away from Vault");
+            tracing::warn!(%error, "the Go plugin's rotation job could not be removed from Vault");
         }
         let clock = u64::try_from(self.now().timestamp_millis()).unwrap_or_default();
         config.revision = clock.max(config.revision.saturating_add(1));
@@ -286,10 +281,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::engine::config::admin_timetable;
+    use crate::engine::config::admin_schedule;
     use crate::logical::{Entry, InMemory};
 
-    /// As a release before admin rotation wrote it.
+    /// A record of a release without admin key rotation.
     const OLD: &str = r#"{"version":1,"admin_api_key":"sk-admin-x","admin_api_key_id":"key_1",
         "organization_id":"org-1","api_endpoint":"https://api.openai.com/v1","ca_cert":"","verify_connection":true,
         "automatic_rotation_period":86400,"automatic_rotation_window":0,"rotation_schedule":"",
@@ -310,7 +305,7 @@ mod tests {
         assert_eq!(config.revocation_mode, RevocationMode::Queue);
         assert_eq!((config.revision, config.keys.retry.failures), (0, 0));
         assert!(config.keys.ending.is_empty() && config.keys.name.is_none());
-        let next = admin_timetable::next(&config, config.last_rotated).unwrap().unwrap();
+        let next = admin_schedule::next(&config, config.last_rotated).unwrap().unwrap();
         assert_eq!(rfc3339::text(next), "2025-06-02T12:00:00Z");
     }
 
@@ -323,7 +318,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_rotation_keeps_is_written_and_read_again() {
+    async fn the_rotations_fields_are_stored_and_read_back() {
         let (storage, mut config) = (InMemory::new(), stored(OLD).await);
         let old = config.admin_api_key.clone();
         config.keys.retire(

@@ -1,5 +1,4 @@
-//! What OpenAI has on record of admin keys: which record is the present key's, and whose account it is. It changes
-//! nothing.
+//! Look-ups of admin keys at OpenAI: the record of the current key, and the account that owns it. Read-only.
 
 use crate::engine::config::configuration::Config;
 use crate::engine::{Engine, Error};
@@ -8,7 +7,7 @@ use crate::openai::{
     self, AdminKey, AdminKeyId, AdminKeyRecord, Client, ProjectId, ServiceAccount, ServiceAccountId,
 };
 
-/// The record of this id; refuses an id that is another key's, as rotation would delete that one.
+/// The record of this id. Refuses the id of another key, because rotation would delete that key.
 pub(in crate::engine) async fn check_id(
     client: &Client,
     field: &str,
@@ -25,7 +24,7 @@ pub(in crate::engine) async fn check_id(
     }
 }
 
-/// OpenAI's id of the present key, held against the key itself: a wrong one would delete somebody else's.
+/// OpenAI's id of the current key, verified against the key itself. With a wrong id, rotation would delete another key.
 pub(in crate::engine) async fn own_id(
     client: &Client,
     config: &Config,
@@ -33,7 +32,7 @@ pub(in crate::engine) async fn own_id(
     if let Some(id) = &config.admin_api_key_id {
         match client.admin_key(id).await {
             Ok(record) if config.admin_api_key.fits(&record.redacted_value) => return Ok(Some(id.clone())),
-            // It was made a moment ago, under this id.
+            // The key of this id is young.
             Err(error) if error.is_not_found_yet() => return Ok(Some(id.clone())),
             Err(error) if !error.is_gone() => return Err(error),
             Ok(_) | Err(_) => {}
@@ -42,7 +41,7 @@ pub(in crate::engine) async fn own_id(
     Ok(client.find_admin_key(&config.admin_api_key).await?.map(|record| record.id))
 }
 
-/// An account that keys shall be made on: it must be there, and must not own the admin key.
+/// Checks an account for new keys: it must exist and must not own the admin key.
 pub(in crate::engine) async fn check_account(
     config: &Config,
     client: &Client,
@@ -61,8 +60,8 @@ pub(in crate::engine) async fn check_account(
     Ok(found)
 }
 
-/// Refuses the account that owns the admin key: ending its keys would lock us out, and a key of it is more than a
-/// reader or borrower may have. The field is the caller's; each account comes with what the caller calls it.
+/// Refuses the account that owns the admin key. Deleting its keys would lock Vault out, and its keys grant more than a
+/// caller may have. Each account comes with its name in the caller's request.
 pub(in crate::engine) async fn refuse_owner_of_admin_key(
     config: &Config,
     client: &Client,
@@ -73,45 +72,46 @@ pub(in crate::engine) async fn refuse_owner_of_admin_key(
         return Ok(());
     }
     let owner =
-        owner_of_admin_key(config, client).await.map_err(Error::call("checking whose the admin key is"))?;
+        owner_of_admin_key(config, client).await.map_err(Error::call("looking up the admin key's owner"))?;
     match accounts.iter().find(|(id, _)| owner.as_deref() == Some(id.as_str())) {
-        Some((_, called)) => Err(Error::field(format!(
-            "{field} must not name {called}: it is the account that owns the admin key of this mount"
+        Some((_, name)) => Err(Error::field(format!(
+            "{field} must not name {name}: it is the account that owns the admin key of this mount"
         ))),
         None => Ok(()),
     }
 }
 
-/// By the key's id, or by its redacted value where the id is not known, was given wrongly, or is of a key that was
-/// rotated in this very moment.
+/// The owner, found by the key's id, or else by its redacted value. The id may be unknown, wrong, or of a key that was just
+/// replaced.
 async fn owner_of_admin_key(config: &Config, client: &Client) -> Result<Option<String>, openai::Error> {
-    let known = match &config.admin_api_key_id {
-        Some(id) => client.admin_key(id).await.map(Some).or_else(|error| match error {
-            error if error.is_gone() => Ok(None),
-            error => Err(error),
-        })?,
+    let by_id = match &config.admin_api_key_id {
+        Some(id) => match client.admin_key(id).await {
+            Ok(record) => Some(record),
+            Err(error) if error.is_gone() => None,
+            Err(error) => return Err(error),
+        },
         None => None,
     };
-    let record = match known {
+    let record = match by_id {
         Some(record) => Some(record),
         None => client.find_admin_key(&config.admin_api_key).await?,
     };
     Ok(record.and_then(|record| record.owner).and_then(|owner| owner.id))
 }
 
-/// A warning where the owner of an admin key is an account that something here makes keys on or may delete: whoever gets
-/// such a key has more than was meant, and where the account goes, the admin key goes with it.
+/// A warning if the mount uses the account that owns the admin key. Keys of that account grant too much, and deleting the
+/// account deletes the admin key.
 pub(in crate::engine) async fn warn_of_managed_owner(
     engine: &Engine,
     storage: &dyn Storage,
     record: Option<&AdminKeyRecord>,
 ) -> Option<String> {
     let owner = record?.owner.as_ref()?.id.as_deref()?;
-    // It is a user's, or no id of an account; and where nobody can tell, the key is good all the same.
+    // The owner may be a user. The warning is best effort, because the key works in any case.
     let owner: ServiceAccountId = owner.parse().ok()?;
     let user = engine.user_of(storage, &owner).await.ok()??;
     Some(format!(
-        "service account {owner} owns this admin key, and {user} uses the account: its keys are worth as much as the admin \
-         key, which ends with the account. Give the admin key an account of its own"
+        "service account {owner} owns this admin key, and {user} uses the account: the account's keys may have the admin \
+         key's permissions, and deleting the account deletes the admin key. Use a separate account for the admin key"
     ))
 }

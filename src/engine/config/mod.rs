@@ -1,10 +1,10 @@
-//! The configuration: `config`, its admin key and that key's rotation, named projects, and clients of OpenAI's Admin API.
+//! The configuration: `config`, the admin key and its rotation, named projects, and the client of OpenAI's Admin API.
 
 pub(in crate::engine) mod admin_key;
 pub(in crate::engine) mod admin_keys;
 pub(in crate::engine) mod admin_reconcile;
 pub(in crate::engine) mod admin_rotation;
-pub(in crate::engine) mod admin_timetable;
+pub(in crate::engine) mod admin_schedule;
 pub(in crate::engine) mod checks;
 pub(in crate::engine) mod clients;
 pub(in crate::engine) mod clock_watch;

@@ -1,4 +1,4 @@
-//! Projects by their names in Vault, as they are stored and as whoever names one finds it. Their path is `projects`'.
+//! The stored projects and their look-up by name. `projects` has the path.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,12 +6,12 @@ use crate::engine::{Engine, Error};
 use crate::logical::{Collection, Record, Storage};
 use crate::openai::{Client, ProjectId};
 
-/// A project by its name in Vault.
+/// A project with a name in Vault.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Project {
-    /// OpenAI's id of it.
+    /// OpenAI's id of the project.
     pub project_id: ProjectId,
-    /// For people.
+    /// The operator's description.
     #[serde(default)]
     pub description: String,
 }
@@ -22,12 +22,12 @@ impl Record for Project {
 
 pub(in crate::engine) static PROJECTS: Collection<Project> = Collection::new("project/");
 
-/// Held by whoever begins to use a project, and by its deletion.
+/// The lock for the deletion of a project and for its new users.
 pub(in crate::engine) fn users_lock(project: &str) -> String {
     format!("project-users/{project}")
 }
 
-/// Asks OpenAI whether the project is there and in use.
+/// Checks at OpenAI that the project exists and is not archived.
 pub(in crate::engine) async fn check(client: &Client, id: &ProjectId) -> Result<(), Error> {
     match client.retrying_not_found().project(id).await {
         Ok(project) if project.is_archived() => {
@@ -42,7 +42,7 @@ pub(in crate::engine) async fn check(client: &Client, id: &ProjectId) -> Result<
 }
 
 impl Engine {
-    /// The OpenAI project of a role or set that names a project, or gives its raw id.
+    /// OpenAI's id of a role's or set's project, given by name or by id.
     pub(in crate::engine) async fn project_id(
         &self,
         storage: &dyn Storage,

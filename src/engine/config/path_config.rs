@@ -1,5 +1,4 @@
-//! `config`: the admin key, and how OpenAI is reached with it. This file is the path;
-//! `config_fields` is what a write may change, `configuration` what is stored. How the key is rotated is `admin_key`'s.
+//! The path `config`. `config_fields` has the fields, `configuration` the record, and `admin_key` the rotation.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +9,7 @@ use serde_json::Value;
 use crate::engine::config::config_fields;
 use crate::engine::config::config_fields::FORCE;
 use crate::engine::config::configuration::{Config, LOCK, ONLY};
-use crate::engine::config::{admin_reconcile, admin_timetable, key_records};
+use crate::engine::config::{admin_reconcile, admin_schedule, key_records};
 use crate::engine::operator::unended;
 use crate::engine::telemetry::events::Happening;
 use crate::engine::time::rfc3339;
@@ -19,8 +18,8 @@ use crate::framework::{Call, Help, Path, ResponseField};
 use crate::logical::{Data, Operation, Response, Storage, StorageError};
 use crate::openai::{AdminKeyId, AdminKeyRecord, Urgency};
 
-/// As long as a write waits for OpenAI.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Maximum time that a write waits for OpenAI.
+const MAX_WAIT: Duration = Duration::from_secs(30);
 
 const HELP: Help = Help {
     synopsis: "Configure the admin key, the organization, rotation and the call rate.",
@@ -99,7 +98,7 @@ pub(in crate::engine) fn paths() -> Vec<Path<Engine>> {
 impl Config {
     fn view(&self, now: DateTime<Utc>) -> Result<Data, Error> {
         let id = self.admin_api_key_id.as_ref().map_or("", AdminKeyId::as_str);
-        let next_rotation = admin_timetable::next(self, now)?.map(rfc3339::text).unwrap_or_default();
+        let next_rotation = admin_schedule::next(self, now)?.map(rfc3339::text).unwrap_or_default();
         let keys = &self.keys;
         Ok(Data::from_iter(
             [
@@ -148,21 +147,21 @@ async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Erro
     };
     config.change(&call, now)?;
     config.check(&call)?;
-    let pulse = engine.clients.pulse();
+    let status = engine.clients.openai_status();
     let changed = old.as_deref().is_none_or(|old| !old.reaches_like(&config));
-    // A key that is sent again is tried again if it is not known to be good.
-    let doubted = config_fields::sends_key(&call)? && pulse.beat().doubts_the_key();
+    // An unchanged key is tried again, unless the last calls show that OpenAI accepts it.
+    let doubtful = config_fields::sends_key(&call)? && status.outcomes().is_key_doubtful();
     let (unknown, record) =
-        if changed || doubted { prove(&engine, &mut config).await? } else { (None, None) };
+        if changed || doubtful { prove(&engine, &mut config).await? } else { (None, None) };
     if old.as_deref().is_none_or(|old| !old.is_same_as(&config)) {
         engine.store_config(storage, &mut config).await?;
         engine.tell(Happening::ConfigWrite, "config");
     }
-    if changed || (doubted && config.verify_connection) {
-        pulse.key_stored(config.verify_connection);
+    if changed || (doubtful && config.verify_connection) {
+        status.key_stored(config.verify_connection);
     }
     let left = match old.as_deref().filter(|old| old.organization_id != config.organization_id) {
-        // The configuration is stored: that nobody can tell what is left is not the caller's failure.
+        // The write has succeeded, so a failure of this check is ignored.
         Some(old) => {
             unended::warn_of_leaving(&engine, storage, &old.organization_id).await.unwrap_or_default()
         }
@@ -181,13 +180,13 @@ async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Erro
     Ok((!warnings.is_empty()).then(|| Response { warnings, ..Response::default() }))
 }
 
-/// Tries key and organization, and finds the key's id. Answers a warning if the id stays unknown, and the key's record.
+/// Tries key and organization, and finds the key's id. Returns a warning if the id stays unknown, and the key's record.
 async fn prove(
     engine: &Engine,
     config: &mut Config,
 ) -> Result<(Option<String>, Option<AdminKeyRecord>), Error> {
-    // Made even if nothing is tried, so that certificates which do not parse are refused now.
-    let client = engine.clients.on_trial(config)?.for_work(Urgency::Check, PATIENCE);
+    // The client is made even without a trial, so that invalid certificates are refused now.
+    let client = engine.clients.on_trial(config)?.for_work(Urgency::Check, MAX_WAIT);
     if !config.verify_connection {
         return Ok((None, None));
     }
@@ -199,7 +198,7 @@ async fn prove(
     config.admin_api_key_id = found.as_ref().map(|record| record.id.clone());
     let unknown = found.is_none().then(|| {
         "OpenAI's list of admin keys does not show which one this is; give admin_api_key_id, or rotation cannot \
-         delete it"
+         delete the key"
             .to_owned()
     });
     Ok((unknown, found))
@@ -211,14 +210,14 @@ async fn delete(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Err
     let left = match engine.stored_config(&**storage).await {
         Ok(None) => return Ok(None),
         Ok(Some(config)) => {
-            let left = end_what_needs_it(&engine, storage, &config).await;
+            let left = delete_dependents(&engine, storage, &config).await;
             left.and(end_rotation_job(&engine, &config).await)
         }
         Err(error) => Err(error),
     };
     let warning = match left {
         Ok(()) => None,
-        // To delete what cannot be read is the only way to go on.
+        // An unreadable configuration can only be deleted.
         Err(error @ Error::Storage(StorageError::Malformed { .. })) => Some(error.to_string()),
         Err(error) if force => Some(error.to_string()),
         Err(error) => return Err(error),
@@ -227,35 +226,34 @@ async fn delete(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Err
     engine.clients.forget();
     engine.tell(Happening::ConfigDelete, "config");
     let mount_point = &call.request.mount_point;
-    let warning = warning.map(|warning| format!("{warning}. {}", way_out(mount_point)));
+    let warning = warning.map(|warning| format!("{warning}. {}", disabling(mount_point)));
     Ok(warning.map(|warning| Response::default().with_warning(warning)))
 }
 
-/// A job that stayed would call for rotations that can only fail.
+/// Removes the Go plugin's rotation job, whose rotations would fail without a configuration.
 async fn end_rotation_job(engine: &Engine, config: &Config) -> Result<(), Error> {
     engine.end_rotation_job(&mut config.clone()).await.map_err(|error| {
         Error::field(format!(
-            "the rotation job that the Go plugin registered at Vault could not be taken away: {error}; try again, or \
+            "the rotation job that the Go plugin registered at Vault could not be removed: {error}; try again, or \
              delete with force=true"
         ))
     })
 }
 
-/// The commands that disable the mount without a configuration.
-fn way_out(mount_point: &str) -> String {
+/// Instructions for disabling the mount without a configuration.
+fn disabling(mount_point: &str) -> String {
     format!(
         "Without a configuration no lease of this mount can be revoked: write the configuration again, or, to disable the \
-         mount, run `vault lease revoke -force -prefix {mount_point}` first and delete at OpenAI what is left"
+         mount, run `vault lease revoke -force -prefix {mount_point}` first and delete the remaining keys at OpenAI"
     )
 }
 
-/// What is left at OpenAI afterwards nothing here could end: admin keys that were replaced go first, and credentials
-/// are not left behind.
-async fn end_what_needs_it(
+/// Deletes replaced admin keys, and refuses if other keys or accounts remain. Nothing could delete them later.
+async fn delete_dependents(
     engine: &Engine,
     storage: &Arc<dyn Storage>,
     config: &Config,
 ) -> Result<(), Error> {
     let unended = unended::refuse(engine, &**storage, config).await;
-    admin_reconcile::end_all(engine, &**storage, config).await.and(unended)
+    admin_reconcile::delete_all(engine, &**storage, config).await.and(unended)
 }

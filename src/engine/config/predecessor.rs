@@ -1,10 +1,10 @@
-//! What the Go plugin of the same name stored before this one took its mount over, as entries of ours. How its leases end
-//! is `predecessor_leases`'.
+//! Converts the entries of the Go plugin of the same name to this plugin's form. `predecessor_leases` handles its leases.
 //!
-//! *Guarantees:* its entries are read where they stand and never changed, so that it finds them again if it is put back;
-//! a write makes one of ours.
+//! *Guarantees:* a read does not change the Go plugin's entries, so the mount can go back to the Go plugin. A write stores
+//! this plugin's form.
 //!
-//! *Its ways:* entries carry no version and count time in nanoseconds; a role gives OpenAI's id of its project.
+//! *The Go plugin's form:* entries have no version and count durations in nanoseconds, and a role has OpenAI's id of its
+//! project.
 
 use std::time::Duration;
 
@@ -12,18 +12,18 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
-use crate::engine::time::cron::Timetable;
+use crate::engine::time::cron::CronExpression;
 use crate::engine::time::schedule::{MIN_PERIOD, MIN_WINDOW};
 use crate::openai::{AdminKeyId, Endpoint, LONGEST_EXPIRY, ProjectId};
 
-/// Where its roles stand.
+/// The prefix of the Go plugin's roles.
 pub(in crate::engine) const ROLES: &str = "roles/";
 
-/// What it gives a role whose times are not set.
-const TTL: Duration = Duration::from_secs(3_600);
-const MAX_TTL: Duration = Duration::from_secs(86_400);
+/// The Go plugin's defaults for a role.
+const DEFAULT_TTL: Duration = Duration::from_secs(3_600);
+const DEFAULT_MAX_TTL: Duration = Duration::from_secs(86_400);
 
-/// Its configuration. The key and the organization are taken as they are.
+/// The Go plugin's configuration. Key and organization are copied unchanged.
 #[derive(Deserialize)]
 struct Config {
     admin_api_key: Value,
@@ -43,7 +43,7 @@ struct Config {
     disable_automated_rotation: bool,
 }
 
-/// A role of its.
+/// The Go plugin's role.
 #[derive(Deserialize)]
 struct Role {
     project_id: ProjectId,
@@ -60,52 +60,52 @@ fn nanoseconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D
     i64::deserialize(deserializer).map(|count| Duration::from_nanos(u64::try_from(count).unwrap_or(0)))
 }
 
-/// Its configuration as an entry of ours; what is not its stays as it is.
+/// Converts the Go plugin's configuration. Any other entry is returned unchanged.
 pub(in crate::engine) fn config(entry: Value) -> Result<Value, serde_json::Error> {
     if entry.get("last_rotated_time").is_none() {
         return Ok(entry);
     }
-    let its: Config = serde_json::from_value(entry)?;
-    let schedule = readable(its.rotation_schedule);
-    let period = if schedule.is_empty() { at_least(MIN_PERIOD, its.rotation_period) } else { Duration::ZERO };
-    let endpoint = if its.api_endpoint.is_empty() { Endpoint::DEFAULT } else { &its.api_endpoint };
+    let old: Config = serde_json::from_value(entry)?;
+    let schedule = valid_schedule(old.rotation_schedule);
+    let period = if schedule.is_empty() { at_least(MIN_PERIOD, old.rotation_period) } else { Duration::ZERO };
+    let endpoint = if old.api_endpoint.is_empty() { Endpoint::DEFAULT } else { &old.api_endpoint };
     Ok(json!({
-        "admin_api_key": its.admin_api_key,
-        "admin_api_key_id": its.admin_api_key_id.parse::<AdminKeyId>().ok(),
-        "organization_id": its.organization_id,
+        "admin_api_key": old.admin_api_key,
+        "admin_api_key_id": old.admin_api_key_id.parse::<AdminKeyId>().ok(),
+        "organization_id": old.organization_id,
         "api_endpoint": endpoint,
-        "last_rotated": its.last_rotated_time,
+        "last_rotated": old.last_rotated_time,
         "rotation_schedule": schedule,
         "automatic_rotation_period": period.as_secs(),
-        "automatic_rotation_window": at_least(MIN_WINDOW, its.rotation_window).as_secs(),
-        "disable_automated_rotation": its.disable_automated_rotation,
+        "automatic_rotation_window": at_least(MIN_WINDOW, old.rotation_window).as_secs(),
+        "disable_automated_rotation": old.disable_automated_rotation,
         "rotation_job": true,
     }))
 }
 
-/// A role of its as an entry of ours; what is not its, since it names a project of ours, stays as it is.
+/// Converts the Go plugin's role. An entry with `project` is this plugin's own and is returned unchanged.
 pub(in crate::engine) fn role(entry: Value) -> Result<Value, serde_json::Error> {
     if entry.get("project").is_some() {
         return Ok(entry);
     }
-    let its: Role = serde_json::from_value(entry)?;
-    let max_ttl = if its.max_ttl.is_zero() { MAX_TTL } else { its.max_ttl.min(LONGEST_EXPIRY) };
-    let ttl = if its.ttl.is_zero() { TTL } else { its.ttl };
+    let old: Role = serde_json::from_value(entry)?;
+    let max_ttl = if old.max_ttl.is_zero() { DEFAULT_MAX_TTL } else { old.max_ttl.min(LONGEST_EXPIRY) };
+    let ttl = if old.ttl.is_zero() { DEFAULT_TTL } else { old.ttl };
     Ok(json!({
-        "project_id": its.project_id,
-        "service_account_name_template": its.service_account_name_template,
-        "service_account_description": its.service_account_description,
+        "project_id": old.project_id,
+        "service_account_name_template": old.service_account_name_template,
+        "service_account_description": old.service_account_description,
         "ttl": ttl.min(max_ttl).as_secs(),
         "max_ttl": max_ttl.as_secs(),
     }))
 }
 
-/// A schedule that cannot be kept here must not stand in the way of everything else.
-fn readable(schedule: String) -> String {
+/// The schedule, or an empty text for an invalid one, which must not make the whole configuration unusable.
+fn valid_schedule(schedule: String) -> String {
     if schedule.trim().is_empty() {
         return String::new();
     }
-    match Timetable::parse(&schedule) {
+    match CronExpression::parse(&schedule) {
         Ok(_) => schedule,
         Err(error) => {
             tracing::warn!("the Go plugin's rotation_schedule is dropped: {error}");
@@ -114,9 +114,9 @@ fn readable(schedule: String) -> String {
     }
 }
 
-/// Zero stands for none.
-fn at_least(least: Duration, duration: Duration) -> Duration {
-    if duration.is_zero() { duration } else { duration.max(least) }
+/// The duration, raised to the minimum unless it is zero, which means none.
+fn at_least(min: Duration, duration: Duration) -> Duration {
+    if duration.is_zero() { duration } else { duration.max(min) }
 }
 
 #[cfg(test)]
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_rotation_that_cannot_be_kept_as_it_is_comes_close_or_goes() {
+    async fn an_unsupported_rotation_is_adjusted_or_dropped() {
         let short = config_of(json!({"rotation_period": 10_000_000_000_i64})).await;
         assert_eq!(short.automatic_rotation_period, MIN_PERIOD);
         let cron = json!({"rotation_schedule": "0 3 * * 0", "rotation_window": 60_000_000_000_i64});
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_id_that_is_none_and_an_empty_endpoint_stand_for_nothing() {
+    async fn an_invalid_id_is_dropped_and_an_empty_endpoint_is_the_default() {
         let config = config_of(json!({"admin_api_key_id": "not an id", "api_endpoint": ""})).await;
         assert_eq!(config.admin_api_key_id, None);
         assert_eq!(config.api_endpoint, Endpoint::DEFAULT);
@@ -178,17 +178,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn times_that_openai_or_we_do_not_take_become_some_that_they_do() {
+    async fn missing_or_unsupported_ttls_are_adjusted() {
         const HOUR: i64 = 3_600_000_000_000;
-        for (its, ours) in [
+        for (old, new) in [
             ((HOUR, 2 * HOUR), (3_600, 7_200)),
             ((0, 0), (3_600, 86_400)),
             ((0, HOUR / 2), (1_800, 1_800)),
             ((20_000 * HOUR, 20_000 * HOUR), (31_536_000, 31_536_000)),
             ((-1, HOUR), (3_600, 3_600)),
         ] {
-            let role = role_of(its.0, its.1).await;
-            assert_eq!((role.ttl.as_secs(), role.max_ttl.as_secs()), ours, "{its:?}");
+            let role = role_of(old.0, old.1).await;
+            assert_eq!((role.ttl.as_secs(), role.max_ttl.as_secs()), new, "{old:?}");
         }
     }
 }

@@ -1,6 +1,6 @@
-//! `project` and `project_id`: how roles, static roles and library sets name their project at OpenAI.
+//! `project` and `project_id`: the fields of roles, static roles and library sets that name their project.
 //!
-//! *The rule:* one of the two is given. The one that is sent takes the other's place. Both may be sent if they agree.
+//! *The rule:* one of the two is required. A sent field replaces the other. Both may be sent if they agree.
 
 use crate::engine::config::checks;
 use crate::engine::config::named_projects::Project;
@@ -19,26 +19,26 @@ static PROJECT_ID: Field<String> = Field::new(
 )
 .default("");
 
-/// What names a project: its name in Vault, OpenAI's id of it, or both.
+/// A reference to a project: its name in Vault, OpenAI's id, or both.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::engine) struct NamedProject {
     pub(in crate::engine) project: String,
     pub(in crate::engine) project_id: Option<ProjectId>,
 }
 
-/// Has the path take the two fields.
+/// Adds the two fields to the path.
 pub(in crate::engine) fn all<E: Send + Sync + 'static>(path: Path<E>) -> Path<E> {
     path.field(&PROJECT).field(&PROJECT_ID)
 }
 
-/// What names the project after this call; `old` is what does so now.
+/// The reference after this call; `old` is the current one.
 pub(in crate::engine) fn named(call: &Call, old: Option<&NamedProject>) -> Result<NamedProject, Error> {
     let old_name = || old.map(|old| old.project.clone()).unwrap_or_default();
     let old_id = || old.and_then(|old| old.project_id.clone());
     let sent_id = call.sent(&PROJECT_ID)?.map(|id| checks::optional(&id, PROJECT_ID.name())).transpose()?;
     let (project, project_id) = match (call.sent(&PROJECT)?, sent_id) {
         (None, None) => (old_name(), old_id()),
-        // An empty one takes nothing's place but its own.
+        // An empty name replaces only the old name.
         (Some(name), None) if name.is_empty() => (name, old_id()),
         (None, Some(None)) => (old_name(), None),
         (name, id) => (name.unwrap_or_default(), id.flatten()),
@@ -50,8 +50,8 @@ pub(in crate::engine) fn named(call: &Call, old: Option<&NamedProject>) -> Resul
 }
 
 impl Engine {
-    /// The project that a write leaves named by `named`. Where that is what named it before, nothing is compared: a name
-    /// may stand for another project by now.
+    /// The project of a written reference. An unchanged reference is not checked for agreement, because its name may refer
+    /// to another project now.
     pub(in crate::engine) async fn written_project(
         &self,
         storage: &dyn Storage,
@@ -64,7 +64,7 @@ impl Engine {
         self.agreed_project(storage, named).await
     }
 
-    /// The project that a write names. A name must be known here, and stand for the id that was sent with it.
+    /// The project of a new reference. Its name must be known and must agree with its id.
     pub(in crate::engine) async fn agreed_project(
         &self,
         storage: &dyn Storage,

@@ -1,4 +1,4 @@
-//! `project/:name`: OpenAI projects by the names that roles and sets use.
+//! `project/:name`: names for OpenAI projects, which roles and sets use.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -106,8 +106,8 @@ async fn list(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error
     Ok(Some(engine.projects.list(&**call.storage(), Project::view).await?))
 }
 
-/// Every project that something here is about, by OpenAI's id, with its name in Vault where it has one. It reads all
-/// there is: not for a request.
+/// Every project that the mount uses, by OpenAI's id, with its name in Vault or else its id. This reads all roles and sets,
+/// so no request may call it.
 pub(in crate::engine) async fn known(
     engine: &Engine,
     storage: &dyn Storage,
@@ -121,7 +121,7 @@ pub(in crate::engine) async fn known(
     Ok(known)
 }
 
-/// Everything that names the project.
+/// The roles, static roles and library sets that use the project.
 async fn users(engine: &Engine, storage: &dyn Storage, project: &str) -> Result<Vec<String>, Error> {
     let mut users = roles::of_project(engine, storage, project).await?;
     users.extend(static_roles::of_project(storage, project).await?);

@@ -1,4 +1,4 @@
-//! Names of accounts and keys at OpenAI, and the templates that they are made from.
+//! Names of accounts and keys at OpenAI, and name templates.
 
 pub mod names;
 pub mod template;

@@ -1,12 +1,10 @@
-//! The names of the service accounts we make: fit for OpenAI, unique, and known as ours by their end.
+//! Names of new service accounts and keys: valid at OpenAI, unique, and recognizable by the mount's tag at the end.
 //!
-//! A name is `<front>-<tag>`; a credential's is `<front>-<stamp>-<tag>` (`windows/window.rs`). The front is what the role's template gave, with every character that OpenAI does
-//! not take made a `-`, shortened to fit. If the front does not hold (or, shortened, no longer holds) at least
-//! 8 characters of `.RandomSuffix` or of a `random`, or 13 of a `uuid`, as they were drawn, then it is shortened
-//! further and that rendering's random suffix is put behind it: `<front>-<suffix>-<stamp>-<tag>`. So every name has at
-//! least 40 random bits, and shortening never cuts the tag or what makes the name unique.
-//!
-//! It knows nothing of who uses a name, nor of OpenAI's API.
+//! A name is `<front>-<tag>`, a credential's name `<front>-<stamp>-<tag>` (`windows/window.rs`). The front is the rendered
+//! template, shortened to fit, with a `-` for every character that OpenAI does not accept. The front must contain 8
+//! characters of `.RandomSuffix` or of a `random`, or 13 of a `uuid`. If it does not, it is shortened further and a random
+//! suffix is appended: `<front>-<suffix>-<stamp>-<tag>`. So every name has at least 40 random bits, and shortening never cuts
+//! the tag or the random part.
 
 use std::fmt;
 
@@ -16,22 +14,22 @@ use rand::Rng;
 use crate::engine::fingerprint;
 use crate::engine::naming::template::{RenderError, Rendering, Template, Values};
 
-/// The template of a role that sets none.
+/// The default template of a role.
 pub const DEFAULT_TEMPLATE: &str = "vault-{{.RoleName}}-{{.RandomSuffix}}";
 
-/// The longest name OpenAI takes.
+/// The longest name that OpenAI accepts.
 const MAX_LENGTH: usize = 64;
 
-/// A service account's name: 3 to 64 of `A-Za-z0-9_-`, unique, ending in `-` and a mount's tag.
+/// A unique name of 3 to 64 characters `A-Za-z0-9_-`, which ends in `-` and a mount's tag.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ServiceAccountName(String);
 
-/// The mark of a mount at the end of every name it makes; the same for as long as the mount exists.
+/// The tag at the end of every name that a mount makes. It never changes for a mount.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct MountTag(String);
 
 impl ServiceAccountName {
-    /// Makes a new name, unlike any other, whatever the template. It ends in this stamp and the tag.
+    /// Makes a unique name from a template. The name ends in the stamp and the tag.
     pub fn stamped<R: Rng + ?Sized>(
         template: &Template,
         values: &Values<'_>,
@@ -43,13 +41,13 @@ impl ServiceAccountName {
         template.render(values, now, rng).map(|rendering| Self::fit(&rendering, &format!("{stamp}-{tag}")))
     }
 
-    /// Makes a new name that begins with this text: `<front>-<suffix>-<tag>`.
+    /// Makes a unique name from a text: `<front>-<suffix>-<tag>`.
     pub fn beginning<R: Rng + ?Sized>(front: &str, tag: &MountTag, rng: &mut R) -> Self {
         Self::fit(&Rendering::plain(front, rng), tag.as_str())
     }
 
     fn fit(rendering: &Rendering, ending: &str) -> Self {
-        let text: String = rendering.text.chars().map(fitting).collect();
+        let text: String = rendering.text.chars().map(sanitized).collect();
         let room = MAX_LENGTH - ending.len() - 1;
         let front = shorten(&text, room);
         if rendering.is_unique_in(front) {
@@ -63,15 +61,15 @@ impl ServiceAccountName {
     }
 }
 
-/// OpenAI's names are written with these characters alone.
-fn fitting(character: char) -> char {
+/// The character, or `-` if OpenAI does not accept it.
+fn sanitized(character: char) -> char {
     match character {
         'a'..='z' | 'A'..='Z' | '0'..='9' | '_' | '-' => character,
         _ => '-',
     }
 }
 
-/// The start of an ASCII text, without hyphens at its ends.
+/// The first characters of an ASCII text, without leading and trailing hyphens.
 fn shorten(text: &str, length: usize) -> &str {
     let text = text.trim_start_matches('-');
     text[..text.len().min(length)].trim_end_matches('-')
@@ -93,10 +91,10 @@ impl MountTag {
     const LENGTH: usize = 6;
     const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
 
-    /// The least that stands before `-<tag>` in a name of ours: the random part.
-    const SHORTEST_FRONT: usize = 8;
+    /// Minimum length of the text before `-<tag>`: the random part.
+    const MIN_FRONT: usize = 8;
 
-    /// The tag of the mount with this UUID, which Vault gives each mount (PROTOCOL 5); any text will do.
+    /// The tag of the mount with this UUID (PROTOCOL 5). Any text is valid.
     pub fn of(backend_uuid: &str) -> Self {
         let mut number = fingerprint::number(backend_uuid);
         let mut tag = String::with_capacity(Self::LENGTH);
@@ -107,15 +105,15 @@ impl MountTag {
         Self(tag)
     }
 
-    /// Whether a mount with this tag made the name.
+    /// True if a mount with this tag made the name.
     pub fn owns(&self, name: &str) -> bool {
         let front = name.strip_suffix(self.as_str()).and_then(|front| front.strip_suffix('-'));
-        front.is_some_and(|front| front.len() >= Self::SHORTEST_FRONT)
+        front.is_some_and(|front| front.len() >= Self::MIN_FRONT)
             && name.len() <= MAX_LENGTH
-            && name.chars().all(|character| fitting(character) == character)
+            && name.chars().all(|character| sanitized(character) == character)
     }
 
-    /// The tag.
+    /// The tag as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -149,7 +147,7 @@ mod tests {
         name.unwrap().into()
     }
 
-    /// The parts of a name, with what is random replaced by `*`.
+    /// The name with each random part replaced by `*`.
     fn shape(name: &str) -> String {
         let random = |part: &&str| part.len() == 8 && part.bytes().any(|byte| byte.is_ascii_digit());
         let parts = name.split('-').map(|part| if random(&part) { "*" } else { part });
@@ -164,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn what_openai_does_not_take_becomes_a_hyphen() {
+    fn an_invalid_character_becomes_a_hyphen() {
         let name = name("a b.ü/{{.RoleName}}!-", "x_y");
         assert!(name.starts_with("a-b---x_y-") && !name.starts_with("a-b---x_y--"), "{name}");
     }
@@ -181,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_template_with_its_own_randomness_gets_none() {
+    fn a_template_with_its_own_randomness_gets_no_suffix() {
         for (template, length) in [
             ("{{random 8}}", 8),
             ("{{random 20 | uppercase}}", 20),
@@ -193,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_begins_with_a_text_takes_braces_as_they_are_and_is_unique() {
+    fn a_name_from_a_text_is_unique_and_ignores_template_syntax() {
         let (tag, mut rng) = (MountTag::of("7e5f"), StdRng::seed_from_u64(7));
         let mut name = |front: &str| String::from(ServiceAccountName::beginning(front, &tag, &mut rng));
         assert_eq!(shape(&name("vault-static-key")), format!("vault-static-key-*-{tag}"));
@@ -203,21 +201,21 @@ mod tests {
     }
 
     #[test]
-    fn a_long_role_name_is_cut_and_not_the_suffix_or_the_tag() {
+    fn a_long_role_name_is_cut_before_the_suffix_and_the_tag() {
         let name = name(DEFAULT_TEMPLATE, &"r".repeat(200));
         assert_eq!(name.len(), 64);
         assert_eq!(shape(&name), format!("vault-{}-*-{STAMP}-{}", "r".repeat(31), MountTag::of("7e5f")));
     }
 
     #[test]
-    fn a_long_random_part_is_cut_to_what_keeps_the_name_unique() {
+    fn a_long_random_part_is_cut_and_the_name_stays_unique() {
         let name = name("{{.RoleName}}-{{random 500}}", "app");
         assert_eq!(name.len(), 64);
         assert_eq!(name.split('-').count(), 4);
     }
 
     #[test]
-    fn a_tag_knows_its_own_names_only() {
+    fn a_tag_owns_only_the_names_of_its_mount() {
         let tag = MountTag::of("7e5f");
         assert!(tag.owns(&name(DEFAULT_TEMPLATE, "app")));
         assert!(!MountTag::of("other").owns(&name(DEFAULT_TEMPLATE, "app")));
@@ -229,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tag_is_six_characters_for_any_uuid_and_never_changes() {
+    fn a_tag_has_six_characters_and_never_changes() {
         for uuid in ["", "7e5f", "6669da05-b1c8-4f49-97d9-c8e5bed98e20"] {
             let tag = MountTag::of(uuid);
             assert!(
@@ -237,13 +235,13 @@ mod tests {
             );
             assert_eq!(tag, MountTag::of(uuid));
         }
-        // Fixed for ever: accounts at OpenAI carry it.
+        // Accounts at OpenAI have this tag, so it must never change.
         assert_eq!(MountTag::of("").as_str(), "gt33ue");
     }
 
     proptest! {
         #[test]
-        fn any_role_and_template_give_names_that_fit_and_are_ours_and_differ(
+        fn any_role_and_template_give_valid_unique_names_with_the_tag(
             text in "[^{}]{0,90}",
             role in "\\PC{0,90}",
             action in prop::sample::select(vec![

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use crate::engine::config::admin_timetable;
+use crate::engine::config::admin_schedule;
 use crate::engine::config::configuration::ONLY;
 use crate::engine::creds::ledger;
 use crate::engine::creds::ledger::LEDGER;
@@ -101,7 +101,7 @@ pub(in crate::engine) async fn overdue_rotations(
 ) -> Result<Backlog, Error> {
     let mut due = static_roles::overdue(storage, now, MOST).await?;
     if let Some(config) = engine.config.get(storage, ONLY).await? {
-        due.extend(admin_timetable::overdue_since(&config, now)?);
+        due.extend(admin_schedule::overdue_since(&config, now)?);
     }
     Ok(Backlog::of(&due))
 }

@@ -14,7 +14,7 @@ use crate::engine::operator::costs;
 use crate::engine::operator::creations;
 use crate::engine::operator::creations::Unfinished;
 use crate::engine::telemetry::metrics::Level;
-use crate::engine::telemetry::openai_status::{Beat, Failure};
+use crate::engine::telemetry::openai_status::{Failure, Outcomes};
 use crate::engine::time::rfc3339;
 use crate::engine::{Engine, Error, build, library};
 use crate::framework::{Call, Help, Path, ResponseField};
@@ -73,7 +73,7 @@ const HEALTH: &[ResponseField] = &[
     ),
     ResponseField::new::<String>("last_error", "Reason of this process' last failed call."),
     ResponseField::new::<String>("last_error_endpoint", "The call that failed."),
-    ResponseField::new::<DateTime<Utc>>("last_error_at", "Time of it."),
+    ResponseField::new::<DateTime<Utc>>("last_error_at", "Time of the last failure."),
     ResponseField::new::<i64>(
         "pending_deletions",
         "Number of pending deletions at OpenAI, as revocations lists them; at most 1000.",
@@ -112,7 +112,7 @@ struct Observation {
     rotations: Backlog,
     /// Library sets with accounts that OpenAI no longer has.
     missing: Vec<(String, usize)>,
-    beat: Beat,
+    outcomes: Outcomes,
     /// Credentials at OpenAI that storage should know of and does not.
     strangers: usize,
 }
@@ -139,7 +139,7 @@ impl Engine {
             creations: creations::unfinished(self, storage).await?,
             rotations: backlog::overdue_rotations(self, storage, now).await?,
             missing: library::missing::told(storage).await?,
-            beat: self.clients.pulse().beat(),
+            outcomes: self.clients.openai_status().outcomes(),
             strangers: self.recovery.unknown_credentials(),
         })
     }
@@ -157,13 +157,13 @@ impl Observation {
             (Level::UnfinishedCreations, self.creations.len() as f64),
             (Level::UnfinishedCreationAgeSeconds, age_of(&self.creations).as_secs() as f64),
             (Level::AdminKeyAgeSeconds, key_age.unwrap_or_default().as_secs() as f64),
-            (Level::AdminKeyRefused, f64::from(u8::from(self.beat.refused))),
+            (Level::AdminKeyRefused, f64::from(u8::from(self.outcomes.refused))),
         ]
     }
 
     /// What is not as it should be.
     fn reasons(&self) -> Vec<String> {
-        let failing = self.beat.failing_since.and_then(|since| (self.now - since).to_std().ok());
+        let failing = self.outcomes.failing_since.and_then(|since| (self.now - since).to_std().ok());
         let deletions = self.deletions.age(self.now).as_secs();
         let rotations = self.rotations.age(self.now).as_secs();
         let missing = self.missing.iter().map(|(set, count)| {
@@ -174,7 +174,7 @@ impl Observation {
             (true, reason)
         });
         [
-            (self.beat.refused, "OpenAI refuses the admin key".to_owned()),
+            (self.outcomes.refused, "OpenAI refuses the admin key".to_owned()),
             (
                 failing.is_some_and(|age| age.as_secs() > OUTAGE),
                 format!("no call to OpenAI has succeeded for {} s", failing.unwrap_or_default().as_secs()),
@@ -236,20 +236,20 @@ async fn info(engine: Arc<Engine>, _: Call) -> Result<Option<Response>, Error> {
 async fn health(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let observation = engine.observe(&**call.storage()).await?;
     let reasons = observation.reasons();
-    let Observation { now, config, deletions, creations, rotations, beat, .. } = observation;
+    let Observation { now, config, deletions, creations, rotations, outcomes, .. } = observation;
     let status = match &config {
         None => "unconfigured",
         Some(_) if reasons.is_empty() => "ok",
         Some(_) => "degraded",
     };
-    let failure = beat.last_failure.as_ref();
+    let failure = outcomes.last_failure.as_ref();
     let time = |time: Option<DateTime<Utc>>| Value::from(time.map(rfc3339::text).unwrap_or_default());
     Ok(Some(Response::of([
         ("configured", config.is_some().into()),
         ("status", status.into()),
         ("reasons", reasons.into()),
         ("revocation_mode", config.map_or("", |config| config.revocation_mode.word()).into()),
-        ("last_success", time(beat.last_success)),
+        ("last_success", time(outcomes.last_success)),
         ("last_error", failure.map(Failure::in_words).unwrap_or_default().into()),
         ("last_error_endpoint", failure.map_or("", |failure| failure.endpoint).into()),
         ("last_error_at", time(failure.map(|failure| failure.at))),

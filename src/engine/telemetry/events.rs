@@ -1,5 +1,5 @@
-//! What other programs are told of through the server's event bus, where it has one. Nobody waits for it and nothing
-//! depends on it: an event that cannot be sent is dropped. No secrets.
+//! Events on the server's event bus, if the server has one. Best effort: no request waits for an event, and an event that
+//! cannot be sent is dropped. Events contain no secrets.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,33 +9,33 @@ use tokio::sync::Semaphore;
 use crate::engine::Engine;
 use crate::logical::{Event, SystemView};
 
-/// A slow server has no more than this to take in; what comes on top is dropped.
-const MOST_UNDER_WAY: usize = 64;
-/// Then the server is not waited for.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Maximum number of events that wait for the server. Further events are dropped.
+const MAX_PENDING: usize = 64;
+/// Maximum time for the server to accept an event.
+const MAX_WAIT: Duration = Duration::from_secs(10);
 
-/// What happened.
+/// The kind of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::engine) enum Happening {
-    /// A credential was made.
+    /// A credential was created.
     CredsCreate,
-    /// OpenAI did not make one.
+    /// OpenAI did not create a credential.
     CredsCreateFail,
-    /// A credential was ended.
+    /// A credential was revoked.
     CredsRevoke,
     /// The key of a static role was rotated.
     Rotate,
-    /// It was to be, and was not.
+    /// The rotation of a static role failed.
     RotateFail,
     /// The admin key was rotated.
     RootRotate,
-    /// It was to be, and was not.
+    /// The rotation of the admin key failed.
     RootRotateFail,
-    /// An account of a library set was lent.
+    /// An account of a library set was checked out.
     CheckOut,
-    /// It was to be, and OpenAI made no key.
+    /// OpenAI created no key for a check-out.
     CheckOutFail,
-    /// A loan is over, and its key is dead.
+    /// A check-out is over, and its key is deleted.
     CheckIn,
     /// The configuration was written.
     ConfigWrite,
@@ -47,10 +47,10 @@ pub(in crate::engine) enum Happening {
     RoleDelete,
 }
 
-/// Sends events without delaying whoever has something to tell.
+/// Sends events in the background.
 pub(in crate::engine) struct Events {
     system: Arc<dyn SystemView>,
-    room: Arc<Semaphore>,
+    pending: Arc<Semaphore>,
 }
 
 impl Happening {
@@ -73,7 +73,7 @@ impl Happening {
         }
     }
 
-    /// The operation, and whether what `path` shows has changed by it.
+    /// The operation, and true if the data at `path` changed.
     fn operation(self) -> (&'static str, bool) {
         match self {
             Self::CredsCreate | Self::CredsCreateFail => ("read", false),
@@ -103,29 +103,29 @@ impl Happening {
 
 impl Events {
     pub(in crate::engine) fn new(system: Arc<dyn SystemView>) -> Self {
-        Self { system, room: Arc::new(Semaphore::new(MOST_UNDER_WAY)) }
+        Self { system, pending: Arc::new(Semaphore::new(MAX_PENDING)) }
     }
 
     fn send(&self, event: Event) {
-        let Ok(place) = Arc::clone(&self.room).try_acquire_owned() else {
-            tracing::debug!(kind = event.kind, "the server takes events too slowly: one is dropped");
+        let Ok(permit) = Arc::clone(&self.pending).try_acquire_owned() else {
+            tracing::debug!(kind = event.kind, "an event is dropped: the server takes events too slowly");
             return;
         };
         let system = Arc::clone(&self.system);
         tokio::spawn(async move {
             let kind = event.kind;
-            match tokio::time::timeout(PATIENCE, system.send_event(event)).await {
+            match tokio::time::timeout(MAX_WAIT, system.send_event(event)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::debug!(kind, %error, "an event was not sent"),
                 Err(_) => tracing::debug!(kind, "the server did not take an event in time"),
             }
-            drop(place);
+            drop(permit);
         });
     }
 }
 
 impl Engine {
-    /// Tells the server's event bus what happened at this path of the mount.
+    /// Sends an event about this path of the mount.
     pub(in crate::engine) fn tell(&self, happening: Happening, path: &str) {
         self.events.send(happening.event(path));
     }
@@ -139,14 +139,14 @@ mod tests {
     use super::*;
     use crate::logical::{FixedSystem, ReplicationState, SystemError};
 
-    /// A server that takes in events only while told to.
-    struct Slow {
-        taken: mpsc::UnboundedSender<&'static str>,
+    /// A server that accepts events while its gate has permits.
+    struct SlowSystem {
+        accepted: mpsc::UnboundedSender<&'static str>,
         gate: Arc<Semaphore>,
     }
 
     #[async_trait]
-    impl SystemView for Slow {
+    impl SystemView for SlowSystem {
         async fn default_lease_ttl(&self) -> Result<Duration, SystemError> {
             FixedSystem::default().default_lease_ttl().await
         }
@@ -167,7 +167,7 @@ mod tests {
         }
         async fn send_event(&self, event: Event) -> Result<(), SystemError> {
             let _open = self.gate.acquire().await;
-            self.taken.send(event.kind).map_err(|error| SystemError(error.to_string()))
+            self.accepted.send(event.kind).map_err(|error| SystemError(error.to_string()))
         }
         async fn deregister_rotation_job(&self, _: &str, _: &str) -> Result<(), SystemError> {
             Ok(())
@@ -175,16 +175,16 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_server_that_takes_no_events_holds_up_nobody_and_fills_no_memory() {
-        let (taken, mut arrived) = mpsc::unbounded_channel();
+    async fn a_slow_server_delays_no_request_and_pending_events_are_bounded() {
+        let (accepted, mut arrived) = mpsc::unbounded_channel();
         let gate = Arc::new(Semaphore::new(0));
-        let events = Events::new(Arc::new(Slow { taken, gate: Arc::clone(&gate) }));
-        for _ in 0..MOST_UNDER_WAY + 5 {
+        let events = Events::new(Arc::new(SlowSystem { accepted, gate: Arc::clone(&gate) }));
+        for _ in 0..MAX_PENDING + 5 {
             events.send(Happening::RoleWrite.event("roles/a"));
         }
-        assert_eq!(events.room.available_permits(), 0);
-        tokio::time::sleep(PATIENCE + Duration::from_secs(1)).await;
-        assert_eq!(events.room.available_permits(), MOST_UNDER_WAY);
+        assert_eq!(events.pending.available_permits(), 0);
+        tokio::time::sleep(MAX_WAIT + Duration::from_secs(1)).await;
+        assert_eq!(events.pending.available_permits(), MAX_PENDING);
 
         gate.add_permits(1);
         events.send(Happening::CredsCreate.event("creds/a"));
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn metadata_says_what_was_done_and_where_to_read_it() {
+    fn metadata_contains_the_data_path_only_after_a_change() {
         let event = Happening::RoleWrite.event("roles/a");
         assert!(event.metadata.contains(&("data_path", "roles/a".to_owned())));
         assert!(event.metadata.contains(&("modified", "true".to_owned())));

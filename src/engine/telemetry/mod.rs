@@ -1,4 +1,4 @@
-//! Measurements and events: metrics, their listener, Vault's events, and the state of OpenAI as calls show it.
+//! Metrics, the metrics listener, Vault's events, and the status of OpenAI as recent calls show it.
 
 pub(in crate::engine) mod events;
 pub mod listener;

@@ -1,50 +1,50 @@
-//! When OpenAI last did as asked, and what it last failed with: noted where calls end, told by `health`.
-//!
-//! In memory: a new process knows nothing until its first call. It knows nothing of calls but their labels.
+//! The status of OpenAI, as the last calls show it: the last success, the last failure, and refusals of the admin key.
+//! `health` reports it. It is kept in memory, so a new process knows nothing before its first call.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use parking_lot::Mutex;
 
 use crate::engine::time::clock::Times;
 use crate::openai::KeyVerdict;
 
-/// What the last calls to OpenAI came to.
+/// Records the outcomes of calls to OpenAI.
 #[derive(Debug)]
-pub(in crate::engine) struct Pulse {
+pub(in crate::engine) struct OpenAiStatus {
     times: Arc<Times>,
-    beat: Mutex<Beat>,
+    outcomes: Mutex<Outcomes>,
 }
 
-/// The state of a [`Pulse`].
+/// The outcomes of the last calls.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(in crate::engine) struct Beat {
-    /// When a call last got what it asked for.
+pub(in crate::engine) struct Outcomes {
+    /// Time of the last successful call.
     pub(in crate::engine) last_success: Option<DateTime<Utc>>,
     /// The last failure, even if calls have succeeded since.
     pub(in crate::engine) last_failure: Option<Failure>,
-    /// Since when every call has met trouble of OpenAI's or of the way to it.
+    /// Start of the outage of OpenAI or of the network; `None` if a call has succeeded since.
     pub(in crate::engine) failing_since: Option<DateTime<Utc>>,
-    /// Whether the last answer about the stored admin key was that it is not, or no longer, good.
+    /// True if OpenAI refused the stored admin key and no call has succeeded since.
     pub(in crate::engine) refused: bool,
-    /// The call that was last not allowed, if none has succeeded since.
+    /// The last call that OpenAI forbade, if no call has succeeded since.
     forbidden: Option<&'static str>,
 }
 
-/// A call that failed.
+/// A failed call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::engine) struct Failure {
     pub(in crate::engine) at: DateTime<Utc>,
-    /// Which call.
+    /// The call.
     pub(in crate::engine) endpoint: &'static str,
     /// The HTTP status or the kind of failure.
     pub(in crate::engine) code: String,
-    /// Whether a proxy answered with that status instead of OpenAI.
+    /// True if a proxy answered instead of OpenAI.
     pub(in crate::engine) is_foreign: bool,
 }
 
 impl Failure {
-    /// What went wrong, for people.
+    /// The failure as a sentence.
     pub(in crate::engine) fn in_words(&self) -> String {
         if self.is_foreign {
             return format!("the answer is not from OpenAI ({})", self.code);
@@ -55,12 +55,12 @@ impl Failure {
             "tls" => "the connection to OpenAI is not trusted",
             "cut" => "the connection to OpenAI broke before the answer was whole",
             "oversized" | "malformed" => "OpenAI's answer cannot be read",
-            "abandoned" => "the caller went away before OpenAI answered",
+            "abandoned" => "the caller disconnected before OpenAI answered",
             "400" => "OpenAI refused what was asked for (400)",
             "401" => "OpenAI refused the admin key (401)",
             "403" => "the admin key may not do this at OpenAI (403)",
-            "404" => "it is not there at OpenAI (404)",
-            "429" => "OpenAI's limit of calls was reached (429)",
+            "404" => "OpenAI does not have the object (404)",
+            "429" => "OpenAI's rate limit was reached (429)",
             code if code.starts_with('5') => return format!("OpenAI failed ({code})"),
             code => return format!("OpenAI answered {code}"),
         };
@@ -68,29 +68,31 @@ impl Failure {
     }
 }
 
-impl Pulse {
+impl OpenAiStatus {
     pub(in crate::engine) fn new(times: Arc<Times>) -> Self {
-        Self { times, beat: Mutex::default() }
+        Self { times, outcomes: Mutex::default() }
     }
 
-    /// A call got what it asked for, and perhaps OpenAI's time.
+    /// Records a successful call, with OpenAI's time if the response had a date.
     pub(in crate::engine) fn succeeded(&self, date: Option<DateTime<Utc>>) {
         self.times.answered(date);
         let now = self.times.now();
-        let mut beat = self.lock();
-        beat.last_success = Some(now);
-        beat.trusts();
+        let mut outcomes = self.outcomes.lock();
+        outcomes.last_success = Some(now);
+        outcomes.clear_failures();
     }
 
-    /// A key was stored, or found good again. `proven`: OpenAI took it in a trial, which was not noted here.
+    /// Records that an admin key was stored. `proven` is true if OpenAI accepted the key in a trial call.
     pub(in crate::engine) fn key_stored(&self, proven: bool) {
         let now = self.times.now();
-        let mut beat = self.lock();
-        beat.trusts();
-        beat.last_success = if proven { Some(now) } else { beat.last_success };
+        let mut outcomes = self.outcomes.lock();
+        outcomes.clear_failures();
+        if proven {
+            outcomes.last_success = Some(now);
+        }
     }
 
-    /// A call did not get what it asked for.
+    /// Records a failed call.
     pub(in crate::engine) fn failed(
         &self,
         endpoint: &'static str,
@@ -99,42 +101,37 @@ impl Pulse {
         key: KeyVerdict,
     ) {
         let now = self.times.now();
-        let mut beat = self.lock();
+        let mut outcomes = self.outcomes.lock();
         match key {
-            KeyVerdict::Refused => beat.refused = true,
-            KeyVerdict::Forbidden => beat.refused |= beat.forbids_besides(endpoint),
+            KeyVerdict::Refused => outcomes.refused = true,
+            KeyVerdict::Forbidden => outcomes.refused |= outcomes.forbids_another_call(endpoint),
             KeyVerdict::Good => {}
         }
-        // With a status of 4xx OpenAI works: what was asked for is wrong, is not there, or comes too fast.
+        // A 4xx of OpenAI is no outage: the request is wrong, its object is missing, or requests come too fast.
         if is_foreign || !code.starts_with('4') {
-            beat.failing_since.get_or_insert(now);
+            outcomes.failing_since.get_or_insert(now);
         }
-        beat.last_failure = Some(Failure { at: now, endpoint, code: code.to_owned(), is_foreign });
+        outcomes.last_failure = Some(Failure { at: now, endpoint, code: code.to_owned(), is_foreign });
     }
 
-    pub(in crate::engine) fn beat(&self) -> Beat {
-        self.lock().clone()
-    }
-
-    /// A panic while the lock was held leaves plain data, so a poisoned lock is taken as it is.
-    fn lock(&self) -> MutexGuard<'_, Beat> {
-        self.beat.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(in crate::engine) fn outcomes(&self) -> Outcomes {
+        self.outcomes.lock().clone()
     }
 }
 
-impl Beat {
-    /// Whether nothing says that OpenAI takes the stored key.
-    pub(in crate::engine) fn doubts_the_key(&self) -> bool {
+impl Outcomes {
+    /// True unless the last calls show that OpenAI accepts the stored key.
+    pub(in crate::engine) fn is_key_doubtful(&self) -> bool {
         self.refused || self.last_success.is_none()
     }
 
-    fn trusts(&mut self) {
+    fn clear_failures(&mut self) {
         (self.failing_since, self.refused, self.forbidden) = (None, false, None);
     }
 
-    /// Notes that the call is not allowed; answers whether another one was not either. One alone may have reasons of its
-    /// own, such as a permission that the key lacks.
-    fn forbids_besides(&mut self, endpoint: &'static str) -> bool {
+    /// Records that OpenAI forbade this call. True if OpenAI forbade another call before. A single forbidden call may only
+    /// mean that the key lacks one permission.
+    fn forbids_another_call(&mut self, endpoint: &'static str) -> bool {
         self.forbidden.replace(endpoint).is_some_and(|other| other != endpoint)
     }
 }
@@ -144,39 +141,39 @@ mod tests {
     use super::*;
     use crate::engine::time::clock::WallClock;
 
-    fn pulse() -> Pulse {
-        Pulse::new(Arc::new(Times::new(Arc::new(WallClock))))
+    fn status() -> OpenAiStatus {
+        OpenAiStatus::new(Arc::new(Times::new(Arc::new(WallClock))))
     }
 
     #[test]
-    fn trouble_begins_with_the_first_failure_and_ends_with_a_success() {
-        let pulse = pulse();
-        pulse.failed("project", "503", false, KeyVerdict::Good);
-        let since = pulse.beat().failing_since;
+    fn an_outage_starts_with_the_first_failure_and_ends_with_a_success() {
+        let status = status();
+        status.failed("project", "503", false, KeyVerdict::Good);
+        let since = status.outcomes().failing_since;
         assert!(since.is_some());
-        pulse.failed("project", "timeout", false, KeyVerdict::Good);
-        assert_eq!(pulse.beat().failing_since, since);
-        pulse.succeeded(None);
-        assert_eq!(pulse.beat().failing_since, None);
-        assert_eq!(pulse.beat().last_failure.unwrap().code, "timeout");
+        status.failed("project", "timeout", false, KeyVerdict::Good);
+        assert_eq!(status.outcomes().failing_since, since);
+        status.succeeded(None);
+        assert_eq!(status.outcomes().failing_since, None);
+        assert_eq!(status.outcomes().last_failure.unwrap().code, "timeout");
     }
 
     #[test]
-    fn a_callers_mistake_or_a_limit_is_no_trouble() {
-        let pulse = pulse();
+    fn an_invalid_request_or_a_rate_limit_is_no_outage() {
+        let status = status();
         for code in ["400", "404", "429"] {
-            pulse.failed("project", code, false, KeyVerdict::Good);
+            status.failed("project", code, false, KeyVerdict::Good);
         }
-        assert_eq!((pulse.beat().failing_since, pulse.beat().refused), (None, false));
+        assert_eq!((status.outcomes().failing_since, status.outcomes().refused), (None, false));
     }
 
     #[test]
     fn a_refused_key_stays_refused_until_a_call_succeeds() {
-        let pulse = pulse();
-        pulse.failed("costs", "401", false, KeyVerdict::Refused);
-        pulse.failed("costs", "404", false, KeyVerdict::Good);
-        assert!(pulse.beat().refused);
-        pulse.succeeded(None);
-        assert!(!pulse.beat().refused);
+        let status = status();
+        status.failed("costs", "401", false, KeyVerdict::Refused);
+        status.failed("costs", "404", false, KeyVerdict::Good);
+        assert!(status.outcomes().refused);
+        status.succeeded(None);
+        assert!(!status.outcomes().refused);
     }
 }

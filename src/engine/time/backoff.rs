@@ -1,4 +1,4 @@
-//! How long a thing that failed is left alone. Pure: the time is handed in, and chance is a matter of the name.
+//! Back-off between retries. Pure: the caller passes the time, and the jitter depends on the name alone.
 
 use std::time::Duration;
 
@@ -9,17 +9,18 @@ use crate::engine::fingerprint;
 /// The wait after the first failure.
 pub const FIRST: Duration = Duration::from_secs(30);
 
-/// No wait is longer.
+/// The longest wait.
 pub const LONGEST: Duration = Duration::from_secs(15 * 60);
 
-/// When to try again after so many failures in a row: after 30 s, then twice as long each time, up to 15 minutes or
-/// the period if that is shorter (a period of 0 is none). Up to an eighth is taken off by name, so that what failed
-/// together is not tried again together.
+/// Time of the next try after `failures` failures in a row. The wait is 30 s and doubles with each failure, up to 15
+/// minutes or a shorter nonzero `period`. The jitter subtracts up to an eighth, so that equal failures do not retry
+/// together.
 pub fn retry_at(name: &str, failures: u32, last_attempt: DateTime<Utc>, period: Duration) -> DateTime<Utc> {
     last_attempt.checked_add_signed(wait(name, failures, period)).unwrap_or(last_attempt)
 }
 
-/// Whether to try again now. A last attempt that lies further ahead than any wait is a clock put back: then yes.
+/// True if the next try is due. A last attempt further in the future than [`LONGEST`] means that the clock was set back;
+/// the try is due then, too.
 pub fn may_retry(
     now: DateTime<Utc>,
     name: &str,
@@ -31,8 +32,8 @@ pub fn may_retry(
         || now >= retry_at(name, failures, last_attempt, period)
 }
 
-/// Tells if the time of the next try is still to come. One that lies further ahead than any wait was stored under a clock
-/// that was put back since: it is no wait.
+/// True if the time of the next try is in the future. A time further ahead than [`LONGEST`] does not count: the clock was
+/// set back after the time was stored.
 pub fn is_wait(until: DateTime<Utc>, now: DateTime<Utc>) -> bool {
     until > now && until.signed_duration_since(now).to_std().is_ok_and(|wait| wait <= LONGEST)
 }
@@ -42,8 +43,8 @@ fn wait(name: &str, failures: u32, period: Duration) -> chrono::TimeDelta {
     let cap = if period.is_zero() { LONGEST } else { LONGEST.min(period) };
     let wait = FIRST.saturating_mul(2_u32.saturating_pow(doublings)).min(cap);
     let millis = wait.as_millis() as u64;
-    let off = fingerprint::number(&format!("{name}/{doublings}")) % (millis / 8 + 1);
-    chrono::TimeDelta::milliseconds((millis - off) as i64)
+    let jitter = fingerprint::number(&format!("{name}/{doublings}")) % (millis / 8 + 1);
+    chrono::TimeDelta::milliseconds((millis - jitter) as i64)
 }
 
 #[cfg(test)]
@@ -76,14 +77,14 @@ mod tests {
     }
 
     #[test]
-    fn names_that_fail_together_are_not_tried_again_together() {
+    fn equal_failures_of_different_names_do_not_retry_together() {
         let waits: std::collections::BTreeSet<u64> =
             (0..100).map(|index| seconds(&format!("role-{index}"), 6, 0).to_bits()).collect();
         assert!(waits.len() > 95);
     }
 
     #[test]
-    fn a_wait_beyond_the_longest_is_no_wait() {
+    fn a_wait_beyond_the_longest_does_not_count() {
         let seconds = |seconds| NOW + chrono::TimeDelta::seconds(seconds);
         for (until, waits) in [(-1, false), (0, false), (1, true), (900, true), (901, false)] {
             assert_eq!(is_wait(seconds(until), NOW), waits, "{until}");
@@ -91,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_put_back_does_not_stop_retries() {
+    fn a_clock_set_back_does_not_stop_retries() {
         let year = chrono::TimeDelta::days(365);
         assert!(may_retry(NOW, "a", 3, NOW + year, Duration::ZERO));
         assert!(!may_retry(NOW, "a", 3, NOW, Duration::ZERO));
@@ -100,7 +101,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_retry_comes_and_is_the_same_each_time(name in ".{0,9}", failures: u32, period: u32, at in -1_i64<<40..1<<40) {
+        fn a_retry_comes_within_the_longest_wait_and_is_deterministic(name in ".{0,9}", failures: u32, period: u32, at in -1_i64<<40..1<<40) {
             let last = DateTime::from_timestamp(at, 0).unwrap();
             let period = Duration::from_secs(period.into());
             let retry = retry_at(&name, failures, last, period);

@@ -1,31 +1,31 @@
-//! Names under the minute they are due, so that what is due is found without listing all there is.
+//! Names in storage under the minute at which they are due. A reader finds due names without listing all names.
 //!
-//! *Layout:* `<prefix><hour>/<minute>/<name>`, hour counted from 1970 and minute within it. A look lists the few
-//! hours, the minutes that have come, and only then names. Storage lists in any order; every list is sorted here.
+//! *Layout:* `<prefix><hour>/<minute>/<name>`, with the hour since 1970 and the minute of that hour. A reader lists the
+//! hours, then the minutes of past hours, then the names of past minutes.
 
 use chrono::{DateTime, Utc};
 
 use crate::logical::{Storage, StorageError};
 
-/// Where a name stands: hour, minute and name.
+/// The key of a name, without the prefix.
 pub(in crate::engine) fn place(due: DateTime<Utc>, name: &str) -> String {
     let minute = due.timestamp().max(0).div_euclid(60);
     format!("{:08}/{:02}/{name}", minute.div_euclid(60), minute.rem_euclid(60))
 }
 
-/// The name in a place.
+/// The name in a key.
 pub(in crate::engine) fn name_in(place: &str) -> &str {
     place.splitn(3, '/').nth(2).unwrap_or_default()
 }
 
-/// When the minute of a place begins; none for what was not put there by us.
+/// The start of a key's minute; `None` for a foreign key.
 pub(in crate::engine) fn minute_of(place: &str) -> Option<DateTime<Utc>> {
     let mut numbers = place.splitn(3, '/').map(str::parse::<i64>);
     let (hour, minute) = (numbers.next()?.ok()?, numbers.next()?.ok()?);
     DateTime::from_timestamp(hour.checked_mul(60)?.checked_add(minute)?.checked_mul(60)?, 0)
 }
 
-/// Every name under `prefix`, whenever it is due. It lists all there is: not for a request.
+/// Every name under `prefix`, due or not. This lists every minute, so no request may call it.
 pub(in crate::engine) async fn names(
     storage: &dyn Storage,
     prefix: &str,
@@ -44,7 +44,7 @@ pub(in crate::engine) async fn names(
     Ok(names)
 }
 
-/// The places under `prefix` whose minute has wholly passed at `now`, earliest first, at most `most`.
+/// The first `most` keys under `prefix` whose minute is over at `now`, earliest first.
 pub(in crate::engine) async fn due(
     storage: &dyn Storage,
     prefix: &str,
@@ -54,7 +54,7 @@ pub(in crate::engine) async fn due(
     due_after(storage, prefix, now, "", most).await
 }
 
-/// The same, but only places after this one.
+/// Like [`due`], for keys after `after`.
 pub(in crate::engine) async fn due_after(
     storage: &dyn Storage,
     prefix: &str,
@@ -92,12 +92,12 @@ pub(in crate::engine) async fn due_after(
     Ok(found)
 }
 
-/// Whether all places in the folder come before this one.
+/// True if all keys of the folder come before this key.
 fn is_before(folder: &str, place: &str) -> bool {
     folder < place && !place.starts_with(folder)
 }
 
-/// The number that a folder's name is; what is none was not put there by us.
+/// The number in a folder's name; `None` for a foreign folder.
 fn number(folder: &str) -> Option<i64> {
     folder.strip_suffix('/')?.parse().ok()
 }
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn finds_what_is_due_earliest_first_and_nothing_else() {
+    async fn only_due_names_are_found_earliest_first() {
         let storage = with(&[
             ("2026-03-01T12:00:30Z", "second"),
             ("2026-03-01T11:59:00Z", "first"),
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_look_does_not_list_what_is_not_due() {
+    async fn later_hours_are_not_listed() {
         let storage = InMemory::new();
         for n in 0..500 {
             let key = format!("due/{}", place(at("2030-01-01T00:00:00Z"), &n.to_string()));
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_tells_its_minute() {
+    fn a_key_contains_its_minute() {
         let due = at("2026-03-01T12:01:59Z");
         assert_eq!(minute_of(&place(due, "a/b")), Some(at("2026-03-01T12:01:00Z")));
         for place in ["", "x/1/a", "1", "99999999999999999/1/a"] {
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_look_goes_on_where_an_earlier_one_ended() {
+    async fn a_second_search_continues_after_the_first() {
         let storage = with(&[
             ("1970-01-01T00:00:00Z", "asked"),
             ("2026-03-01T11:59:00Z", "a"),
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn foreign_names_are_passed_over() {
+    async fn foreign_keys_are_ignored() {
         let storage = with(&[("2026-03-01T12:00:30Z", "mine")]).await;
         for key in ["due/what/is/this", "due/00000001/x/y", "due/file"] {
             storage.put(Entry { key: key.into(), value: b"{}".to_vec(), seal_wrap: false }).await.unwrap();

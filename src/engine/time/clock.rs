@@ -1,18 +1,18 @@
-//! What time it is, by this machine's clock and by OpenAI's.
+//! The current time, by this machine's clock and by OpenAI's.
 //!
-//! *Guarantee:* a wrong clock of this machine ends nothing and stops nothing. What ends by time ends when both clocks say
-//! so (`Times::certain`). An end that is stored is counted from the later of the two (`Times::latest`), anything else
-//! from OpenAI's where they differ (`Times::now`).
+//! *Guarantee:* a wrong clock of this machine neither expires anything early nor stops any work. A stored expiry counts
+//! from the later clock (`Times::latest`) and is past when both clocks say so (`Times::certain`). All other times follow
+//! OpenAI's clock if the clocks differ (`Times::now`).
 //!
-//! OpenAI's time is the `Date` of its last answer to this mount's process, plus the time since then by the monotonic
-//! clock, which nobody sets. It is never ahead of OpenAI's clock: an answer is under way for a while, and a monotonic
-//! clock may stand still while the machine sleeps. An endpoint that never sends a `Date` leaves this machine's clock alone
-//! to decide.
+//! OpenAI's time is the `Date` of its last response to this process, plus the monotonic time since then. The result is
+//! never ahead of OpenAI's clock: a response takes time to arrive, and a monotonic clock may stop while the machine
+//! sleeps. If the endpoint never sends a `Date`, this machine's clock alone decides.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use parking_lot::Mutex;
 
 pub use crate::openai::{Clock, WallClock};
 
@@ -20,86 +20,81 @@ pub use crate::openai::{Clock, WallClock};
 #[derive(Debug)]
 pub(in crate::engine) struct Times {
     clock: Arc<dyn Clock>,
-    answer: Mutex<Option<Answer>>,
+    openai: Mutex<Option<Reading>>,
 }
 
-/// The last answer of OpenAI's that told the time.
+/// The last reading of OpenAI's clock.
 #[derive(Clone, Copy, Debug)]
-struct Answer {
+struct Reading {
     date: DateTime<Utc>,
-    /// True if the answer carried this date; else the date is this machine's own time.
-    was_told: bool,
-    /// When it arrived, by the monotonic clock.
+    /// True if the date comes from a response; false if it is this machine's time for want of one.
+    is_openais: bool,
+    /// Arrival of the response, by the monotonic clock.
     arrived: Duration,
 }
 
-/// A smaller difference between the two clocks means nothing.
-const TOLERATED: TimeDelta = TimeDelta::seconds(60);
-/// Two dates that were told in whole seconds differ by less for the same moment, give or take the way of an answer.
+/// Largest difference at which the two clocks count as equal.
+const TOLERANCE: TimeDelta = TimeDelta::seconds(60);
+/// Largest difference between two dates in whole seconds that may mean the same moment.
 const WHOLE_SECONDS: TimeDelta = TimeDelta::seconds(2);
-/// An answer this young is not asked for again.
-const FRESH: Duration = Duration::from_secs(600);
+/// Age from which a reading is old.
+const MAX_AGE: Duration = Duration::from_secs(600);
 
 impl Times {
-    /// By this clock, before OpenAI's is known.
+    /// Times by this clock, without a reading of OpenAI's clock.
     pub(in crate::engine) fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, answer: Mutex::default() }
+        Self { clock, openai: Mutex::default() }
     }
 
-    /// The time now: by this machine's clock, or by OpenAI's where the two differ.
+    /// The current time: by this machine's clock, or by OpenAI's if the clocks differ.
     pub(in crate::engine) fn now(&self) -> DateTime<Utc> {
         let now = self.clock.now();
-        self.openai().filter(|openai| (now - *openai).abs() > TOLERATED).unwrap_or(now)
+        self.openai().filter(|openai| (now - *openai).abs() > TOLERANCE).unwrap_or(now)
     }
 
-    /// OpenAI did as asked; perhaps its answer said what time it was.
+    /// Records a successful response with its `Date`, if it had one.
     pub(in crate::engine) fn answered(&self, date: Option<DateTime<Utc>>) {
         let (now, arrived, before) = (self.clock.now(), self.clock.monotonic(), self.openai());
-        let mut answer = self.lock();
+        let mut reading = self.openai.lock();
         if let Some(date) = date {
-            // A date has no parts of a second: it does not take back what an earlier one said.
+            // A date has no fraction of a second, so a later one may seem to be earlier.
             let before = before.filter(|before| *before > date && *before - date < WHOLE_SECONDS);
-            *answer = Some(Answer { date: before.unwrap_or(date), was_told: true, arrived });
-        } else if answer.is_none_or(|before| !before.was_told) {
-            *answer = Some(Answer { date: now, was_told: false, arrived });
+            *reading = Some(Reading { date: before.unwrap_or(date), is_openais: true, arrived });
+        } else if reading.is_none_or(|before| !before.is_openais) {
+            *reading = Some(Reading { date: now, is_openais: false, arrived });
         }
     }
 
-    /// Tells if something is due by both clocks; `is_due` answers for one time. False while OpenAI's time is unknown.
+    /// True if `is_due` is true for both clocks. False while OpenAI's time is unknown.
     pub(in crate::engine) fn agree<E>(
         &self,
         is_due: impl Fn(DateTime<Utc>) -> Result<bool, E>,
     ) -> Result<bool, E> {
         let (now, Some(openai)) = (self.clock.now(), self.openai()) else { return Ok(false) };
-        Ok(is_due(now)? && ((now - openai).abs() <= TOLERATED || is_due(openai)?))
+        Ok(is_due(now)? && ((now - openai).abs() <= TOLERANCE || is_due(openai)?))
     }
 
-    /// The earlier time of both clocks: whatever lies before it has passed. 1970 while OpenAI's time is unknown.
+    /// The earlier of both clocks: every earlier moment has passed. 1970 while OpenAI's time is unknown.
     pub(in crate::engine) fn certain(&self) -> DateTime<Utc> {
         self.openai().map_or(DateTime::UNIX_EPOCH, |openai| openai.min(self.clock.now()))
     }
 
-    /// The later of both clocks: what is given time from here on has at least that much.
+    /// The later of both clocks: a duration that counts from this time is never cut short.
     pub(in crate::engine) fn latest(&self) -> DateTime<Utc> {
         self.openai().map_or_else(|| self.clock.now(), |openai| openai.max(self.clock.now()))
     }
 
-    /// Whether OpenAI's clock has to be asked for: it is not known, or says that less time has passed than ours, and
-    /// its last answer is old.
+    /// True if OpenAI's clock must be read: its time is unknown, or it is behind this machine's clock and the reading is
+    /// old.
     pub(in crate::engine) fn are_in_doubt(&self) -> bool {
         let Some(openai) = self.openai() else { return true };
-        let since = self.lock().map_or(Duration::ZERO, |answer| answer.arrived);
-        self.clock.now() - openai > TOLERATED && self.clock.monotonic().saturating_sub(since) > FRESH
+        let since = self.openai.lock().map_or(Duration::ZERO, |reading| reading.arrived);
+        self.clock.now() - openai > TOLERANCE && self.clock.monotonic().saturating_sub(since) > MAX_AGE
     }
 
     fn openai(&self) -> Option<DateTime<Utc>> {
-        let Answer { date, arrived, .. } = (*self.lock())?;
+        let Reading { date, arrived, .. } = (*self.openai.lock())?;
         date.checked_add_signed(TimeDelta::from_std(self.clock.monotonic().saturating_sub(arrived)).ok()?)
-    }
-
-    /// A panic while the lock was held leaves plain data, so a poisoned lock is taken as it is.
-    fn lock(&self) -> MutexGuard<'_, Option<Answer>> {
-        self.answer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -109,20 +104,20 @@ mod tests {
 
     use super::*;
 
-    /// Seconds by each clock.
+    /// Seconds of the wall clock and of the monotonic clock.
     #[derive(Debug, Default)]
-    struct Hands {
+    struct TestClock {
         wall: AtomicI64,
-        passed: AtomicI64,
+        monotonic: AtomicI64,
     }
 
-    impl Clock for Hands {
+    impl Clock for TestClock {
         fn now(&self) -> DateTime<Utc> {
             at(self.wall.load(Ordering::Relaxed))
         }
 
         fn monotonic(&self) -> Duration {
-            Duration::from_secs(self.passed.load(Ordering::Relaxed).unsigned_abs())
+            Duration::from_secs(self.monotonic.load(Ordering::Relaxed).unsigned_abs())
         }
     }
 
@@ -130,68 +125,68 @@ mod tests {
         DateTime::UNIX_EPOCH + TimeDelta::seconds(seconds)
     }
 
-    fn told(times: &Times) -> [DateTime<Utc>; 3] {
+    fn all(times: &Times) -> [DateTime<Utc>; 3] {
         [times.certain(), times.now(), times.latest()]
     }
 
-    fn set(hands: &Hands, wall: i64, passed: i64) {
-        hands.wall.store(wall, Ordering::Relaxed);
-        hands.passed.store(passed, Ordering::Relaxed);
+    fn set(clock: &TestClock, wall: i64, monotonic: i64) {
+        clock.wall.store(wall, Ordering::Relaxed);
+        clock.monotonic.store(monotonic, Ordering::Relaxed);
     }
 
     #[test]
-    fn an_end_takes_both_clocks_and_a_wait_counts_from_openais() {
-        let hands = Arc::new(Hands::default());
-        let times = Times::new(Arc::<Hands>::clone(&hands));
-        set(&hands, 9_000, 5);
-        assert_eq!(told(&times), [0, 9_000, 9_000].map(at), "nothing is known of OpenAI's clock");
+    fn an_expiry_takes_both_clocks_and_the_current_time_is_openais() {
+        let clock = Arc::new(TestClock::default());
+        let times = Times::new(Arc::<TestClock>::clone(&clock));
+        set(&clock, 9_000, 5);
+        assert_eq!(all(&times), [0, 9_000, 9_000].map(at), "OpenAI's time is unknown");
         times.answered(Some(at(1_000)));
-        assert_eq!(told(&times), [1_000, 1_000, 9_000].map(at));
-        set(&hands, 900, 95);
-        assert_eq!(told(&times), [900, 1_090, 1_090].map(at));
+        assert_eq!(all(&times), [1_000, 1_000, 9_000].map(at));
+        set(&clock, 900, 95);
+        assert_eq!(all(&times), [900, 1_090, 1_090].map(at));
         times.answered(Some(at(1_089)));
-        assert_eq!(told(&times), [900, 1_090, 1_090].map(at), "a second is not taken back");
-        set(&hands, 1_750, 700);
-        assert_eq!(told(&times), [1_695, 1_750, 1_750].map(at), "a little means nothing");
+        assert_eq!(all(&times), [900, 1_090, 1_090].map(at), "whole seconds do not set the time back");
+        set(&clock, 1_750, 700);
+        assert_eq!(all(&times), [1_695, 1_750, 1_750].map(at), "a small difference is tolerated");
     }
 
     #[test]
-    fn openai_is_asked_where_its_clock_is_not_known_or_was_not_heard_of_for_long_and_is_behind() {
-        let hands = Arc::new(Hands::default());
-        let times = Times::new(Arc::<Hands>::clone(&hands));
+    fn openais_clock_is_in_doubt_if_unknown_or_if_behind_with_an_old_reading() {
+        let clock = Arc::new(TestClock::default());
+        let times = Times::new(Arc::<TestClock>::clone(&clock));
         assert!(times.are_in_doubt());
         times.answered(Some(at(0)));
-        for (wall, passed, in_doubt) in
+        for (wall, monotonic, in_doubt) in
             [(9_000, 5, false), (9_000, 601, true), (660, 601, false), (5, 601, false)]
         {
-            set(&hands, wall, passed);
-            assert_eq!(times.are_in_doubt(), in_doubt, "{wall} {passed}");
+            set(&clock, wall, monotonic);
+            assert_eq!(times.are_in_doubt(), in_doubt, "{wall} {monotonic}");
         }
     }
 
     #[test]
-    fn where_no_answer_says_the_time_the_machines_clock_decides() {
-        let hands = Arc::new(Hands::default());
-        let times = Times::new(Arc::<Hands>::clone(&hands));
-        set(&hands, 9_000, 5);
+    fn without_a_date_the_machines_clock_decides() {
+        let clock = Arc::new(TestClock::default());
+        let times = Times::new(Arc::<TestClock>::clone(&clock));
+        set(&clock, 9_000, 5);
         times.answered(None);
-        assert_eq!(told(&times), [9_000; 3].map(at));
+        assert_eq!(all(&times), [9_000; 3].map(at));
         times.answered(Some(at(1_000)));
         times.answered(None);
-        assert_eq!(told(&times), [1_000, 1_000, 9_000].map(at), "one that did is believed");
+        assert_eq!(all(&times), [1_000, 1_000, 9_000].map(at), "an earlier date still counts");
     }
 
     #[test]
-    fn what_is_due_is_due_by_both_clocks() {
-        let hands = Arc::new(Hands::default());
-        let times = Times::new(Arc::<Hands>::clone(&hands));
+    fn work_is_due_when_both_clocks_agree() {
+        let clock = Arc::new(TestClock::default());
+        let times = Times::new(Arc::<TestClock>::clone(&clock));
         let due = |times: &Times| times.agree(|now| Ok::<_, ()>(now >= at(500)));
-        set(&hands, 600, 0);
-        assert_eq!(due(&times), Ok(false), "nothing is known of OpenAI's clock");
+        set(&clock, 600, 0);
+        assert_eq!(due(&times), Ok(false), "OpenAI's time is unknown");
         for (wall, openai, is_due) in
             [(600, 400, false), (400, 600, false), (600, 600, true), (500, 499, true)]
         {
-            set(&hands, wall, 0);
+            set(&clock, wall, 0);
             times.answered(Some(at(openai)));
             assert_eq!(due(&times), Ok(is_due), "{wall} {openai}");
         }

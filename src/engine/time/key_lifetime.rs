@@ -1,15 +1,15 @@
-//! Refusals that are about how long a key would live: an organization's policy may demand that keys expire, and cap
-//! how late. Says which field helps; where that is, the caller knows.
+//! OpenAI's refusals of a key's lifetime: an organization's policy may require that keys expire, and limit their lifetime.
+//! The caller adds the setting to change.
 
 use crate::engine::Error;
 use crate::openai;
 
-/// Whether a creation failed because of how long the key would live.
+/// True if a creation failed because of the key's lifetime.
 pub(in crate::engine) fn is_about(error: &Error) -> bool {
     matches!(error, Error::AccountCreation(refusal) | Error::KeyCreation(refusal) if is_refused(refusal))
 }
 
-/// Whether OpenAI refused the time that the key would live.
+/// True if OpenAI refused the key's lifetime.
 fn is_refused(error: &openai::Error) -> bool {
     let openai::Error::Refused(refusal) = error else { return false };
     refusal.message.is_some()
@@ -17,10 +17,7 @@ fn is_refused(error: &openai::Error) -> bool {
         && refusal.param.as_deref() == Some("expires_in_seconds")
 }
 
-/// The error, with what to change if it is about how long the key would live.
+/// Adds advice to an error about the key's lifetime.
 pub(in crate::engine) fn explained(error: Error, advice: impl FnOnce() -> String) -> Error {
-    if !is_about(&error) {
-        return error;
-    }
-    Error::KeyLifetime { error: Box::new(error), advice: advice() }
+    if is_about(&error) { Error::KeyLifetime { error: Box::new(error), advice: advice() } } else { error }
 }

@@ -1,4 +1,4 @@
-//! Time: clocks, schedules, cron expressions, back-off, and durations as fields and records write them.
+//! Clocks, schedules, cron expressions, back-off, and the stored forms of times and durations.
 
 pub mod backoff;
 pub(in crate::engine) mod calendar;

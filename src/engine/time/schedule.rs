@@ -1,70 +1,65 @@
-//! When a key is rotated: every so often, or by a timetable with a window. Pure: the time is handed in.
+//! Rotation schedules: a period, or a cron expression with an optional window. Pure: the caller passes the time.
 //!
 //! **Guarantees**
-//! - What is due stays due until the time of the last rotation is moved, however long nobody looked; one rotation
-//!   makes up for all that were missed.
-//! - With a window, a rotation starts only within the window after a scheduled time; else it waits for the next.
-//! - A clock that was put back by less than the shortest interval makes nothing rotate again before the planned time. A
-//!   last rotation further in the future blocks nothing: one rotation is due at once or, with a window, in the next
-//!   window. So no wait is longer than two intervals, whatever the clock does.
-//! - A role's spread delays it by a little, always the same, and never makes it early.
-//!
-//! It knows nothing of keys, storage or who asks.
+//! - A due rotation stays due until the time of the last rotation changes. One rotation makes up for all missed ones.
+//! - With a window, a rotation starts only within the window after a scheduled time, or waits for the next window.
+//! - A clock set back by less than the shortest interval causes no early rotation. A last rotation further in the future
+//!   blocks nothing: one rotation is due at once or, with a window, in the next window. So no wait exceeds two intervals.
+//! - A role's spread delays its rotations by a small fixed time and never makes them early.
 
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::engine::fingerprint;
-use crate::engine::time::cron::Timetable;
+use crate::engine::time::cron::CronExpression;
 
-/// The shortest period; Vault's periodic call, which drives all rotation, comes once a minute.
+/// The shortest period. Vault's periodic call, which drives all rotations, comes once a minute.
 pub const MIN_PERIOD: Duration = Duration::from_secs(60);
 
-/// The shortest window: less could fall between two of Vault's periodic calls.
+/// The shortest window. A shorter one could fall between two of Vault's periodic calls.
 pub const MIN_WINDOW: Duration = Duration::from_secs(120);
 
-/// No role is delayed longer than this, nor by more than a twentieth of its period or a quarter of its window. Ticks
-/// come a minute apart, so what is due at one minute meets two of them at most and is done 90 s after it; how fast it
-/// then goes is a matter of the pace that OpenAI allows, not of the spread.
+/// The longest spread. A spread is also at most a twentieth of the period and a quarter of the window. Ticks come a
+/// minute apart, so all roles of one minute are due within the next two ticks. OpenAI's rate limit then sets the speed.
 pub const MAX_SPREAD: Duration = Duration::from_secs(20);
 
-/// When rotations are due.
+/// A rotation schedule.
 #[derive(Clone, Debug)]
 pub enum Schedule {
-    /// So long after the last one.
+    /// A fixed time after the last rotation.
     Period(Duration),
-    /// At the times of a timetable.
+    /// At the times of a cron expression.
     Cron {
-        /// The times.
-        timetable: Timetable,
-        /// How long after a scheduled time a rotation may still start; without, at any time after it.
+        /// The cron expression.
+        cron: CronExpression,
+        /// The time after a scheduled time within which a rotation may start; `None` for no limit.
         window: Option<Duration>,
     },
 }
 
 impl Schedule {
-    /// The first planned time after a rotation, without spread or window.
+    /// The first scheduled time after a rotation, without spread and window.
     pub fn next_after(&self, last: DateTime<Utc>) -> DateTime<Utc> {
         match self {
             Self::Period(period) => later(last, *period),
-            Self::Cron { timetable, .. } => timetable.after(last),
+            Self::Cron { cron, .. } => cron.after(last),
         }
     }
 
-    /// When the next rotation may start; what lies in the past is overdue since then.
+    /// The time from which the next rotation may start. A time in the past means that the rotation is overdue.
     pub fn next(&self, now: DateTime<Utc>, last: DateTime<Utc>, spread: Duration) -> DateTime<Utc> {
         let time = earlier(now, spread);
         let planned = match self {
-            Self::Cron { timetable, window: Some(window) } => {
-                let (opened, coming) = (timetable.at_or_before(time), timetable.after(time));
+            Self::Cron { cron, window: Some(window) } => {
+                let (opened, coming) = (cron.at_or_before(time), cron.after(time));
                 let is_open = later(opened, *window) > now;
                 if is_open && self.is_wanted(time, last) {
                     opened
                 } else if self.is_wanted(coming, last) {
                     coming
                 } else {
-                    timetable.after(coming)
+                    cron.after(coming)
                 }
             }
             _ if self.is_in_the_future(last, time) => time,
@@ -73,7 +68,7 @@ impl Schedule {
         later(planned, spread)
     }
 
-    /// How much later than planned the bearer of this name is rotated, so that many do not all begin at once.
+    /// The delay of the role with this name, so that roles with the same schedule do not all start at once.
     pub fn spread(&self, name: &str) -> Duration {
         let period = self.approximate_period(DateTime::UNIX_EPOCH);
         let window = match self {
@@ -84,50 +79,49 @@ impl Schedule {
         Duration::from_secs(fingerprint::number(name) % (most + 1))
     }
 
-    /// How long the key that was made at this time is planned to live, in whole seconds and never 0. For a
-    /// timetable it is the interval around that time, so it stays the same until the next rotation.
+    /// The planned lifetime of a key from this time, in whole seconds and at least 1. For a cron expression this is the
+    /// interval around `at`, so it is constant until the next rotation.
     pub fn approximate_period(&self, at: DateTime<Utc>) -> Duration {
         let seconds = match self {
             Self::Period(period) => period.as_secs(),
-            Self::Cron { timetable, .. } => {
-                let interval = timetable.after(at) - timetable.at_or_before(at);
+            Self::Cron { cron, .. } => {
+                let interval = cron.after(at) - cron.at_or_before(at);
                 interval.num_seconds().unsigned_abs()
             }
         };
         Duration::from_secs(seconds.max(1))
     }
 
-    /// The shortest time between two planned times, whenever it is asked.
+    /// The shortest interval between two scheduled times.
     pub fn shortest_interval(&self) -> Duration {
         match self {
             Self::Period(period) => *period,
-            Self::Cron { timetable, .. } => timetable.intervals().shortest,
+            Self::Cron { cron, .. } => cron.intervals().shortest,
         }
     }
 
-    /// The longest time between two planned times, whenever it is asked; a rotation may begin this much later in its
-    /// window, and every rotation by its spread.
+    /// The longest interval between two scheduled times. The window and the spread can delay a rotation further.
     pub fn longest_interval(&self) -> Duration {
         match self {
             Self::Period(period) => *period,
-            Self::Cron { timetable, .. } => timetable.intervals().longest,
+            Self::Cron { cron, .. } => cron.intervals().longest,
         }
     }
 
-    /// Whether the last rotation leaves one to be made at this time.
+    /// True if a rotation is due at this scheduled time.
     fn is_wanted(&self, time: DateTime<Utc>, last: DateTime<Utc>) -> bool {
         self.next_after(last) <= time || self.is_in_the_future(last, time)
     }
 
-    /// Whether the last rotation lies so far ahead of this time that the clock of that rotation was wrong. The shortest
-    /// interval is tolerated. It never reaches beyond the window after the next, so a rotation that is told for a window
-    /// is still due when that window opens.
+    /// True if the last rotation is so far in the future that its clock was wrong. The shortest interval is tolerated.
+    /// The tolerance never exceeds the window after the next, so an announced rotation is still due when its window
+    /// opens.
     fn is_in_the_future(&self, last: DateTime<Utc>, time: DateTime<Utc>) -> bool {
         last > time && last >= later(time, self.shortest_interval())
     }
 }
 
-/// A time plus a duration; the end of time where the calendar ends.
+/// A time plus a duration; `MAX_UTC` on overflow.
 fn later(time: DateTime<Utc>, duration: Duration) -> DateTime<Utc> {
     TimeDelta::from_std(duration)
         .ok()
@@ -135,7 +129,7 @@ fn later(time: DateTime<Utc>, duration: Duration) -> DateTime<Utc> {
         .unwrap_or(DateTime::<Utc>::MAX_UTC)
 }
 
-/// A time minus a spread.
+/// A time minus a spread; `MIN_UTC` on overflow.
 fn earlier(time: DateTime<Utc>, spread: Duration) -> DateTime<Utc> {
     TimeDelta::from_std(spread)
         .ok()
@@ -150,7 +144,7 @@ mod tests {
     use super::*;
 
     impl Schedule {
-        /// Whether a rotation may start now.
+        /// True if a rotation may start now.
         fn due(&self, now: DateTime<Utc>, last: DateTime<Utc>, spread: Duration) -> bool {
             self.next(now, last, spread) <= now
         }
@@ -164,21 +158,21 @@ mod tests {
     }
 
     fn cron(expression: &str, window: Option<Duration>) -> Schedule {
-        Schedule::Cron { timetable: Timetable::parse(expression).unwrap(), window }
+        Schedule::Cron { cron: CronExpression::parse(expression).unwrap(), window }
     }
 
     #[test]
-    fn a_period_is_due_when_it_is_over_and_not_before() {
+    fn a_rotation_is_due_at_the_end_of_its_period() {
         let schedule = Schedule::Period(HOUR);
         let last = at("01T12:00:00");
         assert!(!schedule.due(at("01T12:59:59"), last, NONE));
         assert!(schedule.due(at("01T13:00:00"), last, NONE));
-        // Years later it is one rotation, due since long.
+        // Years later one rotation is overdue.
         assert_eq!(schedule.next("2031-01-01T00:00:00Z".parse().unwrap(), last, NONE), at("01T13:00:00"));
     }
 
     #[test]
-    fn a_missed_timetable_is_made_up_for_once() {
+    fn one_rotation_makes_up_for_all_missed_ones() {
         let schedule = cron("0 3 * * *", None);
         let now = at("10T17:00:00");
         assert!(schedule.due(now, at("01T03:00:05"), NONE));
@@ -187,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_shuts_until_the_next_scheduled_time() {
+    fn after_its_window_a_rotation_waits_for_the_next_scheduled_time() {
         let schedule = cron("0 3 * * *", Some(HOUR));
         let last = at("01T03:00:05");
         for (now, next) in [
@@ -203,19 +197,19 @@ mod tests {
     }
 
     #[test]
-    fn a_spread_delays_and_still_fits_the_window() {
+    fn a_spread_delays_a_rotation_within_its_window() {
         let schedule = cron("0 3 * * *", Some(HOUR));
         let (last, spread) = (at("01T03:02:00"), Duration::from_secs(90));
         assert!(!schedule.due(at("02T03:01:29"), last, spread));
         assert!(schedule.due(at("02T03:01:30"), last, spread));
         assert!(schedule.due(at("02T03:59:59"), last, spread));
         assert_eq!(schedule.next(at("02T04:00:00"), last, spread), at("03T03:01:30"));
-        // Shut means shut, also between a scheduled time and the spread after it.
+        // Between a scheduled time and the end of the spread no rotation starts.
         assert_eq!(schedule.next(at("03T03:01:00"), last, spread), at("03T03:01:30"));
     }
 
     #[test]
-    fn names_are_spread_over_a_small_part_of_the_period_and_stay_where_they_are() {
+    fn a_names_spread_is_a_small_fixed_part_of_the_period() {
         for (schedule, most) in [
             (Schedule::Period(HOUR * 24), 20),
             (Schedule::Period(Duration::from_secs(300)), 15),
@@ -234,10 +228,10 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_put_back_neither_rotates_again_nor_stops_rotation() {
+    fn a_clock_set_back_neither_repeats_nor_stops_rotation() {
         let schedule = Schedule::Period(HOUR);
         let now = at("10T12:00:00");
-        // By less than a period: what was planned stays.
+        // By less than a period: the schedule is unchanged.
         assert_eq!(schedule.next(now, at("10T12:40:00"), NONE), at("10T13:40:00"));
         // By years: one rotation at once, then as usual.
         assert!(schedule.due(now, "2035-01-01T00:00:00Z".parse().unwrap(), Duration::from_secs(100)));
@@ -250,15 +244,15 @@ mod tests {
     }
 
     #[test]
-    fn a_window_told_while_the_last_rotation_lies_ahead_is_still_due_when_it_opens() {
+    fn a_rotation_announced_for_a_window_is_due_when_the_window_opens() {
         let nightly = cron("0 3 * * *", Some(HOUR));
         for last in ["11T03:00:05", "12T02:59:59", "12T03:00:00", "12T12:00:00", "13T12:00:00", "20T03:00:05"]
         {
             let next = nightly.next(at("10T12:00:00"), at(last), NONE);
-            assert!(nightly.due(next, at(last), NONE), "told {next} after {last}");
+            assert!(nightly.due(next, at(last), NONE), "announced {next} after {last}");
             assert!(next <= at("12T03:00:00"), "{next} after {last}");
         }
-        // Eight years ahead: the leap day after the next is too late.
+        // A last rotation eight years ahead does not skip the next leap day.
         let leap_day = cron("0 0 29 2 *", Some(HOUR));
         let (now, last) = ("2025-06-01T00:00:00Z".parse().unwrap(), "2033-06-01T00:00:00Z".parse().unwrap());
         let next = leap_day.next(now, last, NONE);
@@ -273,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn the_period_of_a_timetable_is_the_interval_a_key_lives_in() {
+    fn the_period_of_a_cron_expression_is_the_interval_around_the_time() {
         let weekdays = cron("0 3 * * MON-FRI", None);
         // 2025-06-06 is a Friday.
         assert_eq!(weekdays.approximate_period(at("05T03:00:00")), HOUR * 24);
@@ -309,11 +303,11 @@ mod tests {
     }
 
     proptest! {
-        // The leap day is far away, and the walk there slow in a debug build.
+        // The search for a leap day is slow in a debug build.
         #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
-        fn it_never_rotates_twice_in_a_row_and_always_again(
+        fn no_rotation_follows_at_once_and_every_wait_ends(
             schedule in any_schedule(), now in 0_i64..4_000_000_000, last in any_time(), name in "[a-z]{1,9}",
         ) {
             let now = DateTime::from_timestamp(now, 0).unwrap();
@@ -321,14 +315,14 @@ mod tests {
             prop_assert!(!schedule.due(now, now, spread), "just rotated");
             let next = schedule.next(now, last, spread);
             prop_assert_eq!(schedule.due(now, last, spread), next <= now);
-            // Whatever the last time says, a wait ends, and then it is due.
+            // The wait ends for any time of the last rotation, and the rotation is then due.
             let longest = schedule.next_after(schedule.next_after(now)) + spread;
             prop_assert!(next <= longest, "{next} is after {longest}");
             prop_assert!(schedule.due(next.max(now), last, spread));
         }
 
         #[test]
-        fn it_is_never_early(schedule in any_schedule(), last in 0_i64..4_000_000_000, name in "[a-z]{1,9}") {
+        fn no_rotation_is_early(schedule in any_schedule(), last in 0_i64..4_000_000_000, name in "[a-z]{1,9}") {
             let last = DateTime::from_timestamp(last, 0).unwrap();
             let spread = schedule.spread(&name);
             let next = schedule.next(last, last, spread);
@@ -338,7 +332,7 @@ mod tests {
         }
 
         #[test]
-        fn a_minutely_tick_meets_every_window(window in 120_u64..4_000, phase in 0_i64..60, name in "[a-z]{1,9}") {
+        fn a_tick_each_minute_falls_into_every_window(window in 120_u64..4_000, phase in 0_i64..60, name in "[a-z]{1,9}") {
             let schedule = cron("0 3 * * *", Some(Duration::from_secs(window)));
             let spread = schedule.spread(&name);
             let mut ticks = (0..1440).map(|minute| at("02T00:00:00") + TimeDelta::seconds(60 * minute + phase));

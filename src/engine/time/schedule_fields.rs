@@ -1,65 +1,63 @@
-//! The fields by which a role or config asks for a schedule: how they combine, update and are refused.
-//!
-//! The names and sentences are Vault's. What a schedule then does is `schedule.rs`'s.
+//! The schedule fields of a role or config: how they combine, update and fail. Names and sentences are Vault's.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::time::cron::{Timetable, TimetableError};
+use crate::engine::time::cron::{CronError, CronExpression};
 use crate::engine::time::schedule::{MIN_PERIOD, MIN_WINDOW, Schedule};
 use crate::engine::time::seconds;
 
-/// The fields of a role or config that make a schedule, as they are sent and stored.
+/// The schedule fields of a role or config, as sent and stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ScheduleFields {
-    /// `rotation_period`; 0 is by hand only.
+    /// `rotation_period`; 0 for manual rotation only.
     #[serde(with = "seconds::option", skip_serializing_if = "Option::is_none")]
     pub rotation_period: Option<Duration>,
-    /// `rotation_schedule`; empty is none.
+    /// `rotation_schedule`; empty for none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rotation_schedule: Option<String>,
-    /// `rotation_window`; 0 is no limit.
+    /// `rotation_window`; 0 for no limit.
     #[serde(with = "seconds::option", skip_serializing_if = "Option::is_none")]
     pub rotation_window: Option<Duration>,
 }
 
-/// Why fields are no schedule. The first four are Vault's own sentences (PROTOCOL 10).
+/// An error of the schedule fields. The first four sentences are Vault's own (PROTOCOL 10).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ScheduleError {
-    /// Both kinds of schedule at once.
+    /// A period and a cron expression.
     #[error(
         "mutually exclusive fields rotation_schedule and rotation_period were both specified; only one of them can be \
          provided"
     )]
     PeriodAndSchedule,
-    /// A window for a period.
+    /// A window with a period.
     #[error("rotation_window does not apply to period")]
     WindowWithPeriod,
-    /// A window for nothing.
+    /// A window without a cron expression.
     #[error("cannot use rotation_window without rotation_schedule")]
     WindowWithoutSchedule,
-    /// A timetable that cannot be read.
+    /// An invalid cron expression.
     #[error("failed to parse provided rotation_schedule: {0}")]
-    Timetable(#[from] TimetableError),
-    /// A period too short to be kept.
+    Cron(#[from] CronError),
+    /// A period shorter than [`MIN_PERIOD`].
     #[error("rotation_period must be 0 (rotation by hand only) or at least {}", seconds::text(MIN_PERIOD))]
     PeriodTooShort,
-    /// A window too short to be met.
+    /// A window shorter than [`MIN_WINDOW`].
     #[error("rotation_window must be 0 (no limit) or at least {}", seconds::text(MIN_WINDOW))]
     WindowTooShort,
 }
 
 impl ScheduleError {
-    /// The sentence, where period and window have other names.
+    /// The sentence with other field names.
     pub fn naming(&self, period: &str, window: &str) -> String {
         self.to_string().replace("rotation_period", period).replace("rotation_window", window)
     }
 }
 
 impl ScheduleFields {
-    /// These fields after a write that sent `sent`: the kind of schedule that is sent replaces the other.
+    /// The fields after a write of `sent`. A sent period replaces a cron expression, and the reverse.
     pub fn updated(self, sent: Self) -> Result<Self, ScheduleError> {
         sent.check_one_kind()?;
         let mut fields = self;
@@ -76,15 +74,15 @@ impl ScheduleFields {
         })
     }
 
-    /// The schedule they make; none is rotation by hand only.
+    /// The schedule of the fields; `None` for manual rotation only.
     pub fn schedule(&self) -> Result<Option<Schedule>, ScheduleError> {
         self.check_one_kind()?;
         let window = self.rotation_window.filter(|window| !window.is_zero());
         if let Some(expression) = self.rotation_schedule.as_deref().filter(|_| self.has_schedule()) {
-            let timetable = Timetable::parse(expression)?;
+            let cron = CronExpression::parse(expression)?;
             return match window {
                 Some(window) if window < MIN_WINDOW => Err(ScheduleError::WindowTooShort),
-                _ => Ok(Some(Schedule::Cron { timetable, window })),
+                _ => Ok(Some(Schedule::Cron { cron, window })),
             };
         }
         if window.is_some() {
@@ -130,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_make_a_schedule_or_a_sentence() {
+    fn fields_form_a_schedule_or_an_error() {
         for (fields, sentence) in [
             (
                 fields(Some(3600), Some("0 3 * * *"), None),
@@ -142,7 +140,7 @@ mod tests {
             (fields(Some(0), Some(" "), Some(3600)), "cannot use rotation_window without rotation_schedule"),
             (
                 fields(None, Some("61 * * * *"), None),
-                "failed to parse provided rotation_schedule: \"61\" is no minute",
+                "failed to parse provided rotation_schedule: \"61\" is not a valid minute",
             ),
             (
                 fields(Some(59), None, None),
@@ -165,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn an_update_changes_what_it_sends_and_the_kind_sent_wins() {
+    fn an_update_changes_the_sent_fields_and_the_sent_kind_replaces_the_other() {
         let nightly = || fields(None, Some("0 3 * * *"), Some(3600));
         let hourly = || fields(Some(3600), None, None);
         for (stored, sent, now) in [
@@ -183,9 +181,8 @@ mod tests {
     }
 
     proptest! {
-        /// What is taken plans a next time, whatever the expression says and whenever it is asked.
         #[test]
-        fn no_expression_breaks_the_plan(
+        fn every_accepted_expression_has_a_next_time(
             text in "[-*/,0-9 LW#?a-z]{0,24}|\\PC{0,40}|([*]|[0-9*/,-]{1,5}|[0-9]{1,3})( ([*]|[0-9*/,-]{1,5}|[0-9]{1,3})){3,5}",
             window in prop::option::of(any::<u32>()),
             now in 0_i64..4_000_000_000,

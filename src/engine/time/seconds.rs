@@ -1,22 +1,22 @@
-//! Durations as whole seconds, which is how entries and answers hold them, and as the text people read.
+//! Durations as whole seconds, for storage and responses, and as text for sentences.
 //!
-//! `#[serde(with = "seconds")]` on a [`Duration`], `#[serde(with = "seconds::option")]` on an optional one.
+//! Use with `#[serde(with = "seconds")]` on a [`Duration`] or `#[serde(with = "seconds::option")]` on an optional one.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Writes whole seconds; a fraction is dropped.
+/// Serializes the whole seconds.
 pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     duration.as_secs().serialize(serializer)
 }
 
-/// Reads whole seconds.
+/// Parses whole seconds.
 pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     u64::deserialize(deserializer).map(Duration::from_secs)
 }
 
-/// As Vault's command line writes a duration: `1h30m`, `2h`, `45s`, `0s`.
+/// The duration in the format of Vault's command line, which every field accepts: `1h30m`, `48h`, `45s`, `0s`.
 pub fn text(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let parts = [(seconds / 3600, 'h'), (seconds / 60 % 60, 'm'), (seconds % 60, 's')];
@@ -28,18 +28,18 @@ pub fn text(duration: Duration) -> String {
     if text.is_empty() { "0s".to_owned() } else { text }
 }
 
-/// The same for a duration that may be missing.
+/// For optional durations.
 pub mod option {
     use std::time::Duration;
 
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    /// Writes whole seconds or null.
+    /// Serializes the whole seconds or null.
     pub fn serialize<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
         duration.map(|duration| duration.as_secs()).serialize(serializer)
     }
 
-    /// Reads whole seconds or null; a field that may be absent also needs `#[serde(default)]`.
+    /// Parses whole seconds or null. A field that may be absent also needs `#[serde(default)]`.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
         Ok(Option::<u64>::deserialize(deserializer)?.map(Duration::from_secs))
     }
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_are_kept_as_whole_seconds() {
+    fn durations_are_stored_as_whole_seconds() {
         let record = Record { ttl: Duration::from_millis(90_700), window: Some(Duration::from_secs(5)) };
         let stored = serde_json::to_value(&record).unwrap();
         assert_eq!(stored, json!({"ttl": 90, "window": 5}));
@@ -77,9 +77,10 @@ mod tests {
     }
 
     #[test]
-    fn text_leaves_out_what_is_zero() {
-        for (seconds, said) in [(0, "0s"), (45, "45s"), (5400, "1h30m"), (172_800, "48h"), (3601, "1h1s")] {
-            assert_eq!(text(Duration::from_secs(seconds)), said);
+    fn text_omits_zero_units() {
+        for (seconds, expected) in [(0, "0s"), (45, "45s"), (5400, "1h30m"), (172_800, "48h"), (3601, "1h1s")]
+        {
+            assert_eq!(text(Duration::from_secs(seconds)), expected);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A place in a template, and what is read there without regard to what it means: spaces, texts, numbers, as Go reads them.
+//! The lexer of templates: a position in the text, and Go's spaces, strings and numbers.
 
 /// A problem at a byte of the template.
 #[derive(Debug)]
@@ -7,7 +7,7 @@ pub(super) struct Fault {
     pub(super) problem: String,
 }
 
-/// How far a template was read.
+/// A position in a template.
 pub(super) struct Cursor<'a> {
     pub(super) text: &'a str,
     pub(super) at: usize,
@@ -18,11 +18,11 @@ impl<'a> Cursor<'a> {
         &self.text[self.at..]
     }
 
-    /// Moves on by so many bytes, which must end at a character, and gives what was passed.
+    /// Skips these bytes, which must end at a character boundary, and returns them.
     pub(super) fn skip(&mut self, bytes: usize) -> &'a str {
-        let passed = &self.rest()[..bytes];
+        let skipped = &self.rest()[..bytes];
         self.at += bytes;
-        passed
+        skipped
     }
 
     pub(super) fn skip_while(&mut self, wanted: impl Fn(char) -> bool) -> &'a str {
@@ -30,14 +30,14 @@ impl<'a> Cursor<'a> {
         self.skip(rest.find(|c| !wanted(c)).unwrap_or(rest.len()))
     }
 
-    /// How many bytes of an action's end come next: of `}}`, or a space and `-}}`.
+    /// The length of the action's end at this position: `}}`, or a space and `-}}`. `None` elsewhere.
     pub(super) fn end(&self) -> Option<usize> {
         let rest = self.rest();
         let marked = rest.strip_prefix(is_space).is_some_and(|rest| rest.starts_with("-}}"));
         if marked { Some(4) } else { rest.starts_with("}}").then_some(2) }
     }
 
-    /// What follows a value must be a space, `|`, `)` or the end.
+    /// Requires a space, `|`, `)` or the action's end after a value.
     pub(super) fn must_be_apart(&self) -> Result<(), Fault> {
         match self.rest().chars().next() {
             Some(other) if !is_space(other) && !matches!(other, '|' | ')') && self.end().is_none() => {
@@ -78,7 +78,7 @@ impl<'a> Cursor<'a> {
         Ok(())
     }
 
-    /// One escape of Go's interpreted texts; those by octal or by raw bytes are left out.
+    /// An escape sequence of Go's interpreted strings, without octal and byte escapes.
     fn escape(&mut self) -> Result<char, Fault> {
         let at = self.at;
         self.skip(1);
@@ -101,28 +101,28 @@ impl<'a> Cursor<'a> {
         Ok(character)
     }
 
-    /// A whole decimal number. Go reads a leading zero as octal, so it is refused.
+    /// A decimal integer. A leading zero is refused, because Go would read an octal number.
     pub(super) fn number(&mut self) -> Result<i64, Fault> {
         let at = self.at;
-        let written = self.skip_while(|c| is_word(c) || matches!(c, '.' | '+' | '-'));
-        let digits = written.trim_start_matches(['+', '-']);
+        let text = self.skip_while(|c| is_word(c) || matches!(c, '.' | '+' | '-'));
+        let digits = text.trim_start_matches(['+', '-']);
         let octal = digits.len() > 1 && digits.starts_with('0');
-        let number = if octal { None } else { written.parse().ok() };
-        number.map_or_else(|| fault(at, format!("{written:?} is not a whole number")), Ok)
+        let number = if octal { None } else { text.parse().ok() };
+        number.map_or_else(|| fault(at, format!("{text:?} is not a whole number")), Ok)
     }
 }
 
-/// A problem at this byte.
+/// An error at this byte.
 pub(super) fn fault<T>(at: usize, problem: impl Into<String>) -> Result<T, Fault> {
     Err(Fault { at, problem: problem.into() })
 }
 
-/// White space to Go's templates.
+/// True for white space in Go's templates.
 pub(super) fn is_space(c: char) -> bool {
     matches!(c, ' ' | '\t' | '\r' | '\n')
 }
 
-/// What names are made of.
+/// True for the characters of names.
 pub(super) fn is_word(c: char) -> bool {
     c == '_' || c.is_alphanumeric()
 }

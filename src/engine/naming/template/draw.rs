@@ -1,27 +1,27 @@
-//! The random parts of a name, drawn before a template is rendered so that rendering itself is pure.
+//! The random parts of a name. They are drawn before a template is rendered, so that rendering is pure.
 
 use rand::{Rng, RngExt};
 
-/// The random parts of a rendering, in the context of its template.
+/// The variable of the random parts in the template's context.
 pub(super) const DRAWN: &str = "Drawn";
 
 const ALPHANUMERIC: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 const LOWERCASE: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
 
-/// How many characters of `.RandomSuffix` and `random` are enough for a name of its own: 36^8, near 2^41.
-const ENOUGH: usize = 8;
+/// Number of characters of `.RandomSuffix` or `random` that make a name unique: 36^8, near 2^41.
+const UNIQUE_LENGTH: usize = 8;
 
-/// How many characters of a UUID are: `xxxxxxxx-xxxx`, 2^48.
-const ENOUGH_OF_UUID: usize = 13;
+/// Number of characters of a UUID that make a name unique: `xxxxxxxx-xxxx`, 2^48.
+const UNIQUE_LENGTH_OF_UUID: usize = 13;
 
 /// A source of randomness in a template.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Draw {
-    /// `.RandomSuffix`: 8 of a-z0-9.
+    /// `.RandomSuffix`: 8 characters of a-z0-9.
     Suffix,
-    /// `random N`: N of A-Za-z0-9, as Vault's.
+    /// `random N`: N characters of A-Za-z0-9, as in Vault.
     Random(usize),
-    /// `uuid`
+    /// `uuid`.
     Uuid,
 }
 
@@ -29,17 +29,19 @@ pub(super) enum Draw {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Drawn {
     text: String,
-    enough: usize,
+    unique_length: usize,
 }
 
 impl Draw {
     pub(super) fn draw<R: Rng + ?Sized>(self, rng: &mut R) -> Drawn {
         match self {
-            Self::Suffix => Drawn { text: pick(LOWERCASE, ENOUGH, rng), enough: ENOUGH },
-            Self::Random(length) => Drawn { text: pick(ALPHANUMERIC, length, rng), enough: ENOUGH },
+            Self::Suffix => Drawn { text: pick(LOWERCASE, UNIQUE_LENGTH, rng), unique_length: UNIQUE_LENGTH },
+            Self::Random(length) => {
+                Drawn { text: pick(ALPHANUMERIC, length, rng), unique_length: UNIQUE_LENGTH }
+            }
             Self::Uuid => Drawn {
                 text: uuid::Builder::from_random_bytes(rng.random()).into_uuid().to_string(),
-                enough: ENOUGH_OF_UUID,
+                unique_length: UNIQUE_LENGTH_OF_UUID,
             },
         }
     }
@@ -50,14 +52,14 @@ fn pick<R: Rng + ?Sized>(from: &[u8], length: usize, rng: &mut R) -> String {
 }
 
 impl Drawn {
-    /// What was drawn.
+    /// The random text.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// Whether `name` holds enough of it, in whatever case, to be unique by it.
-    pub(super) fn marks(&self, name: &str) -> bool {
-        let Some(mark) = self.text.as_bytes().get(..self.enough) else { return false };
-        name.as_bytes().windows(mark.len()).any(|part| part.eq_ignore_ascii_case(mark))
+    /// True if `name` contains enough of the text, in any case, to be unique.
+    pub(super) fn makes_unique(&self, name: &str) -> bool {
+        let Some(start) = self.text.as_bytes().get(..self.unique_length) else { return false };
+        name.as_bytes().windows(start.len()).any(|part| part.eq_ignore_ascii_case(start))
     }
 }

@@ -1,4 +1,4 @@
-//! The functions of Vault's username templates as helpers of handlebars. What is random is drawn beforehand.
+//! The functions of Vault's username templates, as handlebars helpers. Random parts are drawn beforehand (`draw`).
 
 use std::sync::LazyLock;
 
@@ -13,21 +13,21 @@ use serde_json::Value as Json;
 
 use super::{layout, printf};
 
-/// The time of a rendering, in the context of its template.
+/// The variable of the time in the template's context.
 pub(super) const NOW: &str = "Now";
 
-/// The longest text that a function takes or gives, in bytes. A name has 64 characters.
+/// Maximum length of an argument or result, in bytes. A name has 64 characters.
 const MAX_TEXT: usize = 4096;
-/// The longest text that `random` gives.
+/// Maximum length of a `random` text.
 const MAX_RANDOM: i64 = 512;
-/// How many characters of a hash `truncate_sha256` puts at the end (PROTOCOL 10).
+/// Number of hash characters at the end of a `truncate_sha256` text (PROTOCOL 10).
 const HASH_LENGTH: usize = 8;
 
-/// A function, what it takes (in Vault's order), and what it gives.
+/// A function with its parameters, in Vault's order.
 #[derive(Clone, Copy)]
 pub(super) struct Function {
     pub(super) name: &'static str,
-    takes: &'static [Kind],
+    parameters: &'static [Kind],
     apply: fn(&Call<'_>) -> Result<String, String>,
 }
 
@@ -51,7 +51,7 @@ static FUNCTIONS: [Function; 13] = [
     Function::new("base64", TEXT, |call| Ok(STANDARD.encode(call.text(0)))),
     Function::new("lowercase", TEXT, |call| Ok(call.text(0).to_lowercase())),
     Function::new("printf", TEXT, |call| printf::format(call.text(0), &call.arguments[1..], MAX_TEXT)),
-    // This one checks its length alone; `draw` gives the text.
+    // Only checks the length; `draw` makes the text.
     Function::new("random", &[Kind::Number], |call| call.length(1, MAX_RANDOM).map(|_| String::new())),
     Function::new("replace", &[Kind::Text; 3], |call| replace(call.text(2), call.text(0), call.text(1))),
     Function::new("sha256", TEXT, |call| Ok(sha256(call.text(0)))),
@@ -65,11 +65,11 @@ static FUNCTIONS: [Function; 13] = [
     Function::new("unix_time", &[], |call| Ok(call.now.timestamp().to_string())),
     Function::new("unix_time_millis", &[], |call| Ok(call.now.timestamp_millis().to_string())),
     Function::new("uppercase", TEXT, |call| Ok(call.text(0).to_uppercase())),
-    // `draw` gives the text.
+    // `draw` makes the text.
     Function::new("uuid", &[], |_| Ok(String::new())),
 ];
 
-/// All functions; no text is escaped for HTML, and nothing missing goes unnoticed.
+/// All functions. Texts are not escaped for HTML, and a missing variable is an error.
 pub(super) static HELPERS: LazyLock<Handlebars<'static>> = LazyLock::new(|| {
     let mut registry = Handlebars::new();
     registry.register_escape_fn(handlebars::no_escape);
@@ -85,7 +85,7 @@ pub(super) fn named(name: &str) -> Option<Function> {
     FUNCTIONS.into_iter().find(|function| function.name == name)
 }
 
-/// The names of all functions, for a sentence.
+/// The names of all functions, separated by commas.
 pub(super) fn names() -> String {
     FUNCTIONS.map(|function| function.name).join(", ")
 }
@@ -93,35 +93,35 @@ pub(super) fn names() -> String {
 impl Function {
     const fn new(
         name: &'static str,
-        takes: &'static [Kind],
+        parameters: &'static [Kind],
         apply: fn(&Call<'_>) -> Result<String, String>,
     ) -> Self {
-        Self { name, takes, apply }
+        Self { name, parameters, apply }
     }
 
-    /// Refuses arguments that it cannot take. What is known only when a name is made stands here as an empty text.
+    /// Refuses invalid arguments. An argument whose value is not known yet is passed as an empty text.
     pub(super) fn check(self, arguments: &[&Json]) -> Result<(), String> {
         self.run(arguments, DateTime::UNIX_EPOCH).map(drop)
     }
 
     fn run(self, arguments: &[&Json], now: DateTime<Utc>) -> Result<String, String> {
-        let Self { name, takes, apply } = self;
-        let (given, more) = (arguments.len(), name == "printf");
-        if given < takes.len() || (given > takes.len() && !more) {
-            return Err(format!("{name} takes {} arguments, but was given {given}", takes.len()));
+        let Self { name, parameters, apply } = self;
+        let (given, is_variadic) = (arguments.len(), name == "printf");
+        if given < parameters.len() || (given > parameters.len() && !is_variadic) {
+            return Err(format!("{name} takes {} arguments, but was given {given}", parameters.len()));
         }
-        for (index, (kind, argument)) in takes.iter().zip(arguments).enumerate() {
+        for (index, (kind, argument)) in parameters.iter().zip(arguments).enumerate() {
             if (*kind == Kind::Number) != argument.is_number() {
-                let takes = if *kind == Kind::Number { "number" } else { "text" };
-                return Err(format!("argument {} of {name} must be a {takes}", index + 1));
+                let kind = if *kind == Kind::Number { "number" } else { "text" };
+                return Err(format!("argument {} of {name} must be a {kind}", index + 1));
             }
         }
         let mut texts = arguments.iter().filter_map(|argument| argument.as_str());
         if texts.any(|text| text.len() > MAX_TEXT) {
-            return Err(overgrown());
+            return Err(too_long());
         }
         let result = apply(&Call { name, arguments, now })?;
-        if result.len() > MAX_TEXT { Err(overgrown()) } else { Ok(result) }
+        if result.len() > MAX_TEXT { Err(too_long()) } else { Ok(result) }
     }
 }
 
@@ -146,21 +146,21 @@ impl<'a> Call<'a> {
         self.arguments.get(index).and_then(|argument| argument.as_str()).unwrap_or_default()
     }
 
-    /// The length that is the first argument.
-    fn length(&self, least: i64, most: i64) -> Result<usize, String> {
+    /// The first argument, a length.
+    fn length(&self, min: i64, max: i64) -> Result<usize, String> {
         let length = self.arguments.first().and_then(|argument| argument.as_i64()).unwrap_or_default();
-        if !(least..=most).contains(&length) {
-            return Err(format!("the length given to {} must be from {least} to {most}", self.name));
+        if !(min..=max).contains(&length) {
+            return Err(format!("the length given to {} must be from {min} to {max}", self.name));
         }
         Ok(usize::try_from(length).unwrap_or(usize::MAX))
     }
 }
 
-fn overgrown() -> String {
+fn too_long() -> String {
     format!("a text in it grows beyond {MAX_TEXT} bytes")
 }
 
-/// The first characters. Vault counts bytes, which is the same for what a name may hold.
+/// The first characters. Vault counts bytes, which is the same for the characters of a name.
 fn truncate(text: &str, length: usize) -> &str {
     text.char_indices().nth(length).map_or(text, |(end, _)| &text[..end])
 }
@@ -178,8 +178,8 @@ fn sha256(text: &str) -> String {
     printf::hex(digest::digest(&digest::SHA256, text.as_bytes()).as_ref())
 }
 
-/// Counts before it builds: a short template must not ask for gigabytes.
+/// Checks the length first, because a short template could request gigabytes.
 fn replace(text: &str, find: &str, replacement: &str) -> Result<String, String> {
-    let grown = text.matches(find).count().saturating_mul(replacement.len());
-    if grown > MAX_TEXT { Err(overgrown()) } else { Ok(text.replace(find, replacement)) }
+    let inserted = text.matches(find).count().saturating_mul(replacement.len());
+    if inserted > MAX_TEXT { Err(too_long()) } else { Ok(text.replace(find, replacement)) }
 }

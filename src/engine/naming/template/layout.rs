@@ -1,13 +1,13 @@
-//! Times in Go's layouts, which spell out the moment `Mon Jan 2 15:04:05 MST 2006`, for UTC only.
+//! Formats UTC times in Go's layouts, which are written as the time `Mon Jan 2 15:04:05 MST 2006`.
 
 use std::fmt::Write as _;
 
 use chrono::{DateTime, Timelike, Utc};
 
-/// The digits of a second's fraction that are known.
+/// Maximum number of digits of a second's fraction.
 const MAX_DIGITS: usize = 9;
 
-/// What Go's layouts name, and what chrono calls it. Where one is the beginning of another, the longer stands first.
+/// The elements of Go's layouts with chrono's specifiers. An element precedes its own prefixes.
 const ELEMENTS: [(&str, &str); 34] = [
     ("January", "%B"),
     ("Jan", "%b"),
@@ -46,16 +46,16 @@ const ELEMENTS: [(&str, &str); 34] = [
     ("Z07", "Z"),
 ];
 
-/// The time in a layout; what the layout does not name is copied.
+/// The time in a layout. Other text is copied.
 pub(super) fn format(layout: &str, time: DateTime<Utc>) -> Result<String, String> {
     let mut text = String::new();
     let mut rest = layout;
     while let Some(next) = rest.chars().next() {
         if let Some((fraction, after)) = fraction(rest) {
-            text.push_str(&written(fraction, time)?);
+            text.push_str(&format_fraction(fraction, time)?);
             rest = after;
         } else if let Some((element, after)) = element(rest) {
-            // Writing to a text does not fail: chrono knows each of the elements.
+            // Cannot fail: chrono knows all of these specifiers.
             let _ = write!(text, "{}", time.format(element));
             rest = after;
         } else {
@@ -66,16 +66,16 @@ pub(super) fn format(layout: &str, time: DateTime<Utc>) -> Result<String, String
     Ok(text)
 }
 
-/// The element that a layout begins with, and what is behind it.
+/// The element at the start of a layout, and the rest.
 fn element(layout: &str) -> Option<(&'static str, &str)> {
-    let (written, element) = ELEMENTS.into_iter().find(|(written, _)| layout.starts_with(written))?;
-    let after = &layout[written.len()..];
+    let (name, specifier) = ELEMENTS.into_iter().find(|(name, _)| layout.starts_with(name))?;
+    let after = &layout[name.len()..];
     // "Janet" and "Monk" are words.
-    let is_word = matches!(written, "Jan" | "Mon") && after.starts_with(|c: char| c.is_ascii_lowercase());
-    (!is_word).then_some((element, after))
+    let is_word = matches!(name, "Jan" | "Mon") && after.starts_with(|c: char| c.is_ascii_lowercase());
+    (!is_word).then_some((specifier, after))
 }
 
-/// A point or comma with zeros or nines behind it, and no other digit: the fraction of a second.
+/// The fraction of a second at the start of a layout: a point or comma with zeros or nines, and no other digit after them.
 fn fraction(layout: &str) -> Option<(&str, &str)> {
     let digits = layout.strip_prefix(['.', ','])?;
     let digit = digits.chars().next().filter(|digit| matches!(digit, '0' | '9'))?;
@@ -84,8 +84,8 @@ fn fraction(layout: &str) -> Option<(&str, &str)> {
     ends.then(|| layout.split_at(layout.len() - after.len()))
 }
 
-/// As many digits as the layout has; nines leave out the zeros at the end.
-fn written(fraction: &str, time: DateTime<Utc>) -> Result<String, String> {
+/// The fraction with the layout's number of digits. Nines omit trailing zeros.
+fn format_fraction(fraction: &str, time: DateTime<Utc>) -> Result<String, String> {
     let (point, digits) = fraction.split_at(1);
     if digits.len() > MAX_DIGITS {
         return Err(format!(

@@ -1,10 +1,10 @@
-//! Name templates in the writing of Vault's username templates (Go's text/template), rendered by handlebars.
+//! Name templates in the syntax of Vault's username templates (Go's text/template), rendered by handlebars.
 //!
-//! `reader` turns the writing into a handlebars tree, with the functions of `functions` as its helpers; no text of a role
-//! writer reaches handlebars' own parser. Known are the variables `.RoleName`, `.ProjectName` and `.RandomSuffix`, functions
-//! and pipes; there are no conditions, loops or assignments. What OpenAI takes as a name is `names.rs`'s.
+//! `reader` parses a template into a handlebars tree, with `functions` as helpers. No text of an operator reaches
+//! handlebars' own parser. The syntax has the variables `.RoleName`, `.ProjectName` and `.RandomSuffix`, functions and
+//! pipes, but no conditions, loops or assignments. `names.rs` adapts the text to OpenAI's rules for names.
 //!
-//! A rendering costs a bounded amount: a template has few actions and calls (`reader`), each text is short (`functions`).
+//! The cost of a rendering is bounded: `reader` limits the actions and calls, and `functions` limits the texts.
 
 mod cursor;
 mod draw;
@@ -22,57 +22,57 @@ pub use draw::Drawn;
 use draw::{DRAWN, Draw};
 use functions::NOW;
 
-/// A template that was read and checked, cheap to render again and again.
+/// A parsed and checked template.
 #[derive(Debug)]
 pub struct Template {
     tree: handlebars::Template,
     draws: Vec<Draw>,
 }
 
-/// What a template's variables stand for.
+/// The values of a template's variables.
 #[derive(Clone, Copy, Debug)]
 pub struct Values<'a> {
-    /// `.RoleName`
+    /// `.RoleName`.
     pub role_name: &'a str,
-    /// `.ProjectName`
+    /// `.ProjectName`.
     pub project_name: &'a str,
 }
 
-/// One rendering of a template, with the randomness that went into it.
+/// One rendering of a template, with its random parts.
 #[derive(Clone, Debug)]
 pub struct Rendering {
     /// The text.
     pub text: String,
-    /// What `.RandomSuffix` stood for in this rendering, used or not.
+    /// The value of `.RandomSuffix`, whether or not the template uses it.
     pub suffix: Drawn,
-    /// What `random` and `uuid` gave, in the order of the template.
+    /// The values of `random` and `uuid`, in the order of the template.
     pub drawn: Vec<Drawn>,
 }
 
-/// Why a template was refused, and where.
+/// An error in a template.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{problem} (at character {character} of the template)")]
 pub struct TemplateError {
-    /// What is wrong.
+    /// The problem.
     pub problem: String,
-    /// Where, counted from 1.
+    /// The position, counted from 1.
     pub character: usize,
 }
 
-/// Why a checked template gave no text all the same.
+/// An error in rendering a checked template.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the name template cannot be rendered: {0}")]
 pub struct RenderError(String);
 
 impl Template {
-    /// A template must be shorter than this many bytes (PROTOCOL 10).
+    /// A template must have fewer bytes than this (PROTOCOL 10).
     pub const MAX_LENGTH: usize = 100_000;
 
-    /// Reads a template and checks all of it.
+    /// Parses and checks a template.
     pub fn parse(text: &str) -> Result<Self, TemplateError> {
         if text.len() >= Self::MAX_LENGTH {
-            let most = Self::MAX_LENGTH;
-            let problem = format!("the template is too long: it must have less than {most} bytes");
+            let max = Self::MAX_LENGTH;
+            let problem = format!("the template is too long: it must have less than {max} bytes");
             return Err(TemplateError { problem, character: 1 });
         }
         let (tree, draws) = reader::read(text).map_err(|fault| {
@@ -82,7 +82,7 @@ impl Template {
         Ok(Self { tree, draws })
     }
 
-    /// Renders it. Equal values, times and generators give equal texts.
+    /// Renders the template. The result depends only on the values, the time and the generator's state.
     pub fn render<R: Rng + ?Sized>(
         &self,
         values: &Values<'_>,
@@ -105,14 +105,14 @@ impl Template {
 }
 
 impl Rendering {
-    /// A text that is no template, with randomness beside it.
+    /// A rendering of a plain text, with a random suffix.
     pub fn plain<R: Rng + ?Sized>(text: &str, rng: &mut R) -> Self {
         Self { text: text.to_owned(), suffix: Draw::Suffix.draw(rng), drawn: Vec::new() }
     }
 
-    /// Whether `name` still holds enough of this rendering's randomness to be unlike any other rendering's.
+    /// True if `name` contains enough of this rendering's random parts to be unique.
     pub fn is_unique_in(&self, name: &str) -> bool {
-        std::iter::once(&self.suffix).chain(&self.drawn).any(|drawn| drawn.marks(name))
+        std::iter::once(&self.suffix).chain(&self.drawn).any(|drawn| drawn.makes_unique(name))
     }
 }
 

@@ -1,4 +1,4 @@
-//! The part of Go's `printf` that a name needs: `%s %v %q %d %x %X %%` with flags, width and precision.
+//! A subset of Go's `printf`: `%s %v %q %d %x %X %%` with flags, width and precision.
 
 use serde_json::Value as Json;
 
@@ -20,8 +20,8 @@ struct Verb {
     precision: Option<usize>,
 }
 
-/// The formatted text, not continued beyond so many bytes. The values must be as many as the format takes, and of its kinds.
-pub(super) fn format(format: &str, values: &[&Json], most: usize) -> Result<String, String> {
+/// The formatted text. Formatting stops after `max` bytes. Refuses values of the wrong number or kind.
+pub(super) fn format(format: &str, values: &[&Json], max: usize) -> Result<String, String> {
     let parts = parse(format)?;
     let needs = parts.iter().filter(|part| matches!(part, Part::Value(_))).count();
     if needs != values.len() {
@@ -39,7 +39,7 @@ pub(super) fn format(format: &str, values: &[&Json], most: usize) -> Result<Stri
                 }
             }
         }
-        if formatted.len() > most {
+        if formatted.len() > max {
             break;
         }
     }
@@ -52,13 +52,13 @@ fn parse(format: &str) -> Result<Vec<Part>, String> {
     while let Some(start) = rest.find('%') {
         parts.push(Part::Text(rest[..start].to_owned()));
         let (verb, after) = Verb::parse(&rest[start + 1..]);
-        let written = &rest[start..rest.len() - after.len()];
+        let text = &rest[start..rest.len() - after.len()];
         parts.push(match verb {
             Some(verb) if verb.letter != '%' => Part::Value(verb),
-            Some(_) if written == "%%" => Part::Text("%".to_owned()),
+            Some(_) if text == "%%" => Part::Text("%".to_owned()),
             _ => {
                 let known = "%s %v %q %d %x %X %%, with a width and a precision";
-                return Err(format!("printf does not know {written:?}; known are {known}"));
+                return Err(format!("printf does not know {text:?}; known are {known}"));
             }
         });
         rest = after;
@@ -68,7 +68,7 @@ fn parse(format: &str) -> Result<Vec<Part>, String> {
 }
 
 impl Verb {
-    /// Reads flags, width, precision and letter, none if any of it is not known; and what is behind them.
+    /// Parses flags, width, precision and letter, and returns the rest. `None` for an unknown verb.
     fn parse(text: &str) -> (Option<Self>, &str) {
         let mut verb = Self::default();
         let mut rest = text;
@@ -93,14 +93,14 @@ impl Verb {
         ((known && bounded).then_some(verb), &rest[letter.len_utf8()..])
     }
 
-    /// `%d` takes numbers alone, `%s` and `%q` texts. The format is the first argument of `printf`.
+    /// Requires a number for `%d` and a text for `%s` and `%q`. The format is argument 1 of `printf`.
     fn check(&self, index: usize, value: &Json) -> Result<(), String> {
-        let takes = match (self.letter, value.is_number()) {
+        let kind = match (self.letter, value.is_number()) {
             ('d', false) => "number",
             ('s' | 'q', true) => "text",
             _ => return Ok(()),
         };
-        Err(format!("argument {} of printf must be a {takes}", index + 2))
+        Err(format!("argument {} of printf must be a {kind}", index + 2))
     }
 
     fn write(&self, value: &Json) -> String {
@@ -152,7 +152,7 @@ impl Verb {
     }
 }
 
-/// The digits that come next as a number, one too large to use as one too large; and what is behind them.
+/// The leading digits as a number, and the rest. A number out of range becomes `usize::MAX`.
 fn number(text: &str) -> (usize, &str) {
     let rest = text.trim_start_matches(|c: char| c.is_ascii_digit());
     let digits = &text[..text.len() - rest.len()];
@@ -160,7 +160,7 @@ fn number(text: &str) -> (usize, &str) {
     (number, rest)
 }
 
-/// Bytes in lower-case hexadecimal digits.
+/// Bytes as lowercase hexadecimal digits.
 pub(super) fn hex(bytes: &[u8]) -> String {
     let digit = |half: u8| char::from_digit(half.into(), 16).unwrap_or('0');
     bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()

@@ -1,5 +1,5 @@
-//! Reads a template as Go does, straight into a handlebars tree. A call becomes a subexpression, a pipe the call's last
-//! argument, and what is random a place in the context.
+//! Parses a template in Go's syntax into a handlebars tree. A call becomes a subexpression, a piped value the call's last
+//! argument, and a random part a variable of the context.
 
 use std::collections::HashMap;
 
@@ -11,36 +11,36 @@ use super::cursor::{Cursor, Fault, fault, is_space, is_word};
 use super::draw::{DRAWN, Draw};
 use super::functions::{self, Function};
 
-/// More than anyone needs in a name of 64 characters, and few enough to render fast.
+/// Maximum number of actions. A name has 64 characters.
 const MAX_ACTIONS: usize = 64;
-/// The budget of a rendering: with the limit on each text, it bounds the work for one name.
+/// Maximum number of calls. With the limit on each text, this bounds the cost of a rendering.
 const MAX_CALLS: usize = 64;
-/// Bounds the depth of expressions, which are walked by recursion here and in handlebars.
+/// Maximum depth of expressions, which this parser and handlebars traverse recursively.
 const MAX_DEPTH: usize = 32;
 
 const VARIABLES: [&str; 3] = [".RoleName", ".ProjectName", ".RandomSuffix"];
 
-/// Words of Go's template language that are no functions.
-const LANGUAGE: [&str; 14] = [
+/// Keywords and constants of Go's template language.
+const KEYWORDS: [&str; 14] = [
     "block", "break", "continue", "define", "else", "end", "false", "if", "nil", "range", "template", "true",
     "with", "try",
 ];
 
 struct Reader<'a> {
     cursor: Cursor<'a>,
-    /// Where the present action begins.
+    /// Start of the current action.
     opened: usize,
-    /// Whether the text that follows loses its leading white space.
+    /// True if the next text loses its leading white space.
     trims: bool,
     actions: usize,
     calls: usize,
-    /// The parentheses and pipes of the present action.
+    /// Number of parentheses and pipes in the current action.
     depth: usize,
     tree: handlebars::Template,
     draws: Vec<Draw>,
 }
 
-/// Reads a template: its tree, and what must be drawn before each rendering.
+/// Parses a template into its tree and the random parts to draw before each rendering.
 pub(super) fn read(text: &str) -> Result<(handlebars::Template, Vec<Draw>), Fault> {
     let (tree, draws) = (handlebars::Template::default(), Vec::new());
     let mut reader = Reader {
@@ -57,7 +57,7 @@ pub(super) fn read(text: &str) -> Result<(handlebars::Template, Vec<Draw>), Faul
         let before = reader.cursor.skip(start);
         reader.opened = reader.cursor.at;
         reader.cursor.skip(2);
-        let trims_before = reader.left_mark();
+        let trims_before = reader.trim_marker();
         reader.text(before, trims_before);
         if reader.cursor.rest().starts_with("/*") { reader.comment()? } else { reader.action()? }
     }
@@ -66,7 +66,7 @@ pub(super) fn read(text: &str) -> Result<(handlebars::Template, Vec<Draw>), Faul
 }
 
 impl Reader<'_> {
-    /// Text between actions, without what trim marks (`{{-`, `-}}`) take away.
+    /// Adds the text between actions, without the white space that trim markers (`{{-`, `-}}`) remove.
     fn text(&mut self, text: &str, trims_end: bool) {
         let text = if self.trims { text.trim_start_matches(is_space) } else { text };
         let text = if trims_end { text.trim_end_matches(is_space) } else { text };
@@ -75,11 +75,11 @@ impl Reader<'_> {
         }
     }
 
-    /// `-` and a space just behind `{{`; `{{-3}}` is a number.
-    fn left_mark(&mut self) -> bool {
-        let marked = self.cursor.rest().strip_prefix('-').is_some_and(|rest| rest.starts_with(is_space));
-        self.cursor.skip(if marked { 2 } else { 0 });
-        marked
+    /// Skips a trim marker after `{{`: `-` and a space. `{{-3}}` is a number.
+    fn trim_marker(&mut self) -> bool {
+        let is_marked = self.cursor.rest().strip_prefix('-').is_some_and(|rest| rest.starts_with(is_space));
+        self.cursor.skip(if is_marked { 2 } else { 0 });
+        is_marked
     }
 
     fn close(&mut self, end: usize) {
@@ -117,7 +117,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// The next character behind white space; none at the action's end.
+    /// The next character after white space; `None` at the action's end.
     fn peek(&mut self) -> Result<Option<char>, Fault> {
         loop {
             if self.cursor.end().is_some() {
@@ -142,7 +142,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// `command | command | ...`: each value is the last argument of the next command.
+    /// Parses `command | command | ...`. Each value is the last argument of the next command.
     fn pipeline(&mut self) -> Result<Parameter, Fault> {
         let mut value = self.command(None)?;
         while self.peek()? == Some('|') {
@@ -152,7 +152,7 @@ impl Reader<'_> {
         Ok(value)
     }
 
-    /// `function argument argument ...`, or one value.
+    /// Parses `function argument argument ...`, or one value.
     fn command(&mut self, piped: Option<Parameter>) -> Result<Parameter, Fault> {
         let is_call = self.peek()?.is_some_and(|first| is_word(first) && !first.is_ascii_digit());
         let at = self.cursor.at;
@@ -176,7 +176,7 @@ impl Reader<'_> {
         Ok(self.peek()?.is_some_and(|next| !matches!(next, '|' | ')')))
     }
 
-    /// One value. A function's name is that function without arguments, as in Go.
+    /// Parses one value. A function's name calls the function without arguments, as in Go.
     fn operand(&mut self) -> Result<Parameter, Fault> {
         let next = self.peek()?;
         let at = self.cursor.at;
@@ -219,7 +219,7 @@ impl Reader<'_> {
         self.cursor.must_be_apart()?;
         match functions::named(name) {
             Some(function) => Ok(function),
-            None if LANGUAGE.contains(&name) => fault(at, unsupported(name)),
+            None if KEYWORDS.contains(&name) => fault(at, unsupported(name)),
             None => fault(at, format!("function {name:?} is not known; known are {}", functions::names())),
         }
     }
@@ -232,8 +232,8 @@ impl Reader<'_> {
         }
         let unknown = Json::from("");
         let known: Vec<&Json> =
-            arguments.iter().map(|argument| written(argument).unwrap_or(&unknown)).collect();
-        if function.name == "printf" && arguments.first().is_some_and(|format| written(format).is_none()) {
+            arguments.iter().map(|argument| constant(argument).unwrap_or(&unknown)).collect();
+        if function.name == "printf" && arguments.first().is_some_and(|format| constant(format).is_none()) {
             return fault(at, "the format of printf must be written out as a text");
         }
         function.check(&known).or_else(|problem| fault(at, problem))?;
@@ -274,8 +274,8 @@ fn literal(value: impl Into<Json>) -> Parameter {
     Parameter::Literal(value.into())
 }
 
-/// The value of what is written out in the template.
-fn written(value: &Parameter) -> Option<&Json> {
+/// The value of a constant; `None` for a variable or a call.
+fn constant(value: &Parameter) -> Option<&Json> {
     match value {
         Parameter::Literal(value) => Some(value),
         _ => None,

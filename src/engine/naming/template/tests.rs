@@ -1,4 +1,4 @@
-//! Templates as a role writer meets them, and bytes that nobody would write.
+//! Tests of valid, invalid and arbitrary templates.
 
 use proptest::prelude::*;
 use rand::SeedableRng;
@@ -22,7 +22,7 @@ fn refusal(template: &str) -> String {
 }
 
 #[test]
-fn variables_and_text_stand_as_written() {
+fn variables_and_text_are_rendered() {
     assert_eq!(render("vault-{{.RoleName}} {{ .ProjectName }}"), "vault-My-Role research");
     assert_eq!(
         render(r#"\{{"a"}}\ & <b> }} {{`"{{x}}"`}} {{"\u00e4\n\\\""}} {{-7}}"#),
@@ -39,7 +39,7 @@ fn the_random_suffix_is_the_same_within_one_rendering() {
 }
 
 #[test]
-fn random_parts_are_as_long_as_asked_and_differ() {
+fn random_parts_have_the_requested_length_and_differ() {
     let text = render("{{random 20}} {{20 | random}} {{uuid}} {{uuid}}");
     let parts: Vec<&str> = text.split(' ').collect();
     assert_eq!(parts.iter().map(|part| part.len()).collect::<Vec<_>>(), [20, 20, 36, 36]);
@@ -48,7 +48,7 @@ fn random_parts_are_as_long_as_asked_and_differ() {
 }
 
 #[test]
-fn functions_answer_as_vaults_do() {
+fn functions_return_the_same_as_vaults() {
     for (template, text) in [
         ("{{ .RoleName | truncate 4 | uppercase }}", "MY-R"),
         ("{{.RoleName|lowercase}}", "my-role"),
@@ -57,7 +57,7 @@ fn functions_answer_as_vaults_do() {
         (r#"{{.RoleName | replace "Role" ""}}"#, "My-"),
         (r#"{{"hello" | sha256}}"#, "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"),
         (r#"{{base64 "a?>"}}"#, "YT8+"),
-        // 8 characters kept, then 8 of the SHA-256 of the rest, "helloworld".
+        // The first 8 characters, then 8 of the SHA-256 of the rest, "helloworld".
         (r#"{{truncate_sha256 16 "somethinhelloworld"}}"#, "somethin936a185c"),
         (r#"{{truncate_sha256 18 "somethinhelloworld"}}"#, "somethinhelloworld"),
         ("{{unix_time}} {{unix_time_millis}}", "1748779200 1748779200500"),
@@ -72,7 +72,7 @@ fn functions_answer_as_vaults_do() {
 }
 
 #[test]
-fn layouts_are_gos() {
+fn layouts_follow_go() {
     for (layout, text) in [
         ("2006-01-02 15:04:05.000", "2024-02-09 21:03:07.045"),
         ("Mon Jan _2 3:4:5PM 2006", "Fri Feb  9 9:3:7PM 2024"),
@@ -93,7 +93,7 @@ fn layouts_are_gos() {
 }
 
 #[test]
-fn trim_marks_and_comments_leave_no_trace() {
+fn trim_markers_and_comments_are_removed() {
     assert_eq!(render("a \n{{- /* why */ -}}\t b"), "ab");
     assert_eq!(render("a {{/* {{ | ( */}} b"), "a  b");
     assert_eq!(render("a {{- \"x\" -}} b {{-3}} {{ 4 -}}  "), "axb -3 4");
@@ -101,7 +101,7 @@ fn trim_marks_and_comments_leave_no_trace() {
 }
 
 #[test]
-fn what_is_not_known_is_named() {
+fn an_error_names_the_unknown_word() {
     for (template, sentence) in [
         ("{{foo}}", r#"function "foo" is not known; known are base64, lowercase, printf"#),
         (
@@ -124,7 +124,7 @@ fn what_is_not_known_is_named() {
 }
 
 #[test]
-fn what_is_wrong_is_told_with_its_place() {
+fn an_error_names_the_position() {
     for (template, sentence) in [
         ("abc{{random 20", "{{ has no closing }} (at character 4 of the template)"),
         ("{{}}", "a value is missing (at character 3"),
@@ -175,15 +175,15 @@ fn size_and_depth_are_bounded() {
 }
 
 #[test]
-fn a_text_cannot_be_blown_up() {
-    let blow = format!("| replace `a` `{}`", "a".repeat(3_000));
-    let template = Template::parse(&format!("{{{{`a` {blow}{blow}{blow}}}}}")).unwrap();
+fn a_text_cannot_grow_without_bound() {
+    let grow = format!("| replace `a` `{}`", "a".repeat(3_000));
+    let template = Template::parse(&format!("{{{{`a` {grow}{grow}{grow}}}}}")).unwrap();
     let values = Values { role_name: "", project_name: "" };
     let error = template.render(&values, DateTime::UNIX_EPOCH, &mut StdRng::seed_from_u64(1)).unwrap_err();
     assert!(error.to_string().contains("grows beyond"), "{error}");
 }
 
-/// Actions that are right by this grammar.
+/// Valid values.
 fn value() -> impl Strategy<Value = String> {
     let leaf = prop_oneof![
         Just(".RoleName".to_owned()),
@@ -207,7 +207,7 @@ fn value() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn any_text_is_rendered_or_refused(text in r#"([-{}|()."`/* $a-z0-9%\\é]|\{\{|\}\}|random |uuid){0,60}"#) {
+    fn any_template_syntax_is_rendered_or_refused(text in r#"([-{}|()."`/* $a-z0-9%\\é]|\{\{|\}\}|random |uuid){0,60}"#) {
         if let Ok(template) = Template::parse(&text) {
             let values = Values { role_name: "r", project_name: "p" };
             template.render(&values, Utc::now(), &mut StdRng::seed_from_u64(1)).ok();
@@ -224,7 +224,7 @@ proptest! {
     }
 
     #[test]
-    fn what_the_grammar_allows_is_rendered(before in "[^{}]{0,9}", value in value(), role in "\\PC{0,20}") {
+    fn every_valid_template_is_rendered(before in "[^{}]{0,9}", value in value(), role in "\\PC{0,20}") {
         let template = Template::parse(&format!("{before}{{{{ {value} }}}}")).unwrap();
         let values = Values { role_name: &role, project_name: "p" };
         let render = || template.render(&values, DateTime::UNIX_EPOCH, &mut StdRng::seed_from_u64(1)).unwrap();
@@ -234,7 +234,7 @@ proptest! {
     }
 
     #[test]
-    fn text_without_braces_is_itself(text in "[^{]{0,200}") {
+    fn text_without_braces_is_unchanged(text in "[^{]{0,200}") {
         prop_assert_eq!(render(&text), text);
     }
 }

@@ -1,37 +1,33 @@
-//! Metrics told apart by a label whose values come from outside, and so must be kept from growing without bound.
+//! Metrics with a label whose values come from outside. Their number is bounded.
 
 use std::collections::HashMap;
-use std::sync::{PoisonError, RwLock};
 
-/// The label's value once there are as many as may be.
+use parking_lot::RwLock;
+
+/// The shared label value beyond the maximum.
 pub(super) const OTHER: &str = "_other";
 
-/// One set of metrics for each value of a label, up to a number of values; all others share one.
-///
-/// A value seen before costs a read lock and no allocation.
+/// One set of metrics for each value of a label, up to a maximum number of values. All further values share one set. A
+/// known value costs a read lock and no allocation.
 pub(super) struct Family<T> {
-    most: usize,
+    max: usize,
     members: RwLock<HashMap<Box<str>, T>>,
 }
 
 impl<T: Clone> Family<T> {
-    pub(super) fn of_at_most(most: usize) -> Self {
-        Self { most, members: RwLock::default() }
+    pub(super) fn of_at_most(max: usize) -> Self {
+        Self { max, members: RwLock::default() }
     }
 
-    /// The member for a value of the label, made by `register` where it is new.
+    /// The member for a value of the label. `register` makes a new member.
     pub(super) fn member(&self, label: &str, register: impl FnOnce(&str) -> T) -> T {
-        let known = self.known(label);
+        let known = self.members.read().get(label).cloned();
         known.unwrap_or_else(|| self.add(label, register))
     }
 
-    fn known(&self, label: &str) -> Option<T> {
-        self.members.read().unwrap_or_else(PoisonError::into_inner).get(label).cloned()
-    }
-
     fn add(&self, label: &str, register: impl FnOnce(&str) -> T) -> T {
-        let mut members = self.members.write().unwrap_or_else(PoisonError::into_inner);
-        let full = members.len() >= self.most && !members.contains_key(label);
+        let mut members = self.members.write();
+        let full = members.len() >= self.max && !members.contains_key(label);
         let label = if full { OTHER } else { label };
         if let Some(member) = members.get(label) {
             return member.clone();
@@ -47,14 +43,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_comes_too_late_shares_one_member() {
+    fn values_beyond_the_maximum_share_one_member() {
         let family = Family::of_at_most(2);
         let name = |label: &str| family.member(label, str::to_owned);
         assert_eq!(
             ["a", "b", "c", "d", "a", "_other"].map(name),
             ["a", "b", "_other", "_other", "a", "_other"]
         );
-        assert_eq!(family.members.read().unwrap().len(), 3);
+        assert_eq!(family.members.read().len(), 3);
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! What metrics are told apart by: closed sets, each value's text in one match that the compiler keeps whole.
+//! Label values of closed sets.
 
-/// What was rotated.
+/// The kind of rotated key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RotationKind {
     /// The admin key of the mount.
@@ -9,40 +9,40 @@ pub enum RotationKind {
     StaticRole,
 }
 
-/// How a rotation ended.
+/// The result of a rotation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RotationResult {
-    /// The new key is in place.
+    /// The new key is stored.
     Done,
-    /// It will be tried again.
+    /// The rotation failed and will be retried.
     Failed,
 }
 
-/// How a check-out ended.
+/// The result of a check-out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CheckOutResult {
-    /// An account was lent.
+    /// An account was checked out.
     Lent,
-    /// None was free, or the one asked for was not.
+    /// No account was free, or the requested account was not.
     Refused,
     /// OpenAI or Vault's storage failed.
     Failed,
 }
 
-/// A number that is what it is now, computed when metrics are read; from storage, but for the last.
+/// A gauge that is computed when metrics are read: from storage, except for the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
-    /// Rotations whose time has passed.
+    /// Number of overdue rotations.
     OverdueRotations,
-    /// How long the most overdue rotation has been due, in seconds.
+    /// Time since the most overdue rotation was due, in seconds.
     RotationOverdueSeconds,
-    /// Deletions at OpenAI that are still to be done.
+    /// Number of pending deletions at OpenAI.
     PendingDeletions,
-    /// The age of the oldest of them, in seconds.
+    /// The age of the oldest pending deletion, in seconds.
     PendingDeletionAgeSeconds,
-    /// Creations at OpenAI that were cut off and are not undone.
+    /// Number of interrupted creations at OpenAI that are not undone yet.
     UnfinishedCreations,
-    /// The age of the oldest of them, in seconds.
+    /// The age of the oldest interrupted creation, in seconds.
     UnfinishedCreationAgeSeconds,
     /// The age of the admin key, in seconds.
     AdminKeyAgeSeconds,
@@ -115,18 +115,14 @@ impl Level {
 
     pub(super) fn help(self) -> &'static str {
         match self {
-            Self::OverdueRotations => "Rotations whose time has passed.",
-            Self::RotationOverdueSeconds => "How long the most overdue rotation has been due.",
-            Self::PendingDeletions => {
-                "Deletions at OpenAI that are still to be done; 1000 means at least so many."
-            }
-            Self::PendingDeletionAgeSeconds => "Age of the oldest deletion that is still to be done.",
-            Self::UnfinishedCreations => "Creations at OpenAI that were cut off and are not undone yet.",
-            Self::UnfinishedCreationAgeSeconds => {
-                "Age of the oldest creation that was cut off and is not undone."
-            }
+            Self::OverdueRotations => "Overdue rotations.",
+            Self::RotationOverdueSeconds => "Time since the most overdue rotation was due.",
+            Self::PendingDeletions => "Pending deletions at OpenAI; 1000 means 1000 or more.",
+            Self::PendingDeletionAgeSeconds => "Age of the oldest pending deletion.",
+            Self::UnfinishedCreations => "Interrupted creations at OpenAI that are not undone yet.",
+            Self::UnfinishedCreationAgeSeconds => "Age of the oldest interrupted creation.",
             Self::AdminKeyAgeSeconds => "Age of the admin API key.",
-            Self::AdminKeyRefused => "1 while OpenAI's last word on the admin key is that it is no good.",
+            Self::AdminKeyRefused => "1 while OpenAI refuses the admin key.",
         }
     }
 }

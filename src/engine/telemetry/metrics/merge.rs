@@ -1,25 +1,24 @@
-//! Several mounts' metrics as one text, told apart by a label `mount`. Pure text work: it knows the format, not what
-//! is counted.
+//! Merges the metrics of several mounts into one text, with the additional label `mount`. Works on the text format alone.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-/// A family of metrics: what is said of it, and its samples.
+/// A metric family: its comment lines and its samples.
 #[derive(Default)]
 struct Family<'a> {
-    about: Vec<&'a str>,
+    comments: Vec<&'a str>,
     samples: Vec<String>,
 }
 
-/// The texts of mounts, each with the mount's name, as one: every family once, with all its samples.
+/// Merges texts, each with its mount point. Every family appears once, with all its samples.
 pub fn merge(texts: &[(String, String)]) -> String {
     let mut families: BTreeMap<&str, Family<'_>> = BTreeMap::new();
     for (mount, text) in texts {
         add(&mut families, &escaped(mount), text);
     }
     let mut merged = String::new();
-    for Family { about, samples } in families.into_values() {
-        for line in about.into_iter().chain(samples.iter().map(String::as_str)) {
+    for Family { comments, samples } in families.into_values() {
+        for line in comments.into_iter().chain(samples.iter().map(String::as_str)) {
             // Writing to a String cannot fail.
             let _ = writeln!(merged, "{line}");
         }
@@ -28,21 +27,21 @@ pub fn merge(texts: &[(String, String)]) -> String {
 }
 
 fn add<'a>(families: &mut BTreeMap<&'a str, Family<'a>>, mount: &str, text: &'a str) {
-    let mut present = "";
+    let mut name = "";
     for line in text.lines().filter(|line| !line.is_empty()) {
-        let Some(about) = line.strip_prefix("# ") else {
-            families.entry(present).or_default().samples.push(labelled(line, mount));
+        let Some(comment) = line.strip_prefix("# ") else {
+            families.entry(name).or_default().samples.push(labelled(line, mount));
             continue;
         };
-        present = about.split(' ').nth(1).unwrap_or_default();
-        let family = families.entry(present).or_default();
-        if !family.about.contains(&line) {
-            family.about.push(line);
+        name = comment.split(' ').nth(1).unwrap_or_default();
+        let family = families.entry(name).or_default();
+        if !family.comments.contains(&line) {
+            family.comments.push(line);
         }
     }
 }
 
-/// `name{a="b"} 1` and `name 1` with one more label. A name holds neither a brace nor a space.
+/// Adds the label to `name{a="b"} 1` or `name 1`. A name contains neither a brace nor a space.
 fn labelled(sample: &str, mount: &str) -> String {
     let end = sample.find(['{', ' ']).unwrap_or(sample.len());
     let (name, rest) = sample.split_at(end);
@@ -62,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_family_comes_once_with_the_samples_of_every_mount() {
+    fn each_family_appears_once_with_the_samples_of_every_mount() {
         let text = |n: u8| {
             format!("# HELP b Bs.\n# TYPE b gauge\nb {n}\n\n# TYPE a counter\na{{role=\"x y\"}} {n}\n\n")
         };
@@ -75,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn no_mount_is_no_text() {
+    fn the_text_is_empty_without_mounts() {
         assert_eq!(merge(&[]), "");
     }
 }

@@ -1,8 +1,7 @@
-//! What operators see of one mount as Prometheus metrics.
+//! The Prometheus metrics of one mount.
 //!
-//! Counters are kept here and start at zero with the process; levels ([`Level`]) are computed by the caller from
-//! storage before each reading, so that they are right at once after a failover. No label grows without bound, and
-//! recording to what is known already allocates nothing. It knows nothing of HTTP, storage or OpenAI's client.
+//! Counters start at zero with the process. The caller computes the gauges in [`Level`] from storage before each reading,
+//! so they are correct immediately after a failover. The number of label values is bounded.
 
 mod family;
 mod labels;
@@ -19,41 +18,37 @@ pub use labels::{CheckOutResult, Level, RotationKind, RotationResult};
 pub use merge::merge;
 use registry::{Metric, Registry};
 
-/// At most so many roles, and as many sets and projects, have numbers of their own.
+/// Maximum number of roles, of sets and of projects with their own series.
 pub const MAX_LABELS: usize = 1000;
 
-/// There are fewer calls and codes than this; more would be a fault of ours.
+/// Maximum number of endpoints and of codes with their own series. The program uses fewer.
 const MAX_ENDPOINTS: usize = 64;
 
-// The first four names are promised as they are; the counters that came later end in `_total`, as Prometheus wants it.
+// The first four names are promised to users. The other counters end in `_total`, by Prometheus' convention.
 const ISSUED: Metric = Metric { name: "openai_creds_issued", help: "Dynamic credentials issued." };
 const REVOKED: Metric = Metric { name: "openai_creds_revoked", help: "Dynamic credentials revoked." };
-const ERRORS: Metric = Metric {
-    name: "openai_api_error",
-    help: "Calls to OpenAI that failed, by HTTP status or kind of failure.",
-};
+const ERRORS: Metric =
+    Metric { name: "openai_api_error", help: "Failed calls to OpenAI, by HTTP status or kind of failure." };
 const QUOTA: Metric = Metric {
     name: "openai_quota_used",
-    help: "US cents that OpenAI charged the project since the day on which tracking began.",
+    help: "US cents that OpenAI has charged the project since the first tracked day.",
 };
-const LATENCY: Metric =
-    Metric { name: "openai_api_request_seconds", help: "How long OpenAI took to answer a call." };
+const LATENCY: Metric = Metric { name: "openai_api_request_seconds", help: "Duration of a call to OpenAI." };
 const WAIT: Metric = Metric {
     name: "openai_api_wait_seconds",
-    help: "How long a call waited for its turn before it was sent.",
+    help: "Time that a call waited in the rate limiter before it was sent.",
 };
-const RETRIES: Metric =
-    Metric { name: "openai_api_retries_total", help: "Calls to OpenAI that repeated an earlier one." };
+const RETRIES: Metric = Metric { name: "openai_api_retries_total", help: "Retries of calls to OpenAI." };
 const THROTTLED: Metric = Metric {
     name: "openai_api_throttled_total",
-    help: "Calls refused unsent because their turn would have come too late.",
+    help: "Calls refused unsent because the rate limiter would have sent them too late.",
 };
 const ROTATIONS: Metric = Metric { name: "openai_rotations_total", help: "Rotations of keys." };
 const CHECK_OUTS: Metric = Metric { name: "openai_check_outs_total", help: "Check-outs from library sets." };
 const ACCOUNTS: Metric = Metric { name: "openai_library_accounts", help: "Accounts of library sets." };
 const BUILD: Metric = Metric { name: "openai_build_info", help: "Version and commit of this plugin." };
 
-/// One mount's metrics.
+/// The metrics of one mount.
 pub struct Metrics {
     registry: Registry,
     roles: Family<Role>,
@@ -65,20 +60,20 @@ pub struct Metrics {
     levels: [Gauge; Level::ALL.len()],
 }
 
-/// One attempt at a call to OpenAI that is over.
+/// One completed attempt of a call to OpenAI.
 #[derive(Clone, Copy, Debug)]
 pub struct ApiAttempt<'a> {
-    /// Which call, in a word of a closed set.
+    /// The call.
     pub endpoint: &'static str,
-    /// For what kind of work, in a word of a closed set.
+    /// The urgency of the work.
     pub urgency: &'static str,
-    /// The HTTP status or kind of failure, if it failed.
+    /// The HTTP status or the kind of failure; `None` on success.
     pub failure: Option<&'a str>,
-    /// From sending to the end of the answer.
+    /// Time from sending the request to the end of the response.
     pub latency: Duration,
-    /// How long it waited for its turn.
+    /// Time in the rate limiter.
     pub wait: Duration,
-    /// Whether it repeated an earlier attempt.
+    /// True if the attempt repeats an earlier one.
     pub is_retry: bool,
 }
 
@@ -105,7 +100,7 @@ struct Set {
 }
 
 impl Metrics {
-    /// The metrics of a new mount of this version of the plugin.
+    /// The metrics of a new mount.
     pub fn new(version: &str, commit: &str) -> Self {
         let registry = Registry::new();
         registry.gauge(BUILD, &[("version", version), ("commit", commit)]).set(1.0);
@@ -122,23 +117,23 @@ impl Metrics {
         }
     }
 
-    /// A role's credential was issued.
+    /// Counts an issued credential.
     pub fn credential_issued(&self, role: &str) {
         self.role(role).issued.increment(1);
     }
 
-    /// A role's credential was revoked.
+    /// Counts a revoked credential.
     pub fn credential_revoked(&self, role: &str) {
         self.role(role).revoked.increment(1);
     }
 
-    /// A project has used so much in all; less than was told before changes nothing.
+    /// Sets the total costs of a project. A smaller total than before changes nothing.
     pub fn quota_used(&self, project: &str, total: u64) {
         let register = |project: &str| self.registry.counter(QUOTA, &[("project", project)]);
         self.projects.member(project, register).absolute(total);
     }
 
-    /// An attempt at a call to OpenAI is over.
+    /// Records an attempt of a call to OpenAI.
     pub fn api_attempt(&self, attempt: &ApiAttempt<'_>) {
         let ApiAttempt { endpoint, urgency, failure, latency, wait, is_retry } = *attempt;
         let handles = self.endpoint(endpoint);
@@ -153,22 +148,22 @@ impl Metrics {
         self.registry.record(&self.waits.member(urgency, register), wait);
     }
 
-    /// A call to OpenAI was refused unsent.
+    /// Counts a call to OpenAI that was refused unsent.
     pub fn api_throttled(&self, endpoint: &'static str) {
         self.endpoint(endpoint).throttled.increment(1);
     }
 
-    /// A rotation ended.
+    /// Counts a rotation.
     pub fn rotated(&self, kind: RotationKind, result: RotationResult) {
         self.rotations[kind as usize][result as usize].increment(1);
     }
 
-    /// A check-out ended.
+    /// Counts a check-out.
     pub fn checked_out(&self, set: &str, result: CheckOutResult) {
         self.set(set).check_outs[result as usize].increment(1);
     }
 
-    /// So many accounts of a set are free, so many are lent, and so many are missing at OpenAI.
+    /// Sets the numbers of a set's accounts that are free, checked out, and missing at OpenAI.
     pub fn library_accounts(&self, set: &str, free: u32, out: u32, missing: u32) {
         let handles = self.set(set);
         handles.free.set(free);
@@ -176,18 +171,18 @@ impl Metrics {
         handles.missing.set(missing);
     }
 
-    /// A number is now this.
+    /// Sets a gauge.
     pub fn level(&self, level: Level, value: f64) {
         self.levels[level as usize].set(value);
     }
 
-    /// Bounds what histograms keep. To be called now and then (by the tick), as nobody may ever read the metrics.
+    /// Bounds the memory of histograms. The tick calls this, because nobody may ever read the metrics.
     pub fn upkeep(&self) {
         self.registry.upkeep();
     }
 
-    /// All metrics as Prometheus text. It is never empty and full of spaces and `#`, so Vault does not take it for
-    /// base64 (PROTOCOL 8.6).
+    /// All metrics as Prometheus text. The text always contains spaces and `#`, so Vault does not decode it as base64
+    /// (PROTOCOL 8.6).
     pub fn render(&self) -> String {
         self.registry.render()
     }

@@ -1,32 +1,32 @@
-//! One mount's own Prometheus registry. There is no process-wide one: several mounts share the process.
+//! The Prometheus registry of one mount. Several mounts share a process, so there is no global registry.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{PoisonError, RwLock, RwLockWriteGuard};
 use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram, Key, Label, Metadata, Recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use parking_lot::{RwLock, RwLockWriteGuard};
 
-/// Upper bounds in seconds: OpenAI answers within a second or so, and waits end with Vault's request.
+/// Upper bounds of the buckets in seconds. OpenAI usually answers within a second; Vault's requests end after 90 s.
 const BUCKETS: [f64; 11] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 45.0, 90.0];
 
-/// As many values wait at most to be sorted: 24 bytes each. Under load a minute's would be megabytes.
-const WAITING: usize = 1024;
+/// Maximum number of buffered histogram values, of 24 bytes each. The values of a minute would take megabytes under load.
+const MAX_BUFFERED: usize = 1024;
 
-/// The recorder wants to know where a metric was recorded and then ignores it.
+/// The recorder requires metadata and ignores it.
 const METADATA: Metadata<'static> = Metadata::new("openai_secrets", metrics::Level::INFO, None);
 
 pub(super) struct Registry {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
-    /// Held for writing while histograms are emptied into their buckets: metrics-util's `AtomicBucket` loses what
-    /// is pushed into a block that is just being taken away.
-    emptying: RwLock<()>,
-    /// How many values histograms have collected since then.
-    collected: AtomicUsize,
+    /// Locked for writing while buffered values move to their buckets. metrics-util's `AtomicBucket` loses a value that is
+    /// pushed meanwhile.
+    draining: RwLock<()>,
+    /// Number of buffered histogram values.
+    buffered: AtomicUsize,
 }
 
-/// A metric's name and what it says.
+/// The name and help text of a metric.
 #[derive(Clone, Copy)]
 pub(super) struct Metric {
     pub(super) name: &'static str,
@@ -34,15 +34,15 @@ pub(super) struct Metric {
 }
 
 impl Registry {
-    /// An empty registry. The exporter's "recommended naming" stays off: it would add `_total` to counters, whose
-    /// names are promised without.
+    /// An empty registry. The exporter's "recommended naming" is off, because it would add `_total` to counters whose
+    /// names are promised without it.
     pub(super) fn new() -> Self {
         let builder = PrometheusBuilder::new().with_recommended_naming(false);
-        // Refused only if there are no buckets.
+        // Fails only without buckets.
         let builder = builder.set_buckets(&BUCKETS).unwrap_or_default();
         let recorder = builder.build_recorder();
         let handle = recorder.handle();
-        Self { recorder, handle, emptying: RwLock::default(), collected: AtomicUsize::default() }
+        Self { recorder, handle, draining: RwLock::default(), buffered: AtomicUsize::default() }
     }
 
     pub(super) fn counter(&self, metric: Metric, labels: &[(&'static str, &str)]) -> Counter {
@@ -62,36 +62,36 @@ impl Registry {
 
     /// Adds a value to a histogram of this registry.
     pub(super) fn record(&self, histogram: &Histogram, value: Duration) {
-        let shared = self.emptying.read().unwrap_or_else(PoisonError::into_inner);
+        let shared = self.draining.read();
         histogram.record(value);
         drop(shared);
-        if self.collected.fetch_add(1, Ordering::Relaxed) + 1 >= WAITING {
+        if self.buffered.fetch_add(1, Ordering::Relaxed) + 1 >= MAX_BUFFERED {
             self.upkeep();
         }
     }
 
-    /// Sorts what histograms have collected into their buckets; until then every value is kept.
+    /// Moves buffered histogram values to their buckets.
     pub(super) fn upkeep(&self) {
-        drop(self.emptied());
+        drop(self.drain());
     }
 
-    /// All metrics as text; does what [`Registry::upkeep`] does first.
+    /// All metrics as text.
     pub(super) fn render(&self) -> String {
-        let _alone = self.emptied();
+        let _exclusive = self.drain();
         self.handle.render()
     }
 
-    /// With nothing to sort left, and none added while this is held.
-    fn emptied(&self) -> RwLockWriteGuard<'_, ()> {
-        let alone = self.emptying.write().unwrap_or_else(PoisonError::into_inner);
+    /// Moves buffered values to their buckets. No value is added while the guard is held.
+    fn drain(&self) -> RwLockWriteGuard<'_, ()> {
+        let exclusive = self.draining.write();
         self.handle.run_upkeep();
-        self.collected.store(0, Ordering::Relaxed);
-        alone
+        self.buffered.store(0, Ordering::Relaxed);
+        exclusive
     }
 }
 
-/// A mount may go while its process stays, and metrics-util's `AtomicBucket` does not free what it holds: a kilobyte of
-/// each histogram would be lost.
+/// The process may outlive a mount, and metrics-util's `AtomicBucket` does not free its values on drop. Each histogram would
+/// leak a kilobyte.
 impl Drop for Registry {
     fn drop(&mut self) {
         self.upkeep();
@@ -108,14 +108,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_are_sorted_before_they_are_many_and_none_is_lost() {
+    fn buffered_values_are_bounded_and_none_is_lost() {
         let registry = Registry::new();
-        let metric = Metric { name: "took_seconds", help: "How long it took." };
+        let metric = Metric { name: "took_seconds", help: "Duration." };
         let histogram = registry.histogram(metric, &[]);
-        for _ in 0..2 * WAITING + 7 {
+        for _ in 0..2 * MAX_BUFFERED + 7 {
             registry.record(&histogram, Duration::from_millis(70));
         }
-        assert_eq!(registry.collected.load(Ordering::Relaxed), 7);
+        assert_eq!(registry.buffered.load(Ordering::Relaxed), 7);
         let text = registry.render();
         assert!(text.contains("took_seconds_bucket{le=\"0.1\"} 2055\n"), "{text}");
         assert!(text.contains("took_seconds_count 2055\n"), "{text}");

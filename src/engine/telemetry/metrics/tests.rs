@@ -1,4 +1,4 @@
-//! Metrics as a scraper reads them.
+//! Tests of the rendered text.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -20,7 +20,7 @@ fn attempt(failure: Option<&str>) -> ApiAttempt<'_> {
     }
 }
 
-/// The value behind a metric and its labels.
+/// The value of a series.
 #[track_caller]
 fn value(text: &str, series: &str) -> f64 {
     let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
@@ -33,7 +33,7 @@ fn assert_value(text: &str, series: &str, expected: f64) {
 }
 
 #[test]
-fn the_promised_counters_have_exactly_their_names_and_labels() {
+fn the_promised_counters_keep_their_names_and_labels() {
     let metrics = metrics();
     metrics.credential_issued("app");
     metrics.credential_issued("app");
@@ -74,7 +74,7 @@ fn calls_fill_bounded_buckets() {
 }
 
 #[test]
-fn rotations_and_check_outs_are_told_apart() {
+fn rotations_and_check_outs_are_counted_by_result() {
     let metrics = metrics();
     metrics.rotated(RotationKind::StaticRole, RotationResult::Failed);
     metrics.checked_out("team", CheckOutResult::Refused);
@@ -91,7 +91,7 @@ fn rotations_and_check_outs_are_told_apart() {
 }
 
 #[test]
-fn each_value_of_a_label_has_the_index_that_its_counter_has() {
+fn each_label_value_has_the_index_of_its_counter() {
     for (index, kind) in RotationKind::ALL.into_iter().enumerate() {
         assert_eq!(kind as usize, index);
     }
@@ -107,7 +107,7 @@ fn each_value_of_a_label_has_the_index_that_its_counter_has() {
 }
 
 #[test]
-fn a_mount_without_traffic_renders_text_that_is_not_base64() {
+fn the_text_of_a_mount_without_traffic_is_not_base64() {
     let text = metrics().render();
     assert!(text.contains("openai_build_info"));
     assert!(STANDARD.decode(&text).is_err());
@@ -115,7 +115,7 @@ fn a_mount_without_traffic_renders_text_that_is_not_base64() {
 }
 
 #[test]
-fn a_thousand_roles_have_numbers_of_their_own_and_the_rest_share() {
+fn a_thousand_roles_have_their_own_series_and_the_rest_share_one() {
     let metrics = metrics();
     for role in 0..1500 {
         metrics.credential_issued(&format!("role-{role}"));
@@ -129,7 +129,7 @@ fn a_thousand_roles_have_numbers_of_their_own_and_the_rest_share() {
 }
 
 #[test]
-fn odd_labels_cannot_break_the_text() {
+fn label_values_are_escaped() {
     let metrics = metrics();
     metrics.credential_issued("a\"} 1\nopenai_creds_issued{role=\"b");
     let text = metrics.render();
@@ -137,14 +137,14 @@ fn odd_labels_cannot_break_the_text() {
 }
 
 #[test]
-fn two_mounts_do_not_share_numbers() {
+fn two_mounts_do_not_share_counters() {
     let (one, two) = (metrics(), metrics());
     one.credential_issued("app");
     assert!(!two.render().contains("openai_creds_issued{"));
 }
 
 #[test]
-fn threads_lose_no_count() {
+fn concurrent_threads_lose_no_count() {
     let metrics = metrics();
     std::thread::scope(|scope| {
         for _ in 0..8 {

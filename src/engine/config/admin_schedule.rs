@@ -1,10 +1,10 @@
-//! When the admin key is rotated by itself. Pure: configuration and time are handed in.
+//! The schedule of the admin key's automatic rotation. Pure: the caller passes configuration and time.
 //!
 //! **Guarantees**
-//! - What is due stays due until a rotation succeeds, whatever restarts or fails meanwhile.
-//! - With a window, a rotation begins only within the window after a scheduled time, or after a multiple of the
-//!   period since the last rotation; also one that failed before.
-//! - A clock that was put back makes nothing wait longer than two periods.
+//! - A due rotation stays due until it succeeds, across restarts and failures.
+//! - With a window, a rotation or its retry starts only within the window after a scheduled time, or after a multiple of
+//!   the period since the last rotation.
+//! - If the clock is set back, no rotation waits longer than two periods.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::engine::config::configuration::Config;
 use crate::engine::time::schedule::{MIN_WINDOW, Schedule};
 use crate::engine::time::seconds;
 
-/// When the next rotation may begin; what lies in the past is overdue since then. `None` for never.
+/// The time from which the next rotation may start. A time in the past means that the rotation is overdue. `None` for never.
 pub(in crate::engine) fn next(config: &Config, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, Error> {
     let Some(schedule) = config.schedule()?.filter(|_| !config.disable_automated_rotation) else {
         return Ok(None);
@@ -27,7 +27,7 @@ pub(in crate::engine) fn next(config: &Config, now: DateTime<Utc>) -> Result<Opt
     Ok(Some(planned(&schedule, window, now.max(retry), last).max(retry)))
 }
 
-/// Since when a rotation has been due, if it is: failures and the wait for the next try make it no less late.
+/// The time since which a rotation is overdue; `None` if none is. The back-off after failures does not change it.
 pub(in crate::engine) fn overdue_since(
     config: &Config,
     now: DateTime<Utc>,
@@ -39,13 +39,12 @@ pub(in crate::engine) fn overdue_since(
         .filter(|planned| *planned <= now))
 }
 
-/// Whether a rotation may begin now.
+/// True if a rotation may start now.
 pub(in crate::engine) fn is_due(config: &Config, now: DateTime<Utc>) -> Result<bool, Error> {
     Ok(next(config, now)?.is_some_and(|next| next <= now))
 }
 
-/// Refuses a window that Vault's minutely tick could miss, by the field's name. One without anything to limit is kept for
-/// later.
+/// Refuses a window that Vault's tick, once a minute, could miss. A window without a period or schedule is valid.
 pub(in crate::engine) fn check_window(window: Duration, field: &str) -> Result<(), Error> {
     if window.is_zero() || window >= MIN_WINDOW {
         return Ok(());
@@ -64,7 +63,7 @@ fn planned(schedule: &Schedule, window: Duration, now: DateTime<Utc>, last: Date
     }
 }
 
-/// The multiple of the period whose window is open at `now`, else the one to come.
+/// The multiple of the period whose window is open at `now`, or else the next multiple.
 fn within_window(
     period: Duration,
     window: Duration,
@@ -89,7 +88,7 @@ mod tests {
         format!("2025-06-{text}Z").parse().unwrap()
     }
 
-    /// A configuration rotated last on June 1st at noon.
+    /// A configuration whose key was rotated on June 1st at noon.
     fn config(changes: serde_json::Value) -> Config {
         let mut fields = json!({
             "admin_api_key": "sk-admin-x", "organization_id": "org-1", "last_rotated": "2025-06-01T12:00:00Z"
@@ -104,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_set_or_all_stopped_is_never() {
+    fn nothing_rotates_without_a_schedule_or_when_disabled() {
         let daily = json!({"automatic_rotation_period": 86_400, "disable_automated_rotation": true});
         for fields in [json!({}), json!({"automatic_rotation_window": 600}), daily] {
             assert_eq!(next_of(&config(fields), "20T00:00:00"), None);
@@ -112,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_period_without_a_window_is_due_until_it_is_done() {
+    fn a_due_rotation_without_a_window_stays_due() {
         let daily = config(json!({"automatic_rotation_period": 86_400}));
         for now in ["01T12:00:00", "02T11:59:59", "02T12:00:00", "20T03:00:00"] {
             assert_eq!(next_of(&daily, now), Some(at("02T12:00:00")), "{now}");
@@ -134,14 +133,14 @@ mod tests {
     }
 
     #[test]
-    fn a_schedule_takes_the_same_window() {
+    fn a_window_applies_to_a_cron_schedule_too() {
         let nightly = config(json!({"rotation_schedule": "0 3 * * *", "automatic_rotation_window": 3600}));
         assert!(is_due(&nightly, at("04T03:59:00")).unwrap());
         assert_eq!(next_of(&nightly, "04T04:00:00"), Some(at("05T03:00:00")));
     }
 
     #[test]
-    fn what_failed_backs_off_and_keeps_to_its_window() {
+    fn a_failed_rotation_backs_off_within_its_window() {
         let failed = json!({
             "automatic_rotation_period": 86_400, "automatic_rotation_window": 600, "rotation_failures": 1,
             "last_rotation_failure": "2025-06-02T12:00:05Z"
@@ -170,7 +169,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_wait_ends_and_a_minutely_tick_meets_its_window(
+        fn a_wait_ends_and_a_tick_each_minute_falls_into_the_window(
             period in 60_u32..1_000_000, window in 120_u32..10_000, late in 0_i64..10_000_000, failures in 0_u32..9,
         ) {
             let mut config =
@@ -185,7 +184,7 @@ mod tests {
             let planned = next(&config, now).unwrap().unwrap();
             let longest = now + TimeDelta::seconds(2 * i64::from(period)) + TimeDelta::minutes(15);
             prop_assert!(planned <= longest);
-            // At the worst the tick looks 59 s after it opened.
+            // At the latest, a tick comes 59 s after the window opens.
             prop_assert!(is_due(&config, planned.max(now)).unwrap());
             if failures == 0 {
                 prop_assert!(is_due(&config, planned.max(now) + TimeDelta::seconds(59)).unwrap() || planned <= now);
