@@ -62,7 +62,7 @@ const LOOPS: [Loop; 25] = [
     looped(
         "certificates",
         ("openai/connect.rs", "CertificateDer::pem_slice_iter"),
-        ("engine/config/config_fields.rs", ".longest(LONGEST_CERTIFICATES)"),
+        ("engine/config/config_fields.rs", ".longest(MAX_CERTIFICATES)"),
     ),
     looped(
         "a name template",
