@@ -41,8 +41,17 @@ impl<T: Record> Cache<T> {
 
     /// The record `name` from storage, hidden or not. A write that was reported as failed may have succeeded.
     pub async fn latest(&self, storage: &dyn Storage, name: &str) -> Result<Option<Arc<T>>, StorageError> {
-        self.forget(name);
-        self.record(storage, name).await
+        let generation = self.held.read().generation;
+        let latest = self.collection.get(storage, name).await;
+        let Ok(Some(record)) = latest else {
+            self.forget(name);
+            return latest.map(|_| None);
+        };
+        let record = Arc::new(record);
+        self.keep(generation, name, &record);
+        // What was read earlier is not kept later.
+        self.held.write().generation += 1;
+        Ok(Some(record))
     }
 
     /// The record `name`, from memory or from storage, hidden or not.

@@ -1,7 +1,7 @@
 //! The engine's errors, with the sentences of docs/troubleshooting.md, and their conversion to Vault's errors.
 
-use crate::logical::{self, StorageError, SystemError};
-use crate::openai;
+use crate::logical::{StorageError, SystemError};
+use crate::{logical, openai};
 
 /// An error of the engine.
 #[derive(Debug, thiserror::Error)]
@@ -45,12 +45,12 @@ pub enum Error {
         name: String,
     },
     /// Another static role or library set owns the account.
-    #[error("service account {account} already belongs to {owner}")]
+    #[error("service account {account} already belongs to {}", owner.described())]
     AccountInUse {
         /// The account.
         account: openai::ServiceAccountId,
         /// The owner.
-        owner: crate::engine::accounts::claims::AccountOwner,
+        owner: super::accounts::owner::Owner,
     },
     /// Somebody deleted the account of a static role at OpenAI.
     #[error(
@@ -240,6 +240,11 @@ impl Error {
     /// An error of the caller. The sentence names the field.
     pub fn field(sentence: impl Into<String>) -> Self {
         Self::Field(sentence.into())
+    }
+
+    /// True if the configured admin key cannot reach the organization.
+    pub(super) fn is_out_of_reach(&self) -> bool {
+        matches!(self, Self::NotConfigured | Self::OtherOrganization { .. })
     }
 
     /// For `map_err` on calls to OpenAI that have no variant of their own.

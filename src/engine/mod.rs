@@ -19,6 +19,7 @@ mod storage_version;
 pub mod telemetry;
 pub mod time;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use async_trait::async_trait;
@@ -27,8 +28,10 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use self::accounts::first_seen::FirstSeen;
+use self::accounts::kind::{Kind, Waiting};
 use self::accounts::lookup::Listings;
-use self::accounts::worker::{self, Kind};
+use self::accounts::owner::Owner;
+use self::accounts::worker;
 use self::cache::Cache;
 use self::config::clients::Clients;
 use self::config::configuration::Config;
@@ -44,7 +47,7 @@ use self::telemetry::listener::{Listener, Source};
 use self::telemetry::metrics::Metrics;
 use self::telemetry::openai_status::OpenAiStatus;
 use self::time::clock::{Clock, Times, WallClock};
-use crate::framework::{self, Backend, Locks, Path, Tick};
+use crate::framework::{self, Backend, Locks, Path, Tick, WalLog};
 use crate::logical::{self, Factory, Setup, SpecialPaths, Storage, SystemView, Writable};
 
 /// The help text of the mount (`vault path-help openai`).
@@ -108,10 +111,10 @@ impl Factory for Engines {
             .renewable_lease(&library::leases::CHECK_OUT, library::leases::revoke, library::leases::renew)
             .lease(&creds::path_creds::CREDENTIAL, creds::credential_end::revoke)
             .lease(&creds::predecessor_leases::CREDENTIAL, creds::predecessor_leases::revoke)
-            .wal(&creds::issuer::swept(&creds::issuer::CREATION), creds::creation_sweep::sweep)
+            .wal(&creds::former::swept(), creds::former::sweep)
             .wal(&WINDOW, creds::windows::sweep)
             .wal_by_key(&ANNOUNCEMENT, creds::windows::sweep_legacy)
-            .wal(&config::admin_reconcile::swept(), config::admin_reconcile::sweep)
+            .wal(&config::former::swept(), config::former::sweep)
             .rotate(config::admin_key::rotate_for_vault)
             .special(special_paths())
             .build())
@@ -139,7 +142,21 @@ fn paths() -> Vec<Path<Engine>> {
 }
 
 /// All kinds of owners that the worker reconciles.
-const KINDS: &[&dyn Kind] = &[&static_roles::StaticRoles];
+const KINDS: &[&dyn Kind] = &[
+    &config::admin_key::Configuration,
+    &static_roles::StaticRoles,
+    &library::returns::Loans,
+    &library::reconcile::LibrarySets,
+];
+
+/// The kind that the owner is of.
+fn kind_of(owner: &Owner) -> Option<&'static dyn Kind> {
+    KINDS.iter().find(|kind| kind.has(owner)).copied()
+}
+
+/// The write-ahead entries of creations that should be gone by now, of each kind of entry.
+const OVERDUE_ENTRIES: &[fn(&WalLog, DateTime<Utc>) -> Vec<Waiting>] =
+    &[creds::former::overdue, creds::windows::overdue];
 
 fn special_paths() -> SpecialPaths {
     SpecialPaths {
@@ -181,6 +198,8 @@ pub struct Engine {
     seen: Cache<config::clock_watch::Seen>,
     library_sets: Cache<LibrarySet>,
     removals: creds::removal::Removals,
+    /// Set when the configuration names another organization. The next tick retries everything that waits.
+    reach_changed: AtomicBool,
     /// The reason to refuse every request: a newer release wrote the mount's storage.
     refusal: OnceLock<String>,
 }
@@ -219,6 +238,7 @@ impl Engine {
             seen: Cache::new(&config::clock_watch::SEEN),
             library_sets: Cache::new(&library::sets::SETS),
             removals: creds::removal::Removals::default(),
+            reach_changed: AtomicBool::new(false),
             refusal: OnceLock::new(),
         }
     }
@@ -273,7 +293,7 @@ impl framework::Engine for Engine {
         if tick.writable == Writable::LocalOnly {
             // A performance secondary writes only credentials. The primary does the other work.
             let (created, removed) =
-                tokio::join!(creds::windows::tick(&self, &tick), creds::removal::tick(&self, &tick));
+                tokio::join!(creds::windows::tick(&self, &tick), creds::removal::tick(&self, &tick, false));
             config::clock_watch::ask_while_failing(&self, &tick).await;
             let failures = [created, removed].into_iter().filter_map(Result::err);
             return failures.map(logical::Error::from).collect();
@@ -282,31 +302,30 @@ impl framework::Engine for Engine {
             Ok(went_back) => (went_back, Ok(())),
             Err(error) => (false, Err(error)),
         };
+        let reach_changed = self.reach_changed.swap(false, Ordering::Relaxed);
         // Concurrently, so that a slow or failed part does not delay the others.
-        let (key, created, removed, rotated, returned, found, measured, tracked) = tokio::join!(
-            config::admin_key::tick(&self, &tick),
+        let (created, removed, worked, moved, found, measured, tracked) = tokio::join!(
             creds::windows::tick(&self, &tick),
-            creds::removal::tick(&self, &tick),
-            worker::tick(&self, &tick, KINDS, went_back),
-            library::work::tick(&self, &tick, went_back),
+            creds::removal::tick(&self, &tick, reach_changed),
+            worker::tick(&self, &tick, went_back, reach_changed),
+            library::legacy::tend(&self, &tick),
             library::missing::tend(&self, &tick),
             library::status::measure(&self, &tick),
             operator::costs::track(&self, &tick),
         );
-        let (returned, is_put_right) = match returned {
-            Ok(is_whole) => (Ok(()), is_whole && rotated.is_whole),
-            Err(error) => (Err(error), false),
-        };
+        if reach_changed && !worked.is_whole {
+            self.reach_changed.store(true, Ordering::Relaxed);
+        }
         // If the clock went back, its time is stored only after all owners are checked. Else the next tick repeats that.
-        let noted = if watched.is_ok() && (!went_back || is_put_right) {
+        let noted = if watched.is_ok() && (!went_back || worked.is_whole) {
             self.note_time(&*tick.storage).await
         } else {
             Ok(())
         };
         config::clock_watch::ask_while_failing(&self, &tick).await;
-        let parts = [watched, key, created, removed, returned, found, measured, tracked, noted];
+        let parts = [watched, created, removed, moved, found, measured, tracked, noted];
         let failures = parts.into_iter().filter_map(Result::err).map(logical::Error::from);
-        failures.chain(rotated.failures).collect()
+        failures.chain(worked.failures).collect()
     }
 
     fn observe_mount_point(&self, mount_point: &str) {

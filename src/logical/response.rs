@@ -23,6 +23,11 @@ pub struct Response {
     pub wrap: Option<WrapInfo>,
 }
 
+/// Data with these fields.
+pub fn data<const N: usize>(fields: [(&str, Value); N]) -> Data {
+    fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
 impl Response {
     /// A response with this data.
     pub fn new(data: Data) -> Self {
@@ -31,7 +36,7 @@ impl Response {
 
     /// A response with these fields.
     pub fn of<const N: usize>(fields: [(&str, Value); N]) -> Self {
-        Self::new(fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+        Self::new(data(fields))
     }
 
     /// The response to a list: `keys`, and `key_info` if an entry has details. Vault answers an empty list with 404.

@@ -4,31 +4,29 @@
 //! ever stored for one account. A claim whose owner's record does not name the account is void once no request that
 //! made it can still run (a crash lay between the two, or a write that failed); the next one then takes its place.
 //!
+//! *Layout:* a claim stands at `account-owner/<account>/<random id>`. So a late deletion by a node that no longer leads can
+//! remove only a claim that is given up, and never the later claim of an owner of the same name. Releases before kept one
+//! claim at `account-owner/<account>`.
+//!
 //! *Assumption:* no request lives longer than [`issuer::sweep_age`].
+
+use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::holdings;
+use super::owner::Owner;
 use crate::engine::creds::issuer;
 use crate::engine::{Engine, Error};
 use crate::framework::LockGuard;
 use crate::logical::{Collection, Record, Storage, StorageError};
 use crate::openai::ServiceAccountId;
 
-/// Who an account belongs to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AccountOwner {
-    /// The static role of this name.
-    StaticRole(String),
-    /// The library set of this name.
-    LibrarySet(String),
-}
-
 /// The stored claim.
 #[derive(Debug, Serialize, Deserialize)]
 struct Claim {
-    owner: AccountOwner,
+    owner: Owner,
     made: DateTime<Utc>,
 }
 
@@ -46,18 +44,22 @@ impl Record for Claim {
 
 static CLAIMS: Collection<Claim> = Collection::new("account-owner/");
 
-impl std::fmt::Display for AccountOwner {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::StaticRole(name) => write!(f, "static role {name}"),
-            Self::LibrarySet(name) => write!(f, "library set {name}"),
-        }
-    }
-}
-
 /// Held by whoever claims an account, gives it up, or ends it because nobody has it.
 pub(in crate::engine) fn lock(account: &ServiceAccountId) -> String {
     format!("account/{account}")
+}
+
+/// The claims of an account, by their names in [`CLAIMS`]: none, one, or more after a crash.
+type Claims = Vec<(String, Claim)>;
+
+async fn claims(storage: &dyn Storage, account: &ServiceAccountId) -> Result<Claims, StorageError> {
+    let mut claims = Vec::new();
+    let own = storage.list(&CLAIMS.key(&format!("{account}/"))).await?.into_iter();
+    let former = std::iter::once(account.to_string());
+    for name in own.map(|id| format!("{account}/{id}")).chain(former) {
+        claims.extend(CLAIMS.get(storage, &name).await?.map(|claim| (name, claim)));
+    }
+    Ok(claims)
 }
 
 /// Whether there is a claim, even a void one: its owner's record may be just about to be stored.
@@ -65,15 +67,27 @@ pub(in crate::engine) async fn is_claimed(
     storage: &dyn Storage,
     account: &ServiceAccountId,
 ) -> Result<bool, StorageError> {
-    CLAIMS.contains(storage, account.as_str()).await
+    Ok(!storage.list(&CLAIMS.key(&format!("{account}/"))).await?.is_empty()
+        || CLAIMS.contains(storage, account.as_str()).await?)
 }
 
-/// Who claims the account, if anybody does; the claim may be void.
-pub(in crate::engine) async fn claimant(
+/// Who claims the account; a claim may be void.
+pub(in crate::engine) async fn claimants(
     storage: &dyn Storage,
     account: &ServiceAccountId,
-) -> Result<Option<AccountOwner>, StorageError> {
-    Ok(CLAIMS.get(storage, account.as_str()).await?.map(|claim| claim.owner))
+) -> Result<BTreeSet<Owner>, StorageError> {
+    Ok(claims(storage, account).await?.into_iter().map(|(_, claim)| claim.owner).collect())
+}
+
+/// Whether the owner's record is stored and claims the account.
+pub(in crate::engine) async fn names_account(
+    engine: &Engine,
+    storage: &dyn Storage,
+    owner: &Owner,
+    account: &ServiceAccountId,
+) -> Result<bool, StorageError> {
+    let holdings = holdings::of(engine, storage, owner).await?;
+    Ok(holdings.iter().any(|it| it.is_claimed && it.service_account_id.as_ref() == Some(account)))
 }
 
 impl Engine {
@@ -82,21 +96,21 @@ impl Engine {
         &self,
         storage: &dyn Storage,
         account: &ServiceAccountId,
-        owner: &AccountOwner,
+        owner: &Owner,
     ) -> Result<(), Error> {
         let _alone = self.locks.lock(&lock(account)).await;
-        let now = self.now();
-        if let Some(held) = CLAIMS.get(storage, account.as_str()).await? {
-            let is_young = held.may_be_under_way(now);
-            let is_ours = held.owner == *owner;
-            if is_young && is_ours {
-                return Ok(());
-            }
-            if !is_ours && (is_young || self.names_account(storage, &held.owner, account).await?) {
-                return Err(Error::AccountInUse { account: account.clone(), owner: held.owner });
+        let (held, now) = (claims(storage, account).await?, self.now());
+        for (_, held) in held.iter().filter(|(_, held)| held.owner != *owner) {
+            if held.may_be_under_way(now) || names_account(self, storage, &held.owner, account).await? {
+                return Err(Error::AccountInUse { account: account.clone(), owner: held.owner.clone() });
             }
         }
-        Ok(CLAIMS.put(storage, account.as_str(), &Claim { owner: owner.clone(), made: now }).await?)
+        let name = format!("{account}/{}", uuid::Uuid::new_v4());
+        CLAIMS.put(storage, &name, &Claim { owner: owner.clone(), made: now }).await?;
+        for (name, _) in held {
+            CLAIMS.delete(storage, &name).await?;
+        }
+        Ok(())
     }
 
     /// Gives the account up, if `owner` holds it.
@@ -104,7 +118,7 @@ impl Engine {
         &self,
         storage: &dyn Storage,
         account: &ServiceAccountId,
-        owner: &AccountOwner,
+        owner: &Owner,
     ) -> Result<(), Error> {
         Ok(self.lock_claim(account).await.release(storage, owner).await?)
     }
@@ -115,29 +129,30 @@ impl Engine {
     }
 }
 
-/// The claim of an account that nobody else changes.
+/// The claims of an account that nobody else changes.
 pub(in crate::engine) struct LockedClaim<'a> {
     account: &'a ServiceAccountId,
     _alone: LockGuard,
 }
 
 impl LockedClaim<'_> {
-    /// Who claims the account, if anybody does; the claim may be void.
-    pub(in crate::engine) async fn owner(
+    /// Who claims the account; a claim may be void.
+    pub(in crate::engine) async fn claimants(
         &self,
         storage: &dyn Storage,
-    ) -> Result<Option<AccountOwner>, StorageError> {
-        claimant(storage, self.account).await
+    ) -> Result<BTreeSet<Owner>, StorageError> {
+        claimants(storage, self.account).await
     }
 
-    /// Deletes the claim, if `owner` holds it.
+    /// Deletes the claims that `owner` holds.
     pub(in crate::engine) async fn release(
         &self,
         storage: &dyn Storage,
-        owner: &AccountOwner,
+        owner: &Owner,
     ) -> Result<(), StorageError> {
-        if self.owner(storage).await?.is_some_and(|held| held == *owner) {
-            CLAIMS.delete(storage, self.account.as_str()).await?;
+        for (name, _) in claims(storage, self.account).await?.iter().filter(|(_, held)| held.owner == *owner)
+        {
+            CLAIMS.delete(storage, name).await?;
         }
         Ok(())
     }

@@ -3,8 +3,11 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 /// An owner of keys or accounts at OpenAI. The names of roles and sets and OpenAI's ids contain no colon.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Owner {
     /// The configuration: the admin key.
     Config,
@@ -32,9 +35,17 @@ impl Owner {
     pub fn described(&self) -> String {
         match self {
             Self::Config => "the configuration".to_owned(),
-            Self::StaticRole(name) => format!("static role {name:?}"),
-            Self::LibrarySet(name) => format!("library set {name:?}"),
-            Self::Loan { set, loan, .. } => format!("check-out {loan} of library set {set:?}"),
+            Self::StaticRole(name) => format!("static role {name}"),
+            Self::LibrarySet(name) => format!("library set {name}"),
+            Self::Loan { set, loan, .. } => format!("check-out {loan} of library set {set}"),
+        }
+    }
+
+    /// The name of the role or set that it is, or belongs to.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Config => "config",
+            Self::StaticRole(name) | Self::LibrarySet(name) | Self::Loan { set: name, .. } => name,
         }
     }
 }

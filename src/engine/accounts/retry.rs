@@ -6,6 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::engine::Error;
 use crate::engine::time::backoff;
 
 /// Failures in a row, and the next try.
@@ -30,6 +31,14 @@ impl RetryState {
         self.next_try = Some(backoff::retry_at(name, self.failures, now, longest));
     }
 
+    /// The same with the error itself. Where the organization cannot be reached, the next try comes in an hour.
+    pub fn failed_by(&mut self, name: &str, error: &Error, now: DateTime<Utc>, longest: Duration) {
+        self.failed(name, error, now, longest);
+        if error.is_out_of_reach() {
+            self.next_try = Some(now + backoff::OUT_OF_REACH);
+        }
+    }
+
     /// An attempt succeeded: the failures before it no longer count.
     pub fn succeeded(&mut self) {
         *self = Self::default();
@@ -43,6 +52,11 @@ impl RetryState {
     /// The time of the next try, while it lies ahead.
     pub fn waits_until(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         self.next_try.filter(|at| backoff::is_wait(*at, now))
+    }
+
+    /// Tells if the next try is so far ahead because the organization could not be reached.
+    pub fn waits_for_reach(&self, now: DateTime<Utc>) -> bool {
+        self.next_try.is_some_and(|at| at > now + backoff::LONGEST)
     }
 
     /// Tells if the next try lies ahead.

@@ -4,18 +4,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use serde_json::Value;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
-use crate::engine::config::admin_reconcile;
+use crate::engine::accounts::kind::{Kind, Mount, Turn, Waiting, What};
+use crate::engine::accounts::owner::Owner;
 use crate::engine::config::admin_reconcile::Which;
 use crate::engine::config::admin_rotation::{NEW_KEY, NEW_KEY_ID, Rotated, Rotation};
-use crate::engine::config::admin_schedule;
-use crate::engine::config::configuration::{Config, LOCK};
+use crate::engine::config::configuration::{Config, LOCK, ONLY};
+use crate::engine::config::{admin_reconcile, admin_schedule};
 use crate::engine::time::rfc3339;
 use crate::engine::{Engine, Error};
-use crate::framework::{Call, Field, Help, Path, ResponseField, Tick};
-use crate::logical::{Operation, Request, Response, Storage};
+use crate::framework::{Call, Field, Help, Path, ResponseField};
+use crate::logical::{Operation, Request, Response, Storage, StorageError};
 use crate::openai::{AdminKey, AdminKeyId};
 
 /// Maximum duration of a request. Vault gives up after 90 s.
@@ -80,7 +83,7 @@ pub(in crate::engine) fn paths() -> Vec<Path<Engine>> {
 }
 
 async fn rotate(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
-    Ok(Some(rotate_now(&engine, call.storage()).await?.answer()))
+    Ok(Some(rotate_now(&engine, &**call.storage()).await?.answer()))
 }
 
 async fn rotate_or_replace(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
@@ -92,21 +95,21 @@ async fn rotate_or_replace(engine: Arc<Engine>, call: Call) -> Result<Option<Res
     let id = id.map(|id| id.parse()).transpose();
     let id = id.map_err(|error| Error::field(format!("{NEW_KEY_ID}: {error}")))?;
     let _alone = engine.locks.lock(LOCK).await;
-    let rotation = Rotation::new(&engine, call.storage(), Instant::now() + MAX_WAIT);
+    let rotation = Rotation::new(&engine, &**call.storage(), Instant::now() + MAX_WAIT);
     Ok(Some(rotation.replace(key, id).await?.answer()))
 }
 
 async fn run(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
-    let warnings = rotate_now(&engine, call.storage()).await?.warnings;
+    let warnings = rotate_now(&engine, &**call.storage()).await?.warnings;
     Ok(Some(Response { warnings, ..Response::of([("success", Value::from(true))]) }))
 }
 
 /// Rotates for Vault's rotation manager, which calls for a job that the Go plugin registered. Refused if the operator
 /// disabled the automatic rotation.
 pub(in crate::engine) async fn rotate_for_vault(engine: Arc<Engine>, request: Request) -> Result<(), Error> {
-    let storage = &request.storage;
+    let storage = &*request.storage;
     let _alone = engine.locks.lock(LOCK).await;
-    let config = engine.stored_config(&**storage).await?.ok_or(Error::NotConfigured)?;
+    let config = engine.stored_config(storage).await?.ok_or(Error::NotConfigured)?;
     if !config.rotation_job {
         // The Go plugin's job outlived a configuration that was deleted by force.
         let mut with_job = Config { rotation_job: true, ..(*config).clone() };
@@ -120,22 +123,74 @@ pub(in crate::engine) async fn rotate_for_vault(engine: Arc<Engine>, request: Re
     Rotation::new(&engine, storage, Instant::now() + MAX_WAIT).rotate().await.map(drop)
 }
 
-async fn rotate_now(engine: &Engine, storage: &Arc<dyn Storage>) -> Result<Rotated, Error> {
+async fn rotate_now(engine: &Engine, storage: &dyn Storage) -> Result<Rotated, Error> {
     let _alone = engine.locks.lock(LOCK).await;
     Rotation::new(engine, storage, Instant::now() + MAX_WAIT).rotate().await
 }
 
-/// Part of the tick: rotates the admin key if due, deletes replaced keys, and looks for keys of interrupted creations. A
-/// holder of the lock changes the key or the configuration, so the tick gives up if it cannot get the lock in time.
-pub(in crate::engine) async fn tick(engine: &Engine, tick: &Tick) -> Result<(), Error> {
-    let deadline = tick.deadline.min(Instant::now() + MAX_TICK_WAIT);
-    let Ok(_alone) = timeout_at(deadline, engine.locks.lock(LOCK)).await else { return Ok(()) };
-    let Some(config) = engine.stored_config(&*tick.storage).await? else { return Ok(()) };
-    let ended = admin_reconcile::reconcile(engine, &*tick.storage, &config, deadline, Which::Due).await;
-    if tick.is_over() || !engine.times.agree(|now| admin_schedule::is_due(&config, now))? {
-        return ended;
+/// The configuration with its admin keys, as the worker knows it. Each tick reads the one record, so it needs no marker.
+#[derive(Debug)]
+pub(in crate::engine) struct Configuration;
+
+#[async_trait]
+impl Kind for Configuration {
+    fn has(&self, owner: &Owner) -> bool {
+        matches!(owner, Owner::Config)
     }
-    Rotation::new(engine, &tick.storage, deadline).rotate().await.and(ended)
+
+    fn always(&self) -> Option<Owner> {
+        Some(Owner::Config)
+    }
+
+    async fn all(&self, _: &dyn Storage) -> Result<Vec<Owner>, StorageError> {
+        Ok(vec![Owner::Config])
+    }
+
+    fn lock(&self, _: &Owner) -> String {
+        LOCK.to_owned()
+    }
+
+    /// Rotates what is due, deletes old keys that still stand, and looks for keys that were being made.
+    async fn reconcile(&self, turn: &Turn<'_>, _: &Owner) -> Result<Option<DateTime<Utc>>, Error> {
+        let (engine, storage) = (turn.engine, turn.storage());
+        let deadline = turn.deadline().min(Instant::now() + MAX_TICK_WAIT);
+        let Some(config) = engine.stored_config(storage).await? else { return Ok(None) };
+        let ended = admin_reconcile::reconcile(engine, storage, &config, deadline, Which::Due).await;
+        if !turn.is_over() && engine.times.agree(|now| admin_schedule::is_due(&config, now))? {
+            Rotation::new(engine, storage, deadline).rotate().await?;
+        }
+        ended.map(|()| None)
+    }
+
+    async fn waiting(&self, mount: Mount<'_>, owner: &Owner) -> Result<Vec<Waiting>, Error> {
+        let Mount { engine, storage } = mount;
+        let Some(config) = engine.config.get(storage, ONLY).await? else { return Ok(Vec::new()) };
+        let now = engine.now();
+        let replaced = config.keys.ending.iter().map(|old| Waiting {
+            what: What::End,
+            name: old.id.to_string(),
+            owner: Some(owner.clone()),
+            service_account_id: String::new(),
+            api_key_id: old.id.to_string(),
+            since: config.last_rotated.min(now),
+            key_dead: false,
+            retry: old.retry.clone(),
+        });
+        let mut waiting: Vec<_> =
+            replaced.chain(Waiting::look_ups(owner, &config.keys.making, now)).collect();
+        // A timetable that cannot be read hides nothing else.
+        let overdue = admin_schedule::overdue_since(&config, now).ok().flatten();
+        waiting.extend(overdue.map(|since| Waiting::rotation(owner, since, &config.keys.retry)));
+        Ok(waiting)
+    }
+
+    async fn end_now(&self, mount: Mount<'_>, _: &Owner, patience: Duration) -> Result<(), Error> {
+        let Mount { engine, storage } = mount;
+        let _alone = engine.locks.lock(LOCK).await;
+        let Some(config) = engine.stored_config(storage).await? else { return Err(Error::NotConfigured) };
+        let deadline = Instant::now() + patience;
+        admin_reconcile::reconcile(engine, storage, &config, deadline, Which::All).await
+    }
 }
 
 impl Rotated {

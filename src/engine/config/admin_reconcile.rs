@@ -6,41 +6,23 @@
 //!
 //! *Assumptions:* the caller holds the configuration's lock and has read the configuration from storage.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::engine::accounts::making::Making;
 use crate::engine::config::admin_keys::Ending;
-use crate::engine::config::configuration::{Config, LOCK};
+use crate::engine::config::configuration::Config;
 use crate::engine::creds::issuer;
-use crate::engine::failpoint::{failpoint, shortened};
-use crate::engine::time::backoff;
+use crate::engine::failpoint::failpoint;
 use crate::engine::{Engine, Error};
-use crate::framework::{Swept, WalKind};
 use crate::logical::Storage;
-use crate::openai::{self, AdminKeyId, Client, OrganizationId, Pages, Urgency};
+use crate::openai::{self, AdminKeyId, Client, Pages, Urgency};
 
 /// Maximum time that a deletion of the configuration waits for OpenAI.
 const MAX_WAIT: Duration = Duration::from_secs(10);
 /// Maximum duration of a listing of the organization's admin keys, which holds the configuration's lock.
 const MAX_LISTING: Duration = Duration::from_secs(30);
-/// Age below which a creation may belong to a running rotation on a node that lost its leadership.
-const SWEEP_AGE: Duration = Duration::from_secs(300);
-
-/// The previous release's write-ahead entry for a new admin key. Its name moves to the configuration.
-static CREATION: WalKind<Creation> =
-    WalKind::new("admin_key_creation", SWEEP_AGE).forgotten_after(issuer::FORGOTTEN_AFTER);
-
-/// A creation of an admin key by the previous release.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Creation {
-    organization_id: OrganizationId,
-    name: String,
-}
 
 /// The selection of remaining steps.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -91,7 +73,7 @@ pub(in crate::engine) async fn reconcile(
             continue;
         };
         for left in after.keys.ending.iter_mut().filter(|left| left.id == old.id) {
-            left.retry.failed(old.id.as_str(), &error, now, Duration::ZERO);
+            left.retry.failed_by(old.id.as_str(), &error, now, Duration::ZERO);
         }
         failure = Some(error);
     }
@@ -102,28 +84,8 @@ pub(in crate::engine) async fn reconcile(
     failure.map_or(Ok(()), Err)
 }
 
-/// True if a creation may still be running.
-pub(in crate::engine) fn is_young(making: &Making, now: DateTime<Utc>) -> bool {
-    backoff::is_wait(making.since + sweep_age(), now)
-}
-
-fn sweep_age() -> Duration {
-    shortened!("OPENAI_SWEEP_AGE", SWEEP_AGE)
-}
-
 fn time_left(deadline: Instant) -> Duration {
     deadline.saturating_duration_since(Instant::now())
-}
-
-/// Tries to delete all replaced keys now, for a waiting caller.
-pub(in crate::engine) async fn retry(
-    engine: &Engine,
-    storage: &dyn Storage,
-    patience: Duration,
-) -> Result<(), Error> {
-    let _alone = engine.locks.lock(LOCK).await;
-    let Some(config) = engine.stored_config(storage).await? else { return Err(Error::NotConfigured) };
-    reconcile(engine, storage, &config, Instant::now() + patience, Which::All).await
 }
 
 async fn delete_replaced(
@@ -221,33 +183,4 @@ pub(in crate::engine) async fn delete_all(
         "replaced admin keys are not deleted at OpenAI yet ({which}){why}. Vault cannot delete them without the \
          configuration: delete the configuration later, or with force=true, and then delete these keys by hand"
     )))
-}
-
-/// The sweep of the previous release's write-ahead entries.
-pub(in crate::engine) fn swept() -> WalKind<Creation> {
-    CREATION.swept_from(sweep_age())
-}
-
-/// Moves the name to the configuration, where reconciliation looks for the key.
-pub(in crate::engine) async fn sweep(
-    engine: Arc<Engine>,
-    storage: Arc<dyn Storage>,
-    creation: Creation,
-) -> Result<Swept, Error> {
-    if engine.leaves_owners_alone().await? {
-        return Ok(Swept::Waits);
-    }
-    let _alone = engine.locks.lock(LOCK).await;
-    let Some(config) = engine.stored_config(&*storage).await? else { return Ok(Swept::Waits) };
-    let mut config = Arc::unwrap_or_clone(config);
-    let Creation { organization_id, name } = creation;
-    if config.keys.name.as_ref() != Some(&name) && !config.keys.making.names(&name) {
-        let since = engine.now() - sweep_age();
-        let making = Making { name, organization_id, project_id: None, service_account_id: None, since };
-        if config.keys.making.begin(making).is_err() {
-            return Ok(Swept::Waits);
-        }
-        engine.store_config(&*storage, &mut config).await?;
-    }
-    Ok(Swept::Done)
 }

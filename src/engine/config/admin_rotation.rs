@@ -11,7 +11,6 @@
 //! *Assumptions:* OpenAI stores the given name with a key. A rotation takes less time than the age from which the tick
 //! looks for interrupted creations.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -44,7 +43,7 @@ pub(in crate::engine) const NEW_KEY_ID: &str = "new_admin_api_key_id";
 /// One rotation, under the configuration's lock.
 pub(in crate::engine) struct Rotation<'a> {
     engine: &'a Engine,
-    storage: &'a Arc<dyn Storage>,
+    storage: &'a dyn Storage,
     deadline: Instant,
 }
 
@@ -64,18 +63,14 @@ pub(in crate::engine) struct Rotated {
 
 impl<'a> Rotation<'a> {
     /// A rotation. The caller holds the configuration's lock.
-    pub(in crate::engine) fn new(
-        engine: &'a Engine,
-        storage: &'a Arc<dyn Storage>,
-        deadline: Instant,
-    ) -> Self {
+    pub(in crate::engine) fn new(engine: &'a Engine, storage: &'a dyn Storage, deadline: Instant) -> Self {
         Self { engine, storage, deadline }
     }
 
     /// The current configuration and its client.
     async fn configured(&self) -> Result<(Config, Client), Error> {
-        self.engine.stored_config(&**self.storage).await?.ok_or(Error::NotConfigured)?;
-        let Configured { config, client } = self.engine.configured(&**self.storage).await?;
+        self.engine.stored_config(self.storage).await?.ok_or(Error::NotConfigured)?;
+        let Configured { config, client } = self.engine.configured(self.storage).await?;
         Ok(((*config).clone(), client))
     }
 
@@ -142,7 +137,7 @@ impl<'a> Rotation<'a> {
             since: self.engine.now(),
         };
         config.keys.making.begin(making.clone())?;
-        self.engine.store_config(&**self.storage, config).await?;
+        self.engine.store_config(self.storage, config).await?;
         self.engine.first_seen.begin(&making.name);
         Ok(making)
     }
@@ -222,14 +217,14 @@ impl<'a> Rotation<'a> {
         config.keys.name = new.name;
         config.admin_api_key_id = new.id;
         config.last_rotated = self.engine.now();
-        self.engine.store_config(&**self.storage, &mut config).await?;
+        self.engine.store_config(self.storage, &mut config).await?;
         self.engine.clients.openai_status().key_stored(true);
         Ok(config)
     }
 
     /// Deletes the old key with the new one. A failure is only a warning, because the old key is replaced already.
     async fn delete_old(&self, config: Config) -> Rotated {
-        let storage = &**self.storage;
+        let storage = self.storage;
         let ended =
             admin_reconcile::reconcile(self.engine, storage, &config, self.deadline, Which::Due).await;
         let warnings = ended.err().map(|error| {
@@ -255,7 +250,7 @@ impl<'a> Rotation<'a> {
             Some(id) => Some(key_records::check_id(&client, NEW_KEY_ID, &id, &key).await?),
             None => client.find_admin_key(&key).await.map_err(Error::Validation)?,
         };
-        let managed = key_records::warn_of_managed_owner(self.engine, &**self.storage, record.as_ref()).await;
+        let managed = key_records::warn_of_managed_owner(self.engine, self.storage, record.as_ref()).await;
         let id = record.map(|record| record.id);
         self.note_made(&config);
         let old_id = key_records::own_id(&client, &config).await.map_err(Error::Validation)?;
@@ -276,7 +271,7 @@ impl<'a> Rotation<'a> {
         }
         let (now, period) = (self.engine.now(), config.automatic_rotation_period);
         config.keys.retry.failed(admin_keys::NAME, error, now, period);
-        let _ = self.engine.store_config(&**self.storage, &mut config).await;
+        let _ = self.engine.store_config(self.storage, &mut config).await;
     }
 }
 

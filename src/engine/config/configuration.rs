@@ -1,6 +1,7 @@
 //! The stored configuration. `path_config` writes it, and `admin_rotation` replaces its key.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -248,8 +249,7 @@ impl Engine {
         &self,
         storage: &dyn Storage,
     ) -> Result<Option<Arc<Config>>, Error> {
-        self.config.invalidate(CONFIG.prefix());
-        Ok(self.config.get(storage, ONLY).await?)
+        Ok(self.config.latest(storage, ONLY).await?)
     }
 
     /// Removes the Go plugin's rotation job from Vault, if there may be one.
@@ -269,6 +269,10 @@ impl Engine {
     ) -> Result<(), Error> {
         if let Err(error) = self.end_rotation_job(config).await {
             tracing::warn!(%error, "the Go plugin's rotation job could not be removed from Vault");
+        }
+        let before = self.config.get_readable(storage, ONLY).await?;
+        if before.is_none_or(|before| before.organization_id != config.organization_id) {
+            self.reach_changed.store(true, Ordering::Relaxed);
         }
         let clock = u64::try_from(self.now().timestamp_millis()).unwrap_or_default();
         config.revision = clock.max(config.revision.saturating_add(1));

@@ -15,7 +15,7 @@ use crate::engine::telemetry::events::Happening;
 use crate::engine::time::rfc3339;
 use crate::engine::{Engine, Error};
 use crate::framework::{Call, Help, Path, ResponseField};
-use crate::logical::{Data, Operation, Response, Storage, StorageError};
+use crate::logical::{Data, Operation, Response, Storage, StorageError, data};
 use crate::openai::{AdminKeyId, AdminKeyRecord, Urgency};
 
 /// Maximum time that a write waits for OpenAI.
@@ -100,29 +100,26 @@ impl Config {
         let id = self.admin_api_key_id.as_ref().map_or("", AdminKeyId::as_str);
         let next_rotation = admin_schedule::next(self, now)?.map(rfc3339::text).unwrap_or_default();
         let keys = &self.keys;
-        Ok(Data::from_iter(
-            [
-                ("admin_api_key_id", Value::from(id)),
-                ("organization_id", self.organization_id.as_str().into()),
-                ("api_endpoint", self.api_endpoint.as_str().into()),
-                ("ca_cert", self.ca_cert.as_str().into()),
-                ("verify_connection", self.verify_connection.into()),
-                ("automatic_rotation_period", self.automatic_rotation_period.as_secs().into()),
-                ("automatic_rotation_window", self.automatic_rotation_window.as_secs().into()),
-                ("rotation_schedule", self.rotation_schedule.as_str().into()),
-                ("disable_automated_rotation", self.disable_automated_rotation.into()),
-                ("key_expiry_margin", self.key_expiry_margin.as_secs().into()),
-                ("revocation_mode", self.revocation_mode.word().into()),
-                ("max_requests_per_minute", self.max_requests_per_minute.into()),
-                ("quota_tracking", self.quota_tracking.into()),
-                ("last_rotated", rfc3339::text(self.last_rotated).into()),
-                ("next_rotation", next_rotation.into()),
-                ("rotation_failures", keys.retry.failures.into()),
-                ("last_rotation_error", keys.retry.last_error.as_deref().unwrap_or_default().into()),
-                ("retiring_admin_api_key_ids", keys.ending_ids().into()),
-            ]
-            .map(|(name, value)| (name.to_owned(), value)),
-        ))
+        Ok(data([
+            ("admin_api_key_id", Value::from(id)),
+            ("organization_id", self.organization_id.as_str().into()),
+            ("api_endpoint", self.api_endpoint.as_str().into()),
+            ("ca_cert", self.ca_cert.as_str().into()),
+            ("verify_connection", self.verify_connection.into()),
+            ("automatic_rotation_period", self.automatic_rotation_period.as_secs().into()),
+            ("automatic_rotation_window", self.automatic_rotation_window.as_secs().into()),
+            ("rotation_schedule", self.rotation_schedule.as_str().into()),
+            ("disable_automated_rotation", self.disable_automated_rotation.into()),
+            ("key_expiry_margin", self.key_expiry_margin.as_secs().into()),
+            ("revocation_mode", self.revocation_mode.word().into()),
+            ("max_requests_per_minute", self.max_requests_per_minute.into()),
+            ("quota_tracking", self.quota_tracking.into()),
+            ("last_rotated", rfc3339::text(self.last_rotated).into()),
+            ("next_rotation", next_rotation.into()),
+            ("rotation_failures", keys.retry.failures.into()),
+            ("last_rotation_error", keys.retry.last_error.as_deref().unwrap_or_default().into()),
+            ("retiring_admin_api_key_ids", keys.ending_ids().into()),
+        ]))
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::engine::accounts::holdings;
 use crate::engine::config::named_projects::{Project, check, users_lock};
 use crate::engine::creds::roles;
 use crate::engine::library::sets;
@@ -113,8 +114,8 @@ pub(in crate::engine) async fn known(
     storage: &dyn Storage,
 ) -> Result<BTreeMap<ProjectId, String>, Error> {
     let mut raw = roles::raw_projects(engine, storage).await?;
-    raw.extend(static_roles::raw_projects(storage).await?);
-    raw.extend(sets::raw_projects(engine, storage).await?);
+    // What a project's name points at may have changed: the accounts stay where they are.
+    raw.extend(holdings::all(engine, storage).await?.into_iter().filter_map(|holding| holding.project_id));
     let mut known: BTreeMap<_, _> = raw.into_iter().map(|id| (id.clone(), id.to_string())).collect();
     let named = engine.projects.all(storage).await?.into_iter();
     known.extend(named.map(|(name, project)| (project.project_id.clone(), name)));

@@ -10,14 +10,13 @@
 
 use std::collections::HashSet;
 
-use crate::engine::accounts::claims;
-use crate::engine::accounts::claims::AccountOwner;
-use crate::engine::creds::issuer::{CREATION, Creation, Owner};
+use crate::engine::accounts::owner::Owner;
+use crate::engine::accounts::{claims, holdings};
+use crate::engine::creds::former::CREATION;
 use crate::engine::creds::ledger;
 use crate::engine::creds::windows::{ANNOUNCEMENT, Stamp, WINDOW, WindowId};
-use crate::engine::library::{lending, sets};
 use crate::engine::naming::names::MountTag;
-use crate::engine::{Engine, Error, static_roles};
+use crate::engine::{Engine, Error};
 use crate::framework::WalLog;
 use crate::logical::{Storage, StorageError};
 use crate::openai::{ApiKeyId, KeyRecord, ServiceAccount, ServiceAccountId};
@@ -44,18 +43,10 @@ impl Owned {
         owned.accounts.extend(roles.filter_map(|(_, role)| role.service_account_id.clone()));
         // Besides the accounts that static roles claim: one that was left behind may have a key of theirs, and goes
         // back to whoever gave it.
-        for role in static_roles::all_records(storage).await? {
-            owned.accounts.extend(role.accounts().cloned());
-            for (id, name) in role.keys() {
-                owned.keys.insert(id.clone());
-                owned.names.insert(name.to_owned());
-            }
-            owned.names.extend(role.making.iter().map(|making| making.name.clone()));
-        }
-        owned.names.extend(sets::making(engine, storage).await?);
-        for (id, key) in lending::keys(storage).await? {
-            owned.names.insert(id);
-            owned.keys.extend(key);
+        for holding in holdings::all(engine, storage).await? {
+            owned.accounts.extend(holding.service_account_id);
+            owned.keys.extend(holding.api_key_id);
+            owned.names.extend(holding.name);
         }
         Ok(owned)
     }
@@ -105,19 +96,6 @@ impl Engine {
         Ok(claims::is_claimed(storage, &account.id).await?)
     }
 
-    /// Whether the owner's record names what was made.
-    pub(in crate::engine) async fn owns(
-        &self,
-        storage: &dyn Storage,
-        creation: &Creation,
-    ) -> Result<bool, Error> {
-        match &creation.owner {
-            Owner::Ledger(place) => Ok(ledger::LEDGER.contains(storage, place).await?),
-            Owner::StaticRole(name) => static_roles::names_creation(storage, name, &creation.name).await,
-            Owner::LibrarySet(set) => sets::made(self, storage, set, &creation.name).await,
-        }
-    }
-
     /// Refuses an account that is lent to one borrower at a time, or that goes with its owner's key: a role's keys would be
     /// a second borrower's, or end with it.
     pub(in crate::engine) async fn refuse_for_role(
@@ -125,12 +103,15 @@ impl Engine {
         storage: &dyn Storage,
         account: &ServiceAccountId,
     ) -> Result<(), Error> {
-        let Some(owner) = claims::claimant(storage, account).await? else { return Ok(()) };
-        let is_taken = match &owner {
-            AccountOwner::LibrarySet(_) => self.names_account(storage, &owner, account).await?,
-            AccountOwner::StaticRole(name) => static_roles::made_account(storage, name, account).await?,
-        };
-        if is_taken { Err(Error::AccountInUse { account: account.clone(), owner }) } else { Ok(()) }
+        for owner in claims::claimants(storage, account).await? {
+            let is_lent = matches!(owner, Owner::LibrarySet(_));
+            let holdings = holdings::of(self, storage, &owner).await?;
+            let mut its = holdings.iter().filter(|it| it.service_account_id.as_ref() == Some(account));
+            if its.any(|it| if is_lent { it.is_claimed } else { it.is_made_account }) {
+                return Err(Error::AccountInUse { account: account.clone(), owner });
+            }
+        }
+        Ok(())
     }
 
     /// Refuses accounts that this mount made for a credential: they are deleted with it, and with them all their keys. The
@@ -183,26 +164,13 @@ impl Engine {
         storage: &dyn Storage,
         account: &ServiceAccountId,
     ) -> Result<Option<String>, Error> {
-        if let Some(owner) = claims::claimant(storage, account).await?
-            && self.names_account(storage, &owner, account).await?
-        {
-            return Ok(Some(owner.to_string()));
+        for owner in claims::claimants(storage, account).await? {
+            if claims::names_account(self, storage, &owner, account).await? {
+                return Ok(Some(owner.described()));
+            }
         }
         let mut roles = self.roles.all(storage).await?.into_iter();
         let role = roles.find(|(_, role)| role.service_account_id.as_ref() == Some(account));
         Ok(role.map(|(name, _)| format!("role {name}")))
-    }
-
-    /// Whether the owner's record is stored and names the account.
-    pub(in crate::engine) async fn names_account(
-        &self,
-        storage: &dyn Storage,
-        owner: &AccountOwner,
-        account: &ServiceAccountId,
-    ) -> Result<bool, Error> {
-        match owner {
-            AccountOwner::StaticRole(name) => static_roles::names_account(storage, name, account).await,
-            AccountOwner::LibrarySet(name) => sets::names_account(self, storage, name, account).await,
-        }
     }
 }

@@ -10,9 +10,6 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 use crate::engine::Error;
@@ -21,13 +18,10 @@ use crate::engine::accounts::lookup::{Found, Sought};
 use crate::engine::creds::deletion::{Undone, end_key_named, end_sought};
 use crate::engine::creds::ledger::Handed;
 use crate::engine::failpoint::{failpoint, shortened};
-use crate::framework::WalKind;
-use crate::openai::{
-    self, Client, CreatedKey, LONGEST_EXPIRY, NewKey, OrganizationId, ProjectId, ServiceAccountId, Urgency,
-};
+use crate::openai::{self, Client, CreatedKey, LONGEST_EXPIRY, NewKey, ProjectId, ServiceAccountId, Urgency};
 
 /// A write-ahead entry younger than this may belong to a request still running: Vault ends those after 90 s.
-const SWEEP_AGE: Duration = Duration::from_secs(300);
+pub(in crate::engine) const SWEEP_AGE: Duration = Duration::from_secs(300);
 /// A creation in an organization that is no longer configured is remembered for so long: then what it may have made has
 /// no key that lives.
 pub(in crate::engine) const FORGOTTEN_AFTER: Duration =
@@ -38,54 +32,6 @@ const AFTERWARDS: Duration = Duration::from_secs(10);
 
 /// As long as a new key may take to be found by the call that narrows it.
 const TO_APPEAR: Duration = Duration::from_secs(20);
-
-/// The write-ahead entry of what is made at OpenAI for somebody; that of credentials is a
-/// [`Window`](crate::engine::creds::windows::Window).
-pub(in crate::engine) static CREATION: WalKind<Creation> = creation("creation");
-
-/// A kind of entry that tells what is about to be made.
-pub(in crate::engine) const fn creation<T: Serialize + DeserializeOwned + Send + Sync>(
-    name: &'static str,
-) -> WalKind<T> {
-    WalKind::new(name, SWEEP_AGE).forgotten_after(FORGOTTEN_AFTER)
-}
-
-/// What is about to be made, and who will own it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Creation {
-    /// The organization it is made in.
-    pub organization_id: OrganizationId,
-    /// The project it is made in.
-    pub project_id: ProjectId,
-    /// Its unique name: the account's, or the key's if the account stays.
-    pub name: String,
-    /// The account that a key is made on; none if an account is made.
-    pub service_account_id: Option<ServiceAccountId>,
-    /// The record that owns it once it names it.
-    pub owner: Owner,
-    /// When this was written.
-    #[serde(default = "Utc::now")]
-    pub announced: DateTime<Utc>,
-}
-
-impl Creation {
-    /// What it made, as it can be found.
-    pub(in crate::engine) fn sought(&self) -> Sought<'_> {
-        Sought { project: &self.project_id, account: self.service_account_id.as_ref(), name: &self.name }
-    }
-}
-
-/// Which record owns what was made.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Owner {
-    /// A record of the ledger, by its place: a dynamic credential of the version before windows.
-    Ledger(String),
-    /// The static role of this name.
-    StaticRole(String),
-    /// The library set of this name: an account of it.
-    LibrarySet(String),
-}
 
 /// What OpenAI made.
 pub(in crate::engine) struct Made {
@@ -111,17 +57,16 @@ pub(in crate::engine) enum Left {
     Unknown,
 }
 
-/// Makes what a write-ahead entry announces. The entry may go if nothing is left, and once the owner's record is stored.
-pub(in crate::engine) async fn issue_announced(
+/// Makes something of a unique name that the caller has on record. After a failure that leaves something the caller looks
+/// for the name later.
+pub(in crate::engine) async fn issue(
     client: &Client,
-    creation: &Creation,
+    sought: &Sought<'_>,
     expires_in: Option<Duration>,
-    scopes: &[String],
 ) -> Result<Made, Failure> {
     failpoint!("issue.announced");
-    let sought = creation.sought();
-    let outcome = make(client, &sought, expires_in, scopes).await;
-    conclude(client, &sought, outcome).await
+    let outcome = make(client, sought, expires_in, &[]).await;
+    conclude(client, sought, outcome).await
 }
 
 /// Makes an account of a unique name that the caller has on record, without a key and without a role. After a failure
@@ -197,13 +142,6 @@ pub(in crate::engine) async fn take_back_sought(client: &Client, sought: &Sought
         }
     };
     matches!(timeout(AFTERWARDS, taken_back).await, Ok(Ok(true)))
-}
-
-/// What is swept of a kind, and when.
-pub(in crate::engine) fn swept<T: Serialize + DeserializeOwned + Send + Sync>(
-    kind: &WalKind<T>,
-) -> WalKind<T> {
-    kind.swept_from(sweep_age())
 }
 
 /// From this age on, no request can be at work on what it began.

@@ -91,9 +91,15 @@ impl Entry {
 
     /// Its removal failed.
     pub(in crate::engine) fn failed(&mut self, error: &Error, now: DateTime<Utc>) {
-        self.retry.failed(&self.handed.name, error, now, Duration::ZERO);
+        self.retry.failed_by(&self.handed.name, error, now, Duration::ZERO);
     }
 }
+
+/// So many names are listed at once. Vault lists a folder whole for each part of it, and all that was asked for at once
+/// is in one: with small parts the work would grow by the square.
+pub(in crate::engine) const PAGE: usize = 16_384;
+/// So many records are read to find the oldest of what was asked for.
+const FIRST_FEW: usize = 256;
 
 /// From then on the minute of what was asked for has passed.
 const ASKED_IS_DUE: DateTime<Utc> = DateTime::from_timestamp_nanos(60_000_000_000);
@@ -149,4 +155,41 @@ pub(in crate::engine) async fn ended(
 ) -> Result<Vec<String>, StorageError> {
     let now = now.max(ASKED_IS_DUE);
     calendar::due_after(storage, LEDGER.prefix(), now, after, most).await
+}
+
+/// Credentials that have ended, or were revoked, and that are not known to be gone at OpenAI: how many, by the names of the
+/// records alone, at most `most`; and since when the oldest is due. That is, for what was asked for, the oldest of the
+/// first few.
+pub(in crate::engine) async fn waiting(
+    storage: &dyn Storage,
+    now: DateTime<Utc>,
+    most: usize,
+) -> Result<(usize, Option<DateTime<Utc>>), StorageError> {
+    let (mut count, mut oldest, mut after) = (0, None, String::new());
+    while count < most {
+        let places = ended(storage, now, &after, PAGE.min(most - count)).await?;
+        let Some(last) = places.last() else { break };
+        if count == 0 {
+            oldest = oldest_of(storage, &places).await?;
+        }
+        count += places.len();
+        after.clone_from(last);
+    }
+    Ok((count, oldest))
+}
+
+async fn oldest_of(storage: &dyn Storage, places: &[String]) -> Result<Option<DateTime<Utc>>, StorageError> {
+    let mut oldest: Option<DateTime<Utc>> = None;
+    for place in places.iter().take(FIRST_FEW) {
+        let since = match due_since(place) {
+            Some(since) => return Ok(Some(oldest.map_or(since, |oldest| oldest.min(since)))),
+            None => match LEDGER.get(storage, place).await {
+                // It hides no other.
+                Err(StorageError::Malformed { .. }) => None,
+                entry => entry?.map(|entry| entry.since()),
+            },
+        };
+        oldest = oldest.into_iter().chain(since).min();
+    }
+    Ok(oldest)
 }

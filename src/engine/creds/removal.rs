@@ -18,9 +18,8 @@ use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::creds::ledger;
 use crate::engine::creds::ledger::{Handed, LEDGER};
-use crate::engine::creds::{deletion, issuer};
+use crate::engine::creds::{deletion, issuer, ledger};
 use crate::engine::failpoint::{failpoint, shortened};
 use crate::engine::telemetry::events::Happening;
 use crate::engine::{Engine, Error};
@@ -30,9 +29,6 @@ use crate::openai::{self, Urgency};
 
 /// So many removals are under way at once: with OpenAI at 50 ms a call, 160 a second.
 const ABREAST: usize = 8;
-/// So many names are listed at once. Vault lists a folder whole for each part of it, and all that was asked for at once
-/// is in one: with small parts the work would grow by the square.
-pub(in crate::engine) const PAGE: usize = 16_384;
 /// So many records are taken up at once.
 const CHUNK: usize = 256;
 /// Vault's own revocation of an ended lease comes first; it needs a moment.
@@ -61,6 +57,8 @@ struct Pass<'a> {
     deadline: Instant,
     cancelled: &'a CancellationToken,
     which: Which,
+    /// Another organization came into reach.
+    reach_changed: bool,
     /// What ends the pass for all.
     halt: OnceLock<Error>,
 }
@@ -128,14 +126,15 @@ pub(in crate::engine) async fn end(
     Ok(())
 }
 
-/// Part of the tick.
-pub(in crate::engine) async fn tick(engine: &Engine, tick: &Tick) -> Result<(), Error> {
+/// Part of the tick. What was out of reach is tried again after another organization came into reach.
+pub(in crate::engine) async fn tick(engine: &Engine, tick: &Tick, reach_changed: bool) -> Result<(), Error> {
     // A pass that runs already does what this one would.
     let Ok(_turn) = engine.removals.turn.try_lock() else { return Ok(()) };
     let (storage, cancelled) = (&*tick.storage, &tick.cancelled);
     // On unmounting it is now or never: Vault wipes the mount's storage after this.
     let which = if engine.system.tainted().await? { Which::All } else { Which::Due };
-    let outcome = Pass::new(engine, storage, tick.deadline, cancelled, which).run().await;
+    let pass = Pass::new(engine, storage, tick.deadline, cancelled, which);
+    let outcome = Pass { reach_changed, ..pass }.run().await;
     // A limit is no failure: the rest comes with the next ticks. Nor is a configuration that somebody deleted.
     let is_failure = |error: &Error| !is_limit(error) && !matches!(error, Error::NotConfigured);
     outcome.error.filter(is_failure).map_or(Ok(()), Err)
@@ -180,7 +179,8 @@ impl<'a> Pass<'a> {
         cancelled: &'a CancellationToken,
         which: Which,
     ) -> Self {
-        Self { engine, storage, deadline, cancelled, which, halt: OnceLock::new() }
+        let (reach_changed, halt) = (false, OnceLock::new());
+        Self { engine, storage, deadline, cancelled, which, reach_changed, halt }
     }
 
     async fn run(self) -> Outcome {
@@ -200,7 +200,7 @@ impl<'a> Pass<'a> {
         while !self.is_over() {
             let by =
                 self.engine.certain_time() - if self.which == Which::All { Duration::ZERO } else { grace() };
-            let places = ledger::ended(self.storage, by, &after, PAGE).await?;
+            let places = ledger::ended(self.storage, by, &after, ledger::PAGE).await?;
             let Some(last) = places.last() else { break };
             after.clone_from(last);
             for chunk in places.chunks(CHUNK) {
@@ -234,7 +234,9 @@ impl<'a> Pass<'a> {
 
     async fn remove(&self, place: &str) -> Result<Step, Error> {
         let Some(mut entry) = LEDGER.get(self.storage, place).await? else { return Ok(Step::Skipped) };
-        if self.which == Which::Due && entry.retry.waits(self.engine.now()) {
+        let now = self.engine.now();
+        let is_in_reach = self.reach_changed && entry.retry.waits_for_reach(now);
+        if self.which == Which::Due && entry.retry.waits(now) && !is_in_reach {
             return Ok(Step::Skipped);
         }
         let patience = self.deadline.saturating_duration_since(Instant::now());
@@ -270,6 +272,15 @@ impl<'a> Pass<'a> {
 }
 
 impl Outcome {
+    /// What two passes came to.
+    pub(in crate::engine) fn and(self, other: Self) -> Self {
+        Self {
+            removed: self.removed + other.removed,
+            failed: self.failed + other.failed,
+            error: self.error.or(other.error),
+        }
+    }
+
     pub(in crate::engine) fn count(&mut self, step: Step) {
         match step {
             Step::Removed => self.removed += 1,

@@ -232,9 +232,8 @@ fn explain(error: Error, wish: &Wish, loan: &Loan) -> Error {
 /// cannot be stored now, the tick finds.
 async fn cancel(engine: &Engine, storage: &dyn Storage, ticket: &Ticket, error: Error) -> Error {
     if matches!(error, Error::LeftBehind(_)) {
-        if let Ok(Some(loan)) = lending::begin_return(engine, storage, ticket).await {
-            let due = Some(loan.doubt_ends());
-            let _ = lending::put_off_return(engine, storage, ticket, &error, due).await;
+        if let Ok(Some(_)) = lending::begin_return(engine, storage, ticket).await {
+            let _ = lending::put_off_return(engine, storage, ticket, &error).await;
         }
     } else {
         let _ = lending::finish_return(engine, storage, ticket).await;

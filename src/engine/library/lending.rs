@@ -16,13 +16,12 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::loans::{Loan, State, Ticket};
-use crate::engine::Engine;
 use crate::engine::accounts::due;
 use crate::engine::accounts::owner::Owner;
 use crate::engine::failpoint::failpoint;
+use crate::engine::{Engine, Error};
 use crate::framework::LockGuard;
 use crate::logical::{Collection, Storage, StorageError};
-use crate::openai::ApiKeyId;
 
 static LOANS: Collection<Loan> = Collection::new("library-loan/");
 
@@ -50,7 +49,7 @@ pub(super) async fn taken(storage: &dyn Storage, set: &str) -> Result<BTreeSet<S
 }
 
 /// The sets that have loans, also those that were deleted by force.
-pub(in crate::engine) async fn sets(storage: &dyn Storage) -> Result<BTreeSet<String>, StorageError> {
+async fn sets(storage: &dyn Storage) -> Result<BTreeSet<String>, StorageError> {
     names_in(storage, "").await
 }
 
@@ -97,37 +96,42 @@ pub(super) async fn of_set(storage: &dyn Storage, set: &str) -> Result<Vec<Loan>
     Ok(loans)
 }
 
-/// The names of all keys that were lent or are being made, with their ids where they are known. It reads all there is:
-/// not for a request.
-pub(in crate::engine) async fn keys(
-    storage: &dyn Storage,
-) -> Result<Vec<(String, Option<ApiKeyId>)>, StorageError> {
-    let mut keys = Vec::new();
-    for set in sets(storage).await? {
-        let loans = of_set(storage, &set).await?;
-        keys.extend(loans.into_iter().map(|loan| (loan.id, loan.api_key_id)));
-    }
-    Ok(keys)
-}
-
-/// All loans of a set that can be read: one that cannot hides no other.
-pub(in crate::engine) async fn readable_of_set(
-    storage: &dyn Storage,
-    set: &str,
-) -> Result<Vec<Loan>, StorageError> {
-    let mut loans = Vec::new();
-    for account in taken(storage, set).await? {
-        match of_account(storage, set, &account).await {
-            Err(StorageError::Malformed { .. }) => {}
-            found => loans.extend(found?),
-        }
-    }
-    Ok(loans)
-}
-
 /// The check-out that a ticket points to, if it is not over.
 pub(super) async fn of_ticket(storage: &dyn Storage, ticket: &Ticket) -> Result<Option<Loan>, StorageError> {
     by_id(storage, &ticket.set, ticket.service_account_id.as_str(), &ticket.loan).await
+}
+
+/// Every loan there is, as an owner. Of one at its old place the record alone tells the id.
+pub(super) async fn owners(storage: &dyn Storage) -> Result<Vec<Owner>, StorageError> {
+    let mut owners = Vec::new();
+    for set in sets(storage).await? {
+        for account in taken(storage, &set).await? {
+            let mut ids = names_in(storage, &format!("{set}/{account}/")).await?;
+            if ids.is_empty() {
+                let id = match at_old_place(storage, &set, &account).await {
+                    Err(StorageError::Malformed { .. }) => Some(String::new()),
+                    loan => loan?.map(|loan| loan.id),
+                };
+                ids.extend(id);
+            }
+            let owner = |loan| Owner::Loan { set: set.clone(), account: account.clone(), loan };
+            owners.extend(ids.into_iter().map(owner));
+        }
+    }
+    Ok(owners)
+}
+
+/// The loan that this owner is.
+pub(super) async fn of_owner(storage: &dyn Storage, owner: &Owner) -> Result<Option<Loan>, StorageError> {
+    match owner {
+        Owner::Loan { set, account, loan } => by_id(storage, set, account, loan).await,
+        _ => Ok(None),
+    }
+}
+
+/// The loan, as the worker knows it.
+fn owner(set: &str, loan: &Loan) -> Owner {
+    Owner::Loan { set: set.to_owned(), account: loan.account.id.to_string(), loan: loan.id.clone() }
 }
 
 /// Has the tick look at the loan then.
@@ -137,8 +141,7 @@ pub(super) async fn mark(
     loan: &Loan,
     at: DateTime<Utc>,
 ) -> Result<(), StorageError> {
-    let (account, id) = (loan.account.id.to_string(), loan.id.clone());
-    due::mark(storage, &Owner::Loan { set: set.to_owned(), account, loan: id }, at).await.map(drop)
+    due::mark(storage, &owner(set, loan), at).await.map(drop)
 }
 
 /// Moves the loan of an account to the place under its own id, and its marker to the index of today.
@@ -210,35 +213,39 @@ pub(super) async fn finish_return(
     }
 }
 
-/// The check-out's key could not be ended: the tick tries again, at `due` where that is given, else later each time.
+/// The check-out's key could not be ended: the tick tries again, later each time. Where it is not known whether the key was
+/// made, the tick looks again when that is certain. A key that has expired is dead.
 pub(super) async fn put_off_return(
     engine: &Engine,
     storage: &dyn Storage,
     ticket: &Ticket,
-    reason: &(dyn std::fmt::Display + Sync),
-    due: Option<DateTime<Utc>>,
+    error: &Error,
 ) -> Result<(), StorageError> {
     let _alone = engine.lock_loans(&ticket.set).await;
     let Some(mut loan) = of_ticket(storage, ticket).await? else { return Ok(()) };
-    loan.retry.failed(&ticket.loan, reason, engine.now(), Duration::ZERO);
-    loan.retry.next_try = due.or(loan.retry.next_try);
+    loan.retry.failed_by(&ticket.loan, error, engine.now(), Duration::ZERO);
+    let is_in_doubt = matches!(error, Error::KeyInDoubt | Error::LeftBehind(_));
+    loan.retry.next_try = if is_in_doubt {
+        Some(loan.doubt_ends())
+    } else {
+        loan.retry.next_try.map(|next_try| next_try.min(loan.expires))
+    };
     mark(storage, &ticket.set, &loan, loan.next_look()).await?;
     keep(storage, &ticket.set, &loan).await
 }
 
-/// Corrects the times of an account's loans: none lies further ahead of now than it can.
+/// The loan, with times none of which lies further ahead of now than it can.
 pub(super) async fn put_right(
     engine: &Engine,
     storage: &dyn Storage,
-    set: &str,
-    account: &str,
-) -> Result<(), StorageError> {
+    owner: &Owner,
+) -> Result<Option<Loan>, StorageError> {
+    let set = owner.name();
     let _alone = engine.lock_loans(set).await;
-    for mut loan in of_account(storage, set, account).await? {
-        if loan.put_right(engine.latest_time()) {
-            mark(storage, set, &loan, loan.next_look()).await?;
-            keep(storage, set, &loan).await?;
-        }
+    let Some(mut loan) = of_owner(storage, owner).await? else { return Ok(None) };
+    if loan.put_right(engine.latest_time()) {
+        mark(storage, set, &loan, loan.next_look()).await?;
+        keep(storage, set, &loan).await?;
     }
-    Ok(())
+    Ok(Some(loan))
 }

@@ -13,6 +13,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::members::Member;
+use crate::engine::accounts::kind::Holding;
 use crate::engine::accounts::retry::RetryState;
 use crate::engine::creds::issuer;
 use crate::engine::failpoint::shortened;
@@ -142,6 +143,16 @@ impl Loan {
         self.ends = now + self.ttl;
         self.expires = now + self.max_ttl;
         self.api_key_id = Some(key.id.clone());
+    }
+
+    /// What it names at OpenAI.
+    pub fn holding(&self) -> Holding {
+        Holding {
+            service_account_id: Some(self.account.id.clone()),
+            api_key_id: self.api_key_id.clone(),
+            name: Some(self.id.clone()),
+            ..Holding::in_project(&self.account.organization_id, Some(&self.account.project_id))
+        }
     }
 
     /// What points to it.

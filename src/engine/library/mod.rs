@@ -4,7 +4,7 @@
 //! changes it, with accounts that `members` finds or makes; `deletion` ends it, `reconcile` lets accounts go, and `in_use`
 //! is what keeps an account in a set. `choice`, `checkouts`, `checkins` and `leases` are how an account goes out and comes
 //! back, `loans` and `lending` the record of that, `returns` the end of its key; `missing` notes accounts that OpenAI no
-//! longer has; `status` shows it all. `work` is the tick's part; `legacy` moves records of the releases before.
+//! longer has; `status` shows it all. `legacy` moves records of the releases before.
 
 mod checkins;
 mod checkouts;
@@ -13,7 +13,7 @@ mod deletion;
 mod fields;
 mod in_use;
 pub(super) mod leases;
-mod legacy;
+pub(super) mod legacy;
 pub(super) mod lending;
 pub(super) mod loans;
 mod members;
@@ -22,7 +22,6 @@ pub(super) mod reconcile;
 pub(super) mod returns;
 pub(super) mod sets;
 pub(super) mod status;
-pub(super) mod work;
 mod writes;
 
 use std::sync::Arc;
@@ -34,7 +33,7 @@ use self::fields::NAME;
 use self::sets::LibrarySet;
 use crate::engine::{Engine, Error};
 use crate::framework::{Call, Help, Path, ResponseField};
-use crate::logical::{Data, Operation, Response};
+use crate::logical::{Data, Operation, Response, data};
 use crate::openai::ProjectId;
 
 const HELP: Help = Help {
@@ -103,20 +102,17 @@ fn set_paths() -> Vec<Path<Engine>> {
 impl LibrarySet {
     fn view(&self) -> Data {
         let names: Vec<&str> = self.members.iter().map(|member| member.name.as_str()).collect();
-        Data::from_iter(
-            [
-                ("project", Value::from(self.project.as_str())),
-                ("project_id", self.project_id.as_ref().map_or("", ProjectId::as_str).into()),
-                ("service_account_names", names.into()),
-                ("ttl", self.ttl.as_secs().into()),
-                ("max_ttl", self.max_ttl.as_secs().into()),
-                ("description", self.description.as_str().into()),
-                ("disable_check_in_enforcement", self.disable_check_in_enforcement.into()),
-                ("create_missing", self.create_missing.into()),
-                ("made_accounts", self.made_accounts().into()),
-            ]
-            .map(|(name, value)| (name.to_owned(), value)),
-        )
+        data([
+            ("project", Value::from(self.project.as_str())),
+            ("project_id", self.project_id.as_ref().map_or("", ProjectId::as_str).into()),
+            ("service_account_names", names.into()),
+            ("ttl", self.ttl.as_secs().into()),
+            ("max_ttl", self.max_ttl.as_secs().into()),
+            ("description", self.description.as_str().into()),
+            ("disable_check_in_enforcement", self.disable_check_in_enforcement.into()),
+            ("create_missing", self.create_missing.into()),
+            ("made_accounts", self.made_accounts().into()),
+        ])
     }
 
     fn info(&self) -> Data {

@@ -10,27 +10,25 @@
 //!
 //! *Assumptions:* the caller holds the set's [`lock`](Engine::lock_set).
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 
 use super::in_use::{by_place, listed_keys, refuse_known};
 use super::members::Member;
-use super::sets::{self, Ending, LibrarySet};
-use crate::engine::accounts::claims::AccountOwner;
-use crate::engine::accounts::due;
-use crate::engine::accounts::live_keys;
+use super::sets;
+use super::sets::{Ending, LibrarySet};
+use crate::engine::accounts::kind::{Holding, Kind, Mount, Turn, Waiting, What};
 use crate::engine::accounts::live_keys::LiveKey;
-use crate::engine::accounts::lookup;
 use crate::engine::accounts::lookup::Sought;
 use crate::engine::accounts::making::Making;
 use crate::engine::accounts::owner::Owner;
-use crate::engine::creds::deletion;
+use crate::engine::accounts::{live_keys, lookup};
 use crate::engine::creds::deletion::Undone;
-use crate::engine::creds::{issuer, removal};
+use crate::engine::creds::{deletion, issuer, removal};
 use crate::engine::failpoint::failpoint;
 use crate::engine::time::backoff;
 use crate::engine::{Engine, Error};
@@ -42,9 +40,6 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const TICK_PATIENCE: Duration = Duration::from_secs(5);
 /// As long as a request lets go of accounts; the rest is the tick's.
 const REQUEST: Duration = Duration::from_secs(40);
-
-/// More markers are not read.
-const MOST: usize = 1_000;
 
 /// How long letting go may take.
 #[derive(Clone, Copy)]
@@ -118,7 +113,12 @@ pub(super) async fn reconcile(
         set.ending = let_go_all(engine, storage, name, due, limits, &mut failure).await;
         set.ending.extend(later);
         match failure {
-            Some(error) => set.retry.last_error = Some(error.to_string()),
+            Some(error) => {
+                set.retry.last_error = Some(error.to_string());
+                if error.is_out_of_reach() {
+                    set.retry.next_try = Some(now + backoff::OUT_OF_REACH);
+                }
+            }
             None => set.retry.succeeded(),
         }
         store(engine, storage, name, &set).await?;
@@ -128,25 +128,86 @@ pub(super) async fn reconcile(
     Ok(set.ending.into_iter().map(|ending| ending.member.name).collect())
 }
 
-/// Takes up the set that a marker led to. Answers when to look again, if ever.
-pub(super) async fn attend(
-    engine: &Engine,
-    storage: &dyn Storage,
-    name: &str,
-    (deadline, is_last): (Instant, bool),
-) -> Result<Option<DateTime<Utc>>, Error> {
-    let now = engine.now();
-    // Whoever writes the set now reconciles it, too.
-    let Some(_alone) = engine.try_lock_set(name) else { return Ok(Some(now)) };
-    let Some(set) = engine.library_sets.latest(storage, name).await? else { return Ok(None) };
-    match set.next_look() {
-        Some(next_look) if !is_last && backoff::is_wait(next_look, now) => return Ok(Some(next_look)),
-        None if !set.is_over() => return Ok(None),
-        Some(_) | None => {}
+/// The library sets, as the worker knows them.
+#[derive(Debug)]
+pub(in crate::engine) struct LibrarySets;
+
+#[async_trait]
+impl Kind for LibrarySets {
+    fn has(&self, owner: &Owner) -> bool {
+        matches!(owner, Owner::LibrarySet(_))
     }
-    reconcile(engine, storage, name, Limits::of_tick(deadline, is_last)).await?;
-    let set = engine.library_sets.record(storage, name).await?;
-    Ok(set.and_then(|set| set.next_look()))
+
+    /// An account of a set that is not lent has no key.
+    fn may_have_live_keys(&self) -> bool {
+        false
+    }
+
+    async fn all(&self, storage: &dyn Storage) -> Result<Vec<Owner>, StorageError> {
+        Ok(sets::SETS.names(storage).await?.into_iter().map(Owner::LibrarySet).collect())
+    }
+
+    fn lock(&self, owner: &Owner) -> String {
+        sets::lock(owner.name())
+    }
+
+    async fn reconcile(&self, turn: &Turn<'_>, owner: &Owner) -> Result<Option<DateTime<Utc>>, Error> {
+        let (engine, storage, now, name) = (turn.engine, turn.storage(), turn.engine.now(), owner.name());
+        let Some(set) = engine.library_sets.latest(storage, name).await? else { return Ok(None) };
+        match set.next_look() {
+            Some(next_look) if !turn.is_tried_now(&set.retry) && backoff::is_wait(next_look, now) => {
+                return Ok(Some(next_look));
+            }
+            None if !set.is_over() => return Ok(None),
+            Some(_) | None => {}
+        }
+        reconcile(engine, storage, name, Limits::of_tick(turn.deadline(), turn.is_last)).await?;
+        let set = engine.library_sets.record(storage, name).await?;
+        Ok(set.and_then(|set| set.next_look()))
+    }
+
+    /// Accounts that Vault made for a set, and that are no members.
+    async fn waiting(&self, mount: Mount<'_>, owner: &Owner) -> Result<Vec<Waiting>, Error> {
+        let Mount { engine, storage } = mount;
+        let Some(set) = engine.library_sets.record(storage, owner.name()).await? else {
+            return Ok(Vec::new());
+        };
+        let now = engine.now();
+        let ending = set.ending.iter().filter(|ending| !backoff::is_wait(ending.not_before, now));
+        let ending = ending.filter(|ending| ending.member.is_made()).map(|ending| Waiting {
+            what: What::End,
+            name: ending.member.made_as.as_ref().unwrap_or(&ending.member.name).clone(),
+            owner: Some(owner.clone()),
+            service_account_id: ending.member.id.to_string(),
+            api_key_id: String::new(),
+            since: ending.since.min(now),
+            // A free account has no key.
+            key_dead: true,
+            retry: set.retry.clone(),
+        });
+        Ok(ending.chain(Waiting::look_ups(owner, &set.making, now)).collect())
+    }
+
+    async fn end_now(&self, mount: Mount<'_>, owner: &Owner, _: Duration) -> Result<(), Error> {
+        let (Mount { engine, storage }, set) = (mount, owner.name());
+        let _alone = engine.lock_set(set).await;
+        let left = reconcile(engine, storage, set, Limits::of_request()).await?;
+        if left.is_empty() {
+            return Ok(());
+        }
+        let record = engine.library_sets.record(storage, set).await?;
+        let reason = record.and_then(|record| record.retry.last_error.clone()).unwrap_or_default();
+        Err(Error::field(format!(
+            "accounts that left library set {set} are not deleted ({}): {reason}",
+            left.join(", ")
+        )))
+    }
+
+    async fn holdings(&self, mount: Mount<'_>, owner: &Owner) -> Result<Vec<Holding>, StorageError> {
+        let Mount { engine, storage } = mount;
+        let set = engine.library_sets.record(storage, owner.name()).await?;
+        Ok(set.map(|set| set.holdings()).unwrap_or_default())
+    }
 }
 
 /// A tombstone that holds nothing is no longer needed.
@@ -211,7 +272,7 @@ async fn undo(
         Ok(Some(found)) => {
             engine.note_made(&[found.account.as_str()], making.since);
             let claim = engine.lock_claim(&found.account).await;
-            if claim.owner(storage).await?.is_some() {
+            if !claim.claimants(storage).await?.is_empty() {
                 return Ok(true);
             }
             Some(claim)
@@ -300,8 +361,8 @@ async fn let_go(
     patience: Duration,
 ) -> Result<(), Error> {
     let claim = engine.lock_claim(&member.id).await;
-    let ours = AccountOwner::LibrarySet(set.to_owned());
-    if claim.owner(storage).await?.is_some_and(|owner| owner != ours) {
+    let ours = Owner::LibrarySet(set.to_owned());
+    if claim.claimants(storage).await?.iter().any(|owner| *owner != ours) {
         return Ok(());
     }
     if member.is_made() {
@@ -337,36 +398,4 @@ pub(super) async fn undo_write(engine: &Engine, storage: &dyn Storage, set: &str
         _ if matches!(error, Error::LeftBehind(_)) => error,
         _ => Error::LeftBehind(Box::new(error)),
     }
-}
-
-/// Tries now to let go of what left the set, for somebody who waits for it.
-pub(in crate::engine) async fn retry(engine: &Engine, storage: &dyn Storage, set: &str) -> Result<(), Error> {
-    let _alone = engine.lock_set(set).await;
-    let left = reconcile(engine, storage, set, Limits::of_request()).await?;
-    if left.is_empty() {
-        return Ok(());
-    }
-    let record = engine.library_sets.record(storage, set).await?;
-    let reason = record.and_then(|record| record.retry.last_error.clone()).unwrap_or_default();
-    Err(Error::field(format!(
-        "accounts that left library set {set} are not deleted ({}): {reason}",
-        left.join(", ")
-    )))
-}
-
-/// The records that the due index leads to, by their sets' names: what is ending is looked at within the longest back-off.
-pub(in crate::engine) async fn waiting(
-    engine: &Engine,
-    storage: &dyn Storage,
-) -> Result<Vec<(String, Arc<LibrarySet>)>, Error> {
-    let mut waiting = BTreeMap::new();
-    for marker in due::come(storage, engine.now() + backoff::LONGEST, MOST).await? {
-        let Owner::LibrarySet(name) = marker.owner else { continue };
-        match engine.library_sets.record(storage, &name).await {
-            // It hides no other.
-            Err(StorageError::Malformed { .. }) => {}
-            record => waiting.extend(record?.map(|record| (name, record))),
-        }
-    }
-    Ok(waiting.into_iter().collect())
 }

@@ -5,31 +5,26 @@
 //! fails stays `returning` and is tried again by the tick, later each time; so is a loan whose lease should have ended
 //! it and did not, because the lease was lost, and a reservation whose check-out died.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use futures_util::{FutureExt as _, StreamExt as _, stream};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::lending;
 use super::loans::{Loan, State, Ticket};
 use super::sets::SETS;
-use crate::engine::accounts::due;
+use crate::engine::accounts::kind::{Holding, Kind, Mount, Turn, Waiting, What};
 use crate::engine::accounts::owner::Owner;
 use crate::engine::creds::deletion;
 use crate::engine::creds::deletion::Undone;
-use crate::engine::creds::removal;
 use crate::engine::failpoint::failpoint;
 use crate::engine::telemetry::events::Happening;
-use crate::engine::time::backoff;
 use crate::engine::{Engine, Error};
 use crate::logical::{Storage, StorageError};
-use crate::openai::Urgency;
+use crate::openai::{ApiKeyId, Urgency};
 
-/// So many returns are under way at once.
-const ABREAST: usize = 4;
 /// As long as a return for which nobody waits does; then it is the tick's.
 const QUEUE_PATIENCE: Duration = Duration::from_secs(60);
 /// As long as the end of a lease waits for OpenAI where it cannot be put on record; Vault gives up after 90 s.
@@ -44,9 +39,22 @@ pub(in crate::engine) async fn give_back(
     ticket: &Ticket,
     patience: Duration,
 ) -> Result<(), Error> {
-    // Of two returns at once the second finds the check-out over.
-    let alone = timeout(patience, engine.locks.lock(&format!("library-return/{}", ticket.loan))).await;
+    let alone = timeout(patience, engine.locks.lock(&lock(&ticket.loan))).await;
     let _alone = alone.map_err(|_| Error::ReturnUnderWay)?;
+    give_back_locked(engine, storage, ticket, patience).await
+}
+
+/// Held by whoever ends a check-out: of two at once the second finds the check-out over.
+fn lock(loan: &str) -> String {
+    format!("library-return/{loan}")
+}
+
+async fn give_back_locked(
+    engine: &Engine,
+    storage: &dyn Storage,
+    ticket: &Ticket,
+    patience: Duration,
+) -> Result<(), Error> {
     let loan = match lending::begin_return(engine, storage, ticket).await {
         Ok(Some(loan)) => loan,
         Ok(None) => return end_unrecorded(engine, storage, ticket, patience).await,
@@ -57,8 +65,7 @@ pub(in crate::engine) async fn give_back(
     match end_key(engine, storage, &loan, patience).await {
         Err(error) if loan.expires > engine.certain_time() => {
             tracing::warn!(set = ticket.set, key = ticket.loan, "a lent key is not ended yet: {error}");
-            let due = matches!(error, Error::KeyInDoubt).then(|| loan.doubt_ends());
-            lending::put_off_return(engine, storage, ticket, &error, due).await?;
+            lending::put_off_return(engine, storage, ticket, &error).await?;
             return Err(error);
         }
         // What has expired is dead, whatever OpenAI says.
@@ -140,66 +147,6 @@ pub(super) async fn begin(
     Ok(())
 }
 
-/// The check-outs whose keys are to be ended, by the keys' names, with their sets.
-pub(in crate::engine) async fn waiting(storage: &dyn Storage) -> Result<Vec<(String, Loan)>, Error> {
-    let mut waiting = Vec::new();
-    for set in lending::sets(storage).await? {
-        let loans = lending::readable_of_set(storage, &set).await?.into_iter();
-        let returning = loans.filter(|loan| loan.state == State::Returning);
-        waiting.extend(returning.map(|loan| (set.clone(), loan)));
-    }
-    waiting.sort_by(|(_, one), (_, other)| one.id.cmp(&other.id));
-    Ok(waiting)
-}
-
-/// Those of them that the due index leads to, at most `most`: a return is looked at again within the longest back-off.
-pub(in crate::engine) async fn waiting_soon(
-    storage: &dyn Storage,
-    now: DateTime<Utc>,
-    most: usize,
-) -> Result<Vec<(String, Loan)>, Error> {
-    let (mut waiting, mut seen) = (Vec::new(), HashSet::new());
-    for marker in due::come(storage, now + backoff::LONGEST, most).await? {
-        let Owner::Loan { set, account, loan } = marker.owner else { continue };
-        match lending::by_id(storage, &set, &account, &loan).await {
-            Ok(Some(loan)) if loan.state == State::Returning && seen.insert(loan.id.clone()) => {
-                waiting.push((set, loan));
-            }
-            // It hides no other.
-            Ok(_) | Err(StorageError::Malformed { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(waiting)
-}
-
-/// Tries to end the keys of all that wait, for somebody who waits for it.
-pub(in crate::engine) async fn run_now(
-    engine: &Engine,
-    storage: &dyn Storage,
-    patience: Duration,
-) -> Result<removal::Outcome, Error> {
-    if engine.leaves_owners_alone().await? {
-        // The primary's: nothing that came of it could be put on record here.
-        return Ok(removal::Outcome::default());
-    }
-    let deadline = Instant::now() + patience;
-    let attempts = waiting(storage).await?.into_iter().map(|(set, loan)| {
-        async move {
-            let patience = deadline.saturating_duration_since(Instant::now());
-            give_back(engine, storage, &loan.ticket(&set), patience).await
-        }
-        .boxed()
-    });
-    let mut attempts = stream::iter(attempts.collect::<Vec<_>>()).buffer_unordered(ABREAST);
-    let mut outcome = removal::Outcome::default();
-    while let Some(ended) = attempts.next().await {
-        outcome.count(ended.map_or_else(removal::Step::Failed, |()| removal::Step::Removed));
-    }
-    drop(attempts);
-    Ok(outcome)
-}
-
 async fn end_key(
     engine: &Engine,
     storage: &dyn Storage,
@@ -220,22 +167,73 @@ async fn end_key(
     }
 }
 
-/// Takes up the loan that a marker led to. Answers when to look again, if ever.
-pub(super) async fn attend(
-    engine: &Engine,
-    storage: &dyn Storage,
-    (set, account, id): (&str, &str, &str),
-) -> Result<Option<DateTime<Utc>>, Error> {
-    let Some(loan) = lending::by_id(storage, set, account, id).await? else { return Ok(None) };
-    let next_look = loan.next_look();
-    // What ends by time ends by both clocks.
-    let waits = loan.state != State::Returning && next_look > engine.certain_time();
-    if waits || next_look > engine.now() {
-        return Ok(Some(next_look));
+/// The loans, as the worker knows them.
+#[derive(Debug)]
+pub(in crate::engine) struct Loans;
+
+#[async_trait]
+impl Kind for Loans {
+    fn has(&self, owner: &Owner) -> bool {
+        matches!(owner, Owner::Loan { .. })
     }
-    // Any other failure is on record with the loan.
-    if let Err(Error::Storage(error)) = give_back(engine, storage, &loan.ticket(set), TICK_PATIENCE).await {
-        return Err(error.into());
+
+    async fn all(&self, storage: &dyn Storage) -> Result<Vec<Owner>, StorageError> {
+        lending::owners(storage).await
     }
-    Ok(lending::by_id(storage, set, account, id).await?.map(|loan| loan.next_look()))
+
+    fn lock(&self, owner: &Owner) -> String {
+        if let Owner::Loan { loan, .. } = owner { lock(loan) } else { String::new() }
+    }
+
+    async fn reconcile(&self, turn: &Turn<'_>, owner: &Owner) -> Result<Option<DateTime<Utc>>, Error> {
+        let (engine, storage) = (turn.engine, turn.storage());
+        let Some(loan) = lending::put_right(engine, storage, owner).await? else { return Ok(None) };
+        let next_look = loan.next_look();
+        // What ends by time ends by both clocks.
+        let waits = if loan.state == State::Returning {
+            !turn.is_tried_now(&loan.retry) && next_look > engine.now()
+        } else {
+            next_look > engine.certain_time() || next_look > engine.now()
+        };
+        if waits {
+            return Ok(Some(next_look));
+        }
+        // Any other failure is on record with the loan.
+        let patience = TICK_PATIENCE.min(turn.patience());
+        if let Err(Error::Storage(error)) =
+            give_back_locked(engine, storage, &loan.ticket(owner.name()), patience).await
+        {
+            return Err(error.into());
+        }
+        Ok(lending::of_owner(storage, owner).await?.map(|loan| loan.next_look()))
+    }
+    async fn waiting(&self, mount: Mount<'_>, owner: &Owner) -> Result<Vec<Waiting>, Error> {
+        let Mount { engine, storage } = mount;
+        let loan = lending::of_owner(storage, owner).await?;
+        let returning = loan.filter(|loan| loan.state == State::Returning).map(|loan| Waiting {
+            what: What::End,
+            service_account_id: loan.account.id.to_string(),
+            api_key_id: loan.api_key_id.as_ref().map_or("", ApiKeyId::as_str).to_owned(),
+            since: loan.returning_since.unwrap_or(loan.ends),
+            key_dead: loan.expires <= engine.certain_time(),
+            name: loan.id,
+            owner: Some(owner.clone()),
+            retry: loan.retry,
+        });
+        Ok(returning.into_iter().collect())
+    }
+
+    async fn end_now(&self, mount: Mount<'_>, owner: &Owner, patience: Duration) -> Result<(), Error> {
+        let Mount { engine, storage } = mount;
+        match lending::of_owner(storage, owner).await? {
+            Some(loan) => give_back(engine, storage, &loan.ticket(owner.name()), patience).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn holdings(&self, mount: Mount<'_>, owner: &Owner) -> Result<Vec<Holding>, StorageError> {
+        let storage = mount.storage;
+        let loan = lending::of_owner(storage, owner).await?;
+        Ok(loan.into_iter().map(|loan| loan.holding()).collect())
+    }
 }

@@ -14,18 +14,17 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::members::Member;
-use crate::engine::accounts::due;
-use crate::engine::accounts::making::{Making, MakingList};
+use crate::engine::accounts::kind::Holding;
+use crate::engine::accounts::making::MakingList;
 use crate::engine::accounts::owner::Owner;
 use crate::engine::accounts::retry::RetryState;
+use crate::engine::accounts::{due, first_seen};
 use crate::engine::config::project_fields::NamedProject;
-use crate::engine::creds::issuer;
 use crate::engine::naming::names::ServiceAccountName;
-use crate::engine::time::backoff;
 use crate::engine::{Engine, Error};
 use crate::framework::LockGuard;
 use crate::logical::{Collection, Record, Storage, StorageError};
-use crate::openai::{OrganizationId, ProjectId, ServiceAccountId};
+use crate::openai::ProjectId;
 
 /// A set of accounts that are lent out.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -137,6 +136,18 @@ impl LibrarySet {
         self.members = members;
     }
 
+    /// Everything at OpenAI that the record names.
+    pub(super) fn holdings(&self) -> Vec<Holding> {
+        let accounts = self.accounts().map(|member| Holding {
+            service_account_id: Some(member.id.clone()),
+            name: member.made_as.clone(),
+            is_claimed: true,
+            is_made_account: member.is_made(),
+            ..Holding::in_project(&member.organization_id, Some(&member.project_id))
+        });
+        accounts.chain(self.making.iter().map(Holding::making)).collect()
+    }
+
     /// Tells if the record holds nothing that anybody needs.
     pub(super) fn is_over(&self) -> bool {
         self.is_tombstone && self.making.is_empty() && self.ending.is_empty()
@@ -144,7 +155,7 @@ impl LibrarySet {
 
     /// When the tick has something to do for it, if ever.
     pub(super) fn next_look(&self) -> Option<DateTime<Utc>> {
-        let making = self.making.iter().map(due_from);
+        let making = self.making.iter().map(|making| making.since + first_seen::settles_after());
         let first = making.chain(self.ending.iter().map(|ending| ending.not_before)).min()?;
         Some(self.retry.next_try.map_or(first, |next_try| next_try.max(first)))
     }
@@ -168,25 +179,10 @@ impl LibrarySet {
     }
 }
 
-/// From then on no creation of this name is under way, and OpenAI lists what was made.
-fn due_from(making: &Making) -> DateTime<Utc> {
-    making.since + issuer::sweep_age()
-}
-
-/// Tells if the creation may still be under way: that OpenAI lists nothing proves nothing.
-pub(in crate::engine) fn is_young(making: &Making, now: DateTime<Utc>) -> bool {
-    backoff::is_wait(due_from(making), now)
-}
-
 impl Engine {
     /// Holds off every other change of the set's record. Unlike the lock of the loans it is held over calls to OpenAI.
     pub(super) async fn lock_set(&self, set: &str) -> LockGuard {
         self.locks.lock(&lock(set)).await
-    }
-
-    /// The same, unless somebody changes it now.
-    pub(super) fn try_lock_set(&self, set: &str) -> Option<LockGuard> {
-        self.locks.try_lock(&lock(set))
     }
 
     /// A new unique name for what is made at OpenAI for the set.
@@ -195,7 +191,8 @@ impl Engine {
     }
 }
 
-fn lock(set: &str) -> String {
+/// Held by whoever changes the set's record.
+pub(super) fn lock(set: &str) -> String {
     format!("library-set/{set}")
 }
 
@@ -232,41 +229,6 @@ pub(super) async fn put(
     engine.library_sets.put(storage, name, set).await
 }
 
-/// Whether the record of this name names the account: as a member, or as one that has to go.
-pub(in crate::engine) async fn names_account(
-    engine: &Engine,
-    storage: &dyn Storage,
-    name: &str,
-    account: &ServiceAccountId,
-) -> Result<bool, Error> {
-    let set = engine.library_sets.record(storage, name).await?;
-    Ok(set.is_some_and(|set| set.accounts().any(|member| member.id == *account)))
-}
-
-/// Whether the record of this name has the account that was made under this unique name.
-pub(in crate::engine) async fn made(
-    engine: &Engine,
-    storage: &dyn Storage,
-    name: &str,
-    made_as: &str,
-) -> Result<bool, Error> {
-    let set = engine.library_sets.record(storage, name).await?;
-    Ok(set.is_some_and(|set| set.accounts().any(|member| member.made_as.as_deref() == Some(made_as))))
-}
-
-/// The unique names of what is being made for library sets. It reads all there is: not for a request.
-pub(in crate::engine) async fn making(
-    engine: &Engine,
-    storage: &dyn Storage,
-) -> Result<Vec<String>, StorageError> {
-    let mut names = Vec::new();
-    for name in engine.library_sets.names(storage).await? {
-        let set = engine.library_sets.record(storage, &name).await?;
-        names.extend(set.iter().flat_map(|set| set.making.iter().map(|making| making.name.clone())));
-    }
-    Ok(names)
-}
-
 /// The library sets that name this project.
 pub(in crate::engine) async fn of_project(
     engine: &Engine,
@@ -275,44 +237,4 @@ pub(in crate::engine) async fn of_project(
 ) -> Result<Vec<String>, Error> {
     let named = engine.library_sets.all(storage).await?.into_iter().filter(|(_, set)| set.project == project);
     Ok(named.map(|(name, _)| format!("library set {name}")).collect())
-}
-
-/// The library sets that have, or still have to delete, accounts that Vault made in this organization.
-pub(in crate::engine) async fn with_made_accounts(
-    engine: &Engine,
-    storage: &dyn Storage,
-    organization: &OrganizationId,
-) -> Result<Vec<String>, StorageError> {
-    let is_made = |member: &Member| member.made_as.is_some() && member.organization_id == *organization;
-    let mut found = Vec::new();
-    for name in engine.library_sets.names(storage).await? {
-        let set = match engine.library_sets.record(storage, &name).await {
-            // It hides no other.
-            Err(StorageError::Malformed { .. }) => continue,
-            set => set?,
-        };
-        let is_left = |set: Arc<LibrarySet>| {
-            set.accounts().any(is_made)
-                || set.making.iter().any(|making| making.organization_id == *organization)
-        };
-        if set.is_some_and(is_left) {
-            found.push(name);
-        }
-    }
-    Ok(found)
-}
-
-/// OpenAI's ids of the projects that library sets give, or that their accounts are in: what a project's name points at
-/// may have changed.
-pub(in crate::engine) async fn raw_projects(
-    engine: &Engine,
-    storage: &dyn Storage,
-) -> Result<Vec<ProjectId>, Error> {
-    let mut found = Vec::new();
-    for name in engine.library_sets.names(storage).await? {
-        let Some(set) = engine.library_sets.record(storage, &name).await? else { continue };
-        found.extend(set.project_id.clone());
-        found.extend(set.accounts().map(|member| member.project_id.clone()));
-    }
-    Ok(found)
 }

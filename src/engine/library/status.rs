@@ -14,7 +14,7 @@ use crate::engine::telemetry::metrics::MAX_LABELS;
 use crate::engine::time::rfc3339;
 use crate::engine::{Engine, Error};
 use crate::framework::{Call, Help, Path, ResponseField, Tick};
-use crate::logical::{Data, Operation, Response, Storage};
+use crate::logical::{Data, Operation, Response, Storage, data};
 
 const HELP: Help = Help {
     synopsis: "Read the states and borrowers of a library set's accounts.",
@@ -75,21 +75,18 @@ fn view(set: &LibrarySet, loans: &[Loan], missing: &BTreeSet<String>) -> Data {
         check_outs.extend(loan.map(|loan| (member.name.clone(), who(loan))));
     }
     let count = |word: &str| Value::from(status.values().filter(|value| *value == word).count());
-    Data::from_iter(
-        [
-            ("available_accounts", count("available")),
-            ("checked_out_accounts", count("checked-out")),
-            ("returning_accounts", count("returning")),
-            ("missing_accounts", count("missing")),
-            ("made_accounts", set.made_accounts().into()),
-            ("max_ttl", set.max_ttl.as_secs().into()),
-            ("project", set.project.as_str().into()),
-            ("project_id", project_id(set).into()),
-            ("check_outs", check_outs.into()),
-            ("account_status", status.into()),
-        ]
-        .map(|(name, value)| (name.to_owned(), value)),
-    )
+    data([
+        ("available_accounts", count("available")),
+        ("checked_out_accounts", count("checked-out")),
+        ("returning_accounts", count("returning")),
+        ("missing_accounts", count("missing")),
+        ("made_accounts", set.made_accounts().into()),
+        ("max_ttl", set.max_ttl.as_secs().into()),
+        ("project", set.project.as_str().into()),
+        ("project_id", project_id(set).into()),
+        ("check_outs", check_outs.into()),
+        ("account_status", status.into()),
+    ])
 }
 
 /// The accounts never leave their project, whatever its name points to today.

@@ -7,13 +7,13 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::fields::{self, ACCOUNTS, NAME};
+use super::fields::{ACCOUNTS, NAME};
 use super::members::{Home, Listed, Member};
-use super::sets::{self, LibrarySet};
-use super::{in_use, legacy, lending, missing, reconcile, status};
-use crate::engine::accounts::claims::AccountOwner;
+use super::sets::LibrarySet;
+use super::{fields, in_use, legacy, lending, missing, reconcile, sets, status};
 use crate::engine::accounts::lookup::Sought;
 use crate::engine::accounts::making::Making;
+use crate::engine::accounts::owner::Owner;
 use crate::engine::config::{key_records, named_projects};
 use crate::engine::creds::issuer;
 use crate::engine::failpoint::failpoint;
@@ -27,10 +27,10 @@ use crate::openai::{ProjectId, ServiceAccountId};
 pub(super) async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     // First of all: a list of any length costs its reading and no more.
     let asked = fields::names(&call)?;
-    let (storage, name) = (call.storage(), call.get(&NAME)?);
+    let (storage, name) = (&**call.storage(), call.get(&NAME)?);
     let _alone = engine.lock_set(&name).await;
-    legacy::take_over_change(&engine, &**storage, &name).await?;
-    let stored = sets::stored(&engine, &**storage, &name).await?;
+    legacy::take_over_change(&engine, storage, &name).await?;
+    let stored = sets::stored(&engine, storage, &name).await?;
     let old = stored.as_ref().filter(|stored| !stored.is_tombstone);
     call.patches(old.is_some(), || format!("library set {:?}", &*name))?;
     let mut set = old.map_or_else(|| LibrarySet::first(&call), |old| Ok(old.clone()))?;
@@ -41,7 +41,7 @@ pub(super) async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Resp
         (None, None) => call.get(&ACCOUNTS)?,
     };
     let before = old.map(LibrarySet::named_project);
-    let project_id = engine.written_project(&**storage, &set.named_project(), before.as_ref()).await?;
+    let project_id = engine.written_project(storage, &set.named_project(), before.as_ref()).await?;
     set.check_move(old, &project_id)?;
 
     let mut warnings = warn_of_cut(&engine, &set).await?;
@@ -50,11 +50,11 @@ pub(super) async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Resp
     let mut join =
         Join { engine: &engine, storage, name: &name, record, looks, checked: false, warnings: Vec::new() };
     let warning = match join.make(set, &names, project_id).await {
-        Ok(()) => reconcile::finish(&engine, &**storage, &name).await,
-        Err(error) => return Err(reconcile::undo_write(&engine, &**storage, &name, error).await),
+        Ok(()) => reconcile::finish(&engine, storage, &name).await,
+        Err(error) => return Err(reconcile::undo_write(&engine, storage, &name, error).await),
     };
     warnings.extend(join.warnings.into_iter().chain(warning));
-    let _ = status::count(&engine, &**storage, &name).await;
+    let _ = status::count(&engine, storage, &name).await;
     Ok((!warnings.is_empty()).then(|| Response { warnings, ..Response::default() }))
 }
 
@@ -74,7 +74,7 @@ async fn warn_of_cut(engine: &Engine, set: &LibrarySet) -> Result<Vec<String>, E
 /// A write of a set.
 struct Join<'a> {
     engine: &'a Engine,
-    storage: &'a Arc<dyn Storage>,
+    storage: &'a dyn Storage,
     name: &'a str,
     /// The record as it is stored while accounts are made and adopted: the old settings and members, or a tombstone.
     record: LibrarySet,
@@ -96,7 +96,7 @@ struct Before {
 impl Join<'_> {
     /// Gets every account that the set shall have, then stores the set.
     async fn make(&mut self, mut set: LibrarySet, names: &[String], project: ProjectId) -> Result<(), Error> {
-        let storage = &**self.storage;
+        let storage = self.storage;
         let wanted: HashSet<&str> = names.iter().map(String::as_str).collect();
         let (kept, removed): (Vec<_>, Vec<_>) =
             set.members.into_iter().partition(|member| wanted.contains(member.name.as_str()));
@@ -151,7 +151,7 @@ impl Join<'_> {
         project: ProjectId,
         before: &mut Before,
     ) -> Result<(Home, Listed), Error> {
-        let (engine, storage) = (self.engine, &**self.storage);
+        let (engine, storage) = (self.engine, self.storage);
         let configured = engine.configured_in_storage(storage).await?;
         let home = Home::new(&configured, project, engine.now());
         let (near, far): (Vec<_>, Vec<_>) = std::mem::take(&mut before.kept)
@@ -193,11 +193,11 @@ impl Join<'_> {
                 member.made_as = made_as;
             }
         }
-        let config = engine.configured(&**storage).await?.config;
+        let config = engine.configured(storage).await?.config;
         let adopted: Vec<_> = members.iter().map(|member| (&member.id, member.name.as_str())).collect();
         key_records::refuse_owner_of_admin_key(&config, &home.client, ACCOUNTS.name(), &adopted).await?;
         let called: Vec<&str> = adopted.iter().map(|(_, name)| *name).collect();
-        engine.refuse_of_credentials(&**storage, ACCOUNTS.name(), &called).await?;
+        engine.refuse_of_credentials(storage, ACCOUNTS.name(), &called).await?;
         let found: HashSet<&str> = members.iter().map(|member| member.name.as_str()).collect();
         let lacking: Vec<&str> = names.iter().copied().filter(|name| !found.contains(name)).collect();
         listed.refuse_ids(&lacking)?;
@@ -213,7 +213,7 @@ impl Join<'_> {
             self.adopt(&members).await?;
             // After the claim: a role that is written from now on sees it.
             let adopted: Vec<_> = members.iter().map(|member| (&member.id, member.name.as_str())).collect();
-            engine.refuse_of_roles(&**storage, ACCOUNTS.name(), &adopted).await?;
+            engine.refuse_of_roles(storage, ACCOUNTS.name(), &adopted).await?;
             self.warnings = home.warn_of_users(&members).await?;
         }
         for name in &lacking {
@@ -229,7 +229,7 @@ impl Join<'_> {
     }
 
     async fn put_record(&self) -> Result<(), Error> {
-        Ok(sets::put(self.engine, &**self.storage, self.name, &self.record).await?)
+        Ok(sets::put(self.engine, self.storage, self.name, &self.record).await?)
     }
 
     /// Adopts accounts: on record first, then claimed.
@@ -239,8 +239,8 @@ impl Join<'_> {
         self.put_record().await?;
         failpoint!("set.touched");
         for member in members {
-            let owner = AccountOwner::LibrarySet(self.name.to_owned());
-            self.engine.claim(&**self.storage, &member.id, &owner).await?;
+            let owner = Owner::LibrarySet(self.name.to_owned());
+            self.engine.claim(self.storage, &member.id, &owner).await?;
             failpoint!("set.claimed");
         }
         Ok(())
@@ -281,7 +281,7 @@ impl Join<'_> {
 
     /// Stores the set, unless an account that it no longer names was lent meanwhile, or its project went.
     async fn store(&self, set: LibrarySet, removed: &[Member]) -> Result<(), Error> {
-        let (engine, storage, now) = (self.engine, &**self.storage, self.engine.now());
+        let (engine, storage, now) = (self.engine, self.storage, self.engine.now());
         let (making, ending, retry) =
             (self.record.making.clone(), self.record.ending.clone(), self.record.retry.clone());
         let members = set.members.clone();

@@ -2,17 +2,15 @@
 //! never waits for OpenAI, so they answer on a standby, while unconfigured, and while OpenAI is down.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
+use crate::engine::accounts::kind::{Waiting, What};
+use crate::engine::accounts::waiting;
 use crate::engine::config::configuration::{Config, ONLY};
-use crate::engine::operator::backlog;
-use crate::engine::operator::backlog::Backlog;
+use crate::engine::creds::ledger;
 use crate::engine::operator::costs;
-use crate::engine::operator::creations;
-use crate::engine::operator::creations::Unfinished;
 use crate::engine::telemetry::metrics::Level;
 use crate::engine::telemetry::openai_status::{Failure, Outcomes};
 use crate::engine::time::rfc3339;
@@ -23,6 +21,8 @@ use crate::logical::{Operation, Response, Storage};
 /// Prometheus' text format.
 pub(in crate::engine) const CONTENT_TYPE: &str = "text/plain; version=0.0.4";
 
+/// More is not counted: then this number means at least so many.
+const MOST: usize = 1_000;
 /// A backlog or a late rotation is worth a word when it is older than this.
 const TOLERATED: u64 = 600;
 /// An outage is told after this: a call that fails for a moment is tried again by itself.
@@ -107,9 +107,11 @@ pub(in crate::engine) fn paths() -> Vec<Path<Engine>> {
 struct Observation {
     now: DateTime<Utc>,
     config: Option<Arc<Config>>,
-    deletions: Backlog,
-    creations: Vec<Unfinished>,
-    rotations: Backlog,
+    waiting: Vec<Waiting>,
+    /// Keys and accounts that wait for their end, credentials among them.
+    deletions: Due,
+    creations: Due,
+    rotations: Due,
     /// Library sets with accounts that OpenAI no longer has.
     missing: Vec<(String, usize)>,
     outcomes: Outcomes,
@@ -132,16 +134,44 @@ impl Engine {
 
     async fn observe(&self, storage: &dyn Storage) -> Result<Observation, Error> {
         let now = self.now();
+        let waiting = waiting::all(self, storage, now, MOST).await?;
+        let (credentials, oldest) = ledger::waiting(storage, now, MOST).await?;
+        let deletions = Due::of(&waiting, |what| *what == What::End);
+        let creations = Due::of(&waiting, |what| matches!(what, What::LookUp(_)));
         Ok(Observation {
             now,
             config: self.config.get(storage, ONLY).await?,
-            deletions: backlog::waiting(self, storage, now).await?,
-            creations: creations::unfinished(self, storage).await?,
-            rotations: backlog::overdue_rotations(self, storage, now).await?,
+            rotations: Due::of(&waiting, |what| *what == What::Rotation),
+            deletions: Due {
+                count: (credentials + deletions.count + creations.count).min(MOST),
+                oldest: deletions.oldest.into_iter().chain(oldest).min(),
+            },
+            creations,
+            waiting,
             missing: library::missing::told(storage).await?,
             outcomes: self.clients.openai_status().outcomes(),
             strangers: self.recovery.unknown_credentials(),
         })
+    }
+}
+
+/// Things that are due, and since when the first of them has been.
+#[derive(Clone, Copy, Debug)]
+struct Due {
+    count: usize,
+    oldest: Option<DateTime<Utc>>,
+}
+
+impl Due {
+    fn of(waiting: &[Waiting], is: impl Fn(&What) -> bool) -> Self {
+        let mut since: Vec<_> = waiting.iter().filter(|one| is(&one.what)).map(|one| one.since).collect();
+        since.sort_unstable();
+        Self { count: since.len(), oldest: since.first().copied() }
+    }
+
+    /// For how many seconds the first has been due; zero if nothing is.
+    fn age(&self, now: DateTime<Utc>) -> u64 {
+        self.oldest.and_then(|oldest| (now - oldest).to_std().ok()).unwrap_or_default().as_secs()
     }
 }
 
@@ -151,11 +181,11 @@ impl Observation {
         let key_age = self.config.as_ref().and_then(|config| (self.now - config.last_rotated).to_std().ok());
         [
             (Level::OverdueRotations, self.rotations.count as f64),
-            (Level::RotationOverdueSeconds, self.rotations.age(self.now).as_secs() as f64),
+            (Level::RotationOverdueSeconds, self.rotations.age(self.now) as f64),
             (Level::PendingDeletions, self.deletions.count as f64),
-            (Level::PendingDeletionAgeSeconds, self.deletions.age(self.now).as_secs() as f64),
-            (Level::UnfinishedCreations, self.creations.len() as f64),
-            (Level::UnfinishedCreationAgeSeconds, age_of(&self.creations).as_secs() as f64),
+            (Level::PendingDeletionAgeSeconds, self.deletions.age(self.now) as f64),
+            (Level::UnfinishedCreations, self.creations.count as f64),
+            (Level::UnfinishedCreationAgeSeconds, self.creations.age(self.now) as f64),
             (Level::AdminKeyAgeSeconds, key_age.unwrap_or_default().as_secs() as f64),
             (Level::AdminKeyRefused, f64::from(u8::from(self.outcomes.refused))),
         ]
@@ -164,8 +194,8 @@ impl Observation {
     /// What is not as it should be.
     fn reasons(&self) -> Vec<String> {
         let failing = self.outcomes.failing_since.and_then(|since| (self.now - since).to_std().ok());
-        let deletions = self.deletions.age(self.now).as_secs();
-        let rotations = self.rotations.age(self.now).as_secs();
+        let deletions = self.deletions.age(self.now);
+        let rotations = self.rotations.age(self.now);
         let missing = self.missing.iter().map(|(set, count)| {
             let reason = format!(
                 "OpenAI no longer has {count} of the accounts of library set {set}: see library-sets/{set}/status, then \
@@ -183,7 +213,7 @@ impl Observation {
                 deletions > TOLERATED,
                 format!("a key or account that should have ended {deletions} s ago is not removed: revocations lists it"),
             ),
-            (age_of(&self.creations).as_secs() > TOLERATED, self.unfinished()),
+            (self.creations.age(self.now) > TOLERATED, self.unfinished()),
             (rotations > TOLERATED, format!("a rotation is overdue for {rotations} s")),
             (
                 self.strangers > 0,
@@ -202,21 +232,16 @@ impl Observation {
 
     fn unfinished(&self) -> String {
         let said =
-            format!("a creation that was cut off {} s ago is not undone", age_of(&self.creations).as_secs());
-        let oldest = self.creations.iter().max_by_key(|creation| creation.age);
+            format!("a creation that was cut off {} s ago is not undone", self.creations.age(self.now));
+        let oldest = self.waiting.iter().find(|one| Some(one.since) == self.creations.oldest);
         let configured = self.config.as_ref().map(|config| &config.organization_id);
-        match oldest.map(|creation| &creation.organization) {
-            Some(organization) if configured != Some(organization) => {
+        match oldest.map(|oldest| &oldest.what) {
+            Some(What::LookUp(organization)) if configured != Some(organization) => {
                 format!("{said}: it waits for a configuration of organization {organization}")
             }
             _ => said,
         }
     }
-}
-
-/// How long ago the oldest was cut off; zero if there is none.
-fn age_of(creations: &[Unfinished]) -> Duration {
-    creations.iter().map(|creation| creation.age).max().unwrap_or_default()
 }
 
 async fn metrics(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
@@ -254,10 +279,10 @@ async fn health(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Err
         ("last_error_endpoint", failure.map_or("", |failure| failure.endpoint).into()),
         ("last_error_at", time(failure.map(|failure| failure.at))),
         ("pending_deletions", deletions.count.into()),
-        ("pending_deletion_age", deletions.age(now).as_secs().into()),
-        ("unfinished_creations", creations.len().into()),
-        ("unfinished_creation_age", age_of(&creations).as_secs().into()),
+        ("pending_deletion_age", deletions.age(now).into()),
+        ("unfinished_creations", creations.count.into()),
+        ("unfinished_creation_age", creations.age(now).into()),
         ("overdue_rotations", rotations.count.into()),
-        ("overdue_rotation_age", rotations.age(now).as_secs().into()),
+        ("overdue_rotation_age", rotations.age(now).into()),
     ])))
 }

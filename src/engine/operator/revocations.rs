@@ -6,24 +6,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use futures_util::{FutureExt as _, StreamExt as _, stream};
 use serde_json::Value;
 use tokio::time::Instant;
 
+use crate::engine::accounts::kind::{Mount, Waiting, What};
+use crate::engine::accounts::owner::Owner;
+use crate::engine::accounts::waiting;
 use crate::engine::creds::credential_end::{PATIENCE, may_pass};
-use crate::engine::creds::ledger;
 use crate::engine::creds::ledger::{Entry, LEDGER};
-use crate::engine::creds::removal;
-use crate::engine::library::returns;
-use crate::engine::operator::backlog;
-use crate::engine::operator::pending;
-use crate::engine::operator::pending::{Owner, Waiting};
+use crate::engine::creds::{ledger, removal};
 use crate::engine::time::{calendar, rfc3339};
-use crate::engine::{Engine, Error};
+use crate::engine::{Engine, Error, kind_of};
 use crate::framework::{Call, Field, Help, Name, Path, ResponseField};
-use crate::logical::{Data, Operation, Response, Storage, StorageError};
+use crate::logical::{Data, Operation, Response, Storage, StorageError, data};
 
 /// As long as an operator's retry of everything takes.
 const RETRY_PATIENCE: Duration = Duration::from_secs(45);
+/// As many owners are worked on at once for an operator.
+const CONCURRENCY: usize = 4;
 /// So many are listed at once.
 const PAGE: usize = 1_000;
 
@@ -138,11 +139,11 @@ async fn list(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error
 async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let (storage, name) = (&**call.storage(), call.get(&NAME)?);
     if let Some(waiting) = other(&engine, storage, &name).await? {
-        return Ok(Some(Response::new(view_other(&waiting))));
+        return Ok(Some(Response::new(view(&engine, &waiting))));
     }
     let Some(place) = place_of(&engine, storage, &name).await? else { return Ok(None) };
     let entry = LEDGER.get(storage, &place).await?;
-    Ok(entry.map(|entry| Response::new(view(&engine, &entry))))
+    Ok(entry.map(|entry| Response::new(view_credential(&engine, &entry))))
 }
 
 async fn retry(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
@@ -151,7 +152,7 @@ async fn retry(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Erro
         if engine.leaves_owners_alone().await? {
             return Err(StorageError::ReadOnly.into());
         }
-        return pending::retry(&engine, call.storage(), &waiting.owner, PATIENCE).await.map(|()| None);
+        return end_now(&engine, storage, &waiting).await.map(|()| None);
     }
     let none = || Error::NotFound { kind: "revocation", name: name.to_string() };
     let place = place_of(&engine, storage, &name).await?.ok_or_else(none)?;
@@ -168,55 +169,74 @@ async fn retry(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Erro
 }
 
 async fn retry_all(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
-    let (storage, deadline) = (&**call.storage(), Instant::now() + RETRY_PATIENCE);
-    let loans = returns::run_now(&engine, storage, RETRY_PATIENCE).await?;
-    let patience = deadline.saturating_duration_since(Instant::now());
-    let outcome = removal::run_now(&engine, storage, patience).await;
-    let others = retry_others(&engine, call.storage(), deadline).await?;
-    let waiting = backlog::deletions(storage, engine.now(), usize::MAX).await?.count;
-    let waiting = waiting + pending::all(&engine, storage).await?.len();
+    let storage = &**call.storage();
+    let (owners, credentials) = tokio::join!(
+        end_owners(&engine, storage, Instant::now() + RETRY_PATIENCE),
+        removal::run_now(&engine, storage, RETRY_PATIENCE),
+    );
+    let outcome = owners?.and(credentials);
+    let waiting = ledger::waiting(storage, engine.now(), usize::MAX).await?.0;
+    let waiting = waiting + others(&engine, storage).await?.len();
     Ok(Some(Response::of([
-        ("removed", Value::from(loans.removed + outcome.removed + others.removed)),
-        ("failed", (loans.failed + outcome.failed + others.failed).into()),
+        ("removed", Value::from(outcome.removed)),
+        ("failed", outcome.failed.into()),
         ("waiting", waiting.into()),
-        (
-            "last_error",
-            loans
-                .error
-                .or(outcome.error)
-                .or(others.error)
-                .map(|error| error.to_string())
-                .unwrap_or_default()
-                .into(),
-        ),
+        ("last_error", outcome.error.map(|error| error.to_string()).unwrap_or_default().into()),
     ])))
 }
 
-/// What is neither a credential nor a check-out, once for each owner.
-async fn retry_others(
+/// Tries now to end everything but credentials, once for each owner.
+async fn end_owners(
     engine: &Engine,
-    storage: &Arc<dyn Storage>,
+    storage: &dyn Storage,
     deadline: Instant,
 ) -> Result<removal::Outcome, Error> {
-    let (mut outcome, mut tried) = (removal::Outcome::default(), BTreeSet::new());
+    let mut outcome = removal::Outcome::default();
     if engine.leaves_owners_alone().await? {
+        // The primary's: nothing that came of it could be put on record here.
         return Ok(outcome);
     }
-    for waiting in pending::all(engine, &**storage).await? {
-        let kind = match waiting.owner {
-            Owner::StaticRole(_) => "static role",
-            Owner::LibrarySet(_) => "library set",
-            Owner::AdminKey => "admin key",
-            Owner::Loan(..) | Owner::Creation(_) => continue,
-        };
-        let patience = PATIENCE.min(deadline.saturating_duration_since(Instant::now()));
-        if patience.is_zero() || !tried.insert((kind, waiting.owner.told().to_owned())) {
-            continue;
-        }
-        let ended = pending::retry(engine, storage, &waiting.owner, patience).await;
-        outcome.count(ended.map_or_else(removal::Step::Failed, |()| removal::Step::Removed));
+    let waiting = others(engine, storage).await?.into_iter();
+    let ending = waiting.filter(|waiting| waiting.what == What::End);
+    let owners: BTreeSet<Owner> = ending.filter_map(|waiting| waiting.owner).collect();
+    let attempts = owners.iter().filter_map(|owner| {
+        let kind = kind_of(owner)?;
+        Some(
+            async move {
+                let patience = deadline.saturating_duration_since(Instant::now());
+                if patience.is_zero() {
+                    return removal::Step::Skipped;
+                }
+                let ended = kind.end_now(Mount { engine, storage }, owner, patience).await;
+                ended.map_or_else(removal::Step::Failed, |()| removal::Step::Removed)
+            }
+            .boxed(),
+        )
+    });
+    let mut attempts = stream::iter(attempts.collect::<Vec<_>>()).buffer_unordered(CONCURRENCY);
+    while let Some(step) = attempts.next().await {
+        outcome.count(step);
     }
+    drop(attempts);
     Ok(outcome)
+}
+
+/// Tries now to end one thing, for somebody who waits for it.
+async fn end_now(engine: &Engine, storage: &dyn Storage, waiting: &Waiting) -> Result<(), Error> {
+    let owner = waiting.owner.as_ref().filter(|_| waiting.what == What::End);
+    match owner.and_then(|owner| Some((owner, kind_of(owner)?))) {
+        Some((owner, kind)) => kind.end_now(Mount { engine, storage }, owner, PATIENCE).await,
+        None => Err(Error::field(
+            "name: what a creation that was cut off has made is looked for by the tick, once a minute",
+        )),
+    }
+}
+
+/// All that waits and is no credential of the ledger, by name.
+async fn others(engine: &Engine, storage: &dyn Storage) -> Result<Vec<Waiting>, Error> {
+    let mut others = waiting::all(engine, storage, engine.now(), usize::MAX).await?;
+    others.retain(Waiting::is_listed);
+    Ok(others)
 }
 
 /// Where the record of this name waits, if it does: known for what was asked for, else found by its name.
@@ -243,9 +263,9 @@ async fn others_after(
     name: &str,
     most: usize,
 ) -> Result<Vec<(String, Data)>, Error> {
-    let waiting = pending::all(engine, storage).await?;
+    let waiting = others(engine, storage).await?;
     let first = waiting.iter().position(|one| one.name == name).map_or(0, |at| at + 1);
-    Ok(waiting.iter().skip(first).take(most).map(|one| (one.name.clone(), view_other(one))).collect())
+    Ok(waiting.iter().skip(first).take(most).map(|one| (one.name.clone(), view(engine, one))).collect())
 }
 
 /// The first credentials that wait, after the one at this place.
@@ -262,11 +282,9 @@ async fn credentials_after(
     for place in ledger::ended(storage, engine.now(), place, most).await? {
         let info = match LEDGER.get(storage, &place).await {
             Ok(None) => continue,
-            Ok(Some(entry)) => view(engine, &entry),
+            Ok(Some(entry)) => view_credential(engine, &entry),
             // It hides no other.
-            Err(error @ StorageError::Malformed { .. }) => {
-                Data::from_iter([("last_error".to_owned(), error.to_string().into())])
-            }
+            Err(error @ StorageError::Malformed { .. }) => data([("last_error", error.to_string().into())]),
             Err(error) => return Err(error.into()),
         };
         listed.push((calendar::name_in(&place).to_owned(), info));
@@ -276,40 +294,42 @@ async fn credentials_after(
 
 /// What waits under this name and is no credential of the ledger.
 async fn other(engine: &Engine, storage: &dyn Storage, name: &str) -> Result<Option<Waiting>, Error> {
-    Ok(pending::all(engine, storage).await?.into_iter().find(|one| one.name == name))
+    Ok(others(engine, storage).await?.into_iter().find(|one| one.name == name))
 }
 
-fn view_other(waiting: &Waiting) -> Data {
-    Data::from_iter(
-        [
-            ("role", Value::from(waiting.owner.told())),
-            ("service_account_id", waiting.service_account_id.as_str().into()),
-            ("api_key_id", waiting.api_key_id.as_str().into()),
-            ("since", rfc3339::text(waiting.since).into()),
-            ("key_dead", waiting.key_dead.into()),
-            ("failures", waiting.failures.into()),
-            ("last_error", waiting.last_error.as_str().into()),
-            ("retry_at", waiting.retry_at.map(rfc3339::text).unwrap_or_default().into()),
-        ]
-        .map(|(name, value)| (name.to_owned(), value)),
-    )
+/// A credential of the ledger waits like anything else.
+fn view_credential(engine: &Engine, entry: &Entry) -> Data {
+    let handed = &entry.handed;
+    let mut retry = entry.retry.clone();
+    retry.last_error = retry.last_error.or_else(|| engine.removals.trouble());
+    let mut view = view(
+        engine,
+        &Waiting {
+            what: What::End,
+            name: handed.name.clone(),
+            owner: None,
+            service_account_id: handed.service_account_id.to_string(),
+            api_key_id: handed.api_key_id.to_string(),
+            since: entry.since(),
+            key_dead: removal::is_dead(engine, handed),
+            retry,
+        },
+    );
+    view.insert("role".to_owned(), handed.role.as_str().into());
+    view
 }
 
-fn view(engine: &Engine, entry: &Entry) -> Data {
-    let (handed, now) = (&entry.handed, engine.now());
-    let last_error = entry.retry.last_error.clone().or_else(|| engine.removals.trouble()).unwrap_or_default();
-    let retry_at = entry.retry.waits_until(now).map(rfc3339::text).unwrap_or_default();
-    Data::from_iter(
-        [
-            ("role", Value::from(handed.role.as_str())),
-            ("service_account_id", handed.service_account_id.as_str().into()),
-            ("api_key_id", handed.api_key_id.as_str().into()),
-            ("since", rfc3339::text(entry.since()).into()),
-            ("key_dead", removal::is_dead(engine, handed).into()),
-            ("failures", entry.retry.failures.into()),
-            ("last_error", last_error.into()),
-            ("retry_at", retry_at.into()),
-        ]
-        .map(|(name, value)| (name.to_owned(), value)),
-    )
+fn view(engine: &Engine, waiting: &Waiting) -> Data {
+    let Waiting { owner, retry, .. } = waiting;
+    let retry_at = retry.waits_until(engine.now()).map(rfc3339::text).unwrap_or_default();
+    data([
+        ("role", Value::from(owner.as_ref().map_or("", Owner::name))),
+        ("service_account_id", waiting.service_account_id.as_str().into()),
+        ("api_key_id", waiting.api_key_id.as_str().into()),
+        ("since", rfc3339::text(waiting.since).into()),
+        ("key_dead", waiting.key_dead.into()),
+        ("failures", retry.failures.into()),
+        ("last_error", retry.last_error.as_deref().unwrap_or_default().into()),
+        ("retry_at", retry_at.into()),
+    ])
 }

@@ -1,11 +1,12 @@
 //! Keys and accounts that only the configuration can end at OpenAI: asked before the configuration is deleted.
 
+use crate::engine::accounts::holdings;
+use crate::engine::accounts::owner::Owner;
 use crate::engine::config::configuration::Config;
-use crate::engine::creds::issuer;
+use crate::engine::creds::former::CREATION;
 use crate::engine::creds::ledger;
 use crate::engine::creds::ledger::LEDGER;
-use crate::engine::library::{lending, sets};
-use crate::engine::{Engine, Error, static_roles};
+use crate::engine::{Engine, Error};
 use crate::framework::WalLog;
 use crate::logical::{Storage, StorageError};
 use crate::openai::OrganizationId;
@@ -77,19 +78,9 @@ async fn credentials(storage: &dyn Storage, organization: &OrganizationId) -> Re
     Ok(count)
 }
 
-/// Also those of sets that were deleted by force.
-async fn check_outs(storage: &dyn Storage, organization: &OrganizationId) -> Result<usize, Error> {
-    let mut count = 0;
-    for set in lending::sets(storage).await? {
-        let loans = lending::readable_of_set(storage, &set).await?;
-        count += loans.iter().filter(|loan| loan.account.organization_id == *organization).count();
-    }
-    Ok(count)
-}
-
 async fn creations(storage: &dyn Storage, organization: &OrganizationId) -> Result<usize, Error> {
     let log = WalLog::read(storage, MOST).await?;
-    let creations = issuer::CREATION.known(&log);
+    let creations = CREATION.known(&log);
     Ok(creations.filter(|creation| creation.organization_id == *organization).count())
 }
 
@@ -99,13 +90,25 @@ impl Unended {
         storage: &dyn Storage,
         organization: &OrganizationId,
     ) -> Result<Self, Error> {
-        Ok(Self {
-            static_roles: static_roles::of_organization(storage, organization).await?,
-            sets: sets::with_made_accounts(engine, storage, organization).await?,
+        let mut unended = Self {
             credentials: credentials(storage, organization).await?,
-            check_outs: check_outs(storage, organization).await?,
             creations: creations(storage, organization).await?,
-        })
+            ..Self::default()
+        };
+        for (owner, holdings) in holdings::readable(engine, storage).await? {
+            // What Vault made has a unique name.
+            if !holdings.iter().any(|it| it.organization_id == *organization && it.name.is_some()) {
+                continue;
+            }
+            match owner {
+                Owner::StaticRole(name) => unended.static_roles.push(name),
+                Owner::LibrarySet(name) => unended.sets.push(name),
+                // Also those of sets that were deleted by force.
+                Owner::Loan { .. } => unended.check_outs += 1,
+                Owner::Config => {}
+            }
+        }
+        Ok(unended)
     }
 
     /// The subject and its verb.

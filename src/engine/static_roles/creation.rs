@@ -34,7 +34,7 @@ pub(super) async fn create(
 ) -> Result<(), Error> {
     refuse_other_home(work.name, &given, earlier.as_ref())?;
     let account = check(work, &given).await?;
-    work.engine.claim(&**work.storage, &account.id, &work.owner()).await?;
+    work.engine.claim(work.storage, &account.id, &work.owner()).await?;
     failpoint!("static.claimed");
     let (making, ending) = earlier
         .map_or_else(|| (MakingList::default(), Vec::new()), |earlier| (earlier.making, earlier.ending));
@@ -57,25 +57,25 @@ pub(super) async fn create(
         Err(error) if role.making.names(&making.name) => return Err(error),
         Err(error) => {
             // What cannot be stored now is the worker's.
-            let _ = stored::store(work.engine, &**work.storage, work.name, &role, &[account.id]).await;
+            let _ = stored::store(work.engine, work.storage, work.name, &role, &[account.id]).await;
             return Err(error);
         }
     };
     let now = work.engine.now();
     role.replace_current(Current::new(key, account.name, false, now), Duration::ZERO, now);
-    let stored = stored::store_marked(&**work.storage, work.name, &role, now).await;
+    let stored = stored::store_marked(work.storage, work.name, &role, now).await;
     stored.map_err(|error| Error::LeftBehind(Box::new(error)))?;
     failpoint!("static.stored");
     work.engine.first_seen.forget(&making.name);
     // A marker that stays is dropped when its minute comes.
     let (owner, next) = (soon.owner.clone(), role.next_look(work.name, now)?);
-    let _ = due::move_on(&**work.storage, &owner, &[soon], next).await;
+    let _ = due::move_on(work.storage, &owner, &[soon], next).await;
     Ok(())
 }
 
 /// Stores the role, without a key. The project's name must still be there, and stays as long as the role is.
 async fn begin(work: &Work<'_>, role: &mut StaticRole) -> Result<(Making, Marker), Error> {
-    let (storage, now) = (&**work.storage, work.engine.now());
+    let (storage, now) = (work.storage, work.engine.now());
     let _no_deletion = work.engine.locks.lock(&named_projects::users_lock(&role.settings.project)).await;
     work.engine.agreed_project(storage, &role.settings.named_project()).await?;
     let account = role.given_account_id.clone();
@@ -98,9 +98,9 @@ fn refuse_other_home(name: &str, given: &Given, earlier: Option<&StaticRole>) ->
 /// The account must be there, must not be the one that owns the admin key, and must not be a credential's.
 async fn check(work: &Work<'_>, given: &Given) -> Result<ServiceAccount, Error> {
     let client = work.client.for_work(Urgency::Check, work.patience);
-    let config = work.engine.configured_in_storage(&**work.storage).await?.config;
+    let config = work.engine.configured_in_storage(work.storage).await?.config;
     let field = ACCOUNT.name();
     let found = key_records::check_account(&config, &client, field, &given.project, &given.account).await?;
-    work.engine.refuse_of_credentials(&**work.storage, field, &[&found.name]).await?;
+    work.engine.refuse_of_credentials(work.storage, field, &[&found.name]).await?;
     Ok(found)
 }

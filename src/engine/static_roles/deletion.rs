@@ -8,7 +8,7 @@ use super::ending::settle;
 use super::record::{STATIC_ROLES, StaticRole};
 use super::rotate::Work;
 use super::stored;
-use crate::engine::accounts::claims::AccountOwner;
+use crate::engine::accounts::owner::Owner;
 use crate::engine::failpoint::failpoint;
 use crate::engine::{Engine, Error};
 use crate::logical::Storage;
@@ -53,7 +53,7 @@ pub(super) async fn finish_by_force(
     if role.is_over() {
         return Ok(None);
     }
-    let owner = AccountOwner::StaticRole(name.to_owned());
+    let owner = Owner::StaticRole(name.to_owned());
     STATIC_ROLES.delete(storage, name).await?;
     for account in role.accounts() {
         // A claim that stays is void.

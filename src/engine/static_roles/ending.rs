@@ -14,7 +14,9 @@ use super::record::{Ending, StaticRole};
 use super::rotate::Work;
 use super::stored;
 use crate::engine::Error;
-use crate::engine::accounts::{claims, live_keys};
+use crate::engine::accounts::claims;
+use crate::engine::accounts::live_keys;
+use crate::engine::accounts::retry::RetryState;
 use crate::engine::creds::deletion;
 use crate::engine::failpoint::failpoint;
 use crate::openai::{ApiKeyId, Client, LONGEST_EXPIRY, ProjectId, ServiceAccountId, Urgency};
@@ -41,6 +43,20 @@ pub(in crate::engine) async fn settle(
     work: &Work<'_>,
     role: &mut StaticRole,
 ) -> Result<Option<Error>, Error> {
+    treat_due(work, role, true).await
+}
+
+/// The same for the worker, which looks again when the role says. A grace that was only made known to OpenAI is stored
+/// with the next change: if the process dies before, OpenAI is told again.
+pub(super) async fn settle_in_turn(work: &Work<'_>, role: &mut StaticRole) -> Result<Option<Error>, Error> {
+    treat_due(work, role, false).await
+}
+
+async fn treat_due(
+    work: &Work<'_>,
+    role: &mut StaticRole,
+    keeps_limits: bool,
+) -> Result<Option<Error>, Error> {
     let now = work.engine.now();
     let passed = if role.current.is_some() { work.engine.certain_time() } else { DateTime::<Utc>::MAX_UTC };
     let latest = work.engine.latest_time();
@@ -56,6 +72,7 @@ pub(in crate::engine) async fn settle(
     let project = role.account_project_id.clone();
     let endings = Endings { project: &project, ours, passed };
     let (mut ended, mut failure, deadline) = (Vec::new(), None, Instant::now() + work.patience);
+    let mut is_changed = keeps_limits || put_right > 0;
     for mut old in due {
         let patience = deadline.saturating_duration_since(Instant::now());
         if patience.is_zero() && !work.patience.is_zero() {
@@ -64,10 +81,15 @@ pub(in crate::engine) async fn settle(
         }
         let work = &Work { client: work.client.clone(), patience, ..*work };
         work.engine.note_made(&[old.service_account_id.as_str(), old.api_key_id.as_str()], old.made);
+        is_changed |= old.retry != RetryState::default();
         match endings.treat(work, &mut old).await {
-            Ok(Treated::Gone) => ended.push(old.service_account_id),
+            Ok(Treated::Gone) => {
+                is_changed = true;
+                ended.push(old.service_account_id);
+            }
             Ok(Treated::Limited) => role.ending.push(old),
             Err(error) => {
+                is_changed = true;
                 note_failure(&mut old, &error, now);
                 role.ending.push(old);
                 failure.get_or_insert(error);
@@ -75,7 +97,10 @@ pub(in crate::engine) async fn settle(
         }
     }
     failpoint!("rotate.old_treated");
-    stored::store(work.engine, &**work.storage, work.name, role, &ended).await?;
+    if !is_changed {
+        return Ok(None);
+    }
+    stored::store(work.engine, work.storage, work.name, role, &ended).await?;
     failpoint!("rotate.settled");
     Ok(failure)
 }
@@ -83,7 +108,7 @@ pub(in crate::engine) async fn settle(
 /// Limiting or ending the key failed. A failure to limit does not put off the end.
 pub(in crate::engine) fn note_failure(old: &mut Ending, error: &Error, now: DateTime<Utc>) {
     let until_the_end = (old.ends - now).to_std().unwrap_or_default();
-    old.retry.failed(&old.unique_name, error, now, until_the_end);
+    old.retry.failed_by(&old.unique_name, error, now, until_the_end);
 }
 
 impl Endings<'_> {
@@ -128,11 +153,10 @@ impl Endings<'_> {
 
     /// Refuses an account that another owner claims.
     async fn refuse_claimed(&self, work: &Work<'_>, account: &ServiceAccountId) -> Result<(), Error> {
-        match claims::claimant(&**work.storage, account).await? {
-            Some(owner) if owner != work.owner() => {
-                Err(Error::AccountInUse { account: account.clone(), owner })
-            }
-            _ => Ok(()),
+        let mut claimants = claims::claimants(work.storage, account).await?.into_iter();
+        match claimants.find(|owner| *owner != work.owner()) {
+            Some(owner) => Err(Error::AccountInUse { account: account.clone(), owner }),
+            None => Ok(()),
         }
     }
 

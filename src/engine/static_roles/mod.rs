@@ -16,10 +16,7 @@ mod settings;
 pub(in crate::engine) mod static_creds;
 mod stored;
 
-pub(super) use self::path_static_roles::{end_what_waits, paths};
+pub(super) use self::path_static_roles::paths;
 pub(super) use self::reconcile::StaticRoles;
 pub(super) use self::record::STATIC_ROLES;
-pub(super) use self::stored::{
-    all_records, due_soon, made_account, names_account, names_creation, of_organization, of_project, overdue,
-    raw_projects,
-};
+pub(super) use self::stored::of_project;

@@ -1,14 +1,12 @@
 //! `static-roles/:name`: fields, answers, handlers.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use super::creation::{self, Given};
 use super::deletion;
-use super::ending::settle;
 use super::record::{Current, Ending};
 use super::record::{STATIC_ROLES, StaticRole};
 use super::rotate::{PATIENCE, Work};
@@ -21,7 +19,7 @@ use crate::engine::config::named_projects;
 use crate::engine::time::rfc3339;
 use crate::engine::{Engine, Error};
 use crate::framework::{Call, Field, Help, Name, Path, ResponseField};
-use crate::logical::{Data, Operation, Response, Storage, StorageError};
+use crate::logical::{Data, Operation, Response, Storage, StorageError, data};
 use crate::openai::ServiceAccountId;
 
 static NAME: Field<Name> = Field::new("name", "Name of the static role.");
@@ -119,20 +117,17 @@ impl StaticRole {
         let shown =
             |what: fn(&Current) -> String| Value::from(self.current.as_ref().map(what).unwrap_or_default());
         let mut view = self.settings.view();
-        view.extend(
-            [
-                ("service_account_id", Value::from(self.given_account_id.as_str())),
-                ("current_service_account_id", shown(|current| current.service_account_id.to_string())),
-                ("service_account", shown(|current| current.service_account.clone())),
-                ("last_vault_rotation", shown(|current| rfc3339::text(current.last_rotation))),
-                ("next_vault_rotation", next.into()),
-                ("rotation_failures", self.retry.failures.into()),
-                ("last_rotation_error", self.retry.last_error.clone().unwrap_or_default().into()),
-                ("grace_keys", self.ending.iter().map(Ending::view).collect::<Data>().into()),
-                ("deleting", (self.current.is_none() && !self.ending.is_empty()).into()),
-            ]
-            .map(|(name, value)| (name.to_owned(), value)),
-        );
+        view.extend(data([
+            ("service_account_id", Value::from(self.given_account_id.as_str())),
+            ("current_service_account_id", shown(|current| current.service_account_id.to_string())),
+            ("service_account", shown(|current| current.service_account.clone())),
+            ("last_vault_rotation", shown(|current| rfc3339::text(current.last_rotation))),
+            ("next_vault_rotation", next.into()),
+            ("rotation_failures", self.retry.failures.into()),
+            ("last_rotation_error", self.retry.last_error.clone().unwrap_or_default().into()),
+            ("grace_keys", self.ending.iter().map(Ending::view).collect::<Data>().into()),
+            ("deleting", (self.current.is_none() && !self.ending.is_empty()).into()),
+        ]));
         Ok(view)
     }
 
@@ -151,11 +146,6 @@ impl StaticRole {
         let mut info = self.view(name, now)?;
         info.retain(|name, _| SHOWN.contains(&name.as_str()));
         Ok(info)
-    }
-
-    /// Why a replaced key is still to be ended or limited, if that was tried.
-    pub(super) fn trouble_with_replaced(&self) -> Option<String> {
-        self.ending.iter().rev().find_map(|old| old.retry.last_error.clone())
     }
 }
 
@@ -187,9 +177,9 @@ async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error
 }
 
 async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
-    let (storage, name) = (call.storage(), call.get(&NAME)?);
+    let (storage, name) = (&**call.storage(), call.get(&NAME)?);
     let _alone = engine.locks.lock(&lock(&name)).await;
-    let old = stored::get(&**storage, &name).await?;
+    let old = stored::get(storage, &name).await?;
     call.patches(old.as_ref().is_some_and(|old| old.current.is_some()), || {
         format!("static role {:?}", &*name)
     })?;
@@ -206,11 +196,11 @@ async fn create(
     name: &str,
     earlier: Option<StaticRole>,
 ) -> Result<Settings, Error> {
-    let storage = call.storage();
+    let storage = &**call.storage();
     let settings = Settings::first(call)?;
     let account = account(&call.get(&ACCOUNT)?)?;
-    let project = engine.agreed_project(&**storage, &settings.named_project()).await?;
-    let Configured { config, client } = engine.configured(&**storage).await?;
+    let project = engine.agreed_project(storage, &settings.named_project()).await?;
+    let Configured { config, client } = engine.configured(storage).await?;
     let work = Work { engine, storage, name, client, patience: PATIENCE };
     let given = Given { organization: config.organization_id.clone(), project, account };
     creation::create(&work, settings.clone(), given, earlier).await?;
@@ -261,26 +251,26 @@ fn account(text: &str) -> Result<ServiceAccountId, Error> {
 }
 
 async fn delete(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
-    let (storage, name, force) = (call.storage(), call.get(&NAME)?, call.get(&FORCE)?);
+    let (storage, name, force) = (&**call.storage(), call.get(&NAME)?, call.get(&FORCE)?);
     let _alone = engine.locks.lock(&lock(&name)).await;
-    let role = match stored::get(&**storage, &name).await {
+    let role = match stored::get(storage, &name).await {
         Err(error @ StorageError::Malformed { .. }) if force => {
-            return remove_unreadable(&**storage, &name, &error).await.map(Some);
+            return remove_unreadable(storage, &name, &error).await.map(Some);
         }
         role => role?,
     };
     let Some(mut role) = role else { return Ok(None) };
-    let client = engine.client_of(&**storage, &role.organization_id).await;
+    let client = engine.client_of(storage, &role.organization_id).await;
     let work =
         client.map(|client| Work { engine: &engine, storage, name: &name, client, patience: PATIENCE });
     if !force {
         let work = work?;
-        deletion::begin(&engine, &**storage, &name, &mut role).await?;
+        deletion::begin(&engine, storage, &name, &mut role).await?;
         deletion::finish(&work, &mut role).await?;
         return Ok(None);
     }
-    deletion::begin(&engine, &**storage, &name, &mut role).await?;
-    let left = deletion::finish_by_force(&engine, &**storage, &name, &mut role, work).await?;
+    deletion::begin(&engine, storage, &name, &mut role).await?;
+    let left = deletion::finish_by_force(&engine, storage, &name, &mut role, work).await?;
     Ok(left.map(|left| Response::default().with_warning(left)))
 }
 
@@ -293,33 +283,6 @@ async fn remove_unreadable(
     STATIC_ROLES.delete(storage, name).await?;
     Ok(Response::default()
         .with_warning(format!("{error}; the record is removed: look at OpenAI for the keys that it named")))
-}
-
-/// Tries now to end what a role has replaced, or a role that is on its way out.
-pub(in crate::engine) async fn end_what_waits(
-    engine: &Engine,
-    storage: &Arc<dyn Storage>,
-    name: &str,
-    patience: Duration,
-) -> Result<(), Error> {
-    let _alone = engine.locks.lock(&lock(name)).await;
-    let Some(mut role) = stored::get(&**storage, name).await? else { return Ok(()) };
-    let client = engine.client_of(&**storage, &role.organization_id).await?;
-    let work = Work { engine, storage, name, client, patience };
-    stored::mark(&**storage, name, engine.certain_time()).await?;
-    for old in &mut role.ending {
-        old.retry.next_try = None;
-    }
-    if role.current.is_none() {
-        return deletion::finish(&work, &mut role).await;
-    }
-    settle(&work, &mut role).await?;
-    match role.trouble_with_replaced() {
-        Some(trouble) => {
-            Err(Error::field(format!("a replaced key of static role {name} is not ended: {trouble}")))
-        }
-        None => Ok(()),
-    }
 }
 
 async fn list(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {

@@ -4,26 +4,26 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 
-use super::ending::{note_failure, settle};
+use super::ending::{note_failure, settle, settle_in_turn};
 use super::record::{STATIC_ROLES, StaticRole};
-use super::rotate::{self, Work, is_the_roles_failure};
-use super::stored;
+use super::rotate::{Work, is_the_roles_failure};
+use super::{deletion, rotate, stored};
 use crate::engine::Error;
+use crate::engine::accounts::kind::{Holding, Kind, Mount, Turn, Waiting, What};
 use crate::engine::accounts::lookup::{Look, Sought};
 use crate::engine::accounts::making::Making;
 use crate::engine::accounts::owner::Owner;
-use crate::engine::accounts::worker::{Kind, Turn};
-use crate::engine::creds::{deletion, issuer};
+use crate::engine::creds::deletion as endings;
+use crate::engine::creds::issuer;
 use crate::engine::failpoint::failpoint;
+use crate::engine::time::backoff;
 use crate::logical::{Storage, StorageError};
 use crate::openai::Urgency;
 
 /// How long a look-up waits for its turn at OpenAI; the next tick looks again.
 const LOOK_UP: Duration = Duration::from_secs(10);
-/// How often an organization that is not configured is looked for again.
-const OUT_OF_REACH: TimeDelta = TimeDelta::hours(1);
 
 /// The static roles, as the worker knows them.
 #[derive(Debug)]
@@ -45,16 +45,68 @@ impl Kind for StaticRoles {
 
     async fn reconcile(&self, turn: &Turn<'_>, owner: &Owner) -> Result<Option<DateTime<Utc>>, Error> {
         let (engine, storage, name) = (turn.engine, turn.storage(), name_of(owner));
-        let Some(mut role) = stored::get(&**storage, &name).await? else { return Ok(None) };
+        let Some(mut role) = stored::get(storage, &name).await? else { return Ok(None) };
         let (name, patience) = (name.as_str(), turn.patience());
-        let client = match engine.client_of(&**storage, &role.organization_id).await {
+        role.try_now(|retry| turn.is_tried_now(retry));
+        let client = match engine.client_of(storage, &role.organization_id).await {
             Ok(client) => client,
-            // Whatever is due waits for a configuration.
-            Err(Error::NotConfigured) => return Ok(Some(engine.now())),
+            // Whatever is due waits for a configuration: when one comes, the worker looks at all.
+            Err(Error::NotConfigured) => return Ok(Some(engine.now() + backoff::OUT_OF_REACH)),
             Err(error) => return keep_failure(turn, name, &mut role, &error).await,
         };
         attend(turn, &Work { engine, storage, name, client, patience }, &mut role).await?;
         if role.is_over() { Ok(None) } else { role.next_look(name, engine.now()) }
+    }
+
+    /// Keys whose grace is over, the keys of a role that was deleted, and a rotation that is due.
+    async fn waiting(&self, mount: Mount<'_>, owner: &Owner) -> Result<Vec<Waiting>, Error> {
+        let Mount { engine, storage } = mount;
+        let name = name_of(owner);
+        let Some(role) = stored::get(storage, &name).await? else { return Ok(Vec::new()) };
+        let (now, is_deleted) = (engine.now(), role.current.is_none());
+        let ended = role.ending.iter().filter(|old| is_deleted || old.ends <= now).map(|old| Waiting {
+            what: What::End,
+            name: old.unique_name.clone(),
+            owner: Some(owner.clone()),
+            service_account_id: old.service_account_id.to_string(),
+            api_key_id: old.api_key_id.to_string(),
+            since: old.ends.min(now),
+            // OpenAI was told of its end, and that has come by both clocks.
+            key_dead: old.limited && old.ends < engine.certain_time(),
+            retry: old.retry.clone(),
+        });
+        let mut waiting: Vec<_> = ended.chain(Waiting::look_ups(owner, &role.making, now)).collect();
+        // A timetable that cannot be read hides nothing else.
+        let overdue = role.overdue_since(&name, now).ok().flatten();
+        waiting.extend(overdue.map(|since| Waiting::rotation(owner, since, &role.retry)));
+        Ok(waiting)
+    }
+
+    async fn end_now(&self, mount: Mount<'_>, owner: &Owner, patience: Duration) -> Result<(), Error> {
+        let Mount { engine, storage } = mount;
+        let name = &name_of(owner);
+        let _alone = engine.locks.lock(&self.lock(owner)).await;
+        let Some(mut role) = stored::get(storage, name).await? else { return Ok(()) };
+        let client = engine.client_of(storage, &role.organization_id).await?;
+        let work = Work { engine, storage, name, client, patience };
+        stored::mark(storage, name, engine.certain_time()).await?;
+        role.try_now(|_| true);
+        if role.current.is_none() {
+            return deletion::finish(&work, &mut role).await;
+        }
+        settle(&work, &mut role).await?;
+        match role.trouble_with_replaced() {
+            Some(trouble) => {
+                Err(Error::field(format!("a replaced key of static role {name} is not ended: {trouble}")))
+            }
+            None => Ok(()),
+        }
+    }
+
+    async fn holdings(&self, mount: Mount<'_>, owner: &Owner) -> Result<Vec<Holding>, StorageError> {
+        let storage = mount.storage;
+        let role = stored::get(storage, &name_of(owner)).await?;
+        Ok(role.map(|role| role.holdings()).unwrap_or_default())
     }
 }
 
@@ -82,7 +134,7 @@ async fn attend(turn: &Turn<'_>, work: &Work<'_>, role: &mut StaticRole) -> Resu
     if turn.is_over() || role.is_over() {
         return Ok(());
     }
-    if let Some(error) = settle(work, role).await? {
+    if let Some(error) = settle_in_turn(work, role).await? {
         tracing::warn!(static_role = %work.name, "a key is not ended or limited yet: {error}");
     }
     Ok(())
@@ -120,13 +172,13 @@ async fn look_up(work: &Work<'_>, role: &mut StaticRole) -> Result<(), Error> {
         role.making.end(name);
         work.engine.first_seen.forget(name);
     }
-    stored::store(work.engine, &**work.storage, work.name, role, &accounts).await
+    stored::store(work.engine, work.storage, work.name, role, &accounts).await
 }
 
 /// Tells if the outcome is known: nothing has the name, or what had it is ended.
 async fn find_and_end(work: &Work<'_>, role: &mut StaticRole, making: &Making) -> Result<bool, Error> {
     let Some(project) = &making.project_id else { return Ok(false) };
-    let client = work.engine.client_of(&**work.storage, &making.organization_id).await?;
+    let client = work.engine.client_of(work.storage, &making.organization_id).await?;
     let client = client.for_work(Urgency::Revocation, work.patience.min(LOOK_UP));
     let sought = Sought { project, account: making.service_account_id.as_ref(), name: &making.name };
     let found = match work.engine.listings.find(&client, &sought, making.since).await {
@@ -139,7 +191,7 @@ async fn find_and_end(work: &Work<'_>, role: &mut StaticRole, making: &Making) -
         confirm(work, role, making).await?;
         work.engine.note_made(&found.ids().collect::<Vec<_>>(), making.since);
     }
-    deletion::end_found(&client, project, found.map(Some)).await.map_err(Error::Revocation)?;
+    endings::end_found(&client, project, found.map(Some)).await.map_err(Error::Revocation)?;
     failpoint!("static.undone");
     Ok(true)
 }
@@ -147,8 +199,8 @@ async fn find_and_end(work: &Work<'_>, role: &mut StaticRole, making: &Making) -
 /// Writes the record, and reads it again: a node that no longer leads fails here, and what is read then is what was
 /// committed. Nothing is ended that the record does not name as being made.
 async fn confirm(work: &Work<'_>, role: &mut StaticRole, making: &Making) -> Result<(), Error> {
-    STATIC_ROLES.put(&**work.storage, work.name, role).await?;
-    match stored::get(&**work.storage, work.name).await? {
+    STATIC_ROLES.put(work.storage, work.name, role).await?;
+    match stored::get(work.storage, work.name).await? {
         Some(stored) if stored.id == role.id && stored.making.names(&making.name) => {
             *role = stored;
             Ok(())
@@ -167,13 +219,13 @@ async fn keep_failure(
     let (engine, now) = (turn.engine, turn.engine.now());
     if role.next_rotation(name, now)?.is_some_and(|at| at <= now) {
         tracing::warn!(static_role = %name, "rotation failed: {error}");
-        role.retry.failed(name, error, now, role.longest_wait()?);
+        role.retry.failed_by(name, error, now, role.longest_wait()?);
     }
     for old in role.ending.iter_mut().filter(|old| old.next(now) <= now) {
         note_failure(old, error, now);
     }
     role.making.forget_before(engine.certain_time() - issuer::FORGOTTEN_AFTER);
-    stored::store(engine, &**turn.storage(), name, role, &[]).await?;
-    let look_up = (!role.making.is_empty()).then(|| now + OUT_OF_REACH);
+    stored::store(engine, turn.storage(), name, role, &[]).await?;
+    let look_up = (!role.making.is_empty()).then(|| now + backoff::OUT_OF_REACH);
     Ok(role.next_step(name, now)?.into_iter().chain(look_up).min())
 }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::settings::Settings;
 use crate::engine::Error;
+use crate::engine::accounts::kind::Holding;
 use crate::engine::accounts::making::{Making, MakingList};
 use crate::engine::accounts::retry::RetryState;
 use crate::logical::{Collection, Record};
@@ -148,22 +149,45 @@ impl StaticRole {
         current.chain(making).any(|id| id == account) || self.ends_account(account)
     }
 
-    /// Tells if a rotation made this account, which then goes with its key.
-    pub fn made_account(&self, account: &ServiceAccountId) -> bool {
-        let current = self
-            .current
-            .as_ref()
-            .is_some_and(|current| current.made_account && current.service_account_id == *account);
-        current || self.ends_account(account)
-    }
-
     fn ends_account(&self, account: &ServiceAccountId) -> bool {
         self.ending.iter().any(|old| old.with_account && old.service_account_id == *account)
     }
 
-    /// Tells if it owns what was made under this name.
-    pub fn names_creation(&self, unique_name: &str) -> bool {
-        self.keys().any(|(_, name)| name == unique_name)
+    /// Everything at OpenAI that the role was given, has, asks for, or had and may still have.
+    pub fn holdings(&self) -> Vec<Holding> {
+        let place = Holding::in_project(&self.organization_id, Some(&self.account_project_id));
+        let given = Holding { service_account_id: Some(self.given_account_id.clone()), ..place.clone() };
+        let key = |account: &ServiceAccountId, key: &ApiKeyId, name: &str| Holding {
+            service_account_id: Some(account.clone()),
+            api_key_id: Some(key.clone()),
+            name: Some(name.to_owned()),
+            ..place.clone()
+        };
+        let current = self.current.iter().map(|current| Holding {
+            is_claimed: true,
+            is_made_account: current.made_account,
+            ..key(&current.service_account_id, &current.api_key_id, &current.unique_name)
+        });
+        let ending = self.ending.iter().map(|old| Holding {
+            is_claimed: old.with_account,
+            is_made_account: old.with_account,
+            ..key(&old.service_account_id, &old.api_key_id, &old.unique_name)
+        });
+        let making = self.making.iter().map(Holding::making);
+        std::iter::once(given).chain(current).chain(ending).chain(making).collect()
+    }
+
+    /// What failed may be tried again at once, where `is_tried` says so.
+    pub fn try_now(&mut self, is_tried: impl Fn(&RetryState) -> bool) {
+        let retries = self.ending.iter_mut().map(|old| &mut old.retry).chain([&mut self.retry]);
+        for retry in retries.filter(|retry| is_tried(retry)) {
+            retry.next_try = None;
+        }
+    }
+
+    /// Why a replaced key is still to be ended or limited, if that was tried.
+    pub fn trouble_with_replaced(&self) -> Option<String> {
+        self.ending.iter().rev().find_map(|old| old.retry.last_error.clone())
     }
 
     /// Every account that it was given, has, asks for a key, or had and may still have a key on.

@@ -9,7 +9,6 @@
 //!
 //! *Assumptions:* the claim of an account is void unless a stored role names it (`owners`).
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, SubsecRound, Utc};
@@ -17,11 +16,11 @@ use chrono::{DateTime, SubsecRound, Utc};
 use super::record::{Asked, Current, Ending, STATIC_ROLES, StaticRole};
 use super::settings::{Method, Settings};
 use super::stored;
-use crate::engine::accounts::claims::AccountOwner;
+use crate::engine::accounts::lookup::Sought;
 use crate::engine::accounts::making::Making;
-use crate::engine::creds::deletion;
-use crate::engine::creds::issuer;
-use crate::engine::creds::issuer::{Creation, Failure, Left, Made, Owner};
+use crate::engine::accounts::owner::Owner;
+use crate::engine::creds::issuer::{Failure, Left, Made};
+use crate::engine::creds::{deletion, issuer};
 use crate::engine::failpoint::failpoint;
 use crate::engine::naming::names::ServiceAccountName;
 use crate::engine::telemetry::events::Happening;
@@ -40,7 +39,7 @@ const MOST_ENDING: usize = 20;
 /// What a piece of work on one role needs.
 pub(in crate::engine) struct Work<'a> {
     pub(in crate::engine) engine: &'a Engine,
-    pub(in crate::engine) storage: &'a Arc<dyn Storage>,
+    pub(in crate::engine) storage: &'a dyn Storage,
     pub(in crate::engine) name: &'a str,
     /// Of the role's organization.
     pub(in crate::engine) client: Client,
@@ -57,8 +56,8 @@ pub(super) struct NewKey {
 }
 
 impl Work<'_> {
-    pub(super) fn owner(&self) -> AccountOwner {
-        AccountOwner::StaticRole(self.name.to_owned())
+    pub(super) fn owner(&self) -> Owner {
+        Owner::StaticRole(self.name.to_owned())
     }
 
     /// A new unique name, of a key or of an account.
@@ -71,18 +70,12 @@ impl Work<'_> {
 /// is left at OpenAI, the role no longer names it as being made.
 pub(super) async fn ask(work: &Work<'_>, role: &mut StaticRole, making: &Making) -> Result<NewKey, Error> {
     let key_ttl = role.settings.key_ttl;
-    let creation = Creation {
-        organization_id: making.organization_id.clone(),
-        project_id: role.account_project_id.clone(),
-        name: making.name.clone(),
-        service_account_id: making.service_account_id.clone(),
-        owner: Owner::StaticRole(work.name.to_owned()),
-        announced: making.since,
-    };
+    let (project, account) = (role.account_project_id.clone(), making.service_account_id.as_ref());
+    let sought = Sought { project: &project, account, name: &making.name };
     let client = work.client.for_work(Urgency::Rotation, work.patience);
     // Without key_ttl a key lives until its role replaces it.
     let expires_in = Some(key_ttl).filter(|ttl| !ttl.is_zero());
-    match issuer::issue_announced(&client, &creation, expires_in, &[]).await {
+    match issuer::issue(&client, &sought, expires_in).await {
         Ok(made) => {
             let key = NewKey { made, unique_name: making.name.clone(), key_ttl };
             confirm(work, role, making, &key).await?;
@@ -102,7 +95,7 @@ pub(super) async fn ask(work: &Work<'_>, role: &mut StaticRole, making: &Making)
 /// Takes the new key back if the stored record is not this role's any more, or does not name the key as being made: as
 /// where another node deleted the role, and wrote one of the same name.
 async fn confirm(work: &Work<'_>, role: &StaticRole, making: &Making, key: &NewKey) -> Result<(), Error> {
-    let stored = stored::get(&**work.storage, work.name).await;
+    let stored = stored::get(work.storage, work.name).await;
     let stored = stored.map_err(|error| Error::LeftBehind(Box::new(error.into())))?;
     if stored.is_some_and(|stored| stored.id == role.id && stored.making.names(&making.name)) {
         return Ok(());
@@ -164,7 +157,7 @@ pub(in crate::engine) async fn rotate_by_hand(
 ) -> Result<Option<ApiKeyId>, Error> {
     let now = work.engine.now();
     // By both clocks: a marker of a clock that is ahead would stand in a future that does not come for long.
-    stored::mark(&**work.storage, work.name, work.engine.certain_time()).await?;
+    stored::mark(work.storage, work.name, work.engine.certain_time()).await?;
     attempt(work, role, grace, Some(Asked { at: now.trunc_subsecs(0), grace })).await
 }
 
@@ -192,12 +185,12 @@ async fn attempt(
         return outcome;
     };
     if is_the_roles_failure(error) {
-        role.retry.failed(work.name, error, work.engine.now(), role.longest_wait()?);
+        role.retry.failed_by(work.name, error, work.engine.now(), role.longest_wait()?);
         role.asked = asked.or(role.asked);
     }
     if !of_storage(error) {
         // What storage does not take is looked up by the worker, by the name that stays on record.
-        let _ = STATIC_ROLES.put(&**work.storage, work.name, role).await;
+        let _ = STATIC_ROLES.put(work.storage, work.name, role).await;
     }
     // Put off, or another node's to do.
     if !error.is_unsent() && !matches!(error, Error::Storage(StorageError::ReadOnly)) {
@@ -244,7 +237,7 @@ pub(in crate::engine) fn ended_early(key: &ApiKeyId) -> String {
 }
 
 async fn replace(work: &Work<'_>, role: &mut StaticRole, grace: Duration) -> Result<Option<ApiKeyId>, Error> {
-    let (storage, mut ending) = (&**work.storage, role.ending.clone());
+    let (storage, mut ending) = (work.storage, role.ending.clone());
     let cut_short = make_room(&mut ending, work.engine.certain_time())?;
     let old = role.current(work.name)?.service_account_id.clone();
     let account = Some(&old).filter(|_| role.settings.rotation_method == Method::Key);
@@ -277,8 +270,8 @@ fn grace_ends(engine: &Engine, grace: Duration) -> DateTime<Utc> {
 async fn store_new(work: &Work<'_>, role: &StaticRole, new_account: bool) -> Result<(), Error> {
     let account = &role.current(work.name)?.service_account_id;
     if new_account {
-        work.engine.claim(&**work.storage, account, &work.owner()).await?;
+        work.engine.claim(work.storage, account, &work.owner()).await?;
         failpoint!("rotate.claimed");
     }
-    Ok(STATIC_ROLES.put(&**work.storage, work.name, role).await?)
+    Ok(STATIC_ROLES.put(work.storage, work.name, role).await?)
 }

@@ -12,7 +12,7 @@ use crate::engine::time::schedule::Schedule;
 use crate::engine::time::schedule_fields::ScheduleFields;
 use crate::engine::time::seconds;
 use crate::framework::{Call, Field, Path, ResponseField};
-use crate::logical::Data;
+use crate::logical::{Data, data};
 use crate::openai::{LONGEST_EXPIRY, ProjectId};
 
 /// What a static role is told.
@@ -200,21 +200,18 @@ impl Settings {
     pub(super) fn view(&self) -> Data {
         let ScheduleFields { rotation_period, rotation_schedule, rotation_window } = &self.schedule;
         let whole = |time: &Option<Duration>| Value::from(time.map_or(0, |time| time.as_secs()));
-        Data::from_iter(
-            [
-                ("project", Value::from(self.project.as_str())),
-                ("project_id", self.project_id.as_ref().map_or("", ProjectId::as_str).into()),
-                ("api_key_name", self.api_key_name.as_str().into()),
-                ("rotation_period", whole(rotation_period)),
-                ("rotation_schedule", rotation_schedule.as_deref().unwrap_or_default().into()),
-                ("rotation_window", whole(rotation_window)),
-                ("rotation_method", self.rotation_method.word().into()),
-                ("grace_period", self.grace_period.as_secs().into()),
-                ("ttl", self.ttl.as_secs().into()),
-                ("key_ttl", self.key_ttl.as_secs().into()),
-            ]
-            .map(|(name, value)| (name.to_owned(), value)),
-        )
+        data([
+            ("project", Value::from(self.project.as_str())),
+            ("project_id", self.project_id.as_ref().map_or("", ProjectId::as_str).into()),
+            ("api_key_name", self.api_key_name.as_str().into()),
+            ("rotation_period", whole(rotation_period)),
+            ("rotation_schedule", rotation_schedule.as_deref().unwrap_or_default().into()),
+            ("rotation_window", whole(rotation_window)),
+            ("rotation_method", self.rotation_method.word().into()),
+            ("grace_period", self.grace_period.as_secs().into()),
+            ("ttl", self.ttl.as_secs().into()),
+            ("key_ttl", self.key_ttl.as_secs().into()),
+        ])
     }
 
     /// What the key does at an outage of Vault or OpenAI, if it expires by itself.

@@ -96,13 +96,13 @@ async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error
 }
 
 async fn rotate(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
-    let (storage, name) = (call.storage(), call.get(&NAME)?);
+    let (storage, name) = (&**call.storage(), call.get(&NAME)?);
     let asked = call.sent(&GRACE)?;
     check_grace(asked.unwrap_or_default())?;
     let _alone = engine.locks.lock(&stored::lock(&name)).await;
-    let role = stored::find(&**storage, &name).await?;
+    let role = stored::find(storage, &name).await?;
     let mut role = role.ok_or_else(|| Error::NotFound { kind: "static role", name: name.to_string() })?;
-    let client = engine.client_of(&**storage, &role.organization_id).await?;
+    let client = engine.client_of(storage, &role.organization_id).await?;
     let work = Work { engine: &engine, storage, name: &name, client, patience: PATIENCE };
     let grace = asked.unwrap_or(role.settings.grace_period);
     let cut_short = rotate::rotate_by_hand(&work, &mut role, grace).await?;

@@ -1,19 +1,16 @@
 //! What the static roles that are stored tell: one by its name, or all of them together.
 
-use std::collections::BTreeSet;
-
 use chrono::{DateTime, Utc};
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 
 use super::record::{STATIC_ROLES, StaticRole};
-use crate::engine::accounts::claims::AccountOwner;
-use crate::engine::accounts::due::{self, Marker};
+use crate::engine::accounts::due;
+use crate::engine::accounts::due::Marker;
 use crate::engine::accounts::owner::Owner;
 use crate::engine::failpoint::failpoint;
-use crate::engine::time::backoff;
 use crate::engine::{Engine, Error};
 use crate::logical::{Storage, StorageError};
-use crate::openai::{OrganizationId, ProjectId, ServiceAccountId};
+use crate::openai::ServiceAccountId;
 
 /// As many records are read at once for a list.
 const ABREAST: usize = 16;
@@ -64,7 +61,7 @@ pub(super) async fn store(
     } else {
         STATIC_ROLES.put(storage, name, role).await?;
     }
-    let owner = AccountOwner::StaticRole(name.to_owned());
+    let owner = Owner::StaticRole(name.to_owned());
     for account in accounts.into_iter().filter(|account| !role.names_account(account)) {
         // A claim that stays is void.
         let _ = engine.release(storage, account, &owner).await;
@@ -99,33 +96,6 @@ pub(in crate::engine) async fn find(storage: &dyn Storage, name: &str) -> Result
     Ok(Some(role))
 }
 
-/// Whether the static role `name` is stored and names this account.
-pub(in crate::engine) async fn names_account(
-    storage: &dyn Storage,
-    name: &str,
-    account: &ServiceAccountId,
-) -> Result<bool, Error> {
-    Ok(get(storage, name).await?.is_some_and(|role| role.names_account(account)))
-}
-
-/// Whether the static role `name` is stored, and this account goes with a key of it.
-pub(in crate::engine) async fn made_account(
-    storage: &dyn Storage,
-    name: &str,
-    account: &ServiceAccountId,
-) -> Result<bool, Error> {
-    Ok(get(storage, name).await?.is_some_and(|role| role.made_account(account)))
-}
-
-/// Whether the static role `name` is stored and owns what was made under this name.
-pub(in crate::engine) async fn names_creation(
-    storage: &dyn Storage,
-    name: &str,
-    unique_name: &str,
-) -> Result<bool, Error> {
-    Ok(get(storage, name).await?.is_some_and(|role| role.names_creation(unique_name)))
-}
-
 /// The static roles that name this project. One that cannot be read may do so: then nobody can tell.
 pub(in crate::engine) async fn of_project(
     storage: &dyn Storage,
@@ -138,75 +108,6 @@ pub(in crate::engine) async fn of_project(
         }
     }
     Ok(found)
-}
-
-/// The static roles whose keys live in this organization, also those on their way out.
-pub(in crate::engine) async fn of_organization(
-    storage: &dyn Storage,
-    organization: &OrganizationId,
-) -> Result<Vec<String>, Error> {
-    let mut found = Vec::new();
-    for (name, role) in all(storage).await? {
-        match role {
-            Ok(Some(role)) if role.organization_id == *organization => found.push(name),
-            // It hides no other.
-            Ok(_) | Err(StorageError::Malformed { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(found)
-}
-
-/// OpenAI's ids of the projects that static roles' accounts are in: what the project's name points at may have changed.
-pub(in crate::engine) async fn raw_projects(storage: &dyn Storage) -> Result<Vec<ProjectId>, Error> {
-    let mut found = Vec::new();
-    for (_, role) in all(storage).await? {
-        found.extend(role?.map(|role| role.account_project_id));
-    }
-    Ok(found)
-}
-
-/// Every static role, also one on its way out.
-pub(in crate::engine) async fn all_records(storage: &dyn Storage) -> Result<Vec<StaticRole>, StorageError> {
-    let mut found = Vec::new();
-    for (_, role) in all(storage).await? {
-        found.extend(role?);
-    }
-    Ok(found)
-}
-
-/// Since when each overdue rotation has been due; at most `most` of them. A role that failed is looked for ahead, where
-/// its next try is.
-pub(in crate::engine) async fn overdue(
-    storage: &dyn Storage,
-    now: DateTime<Utc>,
-    most: usize,
-) -> Result<Vec<DateTime<Utc>>, Error> {
-    let mut overdue = Vec::new();
-    for (name, role) in due_soon(storage, now, most).await? {
-        overdue.extend(role.overdue_since(&name, now)?);
-    }
-    Ok(overdue)
-}
-
-/// The roles that a tick looks at within the longest back-off, by name; at most `most`.
-pub(in crate::engine) async fn due_soon(
-    storage: &dyn Storage,
-    now: DateTime<Utc>,
-    most: usize,
-) -> Result<Vec<(String, StaticRole)>, Error> {
-    let mut soon = Vec::new();
-    let markers = due::come(storage, now + backoff::LONGEST, most).await?;
-    let names: BTreeSet<_> = markers.into_iter().filter_map(|marker| role_of(marker.owner)).collect();
-    for (name, role) in read_all(storage, names).await {
-        match role {
-            Ok(Some(role)) => soon.push((name, role)),
-            // It hides no other.
-            Ok(None) | Err(StorageError::Malformed { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(soon)
 }
 
 pub(super) type Found = Result<Option<StaticRole>, StorageError>;

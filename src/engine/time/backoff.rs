@@ -9,8 +9,12 @@ use crate::engine::fingerprint;
 /// The wait after the first failure.
 pub const FIRST: Duration = Duration::from_secs(30);
 
-/// The longest wait.
+/// The longest wait after a failure that may pass by itself.
 pub const LONGEST: Duration = Duration::from_secs(15 * 60);
+
+/// The wait where the configured admin key cannot reach the organization, which only an operator changes. No wait is
+/// longer.
+pub const OUT_OF_REACH: Duration = Duration::from_secs(60 * 60);
 
 /// Time of the next try after `failures` failures in a row. The wait is 30 s and doubles with each failure, up to 15
 /// minutes or a shorter nonzero `period`. The jitter subtracts up to an eighth, so that equal failures do not retry
@@ -32,10 +36,10 @@ pub fn may_retry(
         || now >= retry_at(name, failures, last_attempt, period)
 }
 
-/// True if the time of the next try is in the future. A time further ahead than [`LONGEST`] does not count: the clock was
+/// True if the time of the next try is in the future. A time further ahead than [`OUT_OF_REACH`] does not count: the clock was
 /// set back after the time was stored.
 pub fn is_wait(until: DateTime<Utc>, now: DateTime<Utc>) -> bool {
-    until > now && until.signed_duration_since(now).to_std().is_ok_and(|wait| wait <= LONGEST)
+    until > now && until.signed_duration_since(now).to_std().is_ok_and(|wait| wait <= OUT_OF_REACH)
 }
 
 fn wait(name: &str, failures: u32, period: Duration) -> chrono::TimeDelta {
@@ -86,7 +90,7 @@ mod tests {
     #[test]
     fn a_wait_beyond_the_longest_does_not_count() {
         let seconds = |seconds| NOW + chrono::TimeDelta::seconds(seconds);
-        for (until, waits) in [(-1, false), (0, false), (1, true), (900, true), (901, false)] {
+        for (until, waits) in [(-1, false), (0, false), (1, true), (3_600, true), (3_601, false)] {
             assert_eq!(is_wait(seconds(until), NOW), waits, "{until}");
         }
     }

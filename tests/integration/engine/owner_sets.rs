@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::simulator::{Action, Fault, endpoint};
 use crate::support::Mount;
 use crate::support::library::{self, SET, SETTLED};
-use crate::support::storage::WriteOutcome;
+use crate::support::storage::{Access, WriteOutcome};
 
 /// Longer than OpenAI may take to list what was made, and any request to end.
 const A_WHILE: Duration = Duration::from_secs(400);
@@ -133,6 +133,32 @@ async fn the_worker_deletes_no_account_that_another_owner_claims() {
     assert_eq!(library::names(&mount), ["a"]);
     assert!(mount.stored("library-set/").is_empty(), "the set is done with it");
     mount.abandon();
+}
+
+#[tokio::test]
+async fn keys_that_may_live_end_before_accounts_are_tidied_up() {
+    let mount = library::mount_with("a,b").await.without_lag();
+    let account = mount.seed("automation", false).id;
+    let role = json!({"project": "research", "service_account_id": account});
+    mount.write("static-roles/app", role).await.done();
+    mount.sim.fault(Fault::on(endpoint::DELETE_KEY, Action::status(403)).times(1));
+    assert_eq!(mount.write("static-creds/app/rotate", json!({})).await.warnings().len(), 1);
+    mount.sim.fault(Fault::on(endpoint::DELETE_ACCOUNT, Action::status(403)).times(1));
+    mount.write(SET, names("a")).await.done();
+    mount.advance(A_WHILE);
+    // The role's record is written after its key has ended. By then the set's record has not been touched.
+    mount.watched.hold(Access::Write, "static-role/");
+    let meanwhile = async {
+        mount.watched.held().await;
+        let error = record(&mount)["last_error"].clone();
+        mount.watched.release();
+        error
+    };
+    let (tick, error) = tokio::join!(mount.tick(), meanwhile);
+    tick.done();
+    assert!(error.as_str().is_some_and(|error| error.contains("403")), "{error}");
+    assert_eq!(library::names(&mount), ["a", "automation"]);
+    mount.finish().await;
 }
 
 /// At each write of the record: an outcome that is not known ends nothing that storage then names, and leaves nothing else.

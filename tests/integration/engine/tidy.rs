@@ -7,6 +7,7 @@ use openai_secrets::logical::{Entry, Storage};
 use serde_json::{Value, json};
 
 use crate::simulator::{Action, Fault, endpoint};
+use crate::support::storage::Access;
 use crate::support::wait::eventually;
 use crate::support::{Mount, library};
 
@@ -131,6 +132,28 @@ async fn what_anything_speaks_for_is_not_found() {
 }
 
 #[tokio::test]
+async fn an_account_that_is_made_while_the_records_are_read_is_not_found() {
+    let mount = mount().await.without_lag();
+    let given = mount.seed("automation", false).id;
+    mount.write("static-roles/app", json!({"project": "research", "service_account_id": given})).await.done();
+    // The owners are read first to know the projects, and last: by then the accounts were listed, and the windows and the
+    // ledger read.
+    mount.watched.hold(Access::Read, "static-role/");
+    mount.write("tidy", json!({"dry_run": false, "min_age": 0})).await.done();
+    mount.watched.held().await;
+    mount.watched.hold(Access::Read, "static-role/");
+    mount.watched.release();
+    mount.watched.held().await;
+    let made = mount.read("creds/app").await;
+    mount.watched.release();
+    let status = ended(&mount).await;
+    assert_eq!((&status["found_count"], &status["failed"]), (&json!(0), &json!(0)), "{status}");
+    assert!(mount.sim.state().is_live(&made.text("api_key")));
+    mount.revoke(made.lease()).await.done();
+    mount.finish().await;
+}
+
+#[tokio::test]
 async fn an_account_that_a_static_role_was_given_stays() {
     let mount = mount().await.without_lag();
     let given = mount.seed(&tagged(&mount, "vault-given123").await, false).id;
@@ -212,7 +235,7 @@ async fn a_run_reads_the_ledger_once_however_many_accounts_there_are() {
     let status = tidy(&mount, json!({"dry_run": false})).await;
     assert_eq!((&status["looked_at"], &status["found_count"]), (&json!(40), &json!(0)));
     let after = mount.storage.calls();
-    assert!(after.lists - before.lists < 15, "{} lists", after.lists - before.lists);
+    assert!(after.lists - before.lists < 20, "{} lists", after.lists - before.lists);
     assert!(after.gets - before.gets < 15, "{} reads", after.gets - before.gets);
     mount.abandon();
 }

@@ -18,14 +18,18 @@ mod tests;
 mod window;
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
 
 pub(in crate::engine) use self::legacy::{ANNOUNCEMENT, Announcement};
 use self::look_up::Batch;
 pub(in crate::engine) use self::open::{WindowGuard, Windows};
 pub(in crate::engine) use self::recovery::{Recovery, begin, tick};
 pub(in crate::engine) use self::window::{Stamp, Triple, WINDOW, Window, WindowId};
+use crate::engine::accounts::kind::Waiting;
 use crate::engine::{Engine, Error};
-use crate::framework::Swept;
+use crate::framework::{Swept, WalLog};
 use crate::logical::Storage;
 
 /// The sweep of a window's write-ahead entry. The tick handles the windows of this process.
@@ -54,4 +58,22 @@ pub(in crate::engine) async fn sweep_legacy(
     announcement: Announcement,
 ) -> Result<Swept, Error> {
     recovery::sweep(&engine, &*storage, &announcement.batch(key)).await
+}
+
+/// A window's entry goes before that: it is opened again for 10 minutes at most, and looked up twice, 3 and 8 minutes
+/// later.
+const IS_LATE: Duration = Duration::from_secs(1_320);
+
+/// Entries that should be gone by now. The credentials of one entry count as one.
+pub(in crate::engine) fn overdue(log: &WalLog, now: DateTime<Utc>) -> Vec<Waiting> {
+    let windows = WINDOW.swept_from(IS_LATE).overdue(log).into_iter();
+    let windows = windows.map(|(window, age)| {
+        Waiting::look_up(None, window.id.to_string(), window.triple.organization_id, now - age)
+    });
+    let announcements = ANNOUNCEMENT.swept_from(IS_LATE).overdue(log).into_iter();
+    let announcements = announcements.map(|(announcement, age)| {
+        let name = announcement.names.into_iter().next().unwrap_or_default();
+        Waiting::look_up(None, name, announcement.organization_id, now - age)
+    });
+    windows.chain(announcements).collect()
 }

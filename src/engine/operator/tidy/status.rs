@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::engine::Error;
 use crate::engine::time::rfc3339;
-use crate::logical::Data;
+use crate::logical::{Data, data};
 use crate::openai::{AdminKeyRecord, ApiKeyId, KeyRecord, ProjectId, ServiceAccount, ServiceAccountId};
 
 /// As many of the accounts and keys found are named.
@@ -140,7 +140,7 @@ impl Tidying {
     pub(super) fn view(&self) -> Data {
         let status = self.status();
         let time = |time: Option<DateTime<Utc>>| time.map(rfc3339::text).unwrap_or_default();
-        let fields: [(&str, Value); 12] = [
+        data([
             ("state", status.state.word().into()),
             ("started", time(status.started).into()),
             ("finished", time(status.finished).into()),
@@ -153,8 +153,7 @@ impl Tidying {
             ("removed", status.removed.into()),
             ("failed", status.failed.into()),
             ("last_error", status.last_error.as_deref().unwrap_or_default().into()),
-        ];
-        fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+        ])
     }
 
     /// A panic while the lock was held leaves plain data, so a poisoned lock is taken as it is.

@@ -105,7 +105,7 @@ async fn the_tick_names_each_role_that_it_could_not_work_on_once() {
     let message = tick.error().message();
     assert!(message.starts_with("2 failed: "), "{message}");
     for role in ["app", "zebra"] {
-        assert_eq!(message.matches(&format!("static role {role:?}: ")).count(), 1, "{message}");
+        assert_eq!(message.matches(&format!("static role {role}: ")).count(), 1, "{message}");
     }
     mount.abandon();
 }

@@ -1,0 +1,53 @@
+//! The write-ahead entry by which the release before announced an admin key. Its sweep moves the name to the configuration,
+//! which looks for the key.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::engine::accounts::making::Making;
+use crate::engine::config::configuration::LOCK;
+use crate::engine::creds::issuer::{FORGOTTEN_AFTER, SWEEP_AGE, sweep_age};
+use crate::engine::{Engine, Error};
+use crate::framework::{Swept, WalKind};
+use crate::logical::Storage;
+use crate::openai::OrganizationId;
+
+static CREATION: WalKind<Creation> =
+    WalKind::new("admin_key_creation", SWEEP_AGE).forgotten_after(FORGOTTEN_AFTER);
+
+/// An admin key that the release before was about to make.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Creation {
+    organization_id: OrganizationId,
+    name: String,
+}
+
+/// The kind, as it is swept.
+pub(in crate::engine) fn swept() -> WalKind<Creation> {
+    CREATION.swept_from(sweep_age())
+}
+
+/// The sweep of an entry.
+pub(in crate::engine) async fn sweep(
+    engine: Arc<Engine>,
+    storage: Arc<dyn Storage>,
+    creation: Creation,
+) -> Result<Swept, Error> {
+    if engine.leaves_owners_alone().await? {
+        return Ok(Swept::Waits);
+    }
+    let _alone = engine.locks.lock(LOCK).await;
+    let Some(config) = engine.stored_config(&*storage).await? else { return Ok(Swept::Waits) };
+    let mut config = Arc::unwrap_or_clone(config);
+    let Creation { organization_id, name } = creation;
+    if config.keys.name.as_ref() != Some(&name) && !config.keys.making.names(&name) {
+        let since = engine.now() - sweep_age();
+        let making = Making { name, organization_id, project_id: None, service_account_id: None, since };
+        if config.keys.making.begin(making).is_err() {
+            return Ok(Swept::Waits);
+        }
+        engine.store_config(&*storage, &mut config).await?;
+    }
+    Ok(Swept::Done)
+}
