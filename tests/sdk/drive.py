@@ -238,7 +238,53 @@ class Projects(Drive):
         self.assertFalse(second.has_more)
 
 
+    def test_costs_are_grouped_and_an_unknown_amount_is_null(self):
+        key = self.accounts.create(PROJECT, name="spender").api_key.id
+        self.simulator.control("POST", "/costs", {"project": PROJECT, "amount": 2, "api_key": key, "user": "user-1"})
+        self.simulator.control("POST", "/costs", {"project": PROJECT, "amount": None})
+        costs = lambda **asked: [  # noqa: E731
+            result
+            for bucket in self.whole(self.organization.usage.costs(start_time=int(time.time()) - 86400, **asked)).data
+            for result in bucket.results
+        ]
+        by_key = {one.api_key_id: one.amount.value for one in costs(group_by=["api_key_id"])}
+        self.assertEqual(by_key, {None: None, key: 2})
+        self.assertEqual([one.amount.value for one in costs(api_key_ids=[key])], [2])
+        self.assertEqual({one.user_id for one in costs(group_by=["user_id"])}, {None, "user-1"})
+        self.assertEqual({one.api_source for one in costs(group_by=["api_source"])}, {"unlabeled"})
+        refused = {"start_time": 0, "group_by": ["user_id", "project_id"]}
+        self.refused(openai.BadRequestError, "invalid_value", self.organization.usage.costs, **refused)
+
+    def test_a_project_has_one_residency(self):
+        for residency in ("JP_STORAGE_PROCESSING", "IN_STORAGE_PROCESSING", "AU_STORAGE_PROCESSING"):
+            self.assertEqual(self.whole(self.projects.create(name="new", residency=residency)).residency, residency)
+        old = self.whole(self.projects.create(name="old", geography="EU"))
+        self.assertEqual(self.projects.update(old.id, geography="EU", name="renamed").name, "renamed")
+        both = {"name": "both", "residency": "GLOBAL", "geography": "EU"}
+        self.refused(openai.BadRequestError, "invalid_value", self.projects.create, **both)
+
+
 class Refusals(Drive):
+    def test_a_key_that_only_reads_changes_nothing(self):
+        self.simulator.control("POST", "/permission", {"reads_only": True})
+        self.assertEqual([project.id for project in self.projects.list()], [PROJECT])
+        error = self.refused(openai.AuthenticationError, None, self.accounts.create, PROJECT, name="x")
+        self.assertIn("Missing scopes: api.management.write", error.message)
+
+    def test_one_project_can_be_refused_alone(self):
+        self.simulator.control("POST", "/project", {"id": PROJECT, "is_elsewhere": True})
+        self.refused(openai.AuthenticationError, "incorrect_hostname", self.accounts.list, PROJECT)
+        self.assertTrue(self.organization.admin_api_keys.list().data)
+        self.simulator.control("POST", "/project", {"id": PROJECT, "is_default": True})
+        error = self.refused(openai.BadRequestError, "invalid_project", self.accounts.create, PROJECT, name="x")
+        self.assertIn("default project", error.message)
+
+    def test_an_archived_project_says_what_can_be_updated(self):
+        made = self.projects.create(name="old")
+        self.projects.archive(made.id)
+        error = self.refused(openai.BadRequestError, "project_archived", self.accounts.create, made.id, name="x")
+        self.assertIn("You can only update an active project.", error.message)
+
     def test_what_is_missing_or_out_of_range_is_a_bad_request(self):
         bad, create = openai.BadRequestError, self.accounts.create
         self.refused(bad, "missing_required_parameter", create, PROJECT, name=openai.omit)
@@ -269,7 +315,10 @@ class Refusals(Drive):
     def test_a_limit_is_a_rate_limit_error(self):
         self.simulator.control("POST", "/limit", {"path": "/organization/**", "calls": 1, "per": "minute"})
         self.projects.retrieve(PROJECT)
-        self.refused(openai.RateLimitError, "rate_limit_exceeded", self.projects.retrieve, PROJECT)
+        error = self.refused(openai.RateLimitError, "rate_limit_exceeded", self.projects.retrieve, PROJECT)
+        self.assertEqual(error.type, "invalid_request_error")
+        self.assertRegex(error.message, r"please slow down and try again after [0-9.]+ seconds\.$")
+        self.assertNotIn("retry-after", error.response.headers)
 
     def test_the_sdk_waits_as_told_and_tries_again(self):
         for told in ({"retry-after-ms": "30"}, {"retry-after": "1"}):

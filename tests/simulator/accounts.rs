@@ -29,7 +29,12 @@ pub fn list(world: &mut World, call: &Call) -> Result<Value, Refusal> {
 
 /// `POST .../service_accounts`
 pub fn create(world: &mut World, call: &Call) -> Result<Value, Refusal> {
-    let project = world.active_project(call.id("project_id"))?.id.clone();
+    let project = world.active_project(call.id("project_id"))?;
+    if project.is_default {
+        let message = "Service accounts cannot be added to the default project.";
+        return Err(Refusal::forbidden_by_state(None, "invalid_project", message.to_owned()));
+    }
+    let project = project.id.clone();
     let mut fields = Fields::of(call)?.nullable(&["create_service_account_only", "expires_in_seconds"]);
     let name = fields.required_text("name")?;
     let account_only = fields.flag("create_service_account_only")?.unwrap_or(false);

@@ -31,6 +31,9 @@ impl Access {
             }
         }
         let last_used_at = match (self, admin, account) {
+            (Self::Admin, Some(key), _) if key.reads_only && call.method != "GET" => {
+                return Err(Refusal::missing_scope("api.management.write"));
+            }
             (Self::Admin, Some(key), _) => &mut key.last_used_at,
             (Self::Account, _, Some(key)) => &mut key.last_used_at,
             (Self::Admin, None, Some(_)) => return Err(Refusal::missing_scope("api.management.read")),

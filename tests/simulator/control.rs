@@ -51,7 +51,32 @@ struct Owner {
 #[serde(deny_unknown_fields)]
 struct Cost {
     project: String,
-    amount: f64,
+    amount: Option<f64>,
+    #[serde(default)]
+    api_key: Option<String>,
+    #[serde(default)]
+    user: Option<String>,
+}
+
+/// `POST /_sim/project`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ChangedProject {
+    id: String,
+    /// The organization's default project.
+    #[serde(default)]
+    is_default: bool,
+    /// The project is asked at the wrong host.
+    #[serde(default)]
+    is_elsewhere: bool,
+}
+
+/// `POST /_sim/permission`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Permission {
+    /// Every admin key may only read.
+    reads_only: bool,
 }
 
 /// Error text of a control call.
@@ -94,7 +119,15 @@ impl Shared {
             ("POST", "/policy") => done(read(body).map(|policy| self.world().policy = policy)),
             ("POST", "/accounts") => read(body).and_then(|new| self.new_account(&new)),
             ("POST", "/owner") => done(read(body).and_then(|owner| self.own(owner))),
-            ("POST", "/costs") => done(read(body).map(|cost: Cost| self.spend(&cost.project, cost.amount))),
+            ("POST", "/costs") => done(read(body).map(|cost: Cost| {
+                self.spend(&cost.project, cost.amount, cost.api_key, cost.user);
+            })),
+            ("POST", "/project") => done(read(body).and_then(|project: ChangedProject| {
+                self.change_project(&project.id, project.is_default, project.is_elsewhere)
+            })),
+            ("POST", "/permission") => {
+                done(read(body).map(|Permission { reads_only }| self.restrict_admin_keys(reads_only)))
+            }
             ("POST", "/reset") => {
                 self.reset();
                 Ok(json!({}))
@@ -145,11 +178,25 @@ impl Shared {
         Ok(())
     }
 
-    /// Records spending of a project at the current time.
-    pub fn spend(&self, project: &str, amount: f64) {
+    /// Records spending of a project at the current time. Without an amount OpenAI sends null.
+    pub fn spend(&self, project: &str, amount: Option<f64>, api_key: Option<String>, user: Option<String>) {
         let mut world = self.world();
         let (project, at) = (project.to_owned(), world.now());
-        world.spending.push(super::world::Spending { project, at, amount });
+        world.spending.push(super::world::Spending { project, at, amount, api_key, user });
+    }
+
+    /// Makes a project the default one, or one that is asked at the wrong host.
+    pub fn change_project(&self, id: &str, is_default: bool, is_elsewhere: bool) -> Result<(), ControlError> {
+        let mut world = self.world();
+        let project = world.projects.iter_mut().find(|project| project.id == id);
+        let project = project.ok_or_else(|| format!("no project {id}"))?;
+        (project.is_default, project.is_elsewhere) = (is_default, is_elsewhere);
+        Ok(())
+    }
+
+    /// Restricts every admin key to reading, or lifts that. Later keys are not restricted.
+    pub fn restrict_admin_keys(&self, reads_only: bool) {
+        self.world().admin_keys.values_mut().for_each(|key| key.reads_only = reads_only);
     }
 }
 

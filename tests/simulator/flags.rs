@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use openai_simulator::{Lag, Settings, Tls};
+use openai_simulator::{Certificate, Lag, Settings, Tls};
 
 /// Output of `--help`.
 pub(crate) const USAGE: &str = "\
@@ -21,6 +21,7 @@ A strict simulator of OpenAI's Admin API.
   --tls-name NAME          extra name or address in the certificate besides loopback; may repeat
   --tls-cert FILE          serve HTTPS with this certificate chain (PEM)
   --tls-key FILE           private key of --tls-cert (PEM)
+  --client-ca FILE         demand a client certificate of this authority (PEM); with --tls or --tls-cert
   --exit-with-stdin        exit when standard input closes
 
 Prints `listening on URL` when ready. /_sim/state at that address shows all generated values and the whole state;
@@ -43,6 +44,7 @@ pub(crate) struct Flags {
     names: Vec<String>,
     certificate: Option<PathBuf>,
     key: Option<PathBuf>,
+    client_authority: Option<PathBuf>,
 }
 
 impl Flags {
@@ -68,6 +70,7 @@ impl Flags {
                 "--tls-name" => flags.names.push(value()?),
                 "--tls-cert" => flags.certificate = Some(value()?.into()),
                 "--tls-key" => flags.key = Some(value()?.into()),
+                "--client-ca" => flags.client_authority = Some(value()?.into()),
                 "--exit-with-stdin" => flags.exit_with_stdin = true,
                 "--help" | "-h" => flags.help = true,
                 _ => return Err(format!("unknown flag {flag}")),
@@ -81,14 +84,19 @@ impl Flags {
     }
 
     fn tls(&self) -> Result<Option<Tls>, String> {
-        match (&self.authority, &self.certificate, &self.key) {
-            (None, None, None) => Ok(None),
-            (Some(_), None, None) => Ok(Some(Tls::Made { names: self.names.clone() })),
-            (None, Some(certificate), Some(key)) => {
-                Ok(Some(Tls::Given { certificate: read(certificate)?, key: read(key)? }))
+        let certificate = match (&self.authority, &self.certificate, &self.key) {
+            (None, None, None) if self.client_authority.is_some() => {
+                return Err("--client-ca needs --tls or --tls-cert".to_owned());
             }
-            _ => Err("use either --tls, or --tls-cert with --tls-key".to_owned()),
-        }
+            (None, None, None) => return Ok(None),
+            (Some(_), None, None) => Certificate::Made { names: self.names.clone() },
+            (None, Some(certificate), Some(key)) => {
+                Certificate::Given { certificate: read(certificate)?, key: read(key)? }
+            }
+            _ => return Err("use either --tls, or --tls-cert with --tls-key".to_owned()),
+        };
+        let client_authority = self.client_authority.as_ref().map(read).transpose()?;
+        Ok(Some(Tls { certificate, client_authority }))
     }
 }
 

@@ -45,7 +45,7 @@ pub use self::{
     limit::{Limit, Per, Retry},
     routes::endpoint,
     state::{AccountState, AdminKeyState, KeyState, State},
-    tls::Tls,
+    tls::{Certificate, Tls},
     traffic::Logged,
     world::{Policy, Tally},
 };
@@ -284,7 +284,32 @@ impl Simulator {
 
     /// Records spending of a project at the current time.
     pub fn spend(&self, project: &str, amount: f64) {
-        self.shared.spend(project, amount);
+        self.shared.spend(project, Some(amount), None, None);
+    }
+
+    /// Records spending by a key of a service account.
+    pub fn spend_by_key(&self, project: &str, api_key: &str, amount: f64) {
+        self.shared.spend(project, Some(amount), Some(api_key.to_owned()), None);
+    }
+
+    /// Records spending whose amount OpenAI sends as null.
+    pub fn spend_unknown(&self, project: &str) {
+        self.shared.spend(project, None, None, None);
+    }
+
+    /// Makes a project the organization's default one, to which no service account can be added.
+    pub fn make_default(&self, project: &str) {
+        self.shared.change_project(project, true, false).unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// Gives a project data residency at another host, or takes it away: every call about it is refused.
+    pub fn move_elsewhere(&self, project: &str, is_elsewhere: bool) {
+        self.shared.change_project(project, false, is_elsewhere).unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// Restricts every admin key so far to reading, or lifts that.
+    pub fn restrict_admin_keys(&self, reads_only: bool) {
+        self.shared.restrict_admin_keys(reads_only);
     }
 
     /// Returns to the initial state: accounts, keys, counters, faults, limits and time.

@@ -1,4 +1,7 @@
 //! Rate limits per second or minute, and the wait time in a refusal.
+//!
+//! OpenAI was seen to limit each endpoint by itself, and to name the wait time in the message alone. So does this simulator
+//! unless a test asks for headers.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -7,6 +10,8 @@ use chrono::DateTime;
 use serde::{Deserialize, Serialize};
 
 use super::call::Call;
+use super::refusal::Refusal;
+use super::reply::Reply;
 use super::routes::matches;
 
 /// A limit in the format of `/_sim/limit`.
@@ -45,9 +50,13 @@ pub enum Per {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Retry {
-    /// No wait time, the most common case.
+    /// No header; the message ends in `try again after 6.937 seconds.` This is the form that was seen most.
     #[default]
+    Message,
+    /// No wait time at all; the message ends in `try again later.`
     None,
+    /// No wait time at all; the message begins `You're making too many requests`.
+    TooMany,
     /// `Retry-After` in whole seconds, rounded up.
     Seconds,
     /// `Retry-After-Ms`.
@@ -73,7 +82,7 @@ impl Limit {
     pub fn on(endpoint: &str, calls: usize, per: Per) -> Self {
         let (method, path) = endpoint.split_once(' ').unwrap_or(("", endpoint));
         let method = Some(method.to_owned()).filter(|method| !method.is_empty());
-        Self { method, path: path.to_owned(), calls, per, retry: Retry::None, count_refused: false }
+        Self { method, path: path.to_owned(), calls, per, retry: Retry::default(), count_refused: false }
     }
 
     /// Sets the form of the wait time.
@@ -142,11 +151,27 @@ impl Per {
 }
 
 impl Retry {
-    /// The header with the wait time.
-    pub fn header(self, wait: Duration, now: Duration) -> Option<(&'static str, String)> {
+    /// The refusal of a call that may come again after `wait`.
+    pub fn reply(self, wait: Duration, now: Duration) -> Reply {
+        let message = match self {
+            Self::Message => format!(
+                "You've exceeded the rate limit, please slow down and try again after {:.3} seconds.",
+                wait.as_secs_f64()
+            ),
+            Self::TooMany => "You're making too many requests. Please slow down.".to_owned(),
+            _ => "You've exceeded the rate limit, please slow down and try again later.".to_owned(),
+        };
+        let reply = Reply::of(Err(Refusal::limited(message)));
+        match self.header(wait, now) {
+            Some((name, value)) => reply.with(name, value),
+            None => reply,
+        }
+    }
+
+    fn header(self, wait: Duration, now: Duration) -> Option<(&'static str, String)> {
         let at = (now + wait).as_nanos().div_ceil(1_000_000_000) as i64;
         match self {
-            Self::None => None,
+            Self::Message | Self::None | Self::TooMany => None,
             Self::Seconds => Some(("retry-after", wait.as_millis().div_ceil(1000).to_string())),
             Self::Milliseconds => Some(("retry-after-ms", wait.as_millis().to_string())),
             Self::Date => DateTime::from_timestamp(at, 0)

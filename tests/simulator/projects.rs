@@ -16,11 +16,14 @@ const RESIDENCIES: &[&str] = &[
     "US_STORAGE_PROCESSING",
     "EU_STORAGE_PROCESSING",
     "JP_STORAGE",
+    "JP_STORAGE_PROCESSING",
     "KR_STORAGE",
     "CA_STORAGE",
     "SG_STORAGE",
     "IN_STORAGE",
+    "IN_STORAGE_PROCESSING",
     "AU_STORAGE",
+    "AU_STORAGE_PROCESSING",
     "GB_STORAGE",
     "AE_STORAGE",
     "AE_STORAGE_PROCESSING",
@@ -36,9 +39,13 @@ pub fn list(world: &mut World, call: &Call) -> Result<Value, Refusal> {
 
 /// `POST /organization/projects`
 pub fn create(world: &mut World, call: &Call) -> Result<Value, Refusal> {
-    let mut fields = Fields::of(call)?.nullable(&["residency", "external_key_id"]);
+    let mut fields = Fields::of(call)?.nullable(&["residency", "geography", "external_key_id"]);
     let name = fields.required_text("name")?;
-    let residency = fields.choice("residency", RESIDENCIES)?;
+    let (residency, geography) = (fields.choice("residency", RESIDENCIES)?, fields.text("geography")?);
+    if residency.is_some() && geography.is_some() {
+        let message = "'geography' cannot be used together with 'residency'.";
+        return Err(Refusal::invalid("geography", message.to_owned()));
+    }
     let external_key_id = fields.text("external_key_id")?;
     fields.end()?;
     let made = Some(world.clock.now());
@@ -59,8 +66,10 @@ pub fn read(world: &mut World, call: &Call) -> Result<Value, Refusal> {
 /// `POST /organization/projects/{project_id}`
 pub fn update(world: &mut World, call: &Call) -> Result<Value, Refusal> {
     world.active_project(call.id("project_id"))?;
-    let mut fields = Fields::of(call)?.nullable(&["name", "external_key_id"]);
+    let mut fields = Fields::of(call)?.nullable(&["name", "geography", "external_key_id"]);
     let (name, external_key_id) = (fields.text("name")?, fields.text("external_key_id")?);
+    // Deprecated, and without effect.
+    fields.text("geography")?;
     fields.end()?;
     change(world, call.id("project_id"), |project| {
         project.name = name.or(project.name.take());

@@ -132,11 +132,21 @@ impl Refusal {
         Self::new(401, Some("invalid_api_key"), message)
     }
 
-    /// The key lacks a permission.
+    /// The key lacks a permission. OpenAI sends no code with this.
     pub fn missing_scope(scope: &str) -> Self {
-        let message =
-            format!("You have insufficient permissions for this operation. Missing scopes: {scope}.");
-        Self::new(401, Some("missing_scope"), message)
+        let message = format!(
+            "You have insufficient permissions for this operation. Missing scopes: {scope}. Check that you have the correct \
+             role in your organization (Reader, Writer, Owner) and project (Member, Owner), and if you're using a \
+             restricted API key, that it has the necessary scopes."
+        );
+        Self::new(401, None, message)
+    }
+
+    /// The project has data residency, and its region's host is another.
+    pub fn wrong_host() -> Self {
+        let message = "attempted to access resource with incorrect regional hostname. Please make your request to \
+                       us.api.openai.com";
+        Self::new(401, Some("incorrect_hostname"), message.to_owned())
     }
 
     /// `OpenAI-Organization` names an organization other than the key's.
@@ -163,10 +173,9 @@ impl Refusal {
         Self::new(405, Some("method_not_supported"), message)
     }
 
-    /// A rate limit refuses the call; `wait` is the time until the next attempt.
-    pub fn limited(wait: std::time::Duration) -> Self {
-        let message = format!("Rate limit reached for requests. Please try again in {}ms.", wait.as_millis());
-        Self { kind: "requests", ..Self::new(429, Some("rate_limit_exceeded"), message) }
+    /// A rate limit refuses the call.
+    pub fn limited(message: String) -> Self {
+        Self::new(429, Some("rate_limit_exceeded"), message)
     }
 }
 

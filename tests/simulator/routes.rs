@@ -88,8 +88,17 @@ static ROUTES: [Route; 22] = [
     Route { name: endpoint::LIST_MODELS, access: Access::Account, query: &[], answer: models::list },
 ];
 
-const COSTS: &[&str] =
-    &["start_time", "end_time", "bucket_width", "project_ids", "api_key_ids", "group_by", "limit", "page"];
+const COSTS: &[&str] = &[
+    "start_time",
+    "end_time",
+    "bucket_width",
+    "project_ids",
+    "api_key_ids",
+    "line_items",
+    "group_by",
+    "limit",
+    "page",
+];
 
 const fn admin(
     name: &'static str,

@@ -6,15 +6,26 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
-use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::{RootCertStore, ServerConfig};
 use tokio_rustls::TlsAcceptor;
+
+/// TLS of the simulator.
+#[derive(Debug, Clone)]
+pub struct Tls {
+    /// Source of the server's certificate.
+    pub certificate: Certificate,
+    /// PEM of the authority whose certificate every client must show; none demands no certificate.
+    pub client_authority: Option<String>,
+}
 
 /// Source of the certificate.
 #[derive(Debug, Clone)]
-pub enum Tls {
+pub enum Certificate {
     /// PEM texts of the chain and its private key.
     Given {
         /// Certificate chain.
@@ -38,24 +49,44 @@ pub struct Ready {
 }
 
 impl Tls {
+    /// TLS with this certificate, for every client.
+    pub fn by(certificate: Certificate) -> Self {
+        Self { certificate, client_authority: None }
+    }
+
     /// Reads or generates the certificate.
     pub fn ready(&self) -> io::Result<Ready> {
-        let (chain, key, authority) = match self {
-            Self::Given { certificate, key } => {
+        let (chain, key, authority) = match &self.certificate {
+            Certificate::Given { certificate, key } => {
                 let chain =
                     CertificateDer::pem_slice_iter(certificate.as_bytes()).collect::<Result<Vec<_>, _>>();
                 let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(io::Error::other)?;
                 (chain.map_err(io::Error::other)?, key, None)
             }
-            Self::Made { names } => made(names).map_err(io::Error::other)?,
+            Certificate::Made { names } => made(names).map_err(io::Error::other)?,
         };
-        let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+        let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
             .with_safe_default_protocol_versions()
-            .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
             .map_err(io::Error::other)?;
+        let mut config = match &self.client_authority {
+            None => config.with_no_client_auth(),
+            Some(pem) => config.with_client_cert_verifier(verifier(pem)?),
+        }
+        .with_single_cert(chain, key)
+        .map_err(io::Error::other)?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Ready { acceptor: TlsAcceptor::from(Arc::new(config)), authority })
     }
+}
+
+fn verifier(pem: &str) -> io::Result<Arc<dyn ClientCertVerifier>> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+        roots.add(certificate.map_err(io::Error::other)?).map_err(io::Error::other)?;
+    }
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::new(default_provider()))
+        .build()
+        .map_err(io::Error::other)
 }
 
 type Made = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>, Option<String>);

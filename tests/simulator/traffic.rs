@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 use super::call::Call;
 use super::fault::{Action, Fault, When};
 use super::limit::{Limit, Window};
-use super::refusal::Refusal;
 use super::reply::{Outcome, Reply};
 
 /// Maximum number of calls in the log.
@@ -61,9 +60,7 @@ impl Traffic {
     pub fn arrive(&mut self, call: &Call, now: Duration) -> Result<Plan, Reply> {
         for window in &mut self.limits {
             if let Err(wait) = window.take(call, now) {
-                let reply = Reply::of(Err(Refusal::limited(wait)));
-                let header = window.limit().retry.header(wait, now);
-                return Err(header.map_or(reply.clone(), |(name, value)| reply.with(name, value)));
+                return Err(window.limit().retry.reply(wait, now));
             }
         }
         Ok(self.plan(call))

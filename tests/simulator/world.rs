@@ -70,6 +70,10 @@ pub struct Project {
     pub residency: Option<String>,
     /// Id of the external encryption key.
     pub external_key_id: Option<String>,
+    /// The organization's default project, to which no service account can be added.
+    pub is_default: bool,
+    /// The project has data residency and is asked at the wrong host.
+    pub is_elsewhere: bool,
     /// Exact creation time; `None` if the object existed from the start.
     pub made: Option<Duration>,
 }
@@ -135,6 +139,8 @@ pub struct AdminKey {
     pub last_used_at: Option<u64>,
     /// Id of the service account that owns the key; `None` if a user owns the key.
     pub owner: Option<String>,
+    /// The key was restricted to reading the organization's administration.
+    pub reads_only: bool,
     /// Exact creation time; `None` if the object existed from the start.
     pub made: Option<Duration>,
 }
@@ -158,8 +164,12 @@ pub struct Spending {
     pub project: String,
     /// Time of the spending.
     pub at: u64,
-    /// US dollars.
-    pub amount: f64,
+    /// US dollars; without a value OpenAI sends null.
+    pub amount: Option<f64>,
+    /// Id of the key that was used.
+    pub api_key: Option<String>,
+    /// Id of the user or the service account.
+    pub user: Option<String>,
 }
 
 /// Number of objects of each kind.
@@ -218,7 +228,18 @@ impl World {
     pub fn add_project(&mut self, id: String, name: Option<String>) -> &mut Project {
         let created_at = self.now();
         let (archived_at, residency, external_key_id, made) = (None, None, None, None);
-        self.projects.push(Project { id, name, created_at, archived_at, residency, external_key_id, made });
+        let (is_default, is_elsewhere) = (false, false);
+        self.projects.push(Project {
+            id,
+            name,
+            created_at,
+            archived_at,
+            residency,
+            external_key_id,
+            is_default,
+            is_elsewhere,
+            made,
+        });
         let last = self.projects.len() - 1;
         &mut self.projects[last]
     }
@@ -274,7 +295,8 @@ impl World {
         let expires_at = lifetime.map(|seconds| created_at + seconds);
         let id = id::id(KEY, serial);
         self.created.admin_keys += 1;
-        let key = AdminKey { id, name, value, created_at, expires_at, last_used_at: None, owner: None, made };
+        let (last_used_at, owner, reads_only) = (None, None, false);
+        let key = AdminKey { id, name, value, created_at, expires_at, last_used_at, owner, reads_only, made };
         self.admin_keys.entry(serial).or_insert(key)
     }
 
@@ -341,14 +363,16 @@ impl World {
 
     /// The project, archived or not.
     pub fn project(&self, id: &str) -> Result<&Project, Refusal> {
-        self.projects.iter().find(|project| project.id == id).ok_or_else(|| Refusal::not_found("Project", id))
+        let found = self.projects.iter().find(|project| project.id == id);
+        let project = found.ok_or_else(|| Refusal::not_found("Project", id))?;
+        if project.is_elsewhere { Err(Refusal::wrong_host()) } else { Ok(project) }
     }
 
     /// The project, which must be active.
     pub fn active_project(&self, id: &str) -> Result<&Project, Refusal> {
         let project = self.project(id)?;
         if project.archived_at.is_some() {
-            let message = format!("Project '{id}' is archived.");
+            let message = format!("Project '{id}' is archived. You can only update an active project.");
             return Err(Refusal::forbidden_by_state(None, "project_archived", message));
         }
         Ok(project)

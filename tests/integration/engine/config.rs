@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::simulator::{Action, Fault, Settings, Tls, endpoint};
+use crate::simulator::{Action, Certificate, Fault, Settings, Tls, endpoint};
 use crate::support::Mount;
 use crate::support::mount::CLOSED_PORT;
 
@@ -212,7 +212,7 @@ async fn an_endpoint_does_not_change_without_the_key() {
 
 #[tokio::test]
 async fn certificates_are_not_added_or_changed_without_the_key() {
-    let tls = || Settings { tls: Some(Tls::Made { names: Vec::new() }), ..Settings::default() };
+    let tls = || Settings { tls: Some(Tls::by(Certificate::Made { names: Vec::new() })), ..Settings::default() };
     let elsewhere = tls().start().await.unwrap();
     let foreign = elsewhere.ca_pem().unwrap().to_owned();
     let plain = Mount::start().await.configured().await;
@@ -253,7 +253,7 @@ async fn what_is_no_certificate_is_refused_whether_it_is_tried_or_not() {
 
 #[tokio::test]
 async fn an_authority_of_ones_own_is_trusted_if_it_is_named() {
-    let tls = Some(Tls::Made { names: Vec::new() });
+    let tls = Some(Tls::by(Certificate::Made { names: Vec::new() }));
     let mount = Mount::before(Settings { tls, ..Settings::default() }).await;
     fails_validation(&mount, mount.config(), "the connection to OpenAI is not trusted").await;
     let mut body = mount.config();

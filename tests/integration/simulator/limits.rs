@@ -25,6 +25,20 @@ async fn a_refusal_can_keep_silent_about_when_to_come_back() {
 }
 
 #[tokio::test]
+async fn a_refusal_names_the_wait_in_its_message_alone_unless_a_test_asks_for_headers() {
+    let (caller, answer) = refusal(Per::Minute, Retry::default()).await;
+    assert_eq!((answer.header("retry-after"), answer.header("retry-after-ms")), (None, None));
+    let message = answer.text("/error/message");
+    let wait = message.split(" after ").nth(1).and_then(|rest| rest.strip_suffix(" seconds.")).unwrap();
+    let wait: f64 = wait.parse().unwrap();
+    assert!((30.0..=60.0).contains(&wait), "{message}");
+    caller.sim.advance(Duration::from_secs_f64(wait + 0.001));
+    caller.get(&caller.accounts()).await.ok();
+    let (_, answer) = refusal(Per::Minute, Retry::TooMany).await;
+    assert!(answer.text("/error/message").starts_with("You're making too many requests"));
+}
+
+#[tokio::test]
 async fn waiting_the_seconds_told_is_enough() {
     let (caller, answer) = refusal(Per::Minute, Retry::Seconds).await;
     let wait: u64 = answer.header("retry-after").unwrap().parse().unwrap();

@@ -297,7 +297,7 @@ async fn the_admin_api_takes_only_a_live_admin_key() {
     wrong.refused(401, "invalid_api_key", Value::Null);
     assert!(!wrong.text("/error/message").contains("sk-admin-wrong"));
     let account_key = text(&caller.account("n").await["api_key"]["value"]);
-    sent(caller.with_key(&account_key, "GET", &path)).await.refused(401, "missing_scope", Value::Null);
+    sent(caller.with_key(&account_key, "GET", &path)).await.refused(401, Value::Null, Value::Null);
     let made = caller
         .post("/organization/admin_api_keys", json!({"name": "n", "expires_in_seconds": 60}))
         .await
@@ -311,7 +311,7 @@ async fn the_admin_api_takes_only_a_live_admin_key() {
 #[tokio::test]
 async fn models_are_for_service_account_keys_only() {
     let caller = Caller::start().await;
-    caller.get("/models").await.refused(401, "missing_scope", Value::Null);
+    caller.get("/models").await.refused(401, Value::Null, Value::Null);
     sent(caller.anonymous("GET", "/models")).await.refused(401, Value::Null, Value::Null);
     let unknown = caller.with_key("sk-svcacct-unknown", "GET", "/models");
     sent(unknown).await.refused(401, "invalid_api_key", Value::Null);
@@ -326,4 +326,30 @@ async fn the_organization_has_to_be_the_keys_own_where_it_is_named() {
     let other = with_json(other.header("OpenAI-Organization", "org-other"), &json!({"name": "n"}));
     sent(other).await.refused(401, "mismatched_organization", Value::Null);
     assert_eq!(caller.sim.state().created.accounts, 0);
+}
+
+#[tokio::test]
+async fn a_key_that_only_reads_changes_nothing() {
+    let caller = Caller::start().await;
+    caller.control("POST", "/permission", &json!({"reads_only": true})).await.ok();
+    caller.get(&caller.accounts()).await.ok();
+    let refused = caller.post(&caller.accounts(), json!({"name": "vault-app"})).await;
+    refused.refused(401, Value::Null, Value::Null);
+    assert!(refused.text("/error/message").contains("Missing scopes: api.management.write"));
+    caller.control("POST", "/permission", &json!({"reads_only": false})).await.ok();
+    caller.account("vault-app").await;
+}
+
+#[tokio::test]
+async fn a_default_project_takes_no_account_and_one_elsewhere_no_call() {
+    let caller = Caller::start().await;
+    let project = caller.sim.project().to_owned();
+    caller.control("POST", "/project", &json!({"id": project, "is_default": true})).await.ok();
+    let refused = caller.post(&caller.accounts(), json!({"name": "vault-app"})).await;
+    assert!(refused.status == 400 && refused.text("/error/message").contains("default project"));
+    caller.control("POST", "/project", &json!({"id": project, "is_elsewhere": true})).await.ok();
+    for path in [caller.accounts(), caller.keys(), format!("/organization/projects/{project}")] {
+        caller.get(&path).await.refused(401, "incorrect_hostname", Value::Null);
+    }
+    caller.get("/organization/admin_api_keys").await.ok();
 }

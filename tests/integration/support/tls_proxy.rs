@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::simulator::{Simulator, Tls};
+use crate::simulator::{Certificate, Simulator, Tls};
 
 /// Bytes that the client receives instead of a response.
 #[derive(Clone, Copy, Debug)]
@@ -63,7 +63,7 @@ impl TlsProxy {
     /// A proxy for a simulator with plain HTTP.
     pub async fn in_front_of(sim: &Simulator, protocol: Protocol, fault: TlsFault) -> Self {
         let server: SocketAddr = sim.origin().strip_prefix("http://").unwrap().parse().unwrap();
-        let ready = Tls::Made { names: Vec::new() }.ready().unwrap();
+        let ready = Tls::by(Certificate::Made { names: Vec::new() }).ready().unwrap();
         let mut config = ServerConfig::clone(ready.acceptor.config());
         config.alpn_protocols = vec![protocol.name()];
         let acceptor = TlsAcceptor::from(Arc::new(config));
