@@ -28,6 +28,23 @@ pub enum Call {
     Costs,
 }
 
+/// Kinds of calls. OpenAI limits each kind by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Kind {
+    CreateAccount,
+    CreateKey,
+    DeleteAccount,
+    DeleteKey,
+    /// Changes of an account or a key.
+    Update,
+    List,
+    /// Reads of one object.
+    Read,
+    Costs,
+    /// All calls about admin keys.
+    AdminKeys,
+}
+
 /// Effect of a repeated call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Effect {
@@ -72,6 +89,22 @@ impl Call {
         }
     }
 
+    pub(super) fn kind(self) -> Kind {
+        match self {
+            Self::CreateServiceAccount => Kind::CreateAccount,
+            Self::CreateKey => Kind::CreateKey,
+            Self::DeleteServiceAccount => Kind::DeleteAccount,
+            Self::DeleteKey => Kind::DeleteKey,
+            Self::UpdateServiceAccount | Self::UpdateKey => Kind::Update,
+            Self::ListServiceAccounts | Self::ListKeys => Kind::List,
+            Self::Project | Self::ServiceAccount | Self::Key => Kind::Read,
+            Self::Costs => Kind::Costs,
+            Self::CreateAdminKey | Self::AdminKey | Self::ListAdminKeys | Self::DeleteAdminKey => {
+                Kind::AdminKeys
+            }
+        }
+    }
+
     pub(super) fn effect(self) -> Effect {
         match self {
             Self::CreateServiceAccount | Self::CreateKey | Self::CreateAdminKey => Effect::Creation,
@@ -95,6 +128,26 @@ impl Call {
 impl fmt::Display for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+impl Kind {
+    pub(super) const ALL: [Self; Self::COUNT] = [
+        Self::CreateAccount,
+        Self::CreateKey,
+        Self::DeleteAccount,
+        Self::DeleteKey,
+        Self::Update,
+        Self::List,
+        Self::Read,
+        Self::Costs,
+        Self::AdminKeys,
+    ];
+    pub(super) const COUNT: usize = Self::AdminKeys as usize + 1;
+
+    /// Place in an array of all kinds.
+    pub(super) fn index(self) -> usize {
+        self as usize
     }
 }
 

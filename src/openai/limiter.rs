@@ -1,7 +1,7 @@
 //! The async rate limiter: calls wait here until [`RateLimiter`] admits them.
 //!
-//! No background task runs. The call at the head of the queue sleeps until it is admitted and then wakes the next
-//! call. The lock is held for less than a microsecond at a time and never across an await.
+//! No background task runs. The first call of each kind sleeps until it is admitted and then wakes the next
+//! calls. The lock is held for less than a microsecond at a time and never across an await.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,8 +12,10 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use super::Urgency;
+use super::call::Kind;
+use super::pace::Verdict;
 use super::queue::Ticket;
-use super::rate_limiter::{Admission, Decision, RateLimiter, Verdict};
+use super::rate_limiter::{Admission, Decision, RateLimiter};
 
 /// Interval at which a waiting call checks for an outage.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -22,6 +24,8 @@ const RECHECK_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Limiter {
     state: Mutex<State>,
+    /// A number from 0 to 1, anew for each pause.
+    jitter: fn() -> f64,
 }
 
 /// One call's place in the queue, kept over its attempts.
@@ -68,14 +72,18 @@ struct QueueGuard<'a>(&'a Limiter, Ticket);
 
 impl Limiter {
     pub(super) fn new(per_minute: u32) -> Self {
+        Self::with_jitter(per_minute, rand::random)
+    }
+
+    pub(super) fn with_jitter(per_minute: u32, jitter: fn() -> f64) -> Self {
         let state =
             State { rate_limiter: RateLimiter::new(per_minute, Instant::now()), wakers: HashMap::new() };
-        Self { state: Mutex::new(state) }
+        Self { state: Mutex::new(state), jitter }
     }
 
     /// A place in the queue for one call.
-    pub(super) fn waiter(&self, urgency: Urgency, deadlines: Deadlines) -> Waiter<'_> {
-        let ticket = self.lock().rate_limiter.ticket(urgency);
+    pub(super) fn waiter(&self, kind: Kind, urgency: Urgency, deadlines: Deadlines) -> Waiter<'_> {
+        let ticket = self.lock().rate_limiter.ticket(kind, urgency);
         Waiter { limiter: self, ticket, deadlines }
     }
 
@@ -134,11 +142,11 @@ impl<'a> Waiter<'a> {
         let mut state = self.limiter.lock();
         let decision = state.rate_limiter.poll(now, self.ticket);
         match decision {
-            Decision::Admit(_) => state.wake_head(),
+            Decision::Admit(_) => state.wake_heads(),
             // A pause beyond the deadline cannot be waited out, so the call fails now.
             Decision::Wait(_) => {
                 let deadline = self.deadlines.of(&state.rate_limiter);
-                if now >= deadline || state.rate_limiter.is_paused_at(deadline) {
+                if now >= deadline || state.rate_limiter.is_paused_at(self.ticket.kind(), deadline) {
                     return Err(TooLate::new(&state.rate_limiter, self.ticket));
                 }
             }
@@ -174,8 +182,8 @@ impl Permit<'_> {
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
         let mut state = self.limiter.lock();
-        state.rate_limiter.settle(Instant::now(), self.admission, self.verdict, rand::random());
-        state.wake_head();
+        state.rate_limiter.settle(Instant::now(), self.admission, self.verdict, (self.limiter.jitter)());
+        state.wake_heads();
     }
 }
 
@@ -190,12 +198,12 @@ impl Drop for QueueGuard<'_> {
 impl State {
     fn leave(&mut self, ticket: Ticket) {
         self.rate_limiter.leave(Instant::now(), ticket);
-        self.wake_head();
+        self.wake_heads();
     }
 
-    /// Wakes the call at the head of the queue, which may now be admitted.
-    fn wake_head(&self) {
-        if let Some(waker) = self.rate_limiter.head().and_then(|head| self.wakers.get(&head)) {
+    /// Wakes the first call of each kind, which may now be admitted.
+    fn wake_heads(&self) {
+        for waker in self.rate_limiter.heads().filter_map(|head| self.wakers.get(&head)) {
             waker.notify_one();
         }
     }

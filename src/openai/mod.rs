@@ -18,6 +18,7 @@ mod http;
 mod ids;
 mod limiter;
 mod observer;
+mod pace;
 mod page;
 mod projects;
 mod queue;

@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use super::call::Effect;
 use super::limiter::{Deadlines, Limiter, TooLate};
-use super::rate_limiter::Verdict;
+use super::pace::Verdict;
 use super::{Call, Error, Urgency};
 
 /// Delay before a repeat. The delay doubles with each repeat; jitter shortens it by up to a half.
@@ -40,7 +40,7 @@ pub(super) async fn with_retries<T, F: Future<Output = Result<T, Error>>>(
         usual: begun + options.max_wait,
         in_outage: begun + options.urgency.max_wait_in_outage(options.max_wait),
     };
-    let waiter = limiter.waiter(options.urgency, deadlines);
+    let waiter = limiter.waiter(options.call.kind(), options.urgency, deadlines);
     let mut failure = None;
     let mut retries = 0;
     loop {

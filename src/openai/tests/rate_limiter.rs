@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use super::super::call::Kind;
 use super::super::{Call, Error, Urgency};
 use super::simulation::{Limit, Simulation, Tally};
 
@@ -280,4 +281,88 @@ async fn who_waits_while_openai_fails_is_told_within_10_seconds() {
         simulation.fail(false);
     };
     tokio::join!(call, recovery).0.unwrap();
+}
+
+/// 16 clients, each of which creates an account and deletes it, for 10 minutes. Answers the number of credentials that were
+/// made and ended, and the permille of calls that a limit refused.
+async fn credentials(simulation: &Simulation) -> (usize, usize) {
+    let end = Instant::now() + 10 * MINUTE;
+    let client = async || {
+        let mut credentials = 0;
+        while Instant::now() < end {
+            if simulation.call(Call::CreateServiceAccount, Urgency::Issue, 45 * SECOND).await.is_err() {
+                sleep(SECOND).await;
+                continue;
+            }
+            while simulation.call(Call::DeleteServiceAccount, Urgency::Revocation, MINUTE).await.is_err() {
+                sleep(SECOND).await;
+            }
+            credentials += usize::from(Instant::now() <= end);
+        }
+        credentials
+    };
+    let made: usize = futures_util::future::join_all((0..16).map(|_| client())).await.iter().sum();
+    let (created, refused) = simulation.of_kind(Kind::CreateAccount);
+    let (deleted, also_refused) = simulation.of_kind(Kind::DeleteAccount);
+    (made, (refused + also_refused) * 1000 / (created + deleted))
+}
+
+/// A limit of 7 calls a minute, as it was seen at OpenAI, in both forms that fit what was seen.
+fn seven_a_minute() -> [Limit; 2] {
+    [Limit::Sliding { calls: 7, span: MINUTE }, Limit::Window { calls: 7, span: MINUTE }]
+}
+
+#[tokio::test(start_paused = true)]
+async fn sixteen_clients_get_nearly_all_of_seven_credentials_a_minute_with_few_refusals() {
+    for limit in seven_a_minute() {
+        for nothing_else in [false, true] {
+            let simulation =
+                Simulation::new(Limit::Sliding { calls: 30, span: MINUTE }, QUICK).with_retry_after();
+            simulation.limit_kind(Kind::CreateAccount, limit);
+            simulation.limit_kind(Kind::DeleteAccount, limit);
+            let (made, refused) = if nothing_else {
+                // Lists and costs are limited to nothing.
+                for kind in [Kind::List, Kind::Costs] {
+                    simulation.limit_kind(kind, Limit::Strict { calls: 0, span: MINUTE });
+                }
+                let others = async {
+                    let list = simulation.call(Call::ListKeys, Urgency::Check, 10 * MINUTE);
+                    let costs = simulation.call(Call::Costs, Urgency::Check, 10 * MINUTE);
+                    tokio::join!(list, costs)
+                };
+                tokio::join!(credentials(&simulation), others).0
+            } else {
+                credentials(&simulation).await
+            };
+            assert!(made >= 68, "{limit:?}: {made} credentials in 10 minutes");
+            assert!(refused <= 40, "{limit:?}: {refused} of 1000 calls were refused");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_minute_without_calls_a_burst_is_possible_again() {
+    let simulation = Simulation::new(Limit::None, QUICK).with_retry_after();
+    simulation.limit_kind(Kind::CreateAccount, Limit::Sliding { calls: 7, span: MINUTE });
+    simulation.clients(16, Urgency::Issue, 45 * SECOND, 3 * MINUTE).await;
+    sleep(MINUTE + SECOND).await;
+    let start = Instant::now();
+    let calls = (0..7).map(|_| simulation.call(Call::CreateServiceAccount, Urgency::Issue, SECOND));
+    let results = futures_util::future::join_all(calls).await;
+    assert!(results.iter().all(Result::is_ok) && start.elapsed() <= SECOND, "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn under_a_ceiling_of_all_kinds_revocations_go_first_and_issues_keep_a_share() {
+    let simulation = Simulation::capped(60);
+    let calls = |call, urgency, count| {
+        let simulation = &simulation;
+        (0..count).map(move |_| simulation.call(call, urgency, 10 * MINUTE))
+    };
+    let issues = futures_util::future::join_all(calls(Call::CreateServiceAccount, Urgency::Issue, 60));
+    let revocations = futures_util::future::join_all(calls(Call::DeleteKey, Urgency::Revocation, 60));
+    tokio::join!(issues, revocations);
+    let first: Vec<Kind> = simulation.seen().iter().take(41).map(|seen| seen.kind).collect();
+    let deletions = first.iter().filter(|&&kind| kind == Kind::DeleteKey).count();
+    assert!((29..=32).contains(&deletions), "{deletions} of 41");
 }
