@@ -27,6 +27,12 @@ pub enum Error {
     /// OpenAI refused the admin key or the organization, or could not be asked.
     #[error("error validating OpenAI configuration: {0}")]
     Validation(openai::Error),
+    /// OpenAI lets the admin key read, but not change anything.
+    #[error(
+        "error validating OpenAI configuration: the admin key may not change anything: give it the permission \"Organization \
+         Administration\" *Write* at OpenAI; OpenAI says: {0}"
+    )]
+    ReadOnlyKey(openai::Error),
     /// A field has an invalid value. The sentence names the field.
     #[error("{0}")]
     Field(String),
@@ -284,6 +290,7 @@ impl From<Error> for logical::Error {
             // Vault's client repeats 429 and 5xx, and a repeat of `LeftBehind` would leave more objects.
             Error::LeftBehind(_)
             | Error::Validation(_)
+            | Error::ReadOnlyKey(_)
             | Error::NotConfigured
             | Error::OtherOrganization { .. }
             | Error::Field(_)
@@ -322,13 +329,20 @@ impl From<Error> for logical::Error {
 /// OpenAI's answer in words for the caller, who has never seen the admin key. A bare 401 would look like a refusal of
 /// the caller's own token.
 fn for_caller(error: &openai::Error) -> String {
-    match error.status().filter(|_| error.is_unauthorized()) {
-        Some(status) => format!(
-            "the mount's admin key was refused by OpenAI ({status}): ask the operator of {}; OpenAI says: \
-            {error}",
-            logical::Error::MOUNT
+    let (Some(denial), Some(status)) = (error.denial(), error.status()) else { return error.to_string() };
+    let operator = format!("ask the operator of {}", logical::Error::MOUNT);
+    match denial {
+        openai::Denial::Key => format!(
+            "the mount's admin key was refused by OpenAI ({status}): {operator}; OpenAI says: {error}"
         ),
-        None => error.to_string(),
+        openai::Denial::Project => format!(
+            "OpenAI does not serve this project at the mount's api_endpoint ({status}): {operator} to set api_endpoint to \
+             the host of the project's region; OpenAI says: {error}"
+        ),
+        openai::Denial::Call => format!(
+            "the mount's admin key was refused by OpenAI ({status}): {operator} if the key has the permission \
+             \"Organization Administration\" *Write*, and if OpenAI allows this server's address; OpenAI says: {error}"
+        ),
     }
 }
 

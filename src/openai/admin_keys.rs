@@ -27,6 +27,9 @@ pub struct AdminKeyRecord {
     /// Expiry time at OpenAI, if the key has one.
     #[serde(default, with = "chrono::serde::ts_seconds_option")]
     pub expires_at: Option<DateTime<Utc>>,
+    /// Time of the last call to OpenAI with the key, if there was one.
+    #[serde(default, with = "chrono::serde::ts_seconds_option")]
+    pub last_used_at: Option<DateTime<Utc>>,
     /// Owner of the key.
     #[serde(default)]
     pub owner: Option<AdminKeyOwner>,

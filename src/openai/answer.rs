@@ -17,6 +17,10 @@ use super::{Call, Endpoint, Error, Refusal};
 /// Longest request id that errors and logs pass on, in bytes.
 const MAX_REQUEST_ID: usize = 128;
 
+/// Advice for a service account that was asked of the organization's default project.
+const DEFAULT_PROJECT_HINT: &str =
+    "OpenAI adds no service account to an organization's default project: name another project";
+
 /// A complete response.
 pub(super) struct Answer {
     pub(super) status: u16,
@@ -63,6 +67,8 @@ impl Answer {
             let mut refusal = self.refusal(call, secret);
             if refusal.is_unknown_url() {
                 refusal.hint = Some(endpoint.not_found_hint());
+            } else if refusal.is_about_default_project() {
+                refusal.hint = Some(DEFAULT_PROJECT_HINT.to_owned());
             }
             return Err(Box::new(refusal).into());
         }
@@ -92,6 +98,7 @@ impl Answer {
             request_id: request_id(&self.headers, secret),
             retry_after: in_headers(&self.headers, SystemTime::now()),
             hint: None,
+            should_retry: should_retry(&self.headers),
             key_is_new: false,
         };
         match serde_json::from_slice(&self.body).map(|body: ErrorBody| body.error) {
@@ -116,6 +123,11 @@ impl Answer {
     fn wait_in(&self, message: &str) -> Option<Duration> {
         if self.status == 429 { in_message(message) } else { None }
     }
+}
+
+/// OpenAI's SDK obeys this header, too.
+fn should_retry(headers: &HeaderMap) -> Option<bool> {
+    headers.get("x-should-retry")?.to_str().ok()?.trim().parse().ok()
 }
 
 /// OpenAI's id for the request (header `x-request-id`).

@@ -147,7 +147,9 @@ impl Client {
         let path = ["organization", "projects", project.as_str(), "api_keys"];
         // Without `any`, OpenAI omits some keys, such as those of service accounts without a role.
         let request = Request::get(Call::ListKeys, &path).with("owner_project_access", "any");
-        self.next_page(pages, request, |key: &KeyRecord| key.id.as_str()).await
+        let page = self.next_page(pages, request, |key: &KeyRecord| key.id.as_str()).await?;
+        self.key_uses().note(page.as_deref().unwrap_or_default());
+        Ok(page)
     }
 
     /// Deletes a key. The service account and its other keys stay.
@@ -156,6 +158,7 @@ impl Client {
         let answer: Deletion = self.send(Request::delete(call, &one(project, key))).await?;
         answer.confirm(call)?;
         self.note_deleted(key.as_str());
+        self.forget_use(key);
         Ok(())
     }
 }

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::redirect;
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
-use super::Endpoint;
 use super::resolver::{self, SystemResolver};
+use super::{ClientCertificate, ClientKey, Endpoint};
 
 /// Idle time after which a pooled connection closes. Load balancers drop idle connections after 60 s, so calls rarely
 /// meet a dead connection.
@@ -45,6 +45,15 @@ pub enum SettingsError {
         /// The fault of the certificate.
         reason: String,
     },
+    /// The client certificate is not PEM, or has no certificate.
+    #[error("client_cert must hold at least one certificate in PEM")]
+    BadClientCertificate,
+    /// The client key is not a private key in PEM. The error never quotes the key.
+    #[error("client_key must be one private key in PEM, without a passphrase")]
+    BadClientKey,
+    /// The client certificate and key cannot be used together.
+    #[error("client_cert and client_key do not belong together, or are of a kind that TLS does not use")]
+    ClientPairMismatch,
     /// The TLS or HTTP library refused the settings.
     #[error("the HTTP client cannot be made: {reason}")]
     Library {
@@ -63,10 +72,11 @@ impl Default for Timeouts {
 pub(super) fn client(
     endpoint: &Endpoint,
     ca_cert: Option<&str>,
+    client_certificate: Option<&ClientCertificate>,
     timeouts: Timeouts,
 ) -> Result<reqwest::Client, SettingsError> {
     let builder = reqwest::Client::builder()
-        .tls_backend_preconfigured(tls(ca_cert)?)
+        .tls_backend_preconfigured(tls(ca_cert, client_certificate)?)
         .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
         .redirect(redirect::Policy::none())
         // The library would resend a request that the server claims not to have processed (GOAWAY, REFUSED_STREAM).
@@ -85,19 +95,36 @@ pub(super) fn client(
 
 /// TLS that trusts the public roots and the certificates in `ca_cert`. The roots are built in because an image may
 /// have none.
-fn tls(ca_cert: Option<&str>) -> Result<ClientConfig, SettingsError> {
+fn tls(
+    ca_cert: Option<&str>,
+    client_certificate: Option<&ClientCertificate>,
+) -> Result<ClientConfig, SettingsError> {
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     if let Some(pem) = ca_cert.filter(|pem| !pem.trim().is_empty()) {
         trust(&mut roots, pem)?;
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
+    let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| SettingsError::Library { reason: error.to_string() })?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        .with_root_certificates(roots);
+    let mut config = match client_certificate {
+        None => config.with_no_client_auth(),
+        Some(ClientCertificate { certificate, key }) => config
+            .with_client_auth_cert(client_chain(certificate)?, private_key(key)?)
+            .map_err(|_| SettingsError::ClientPairMismatch)?,
+    };
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
+}
+
+fn client_chain(pem: &str) -> Result<Vec<CertificateDer<'static>>, SettingsError> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
+    chain.ok().filter(|chain| !chain.is_empty()).ok_or(SettingsError::BadClientCertificate)
+}
+
+fn private_key(key: &ClientKey) -> Result<PrivateKeyDer<'static>, SettingsError> {
+    PrivateKeyDer::from_pem_slice(key.expose().as_bytes()).map_err(|_| SettingsError::BadClientKey)
 }
 
 fn trust(roots: &mut RootCertStore, pem: &str) -> Result<(), SettingsError> {
@@ -131,19 +158,21 @@ mod tests {
 
     #[test]
     fn what_is_no_certificate_is_refused() {
-        let refuse = |pem: &str| client(&Endpoint::default(), Some(pem), Timeouts::default()).unwrap_err();
+        let refuse =
+            |pem: &str| client(&Endpoint::default(), Some(pem), None, Timeouts::default()).unwrap_err();
         assert!(matches!(refuse("not pem"), SettingsError::NoCertificate));
         let unended = "-----BEGIN CERTIFICATE-----\nAAAA\n";
         assert!(matches!(refuse(unended), SettingsError::BadPem { .. }));
         let garbage = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
         assert!(matches!(refuse(garbage), SettingsError::BadCertificate { .. }));
-        assert!(client(&Endpoint::default(), Some(" "), Timeouts::default()).is_ok());
+        assert!(client(&Endpoint::default(), Some(" "), None, Timeouts::default()).is_ok());
     }
 
     #[test]
     fn what_is_wrong_with_a_certificate_is_one_short_sentence() {
-        let refuse =
-            |pem: &str| client(&Endpoint::default(), Some(pem), Timeouts::default()).unwrap_err().to_string();
+        let refuse = |pem: &str| {
+            client(&Endpoint::default(), Some(pem), None, Timeouts::default()).unwrap_err().to_string()
+        };
         let line = "A".repeat(2_000);
         let (begin, end) = ("-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----");
         for (pem, says) in [

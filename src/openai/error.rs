@@ -88,10 +88,23 @@ pub struct Refusal {
     pub request_id: Option<String>,
     /// Wait time that OpenAI requests.
     pub retry_after: Option<Duration>,
+    /// OpenAI's header `x-should-retry`: true or false if OpenAI says so about a repeat.
+    pub should_retry: Option<bool>,
     /// OpenAI refused the key, but the key is so new that OpenAI may not know it everywhere yet.
     pub key_is_new: bool,
-    /// Advice for a 404 that OpenAI's resources did not send.
+    /// Advice that the message does not give.
     pub hint: Option<String>,
+}
+
+/// The subject of a 401 or 403 from OpenAI.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denial {
+    /// The admin key is not, or no longer, a key. Every call fails.
+    Key,
+    /// One project is asked at the wrong host. Calls about other projects work.
+    Project,
+    /// This call alone, such as for a missing permission or an address that the project does not allow.
+    Call,
 }
 
 impl Error {
@@ -131,6 +144,21 @@ impl Error {
     /// True if OpenAI does not accept the key. OpenAI did nothing.
     pub fn refuses_key(&self) -> bool {
         self.refusal().is_some_and(Refusal::refuses_key)
+    }
+
+    /// The subject of a 401 or 403; `None` for any other error.
+    pub fn denial(&self) -> Option<Denial> {
+        let refusal = self.refusal().filter(|_| self.is_unauthorized())?;
+        Some(match refusal.code.as_deref() {
+            Some("invalid_api_key") if refusal.status == 401 => Denial::Key,
+            Some("incorrect_hostname") => Denial::Project,
+            _ => Denial::Call,
+        })
+    }
+
+    /// True for a 401 that names no code. If every call gets one, OpenAI does not accept the key.
+    pub fn is_unexplained_401(&self) -> bool {
+        self.status() == Some(401) && self.is_unauthorized() && self.code().is_none()
     }
 
     /// True if a later attempt may succeed because the request itself is valid.
@@ -190,6 +218,11 @@ impl Error {
         }
     }
 
+    /// OpenAI's word on a repeat of the call, if it sent one.
+    pub(super) fn should_retry(&self) -> Option<bool> {
+        self.refusal()?.should_retry
+    }
+
     /// OpenAI's error code, such as `invalid_api_key`.
     pub fn code(&self) -> Option<&str> {
         self.refusal()?.code.as_deref()
@@ -220,6 +253,11 @@ impl Refusal {
             || message.starts_with("Invalid URL")
             || message.starts_with("Unknown request URL");
         self.status == 404 && (!self.is_from_openai || is_unknown_address)
+    }
+
+    pub(super) fn is_about_default_project(&self) -> bool {
+        let message = self.message.as_deref().unwrap_or_default().to_ascii_lowercase();
+        self.call.effect() == Effect::Creation && message.contains("default project")
     }
 
     /// A proxy's 404 is a fault of the proxy, not of the request.

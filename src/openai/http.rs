@@ -14,11 +14,12 @@ use zeroize::{Zeroize, Zeroizing};
 use super::answer::Answer;
 use super::call::Request;
 use super::connect::Timeouts;
+use super::key_uses::KeyUses;
 use super::limiter::Limiter;
 use super::retry::{self, AttemptInfo, CallOptions};
 use super::transport_error::CallContext;
 use super::{
-    AdminKey, Attempt, Call, Client, Endpoint, Error, KeyVerdict, Observer, OrganizationId, Outcome,
+    AdminKey, Attempt, Call, Client, Denial, Endpoint, Error, KeyVerdict, Observer, OrganizationId, Outcome,
     Settings, SettingsError, Urgency,
 };
 use super::{answer, connect};
@@ -39,6 +40,7 @@ pub(super) struct Inner {
     organization: OrganizationId,
     credentials: RwLock<Arc<Credentials>>,
     limiter: Arc<Limiter>,
+    key_uses: Arc<KeyUses>,
     observer: Arc<dyn Observer>,
 }
 
@@ -64,15 +66,23 @@ struct AttemptReport<'a> {
 
 impl Inner {
     pub(super) fn new(settings: Settings, timeouts: Timeouts) -> Result<Self, SettingsError> {
-        let Settings { endpoint, admin_key, organization, ca_cert, max_requests_per_minute, observer } =
-            settings;
+        let Settings {
+            endpoint,
+            admin_key,
+            organization,
+            ca_cert,
+            client_certificate,
+            max_requests_per_minute,
+            observer,
+        } = settings;
         Ok(Self {
-            http: connect::client(&endpoint, ca_cert.as_deref(), timeouts)?,
+            http: connect::client(&endpoint, ca_cert.as_deref(), client_certificate.as_ref(), timeouts)?,
             credentials: RwLock::new(Credentials::new(&admin_key, &organization, None)?),
             host: endpoint.host(),
             endpoint,
             organization,
             limiter: Arc::new(Limiter::new(max_requests_per_minute)),
+            key_uses: Arc::default(),
             observer,
         })
     }
@@ -86,6 +96,7 @@ impl Inner {
             organization: self.organization.clone(),
             credentials: RwLock::new(Credentials::new(key, &self.organization, None)?),
             limiter: Arc::clone(&self.limiter),
+            key_uses: Arc::clone(&self.key_uses),
             observer,
         })
     }
@@ -154,6 +165,7 @@ impl Inner {
                     std::ptr::eq(credentials, Arc::as_ptr(&self.credentials())) && !credentials.is_new();
                 if counts { KeyVerdict::Refused } else { KeyVerdict::Good }
             }
+            Err(error) if error.denial() == Some(Denial::Project) => KeyVerdict::Good,
             Err(error) if error.is_unauthorized() => KeyVerdict::Forbidden,
             _ => KeyVerdict::Good,
         }
@@ -245,6 +257,10 @@ impl Client {
             Credentials::new(key, &self.inner.organization, Some(Instant::now() + KEY_PROPAGATION_TIME))?;
         *self.inner.credentials.write() = credentials;
         Ok(())
+    }
+
+    pub(super) fn key_uses(&self) -> &KeyUses {
+        &self.inner.key_uses
     }
 
     /// Sends the call when the rate limit admits it, and repeats the call where a repeat is safe.

@@ -16,6 +16,7 @@ mod endpoint;
 mod error;
 mod http;
 mod ids;
+mod key_uses;
 mod limiter;
 mod observer;
 mod pace;
@@ -45,13 +46,13 @@ pub use clock::{Clock, WallClock};
 pub use connect::SettingsError;
 pub use costs::{Amount, CostBucket, CostLine, Costs, CostsQuery};
 pub use endpoint::{Endpoint, EndpointError};
-pub use error::{Error, Refusal};
+pub use error::{Denial, Error, Refusal};
 pub use ids::{AdminKeyId, ApiKeyId, IdError, OrganizationId, ProjectId, ServiceAccountId};
 pub use observer::{Attempt, KeyVerdict, NoopObserver, Observer, Outcome};
 pub use page::Pages;
 pub use projects::Project;
 pub use recent_ids::{PROPAGATION_TIME, RecentIds};
-pub use secret::{AdminKey, ApiKey, KeyError};
+pub use secret::{AdminKey, ApiKey, ClientKey, KeyError};
 pub use service_accounts::{CreatedServiceAccount, Role, ServiceAccount};
 
 /// Maximum wait of a call unless [`Client::for_work`] sets another one.
@@ -74,10 +75,21 @@ pub struct Settings {
     pub organization: OrganizationId,
     /// PEM certificates that the client trusts besides the public roots.
     pub ca_cert: Option<String>,
+    /// Certificate that the client shows to a server that demands one.
+    pub client_certificate: Option<ClientCertificate>,
     /// Maximum calls per minute; 0 means that the client learns the rate from OpenAI's responses.
     pub max_requests_per_minute: u32,
     /// Receives every attempt.
     pub observer: Arc<dyn Observer>,
+}
+
+/// A certificate of this client and its private key.
+#[derive(Clone, Debug)]
+pub struct ClientCertificate {
+    /// PEM of the certificate and its chain.
+    pub certificate: String,
+    /// PEM of the private key.
+    pub key: ClientKey,
 }
 
 /// A client of OpenAI's Admin API. Clones share connections and the rate limiter.

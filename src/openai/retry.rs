@@ -79,13 +79,18 @@ fn may_repeat(call: Call, error: &Error) -> bool {
         | Error::Malformed { .. } => false,
         // OpenAI did not execute the call.
         Error::Unreachable { .. } => true,
-        Error::Refused(refusal) if refusal.status == 429 || refusal.key_is_new => true,
+        Error::Refused(refusal) if refusal.key_is_new => true,
+        // OpenAI says that a repeat cannot succeed.
+        Error::Refused(refusal) if refusal.should_retry == Some(false) => false,
+        Error::Refused(refusal) if refusal.status == 429 => true,
         // A wrong endpoint answers 404 for every call, so a read fails at once. Deletions are repeated.
         Error::Refused(refusal) if refusal.status == 404 => {
             error.is_transient() && call.effect() == Effect::Idempotent
         }
         Error::Refused(_) | Error::TimedOut { .. } | Error::Cut { .. } => {
-            error.is_transient() && call.effect() != Effect::Creation
+            let may_succeed =
+                error.is_transient() || error.status() == Some(409) || error.should_retry() == Some(true);
+            may_succeed && call.effect() != Effect::Creation
         }
     }
 }

@@ -112,6 +112,10 @@ mod tests {
             " after -3 seconds",
             " in 1e400s",
             " in s",
+            " after NaN seconds",
+            " after infinity seconds",
+            " after 6.937",
+            " after 1e30h",
             " in ms.",
         ] {
             assert_eq!(in_message(&format!("{seen}{end}")), None, "{end}");

@@ -29,6 +29,11 @@ pub enum KeyError {
     BadCharacter,
 }
 
+/// The private key of a client certificate, in PEM. Serialization writes the plain value, so store it only in encrypted
+/// storage.
+#[derive(Clone)]
+pub struct ClientKey(Zeroizing<String>);
+
 macro_rules! key {
     ($name:ident) => {
         impl $name {
@@ -72,6 +77,36 @@ macro_rules! key {
 
 key!(ApiKey);
 key!(AdminKey);
+
+impl ClientKey {
+    /// Takes a PEM text as it is; [`Client::new`](super::Client::new) parses it.
+    pub fn new(pem: impl Into<String>) -> Self {
+        Self(Zeroizing::new(pem.into()))
+    }
+
+    /// The secret PEM text.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for ClientKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ClientKey(redacted)")
+    }
+}
+
+impl Serialize for ClientKey {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.expose())
+    }
+}
+
+impl<'de> Deserialize<'de> for ClientKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Self::new)
+    }
+}
 
 impl AdminKey {
     /// True if the redacted form, such as `sk-admin...def`, can be this key's.

@@ -9,6 +9,19 @@ use rustls::{CertificateError, InvalidMessage};
 use super::resolver::ResolveError;
 use super::{Call, Error, Outcome, redact};
 
+/// Alerts about a client's certificate, by their names in the TLS library.
+const CERTIFICATE_ALERTS: [&str; 9] = [
+    "CertificateRequired",
+    "BadCertificate",
+    "UnsupportedCertificate",
+    "CertificateRevoked",
+    "CertificateExpired",
+    "CertificateUnknown",
+    "UnknownCA",
+    "AccessDenied",
+    "DecryptError",
+];
+
 /// Context of a call, for its error.
 pub(super) struct CallContext<'a> {
     pub(super) call: Call,
@@ -28,6 +41,10 @@ impl CallContext<'_> {
             detail,
             "a call to OpenAI got no complete response"
         );
+        // With TLS 1.3 the server ends the handshake after this side has finished it. No request was read.
+        if let Some(alert) = certificate_alert(&detail) {
+            return (Outcome::Tls, Error::Untrusted { reason: self.certificate_refused(alert) });
+        }
         // A connection that was up may have carried the request, whatever broke it.
         if !error.is_connect() {
             return if error.is_timeout() {
@@ -72,9 +89,33 @@ impl CallContext<'_> {
         }
     }
 
+    /// Reason of a server that does not take the certificate of this client, or misses one.
+    fn certificate_refused(&self, alert: &str) -> String {
+        let host = self.host;
+        match alert {
+            "CertificateRequired" => {
+                format!("{host} demands a client certificate: set client_cert and client_key")
+            }
+            "CertificateExpired" => {
+                format!("{host} says that client_cert has expired: issue another")
+            }
+            alert => format!(
+                "{host} refused client_cert ({alert}): set a certificate, with its chain, of an authority that the \
+                 organization registered at OpenAI"
+            ),
+        }
+    }
+
     fn clean(&self, text: &str) -> String {
         redact::sentence(text, self.secret)
     }
+}
+
+/// The TLS alert with which the server ended a handshake over the certificate of this client. Only its text is left of the
+/// error where HTTP/2 was agreed on.
+fn certificate_alert(detail: &str) -> Option<&str> {
+    let alert = detail.strip_prefix("received fatal alert: ")?;
+    CERTIFICATE_ALERTS.contains(&alert).then_some(alert)
 }
 
 fn certificate_error(host: &str, reason: &CertificateError) -> String {

@@ -13,6 +13,7 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use tokio::time::{Instant, sleep};
 
 use crate::engine::accounts::making::Making;
@@ -53,6 +54,8 @@ struct Proven {
     id: Option<AdminKeyId>,
     /// The key's name, if rotation made the key.
     name: Option<String>,
+    /// When OpenAI ends it by itself, if it does.
+    expires_at: Option<DateTime<Utc>>,
 }
 
 /// The result: the new configuration.
@@ -100,10 +103,18 @@ impl<'a> Rotation<'a> {
 
     async fn make_and_store(&self, config: &mut Config, client: &Client) -> Result<Rotated, Error> {
         self.note_made(config);
-        let old_id = key_records::own_id(&self.in_time(client), config).await;
-        let old_id = old_id.map_err(Error::call("looking up the admin key"))?.ok_or_else(id_unknown)?;
-        let (made, name) = self.make(config, client).await?;
-        let proven = Proven { key: made.value, id: Some(made.id), name: Some(name) };
+        let old = key_records::own_id(&self.in_time(client), config).await;
+        let old = old.map_err(Error::call("looking up the admin key"))?.ok_or_else(id_unknown)?;
+        // As configured, or else as long as the present one, if that expires.
+        let lifetime = Some(config.admin_key_ttl).filter(|ttl| !ttl.is_zero()).or(old.lifetime);
+        let old_id = old.id;
+        let (made, name) = self.make(config, client, lifetime).await?;
+        let proven = Proven {
+            key: made.value,
+            id: Some(made.id),
+            name: Some(name),
+            expires_at: made.expires_at.or_else(|| Some(self.engine.now() + lifetime?)),
+        };
         // A failed write may have succeeded, so nothing is undone here. The tick reads storage and decides.
         let stored = self.store(config.clone(), proven, Some(old_id)).await;
         let config = stored.map_err(|error| Error::LeftBehind(Box::new(error)))?;
@@ -112,10 +123,15 @@ impl<'a> Rotation<'a> {
     }
 
     /// Makes a key and tries it. A key that fails the trial is deleted here or by the tick.
-    async fn make(&self, config: &mut Config, client: &Client) -> Result<(CreatedAdminKey, String), Error> {
+    async fn make(
+        &self,
+        config: &mut Config,
+        client: &Client,
+        lifetime: Option<Duration>,
+    ) -> Result<(CreatedAdminKey, String), Error> {
         let making = self.begin(config).await?;
         failpoint!("admin.announced");
-        let made = match self.in_time(client).create_admin_key(&making.name, None).await {
+        let made = match self.in_time(client).create_admin_key(&making.name, lifetime).await {
             Ok(made) => made,
             Err(error) => return Err(self.not_made(config, client, &making, error).await),
         };
@@ -216,6 +232,7 @@ impl<'a> Rotation<'a> {
         }
         config.keys.name = new.name;
         config.admin_api_key_id = new.id;
+        config.admin_key_expires_at = new.expires_at;
         config.last_rotated = self.engine.now();
         self.engine.store_config(self.storage, &mut config).await?;
         self.engine.clients.openai_status().key_stored(true);
@@ -251,11 +268,12 @@ impl<'a> Rotation<'a> {
             None => client.find_admin_key(&key).await.map_err(Error::Validation)?,
         };
         let managed = key_records::warn_of_managed_owner(self.engine, self.storage, record.as_ref()).await;
-        let id = record.map(|record| record.id);
+        let (id, expires_at) = record.map_or((None, None), |record| (Some(record.id), record.expires_at));
         self.note_made(&config);
-        let old_id = key_records::own_id(&client, &config).await.map_err(Error::Validation)?;
+        let old_id =
+            key_records::own_id(&client, &config).await.map_err(Error::Validation)?.map(|old| old.id);
         let warnings = warn_of_unknown(old_id.as_ref(), id.as_ref());
-        let config = self.store(config, Proven { key, id, name: None }, old_id).await?;
+        let config = self.store(config, Proven { key, id, name: None, expires_at }, old_id).await?;
         self.engine.metrics.rotated(RotationKind::AdminKey, RotationResult::Done);
         self.engine.tell(Happening::RootRotate, "config");
         let mut rotated = self.delete_old(config).await;

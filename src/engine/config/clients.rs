@@ -114,6 +114,7 @@ impl Clients {
             admin_key: config.admin_api_key.clone(),
             organization: config.organization_id.clone(),
             ca_cert: Some(config.ca_cert.clone()).filter(|pem| !pem.is_empty()),
+            client_certificate: config.client_certificate(),
             max_requests_per_minute: config.max_requests_per_minute,
             observer,
         })?;

@@ -7,11 +7,14 @@ use chrono::{DateTime, Utc};
 use crate::engine::config::admin_keys::AdminKeys;
 use crate::engine::config::admin_schedule;
 use crate::engine::config::configuration::{Config, RevocationMode, default_endpoint, default_margin};
+use crate::engine::time::seconds;
 use crate::engine::{Engine, Error};
 use crate::framework::{Call, Field, Path};
 use crate::logical::Operation;
-use crate::openai::{AdminKey, AdminKeyId, Endpoint, LONGEST_EXPIRY, OrganizationId};
+use crate::openai::{AdminKey, AdminKeyId, ClientKey, Endpoint, LONGEST_EXPIRY, OrganizationId};
 
+/// A rotated admin key lives at least as long: whoever is away for a night must not find the mount locked out.
+const SHORTEST_ADMIN_KEY: Duration = Duration::from_secs(86_400);
 /// Maximum length of `ca_cert`, about the size of all public roots.
 const MAX_CERTIFICATES: usize = 256 * 1024;
 
@@ -38,15 +41,30 @@ static CA_CERT: Field<String> = Field::new(
 )
 .default("")
 .longest(MAX_CERTIFICATES);
+static CLIENT_CERT: Field<String> = Field::new(
+    "client_cert",
+    "PEM certificate, with its chain, for an organization that demands mutual TLS. Needs client_key. Adding or changing it \
+     needs admin_api_key in the same write.",
+)
+.default("")
+.longest(MAX_CERTIFICATES);
+static CLIENT_KEY: Field<String> =
+    Field::new("client_key", "PEM private key of client_cert, without a passphrase. It is never shown.")
+        .sensitive()
+        .longest(MAX_CERTIFICATES);
 
 /// A setting that determines the receiver of the admin key. The function is true if a change admits another receiver.
 type Recipient = (&'static str, fn(&Config, &Config) -> Result<bool, Error>);
 
 /// All such settings. A writer without the key could otherwise have the stored key sent to a host of their choice.
-const RECIPIENTS: [Recipient; 2] = [
+const RECIPIENTS: [Recipient; 3] = [
     (ENDPOINT.name(), |old, new| Ok(old.endpoint()? != new.endpoint()?)),
     (CA_CERT.name(), |old, new| {
         let (old, new) = (old.ca_cert.trim(), new.ca_cert.trim());
+        Ok(old != new && !new.is_empty())
+    }),
+    (CLIENT_CERT.name(), |old, new| {
+        let (old, new) = (old.client_cert.trim(), new.client_cert.trim());
         Ok(old != new && !new.is_empty())
     }),
 ];
@@ -73,6 +91,12 @@ static SCHEDULE: Field<String> = Field::new(
 .default("");
 static DISABLE: Field<bool> =
     Field::new("disable_automated_rotation", "Stop the automatic rotation of the admin key.").default(false);
+static ADMIN_KEY_TTL: Field<Duration> = Field::new(
+    "admin_key_ttl",
+    "Lifetime at OpenAI of an admin key that a rotation creates, at least a day and two rotation periods; 0 for that of the \
+     key before it.",
+)
+.default(0);
 static MARGIN: Field<Duration> = Field::new(
     "key_expiry_margin",
     "Time after the end of its lease at which a key expires at OpenAI by itself.",
@@ -105,11 +129,14 @@ pub(in crate::engine) fn all(path: Path<Engine>) -> Path<Engine> {
         .field(&ORGANIZATION)
         .field(&ENDPOINT)
         .field(&CA_CERT)
+        .field(&CLIENT_CERT)
+        .field(&CLIENT_KEY)
         .field(&VERIFY)
         .field(&PERIOD)
         .field(&WINDOW)
         .field(&SCHEDULE)
         .field(&DISABLE)
+        .field(&ADMIN_KEY_TTL)
         .field(&MARGIN)
         .field(&MODE)
         .field(&RATE)
@@ -126,11 +153,15 @@ impl Config {
             organization_id: organization(&call.get(&ORGANIZATION)?)?,
             api_endpoint: default_endpoint(),
             ca_cert: String::new(),
+            client_cert: String::new(),
+            client_key: None,
             verify_connection: true,
             automatic_rotation_period: Duration::ZERO,
             automatic_rotation_window: Duration::ZERO,
             rotation_schedule: String::new(),
             disable_automated_rotation: false,
+            admin_key_ttl: Duration::ZERO,
+            admin_key_expires_at: None,
             key_expiry_margin: default_margin(),
             revocation_mode: RevocationMode::Strict,
             max_requests_per_minute: 0,
@@ -148,6 +179,7 @@ impl Config {
         self.change_schedule(call)?;
         set(&mut self.verify_connection, call.sent(&VERIFY)?);
         set(&mut self.disable_automated_rotation, call.sent(&DISABLE)?);
+        set(&mut self.admin_key_ttl, call.sent(&ADMIN_KEY_TTL)?);
         set(&mut self.key_expiry_margin, call.sent(&MARGIN)?);
         set(&mut self.quota_tracking, call.sent(&QUOTA)?);
         if let Some(mode) = call.sent(&MODE)? {
@@ -184,6 +216,7 @@ impl Config {
         // The endpoint is stored as written, with a trailing slash if any, so that Terraform finds no difference.
         set(&mut self.api_endpoint, call.sent(&ENDPOINT)?);
         set(&mut self.ca_cert, call.sent(&CA_CERT)?);
+        self.change_client_certificate(call)?;
         let endpoint = self.endpoint()?;
         if key.is_none() {
             self.refuse_another_recipient(&was)?;
@@ -200,6 +233,21 @@ impl Config {
         }
         if let Some(id) = call.sent(&ADMIN_KEY_ID)? {
             self.admin_api_key_id = if id.is_empty() { None } else { Some(admin_key_id(&id)?) };
+        }
+        Ok(())
+    }
+
+    /// A certificate without its key is of no use; an empty certificate takes its key away.
+    fn change_client_certificate(&mut self, call: &Call) -> Result<(), Error> {
+        set(&mut self.client_cert, call.sent(&CLIENT_CERT)?);
+        match call.sent(&CLIENT_KEY)? {
+            Some(key) if key.trim().is_empty() => self.client_key = None,
+            Some(key) => self.client_key = Some(ClientKey::new(key)),
+            None if self.client_cert.trim().is_empty() => self.client_key = None,
+            None => {}
+        }
+        if self.client_cert.trim().is_empty() == self.client_key.is_some() {
+            return Err(Error::field("client_cert and client_key must be set together, or both be empty"));
         }
         Ok(())
     }
@@ -222,6 +270,16 @@ impl Config {
         let (period, window) = (call.name_of(&PERIOD), call.name_of(&WINDOW));
         self.schedule_fields().schedule().map_err(|error| Error::field(error.naming(period, window)))?;
         admin_schedule::check_window(self.automatic_rotation_window, window)?;
+        if self.admin_key_ttl > LONGEST_EXPIRY {
+            return Err(Error::field("admin_key_ttl must be at most one year"));
+        }
+        let shortest = self.automatic_rotation_period.saturating_mul(2);
+        if !self.admin_key_ttl.is_zero() && self.admin_key_ttl < shortest.max(SHORTEST_ADMIN_KEY) {
+            return Err(Error::field(format!(
+                "admin_key_ttl must be 0 or at least two rotation periods, and at least {}",
+                seconds::text(SHORTEST_ADMIN_KEY)
+            )));
+        }
         if self.key_expiry_margin >= LONGEST_EXPIRY {
             return Err(Error::field("key_expiry_margin must be below one year"));
         }

@@ -14,7 +14,7 @@ use crate::engine::time::schedule_fields::ScheduleFields;
 use crate::engine::time::{rfc3339, seconds};
 use crate::engine::{Engine, Error};
 use crate::logical::{Collection, Record, Storage, SystemError};
-use crate::openai::{AdminKey, AdminKeyId, Endpoint, OrganizationId};
+use crate::openai::{AdminKey, AdminKeyId, ClientCertificate, ClientKey, Endpoint, OrganizationId};
 
 /// The stored configuration.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -32,6 +32,12 @@ pub struct Config {
     /// PEM certificates trusted besides the public roots; empty for none.
     #[serde(default)]
     pub ca_cert: String,
+    /// PEM of the certificate that is shown to a server that demands one; empty for none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub client_cert: String,
+    /// PEM of its private key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_key: Option<ClientKey>,
     /// True if a write tries key and organization.
     #[serde(default = "yes")]
     pub verify_connection: bool,
@@ -47,6 +53,12 @@ pub struct Config {
     /// True if the automatic rotation is disabled, also with a period or cron expression.
     #[serde(default)]
     pub disable_automated_rotation: bool,
+    /// Lifetime at OpenAI of an admin key that a rotation creates; zero for that of the key before it.
+    #[serde(default, with = "crate::engine::time::seconds")]
+    pub admin_key_ttl: Duration,
+    /// Time at which the admin key expires at OpenAI, if known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admin_key_expires_at: Option<DateTime<Utc>>,
     /// Time between the end of a lease and the expiry of its key at OpenAI.
     #[serde(default = "default_margin", with = "crate::engine::time::seconds")]
     pub key_expiry_margin: Duration,
@@ -138,7 +150,20 @@ impl Config {
         self.organization_id == other.organization_id
             && self.api_endpoint == other.api_endpoint
             && self.ca_cert == other.ca_cert
+            && self.client_cert == other.client_cert
+            && self.has_client_key_of(other)
             && self.max_requests_per_minute == other.max_requests_per_minute
+    }
+
+    /// The certificate that a client of this configuration shows, if any.
+    pub(super) fn client_certificate(&self) -> Option<ClientCertificate> {
+        let key = self.client_key.clone()?;
+        Some(ClientCertificate { certificate: self.client_cert.clone(), key })
+    }
+
+    fn has_client_key_of(&self, other: &Self) -> bool {
+        let text = |config: &Self| config.client_key.as_ref().map(|key| key.expose().to_owned());
+        text(self) == text(other)
     }
 
     /// True if both have the same key.
@@ -191,6 +216,7 @@ impl Config {
         self.refuse_retired("admin_api_key", &key)?;
         self.admin_api_key = key;
         self.admin_api_key_id = None;
+        self.admin_key_expires_at = None;
         self.last_rotated = now;
         self.keys.name = None;
         self.keys.retry.succeeded();

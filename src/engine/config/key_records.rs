@@ -1,11 +1,20 @@
 //! Look-ups of admin keys at OpenAI: the record of the current key, and the account that owns it. Read-only.
 
+use std::time::Duration;
+
 use crate::engine::config::configuration::Config;
 use crate::engine::{Engine, Error};
 use crate::logical::Storage;
 use crate::openai::{
     self, AdminKey, AdminKeyId, AdminKeyRecord, Client, ProjectId, ServiceAccount, ServiceAccountId,
 };
+
+/// The present admin key at OpenAI.
+pub(in crate::engine) struct OwnKey {
+    pub(in crate::engine) id: AdminKeyId,
+    /// From its creation to its own end; none for a key that does not expire.
+    pub(in crate::engine) lifetime: Option<Duration>,
+}
 
 /// The record of this id. Refuses the id of another key, because rotation would delete that key.
 pub(in crate::engine) async fn check_id(
@@ -28,17 +37,32 @@ pub(in crate::engine) async fn check_id(
 pub(in crate::engine) async fn own_id(
     client: &Client,
     config: &Config,
-) -> Result<Option<AdminKeyId>, openai::Error> {
+) -> Result<Option<OwnKey>, openai::Error> {
     if let Some(id) = &config.admin_api_key_id {
         match client.admin_key(id).await {
-            Ok(record) if config.admin_api_key.fits(&record.redacted_value) => return Ok(Some(id.clone())),
+            Ok(record) if config.admin_api_key.fits(&record.redacted_value) => {
+                return Ok(Some(OwnKey::of(record)));
+            }
             // The key of this id is young.
-            Err(error) if error.is_not_found_yet() => return Ok(Some(id.clone())),
+            Err(error) if error.is_not_found_yet() => {
+                let lifetime = config.admin_key_expires_at.map(|end| end - config.last_rotated);
+                return Ok(Some(OwnKey {
+                    id: id.clone(),
+                    lifetime: lifetime.and_then(|time| time.to_std().ok()),
+                }));
+            }
             Err(error) if !error.is_gone() => return Err(error),
             Ok(_) | Err(_) => {}
         }
     }
-    Ok(client.find_admin_key(&config.admin_api_key).await?.map(|record| record.id))
+    Ok(client.find_admin_key(&config.admin_api_key).await?.map(OwnKey::of))
+}
+
+impl OwnKey {
+    fn of(record: AdminKeyRecord) -> Self {
+        let lifetime = record.expires_at.map(|end| end - record.created_at);
+        Self { id: record.id, lifetime: lifetime.and_then(|time| time.to_std().ok()) }
+    }
 }
 
 /// Checks an account for new keys: it must exist and must not own the admin key.

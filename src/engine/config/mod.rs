@@ -5,6 +5,7 @@ pub(in crate::engine) mod admin_keys;
 pub(in crate::engine) mod admin_reconcile;
 pub(in crate::engine) mod admin_rotation;
 pub(in crate::engine) mod admin_schedule;
+pub(in crate::engine) mod check;
 pub(in crate::engine) mod checks;
 pub(in crate::engine) mod clients;
 pub(in crate::engine) mod clock_watch;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
+use crate::engine::config::check::{self, MayWrite};
 use crate::engine::config::config_fields;
 use crate::engine::config::config_fields::FORCE;
 use crate::engine::config::configuration::{Config, LOCK, ONLY};
@@ -28,7 +29,7 @@ The first write needs admin_api_key and organization_id. A later write changes o
 the organization are tried at OpenAI before they are stored. A key that is sent unchanged is tried again, unless the \
 plugin has seen OpenAI accept it. A key that a rotation has replaced is refused. A read shows every field except the key.
 
-api_endpoint and ca_cert decide who receives the key, so they change only together with admin_api_key. A period and a \
+api_endpoint, ca_cert and client_cert decide who receives the key, so they change only together with admin_api_key. A period and a \
 schedule exclude each other: the one that is sent switches the other off.
 
 Deletion is refused while static roles, library sets with created accounts, credentials or check-outs still need an end at \
@@ -46,6 +47,10 @@ const ANSWER: &[ResponseField] = &[
     ResponseField::new::<String>("organization_id", "The organization."),
     ResponseField::new::<String>("api_endpoint", "URL of OpenAI's API."),
     ResponseField::new::<String>("ca_cert", "PEM certificates that are trusted besides the public roots."),
+    ResponseField::new::<String>(
+        "client_cert",
+        "PEM certificate that the client shows to OpenAI. client_key is never shown.",
+    ),
     ResponseField::new::<bool>(
         "verify_connection",
         "True if a write tries the key and the organization at OpenAI.",
@@ -60,6 +65,14 @@ const ANSWER: &[ResponseField] = &[
     ),
     ResponseField::new::<String>("rotation_schedule", "Schedule of the admin key's rotation."),
     ResponseField::new::<bool>("disable_automated_rotation", "True if automatic rotation is stopped."),
+    ResponseField::new::<Duration>(
+        "admin_key_ttl",
+        "Lifetime at OpenAI of an admin key that a rotation creates, in seconds; 0 for the lifetime of the key before it.",
+    ),
+    ResponseField::new::<String>(
+        "admin_api_key_expires_at",
+        "Time at which the admin key expires at OpenAI; empty for never, or where that is not known.",
+    ),
     ResponseField::new::<Duration>(
         "key_expiry_margin",
         "Time after the end of its lease at which a key expires at OpenAI, in seconds.",
@@ -85,6 +98,7 @@ const ANSWER: &[ResponseField] = &[
 
 pub(in crate::engine) fn paths() -> Vec<Path<Engine>> {
     vec![
+        check::path(),
         config_fields::all(Path::new("config", HELP))
             .noun("the configuration")
             .on(Operation::Read, read)
@@ -105,11 +119,17 @@ impl Config {
             ("organization_id", self.organization_id.as_str().into()),
             ("api_endpoint", self.api_endpoint.as_str().into()),
             ("ca_cert", self.ca_cert.as_str().into()),
+            ("client_cert", self.client_cert.as_str().into()),
             ("verify_connection", self.verify_connection.into()),
             ("automatic_rotation_period", self.automatic_rotation_period.as_secs().into()),
             ("automatic_rotation_window", self.automatic_rotation_window.as_secs().into()),
             ("rotation_schedule", self.rotation_schedule.as_str().into()),
             ("disable_automated_rotation", self.disable_automated_rotation.into()),
+            ("admin_key_ttl", self.admin_key_ttl.as_secs().into()),
+            (
+                "admin_api_key_expires_at",
+                self.admin_key_expires_at.map(rfc3339::text).unwrap_or_default().into(),
+            ),
             ("key_expiry_margin", self.key_expiry_margin.as_secs().into()),
             ("revocation_mode", self.revocation_mode.word().into()),
             ("max_requests_per_minute", self.max_requests_per_minute.into()),
@@ -187,12 +207,17 @@ async fn prove(
     if !config.verify_connection {
         return Ok((None, None));
     }
-    if let Some(id) = &config.admin_api_key_id {
-        let record = key_records::check_id(&client, "admin_api_key_id", id, &config.admin_api_key).await?;
-        return Ok((None, Some(record)));
+    let found = match &config.admin_api_key_id {
+        Some(id) => {
+            Some(key_records::check_id(&client, "admin_api_key_id", id, &config.admin_api_key).await?)
+        }
+        None => client.find_admin_key(&config.admin_api_key).await.map_err(Error::Validation)?,
+    };
+    if let MayWrite::No(error) = check::may_write(&client).await {
+        return Err(Error::ReadOnlyKey(error));
     }
-    let found = client.find_admin_key(&config.admin_api_key).await.map_err(Error::Validation)?;
     config.admin_api_key_id = found.as_ref().map(|record| record.id.clone());
+    config.admin_key_expires_at = found.as_ref().and_then(|record| record.expires_at);
     let unknown = found.is_none().then(|| {
         "OpenAI's list of admin keys does not show which one this is; give admin_api_key_id, or rotation cannot \
          delete the key"

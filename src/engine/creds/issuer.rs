@@ -100,14 +100,15 @@ pub(in crate::engine) async fn issue_recorded_key(
         }
         Err(error) => error,
     };
-    let left_open = error.is_unknown_outcome();
+    let left = Left::after(&error);
     let error = Error::KeyCreation(error);
-    if !left_open {
+    if left == Left::Nothing {
         return Err(error);
     }
     let afterwards = afterwards(client, Urgency::Revocation);
     match timeout(AFTERWARDS, end_key_named(&afterwards, project_id, account, name)).await {
         Ok(Ok(Undone::Ended)) => Err(error),
+        Ok(Ok(Undone::NothingFound)) if left == Left::Refused => Err(error),
         Ok(Ok(Undone::NothingFound) | Err(_)) | Err(_) => Err(Error::LeftBehind(Box::new(error))),
     }
 }
@@ -160,9 +161,17 @@ async fn conclude<T>(
             failpoint!("issue.made");
             Ok(made)
         }
-        Err(failure @ Failure { left: Left::Nothing | Left::Refused, .. }) => {
+        Err(failure @ Failure { left: Left::Nothing, .. }) => {
             failpoint!("issue.refused");
             Err(failure)
+        }
+        // OpenAI was seen to refuse what it had done: a refusal is believed once nothing is found by the name.
+        Err(Failure { error, left: Left::Refused }) => {
+            failpoint!("issue.refused");
+            let afterwards = afterwards(client, Urgency::Revocation);
+            let looked = timeout(AFTERWARDS, end_sought(&afterwards, sought)).await;
+            let left = if matches!(looked, Ok(Ok(_))) { Left::Nothing } else { Left::Unknown };
+            Err(Failure { error, left })
         }
         Err(Failure { error, left: Left::Unknown }) => {
             let afterwards = afterwards(client, Urgency::Revocation);

@@ -246,7 +246,7 @@ impl<'a> Pass<'a> {
                 LEDGER.delete(self.storage, place).await?;
                 Ok(Step::Removed)
             }
-            Err(error) if concerns_all(&error) => {
+            Err(error) if concerns_all(self.engine, &error) => {
                 // Who comes later says the same.
                 let _ = self.halt.set(error);
                 Ok(Step::Skipped)
@@ -304,13 +304,14 @@ fn grace() -> Duration {
 }
 
 /// Whether the next one would fail alike: nothing is wrong with this one.
-pub(in crate::engine) fn concerns_all(error: &Error) -> bool {
+pub(in crate::engine) fn concerns_all(engine: &Engine, error: &Error) -> bool {
     match error {
         Error::NotConfigured | Error::Settings(_) => true,
         Error::Revocation(error) => {
-            // The key is no good. A 403 may be about this one alone.
-            error.status() == Some(401)
-                || matches!(error, openai::Error::Throttled { .. } | openai::Error::Unavailable { .. })
+            // Any other 401 or 403 may be about this one alone: its project, its address, a permission.
+            let is_key = error.refuses_key()
+                || (error.is_unexplained_401() && engine.clients.openai_status().outcomes().refused);
+            is_key || matches!(error, openai::Error::Throttled { .. } | openai::Error::Unavailable { .. })
         }
         _ => false,
     }

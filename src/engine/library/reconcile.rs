@@ -224,8 +224,8 @@ async fn store(
 }
 
 /// Tells if it is of no use to ask OpenAI for anything else.
-fn is_hopeless(failure: Option<&Error>) -> bool {
-    failure.is_some_and(removal::concerns_all)
+fn is_hopeless(engine: &Engine, failure: Option<&Error>) -> bool {
+    failure.is_some_and(|error| removal::concerns_all(engine, error))
 }
 
 /// Looks for accounts that were being made, and deletes those that were.
@@ -238,7 +238,7 @@ async fn seek(
     failure: &mut Option<Error>,
 ) {
     for making in sought {
-        if limits.is_over() || is_hopeless(failure.as_ref()) {
+        if limits.is_over() || is_hopeless(engine, failure.as_ref()) {
             return;
         }
         match undo(engine, storage, making, limits.patience()).await {
@@ -296,7 +296,7 @@ async fn let_go_all(
     let mut left = Vec::new();
     let mut listed = listed(engine, storage, &due, limits).await;
     for ending in due {
-        if limits.is_over() || is_hopeless(failure.as_ref()) {
+        if limits.is_over() || is_hopeless(engine, failure.as_ref()) {
             left.push(ending);
             continue;
         }

@@ -158,7 +158,7 @@ async fn retry(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Erro
     let place = place_of(&engine, storage, &name).await?.ok_or_else(none)?;
     let mut entry = LEDGER.get(storage, &place).await?.ok_or_else(none)?;
     if let Err(error) = removal::end(&engine, storage, &entry.handed, PATIENCE).await {
-        if !removal::concerns_all(&error) && !may_pass(&error) {
+        if !removal::concerns_all(&engine, &error) && !may_pass(&error) {
             entry.failed(&error, engine.now());
             LEDGER.put(storage, &place, &entry).await?;
         }

@@ -82,6 +82,10 @@ const ANSWER: &[ResponseField] = &{
         ResponseField::new::<String>("service_account", "Name of the present account."),
         ResponseField::new::<String>("last_vault_rotation", "Time at which the key was created."),
         ResponseField::new::<String>(
+            "last_used_at",
+            "Time at which OpenAI last saw the key, as of the last list of keys that the plugin read; empty without one.",
+        ),
+        ResponseField::new::<String>(
             "next_vault_rotation",
             "Time of the next rotation, or since which it is due; empty if the key is rotated by hand only.",
         ),
@@ -171,9 +175,18 @@ async fn exists(_: Arc<Engine>, call: Call) -> Result<bool, Error> {
 async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let name = call.get(&NAME)?;
     let role = stored::get(&**call.storage(), &name).await?;
-    role.filter(StaticRole::is_shown)
-        .map(|role| role.view(&name, engine.now()).map(Response::new))
-        .transpose()
+    let Some(role) = role.filter(StaticRole::is_shown) else { return Ok(None) };
+    let mut view = role.view(&name, engine.now())?;
+    view.insert("last_used_at".to_owned(), last_use(&engine, &**call.storage(), &role).await.into());
+    Ok(Some(Response::new(view)))
+}
+
+/// When OpenAI last saw the role's key, where a list of keys has told it.
+async fn last_use(engine: &Engine, storage: &dyn Storage, role: &StaticRole) -> String {
+    let (Some(current), Ok(configured)) = (&role.current, engine.configured(storage).await) else {
+        return String::new();
+    };
+    configured.client.last_use(&current.api_key_id).map(rfc3339::text).unwrap_or_default()
 }
 
 async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {

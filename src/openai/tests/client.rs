@@ -10,7 +10,8 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, date_time_ymd};
 use serde_json::{Value, json};
 
 use super::super::{
-    AdminKey, Client, Error, NewKey, Outcome, Pages, ProjectId, Role, ServiceAccountId, Settings, Urgency,
+    AdminKey, Client, Denial, Error, NewKey, Outcome, Pages, ProjectId, Role, ServiceAccountId, Settings,
+    Urgency,
 };
 use super::server::{ADMIN_KEY, Log, Server, client, going_away, raw, settings, showing};
 
@@ -538,4 +539,53 @@ async fn a_client_with_another_key_shares_the_rate_limit_and_leaves_the_first_cl
     let keys: Vec<_> =
         server.asked().iter().map(|(request, _)| request.headers["authorization"].clone()).collect();
     assert_eq!(keys, [format!("Bearer {ADMIN_KEY}"), "Bearer sk-admin-other".to_owned()]);
+}
+
+#[tokio::test]
+async fn openai_decides_about_a_repeat_where_a_repeat_does_no_harm() {
+    let told = |status, word: &'static str| {
+        let mut response = refusal(status, "told");
+        response.headers_mut().insert("x-should-retry", word.parse().unwrap());
+        response
+    };
+    let delete = async |answers: Vec<Response>| {
+        let server = Server::answering(answers);
+        let client = server.start().await;
+        (client.delete_service_account(&project(), &account()).await.is_ok(), server.asked().len())
+    };
+    let done = || json(200, deleted());
+    assert_eq!(delete(vec![refusal(409, "conflict"), done()]).await, (true, 2));
+    assert_eq!(delete(vec![told(400, "true"), done()]).await, (true, 2));
+    assert_eq!(delete(vec![told(409, "false"), done()]).await, (false, 1));
+    assert_eq!(delete(vec![told(503, "false"), done()]).await, (false, 1));
+    assert_eq!(delete(vec![told(400, "perhaps"), done()]).await, (false, 1));
+    for response in [refusal(409, "conflict"), told(400, "true"), told(429, "false")] {
+        let server = Server::answering([response, json(200, created())]);
+        create(&server.start().await).await.unwrap_err();
+        assert_eq!(server.asked().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_401_or_403_is_about_the_key_the_project_or_this_call() {
+    let coded = |status, code: Value| {
+        let error = json!({"message": "no", "type": "invalid_request_error", "param": null, "code": code});
+        json(status, json!({"error": error}))
+    };
+    for (status, code, denial) in [
+        (401, json!("invalid_api_key"), Some(Denial::Key)),
+        (401, json!("incorrect_hostname"), Some(Denial::Project)),
+        (401, json!("ip_not_authorized"), Some(Denial::Call)),
+        (401, Value::Null, Some(Denial::Call)),
+        (401, json!(17), Some(Denial::Call)),
+        (403, json!("invalid_api_key"), Some(Denial::Call)),
+        (403, Value::Null, Some(Denial::Call)),
+        (404, json!("invalid_api_key"), None),
+    ] {
+        let error = refused(coded(status, code.clone())).await;
+        assert_eq!(error.denial(), denial, "{status} {code}");
+        assert_eq!(error.is_unexplained_401(), status == 401 && !code.is_string(), "{status} {code}");
+    }
+    // A proxy's 401 says nothing of OpenAI's key.
+    assert_eq!(refused(json(401, json!({"error": "log in first"}))).await.denial(), None);
 }

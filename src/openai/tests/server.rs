@@ -144,6 +144,7 @@ pub(super) fn settings(url: &str) -> Settings {
         admin_key: AdminKey::parse(ADMIN_KEY).unwrap(),
         organization: "org-1".parse().unwrap(),
         ca_cert: None,
+        client_certificate: None,
         max_requests_per_minute: 0,
         observer: Arc::new(Log::default()),
     }

@@ -211,6 +211,7 @@ impl Simulation {
             request_id,
             retry_after,
             hint,
+            should_retry: None,
             key_is_new: false,
         })
         .into())

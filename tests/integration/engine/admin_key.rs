@@ -45,6 +45,7 @@ fn operator(mount: &Mount) -> Client {
         admin_key: AdminKey::parse(mount.sim.admin_key()).unwrap(),
         organization: mount.sim.organization().parse().unwrap(),
         ca_cert: None,
+        client_certificate: None,
         max_requests_per_minute: 0,
         observer: std::sync::Arc::new(NoopObserver),
     })
@@ -338,6 +339,7 @@ async fn force_deletes_the_configuration_and_says_what_stands() {
     assert!(forced.warnings()[0].contains(&old), "{:?}", forced.warnings());
     mount.read("config").await.nothing();
     // A new configuration begins without the old one's memory.
+    mount.sim.clear_faults();
     mount.write("config", mount.config()).await.done();
 }
 

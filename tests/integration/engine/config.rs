@@ -39,11 +39,14 @@ async fn what_is_written_is_read_back_but_for_the_key() {
             "organization_id": mount.sim.organization(),
             "api_endpoint": mount.sim.url(),
             "ca_cert": "",
+            "client_cert": "",
             "verify_connection": true,
             "automatic_rotation_period": 0,
             "automatic_rotation_window": 0,
             "rotation_schedule": "",
             "disable_automated_rotation": false,
+            "admin_key_ttl": 0,
+            "admin_api_key_expires_at": "",
             "key_expiry_margin": 60,
             "revocation_mode": "strict",
             "max_requests_per_minute": 0,
@@ -212,7 +215,8 @@ async fn an_endpoint_does_not_change_without_the_key() {
 
 #[tokio::test]
 async fn certificates_are_not_added_or_changed_without_the_key() {
-    let tls = || Settings { tls: Some(Tls::by(Certificate::Made { names: Vec::new() })), ..Settings::default() };
+    let tls =
+        || Settings { tls: Some(Tls::by(Certificate::Made { names: Vec::new() })), ..Settings::default() };
     let elsewhere = tls().start().await.unwrap();
     let foreign = elsewhere.ca_pem().unwrap().to_owned();
     let plain = Mount::start().await.configured().await;

@@ -5,8 +5,9 @@ use serde_json::json;
 use crate::support::Mount;
 
 /// One request for each path of the mount.
-const PATHS: [&str; 31] = [
+const PATHS: [&str; 32] = [
     "config",
+    "config/check",
     "config/rotate",
     "config/rotate-admin-key",
     "admin-key-rotation",

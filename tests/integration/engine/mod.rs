@@ -33,6 +33,7 @@ mod patience;
 mod predecessor;
 mod projects;
 mod random;
+mod real_api;
 mod replication;
 mod revocation;
 mod revocations;

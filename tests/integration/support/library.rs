@@ -97,6 +97,7 @@ pub fn admin(mount: &Mount) -> (Client, ProjectId) {
         admin_key: AdminKey::parse(mount.sim.admin_key()).unwrap(),
         organization: mount.sim.organization().parse().unwrap(),
         ca_cert: None,
+        client_certificate: None,
         max_requests_per_minute: 0,
         observer: Arc::new(NoopObserver),
     };

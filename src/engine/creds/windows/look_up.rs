@@ -151,7 +151,7 @@ impl<'a> LookUp<'a> {
                 if self.is_recorded(found).await? { Ok(Step::Settled) } else { self.end(found).await };
             match ended {
                 Ok(step) => is_settled &= matches!(step, Step::Settled),
-                Err(error) if concerns_all(&error) => return Err(error),
+                Err(error) if concerns_all(self.engine, &error) => return Err(error),
                 Err(error) => failure = Some(error),
             }
         }
@@ -200,7 +200,7 @@ impl<'a> LookUp<'a> {
                 Ok(Step::Settled) => {}
                 Ok(Step::Unconfirmed) => is_confirmed = false,
                 Ok(Step::Keyless) => _ = keyless.insert(found.account.clone()),
-                Err(error) if concerns_all(&error) => return Err(error),
+                Err(error) if concerns_all(self.engine, &error) => return Err(error),
                 Err(error) => failure = Some(error),
             }
         }

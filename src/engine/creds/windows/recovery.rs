@@ -118,7 +118,7 @@ pub(in crate::engine) async fn tick(engine: &Engine, tick: &Tick) -> Result<(), 
     while let Ok(Some(result)) = timeout_at(deadline, work.next()).await {
         match result {
             Ok(()) => {}
-            Err(error) if concerns_all(&error) => return Err(error),
+            Err(error) if concerns_all(engine, &error) => return Err(error),
             Err(error) => failure = Some(error),
         }
         if tick.cancelled.is_cancelled() {

@@ -36,7 +36,7 @@ async fn reads_answer_the_documented_fields_and_no_others() {
             "rotation_period": 172_800, "rotation_schedule": "", "rotation_window": 0,
             "rotation_method": "key", "grace_period": 0, "ttl": 86_400, "key_ttl": 0,
             "rotation_failures": 0, "last_rotation_error": "", "grace_keys": {}, "deleting": false,
-            "last_vault_rotation": null, "next_vault_rotation": null,
+            "last_vault_rotation": null, "next_vault_rotation": null, "last_used_at": "",
         })
     );
     let mut creds = mount.read("static-creds/app").await.json();

@@ -1,0 +1,127 @@
+//! `config/check`: asks OpenAI now, with the stored key.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::engine::config::clients::Configured;
+use crate::engine::config::configuration::Config;
+use crate::engine::time::rfc3339;
+use crate::engine::{Engine, Error};
+use crate::framework::{Call, Help, Path, ResponseField};
+use crate::logical::{Operation, Response};
+use crate::openai::{self, AdminKeyId, AdminKeyRecord, Client, Denial, Urgency};
+
+/// As long as each of the two calls may take.
+const PATIENCE: Duration = Duration::from_secs(4);
+
+const HELP: Help = Help {
+    synopsis: "Ask OpenAI now whether the stored admin key works.",
+    description: "\
+Reads the admin key's own record at OpenAI with the stored key, and tells if the key may also change something. For that \
+it asks OpenAI to delete an admin key that does not exist, which changes nothing. A failure is part of the answer: error \
+says what is wrong, and the read itself succeeds.
+
+    $ vault read openai/config/check",
+};
+
+const ANSWER: &[ResponseField] = &[
+    ResponseField::new::<bool>("reachable", "OpenAI answered."),
+    ResponseField::new::<bool>("admin_key_accepted", "OpenAI accepts the admin key."),
+    ResponseField::new::<String>("may_write", "yes, no, or unknown: if the key may change something."),
+    ResponseField::new::<String>("error", "The fault; empty without one."),
+    ResponseField::new::<String>("organization_id", "The organization that was asked about."),
+    ResponseField::new::<String>("api_endpoint", "URL of OpenAI's API."),
+    ResponseField::new::<String>("admin_api_key_id", "OpenAI's id of the admin key, where it is known."),
+    ResponseField::new::<String>(
+        "admin_api_key_expires_at",
+        "Time at which the admin key expires at OpenAI; empty for never, or where that is not known.",
+    ),
+    ResponseField::new::<String>(
+        "admin_key_last_used_at",
+        "Time at which OpenAI last saw the admin key; empty where that is not known.",
+    ),
+    ResponseField::new::<i64>("duration_ms", "Time that OpenAI took, in milliseconds."),
+];
+
+/// What a key may do besides reading.
+pub(in crate::engine) enum MayWrite {
+    Yes,
+    /// OpenAI does not let the key do it.
+    No(openai::Error),
+    /// OpenAI did not say.
+    Unknown(openai::Error),
+}
+
+pub(in crate::engine) fn path() -> Path<Engine> {
+    Path::new("config/check", HELP).on(Operation::Read, read).responds(Operation::Read, ANSWER)
+}
+
+/// Tells if the client's key may change something, by the deletion of an admin key that no organization has.
+pub(in crate::engine) async fn may_write(client: &Client) -> MayWrite {
+    let nobodys = format!("key_{}", Uuid::new_v4().simple());
+    let Ok(nobodys) = nobodys.parse::<AdminKeyId>() else { return MayWrite::Yes };
+    match client.delete_admin_key(&nobodys).await {
+        Ok(()) => MayWrite::Yes,
+        Err(error) if error.is_gone() => MayWrite::Yes,
+        Err(error) if matches!(error.denial(), Some(Denial::Call)) => MayWrite::No(error),
+        Err(error) => MayWrite::Unknown(error),
+    }
+}
+
+async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
+    let Configured { config, client } = engine.configured(&**call.storage()).await?;
+    let client = client.for_work(Urgency::Check, PATIENCE);
+    let begun = Instant::now();
+    let known = record(&client, &config).await;
+    let may_write = match &known {
+        Ok(_) => Some(may_write(&client).await),
+        Err(_) => None,
+    };
+    let took = begun.elapsed();
+    Ok(Some(view(&config, &known, may_write.as_ref(), took)))
+}
+
+/// The key's own record; none if OpenAI's list does not show which one is the key's.
+async fn record(client: &Client, config: &Config) -> Result<Option<AdminKeyRecord>, openai::Error> {
+    match &config.admin_api_key_id {
+        Some(id) => match client.admin_key(id).await {
+            Err(error) if error.is_gone() => client.find_admin_key(&config.admin_api_key).await,
+            found => found.map(Some),
+        },
+        None => client.find_admin_key(&config.admin_api_key).await,
+    }
+}
+
+fn view(
+    config: &Config,
+    known: &Result<Option<AdminKeyRecord>, openai::Error>,
+    may_write: Option<&MayWrite>,
+    took: Duration,
+) -> Response {
+    let record = known.as_ref().ok().and_then(Option::as_ref);
+    let (word, error) = match (known, may_write) {
+        (Err(error), _) | (_, Some(MayWrite::Unknown(error))) => ("unknown", error.to_string()),
+        (_, Some(MayWrite::No(error))) => ("no", Error::ReadOnlyKey(error.clone()).to_string()),
+        (_, Some(MayWrite::Yes)) => ("yes", String::new()),
+        (_, None) => ("unknown", String::new()),
+    };
+    let is_answer = |error: &openai::Error| error.status().is_some();
+    let time = |time: Option<_>| Value::from(time.map(rfc3339::text).unwrap_or_default());
+    let id = record.map_or_else(|| config.admin_api_key_id.as_ref(), |record| Some(&record.id));
+    Response::of([
+        ("reachable", Value::from(known.as_ref().err().is_none_or(is_answer))),
+        ("admin_key_accepted", known.is_ok().into()),
+        ("may_write", word.into()),
+        ("error", error.into()),
+        ("organization_id", config.organization_id.as_str().into()),
+        ("api_endpoint", config.api_endpoint.as_str().into()),
+        ("admin_api_key_id", id.map_or("", AdminKeyId::as_str).into()),
+        ("admin_api_key_expires_at", time(record.and_then(|record| record.expires_at))),
+        ("admin_key_last_used_at", time(record.and_then(|record| record.last_used_at))),
+        ("duration_ms", u64::try_from(took.as_millis()).unwrap_or(u64::MAX).into()),
+    ])
+}
