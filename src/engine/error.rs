@@ -51,12 +51,12 @@ pub enum Error {
         name: String,
     },
     /// Another static role or library set owns the account.
-    #[error("service account {account} already belongs to {}", owner.described())]
+    #[error("service account {account} already belongs to {owner}")]
     AccountInUse {
         /// The account.
         account: openai::ServiceAccountId,
-        /// The owner.
-        owner: super::accounts::owner::Owner,
+        /// The owner, in words.
+        owner: String,
     },
     /// Somebody deleted the account of a static role at OpenAI.
     #[error(

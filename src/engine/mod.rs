@@ -35,6 +35,7 @@ use self::accounts::worker;
 use self::cache::Cache;
 use self::config::clients::Clients;
 use self::config::configuration::Config;
+use self::config::dependents::Dependents;
 use self::config::named_projects::Project;
 use self::creds::roles::Role;
 use self::creds::windows::{ANNOUNCEMENT, Recovery, WINDOW, Windows};
@@ -153,6 +154,9 @@ const KINDS: &[&dyn Kind] = &[
 fn kind_of(owner: &Owner) -> Option<&'static dyn Kind> {
     KINDS.iter().find(|kind| kind.has(owner)).copied()
 }
+
+/// Everything that depends on the configuration.
+const DEPENDENTS: &dyn Dependents = &operator::dependents::AllRooms;
 
 /// The write-ahead entries of creations that should be gone by now, of each kind of entry.
 const OVERDUE_ENTRIES: &[fn(&WalLog, DateTime<Utc>) -> Vec<Waiting>] =

@@ -8,7 +8,7 @@
 //! remove only a claim that is given up, and never the later claim of an owner of the same name. Releases before kept one
 //! claim at `account-owner/<account>`.
 //!
-//! *Assumption:* no request lives longer than [`issuer::sweep_age`].
+//! *Assumption:* no request lives longer than [`making::sweep_age`].
 
 use std::collections::BTreeSet;
 
@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::holdings;
 use super::owner::Owner;
-use crate::engine::creds::issuer;
+use crate::engine::accounts::making;
 use crate::engine::{Engine, Error};
 use crate::framework::LockGuard;
 use crate::logical::{Collection, Record, Storage, StorageError};
@@ -34,7 +34,7 @@ impl Claim {
     /// Whether the request that made it may still be about to store its record. A time ahead of ours is a clock that
     /// was put back.
     fn may_be_under_way(&self, now: DateTime<Utc>) -> bool {
-        (now - self.made).abs().to_std().is_ok_and(|age| age < issuer::sweep_age())
+        (now - self.made).abs().to_std().is_ok_and(|age| age < making::sweep_age())
     }
 }
 
@@ -102,7 +102,7 @@ impl Engine {
         let (held, now) = (claims(storage, account).await?, self.now());
         for (_, held) in held.iter().filter(|(_, held)| held.owner != *owner) {
             if held.may_be_under_way(now) || names_account(self, storage, &held.owner, account).await? {
-                return Err(Error::AccountInUse { account: account.clone(), owner: held.owner.clone() });
+                return Err(Error::AccountInUse { account: account.clone(), owner: held.owner.described() });
             }
         }
         let name = format!("{account}/{}", uuid::Uuid::new_v4());

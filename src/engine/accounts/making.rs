@@ -4,12 +4,21 @@
 //! the key in, by an undoing that OpenAI confirmed, or by a look-up in the organization, project and account that stand
 //! beside the name.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::Error;
-use crate::openai::{OrganizationId, ProjectId, ServiceAccountId};
+use crate::engine::failpoint::shortened;
+use crate::openai::{LONGEST_EXPIRY, OrganizationId, ProjectId, ServiceAccountId};
 
+/// A write-ahead entry younger than this may belong to a request still running: Vault ends those after 90 s.
+pub(in crate::engine) const SWEEP_AGE: Duration = Duration::from_secs(300);
+/// A creation in an organization that is no longer configured is remembered for so long: then what it may have made has
+/// no key that lives.
+pub(in crate::engine) const FORGOTTEN_AFTER: Duration =
+    Duration::from_secs(LONGEST_EXPIRY.as_secs() + 86_400);
 /// More unknown outcomes are not taken on: OpenAI has to be looked at first.
 const MOST: usize = 5;
 
@@ -69,6 +78,11 @@ impl MakingList {
     pub fn end(&mut self, name: &str) {
         self.0.retain(|making| making.name != name);
     }
+}
+
+/// From this age on, no request can be at work on what it began.
+pub(in crate::engine) fn sweep_age() -> Duration {
+    shortened!("OPENAI_SWEEP_AGE", SWEEP_AGE)
 }
 
 #[cfg(test)]

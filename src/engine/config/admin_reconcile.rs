@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::engine::accounts::making;
 use crate::engine::accounts::making::Making;
 use crate::engine::config::admin_keys::Ending;
 use crate::engine::config::configuration::Config;
-use crate::engine::creds::issuer;
 use crate::engine::failpoint::failpoint;
 use crate::engine::{Engine, Error};
 use crate::logical::Storage;
@@ -131,7 +131,7 @@ async fn undo(
         return Ok(true);
     }
     let Some(client) = engine.client_in_reach(storage, &making.organization_id).await? else {
-        return Ok(making.since + issuer::FORGOTTEN_AFTER < engine.now());
+        return Ok(making.since + making::FORGOTTEN_AFTER < engine.now());
     };
     engine.let_making_appear(making).await;
     let client = client.for_work(Urgency::Revocation, time_left(deadline));

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::accounts::making::Making;
+use crate::engine::accounts::making::{FORGOTTEN_AFTER, SWEEP_AGE, sweep_age};
 use crate::engine::config::configuration::LOCK;
-use crate::engine::creds::issuer::{FORGOTTEN_AFTER, SWEEP_AGE, sweep_age};
 use crate::engine::{Engine, Error};
 use crate::framework::{Swept, WalKind};
 use crate::logical::Storage;

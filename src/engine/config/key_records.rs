@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use crate::engine::accounts::kind::Mount;
 use crate::engine::config::configuration::Config;
-use crate::engine::{Engine, Error};
+use crate::engine::{DEPENDENTS, Engine, Error};
 use crate::logical::Storage;
 use crate::openai::{
     self, AdminKey, AdminKeyId, AdminKeyRecord, Client, ProjectId, ServiceAccount, ServiceAccountId,
@@ -133,7 +134,7 @@ pub(in crate::engine) async fn warn_of_managed_owner(
     let owner = record?.owner.as_ref()?.id.as_deref()?;
     // The owner may be a user. The warning is best effort, because the key works in any case.
     let owner: ServiceAccountId = owner.parse().ok()?;
-    let user = engine.user_of(storage, &owner).await.ok()??;
+    let user = DEPENDENTS.user_of(Mount { engine, storage }, &owner).await.ok()??;
     Some(format!(
         "service account {owner} owns this admin key, and {user} uses the account: the account's keys may have the admin \
          key's permissions, and deleting the account deletes the admin key. Use a separate account for the admin key"

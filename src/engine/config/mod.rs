@@ -11,6 +11,7 @@ pub(in crate::engine) mod clients;
 pub(in crate::engine) mod clock_watch;
 pub(in crate::engine) mod config_fields;
 pub(in crate::engine) mod configuration;
+pub(in crate::engine) mod dependents;
 pub(in crate::engine) mod former;
 pub(in crate::engine) mod key_records;
 pub(in crate::engine) mod named_projects;

@@ -7,14 +7,14 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use crate::engine::config::check::{self, MayWrite};
+use crate::engine::accounts::kind::Mount;
 use crate::engine::config::config_fields;
 use crate::engine::config::config_fields::FORCE;
 use crate::engine::config::configuration::{Config, LOCK, ONLY};
 use crate::engine::config::{admin_reconcile, admin_schedule, key_records};
-use crate::engine::operator::unended;
 use crate::engine::telemetry::events::Happening;
 use crate::engine::time::rfc3339;
-use crate::engine::{Engine, Error};
+use crate::engine::{DEPENDENTS, Engine, Error};
 use crate::framework::{Call, Help, Path, ResponseField};
 use crate::logical::{Data, Operation, Response, Storage, StorageError, data};
 use crate::openai::{AdminKeyId, AdminKeyRecord, Urgency};
@@ -179,9 +179,10 @@ async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Erro
     }
     let left = match old.as_deref().filter(|old| old.organization_id != config.organization_id) {
         // The write has succeeded, so a failure of this check is ignored.
-        Some(old) => {
-            unended::warn_of_leaving(&engine, storage, &old.organization_id).await.unwrap_or_default()
-        }
+        Some(old) => DEPENDENTS
+            .warn_of_leaving(Mount { engine: &engine, storage }, &old.organization_id)
+            .await
+            .unwrap_or_default(),
         None => None,
     };
     let managed = key_records::warn_of_managed_owner(&engine, storage, record.as_ref()).await;
@@ -276,6 +277,6 @@ async fn delete_dependents(
     storage: &Arc<dyn Storage>,
     config: &Config,
 ) -> Result<(), Error> {
-    let unended = unended::refuse(engine, &**storage, config).await;
+    let unended = DEPENDENTS.refuse_deletion(Mount { engine, storage: &**storage }, config).await;
     admin_reconcile::delete_all(engine, &**storage, config).await.and(unended)
 }

@@ -1,18 +1,14 @@
 //! `project/:name`: names for OpenAI projects, which roles and sets use.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::engine::accounts::holdings;
+use crate::engine::accounts::kind::Mount;
 use crate::engine::config::named_projects::{Project, check, users_lock};
-use crate::engine::creds::roles;
-use crate::engine::library::sets;
-use crate::engine::{Engine, Error, static_roles};
+use crate::engine::{DEPENDENTS, Engine, Error};
 use crate::framework::{Call, Field, Help, Name, Path, ResponseField};
-use crate::logical::{Data, Operation, Response, Storage};
-use crate::openai::ProjectId;
+use crate::logical::{Data, Operation, Response};
 
 static NAME: Field<Name> = Field::new("name", "Name of the project in Vault.");
 static PROJECT_ID: Field<String> =
@@ -95,7 +91,7 @@ async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Erro
 async fn delete(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let (storage, name) = (&**call.storage(), call.get(&NAME)?);
     let _no_new_user = engine.locks.lock(&users_lock(&name)).await;
-    let users = users(&engine, storage, &name).await?;
+    let users = DEPENDENTS.of_project(Mount { engine: &engine, storage }, &name).await?;
     if !users.is_empty() {
         return Err(Error::ProjectInUse(users));
     }
@@ -105,27 +101,4 @@ async fn delete(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Err
 
 async fn list(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     Ok(Some(engine.projects.list(&**call.storage(), Project::view).await?))
-}
-
-/// Every project that the mount uses, by OpenAI's id, with its name in Vault or else its id. This reads all roles and sets,
-/// so no request may call it.
-pub(in crate::engine) async fn known(
-    engine: &Engine,
-    storage: &dyn Storage,
-) -> Result<BTreeMap<ProjectId, String>, Error> {
-    let mut raw = roles::raw_projects(engine, storage).await?;
-    // What a project's name points at may have changed: the accounts stay where they are.
-    raw.extend(holdings::all(engine, storage).await?.into_iter().filter_map(|holding| holding.project_id));
-    let mut known: BTreeMap<_, _> = raw.into_iter().map(|id| (id.clone(), id.to_string())).collect();
-    let named = engine.projects.all(storage).await?.into_iter();
-    known.extend(named.map(|(name, project)| (project.project_id.clone(), name)));
-    Ok(known)
-}
-
-/// The roles, static roles and library sets that use the project.
-async fn users(engine: &Engine, storage: &dyn Storage, project: &str) -> Result<Vec<String>, Error> {
-    let mut users = roles::of_project(engine, storage, project).await?;
-    users.extend(static_roles::of_project(storage, project).await?);
-    users.extend(sets::of_project(engine, storage, project).await?);
-    Ok(users)
 }

@@ -108,7 +108,7 @@ impl Engine {
             let holdings = holdings::of(self, storage, &owner).await?;
             let mut its = holdings.iter().filter(|it| it.service_account_id.as_ref() == Some(account));
             if its.any(|it| if is_lent { it.is_claimed } else { it.is_made_account }) {
-                return Err(Error::AccountInUse { account: account.clone(), owner });
+                return Err(Error::AccountInUse { account: account.clone(), owner: owner.described() });
             }
         }
         Ok(())

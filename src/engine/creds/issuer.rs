@@ -17,15 +17,9 @@ use crate::engine::accounts::lookup;
 use crate::engine::accounts::lookup::{Found, Sought};
 use crate::engine::creds::deletion::{Undone, end_key_named, end_sought};
 use crate::engine::creds::ledger::Handed;
-use crate::engine::failpoint::{failpoint, shortened};
-use crate::openai::{self, Client, CreatedKey, LONGEST_EXPIRY, NewKey, ProjectId, ServiceAccountId, Urgency};
+use crate::engine::failpoint::failpoint;
+use crate::openai::{self, Client, CreatedKey, NewKey, ProjectId, ServiceAccountId, Urgency};
 
-/// A write-ahead entry younger than this may belong to a request still running: Vault ends those after 90 s.
-pub(in crate::engine) const SWEEP_AGE: Duration = Duration::from_secs(300);
-/// A creation in an organization that is no longer configured is remembered for so long: then what it may have made has
-/// no key that lives.
-pub(in crate::engine) const FORGOTTEN_AFTER: Duration =
-    Duration::from_secs(LONGEST_EXPIRY.as_secs() + 86_400);
 /// As long as a request goes on, or waits for its turn at OpenAI, once something was made that has to be changed or
 /// undone: with what went before it ends before the 90 s after which Vault ends it. What is left then is the sweep's.
 const AFTERWARDS: Duration = Duration::from_secs(10);
@@ -143,11 +137,6 @@ pub(in crate::engine) async fn take_back_sought(client: &Client, sought: &Sought
         }
     };
     matches!(timeout(AFTERWARDS, taken_back).await, Ok(Ok(true)))
-}
-
-/// From this age on, no request can be at work on what it began.
-pub(in crate::engine) fn sweep_age() -> Duration {
-    shortened!("OPENAI_SWEEP_AGE", SWEEP_AGE)
 }
 
 /// What a creation came to: what it may have left is undone.

@@ -18,8 +18,9 @@ use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::engine::accounts::making;
 use crate::engine::creds::ledger::{Handed, LEDGER};
-use crate::engine::creds::{deletion, issuer, ledger};
+use crate::engine::creds::{deletion, ledger};
 use crate::engine::failpoint::{failpoint, shortened};
 use crate::engine::telemetry::events::Happening;
 use crate::engine::{Engine, Error};
@@ -296,7 +297,7 @@ impl Outcome {
 /// Whether nothing but an empty account can be left of it, for longer than any key lives.
 fn is_past_remembering(engine: &Engine, entry: &ledger::Entry) -> bool {
     let Some(expired) = entry.handed.expires else { return false };
-    expired + issuer::FORGOTTEN_AFTER < engine.certain_time()
+    expired + making::FORGOTTEN_AFTER < engine.certain_time()
 }
 
 fn grace() -> Duration {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::lending;
 use super::members::Member;
 use super::sets::{self, LibrarySet};
-use crate::engine::creds::issuer;
+use crate::engine::accounts::making;
 use crate::engine::time::calendar;
 use crate::engine::{Engine, Error};
 use crate::framework::Tick;
@@ -62,7 +62,7 @@ pub(super) async fn take_over_change(
         .filter(|touched| set.accounts().all(|member| member.id != touched.id))
         .collect();
     let now = engine.now();
-    set.let_go(&left, now, change.due.min(now + issuer::sweep_age()));
+    set.let_go(&left, now, change.due.min(now + making::sweep_age()));
     if !set.is_over() {
         sets::put(engine, storage, name, &set).await?;
     }

@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use super::members::Member;
 use crate::engine::accounts::kind::Holding;
+use crate::engine::accounts::making;
 use crate::engine::accounts::retry::RetryState;
-use crate::engine::creds::issuer;
 use crate::engine::failpoint::shortened;
 use crate::logical::{Record, Request};
 use crate::openai::{ApiKeyId, CreatedKey, OrganizationId, ProjectId, ServiceAccountId};
@@ -127,7 +127,7 @@ impl Loan {
             ttl,
             max_ttl,
             ends: now + ttl,
-            expires: now + issuer::sweep_age() + max_ttl,
+            expires: now + making::sweep_age() + max_ttl,
             api_key_id: None,
             returning_since: None,
             retry: RetryState::default(),
@@ -169,7 +169,7 @@ impl Loan {
     /// When the tick has something to do about it.
     pub fn next_look(&self) -> DateTime<Utc> {
         match (self.state, self.retry.next_try) {
-            (State::Reserved, _) => self.since + issuer::sweep_age(),
+            (State::Reserved, _) => self.since + making::sweep_age(),
             (State::Lent, _) => self.ends + grace(),
             (State::Returning, Some(next_try)) => next_try,
             (State::Returning, None) => self.returning_since.unwrap_or(self.since) + RETURN_AGE,
@@ -177,9 +177,9 @@ impl Loan {
     }
 
     /// Whether a marker surely leads the tick here in a few minutes: the one of the next look, or that of the
-    /// reservation, which stands for [`issuer::sweep_age`] from the reservation on, some seconds before `since`.
+    /// reservation, which stands for [`making::sweep_age`] from the reservation on, some seconds before `since`.
     pub fn is_looked_at_soon(&self, now: DateTime<Utc>) -> bool {
-        let is_young = (now - self.since).to_std().is_ok_and(|age| age < issuer::sweep_age() / 2);
+        let is_young = (now - self.since).to_std().is_ok_and(|age| age < making::sweep_age() / 2);
         is_young || self.next_look() <= now + RETURN_AGE
     }
 
@@ -197,7 +197,7 @@ impl Loan {
         let before = times(self);
         self.since = self.since.min(now);
         self.ends = self.ends.min(now + self.max_ttl);
-        self.expires = self.expires.min(now + issuer::sweep_age() + self.max_ttl);
+        self.expires = self.expires.min(now + making::sweep_age() + self.max_ttl);
         self.returning_since = self.returning_since.map(|since| since.min(now));
         self.retry.next_try = self.retry.waits_until(now).or(self.retry.next_try.map(|at| at.min(now)));
         before != times(self)
@@ -205,7 +205,7 @@ impl Loan {
 
     /// From when on a key that cannot be found does not exist and will not.
     pub fn doubt_ends(&self) -> DateTime<Utc> {
-        self.since + issuer::sweep_age()
+        self.since + making::sweep_age()
     }
 }
 

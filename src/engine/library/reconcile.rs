@@ -24,11 +24,12 @@ use super::sets::{Ending, LibrarySet};
 use crate::engine::accounts::kind::{Holding, Kind, Mount, Turn, Waiting, What};
 use crate::engine::accounts::live_keys::LiveKey;
 use crate::engine::accounts::lookup::Sought;
+use crate::engine::accounts::making;
 use crate::engine::accounts::making::Making;
 use crate::engine::accounts::owner::Owner;
 use crate::engine::accounts::{live_keys, lookup};
 use crate::engine::creds::deletion::Undone;
-use crate::engine::creds::{deletion, issuer, removal};
+use crate::engine::creds::{deletion, removal};
 use crate::engine::failpoint::failpoint;
 use crate::engine::time::backoff;
 use crate::engine::{Engine, Error};
@@ -261,7 +262,7 @@ async fn undo(
     patience: Duration,
 ) -> Result<bool, Error> {
     let Some(client) = engine.client_in_reach(storage, &making.organization_id).await? else {
-        return Ok(making.since + issuer::FORGOTTEN_AFTER < engine.now());
+        return Ok(making.since + making::FORGOTTEN_AFTER < engine.now());
     };
     let Some(project) = &making.project_id else { return Ok(true) };
     let client = client.for_work(Urgency::Revocation, patience);

@@ -12,6 +12,7 @@ use super::members::{Home, Listed, Member};
 use super::sets::LibrarySet;
 use super::{fields, in_use, legacy, lending, missing, reconcile, sets, status};
 use crate::engine::accounts::lookup::Sought;
+use crate::engine::accounts::making;
 use crate::engine::accounts::making::Making;
 use crate::engine::accounts::owner::Owner;
 use crate::engine::config::{key_records, named_projects};
@@ -235,7 +236,7 @@ impl Join<'_> {
     /// Adopts accounts: on record first, then claimed.
     async fn adopt(&mut self, members: &[Member]) -> Result<(), Error> {
         let now = self.engine.now();
-        self.record.let_go(members, now, now + issuer::sweep_age());
+        self.record.let_go(members, now, now + making::sweep_age());
         self.put_record().await?;
         failpoint!("set.touched");
         for member in members {

@@ -14,7 +14,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::config::clients::Configured;
-use crate::engine::config::projects;
+use crate::engine::operator::dependents;
 use crate::engine::{Engine, Error};
 use crate::framework::Tick;
 use crate::logical::{Collection, Record, Storage, StorageError};
@@ -130,7 +130,7 @@ pub(in crate::engine) async fn track(engine: &Engine, tick: &Tick) -> Result<(),
     }
     spent.asked = now;
     SPENT.put(storage, ONLY, &spent).await?;
-    let known = projects::known(engine, storage).await?;
+    let known = dependents::known_projects(engine, storage).await?;
     ask(&client.for_work(Urgency::Check, PATIENCE), &mut spent, &known).await?;
     spent.settle(now);
     for (id, project) in &mut spent.projects {

@@ -11,15 +11,12 @@ use crate::engine::accounts::waiting;
 use crate::engine::config::configuration::{Config, ONLY};
 use crate::engine::creds::ledger;
 use crate::engine::operator::costs;
-use crate::engine::telemetry::metrics::Level;
+use crate::engine::telemetry::metrics::{Level, TEXT_FORMAT};
 use crate::engine::telemetry::openai_status::{Failure, Outcomes};
 use crate::engine::time::rfc3339;
 use crate::engine::{Engine, Error, build, library};
 use crate::framework::{Call, Help, Path, ResponseField};
 use crate::logical::{Operation, Response, Storage};
-
-/// Prometheus' text format.
-pub(in crate::engine) const CONTENT_TYPE: &str = "text/plain; version=0.0.4";
 
 /// More is not counted: then this number means at least so many.
 const MOST: usize = 1_000;
@@ -246,7 +243,7 @@ impl Observation {
 
 async fn metrics(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let text = engine.metrics_text(&**call.storage()).await?;
-    Ok(Some(Response::raw(200, CONTENT_TYPE, text)))
+    Ok(Some(Response::raw(200, TEXT_FORMAT, text)))
 }
 
 async fn info(engine: Arc<Engine>, _: Call) -> Result<Option<Response>, Error> {

@@ -30,11 +30,7 @@ struct Unended {
 }
 
 /// Refuses if something of the configuration's organization has still to be ended.
-pub(in crate::engine) async fn refuse(
-    engine: &Engine,
-    storage: &dyn Storage,
-    config: &Config,
-) -> Result<(), Error> {
+pub(super) async fn refuse(engine: &Engine, storage: &dyn Storage, config: &Config) -> Result<(), Error> {
     let unended = Unended::of(engine, storage, &config.organization_id).await?;
     if unended == Unended::default() {
         return Ok(());
@@ -49,7 +45,7 @@ pub(in crate::engine) async fn refuse(
 }
 
 /// A warning that the configuration no longer names this organization, where something has still to be ended.
-pub(in crate::engine) async fn warn_of_leaving(
+pub(super) async fn warn_of_leaving(
     engine: &Engine,
     storage: &dyn Storage,
     organization: &OrganizationId,

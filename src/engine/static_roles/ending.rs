@@ -155,7 +155,7 @@ impl Endings<'_> {
     async fn refuse_claimed(&self, work: &Work<'_>, account: &ServiceAccountId) -> Result<(), Error> {
         let mut claimants = claims::claimants(work.storage, account).await?.into_iter();
         match claimants.find(|owner| *owner != work.owner()) {
-            Some(owner) => Err(Error::AccountInUse { account: account.clone(), owner }),
+            Some(owner) => Err(Error::AccountInUse { account: account.clone(), owner: owner.described() }),
             None => Ok(()),
         }
     }

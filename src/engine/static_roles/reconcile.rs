@@ -13,10 +13,10 @@ use super::{deletion, rotate, stored};
 use crate::engine::Error;
 use crate::engine::accounts::kind::{Holding, Kind, Mount, Turn, Waiting, What};
 use crate::engine::accounts::lookup::{Look, Sought};
+use crate::engine::accounts::making;
 use crate::engine::accounts::making::Making;
 use crate::engine::accounts::owner::Owner;
 use crate::engine::creds::deletion as endings;
-use crate::engine::creds::issuer;
 use crate::engine::failpoint::failpoint;
 use crate::engine::time::backoff;
 use crate::logical::{Storage, StorageError};
@@ -224,7 +224,7 @@ async fn keep_failure(
     for old in role.ending.iter_mut().filter(|old| old.next(now) <= now) {
         note_failure(old, error, now);
     }
-    role.making.forget_before(engine.certain_time() - issuer::FORGOTTEN_AFTER);
+    role.making.forget_before(engine.certain_time() - making::FORGOTTEN_AFTER);
     stored::store(engine, turn.storage(), name, role, &[]).await?;
     let look_up = (!role.making.is_empty()).then(|| now + backoff::OUT_OF_REACH);
     Ok(role.next_step(name, now)?.into_iter().chain(look_up).min())

@@ -215,7 +215,7 @@ fn plain(status: StatusCode, body: String) -> Response<Full<Bytes>> {
     *response.status_mut() = status;
     response
         .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static(crate::engine::operator::health::CONTENT_TYPE));
+        .insert(CONTENT_TYPE, HeaderValue::from_static(crate::engine::telemetry::metrics::TEXT_FORMAT));
     response
 }
 

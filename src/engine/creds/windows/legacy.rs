@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::look_up::{Batch, Names};
 use super::window::Triple;
-use crate::engine::creds::issuer::FORGOTTEN_AFTER;
+use crate::engine::accounts::making::FORGOTTEN_AFTER;
 use crate::framework::WalKind;
 use crate::openai::{OrganizationId, ProjectId, ServiceAccountId};
 

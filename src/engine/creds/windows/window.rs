@@ -12,7 +12,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::engine::creds::issuer::FORGOTTEN_AFTER;
+use crate::engine::accounts::making::FORGOTTEN_AFTER;
 use crate::engine::naming::names::MountTag;
 use crate::framework::{WAL_PREFIX, WalKind};
 use crate::openai::{OrganizationId, ProjectId, ServiceAccountId};

@@ -16,9 +16,9 @@ use tokio::time::Instant;
 
 use super::status::{Order, State, Stray, Thing};
 use crate::engine::accounts::claims;
-use crate::engine::config::projects;
 use crate::engine::creds::deletion;
 use crate::engine::creds::inventory::Owned;
+use crate::engine::operator::dependents;
 use crate::engine::{Engine, Error};
 use crate::logical::Storage;
 use crate::openai::{self, Client, KeyRecord, Pages, ProjectId, ServiceAccount, ServiceAccountId, Urgency};
@@ -68,7 +68,7 @@ impl Run {
     /// The accounts and keys old enough that carry the tag, owned or not: accounts first, as their keys go with them.
     async fn candidates(&self) -> Result<Vec<Stray>, Error> {
         let (mut accounts, mut keys) = (Vec::new(), Vec::new());
-        for project_id in projects::known(&self.engine, &*self.storage).await?.into_keys() {
+        for project_id in dependents::known_projects(&self.engine, &*self.storage).await?.into_keys() {
             let mut in_project = Vec::new();
             let what = "listing service accounts";
             self.note(what, self.accounts_in(&project_id, &mut in_project).await);

@@ -18,6 +18,9 @@ pub use labels::{CheckOutResult, Level, RotationKind, RotationResult};
 pub use merge::merge;
 use registry::{Metric, Registry};
 
+/// Prometheus' text format.
+pub(in crate::engine) const TEXT_FORMAT: &str = "text/plain; version=0.0.4";
+
 /// Maximum number of roles, of sets and of projects with their own series.
 pub const MAX_LABELS: usize = 1000;
 

@@ -1,0 +1,61 @@
+//! Everything that depends on the configuration, on a project or on an account, from every room.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+
+use super::unended;
+use crate::engine::accounts::holdings;
+use crate::engine::accounts::kind::Mount;
+use crate::engine::config::configuration::Config;
+use crate::engine::config::dependents::Dependents;
+use crate::engine::creds::roles;
+use crate::engine::library::sets;
+use crate::engine::{Engine, Error, static_roles};
+use crate::logical::Storage;
+use crate::openai::{OrganizationId, ProjectId, ServiceAccountId};
+
+/// All rooms together.
+pub(in crate::engine) struct AllRooms;
+
+#[async_trait]
+impl Dependents for AllRooms {
+    async fn of_project(&self, mount: Mount<'_>, project: &str) -> Result<Vec<String>, Error> {
+        let Mount { engine, storage } = mount;
+        let mut users = roles::of_project(engine, storage, project).await?;
+        users.extend(static_roles::of_project(storage, project).await?);
+        users.extend(sets::of_project(engine, storage, project).await?);
+        Ok(users)
+    }
+
+    async fn user_of(&self, mount: Mount<'_>, account: &ServiceAccountId) -> Result<Option<String>, Error> {
+        mount.engine.user_of(mount.storage, account).await
+    }
+
+    async fn refuse_deletion(&self, mount: Mount<'_>, config: &Config) -> Result<(), Error> {
+        unended::refuse(mount.engine, mount.storage, config).await
+    }
+
+    async fn warn_of_leaving(
+        &self,
+        mount: Mount<'_>,
+        organization: &OrganizationId,
+    ) -> Result<Option<String>, Error> {
+        unended::warn_of_leaving(mount.engine, mount.storage, organization).await
+    }
+}
+
+/// Every project that the mount uses, by OpenAI's id, with its name in Vault or else its id. This reads all roles and sets,
+/// so no request may call it.
+pub(super) async fn known_projects(
+    engine: &Engine,
+    storage: &dyn Storage,
+) -> Result<BTreeMap<ProjectId, String>, Error> {
+    let mut raw = roles::raw_projects(engine, storage).await?;
+    // A name may point to another project by now. The accounts stay in the old one.
+    raw.extend(holdings::all(engine, storage).await?.into_iter().filter_map(|holding| holding.project_id));
+    let mut known: BTreeMap<_, _> = raw.into_iter().map(|id| (id.clone(), id.to_string())).collect();
+    let named = engine.projects.all(storage).await?.into_iter();
+    known.extend(named.map(|(name, project)| (project.project_id.clone(), name)));
+    Ok(known)
+}
