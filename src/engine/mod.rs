@@ -1,7 +1,23 @@
 //! The OpenAI secrets engine.
 //!
-//! [`Engine`] is one mount. Each folder declares its paths, fields and handlers, and this file lists them. Storage holds the
-//! state; memory only caches it.
+//! [`Engine`] is one mount: its caches, its clients, its locks. Each room declares its paths, fields and handlers, and
+//! this file lists them. Storage holds the state; memory only caches it.
+//!
+//! # The rooms, from top to bottom
+//! A room uses the rooms below it and the files beside this one. Where a room needs one above it, it declares a trait,
+//! and this file names the implementation. A test holds both rules.
+//!
+//! ```text
+//! operator/      health, metrics, info, revocations, tidy, costs
+//! library/       library sets, loans, check-out and check-in
+//! static_roles/  static roles, static credentials, their rotation
+//! creds/         roles, credentials, creation windows, the ledger, the end of leases
+//! config/        the configuration, its admin key, projects, clients of OpenAI
+//! accounts/      the worker, the due index, look-ups by name, claims on accounts
+//! telemetry/     metrics, events, the metrics listener, OpenAI's status
+//! naming/        names of accounts and keys, and their templates
+//! time/          clocks, schedules, back-off, durations in records
+//! ```
 
 mod accounts;
 mod build;
@@ -158,9 +174,11 @@ fn kind_of(owner: &Owner) -> Option<&'static dyn Kind> {
 /// Everything that depends on the configuration.
 const DEPENDENTS: &dyn Dependents = &operator::dependents::AllRooms;
 
-/// The write-ahead entries of creations that should be gone by now, of each kind of entry.
-const OVERDUE_ENTRIES: &[fn(&WalLog, DateTime<Utc>) -> Vec<Waiting>] =
-    &[creds::former::overdue, creds::windows::overdue];
+/// Lists the write-ahead entries of one kind whose creations should be settled by now.
+type OverdueEntries = fn(&WalLog, DateTime<Utc>) -> Vec<Waiting>;
+
+/// One for each kind of entry.
+const OVERDUE_ENTRIES: &[OverdueEntries] = &[creds::former::overdue, creds::windows::overdue];
 
 fn special_paths() -> SpecialPaths {
     SpecialPaths {
@@ -302,7 +320,7 @@ impl framework::Engine for Engine {
             let failures = [created, removed].into_iter().filter_map(Result::err);
             return failures.map(logical::Error::from).collect();
         }
-        let (went_back, watched) = match self.clock_went_back(&*tick.storage).await {
+        let (went_back, watched) = match config::clock_watch::clock_went_back(&self, &*tick.storage).await {
             Ok(went_back) => (went_back, Ok(())),
             Err(error) => (false, Err(error)),
         };
@@ -322,7 +340,7 @@ impl framework::Engine for Engine {
         }
         // If the clock went back, its time is stored only after all owners are checked. Else the next tick repeats that.
         let noted = if watched.is_ok() && (!went_back || worked.is_whole) {
-            self.note_time(&*tick.storage).await
+            config::clock_watch::note_time(&self, &*tick.storage).await
         } else {
             Ok(())
         };
@@ -365,6 +383,6 @@ impl Source for Engine {
     }
 
     async fn text(&self) -> Result<String, String> {
-        self.metrics_text(&*self.storage).await.map_err(|error| error.to_string())
+        operator::health::metrics_text(self, &*self.storage).await.map_err(|error| error.to_string())
     }
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 use crate::layers::{Source, branches, sources, word};
 
 /// A file by its module path: `engine`, `tidy`, `run`.
-type Name = Vec<String>;
+pub(crate) type Name = Vec<String>;
 
 fn name(path: &Path) -> Name {
     let mut name: Name = path.with_extension("").iter().map(|part| part.to_string_lossy().into()).collect();
@@ -72,7 +72,7 @@ fn target(from: &Name, path: &Name, files: &BTreeSet<Name>) -> Option<Name> {
 }
 
 /// Each file with the files that it uses.
-fn graph() -> BTreeMap<Name, BTreeSet<Name>> {
+pub(crate) fn graph() -> BTreeMap<Name, BTreeSet<Name>> {
     let sources = sources();
     let files = sources.iter().map(|source| name(&source.path)).filter(|name| !is_left_out(name)).collect();
     let used = |source: &Source| {

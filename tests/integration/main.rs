@@ -14,6 +14,7 @@ mod host;
 mod layers;
 mod openapi;
 mod readme;
+mod rooms;
 #[path = "simulator/mod.rs"]
 mod simulator_test;
 mod support;

@@ -90,43 +90,44 @@ pub(in crate::engine) async fn names_account(
     Ok(holdings.iter().any(|it| it.is_claimed && it.service_account_id.as_ref() == Some(account)))
 }
 
-impl Engine {
-    /// Claims the account for `owner`, unless another's record names it. Claiming what one owns already is fine.
-    pub(in crate::engine) async fn claim(
-        &self,
-        storage: &dyn Storage,
-        account: &ServiceAccountId,
-        owner: &Owner,
-    ) -> Result<(), Error> {
-        let _alone = self.locks.lock(&lock(account)).await;
-        let (held, now) = (claims(storage, account).await?, self.now());
-        for (_, held) in held.iter().filter(|(_, held)| held.owner != *owner) {
-            if held.may_be_under_way(now) || names_account(self, storage, &held.owner, account).await? {
-                return Err(Error::AccountInUse { account: account.clone(), owner: held.owner.described() });
-            }
+/// Claims the account for `owner`, unless another's record names it. Claiming what one owns already is fine.
+pub(in crate::engine) async fn claim(
+    engine: &Engine,
+    storage: &dyn Storage,
+    account: &ServiceAccountId,
+    owner: &Owner,
+) -> Result<(), Error> {
+    let _alone = engine.locks.lock(&lock(account)).await;
+    let (held, now) = (claims(storage, account).await?, engine.now());
+    for (_, held) in held.iter().filter(|(_, held)| held.owner != *owner) {
+        if held.may_be_under_way(now) || names_account(engine, storage, &held.owner, account).await? {
+            return Err(Error::AccountInUse { account: account.clone(), owner: held.owner.described() });
         }
-        let name = format!("{account}/{}", uuid::Uuid::new_v4());
-        CLAIMS.put(storage, &name, &Claim { owner: owner.clone(), made: now }).await?;
-        for (name, _) in held {
-            CLAIMS.delete(storage, &name).await?;
-        }
-        Ok(())
     }
+    let name = format!("{account}/{}", uuid::Uuid::new_v4());
+    CLAIMS.put(storage, &name, &Claim { owner: owner.clone(), made: now }).await?;
+    for (name, _) in held {
+        CLAIMS.delete(storage, &name).await?;
+    }
+    Ok(())
+}
 
-    /// Gives the account up, if `owner` holds it.
-    pub(in crate::engine) async fn release(
-        &self,
-        storage: &dyn Storage,
-        account: &ServiceAccountId,
-        owner: &Owner,
-    ) -> Result<(), Error> {
-        Ok(self.lock_claim(account).await.release(storage, owner).await?)
-    }
+/// Gives the account up, if `owner` holds it.
+pub(in crate::engine) async fn release(
+    engine: &Engine,
+    storage: &dyn Storage,
+    account: &ServiceAccountId,
+    owner: &Owner,
+) -> Result<(), Error> {
+    Ok(lock_claim(engine, account).await.release(storage, owner).await?)
+}
 
-    /// Holds off every claim of the account, and everybody else who ends it.
-    pub(in crate::engine) async fn lock_claim<'a>(&self, account: &'a ServiceAccountId) -> LockedClaim<'a> {
-        LockedClaim { account, _alone: self.locks.lock(&lock(account)).await }
-    }
+/// Holds off every claim of the account, and everybody else who ends it.
+pub(in crate::engine) async fn lock_claim<'a>(
+    engine: &Engine,
+    account: &'a ServiceAccountId,
+) -> LockedClaim<'a> {
+    LockedClaim { account, _alone: engine.locks.lock(&lock(account)).await }
 }
 
 /// The claims of an account that nobody else changes.

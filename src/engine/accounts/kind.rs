@@ -244,10 +244,8 @@ impl Holding {
     }
 }
 
-impl Engine {
-    /// Whether another cluster decides about all that is replicated: static roles, library sets, the configuration. What
-    /// this one reads of them may be old, so nothing is undone by it.
-    pub(in crate::engine) async fn leaves_owners_alone(&self) -> Result<bool, Error> {
-        Ok(self.system.writable().await? < Writable::Everything)
-    }
+/// Whether another cluster decides about all that is replicated: static roles, library sets, the configuration. What
+/// this one reads of them may be old, so nothing is undone by it.
+pub(in crate::engine) async fn leaves_owners_alone(engine: &Engine) -> Result<bool, Error> {
+    Ok(engine.system.writable().await? < Writable::Everything)
 }

@@ -1,6 +1,7 @@
 //! The triggers of an admin key rotation: `config/rotate`, `config/rotate-admin-key`, `admin-key-rotation`, Vault's
 //! rotation manager and the tick. `admin_rotation` does the rotation, `admin_schedule` plans automatic ones.
 
+use crate::engine::config::configuration;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -109,11 +110,11 @@ async fn run(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error>
 pub(in crate::engine) async fn rotate_for_vault(engine: Arc<Engine>, request: Request) -> Result<(), Error> {
     let storage = &*request.storage;
     let _alone = engine.locks.lock(LOCK).await;
-    let config = engine.stored_config(storage).await?.ok_or(Error::NotConfigured)?;
+    let config = configuration::stored_config(&engine, storage).await?.ok_or(Error::NotConfigured)?;
     if !config.rotation_job {
         // The Go plugin's job outlived a configuration that was deleted by force.
         let mut with_job = Config { rotation_job: true, ..(*config).clone() };
-        if let Err(error) = engine.end_rotation_job(&mut with_job).await {
+        if let Err(error) = configuration::end_rotation_job(&engine, &mut with_job).await {
             tracing::warn!(%error, "the Go plugin's rotation job could not be removed from Vault");
         }
     }
@@ -154,7 +155,7 @@ impl Kind for Configuration {
     async fn reconcile(&self, turn: &Turn<'_>, _: &Owner) -> Result<Option<DateTime<Utc>>, Error> {
         let (engine, storage) = (turn.engine, turn.storage());
         let deadline = turn.deadline().min(Instant::now() + MAX_TICK_WAIT);
-        let Some(config) = engine.stored_config(storage).await? else { return Ok(None) };
+        let Some(config) = configuration::stored_config(engine, storage).await? else { return Ok(None) };
         let ended = admin_reconcile::reconcile(engine, storage, &config, deadline, Which::Due).await;
         if !turn.is_over() && engine.times.agree(|now| admin_schedule::is_due(&config, now))? {
             Rotation::new(engine, storage, deadline).rotate().await?;
@@ -187,7 +188,9 @@ impl Kind for Configuration {
     async fn end_now(&self, mount: Mount<'_>, _: &Owner, patience: Duration) -> Result<(), Error> {
         let Mount { engine, storage } = mount;
         let _alone = engine.locks.lock(LOCK).await;
-        let Some(config) = engine.stored_config(storage).await? else { return Err(Error::NotConfigured) };
+        let Some(config) = configuration::stored_config(engine, storage).await? else {
+            return Err(Error::NotConfigured);
+        };
         let deadline = Instant::now() + patience;
         admin_reconcile::reconcile(engine, storage, &config, deadline, Which::All).await
     }

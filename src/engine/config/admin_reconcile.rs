@@ -6,6 +6,8 @@
 //!
 //! *Assumptions:* the caller holds the configuration's lock and has read the configuration from storage.
 
+use crate::engine::config::clients;
+use crate::engine::config::configuration;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -79,7 +81,7 @@ pub(in crate::engine) async fn reconcile(
     }
     failpoint!("admin.old_ended");
     if !after.is_same_as(config) {
-        engine.store_config(storage, &mut after).await?;
+        configuration::store_config(engine, storage, &mut after).await?;
     }
     failure.map_or(Ok(()), Err)
 }
@@ -104,9 +106,9 @@ async fn delete_replaced(
             old.id, old.organization_id, config.organization_id
         )));
     }
-    let client = engine.configured(storage).await?.client;
+    let client = clients::configured(engine, storage).await?.client;
     let client = client.for_work(Urgency::Revocation, time_left(deadline));
-    engine.note_made(&[old.id.as_str()], old.made);
+    clients::note_made(engine, &[old.id.as_str()], old.made);
     end(&client, &old.id).await.map_err(Error::call("deleting a replaced admin key"))
 }
 
@@ -130,10 +132,10 @@ async fn undo(
     if config.keys.name.as_ref() == Some(&making.name) {
         return Ok(true);
     }
-    let Some(client) = engine.client_in_reach(storage, &making.organization_id).await? else {
+    let Some(client) = clients::client_in_reach(engine, storage, &making.organization_id).await? else {
         return Ok(making.since + making::FORGOTTEN_AFTER < engine.now());
     };
-    engine.let_making_appear(making).await;
+    clients::let_making_appear(engine, making).await;
     let client = client.for_work(Urgency::Revocation, time_left(deadline));
     let found = undo_found(engine, &client, config, making, deadline).await.map_err(Error::Revocation)?;
     failpoint!("sweep.admin_undone");
@@ -156,7 +158,7 @@ pub(in crate::engine) async fn undo_found(
                 None => config.admin_api_key.fits(&record.redacted_value),
             };
             if !in_use {
-                engine.note_made(&[record.id.as_str()], making.since);
+                clients::note_made(engine, &[record.id.as_str()], making.since);
                 end(client, &record.id).await?;
             }
             found = true;
@@ -172,7 +174,10 @@ pub(in crate::engine) async fn delete_all(
     config: &Config,
 ) -> Result<(), Error> {
     let ended = reconcile(engine, storage, config, Instant::now() + MAX_WAIT, Which::All).await;
-    let keys = engine.stored_config(storage).await?.map(|config| config.keys.clone()).unwrap_or_default();
+    let keys = configuration::stored_config(engine, storage)
+        .await?
+        .map(|config| config.keys.clone())
+        .unwrap_or_default();
     if keys.ending.is_empty() && keys.making.is_empty() {
         return ended;
     }

@@ -11,6 +11,9 @@
 //! *Assumptions:* OpenAI stores the given name with a key. A rotation takes less time than the age from which the tick
 //! looks for interrupted creations.
 
+use crate::engine::config::clients;
+use crate::engine::config::configuration;
+use crate::engine::telemetry::events;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -72,8 +75,8 @@ impl<'a> Rotation<'a> {
 
     /// The current configuration and its client.
     async fn configured(&self) -> Result<(Config, Client), Error> {
-        self.engine.stored_config(self.storage).await?.ok_or(Error::NotConfigured)?;
-        let Configured { config, client } = self.engine.configured(self.storage).await?;
+        configuration::stored_config(self.engine, self.storage).await?.ok_or(Error::NotConfigured)?;
+        let Configured { config, client } = clients::configured(self.engine, self.storage).await?;
         Ok(((*config).clone(), client))
     }
 
@@ -84,7 +87,7 @@ impl<'a> Rotation<'a> {
     /// Notes that the current key may be young, even if another process made it.
     fn note_made(&self, config: &Config) {
         let id = config.admin_api_key_id.as_ref().map(AdminKeyId::as_str);
-        self.engine.note_made(id.as_slice(), config.last_rotated);
+        clients::note_made(self.engine, id.as_slice(), config.last_rotated);
     }
 
     /// Makes a new key and replaces the current one. A failure is stored in the configuration.
@@ -94,7 +97,7 @@ impl<'a> Rotation<'a> {
         let result = if outcome.is_ok() { RotationResult::Done } else { RotationResult::Failed };
         self.engine.metrics.rotated(RotationKind::AdminKey, result);
         let happening = if outcome.is_ok() { Happening::RootRotate } else { Happening::RootRotateFail };
-        self.engine.tell(happening, "config");
+        events::tell(self.engine, happening, "config");
         if let Err(error) = &outcome {
             self.note_failure(config, error).await;
         }
@@ -153,7 +156,7 @@ impl<'a> Rotation<'a> {
             since: self.engine.now(),
         };
         config.keys.making.begin(making.clone())?;
-        self.engine.store_config(self.storage, config).await?;
+        configuration::store_config(self.engine, self.storage, config).await?;
         self.engine.first_seen.begin(&making.name);
         Ok(making)
     }
@@ -234,7 +237,7 @@ impl<'a> Rotation<'a> {
         config.admin_api_key_id = new.id;
         config.admin_key_expires_at = new.expires_at;
         config.last_rotated = self.engine.now();
-        self.engine.store_config(self.storage, &mut config).await?;
+        configuration::store_config(self.engine, self.storage, &mut config).await?;
         self.engine.clients.openai_status().key_stored(true);
         Ok(config)
     }
@@ -275,7 +278,7 @@ impl<'a> Rotation<'a> {
         let warnings = warn_of_unknown(old_id.as_ref(), id.as_ref());
         let config = self.store(config, Proven { key, id, name: None, expires_at }, old_id).await?;
         self.engine.metrics.rotated(RotationKind::AdminKey, RotationResult::Done);
-        self.engine.tell(Happening::RootRotate, "config");
+        events::tell(self.engine, Happening::RootRotate, "config");
         let mut rotated = self.delete_old(config).await;
         rotated.warnings.extend(warnings.into_iter().chain(managed));
         Ok(rotated)
@@ -289,7 +292,7 @@ impl<'a> Rotation<'a> {
         }
         let (now, period) = (self.engine.now(), config.automatic_rotation_period);
         config.keys.retry.failed(admin_keys::NAME, error, now, period);
-        let _ = self.engine.store_config(self.storage, &mut config).await;
+        let _ = configuration::store_config(self.engine, self.storage, &mut config).await;
     }
 }
 

@@ -1,5 +1,6 @@
 //! The OpenAI client of the stored configuration, cached until the configuration changes.
 
+use crate::engine::config::configuration;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -169,79 +170,80 @@ impl Configured {
     }
 }
 
-impl Engine {
-    /// See [`Clients::note_made`].
-    pub(in crate::engine) fn note_made(&self, ids: &[&str], made: impl Into<Option<DateTime<Utc>>>) {
-        self.clients.note_made(ids, made.into(), self.now());
-    }
+/// See [`Clients::note_made`].
+pub(in crate::engine) fn note_made(engine: &Engine, ids: &[&str], made: impl Into<Option<DateTime<Utc>>>) {
+    engine.clients.note_made(ids, made.into(), engine.now());
+}
 
-    /// Waits until OpenAI surely lists the object of a creation that began at this time, by the machine's clock.
-    pub(in crate::engine) async fn let_appear(&self, begun: Option<DateTime<Utc>>) {
-        let age = begun.and_then(|begun| (Utc::now() - begun).abs().to_std().ok());
-        let left = age.map_or(Duration::ZERO, |age| LONGEST_LAG.saturating_sub(age));
-        if !left.is_zero() {
-            self.clients.clock.pause(left).await;
-        }
+/// Waits until OpenAI surely lists the object of a creation that began at this time, by the machine's clock.
+pub(in crate::engine) async fn let_appear(engine: &Engine, begun: Option<DateTime<Utc>>) {
+    let age = begun.and_then(|begun| (Utc::now() - begun).abs().to_std().ok());
+    let left = age.map_or(Duration::ZERO, |age| LONGEST_LAG.saturating_sub(age));
+    if !left.is_zero() {
+        engine.clients.clock.pause(left).await;
     }
+}
 
-    /// Waits until OpenAI surely lists the object of this creation, if OpenAI made it.
-    pub(in crate::engine) async fn let_making_appear(&self, making: &Making) {
-        let age = (self.now() - making.since).to_std().unwrap_or_default();
-        let left = LONGEST_LAG.saturating_sub(age);
-        if !left.is_zero() {
-            self.clients.clock.pause(left).await;
-        }
+/// Waits until OpenAI surely lists the object of this creation, if OpenAI made it.
+pub(in crate::engine) async fn let_making_appear(engine: &Engine, making: &Making) {
+    let age = (engine.now() - making.since).to_std().unwrap_or_default();
+    let left = LONGEST_LAG.saturating_sub(age);
+    if !left.is_zero() {
+        engine.clients.clock.pause(left).await;
     }
+}
 
-    /// The configuration and its client.
-    pub(in crate::engine) async fn configured(&self, storage: &dyn Storage) -> Result<Configured, Error> {
-        let config = self.config.get(storage, ONLY).await?.ok_or(Error::NotConfigured)?;
-        self.clients.of(config)
+/// The configuration and its client.
+pub(in crate::engine) async fn configured(
+    engine: &Engine,
+    storage: &dyn Storage,
+) -> Result<Configured, Error> {
+    let config = engine.config.get(storage, ONLY).await?.ok_or(Error::NotConfigured)?;
+    engine.clients.of(config)
+}
+
+/// Like [`Engine::configured`], for the creation of objects without expiry. Refused if storage has no configuration
+/// although this process remembers one, as after a move between OpenBao namespaces. A new object's record would be
+/// lost.
+pub(in crate::engine) async fn configured_in_storage(
+    engine: &Engine,
+    storage: &dyn Storage,
+) -> Result<Configured, Error> {
+    let configured = configured(engine, storage).await?;
+    if configuration::stored_config(engine, storage).await?.is_some() {
+        return Ok(configured);
     }
+    Err(Error::field(
+        "the configuration is no longer in the mount's storage: if the mount was moved to another namespace, reload \
+         the plugin for it (bao plugin reload -mounts)",
+    ))
+}
 
-    /// Like [`Engine::configured`], for the creation of objects without expiry. Refused if storage has no configuration
-    /// although this process remembers one, as after a move between OpenBao namespaces. A new object's record would be
-    /// lost.
-    pub(in crate::engine) async fn configured_in_storage(
-        &self,
-        storage: &dyn Storage,
-    ) -> Result<Configured, Error> {
-        let configured = self.configured(storage).await?;
-        if self.stored_config(storage).await?.is_some() {
-            return Ok(configured);
-        }
-        Err(Error::field(
-            "the configuration is no longer in the mount's storage: if the mount was moved to another namespace, reload \
-             the plugin for it (bao plugin reload -mounts)",
-        ))
+/// The client for objects of this organization. With another organization's key every object there would look deleted.
+pub(in crate::engine) async fn client_of(
+    engine: &Engine,
+    storage: &dyn Storage,
+    organization: &OrganizationId,
+) -> Result<Client, Error> {
+    let Configured { config, client } = configured(engine, storage).await?;
+    if config.organization_id == *organization {
+        return Ok(client);
     }
+    Err(Error::OtherOrganization {
+        organization: organization.clone(),
+        configured: config.organization_id.clone(),
+    })
+}
 
-    /// The client for objects of this organization. With another organization's key every object there would look deleted.
-    pub(in crate::engine) async fn client_of(
-        &self,
-        storage: &dyn Storage,
-        organization: &OrganizationId,
-    ) -> Result<Client, Error> {
-        let Configured { config, client } = self.configured(storage).await?;
-        if config.organization_id == *organization {
-            return Ok(client);
-        }
-        Err(Error::OtherOrganization {
-            organization: organization.clone(),
-            configured: config.organization_id.clone(),
-        })
-    }
-
-    /// Like [`Engine::client_of`], but `None` if the current configuration does not reach the organization. An operator may
-    /// change it later.
-    pub(in crate::engine) async fn client_in_reach(
-        &self,
-        storage: &dyn Storage,
-        organization: &OrganizationId,
-    ) -> Result<Option<Client>, Error> {
-        match self.client_of(storage, organization).await {
-            Err(Error::NotConfigured | Error::OtherOrganization { .. }) => Ok(None),
-            client => client.map(Some),
-        }
+/// Like [`Engine::client_of`], but `None` if the current configuration does not reach the organization. An operator may
+/// change it later.
+pub(in crate::engine) async fn client_in_reach(
+    engine: &Engine,
+    storage: &dyn Storage,
+    organization: &OrganizationId,
+) -> Result<Option<Client>, Error> {
+    match client_of(engine, storage, organization).await {
+        Err(Error::NotConfigured | Error::OtherOrganization { .. }) => Ok(None),
+        client => client.map(Some),
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! The time of the latest tick is stored, so the detection survives a restart.
 
+use crate::engine::config::clients;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -49,31 +50,32 @@ pub(in crate::engine) async fn ask_while_failing(engine: &Engine, tick: &Tick) {
 }
 
 async fn ask(engine: &Engine, tick: &Tick) {
-    let Ok(configured) = engine.configured(&*tick.storage).await else { return };
+    let Ok(configured) = clients::configured(engine, &*tick.storage).await else { return };
     let client = configured.client.for_work(Urgency::Check, MAX_WAIT);
     // The client's observer records the date. Without a date, expiries wait for a later tick.
     drop(timeout(MAX_WAIT, client.next_admin_keys(&mut Pages::within(MAX_WAIT))).await);
 }
 
-impl Engine {
-    /// True if the clock was set back since the time was stored, or if the stored time is unreadable.
-    pub(in crate::engine) async fn clock_went_back(&self, storage: &dyn Storage) -> Result<bool, Error> {
-        let now = self.now();
-        match self.seen.get(storage, ONLY).await {
-            Err(StorageError::Malformed { .. }) => Ok(true),
-            seen => Ok(seen?.is_some_and(|seen| seen.at - now > SLACK)),
-        }
+/// True if the clock was set back since the time was stored, or if the stored time is unreadable.
+pub(in crate::engine) async fn clock_went_back(
+    engine: &Engine,
+    storage: &dyn Storage,
+) -> Result<bool, Error> {
+    let now = engine.now();
+    match engine.seen.get(storage, ONLY).await {
+        Err(StorageError::Malformed { .. }) => Ok(true),
+        seen => Ok(seen?.is_some_and(|seen| seen.at - now > SLACK)),
     }
+}
 
-    /// Stores the time if it differs enough from the stored time.
-    pub(in crate::engine) async fn note_time(&self, storage: &dyn Storage) -> Result<(), Error> {
-        let now = self.now();
-        let seen = self.seen.get_readable(storage, ONLY).await?;
-        if seen.is_none_or(|seen| (now - seen.at).abs() > SLACK) {
-            self.seen.put(storage, ONLY, &Seen { at: now }).await?;
-        }
-        Ok(())
+/// Stores the time if it differs enough from the stored time.
+pub(in crate::engine) async fn note_time(engine: &Engine, storage: &dyn Storage) -> Result<(), Error> {
+    let now = engine.now();
+    let seen = engine.seen.get_readable(storage, ONLY).await?;
+    if seen.is_none_or(|seen| (now - seen.at).abs() > SLACK) {
+        engine.seen.put(storage, ONLY, &Seen { at: now }).await?;
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -109,12 +111,12 @@ mod tests {
     #[tokio::test]
     async fn a_clock_set_back_is_detected_across_a_restart_until_the_time_is_stored() {
         let storage = Arc::new(InMemory::new());
-        let went_back = async |minute| engine(&storage, minute).clock_went_back(&*storage).await.unwrap();
+        let went_back = async |minute| clock_went_back(&engine(&storage, minute), &*storage).await.unwrap();
         assert!(!went_back(500).await);
-        engine(&storage, 500).note_time(&*storage).await.unwrap();
+        note_time(&engine(&storage, 500), &*storage).await.unwrap();
         assert!(!went_back(491).await);
         assert!(went_back(400).await);
-        engine(&storage, 400).note_time(&*storage).await.unwrap();
+        note_time(&engine(&storage, 400), &*storage).await.unwrap();
         assert!(!went_back(400).await);
     }
 
@@ -122,7 +124,7 @@ mod tests {
     async fn the_time_is_stored_every_ten_minutes() {
         let storage = Arc::new(InMemory::new());
         for minute in 0..40 {
-            engine(&storage, minute).note_time(&*storage).await.unwrap();
+            note_time(&engine(&storage, minute), &*storage).await.unwrap();
         }
         assert_eq!(storage.calls().puts, 4);
     }

@@ -268,42 +268,43 @@ impl Config {
     }
 }
 
-impl Engine {
-    /// The configuration from storage. Every change of the admin key starts from this, because a write that was reported as
-    /// failed may have succeeded after the cache was filled.
-    pub(in crate::engine) async fn stored_config(
-        &self,
-        storage: &dyn Storage,
-    ) -> Result<Option<Arc<Config>>, Error> {
-        Ok(self.config.latest(storage, ONLY).await?)
-    }
+/// The configuration from storage. Every change of the admin key starts from this, because a write that was reported as
+/// failed may have succeeded after the cache was filled.
+pub(in crate::engine) async fn stored_config(
+    engine: &Engine,
+    storage: &dyn Storage,
+) -> Result<Option<Arc<Config>>, Error> {
+    Ok(engine.config.latest(storage, ONLY).await?)
+}
 
-    /// Removes the Go plugin's rotation job from Vault, if there may be one.
-    pub(in crate::engine) async fn end_rotation_job(&self, config: &mut Config) -> Result<(), SystemError> {
-        if config.rotation_job {
-            self.system.deregister_rotation_job(&self.located(), CONFIG.prefix()).await?;
-            config.rotation_job = false;
-        }
-        Ok(())
+/// Removes the Go plugin's rotation job from Vault, if there may be one.
+pub(in crate::engine) async fn end_rotation_job(
+    engine: &Engine,
+    config: &mut Config,
+) -> Result<(), SystemError> {
+    if config.rotation_job {
+        engine.system.deregister_rotation_job(&engine.located(), CONFIG.prefix()).await?;
+        config.rotation_job = false;
     }
+    Ok(())
+}
 
-    /// Stores a changed configuration. The caller holds [`LOCK`].
-    pub(in crate::engine) async fn store_config(
-        &self,
-        storage: &dyn Storage,
-        config: &mut Config,
-    ) -> Result<(), Error> {
-        if let Err(error) = self.end_rotation_job(config).await {
-            tracing::warn!(%error, "the Go plugin's rotation job could not be removed from Vault");
-        }
-        let before = self.config.get_readable(storage, ONLY).await?;
-        if before.is_none_or(|before| before.organization_id != config.organization_id) {
-            self.reach_changed.store(true, Ordering::Relaxed);
-        }
-        let clock = u64::try_from(self.now().timestamp_millis()).unwrap_or_default();
-        config.revision = clock.max(config.revision.saturating_add(1));
-        Ok(self.config.put(storage, ONLY, config).await?)
+/// Stores a changed configuration. The caller holds [`LOCK`].
+pub(in crate::engine) async fn store_config(
+    engine: &Engine,
+    storage: &dyn Storage,
+    config: &mut Config,
+) -> Result<(), Error> {
+    if let Err(error) = end_rotation_job(engine, config).await {
+        tracing::warn!(%error, "the Go plugin's rotation job could not be removed from Vault");
     }
+    let before = engine.config.get_readable(storage, ONLY).await?;
+    if before.is_none_or(|before| before.organization_id != config.organization_id) {
+        engine.reach_changed.store(true, Ordering::Relaxed);
+    }
+    let clock = u64::try_from(engine.now().timestamp_millis()).unwrap_or_default();
+    config.revision = clock.max(config.revision.saturating_add(1));
+    Ok(engine.config.put(storage, ONLY, config).await?)
 }
 
 #[cfg(test)]

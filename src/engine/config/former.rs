@@ -1,6 +1,8 @@
 //! The write-ahead entry by which the release before announced an admin key. Its sweep moves the name to the configuration,
 //! which looks for the key.
 
+use crate::engine::accounts::kind;
+use crate::engine::config::configuration;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -34,11 +36,13 @@ pub(in crate::engine) async fn sweep(
     storage: Arc<dyn Storage>,
     creation: Creation,
 ) -> Result<Swept, Error> {
-    if engine.leaves_owners_alone().await? {
+    if kind::leaves_owners_alone(&engine).await? {
         return Ok(Swept::Waits);
     }
     let _alone = engine.locks.lock(LOCK).await;
-    let Some(config) = engine.stored_config(&*storage).await? else { return Ok(Swept::Waits) };
+    let Some(config) = configuration::stored_config(&engine, &*storage).await? else {
+        return Ok(Swept::Waits);
+    };
     let mut config = Arc::unwrap_or_clone(config);
     let Creation { organization_id, name } = creation;
     if config.keys.name.as_ref() != Some(&name) && !config.keys.making.names(&name) {
@@ -47,7 +51,7 @@ pub(in crate::engine) async fn sweep(
         if config.keys.making.begin(making).is_err() {
             return Ok(Swept::Waits);
         }
-        engine.store_config(&*storage, &mut config).await?;
+        configuration::store_config(&engine, &*storage, &mut config).await?;
     }
     Ok(Swept::Done)
 }

@@ -41,18 +41,16 @@ pub(in crate::engine) async fn check(client: &Client, id: &ProjectId) -> Result<
     }
 }
 
-impl Engine {
-    /// OpenAI's id of a role's or set's project, given by name or by id.
-    pub(in crate::engine) async fn project_id(
-        &self,
-        storage: &dyn Storage,
-        project: &str,
-        project_id: Option<&ProjectId>,
-    ) -> Result<ProjectId, Error> {
-        if let Some(id) = project_id {
-            return Ok(id.clone());
-        }
-        let found = self.projects.get(storage, project).await?;
-        Ok(found.ok_or_else(|| Error::ProjectNotFound(project.to_owned()))?.project_id.clone())
+/// OpenAI's id of a role's or set's project, given by name or by id.
+pub(in crate::engine) async fn project_id(
+    engine: &Engine,
+    storage: &dyn Storage,
+    project: &str,
+    project_id: Option<&ProjectId>,
+) -> Result<ProjectId, Error> {
+    if let Some(id) = project_id {
+        return Ok(id.clone());
     }
+    let found = engine.projects.get(storage, project).await?;
+    Ok(found.ok_or_else(|| Error::ProjectNotFound(project.to_owned()))?.project_id.clone())
 }

@@ -1,5 +1,7 @@
 //! The path `config`. `config_fields` has the fields, `configuration` the record, and `admin_key` the rotation.
 
+use crate::engine::config::configuration;
+use crate::engine::telemetry::events;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -156,7 +158,7 @@ async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error
 async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let (storage, now) = (&**call.storage(), engine.now());
     let _alone = engine.locks.lock(LOCK).await;
-    let old = engine.stored_config(storage).await?;
+    let old = configuration::stored_config(&engine, storage).await?;
     call.patches(old.is_some(), || "configuration".to_owned())?;
     let mut config = match old.as_deref() {
         Some(old) => old.clone(),
@@ -171,8 +173,8 @@ async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Erro
     let (unknown, record) =
         if changed || doubtful { prove(&engine, &mut config).await? } else { (None, None) };
     if old.as_deref().is_none_or(|old| !old.is_same_as(&config)) {
-        engine.store_config(storage, &mut config).await?;
-        engine.tell(Happening::ConfigWrite, "config");
+        configuration::store_config(&engine, storage, &mut config).await?;
+        events::tell(&engine, Happening::ConfigWrite, "config");
     }
     if changed || (doubtful && config.verify_connection) {
         status.key_stored(config.verify_connection);
@@ -230,7 +232,7 @@ async fn prove(
 async fn delete(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let (storage, force) = (call.storage(), call.get(&FORCE)?);
     let _alone = engine.locks.lock(LOCK).await;
-    let left = match engine.stored_config(&**storage).await {
+    let left = match configuration::stored_config(&engine, &**storage).await {
         Ok(None) => return Ok(None),
         Ok(Some(config)) => {
             let left = delete_dependents(&engine, storage, &config).await;
@@ -247,7 +249,7 @@ async fn delete(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Err
     };
     engine.config.delete(&**storage, ONLY).await?;
     engine.clients.forget();
-    engine.tell(Happening::ConfigDelete, "config");
+    events::tell(&engine, Happening::ConfigDelete, "config");
     let mount_point = &call.request.mount_point;
     let warning = warning.map(|warning| format!("{warning}. {}", disabling(mount_point)));
     Ok(warning.map(|warning| Response::default().with_warning(warning)))
@@ -255,7 +257,7 @@ async fn delete(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Err
 
 /// Removes the Go plugin's rotation job, whose rotations would fail without a configuration.
 async fn end_rotation_job(engine: &Engine, config: &Config) -> Result<(), Error> {
-    engine.end_rotation_job(&mut config.clone()).await.map_err(|error| {
+    configuration::end_rotation_job(engine, &mut config.clone()).await.map_err(|error| {
         Error::field(format!(
             "the rotation job that the Go plugin registered at Vault could not be removed: {error}; try again, or \
              delete with force=true"

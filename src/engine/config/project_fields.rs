@@ -3,6 +3,7 @@
 //! *The rule:* one of the two is required. A sent field replaces the other. Both may be sent if they agree.
 
 use crate::engine::config::checks;
+use crate::engine::config::named_projects;
 use crate::engine::config::named_projects::Project;
 use crate::engine::{Engine, Error};
 use crate::framework::{Call, Field, Path};
@@ -49,39 +50,37 @@ pub(in crate::engine) fn named(call: &Call, old: Option<&NamedProject>) -> Resul
     Ok(NamedProject { project, project_id })
 }
 
-impl Engine {
-    /// The project of a written reference. An unchanged reference is not checked for agreement, because its name may refer
-    /// to another project now.
-    pub(in crate::engine) async fn written_project(
-        &self,
-        storage: &dyn Storage,
-        named: &NamedProject,
-        old: Option<&NamedProject>,
-    ) -> Result<ProjectId, Error> {
-        if old == Some(named) {
-            return self.project_id(storage, &named.project, named.project_id.as_ref()).await;
-        }
-        self.agreed_project(storage, named).await
+/// The project of a written reference. An unchanged reference is not checked for agreement, because its name may refer
+/// to another project now.
+pub(in crate::engine) async fn written_project(
+    engine: &Engine,
+    storage: &dyn Storage,
+    named: &NamedProject,
+    old: Option<&NamedProject>,
+) -> Result<ProjectId, Error> {
+    if old == Some(named) {
+        return named_projects::project_id(engine, storage, &named.project, named.project_id.as_ref()).await;
     }
+    agreed_project(engine, storage, named).await
+}
 
-    /// The project of a new reference. Its name must be known and must agree with its id.
-    pub(in crate::engine) async fn agreed_project(
-        &self,
-        storage: &dyn Storage,
-        named: &NamedProject,
-    ) -> Result<ProjectId, Error> {
-        let NamedProject { project, project_id } = named;
-        if project.is_empty() {
-            return self.project_id(storage, project, project_id.as_ref()).await;
-        }
-        let known = self.projects.get(storage, project).await?;
-        let known = known.ok_or_else(|| Error::ProjectNotFound(project.clone()))?;
-        let Project { project_id: known, .. } = &*known;
-        match project_id {
-            Some(sent) if sent != known => Err(Error::field(format!(
-                "project and project_id must agree: project {project:?} is {known}, not {sent}"
-            ))),
-            _ => Ok(known.clone()),
-        }
+/// The project of a new reference. Its name must be known and must agree with its id.
+pub(in crate::engine) async fn agreed_project(
+    engine: &Engine,
+    storage: &dyn Storage,
+    named: &NamedProject,
+) -> Result<ProjectId, Error> {
+    let NamedProject { project, project_id } = named;
+    if project.is_empty() {
+        return named_projects::project_id(engine, storage, project, project_id.as_ref()).await;
+    }
+    let known = engine.projects.get(storage, project).await?;
+    let known = known.ok_or_else(|| Error::ProjectNotFound(project.clone()))?;
+    let Project { project_id: known, .. } = &*known;
+    match project_id {
+        Some(sent) if sent != known => Err(Error::field(format!(
+            "project and project_id must agree: project {project:?} is {known}, not {sent}"
+        ))),
+        _ => Ok(known.clone()),
     }
 }

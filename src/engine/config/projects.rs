@@ -1,5 +1,6 @@
 //! `project/:name`: names for OpenAI projects, which roles and sets use.
 
+use crate::engine::config::clients;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -82,7 +83,7 @@ async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Erro
     let kept = old.as_ref().map(|old| old.description.clone());
     let description = call.sent(&DESCRIPTION)?.or(kept).unwrap_or_default();
     if old.as_ref().is_none_or(|old| old.project_id != project_id) {
-        check(&engine.configured(storage).await?.client, &project_id).await?;
+        check(&clients::configured(&engine, storage).await?.client, &project_id).await?;
     }
     engine.projects.put(storage, &name, &Project { project_id, description }).await?;
     Ok(None)

@@ -46,7 +46,7 @@ pub(in crate::engine) async fn revoke_handed(
     handed: &Handed,
 ) -> Result<(), Error> {
     let is_dead = removal::is_dead(engine, handed);
-    let queues = engine.mode(&**storage).await? == RevocationMode::Queue;
+    let queues = mode(engine, &**storage).await? == RevocationMode::Queue;
     // Vault deletes the storage of a tainted mount next, so nothing may be postponed.
     let is_last_chance = (is_dead || queues) && engine.system.tainted().await?;
     if queues && !is_last_chance {
@@ -75,17 +75,18 @@ pub(in crate::engine) async fn revoke_handed(
     }
 }
 
-impl Engine {
-    /// True if a revocation succeeds before the key is dead. False on a tainted mount, whose storage Vault deletes
-    /// next.
-    pub(in crate::engine) async fn queues_revocations(&self, storage: &dyn Storage) -> Result<bool, Error> {
-        Ok(self.mode(storage).await? == RevocationMode::Queue && !self.system.tainted().await?)
-    }
+/// True if a revocation succeeds before the key is dead. False on a tainted mount, whose storage Vault deletes
+/// next.
+pub(in crate::engine) async fn queues_revocations(
+    engine: &Engine,
+    storage: &dyn Storage,
+) -> Result<bool, Error> {
+    Ok(mode(engine, storage).await? == RevocationMode::Queue && !engine.system.tainted().await?)
+}
 
-    async fn mode(&self, storage: &dyn Storage) -> Result<RevocationMode, Error> {
-        let config = self.config.get(storage, ONLY).await?;
-        Ok(config.map(|config| config.revocation_mode).unwrap_or_default())
-    }
+async fn mode(engine: &Engine, storage: &dyn Storage) -> Result<RevocationMode, Error> {
+    let config = engine.config.get(storage, ONLY).await?;
+    Ok(config.map(|config| config.revocation_mode).unwrap_or_default())
 }
 
 /// Moves the ledger record to the place of early revocations, where the worker finds the record before all others.

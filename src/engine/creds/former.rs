@@ -1,6 +1,8 @@
 //! The write-ahead entry of a creation as the version before wrote it, and its sweep, which undoes what was made and has no
 //! owner. Today the owners' own records and creation windows say what is being made.
 
+use crate::engine::accounts::kind;
+use crate::engine::config::clients;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -76,14 +78,14 @@ pub(in crate::engine) async fn sweep(
     if is_owned(&engine, &*storage, &creation).await? {
         return Ok(Swept::Done);
     }
-    if creation.owner.owner().is_some() && engine.leaves_owners_alone().await? {
+    if creation.owner.owner().is_some() && kind::leaves_owners_alone(&engine).await? {
         return Ok(Swept::Waits);
     }
-    let Some(client) = engine.client_in_reach(&*storage, &creation.organization_id).await? else {
+    let Some(client) = clients::client_in_reach(&engine, &*storage, &creation.organization_id).await? else {
         return Ok(Swept::Waits);
     };
     let client = client.for_work(Urgency::Revocation, SWEEP_PATIENCE);
-    engine.let_appear(Some(creation.announced)).await;
+    clients::let_appear(&engine, Some(creation.announced)).await;
     let (project, account) = (&creation.project_id, creation.service_account_id.as_ref());
     let sought = Sought { project, account, name: &creation.name };
     let found = match engine.listings.find(&client, &sought, creation.announced).await {
@@ -92,7 +94,7 @@ pub(in crate::engine) async fn sweep(
         Err(error) => Err(error),
     };
     if let Ok(Some(found)) = &found {
-        engine.note_made(&found.ids().collect::<Vec<_>>(), creation.announced);
+        clients::note_made(&engine, &found.ids().collect::<Vec<_>>(), creation.announced);
     }
     end_found(&client, project, found).await.map_err(Error::Revocation)?;
     Ok(Swept::Done)

@@ -82,95 +82,93 @@ impl Owned {
     }
 }
 
-impl Engine {
-    /// Whether something here speaks for the account.
-    pub(in crate::engine) async fn is_owned(
-        &self,
-        storage: &dyn Storage,
-        owned: &Owned,
-        account: &ServiceAccount,
-    ) -> Result<bool, Error> {
-        if owned.has_name(&account.name, &self.tag) || owned.accounts.contains(&account.id) {
-            return Ok(true);
-        }
-        Ok(claims::is_claimed(storage, &account.id).await?)
+/// Whether something here speaks for the account.
+pub(in crate::engine) async fn is_owned(
+    engine: &Engine,
+    storage: &dyn Storage,
+    owned: &Owned,
+    account: &ServiceAccount,
+) -> Result<bool, Error> {
+    if owned.has_name(&account.name, &engine.tag) || owned.accounts.contains(&account.id) {
+        return Ok(true);
     }
+    Ok(claims::is_claimed(storage, &account.id).await?)
+}
 
-    /// Refuses an account that is lent to one borrower at a time, or that goes with its owner's key: a role's keys would be
-    /// a second borrower's, or end with it.
-    pub(in crate::engine) async fn refuse_for_role(
-        &self,
-        storage: &dyn Storage,
-        account: &ServiceAccountId,
-    ) -> Result<(), Error> {
-        for owner in claims::claimants(storage, account).await? {
-            let is_lent = matches!(owner, Owner::LibrarySet(_));
-            let holdings = holdings::of(self, storage, &owner).await?;
-            let mut its = holdings.iter().filter(|it| it.service_account_id.as_ref() == Some(account));
-            if its.any(|it| if is_lent { it.is_claimed } else { it.is_made_account }) {
-                return Err(Error::AccountInUse { account: account.clone(), owner: owner.described() });
-            }
+/// Refuses an account that is lent to one borrower at a time, or that goes with its owner's key: a role's keys would be
+/// a second borrower's, or end with it.
+pub(in crate::engine) async fn refuse_for_role(
+    engine: &Engine,
+    storage: &dyn Storage,
+    account: &ServiceAccountId,
+) -> Result<(), Error> {
+    for owner in claims::claimants(storage, account).await? {
+        let is_lent = matches!(owner, Owner::LibrarySet(_));
+        let holdings = holdings::of(engine, storage, &owner).await?;
+        let mut its = holdings.iter().filter(|it| it.service_account_id.as_ref() == Some(account));
+        if its.any(|it| if is_lent { it.is_claimed } else { it.is_made_account }) {
+            return Err(Error::AccountInUse { account: account.clone(), owner: owner.described() });
         }
-        Ok(())
     }
+    Ok(())
+}
 
-    /// Refuses accounts that this mount made for a credential: they are deleted with it, and with them all their keys. The
-    /// field is the caller's.
-    pub(in crate::engine) async fn refuse_of_credentials(
-        &self,
-        storage: &dyn Storage,
-        field: &str,
-        names: &[&str],
-    ) -> Result<(), Error> {
-        let ours: Vec<&&str> = names.iter().filter(|name| self.tag.owns(name)).collect();
-        if ours.is_empty() {
-            return Ok(());
-        }
-        let owned = Owned::of_credentials(storage).await?;
-        match ours.into_iter().find(|name| owned.has_name(name, &self.tag)) {
-            Some(name) => Err(Error::field(format!(
-                "{field} must not name service account {name}: this mount made it for a credential, and deletes it when \
-                 that ends"
-            ))),
-            None => Ok(()),
-        }
+/// Refuses accounts that this mount made for a credential: they are deleted with it, and with them all their keys. The
+/// field is the caller's.
+pub(in crate::engine) async fn refuse_of_credentials(
+    engine: &Engine,
+    storage: &dyn Storage,
+    field: &str,
+    names: &[&str],
+) -> Result<(), Error> {
+    let ours: Vec<&&str> = names.iter().filter(|name| engine.tag.owns(name)).collect();
+    if ours.is_empty() {
+        return Ok(());
     }
+    let owned = Owned::of_credentials(storage).await?;
+    match ours.into_iter().find(|name| owned.has_name(name, &engine.tag)) {
+        Some(name) => Err(Error::field(format!(
+            "{field} must not name service account {name}: this mount made it for a credential, and deletes it when \
+             that ends"
+        ))),
+        None => Ok(()),
+    }
+}
 
-    /// Refuses accounts that a role makes keys on: a borrower would not be alone with one. Each comes with its name, and
-    /// the field is the caller's.
-    pub(in crate::engine) async fn refuse_of_roles(
-        &self,
-        storage: &dyn Storage,
-        field: &str,
-        accounts: &[(&ServiceAccountId, &str)],
-    ) -> Result<(), Error> {
-        if accounts.is_empty() {
-            return Ok(());
-        }
-        for (role_name, role) in self.roles.all(storage).await? {
-            let taken = accounts.iter().find(|(id, _)| role.service_account_id.as_ref() == Some(*id));
-            if let Some((id, name)) = taken {
-                return Err(Error::field(format!(
-                    "{field} must not name {name}: role {role_name} makes keys on this account ({id})"
-                )));
-            }
-        }
-        Ok(())
+/// Refuses accounts that a role makes keys on: a borrower would not be alone with one. Each comes with its name, and
+/// the field is the caller's.
+pub(in crate::engine) async fn refuse_of_roles(
+    engine: &Engine,
+    storage: &dyn Storage,
+    field: &str,
+    accounts: &[(&ServiceAccountId, &str)],
+) -> Result<(), Error> {
+    if accounts.is_empty() {
+        return Ok(());
     }
+    for (role_name, role) in engine.roles.all(storage).await? {
+        let taken = accounts.iter().find(|(id, _)| role.service_account_id.as_ref() == Some(*id));
+        if let Some((id, name)) = taken {
+            return Err(Error::field(format!(
+                "{field} must not name {name}: role {role_name} makes keys on this account ({id})"
+            )));
+        }
+    }
+    Ok(())
+}
 
-    /// What uses the account: the static role or library set that it belongs to, or a role that makes keys on it.
-    pub(in crate::engine) async fn user_of(
-        &self,
-        storage: &dyn Storage,
-        account: &ServiceAccountId,
-    ) -> Result<Option<String>, Error> {
-        for owner in claims::claimants(storage, account).await? {
-            if claims::names_account(self, storage, &owner, account).await? {
-                return Ok(Some(owner.described()));
-            }
+/// What uses the account: the static role or library set that it belongs to, or a role that makes keys on it.
+pub(in crate::engine) async fn user_of(
+    engine: &Engine,
+    storage: &dyn Storage,
+    account: &ServiceAccountId,
+) -> Result<Option<String>, Error> {
+    for owner in claims::claimants(storage, account).await? {
+        if claims::names_account(engine, storage, &owner, account).await? {
+            return Ok(Some(owner.described()));
         }
-        let mut roles = self.roles.all(storage).await?.into_iter();
-        let role = roles.find(|(_, role)| role.service_account_id.as_ref() == Some(account));
-        Ok(role.map(|(name, _)| format!("role {name}")))
     }
+    let mut roles = engine.roles.all(storage).await?.into_iter();
+    let role = roles.find(|(_, role)| role.service_account_id.as_ref() == Some(account));
+    Ok(role.map(|(name, _)| format!("role {name}")))
 }

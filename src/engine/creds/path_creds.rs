@@ -12,6 +12,9 @@
 //! A request that fails undoes its own step. If the undo fails or proves nothing, the name stays unsettled in the
 //! window, and the tick looks the name up 3 minutes later.
 
+use crate::engine::config::clients;
+use crate::engine::config::named_projects;
+use crate::engine::telemetry::events;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -116,8 +119,9 @@ impl IssueRequest {
         let role = engine.roles.get(storage, &role_name).await?;
         let role = role.ok_or_else(|| Error::NotFound { kind: "role", name: role_name.to_string() })?;
         let (ttl, warning) = ttl(engine, &role, call.sent(&TTL)?).await?;
-        let Configured { config, client } = engine.configured(storage).await?;
-        let project_id = engine.project_id(storage, &role.project, role.project_id.as_ref()).await?;
+        let Configured { config, client } = clients::configured(engine, storage).await?;
+        let project_id =
+            named_projects::project_id(engine, storage, &role.project, role.project_id.as_ref()).await?;
         let request = Self {
             role_name,
             role,
@@ -224,7 +228,7 @@ impl IssueRequest {
     }
 
     fn emit(&self, engine: &Engine, kind: Happening) {
-        engine.tell(kind, &format!("creds/{}", self.role_name));
+        events::tell(engine, kind, &format!("creds/{}", self.role_name));
     }
 }
 

@@ -4,6 +4,7 @@
 //!
 //! *Difference:* a key of the Go plugin does not expire at OpenAI. Each key has its own account.
 
+use crate::engine::config::clients;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -39,7 +40,8 @@ pub(in crate::engine) async fn revoke(engine: Arc<Engine>, call: LeaseCall) -> R
 /// The credential of the lease. The account's id takes the place of its name, which is unknown.
 async fn handed(engine: &Engine, call: &LeaseCall) -> Result<Handed, logical::Error> {
     let data: LeaseData = call.internal()?;
-    let configured = engine.configured(&*call.request.storage).await.map_err(credential_end::for_lease)?;
+    let configured =
+        clients::configured(engine, &*call.request.storage).await.map_err(credential_end::for_lease)?;
     let path = call.request.path.as_str();
     let ends = call.request.secret.as_ref().and_then(|lease| Some(lease.issue_time? + lease.ttl));
     Ok(Handed {

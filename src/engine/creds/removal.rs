@@ -8,6 +8,8 @@
 //!
 //! *Assumptions:* several passes at once would do no harm, but gain nothing; there is one at a time.
 
+use crate::engine::config::clients;
+use crate::engine::telemetry::events;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -118,12 +120,12 @@ pub(in crate::engine) async fn end(
     handed: &Handed,
     patience: Duration,
 ) -> Result<(), Error> {
-    let client = engine.client_of(storage, &handed.organization_id).await?;
+    let client = clients::client_of(engine, storage, &handed.organization_id).await?;
     let urgency = if is_dead(engine, handed) { Urgency::Check } else { Urgency::Revocation };
-    engine.note_made(&handed.ids(), handed.made);
+    clients::note_made(engine, &handed.ids(), handed.made);
     deletion::retire(&client.for_work(urgency, patience), handed).await.map_err(Error::Revocation)?;
     engine.metrics.credential_revoked(&handed.role);
-    engine.tell(Happening::CredsRevoke, &format!("creds/{}", handed.role));
+    events::tell(engine, Happening::CredsRevoke, &format!("creds/{}", handed.role));
     Ok(())
 }
 

@@ -1,5 +1,8 @@
 //! `roles/:name`: the settings of dynamic credentials.
 
+use crate::engine::config::clients;
+use crate::engine::creds::inventory;
+use crate::engine::telemetry::events;
 use std::fmt::Display;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -298,9 +301,9 @@ async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Erro
 
     let _no_deletion = engine.locks.lock(&named_projects::users_lock(&role.project)).await;
     let before = old.as_deref().map(Role::named_project);
-    engine.written_project(storage, &role.named_project(), before.as_ref()).await?;
+    project_fields::written_project(&engine, storage, &role.named_project(), before.as_ref()).await?;
     put(&engine, storage, &name, &role, old.as_deref()).await?;
-    engine.tell(Happening::RoleWrite, &format!("roles/{name}"));
+    events::tell(&engine, Happening::RoleWrite, &format!("roles/{name}"));
     Ok((!warnings.is_empty()).then(|| Response { warnings, ..Response::default() }))
 }
 
@@ -317,7 +320,7 @@ async fn put(
         new_account.filter(|id| old.and_then(|old| old.service_account_id.as_ref()) != Some(*id));
     let Some(account) = new_account else { return Ok(engine.roles.put(storage, name, role).await?) };
     let _no_claim = engine.locks.lock(&claims::lock(account)).await;
-    engine.refuse_for_role(storage, account).await?;
+    inventory::refuse_for_role(engine, storage, account).await?;
     Ok(engine.roles.put(storage, name, role).await?)
 }
 
@@ -329,28 +332,28 @@ async fn check_at_openai(
     old: Option<&Role>,
 ) -> Result<Option<String>, Error> {
     let (named, before) = (role.named_project(), old.map(Role::named_project));
-    let project = engine.written_project(storage, &named, before.as_ref()).await?;
+    let project = project_fields::written_project(engine, storage, &named, before.as_ref()).await?;
     let is_moved = before.is_none_or(|before| before != named);
     // A named project was checked when it was written.
     if is_moved && named.project.is_empty() {
-        named_projects::check(&engine.configured(storage).await?.client, &project).await?;
+        named_projects::check(&clients::configured(engine, storage).await?.client, &project).await?;
     }
     let Some(account) = &role.service_account_id else { return Ok(None) };
     let same = old.filter(|old| !is_moved && old.service_account_id.as_ref() == Some(account));
     if let Some(name) = same.and_then(|old| old.account_name.clone()) {
         return Ok(Some(name));
     }
-    engine.refuse_for_role(storage, account).await?;
-    let Configured { config, client } = engine.configured(storage).await?;
+    inventory::refuse_for_role(engine, storage, account).await?;
+    let Configured { config, client } = clients::configured(engine, storage).await?;
     let found = key_records::check_account(&config, &client, ACCOUNT.name(), &project, account).await?;
-    engine.refuse_of_credentials(storage, ACCOUNT.name(), &[&found.name]).await?;
+    inventory::refuse_of_credentials(engine, storage, ACCOUNT.name(), &[&found.name]).await?;
     Ok(Some(found.name))
 }
 
 async fn delete(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let name = call.get(&NAME)?;
     engine.roles.delete(&**call.storage(), &name).await?;
-    engine.tell(Happening::RoleDelete, &format!("roles/{name}"));
+    events::tell(&engine, Happening::RoleDelete, &format!("roles/{name}"));
     Ok(None)
 }
 

@@ -6,6 +6,8 @@
 //! makes one call to OpenAI. Whatever dies on the way, `lending` has it on record, and the tick frees
 //! the account or leaves it to its lease.
 
+use crate::engine::config::clients;
+use crate::engine::telemetry::events;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -84,7 +86,7 @@ fn tell(engine: &Engine, name: &str, result: CheckOutResult) {
         CheckOutResult::Failed => Happening::CheckOutFail,
         CheckOutResult::Refused => return,
     };
-    engine.tell(happening, &format!("library-sets/{name}/status"));
+    events::tell(engine, happening, &format!("library-sets/{name}/status"));
 }
 
 fn counted(outcome: &Result<Response, Error>) -> CheckOutResult {
@@ -100,7 +102,7 @@ fn counted(outcome: &Result<Response, Error>) -> CheckOutResult {
 /// Lends an account. One that OpenAI does not know is noted and passed over, unless it was asked for.
 async fn lend(engine: &Engine, storage: &dyn Storage, wish: &Wish) -> Result<Response, Error> {
     // Before anything is taken: an engine that is not configured has nothing to lend.
-    engine.configured(storage).await?;
+    clients::configured(engine, storage).await?;
     let deadline = Instant::now() + PATIENCE;
     let mut gone: Vec<Member> = Vec::new();
     let mut refusal = None;
@@ -149,8 +151,8 @@ async fn reserve(
     wish: &Wish,
     gone: &[Member],
 ) -> Result<(Loan, bool), Error> {
-    let id = engine.new_name_for_set(&wish.set);
-    let _alone = engine.lock_loans(&wish.set).await;
+    let id = sets::new_name_for_set(engine, &wish.set);
+    let _alone = lending::lock_loans(engine, &wish.set).await;
     let set = sets::find(engine, storage, &wish.set).await?;
     if !sets::SETS.contains(storage, &wish.set).await? {
         // As after a move between namespaces of OpenBao: a loan that is recorded here would be forgotten.
@@ -181,9 +183,9 @@ async fn lend_reserved(
 ) -> Result<Response, Error> {
     let ticket = loan.ticket(&wish.set);
     failpoint!("loan.reserved");
-    let made = match engine.client_of(storage, &loan.account.organization_id).await {
+    let made = match clients::client_of(engine, storage, &loan.account.organization_id).await {
         Ok(client) => {
-            engine.note_made(&[loan.account.id.as_str()], loan.account.joined);
+            clients::note_made(engine, &[loan.account.id.as_str()], loan.account.joined);
             make_key(&client.for_work(Urgency::Issue, PATIENCE), &loan).await
         }
         Err(error) => Err(error),
@@ -248,7 +250,7 @@ async fn record(
     ticket: &Ticket,
     key: &CreatedKey,
 ) -> Result<Loan, Error> {
-    let _alone = engine.lock_loans(&ticket.set).await;
+    let _alone = lending::lock_loans(engine, &ticket.set).await;
     let loan = lending::of_ticket(storage, ticket).await?.filter(|loan| loan.state == State::Reserved);
     let mut loan = loan.ok_or(Error::LoanOver("it took too long"))?;
     let marked = loan.next_look();
@@ -277,7 +279,10 @@ async fn take_back(
             Err(_) => Error::LeftBehind(Box::new(error)),
         };
     }
-    let ended = match (engine.client_of(storage, &loan.account.organization_id).await, &ticket.api_key_id) {
+    let ended = match (
+        clients::client_of(engine, storage, &loan.account.organization_id).await,
+        &ticket.api_key_id,
+    ) {
         (Ok(client), Some(key)) => deletion::end_key(&client, &loan.account.project_id, key).await.is_ok(),
         _ => false,
     };

@@ -1,6 +1,8 @@
 //! The end of a library set. Its accounts have to be checked in; those that Vault made are deleted, unless somebody else
 //! has keys on them.
 
+use crate::engine::config::clients;
+use crate::engine::library::lending;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -19,7 +21,7 @@ use crate::openai::OrganizationId;
 /// not, and keys of others hold no deletion: their accounts wait until these keys have ended.
 pub(super) async fn delete(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let (storage, name, force) = (&**call.storage(), call.get(&NAME)?, call.get(&FORCE)?);
-    let _alone = engine.lock_set(&name).await;
+    let _alone = sets::lock_set(&engine, &name).await;
     legacy::take_over_change(&engine, storage, &name).await?;
     let Some(mut set) = sets::stored(&engine, storage, &name).await? else { return Ok(None) };
     if set.is_tombstone && !force {
@@ -38,7 +40,7 @@ pub(super) async fn delete(engine: Arc<Engine>, call: Call) -> Result<Option<Res
     set.is_tombstone = true;
     let warning = if force { leave(&mut set, |member| !is_near(member)) } else { None };
     {
-        let _no_loan = engine.lock_loans(&name).await;
+        let _no_loan = lending::lock_loans(&engine, &name).await;
         refuse_lent(storage, &name, &ours).await?;
         sets::put(&engine, storage, &name, &set).await?;
     }
@@ -55,7 +57,7 @@ async fn configured_organization(
     engine: &Engine,
     storage: &dyn Storage,
 ) -> Result<Option<OrganizationId>, Error> {
-    match engine.configured(storage).await {
+    match clients::configured(engine, storage).await {
         Ok(configured) => Ok(Some(configured.config.organization_id.clone())),
         Err(Error::NotConfigured) => Ok(None),
         Err(error) => Err(error),

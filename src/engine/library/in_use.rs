@@ -1,5 +1,6 @@
 //! What keeps an account in its set: a check-out, or a live key of somebody else, which would be deleted with it.
 
+use crate::engine::config::clients;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -59,7 +60,8 @@ async fn live_keys(
     members: &[&Member],
 ) -> Result<Vec<LiveKey>, Error> {
     let Some(first) = members.first() else { return Ok(Vec::new()) };
-    let client = engine.client_of(storage, &first.organization_id).await?.for_work(Urgency::Check, PATIENCE);
+    let client =
+        clients::client_of(engine, storage, &first.organization_id).await?.for_work(Urgency::Check, PATIENCE);
     let (accounts, now) = (members.iter().map(|member| &member.id).collect(), || engine.certain_time());
     let keys = live_keys::of_accounts(&client, &first.project_id, &accounts, now).await;
     keys.map_err(Error::call(LISTING))
@@ -73,7 +75,8 @@ pub(super) async fn listed_keys(
     within: Duration,
 ) -> Result<Vec<LiveKey>, Error> {
     let Some(first) = members.first() else { return Ok(Vec::new()) };
-    let client = engine.client_of(storage, &first.organization_id).await?.for_work(Urgency::Check, within);
+    let client =
+        clients::client_of(engine, storage, &first.organization_id).await?.for_work(Urgency::Check, within);
     let (accounts, now) = (members.iter().map(|member| &member.id).collect(), || engine.certain_time());
     let keys = live_keys::listed(&client, &first.project_id, &accounts, within, now).await;
     keys.map_err(Error::call(LISTING))
@@ -90,7 +93,9 @@ pub(super) async fn refuse_known(
     let deadline = Instant::now() + patience;
     for key in keys {
         let left = deadline.saturating_duration_since(Instant::now());
-        let client = engine.client_of(storage, &member.organization_id).await?.for_work(Urgency::Check, left);
+        let client = clients::client_of(engine, storage, &member.organization_id)
+            .await?
+            .for_work(Urgency::Check, left);
         let is_known = live_keys::is_known(&client, &member.project_id, &key).await;
         if is_known.map_err(Error::call(LISTING))? {
             return Err(Error::AccountHasKeys { account: key.account, key: key.id });

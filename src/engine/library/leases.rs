@@ -2,6 +2,7 @@
 //! record and the key's follows. A lease whose check-out is over, because it was checked in or its set is gone, has
 //! nothing left to end.
 
+use crate::engine::creds::credential_end;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(45);
 /// Vault ends the lease.
 pub(in crate::engine) async fn revoke(engine: Arc<Engine>, call: LeaseCall) -> Result<(), logical::Error> {
     let (ticket, storage): (Ticket, _) = (call.internal()?, &call.request.storage);
-    let returned = match engine.queues_revocations(&**storage).await {
+    let returned = match credential_end::queues_revocations(&engine, &**storage).await {
         Ok(true) => returns::begin(&engine, storage, ticket).await,
         Ok(false) => returns::give_back(&engine, &**storage, &ticket, PATIENCE).await,
         Err(error) => Err(error),
@@ -36,7 +37,7 @@ pub(in crate::engine) async fn renew(engine: Arc<Engine>, call: LeaseCall) -> Re
     let set = engine.library_sets.get(storage, &ticket.set).await?;
     let set_limit = set.map_or(Duration::MAX, |set| set.max_ttl);
     let limit = engine.system.max_lease_ttl().await?.min(set_limit);
-    let _alone = engine.lock_loans(&ticket.set).await;
+    let _alone = lending::lock_loans(&engine, &ticket.set).await;
     let loan = lending::of_ticket(storage, &ticket).await?.filter(|loan| loan.state == State::Lent);
     let mut loan = loan.ok_or(Error::LoanOver("the account was checked in"))?;
     let secret = call.request.secret.as_ref();

@@ -76,7 +76,7 @@ pub(in crate::engine) async fn tend(engine: &Engine, tick: &Tick) -> Result<(), 
         if tick.is_over() {
             return Ok(());
         }
-        let _alone = engine.lock_set(&name).await;
+        let _alone = sets::lock_set(engine, &name).await;
         skip_malformed(take_over_change(engine, storage, &name).await)?;
     }
     for place in calendar::due(storage, MARKERS.prefix(), DateTime::<Utc>::MAX_UTC, MOST_PER_TICK).await? {

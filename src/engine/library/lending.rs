@@ -25,11 +25,9 @@ use crate::logical::{Collection, Storage, StorageError};
 
 static LOANS: Collection<Loan> = Collection::new("library-loan/");
 
-impl Engine {
-    /// Holds off every other change of the set's loans. Never held over a call to OpenAI.
-    pub(super) async fn lock_loans(&self, set: &str) -> LockGuard {
-        self.locks.lock(&format!("library-loans/{set}")).await
-    }
+/// Holds off every other change of the set's loans. Never held over a call to OpenAI.
+pub(super) async fn lock_loans(engine: &Engine, set: &str) -> LockGuard {
+    engine.locks.lock(&format!("library-loans/{set}")).await
 }
 
 fn name(set: &str, loan: &Loan) -> String {
@@ -151,7 +149,7 @@ pub(super) async fn move_from_old_place(
     set: &str,
     account: &str,
 ) -> Result<(), StorageError> {
-    let _alone = engine.lock_loans(set).await;
+    let _alone = lock_loans(engine, set).await;
     let Some(old) = at_old_place(storage, set, account).await? else { return Ok(()) };
     mark(storage, set, &old, old.next_look()).await?;
     LOANS.put(storage, &name(set, &Loan { is_at_old_place: false, ..old.clone() }), &old).await?;
@@ -183,7 +181,7 @@ pub(super) async fn begin_return(
     storage: &dyn Storage,
     ticket: &Ticket,
 ) -> Result<Option<Loan>, StorageError> {
-    let _alone = engine.lock_loans(&ticket.set).await;
+    let _alone = lock_loans(engine, &ticket.set).await;
     let Some(mut loan) = of_ticket(storage, ticket).await? else { return Ok(None) };
     if loan.api_key_id.is_none() {
         loan.api_key_id.clone_from(&ticket.api_key_id);
@@ -206,7 +204,7 @@ pub(super) async fn finish_return(
     storage: &dyn Storage,
     ticket: &Ticket,
 ) -> Result<(), StorageError> {
-    let _alone = engine.lock_loans(&ticket.set).await;
+    let _alone = lock_loans(engine, &ticket.set).await;
     match of_ticket(storage, ticket).await? {
         Some(loan) => close(storage, &ticket.set, &loan).await,
         None => Ok(()),
@@ -221,7 +219,7 @@ pub(super) async fn put_off_return(
     ticket: &Ticket,
     error: &Error,
 ) -> Result<(), StorageError> {
-    let _alone = engine.lock_loans(&ticket.set).await;
+    let _alone = lock_loans(engine, &ticket.set).await;
     let Some(mut loan) = of_ticket(storage, ticket).await? else { return Ok(()) };
     loan.retry.failed_by(&ticket.loan, error, engine.now(), Duration::ZERO);
     let is_in_doubt = matches!(error, Error::KeyInDoubt | Error::LeftBehind(_));
@@ -241,7 +239,7 @@ pub(super) async fn put_right(
     owner: &Owner,
 ) -> Result<Option<Loan>, StorageError> {
     let set = owner.name();
-    let _alone = engine.lock_loans(set).await;
+    let _alone = lock_loans(engine, set).await;
     let Some(mut loan) = of_owner(storage, owner).await? else { return Ok(None) };
     if loan.put_right(engine.latest_time()) {
         mark(storage, set, &loan, loan.next_look()).await?;

@@ -4,6 +4,7 @@
 //!
 //! A record stands at `library-missing/<set>/<account id>`. Nothing at OpenAI is changed because of it.
 
+use crate::engine::config::clients;
 use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
@@ -149,7 +150,7 @@ async fn look(engine: &Engine, tick: &Tick, set: &str, member: &Member) -> Resul
     let Some(missing) = MISSING.get(storage, &name).await?.filter(|missing| missing.is_due(now)) else {
         return Ok(false);
     };
-    let Some(client) = engine.client_in_reach(storage, &member.organization_id).await? else {
+    let Some(client) = clients::client_in_reach(engine, storage, &member.organization_id).await? else {
         return Ok(false);
     };
     let patience = TICK_PATIENCE.min(tick.deadline.saturating_duration_since(Instant::now()));

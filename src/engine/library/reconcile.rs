@@ -10,6 +10,8 @@
 //!
 //! *Assumptions:* the caller holds the set's [`lock`](Engine::lock_set).
 
+use crate::engine::accounts::claims;
+use crate::engine::config::clients;
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -191,7 +193,7 @@ impl Kind for LibrarySets {
 
     async fn end_now(&self, mount: Mount<'_>, owner: &Owner, _: Duration) -> Result<(), Error> {
         let (Mount { engine, storage }, set) = (mount, owner.name());
-        let _alone = engine.lock_set(set).await;
+        let _alone = sets::lock_set(engine, set).await;
         let left = reconcile(engine, storage, set, Limits::of_request()).await?;
         if left.is_empty() {
             return Ok(());
@@ -261,18 +263,18 @@ async fn undo(
     making: &Making,
     patience: Duration,
 ) -> Result<bool, Error> {
-    let Some(client) = engine.client_in_reach(storage, &making.organization_id).await? else {
+    let Some(client) = clients::client_in_reach(engine, storage, &making.organization_id).await? else {
         return Ok(making.since + making::FORGOTTEN_AFTER < engine.now());
     };
     let Some(project) = &making.project_id else { return Ok(true) };
     let client = client.for_work(Urgency::Revocation, patience);
     let sought = Sought { project, account: None, name: &making.name };
-    engine.let_making_appear(making).await;
+    clients::let_making_appear(engine, making).await;
     let found = lookup::find_now(&client, &sought).await;
     let _alone = match &found {
         Ok(Some(found)) => {
-            engine.note_made(&[found.account.as_str()], making.since);
-            let claim = engine.lock_claim(&found.account).await;
+            clients::note_made(engine, &[found.account.as_str()], making.since);
+            let claim = claims::lock_claim(engine, &found.account).await;
             if !claim.claimants(storage).await?.is_empty() {
                 return Ok(true);
             }
@@ -361,15 +363,15 @@ async fn let_go(
     member: &Member,
     patience: Duration,
 ) -> Result<(), Error> {
-    let claim = engine.lock_claim(&member.id).await;
+    let claim = claims::lock_claim(engine, &member.id).await;
     let ours = Owner::LibrarySet(set.to_owned());
     if claim.claimants(storage).await?.iter().any(|owner| *owner != ours) {
         return Ok(());
     }
     if member.is_made() {
-        let client = engine.client_of(storage, &member.organization_id).await?;
+        let client = clients::client_of(engine, storage, &member.organization_id).await?;
         let client = client.for_work(Urgency::Revocation, patience);
-        engine.note_made(&[member.id.as_str()], member.joined);
+        clients::note_made(engine, &[member.id.as_str()], member.joined);
         deletion::end_account(&client, &member.project_id, &member.id).await.map_err(Error::Revocation)?;
         failpoint!("set.account_ended");
     }

@@ -5,6 +5,8 @@
 //! fails stays `returning` and is tried again by the tick, later each time; so is a loan whose lease should have ended
 //! it and did not, because the lease was lost, and a reservation whose check-out died.
 
+use crate::engine::config::clients;
+use crate::engine::telemetry::events;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -74,7 +76,7 @@ async fn give_back_locked(
             lending::finish_return(engine, storage, ticket).await?;
         }
     }
-    engine.tell(Happening::CheckIn, &format!("library-sets/{}/status", ticket.set));
+    events::tell(engine, Happening::CheckIn, &format!("library-sets/{}/status", ticket.set));
     Ok(())
 }
 
@@ -112,7 +114,7 @@ async fn end_unrecorded(
     if !is_remembered || SETS.contains(storage, &ticket.set).await? {
         return Ok(());
     }
-    let client = match engine.client_of(storage, organization).await {
+    let client = match clients::client_of(engine, storage, organization).await {
         // The set was deleted, and then the configuration: this storage is the mount's own.
         Err(Error::NotConfigured) => return Ok(()),
         client => client?.for_work(Urgency::Revocation, patience),
@@ -154,10 +156,10 @@ async fn end_key(
     patience: Duration,
 ) -> Result<(), Error> {
     let account = &loan.account;
-    let client = engine.client_of(storage, &account.organization_id).await?;
+    let client = clients::client_of(engine, storage, &account.organization_id).await?;
     let client = client.for_work(Urgency::Revocation, patience);
     if let Some(key) = &loan.api_key_id {
-        engine.note_made(&[key.as_str()], loan.since);
+        clients::note_made(engine, &[key.as_str()], loan.since);
         return deletion::end_key(&client, &account.project_id, key).await.map_err(Error::Revocation);
     }
     let found = deletion::end_key_named(&client, &account.project_id, &account.id, &loan.id).await;

@@ -179,16 +179,14 @@ impl LibrarySet {
     }
 }
 
-impl Engine {
-    /// Holds off every other change of the set's record. Unlike the lock of the loans it is held over calls to OpenAI.
-    pub(super) async fn lock_set(&self, set: &str) -> LockGuard {
-        self.locks.lock(&lock(set)).await
-    }
+/// Holds off every other change of the set's record. Unlike the lock of the loans it is held over calls to OpenAI.
+pub(super) async fn lock_set(engine: &Engine, set: &str) -> LockGuard {
+    engine.locks.lock(&lock(set)).await
+}
 
-    /// A new unique name for what is made at OpenAI for the set.
-    pub(super) fn new_name_for_set(&self, set: &str) -> String {
-        ServiceAccountName::beginning(&format!("vault-{set}"), &self.tag, &mut rand::rng()).into()
-    }
+/// A new unique name for what is made at OpenAI for the set.
+pub(super) fn new_name_for_set(engine: &Engine, set: &str) -> String {
+    ServiceAccountName::beginning(&format!("vault-{set}"), &engine.tag, &mut rand::rng()).into()
 }
 
 /// Held by whoever changes the set's record.

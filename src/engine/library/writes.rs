@@ -4,6 +4,10 @@
 //! makes accounts members and the set visible, and has those go that left. So a crash at any point, or a write of storage
 //! with an unknown outcome, leaves accounts that the tick lets go once no write can still take them in.
 
+use crate::engine::accounts::claims;
+use crate::engine::config::clients;
+use crate::engine::config::project_fields;
+use crate::engine::creds::inventory;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -29,7 +33,7 @@ pub(super) async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Resp
     // First of all: a list of any length costs its reading and no more.
     let asked = fields::names(&call)?;
     let (storage, name) = (&**call.storage(), call.get(&NAME)?);
-    let _alone = engine.lock_set(&name).await;
+    let _alone = sets::lock_set(&engine, &name).await;
     legacy::take_over_change(&engine, storage, &name).await?;
     let stored = sets::stored(&engine, storage, &name).await?;
     let old = stored.as_ref().filter(|stored| !stored.is_tombstone);
@@ -42,7 +46,8 @@ pub(super) async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Resp
         (None, None) => call.get(&ACCOUNTS)?,
     };
     let before = old.map(LibrarySet::named_project);
-    let project_id = engine.written_project(storage, &set.named_project(), before.as_ref()).await?;
+    let project_id =
+        project_fields::written_project(&engine, storage, &set.named_project(), before.as_ref()).await?;
     set.check_move(old, &project_id)?;
 
     let mut warnings = warn_of_cut(&engine, &set).await?;
@@ -153,7 +158,7 @@ impl Join<'_> {
         before: &mut Before,
     ) -> Result<(Home, Listed), Error> {
         let (engine, storage) = (self.engine, self.storage);
-        let configured = engine.configured_in_storage(storage).await?;
+        let configured = clients::configured_in_storage(engine, storage).await?;
         let home = Home::new(&configured, project, engine.now());
         let (near, far): (Vec<_>, Vec<_>) = std::mem::take(&mut before.kept)
             .into_iter()
@@ -194,11 +199,11 @@ impl Join<'_> {
                 member.made_as = made_as;
             }
         }
-        let config = engine.configured(storage).await?.config;
+        let config = clients::configured(engine, storage).await?.config;
         let adopted: Vec<_> = members.iter().map(|member| (&member.id, member.name.as_str())).collect();
         key_records::refuse_owner_of_admin_key(&config, &home.client, ACCOUNTS.name(), &adopted).await?;
         let called: Vec<&str> = adopted.iter().map(|(_, name)| *name).collect();
-        engine.refuse_of_credentials(storage, ACCOUNTS.name(), &called).await?;
+        inventory::refuse_of_credentials(engine, storage, ACCOUNTS.name(), &called).await?;
         let found: HashSet<&str> = members.iter().map(|member| member.name.as_str()).collect();
         let lacking: Vec<&str> = names.iter().copied().filter(|name| !found.contains(name)).collect();
         listed.refuse_ids(&lacking)?;
@@ -214,7 +219,7 @@ impl Join<'_> {
             self.adopt(&members).await?;
             // After the claim: a role that is written from now on sees it.
             let adopted: Vec<_> = members.iter().map(|member| (&member.id, member.name.as_str())).collect();
-            engine.refuse_of_roles(storage, ACCOUNTS.name(), &adopted).await?;
+            inventory::refuse_of_roles(engine, storage, ACCOUNTS.name(), &adopted).await?;
             self.warnings = home.warn_of_users(&members).await?;
         }
         for name in &lacking {
@@ -241,7 +246,7 @@ impl Join<'_> {
         failpoint!("set.touched");
         for member in members {
             let owner = Owner::LibrarySet(self.name.to_owned());
-            self.engine.claim(self.storage, &member.id, &owner).await?;
+            claims::claim(self.engine, self.storage, &member.id, &owner).await?;
             failpoint!("set.claimed");
         }
         Ok(())
@@ -249,7 +254,7 @@ impl Join<'_> {
 
     /// Makes an account of this name, and claims it.
     async fn make_account(&mut self, home: &Home, name: &str) -> Result<Member, Error> {
-        let made_as = self.engine.new_name_for_set(self.name);
+        let made_as = sets::new_name_for_set(self.engine, self.name);
         self.record.making.begin(Making {
             name: made_as.clone(),
             organization_id: home.organization_id.clone(),
@@ -290,9 +295,9 @@ impl Join<'_> {
         set.let_go(removed, now, now);
         set.take_in(members);
         let _no_deletion = engine.locks.lock(&named_projects::users_lock(&set.project)).await;
-        engine.project_id(storage, &set.project, set.project_id.as_ref()).await?;
+        named_projects::project_id(engine, storage, &set.project, set.project_id.as_ref()).await?;
         {
-            let _no_loan = engine.lock_loans(self.name).await;
+            let _no_loan = lending::lock_loans(engine, self.name).await;
             in_use::refuse_lent(storage, self.name, removed).await?;
             sets::put(engine, storage, self.name, &set).await?;
         }

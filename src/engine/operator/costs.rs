@@ -7,6 +7,7 @@
 //! the attempt is stored before OpenAI is asked, so no crash makes it ask more often. What a tick missed, the next one
 //! makes up for, as it asks from the last day that may have changed.
 
+use crate::engine::config::clients;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -117,7 +118,7 @@ impl Spent {
 /// Part of the tick: asks OpenAI, if tracking is on and an hour has passed.
 pub(in crate::engine) async fn track(engine: &Engine, tick: &Tick) -> Result<(), Error> {
     let (storage, now) = (&*tick.storage, engine.now());
-    let Configured { config, client } = match engine.configured(storage).await {
+    let Configured { config, client } = match clients::configured(engine, storage).await {
         Err(Error::NotConfigured) => return Ok(()),
         configured => configured?,
     };

@@ -1,5 +1,6 @@
 //! Everything that depends on the configuration, on a project or on an account, from every room.
 
+use crate::engine::creds::inventory;
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
@@ -29,7 +30,7 @@ impl Dependents for AllRooms {
     }
 
     async fn user_of(&self, mount: Mount<'_>, account: &ServiceAccountId) -> Result<Option<String>, Error> {
-        mount.engine.user_of(mount.storage, account).await
+        inventory::user_of(mount.engine, mount.storage, account).await
     }
 
     async fn refuse_deletion(&self, mount: Mount<'_>, config: &Config) -> Result<(), Error> {

@@ -116,40 +116,38 @@ struct Observation {
     strangers: usize,
 }
 
-impl Engine {
-    /// The metrics as text, with levels as they are now.
-    pub(in crate::engine) async fn metrics_text(&self, storage: &dyn Storage) -> Result<String, Error> {
-        let observation = self.observe(storage).await?;
-        for (level, value) in observation.levels() {
-            self.metrics.level(level, value);
-        }
-        if observation.config.is_some_and(|config| config.quota_tracking) {
-            costs::tell(self, storage).await?;
-        }
-        Ok(self.metrics.render())
+/// The metrics as text, with levels as they are now.
+pub(in crate::engine) async fn metrics_text(engine: &Engine, storage: &dyn Storage) -> Result<String, Error> {
+    let observation = observe(engine, storage).await?;
+    for (level, value) in observation.levels() {
+        engine.metrics.level(level, value);
     }
+    if observation.config.is_some_and(|config| config.quota_tracking) {
+        costs::tell(engine, storage).await?;
+    }
+    Ok(engine.metrics.render())
+}
 
-    async fn observe(&self, storage: &dyn Storage) -> Result<Observation, Error> {
-        let now = self.now();
-        let waiting = waiting::all(self, storage, now, MOST).await?;
-        let (credentials, oldest) = ledger::waiting(storage, now, MOST).await?;
-        let deletions = Due::of(&waiting, |what| *what == What::End);
-        let creations = Due::of(&waiting, |what| matches!(what, What::LookUp(_)));
-        Ok(Observation {
-            now,
-            config: self.config.get(storage, ONLY).await?,
-            rotations: Due::of(&waiting, |what| *what == What::Rotation),
-            deletions: Due {
-                count: (credentials + deletions.count + creations.count).min(MOST),
-                oldest: deletions.oldest.into_iter().chain(oldest).min(),
-            },
-            creations,
-            waiting,
-            missing: library::missing::told(storage).await?,
-            outcomes: self.clients.openai_status().outcomes(),
-            strangers: self.recovery.unknown_credentials(),
-        })
-    }
+async fn observe(engine: &Engine, storage: &dyn Storage) -> Result<Observation, Error> {
+    let now = engine.now();
+    let waiting = waiting::all(engine, storage, now, MOST).await?;
+    let (credentials, oldest) = ledger::waiting(storage, now, MOST).await?;
+    let deletions = Due::of(&waiting, |what| *what == What::End);
+    let creations = Due::of(&waiting, |what| matches!(what, What::LookUp(_)));
+    Ok(Observation {
+        now,
+        config: engine.config.get(storage, ONLY).await?,
+        rotations: Due::of(&waiting, |what| *what == What::Rotation),
+        deletions: Due {
+            count: (credentials + deletions.count + creations.count).min(MOST),
+            oldest: deletions.oldest.into_iter().chain(oldest).min(),
+        },
+        creations,
+        waiting,
+        missing: library::missing::told(storage).await?,
+        outcomes: engine.clients.openai_status().outcomes(),
+        strangers: engine.recovery.unknown_credentials(),
+    })
 }
 
 /// Things that are due, and since when the first of them has been.
@@ -242,7 +240,7 @@ impl Observation {
 }
 
 async fn metrics(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
-    let text = engine.metrics_text(&**call.storage()).await?;
+    let text = metrics_text(&engine, &**call.storage()).await?;
     Ok(Some(Response::raw(200, TEXT_FORMAT, text)))
 }
 
@@ -256,7 +254,7 @@ async fn info(engine: Arc<Engine>, _: Call) -> Result<Option<Response>, Error> {
 }
 
 async fn health(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
-    let observation = engine.observe(&**call.storage()).await?;
+    let observation = observe(&engine, &**call.storage()).await?;
     let reasons = observation.reasons();
     let Observation { now, config, deletions, creations, rotations, outcomes, .. } = observation;
     let status = match &config {

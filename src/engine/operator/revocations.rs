@@ -1,6 +1,7 @@
 //! `revocations`: what waits for its end at OpenAI, why, and another try now. How it ends is `credential_end`'s and
 //! `removal`'s.
 
+use crate::engine::accounts::kind;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -149,7 +150,7 @@ async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error
 async fn retry(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let (storage, name) = (&**call.storage(), call.get(&NAME)?);
     if let Some(waiting) = other(&engine, storage, &name).await? {
-        if engine.leaves_owners_alone().await? {
+        if kind::leaves_owners_alone(&engine).await? {
             return Err(StorageError::ReadOnly.into());
         }
         return end_now(&engine, storage, &waiting).await.map(|()| None);
@@ -192,7 +193,7 @@ async fn end_owners(
     deadline: Instant,
 ) -> Result<removal::Outcome, Error> {
     let mut outcome = removal::Outcome::default();
-    if engine.leaves_owners_alone().await? {
+    if kind::leaves_owners_alone(engine).await? {
         // The primary's: nothing that came of it could be put on record here.
         return Ok(outcome);
     }

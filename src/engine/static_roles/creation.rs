@@ -3,6 +3,10 @@
 //! *Guarantees:* the caller holds the role's lock. The account is claimed, and then the record is stored without a key,
 //! before OpenAI is asked. After a crash the worker looks for the key by its name, ends it, and removes the record.
 
+use crate::engine::accounts::claims;
+use crate::engine::config::clients;
+use crate::engine::config::project_fields;
+use crate::engine::creds::inventory;
 use std::time::Duration;
 
 use super::record::{Current, StaticRole};
@@ -34,7 +38,7 @@ pub(super) async fn create(
 ) -> Result<(), Error> {
     refuse_other_home(work.name, &given, earlier.as_ref())?;
     let account = check(work, &given).await?;
-    work.engine.claim(work.storage, &account.id, &work.owner()).await?;
+    claims::claim(work.engine, work.storage, &account.id, &work.owner()).await?;
     failpoint!("static.claimed");
     let (making, ending) = earlier
         .map_or_else(|| (MakingList::default(), Vec::new()), |earlier| (earlier.making, earlier.ending));
@@ -77,7 +81,7 @@ pub(super) async fn create(
 async fn begin(work: &Work<'_>, role: &mut StaticRole) -> Result<(Making, Marker), Error> {
     let (storage, now) = (work.storage, work.engine.now());
     let _no_deletion = work.engine.locks.lock(&named_projects::users_lock(&role.settings.project)).await;
-    work.engine.agreed_project(storage, &role.settings.named_project()).await?;
+    project_fields::agreed_project(work.engine, storage, &role.settings.named_project()).await?;
     let account = role.given_account_id.clone();
     let making = role.begin_making(work.new_name(&role.settings), Some(&account), now)?;
     work.engine.first_seen.begin(&making.name);
@@ -98,9 +102,9 @@ fn refuse_other_home(name: &str, given: &Given, earlier: Option<&StaticRole>) ->
 /// The account must be there, must not be the one that owns the admin key, and must not be a credential's.
 async fn check(work: &Work<'_>, given: &Given) -> Result<ServiceAccount, Error> {
     let client = work.client.for_work(Urgency::Check, work.patience);
-    let config = work.engine.configured_in_storage(work.storage).await?.config;
+    let config = clients::configured_in_storage(work.engine, work.storage).await?.config;
     let field = ACCOUNT.name();
     let found = key_records::check_account(&config, &client, field, &given.project, &given.account).await?;
-    work.engine.refuse_of_credentials(work.storage, field, &[&found.name]).await?;
+    inventory::refuse_of_credentials(work.engine, work.storage, field, &[&found.name]).await?;
     Ok(found)
 }

@@ -8,6 +8,7 @@ use super::ending::settle;
 use super::record::{STATIC_ROLES, StaticRole};
 use super::rotate::Work;
 use super::stored;
+use crate::engine::accounts::claims;
 use crate::engine::accounts::owner::Owner;
 use crate::engine::failpoint::failpoint;
 use crate::engine::{Engine, Error};
@@ -57,7 +58,7 @@ pub(super) async fn finish_by_force(
     STATIC_ROLES.delete(storage, name).await?;
     for account in role.accounts() {
         // A claim that stays is void.
-        let _ = engine.release(storage, account, &owner).await;
+        let _ = claims::release(engine, storage, account, &owner).await;
     }
     let keys = role.ending.iter().map(|old| match old.retry.last_error.as_ref().or(why.as_ref()) {
         Some(why) => format!("{old} ({why})"),

@@ -4,6 +4,7 @@
 //! current key is never among them. An account goes with its key only if a rotation made the account, no other owner
 //! claims the account, and nobody else has a live key on it.
 
+use crate::engine::config::clients;
 use std::collections::HashSet;
 use std::time::Duration;
 
@@ -80,7 +81,11 @@ async fn treat_due(
             continue;
         }
         let work = &Work { client: work.client.clone(), patience, ..*work };
-        work.engine.note_made(&[old.service_account_id.as_str(), old.api_key_id.as_str()], old.made);
+        clients::note_made(
+            work.engine,
+            &[old.service_account_id.as_str(), old.api_key_id.as_str()],
+            old.made,
+        );
         is_changed |= old.retry != RetryState::default();
         match endings.treat(work, &mut old).await {
             Ok(Treated::Gone) => {

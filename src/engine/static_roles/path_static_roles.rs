@@ -1,5 +1,7 @@
 //! `static-roles/:name`: fields, answers, handlers.
 
+use crate::engine::config::clients;
+use crate::engine::config::project_fields;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -212,8 +214,8 @@ async fn create(
     let storage = &**call.storage();
     let settings = Settings::first(call)?;
     let account = account(&call.get(&ACCOUNT)?)?;
-    let project = engine.agreed_project(storage, &settings.named_project()).await?;
-    let Configured { config, client } = engine.configured(storage).await?;
+    let project = project_fields::agreed_project(engine, storage, &settings.named_project()).await?;
+    let Configured { config, client } = clients::configured(engine, storage).await?;
     let work = Work { engine, storage, name, client, patience: PATIENCE };
     let given = Given { organization: config.organization_id.clone(), project, account };
     creation::create(&work, settings.clone(), given, earlier).await?;
@@ -229,7 +231,7 @@ async fn update(engine: &Engine, call: &Call, name: &str, mut role: StaticRole) 
     let settings = role.settings.changed_by(call)?;
     let _no_deletion = engine.locks.lock(&named_projects::users_lock(&settings.project)).await;
     if settings.named_project() != role.settings.named_project() {
-        let project_id = engine.agreed_project(storage, &settings.named_project()).await?;
+        let project_id = project_fields::agreed_project(engine, storage, &settings.named_project()).await?;
         if project_id != role.account_project_id {
             return Err(Error::field(format!(
                 "the project of a static role cannot be changed: its account is in {}; delete the role and write it \
@@ -273,7 +275,7 @@ async fn delete(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Err
         role => role?,
     };
     let Some(mut role) = role else { return Ok(None) };
-    let client = engine.client_of(storage, &role.organization_id).await;
+    let client = clients::client_of(&engine, storage, &role.organization_id).await;
     let work =
         client.map(|client| Work { engine: &engine, storage, name: &name, client, patience: PATIENCE });
     if !force {

@@ -1,6 +1,7 @@
 //! What the worker does about a static role: looks for what was asked of OpenAI without an answer, rotates when that is
 //! due, ends what was replaced, and removes the record once nothing is left of the role.
 
+use crate::engine::config::clients;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -48,7 +49,7 @@ impl Kind for StaticRoles {
         let Some(mut role) = stored::get(storage, &name).await? else { return Ok(None) };
         let (name, patience) = (name.as_str(), turn.patience());
         role.try_now(|retry| turn.is_tried_now(retry));
-        let client = match engine.client_of(storage, &role.organization_id).await {
+        let client = match clients::client_of(engine, storage, &role.organization_id).await {
             Ok(client) => client,
             // Whatever is due waits for a configuration: when one comes, the worker looks at all.
             Err(Error::NotConfigured) => return Ok(Some(engine.now() + backoff::OUT_OF_REACH)),
@@ -87,7 +88,7 @@ impl Kind for StaticRoles {
         let name = &name_of(owner);
         let _alone = engine.locks.lock(&self.lock(owner)).await;
         let Some(mut role) = stored::get(storage, name).await? else { return Ok(()) };
-        let client = engine.client_of(storage, &role.organization_id).await?;
+        let client = clients::client_of(engine, storage, &role.organization_id).await?;
         let work = Work { engine, storage, name, client, patience };
         stored::mark(storage, name, engine.certain_time()).await?;
         role.try_now(|_| true);
@@ -178,7 +179,7 @@ async fn look_up(work: &Work<'_>, role: &mut StaticRole) -> Result<(), Error> {
 /// Tells if the outcome is known: nothing has the name, or what had it is ended.
 async fn find_and_end(work: &Work<'_>, role: &mut StaticRole, making: &Making) -> Result<bool, Error> {
     let Some(project) = &making.project_id else { return Ok(false) };
-    let client = work.engine.client_of(work.storage, &making.organization_id).await?;
+    let client = clients::client_of(work.engine, work.storage, &making.organization_id).await?;
     let client = client.for_work(Urgency::Revocation, work.patience.min(LOOK_UP));
     let sought = Sought { project, account: making.service_account_id.as_ref(), name: &making.name };
     let found = match work.engine.listings.find(&client, &sought, making.since).await {
@@ -189,7 +190,7 @@ async fn find_and_end(work: &Work<'_>, role: &mut StaticRole, making: &Making) -
     };
     if let Ok(found) = &found {
         confirm(work, role, making).await?;
-        work.engine.note_made(&found.ids().collect::<Vec<_>>(), making.since);
+        clients::note_made(work.engine, &found.ids().collect::<Vec<_>>(), making.since);
     }
     endings::end_found(&client, project, found.map(Some)).await.map_err(Error::Revocation)?;
     failpoint!("static.undone");

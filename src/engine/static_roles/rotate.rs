@@ -9,6 +9,8 @@
 //!
 //! *Assumptions:* the claim of an account is void unless a stored role names it (`owners`).
 
+use crate::engine::accounts::claims;
+use crate::engine::telemetry::events;
 use std::time::Duration;
 
 use chrono::{DateTime, SubsecRound, Utc};
@@ -181,7 +183,7 @@ async fn attempt(
     let outcome = replace(work, role, grace).await;
     let Err(error) = &outcome else {
         work.engine.metrics.rotated(RotationKind::StaticRole, RotationResult::Done);
-        work.engine.tell(Happening::Rotate, &format!("static-creds/{}", work.name));
+        events::tell(work.engine, Happening::Rotate, &format!("static-creds/{}", work.name));
         return outcome;
     };
     if is_the_roles_failure(error) {
@@ -195,7 +197,7 @@ async fn attempt(
     // Put off, or another node's to do.
     if !error.is_unsent() && !matches!(error, Error::Storage(StorageError::ReadOnly)) {
         work.engine.metrics.rotated(RotationKind::StaticRole, RotationResult::Failed);
-        work.engine.tell(Happening::RotateFail, &format!("static-creds/{}", work.name));
+        events::tell(work.engine, Happening::RotateFail, &format!("static-creds/{}", work.name));
     }
     outcome
 }
@@ -255,7 +257,7 @@ async fn replace(work: &Work<'_>, role: &mut StaticRole, grace: Duration) -> Res
     *role = rotated;
     if !role.names_account(&old) {
         // A claim that stays is void.
-        let _ = work.engine.release(storage, &old, &work.owner()).await;
+        let _ = claims::release(work.engine, storage, &old, &work.owner()).await;
     }
     Ok(cut_short)
 }
@@ -270,7 +272,7 @@ fn grace_ends(engine: &Engine, grace: Duration) -> DateTime<Utc> {
 async fn store_new(work: &Work<'_>, role: &StaticRole, new_account: bool) -> Result<(), Error> {
     let account = &role.current(work.name)?.service_account_id;
     if new_account {
-        work.engine.claim(work.storage, account, &work.owner()).await?;
+        claims::claim(work.engine, work.storage, account, &work.owner()).await?;
         failpoint!("rotate.claimed");
     }
     Ok(STATIC_ROLES.put(work.storage, work.name, role).await?)

@@ -3,6 +3,7 @@
 //! A read is one read of storage and no call to OpenAI, on any node. What it answers is what Vault Agent,
 //! consul-template and the Vault Secrets Operator look for, and but for `ttl` stays the same until the next rotation.
 
+use crate::engine::config::clients;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -102,7 +103,7 @@ async fn rotate(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Err
     let _alone = engine.locks.lock(&stored::lock(&name)).await;
     let role = stored::find(storage, &name).await?;
     let mut role = role.ok_or_else(|| Error::NotFound { kind: "static role", name: name.to_string() })?;
-    let client = engine.client_of(storage, &role.organization_id).await?;
+    let client = clients::client_of(&engine, storage, &role.organization_id).await?;
     let work = Work { engine: &engine, storage, name: &name, client, patience: PATIENCE };
     let grace = asked.unwrap_or(role.settings.grace_period);
     let cut_short = rotate::rotate_by_hand(&work, &mut role, grace).await?;

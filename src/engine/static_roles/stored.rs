@@ -1,5 +1,6 @@
 //! What the static roles that are stored tell: one by its name, or all of them together.
 
+use crate::engine::accounts::claims;
 use chrono::{DateTime, Utc};
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 
@@ -64,7 +65,7 @@ pub(super) async fn store(
     let owner = Owner::StaticRole(name.to_owned());
     for account in accounts.into_iter().filter(|account| !role.names_account(account)) {
         // A claim that stays is void.
-        let _ = engine.release(storage, account, &owner).await;
+        let _ = claims::release(engine, storage, account, &owner).await;
     }
     Ok(())
 }

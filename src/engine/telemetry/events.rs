@@ -124,11 +124,9 @@ impl Events {
     }
 }
 
-impl Engine {
-    /// Sends an event about this path of the mount.
-    pub(in crate::engine) fn tell(&self, happening: Happening, path: &str) {
-        self.events.send(happening.event(path));
-    }
+/// Sends an event about this path of the mount.
+pub(in crate::engine) fn tell(engine: &Engine, happening: Happening, path: &str) {
+    engine.events.send(happening.event(path));
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@
 //! a minute apart find the same one, a missing ledger record proves nothing. Then each found credential gets a ledger
 //! record and lives until its own end.
 
+use crate::engine::config::clients;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -314,7 +315,7 @@ impl<'a> LookUp<'a> {
         // The client needs the age, because a 404 for a young object proves nothing.
         let mut ids = vec![found.account.as_str()];
         ids.extend(found.key.as_ref().map(ApiKeyId::as_str));
-        self.engine.note_made(&ids, found.created_at);
+        clients::note_made(self.engine, &ids, found.created_at);
         let project = &self.batch.triple.project_id;
         let deleted = match &found.key {
             Some(key) => self.client.delete_key(project, key).await,

@@ -5,6 +5,7 @@
 //! long, and again [`SECOND_LOOK_UP_DELAY`] later. A listing counts only if it began after the look-up was due. No
 //! adjustable clock decides any of this.
 
+use crate::engine::config::clients;
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
@@ -153,7 +154,9 @@ async fn work_off(
         let batch = Batch::of(&window);
         let organization = &batch.triple.organization_id;
         // Without a client for this organization the work waits for another configuration.
-        let Some(client) = engine.client_in_reach(storage, organization).await? else { return Ok(()) };
+        let Some(client) = clients::client_in_reach(engine, storage, organization).await? else {
+            return Ok(());
+        };
         let look_up = LookUp::new(engine, storage, &client, &batch, listed_since);
         if !look_up.of_names(&unsettled).await? {
             engine.windows.postpone(&window, &unsettled);
@@ -174,7 +177,9 @@ pub(super) async fn sweep(engine: &Engine, storage: &dyn Storage, batch: &Batch)
     let entry = engine.recovery.know(key, now);
     let Some(since) = entry.due(now) else { return Ok(Swept::Waits) };
     let organization = &batch.triple.organization_id;
-    let Some(client) = engine.client_in_reach(storage, organization).await? else { return Ok(Swept::Waits) };
+    let Some(client) = clients::client_in_reach(engine, storage, organization).await? else {
+        return Ok(Swept::Waits);
+    };
 
     let outcome = match LookUp::new(engine, storage, &client, batch, since).of_all(&entry.earlier).await? {
         // Credentials of other clusters of this mount are unknown here as well, so they say nothing about storage.

@@ -7,6 +7,7 @@ use super::run::Run;
 use super::status::{Stray, Thing};
 use crate::engine::Error;
 use crate::engine::config::admin_reconcile;
+use crate::engine::config::configuration;
 use crate::engine::config::configuration::{Config, LOCK};
 use crate::openai::{AdminKeyRecord, Pages};
 
@@ -36,7 +37,8 @@ impl Run {
 
     async fn deal_with_admin_key(&self, key: AdminKeyRecord) -> Result<(), Error> {
         let _alone = self.engine.locks.lock(LOCK).await;
-        let config = self.engine.stored_config(&*self.storage).await?.ok_or(Error::NotConfigured)?;
+        let config =
+            configuration::stored_config(&self.engine, &*self.storage).await?.ok_or(Error::NotConfigured)?;
         if config.names_admin_key(&key) {
             return Ok(());
         }

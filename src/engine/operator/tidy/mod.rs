@@ -5,6 +5,7 @@ mod admin_keys;
 mod run;
 mod status;
 
+use crate::engine::config::clients;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -96,7 +97,7 @@ pub(in crate::engine) fn paths() -> Vec<Path<Engine>> {
 
 async fn start(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let order = Order { dry_run: call.get(&DRY_RUN)?, min_age: call.get(&MIN_AGE)? };
-    engine.configured(&**call.storage()).await?;
+    clients::configured(&engine, &**call.storage()).await?;
     if engine.system.is_shared().await? {
         return Err(Error::Replicated);
     }

@@ -7,6 +7,8 @@
 //!
 //! *Assumptions:* no other server has a mount with this tag: a copy of this one's storage must not tidy.
 
+use crate::engine::config::clients;
+use crate::engine::creds::inventory;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,7 +56,7 @@ pub(super) async fn in_background(engine: Arc<Engine>, storage: Arc<dyn Storage>
 }
 
 async fn run(engine: &Arc<Engine>, storage: Arc<dyn Storage>, order: Order) -> Result<(), Error> {
-    let client = engine.configured(&*storage).await?.client.for_work(Urgency::Check, PATIENCE);
+    let client = clients::configured(engine, &*storage).await?.client.for_work(Urgency::Check, PATIENCE);
     let run = Run { engine: Arc::clone(engine), storage, client, order };
     let candidates = run.candidates().await?;
     run.tidy(candidates).await?;
@@ -171,7 +173,7 @@ impl Run {
                 self.deal_with_account(owned, stray, project, account).await
             }
             (Thing::Account(account, Some(key)), _) => {
-                if self.engine.is_owned(&*self.storage, owned, account).await? {
+                if inventory::is_owned(&self.engine, &*self.storage, owned, account).await? {
                     return Ok(());
                 }
                 Err(Error::AccountHasKeys { account: account.id.clone(), key: key.clone() })
@@ -189,7 +191,7 @@ impl Run {
         account: &ServiceAccount,
     ) -> Result<(), Error> {
         let _no_claim = self.engine.locks.lock(&claims::lock(&account.id)).await;
-        if self.engine.is_owned(&*self.storage, owned, account).await? {
+        if inventory::is_owned(&self.engine, &*self.storage, owned, account).await? {
             return Ok(());
         }
         self.engine.tidying.found(stray);
