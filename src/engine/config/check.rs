@@ -7,7 +7,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::engine::config::clients::Configured;
+use crate::engine::config::clients::{self, Configured};
 use crate::engine::config::configuration::Config;
 use crate::engine::time::rfc3339;
 use crate::engine::{Engine, Error};
@@ -73,7 +73,7 @@ pub(in crate::engine) async fn may_write(client: &Client) -> MayWrite {
 }
 
 async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
-    let Configured { config, client } = engine.configured(&**call.storage()).await?;
+    let Configured { config, client } = clients::configured(&engine, &**call.storage()).await?;
     let client = client.for_work(Urgency::Check, PATIENCE);
     let begun = Instant::now();
     let known = record(&client, &config).await;

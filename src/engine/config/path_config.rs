@@ -8,8 +8,8 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use crate::engine::config::check::{self, MayWrite};
 use crate::engine::accounts::kind::Mount;
+use crate::engine::config::check::{self, MayWrite};
 use crate::engine::config::config_fields;
 use crate::engine::config::config_fields::FORCE;
 use crate::engine::config::configuration::{Config, LOCK, ONLY};

@@ -185,7 +185,7 @@ async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error
 
 /// When OpenAI last saw the role's key, where a list of keys has told it.
 async fn last_use(engine: &Engine, storage: &dyn Storage, role: &StaticRole) -> String {
-    let (Some(current), Ok(configured)) = (&role.current, engine.configured(storage).await) else {
+    let (Some(current), Ok(configured)) = (&role.current, clients::configured(engine, storage).await) else {
         return String::new();
     };
     configured.client.last_use(&current.api_key_id).map(rfc3339::text).unwrap_or_default()
