@@ -57,7 +57,7 @@ struct Proven {
     id: Option<AdminKeyId>,
     /// The key's name, if rotation made the key.
     name: Option<String>,
-    /// When OpenAI ends it by itself, if it does.
+    /// Time at which the key expires at OpenAI; `None` for never.
     expires_at: Option<DateTime<Utc>>,
 }
 

@@ -15,8 +15,8 @@ use crate::framework::{Call, Help, Path, ResponseField};
 use crate::logical::{Operation, Response};
 use crate::openai::{self, AdminKeyId, AdminKeyRecord, Client, Denial, Urgency};
 
-/// As long as each of the two calls may take.
-const PATIENCE: Duration = Duration::from_secs(4);
+/// Maximum duration of each of the two calls.
+const MAX_WAIT: Duration = Duration::from_secs(4);
 
 const HELP: Help = Help {
     synopsis: "Ask OpenAI now whether the stored admin key works.",
@@ -47,7 +47,7 @@ const ANSWER: &[ResponseField] = &[
     ResponseField::new::<i64>("duration_ms", "Time that OpenAI took, in milliseconds."),
 ];
 
-/// What a key may do besides reading.
+/// The answer to the question if a key may change something.
 pub(in crate::engine) enum MayWrite {
     Yes,
     /// OpenAI does not let the key do it.
@@ -60,7 +60,7 @@ pub(in crate::engine) fn path() -> Path<Engine> {
     Path::new("config/check", HELP).on(Operation::Read, read).responds(Operation::Read, ANSWER)
 }
 
-/// Tells if the client's key may change something, by the deletion of an admin key that no organization has.
+/// Tests if the client's key may change something, by the deletion of an admin key that no organization has.
 pub(in crate::engine) async fn may_write(client: &Client) -> MayWrite {
     let nobodys = format!("key_{}", Uuid::new_v4().simple());
     let Ok(nobodys) = nobodys.parse::<AdminKeyId>() else { return MayWrite::Yes };
@@ -74,7 +74,7 @@ pub(in crate::engine) async fn may_write(client: &Client) -> MayWrite {
 
 async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let Configured { config, client } = clients::configured(&engine, &**call.storage()).await?;
-    let client = client.for_work(Urgency::Check, PATIENCE);
+    let client = client.for_work(Urgency::Check, MAX_WAIT);
     let begun = Instant::now();
     let known = record(&client, &config).await;
     let may_write = match &known {

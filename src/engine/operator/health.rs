@@ -2,6 +2,7 @@
 //! never waits for OpenAI, so they answer on a standby, while unconfigured, and while OpenAI is down.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
@@ -157,6 +158,11 @@ struct Due {
     oldest: Option<DateTime<Utc>>,
 }
 
+/// An age in words: `1h 30m`.
+fn age(seconds: u64) -> humantime::FormattedDuration {
+    humantime::format_duration(Duration::from_secs(seconds))
+}
+
 impl Due {
     fn of(waiting: &[Waiting], is: impl Fn(&What) -> bool) -> Self {
         let mut since: Vec<_> = waiting.iter().filter(|one| is(&one.what)).map(|one| one.since).collect();
@@ -202,14 +208,17 @@ impl Observation {
             (self.outcomes.refused, "OpenAI refuses the admin key".to_owned()),
             (
                 failing.is_some_and(|age| age.as_secs() > OUTAGE),
-                format!("no call to OpenAI has succeeded for {} s", failing.unwrap_or_default().as_secs()),
+                format!("no call to OpenAI has succeeded for {}", age(failing.unwrap_or_default().as_secs())),
             ),
             (
                 deletions > TOLERATED,
-                format!("a key or account that should have ended {deletions} s ago is not removed: revocations lists it"),
+                format!(
+                    "a key or account that should have been deleted {} ago is not deleted: revocations lists it",
+                    age(deletions)
+                ),
             ),
             (self.creations.age(self.now) > TOLERATED, self.unfinished()),
-            (rotations > TOLERATED, format!("a rotation is overdue for {rotations} s")),
+            (rotations > TOLERATED, format!("a rotation is overdue for {}", age(rotations))),
             (
                 self.strangers > 0,
                 format!(
@@ -226,8 +235,10 @@ impl Observation {
     }
 
     fn unfinished(&self) -> String {
-        let said =
-            format!("a creation that was cut off {} s ago is not undone", self.creations.age(self.now));
+        let said = format!(
+            "a creation that was interrupted {} ago is not undone",
+            age(self.creations.age(self.now))
+        );
         let oldest = self.waiting.iter().find(|one| Some(one.since) == self.creations.oldest);
         let configured = self.config.as_ref().map(|config| &config.organization_id);
         match oldest.map(|oldest| &oldest.what) {
