@@ -93,8 +93,8 @@ static DISABLE: Field<bool> =
     Field::new("disable_automated_rotation", "Stop the automatic rotation of the admin key.").default(false);
 static ADMIN_KEY_TTL: Field<Duration> = Field::new(
     "admin_key_ttl",
-    "Lifetime at OpenAI of an admin key that a rotation creates, at least a day and two rotation periods; 0 for that of the \
-     key before it.",
+    "Lifetime at OpenAI of an admin key that a rotation creates. At least a day and two rotation periods; 0 for that \
+     of the key before it.",
 )
 .default(0);
 static MARGIN: Field<Duration> = Field::new(
