@@ -116,6 +116,9 @@ impl Shared {
             ("POST", "/clock") => done(read(body).map(|Advance { advance_ms }| {
                 self.clock.advance(Duration::from_millis(advance_ms));
             })),
+            ("POST", "/federation") => {
+                done(read(body).map(|switches| self.world().federated.switches = switches))
+            }
             ("POST", "/policy") => done(read(body).map(|policy| self.world().policy = policy)),
             ("POST", "/accounts") => read(body).and_then(|new| self.new_account(&new)),
             ("POST", "/owner") => done(read(body).and_then(|owner| self.own(owner))),

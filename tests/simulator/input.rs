@@ -92,6 +92,11 @@ impl Fields {
         within(name, sent.as_i64().unwrap_or(i64::MAX), LIFETIME).map(|seconds| Some(seconds.unsigned_abs()))
     }
 
+    /// Any value.
+    pub fn value(&mut self, name: &str) -> Option<Value> {
+        self.0.remove(name)
+    }
+
     /// Refuses fields that no reader removed.
     pub fn end(self) -> Result<(), Refusal> {
         self.0.keys().next().map_or(Ok(()), |name| Err(Refusal::unknown(name)))

@@ -2,7 +2,8 @@
 //!
 //! The simulator refuses what OpenAI refuses, stores created objects, expires keys by its clock, and fails on demand.
 //! The simulator is no part of the plugin. Tests start a [`Simulator`]; the binary `openai-simulator` adds flags. The resource files hold the knowledge about OpenAI: [`accounts`], [`keys`],
-//! [`admin_keys`], [`projects`], [`costs`]. A call passes through [`server`], [`exchange`] and [`routes`].
+//! [`admin_keys`], [`projects`], [`costs`], [`federation`],
+//! [`token_exchange`]. A call passes through [`server`], [`exchange`] and [`routes`].
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -21,6 +22,7 @@ mod control;
 mod costs;
 mod exchange;
 mod fault;
+mod federation;
 mod id;
 mod input;
 mod keys;
@@ -35,16 +37,18 @@ mod routes;
 mod server;
 mod state;
 mod tls;
+mod token_exchange;
 mod traffic;
 mod world;
 
 use self::exchange::Shared;
 pub use self::{
     fault::{Action, Fault, When},
+    federation::Federation,
     lag::Lag,
     limit::{Limit, Per, Retry},
     routes::endpoint,
-    state::{AccountState, AdminKeyState, KeyState, State},
+    state::{AccountState, AdminKeyState, KeyState, ProviderState, RuleState, State},
     tls::{Certificate, Tls},
     traffic::Logged,
     world::{Policy, Tally},
@@ -127,6 +131,11 @@ impl Simulator {
     /// The base URL for clients.
     pub fn url(&self) -> String {
         format!("{}/v1", self.origin())
+    }
+
+    /// The URL of the token exchange.
+    pub fn token_url(&self) -> String {
+        format!("{}/oauth/token", self.origin())
     }
 
     /// Scheme, address and port; `/_sim/` is below this URL.
@@ -234,6 +243,11 @@ impl Simulator {
     /// Sets the organization's policy for new keys.
     pub fn policy(&self, policy: Policy) {
         self.shared.world().policy = policy;
+    }
+
+    /// Sets what OpenAI's documents leave open about federation.
+    pub fn federation(&self, switches: Federation) {
+        self.shared.world().federated.switches = switches;
     }
 
     /// Creates an account with or without a key. Lag does not apply to the account. The error is a sentence.

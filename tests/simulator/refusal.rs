@@ -6,6 +6,8 @@ use serde_json::{Value, json};
 
 /// Error type of every invalid request.
 const INVALID_REQUEST: &str = "invalid_request_error";
+/// Marks an error of the token exchange, which has another form.
+const OAUTH: &str = "oauth";
 
 /// An error response; [`Refusal::body`] is its JSON.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,6 +28,9 @@ impl Refusal {
     /// JSON body of the response.
     pub fn body(&self) -> Value {
         let Self { message, kind, param, code, .. } = self;
+        if *kind == OAUTH {
+            return json!({"error": code, "error_description": message});
+        }
         json!({"error": {"message": message, "type": kind, "param": param, "code": code}})
     }
 
@@ -153,6 +158,21 @@ impl Refusal {
     pub fn wrong_organization() -> Self {
         let message = "OpenAI-Organization header should match organization for API key";
         Self::new(401, Some("mismatched_organization"), message.to_owned())
+    }
+
+    /// An error of the token exchange.
+    pub fn oauth(status: u16, code: &'static str, description: String) -> Self {
+        Self { kind: OAUTH, ..Self::new(status, Some(code), description) }
+    }
+
+    /// The key's owner may not do this.
+    pub fn forbidden(message: &str) -> Self {
+        Self::new(403, Some("insufficient_permissions"), message.to_owned())
+    }
+
+    /// A limit or another object stands in the way.
+    pub fn conflict(message: String) -> Self {
+        Self::new(409, Some("conflict"), message)
     }
 
     /// The object does not exist.

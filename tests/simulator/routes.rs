@@ -6,7 +6,7 @@ use super::auth::Access;
 use super::call::Call;
 use super::refusal::Refusal;
 use super::world::World;
-use super::{accounts, admin_keys, costs, keys, models, projects};
+use super::{accounts, admin_keys, costs, federation, keys, models, projects, token_exchange};
 
 /// Names of the endpoints for counters, faults and limits.
 #[allow(missing_docs, reason = "the values say it")]
@@ -37,6 +37,24 @@ pub mod endpoint {
         "POST /organization/projects/{project_id}/service_accounts/{service_account_id}/api_keys";
     pub const READ_COSTS: &str = "GET /organization/costs";
     pub const LIST_MODELS: &str = "GET /models";
+    pub const DELETE_MODEL: &str = "DELETE /models/{model}";
+    pub const CREATE_PROVIDER: &str = "POST /organization/workload_identity_providers";
+    pub const LIST_PROVIDERS: &str = "GET /organization/workload_identity_providers";
+    pub const READ_PROVIDER: &str =
+        "GET /organization/workload_identity_providers/{workload_identity_provider_id}";
+    pub const UPDATE_PROVIDER: &str =
+        "POST /organization/workload_identity_providers/{workload_identity_provider_id}";
+    pub const DELETE_PROVIDER: &str =
+        "DELETE /organization/workload_identity_providers/{workload_identity_provider_id}";
+    pub const CREATE_RULE: &str =
+        "POST /organization/workload_identity_providers/{workload_identity_provider_id}/federation_rules";
+    pub const LIST_RULES: &str =
+        "GET /organization/workload_identity_providers/{workload_identity_provider_id}/federation_rules";
+    pub const READ_RULE: &str = "GET /organization/workload_identity_providers/{workload_identity_provider_id}/federation_rules/{workload_identity_federation_rule_id}";
+    pub const UPDATE_RULE: &str = "POST /organization/workload_identity_providers/{workload_identity_provider_id}/federation_rules/{workload_identity_federation_rule_id}";
+    pub const DELETE_RULE: &str = "DELETE /organization/workload_identity_providers/{workload_identity_provider_id}/federation_rules/{workload_identity_federation_rule_id}";
+    /// The only path outside `/v1`.
+    pub const EXCHANGE_TOKEN: &str = "POST /oauth/token";
     /// Counter for calls to no endpoint.
     pub const NONE: &str = "none";
 }
@@ -63,7 +81,7 @@ pub enum Found {
 
 const PAGE: &[&str] = &["after", "limit"];
 
-static ROUTES: [Route; 22] = [
+static ROUTES: [Route; 34] = [
     admin(endpoint::LIST_ADMIN_KEYS, &["after", "limit", "order"], admin_keys::list),
     admin(endpoint::CREATE_ADMIN_KEY, &[], admin_keys::create),
     admin(endpoint::READ_ADMIN_KEY, &[], admin_keys::read),
@@ -85,7 +103,29 @@ static ROUTES: [Route; 22] = [
     admin(endpoint::DELETE_ACCOUNT, &[], accounts::delete),
     admin(endpoint::CREATE_KEY, &[], keys::create),
     admin(endpoint::READ_COSTS, COSTS, costs::read),
-    Route { name: endpoint::LIST_MODELS, access: Access::Account, query: &[], answer: models::list },
+    Route {
+        name: endpoint::LIST_MODELS,
+        access: Access::Account("api.model.read"),
+        query: &[],
+        answer: models::list,
+    },
+    Route { name: endpoint::DELETE_MODEL, access: Access::KeyOfAccount, query: &[], answer: models::delete },
+    Route {
+        name: endpoint::EXCHANGE_TOKEN,
+        access: Access::Anybody,
+        query: &[],
+        answer: token_exchange::exchange,
+    },
+    admin(endpoint::CREATE_PROVIDER, &[], federation::create_provider),
+    admin(endpoint::LIST_PROVIDERS, &["after", "limit", "order"], federation::list_providers),
+    admin(endpoint::READ_PROVIDER, &[], federation::read_provider),
+    admin(endpoint::UPDATE_PROVIDER, &[], federation::update_provider),
+    admin(endpoint::DELETE_PROVIDER, &[], federation::delete_provider),
+    admin(endpoint::CREATE_RULE, &[], federation::create_rule),
+    admin(endpoint::LIST_RULES, &["after", "limit", "order", "service_account_id"], federation::list_rules),
+    admin(endpoint::READ_RULE, &[], federation::read_rule),
+    admin(endpoint::UPDATE_RULE, &[], federation::update_rule),
+    admin(endpoint::DELETE_RULE, &[], federation::delete_rule),
 ];
 
 const COSTS: &[&str] = &[

@@ -23,6 +23,8 @@ use super::reply::{Body, Outcome, Reply};
 
 /// Maximum body size, in bytes.
 const LARGEST_BODY: usize = 1024 * 1024;
+/// Path of the token exchange.
+const TOKEN_EXCHANGE: &str = "/oauth/token";
 
 /// Accepts connections until `stop`, which also closes every connection.
 pub async fn accept(
@@ -98,7 +100,7 @@ async fn outcome(request: Request<Incoming>, shared: Arc<Shared>) -> Outcome {
     if let Some(control) = path.strip_prefix("/_sim") {
         return Outcome::Complete(shared.control(method, control, &body));
     }
-    let Some(below) = path.strip_prefix("/v1").filter(|below| below.starts_with('/')) else {
+    let Some(below) = below(path) else {
         return Outcome::Complete(Reply::of(Err(Refusal::no_such_url(method, path))));
     };
     match Call::new(&parts, below, body) {
@@ -106,4 +108,12 @@ async fn outcome(request: Request<Incoming>, shared: Arc<Shared>) -> Outcome {
         // A separate task completes the call even if the caller hangs up.
         Ok(call) => tokio::spawn(shared.exchange(call)).await.unwrap_or(Outcome::Dropped),
     }
+}
+
+/// The path as the endpoints know it. The token exchange is on a host of its own at OpenAI, so not below `/v1`.
+fn below(path: &str) -> Option<&str> {
+    if path == TOKEN_EXCHANGE {
+        return Some(path);
+    }
+    path.strip_prefix("/v1").filter(|below| below.starts_with('/') && *below != TOKEN_EXCHANGE)
 }

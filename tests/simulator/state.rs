@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::federation::{Provider, Rule};
 use super::traffic::Traffic;
 use super::world::{Account, AdminKey, Key, Tally, World, live};
 
@@ -20,6 +21,15 @@ pub struct State {
     pub accounts: Vec<AccountState>,
     /// Admin keys, oldest first.
     pub admin_keys: Vec<AdminKeyState>,
+    /// Workload identity providers, oldest first.
+    #[serde(default)]
+    pub providers: Vec<ProviderState>,
+    /// Federation rules, oldest first.
+    #[serde(default)]
+    pub rules: Vec<RuleState>,
+    /// Number of access tokens that work now.
+    #[serde(default)]
+    pub access_tokens: usize,
     /// Number of objects created by calls or by tests.
     pub created: Tally,
     /// Number of objects deleted by calls.
@@ -77,6 +87,42 @@ pub struct AdminKeyState {
     pub live: bool,
 }
 
+/// A workload identity provider.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProviderState {
+    /// Id.
+    pub id: String,
+    /// Name.
+    pub name: String,
+    /// Issuer.
+    pub issuer: String,
+    /// Audience.
+    pub audience: String,
+    /// Tokens are taken.
+    pub enabled: bool,
+    /// The `kid` of each uploaded key.
+    pub kids: Vec<String>,
+}
+
+/// A federation rule.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RuleState {
+    /// Id.
+    pub id: String,
+    /// Name.
+    pub name: Option<String>,
+    /// Tokens are taken.
+    pub enabled: bool,
+    /// Id of the project.
+    pub project: String,
+    /// Id of the service account.
+    pub account: String,
+    /// Required attributes of a token.
+    pub matchers: serde_json::Map<String, serde_json::Value>,
+    /// The permissions; `None` for the account's own.
+    pub scopes: Option<Vec<String>>,
+}
+
 impl State {
     /// Takes a snapshot.
     pub fn of(world: &World, traffic: &Traffic) -> Self {
@@ -88,6 +134,14 @@ impl State {
             projects: world.projects.iter().map(|one| (one.id.clone(), one.archived_at.is_some())).collect(),
             accounts: world.accounts.values().map(|account| AccountState::of(world, account)).collect(),
             admin_keys: world.admin_keys.values().map(|key| AdminKeyState::of(key, world.now())).collect(),
+            providers: world
+                .federated
+                .providers
+                .values()
+                .map(|one| ProviderState::of(one.latest()))
+                .collect(),
+            rules: world.federated.rules.values().map(|one| RuleState::of(one.latest())).collect(),
+            access_tokens: world.federated.tokens.values().filter(|one| one.expires_at > world.now()).count(),
             created: world.created,
             deleted: world.deleted,
             calls: traffic.calls().iter().map(named).collect(),
@@ -161,6 +215,34 @@ impl AdminKeyState {
             value: key.value.clone(),
             expires_at: key.expires_at,
             live: live(key.expires_at, now),
+        }
+    }
+}
+
+impl ProviderState {
+    fn of(provider: &Provider) -> Self {
+        let kids = provider.keys.keys.iter().filter_map(|key| key.common.key_id.clone());
+        Self {
+            id: provider.id.clone(),
+            name: provider.name.clone(),
+            issuer: provider.issuer.clone(),
+            audience: provider.audience.clone(),
+            enabled: provider.enabled,
+            kids: kids.collect(),
+        }
+    }
+}
+
+impl RuleState {
+    fn of(rule: &Rule) -> Self {
+        Self {
+            id: rule.id.clone(),
+            name: rule.name.clone(),
+            enabled: rule.enabled,
+            project: rule.project.clone(),
+            account: rule.account.clone(),
+            matchers: rule.matchers.clone(),
+            scopes: rule.scopes.clone(),
         }
     }
 }

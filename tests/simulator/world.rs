@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Settings;
 use super::clock::Clock;
+use super::federation::Federated;
 use super::id;
 use super::lag::{Lag, Operation, RecentlyDeleted};
 use super::refusal::Refusal;
@@ -48,6 +49,8 @@ pub struct World {
     pub recently_deleted_keys: RecentlyDeleted<Key>,
     /// Admin keys deleted a moment ago.
     pub recently_deleted_admin_keys: RecentlyDeleted<AdminKey>,
+    /// Providers, rules and access tokens.
+    pub federated: Federated,
     /// Number of objects created so far.
     pub created: Tally,
     /// Number of objects deleted by calls. Expiry is no deletion.
@@ -200,6 +203,7 @@ impl World {
             recently_deleted_accounts: RecentlyDeleted::default(),
             recently_deleted_keys: RecentlyDeleted::default(),
             recently_deleted_admin_keys: RecentlyDeleted::default(),
+            federated: Federated::default(),
             created: Tally::default(),
             deleted: Tally::default(),
             last_serial: 0,

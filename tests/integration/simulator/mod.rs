@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "clippy takes the helpers of tests for no tests")]
 
 mod faults;
+mod federation;
 mod lag;
 mod limits;
 mod program;
