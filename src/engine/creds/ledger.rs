@@ -1,10 +1,12 @@
-//! What was handed out stays on record here until it is gone, found by its end without listing it all.
+//! The ledger: a record of each credential until OpenAI has ended the credential. Due records are found by their end,
+//! without a list of the whole ledger.
 //!
-//! Vault's lease is the owner of a credential; this ledger is for the day when Vault lost it (it died before it
-//! recorded the lease, or was restored from a backup): what outlives its own end is removed by the tick.
+//! Vault's lease owns a credential. The ledger helps when Vault loses the lease: Vault died before it stored the lease,
+//! or was restored from a backup. The tick removes credentials that outlive their end.
 //!
-//! *Layout:* a record stands under the minute of its end. One whose end was asked for earlier, and could not be had at
-//! once, moves to the minute 0, where it is due at once and before all others; so its place is known from its name.
+//! *Layout:* a record is stored under the minute of its credential's end. An early revocation that cannot end the
+//! credential at once moves the record to minute 0, which is due before all others. So a credential's end and name give
+//! both places.
 
 use std::time::Duration;
 
@@ -17,58 +19,58 @@ use crate::engine::time::calendar;
 use crate::logical::{Collection, Record, Storage, StorageError};
 use crate::openai::{ApiKeyId, OrganizationId, ProjectId, ServiceAccountId};
 
-/// What somebody got, and what ends it: kept with the lease and in the ledger.
+/// An issued credential with the ids that end it. Stored with the lease and in the ledger.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Handed {
-    /// The organization it lives in: another one's 404 proves nothing.
+    /// Id of its organization. A 404 from another organization proves nothing.
     pub organization_id: OrganizationId,
-    /// The project it lives in.
+    /// Id of its project.
     pub project_id: ProjectId,
-    /// The account.
+    /// Id of the account.
     pub service_account_id: ServiceAccountId,
-    /// The key.
+    /// Id of the key.
     pub api_key_id: ApiKeyId,
-    /// Its unique name.
+    /// Unique name of the account, or of the key on a role's account.
     pub name: String,
-    /// Whether the account was made with it and goes with it.
+    /// True if the account was created for the credential and is deleted with it.
     pub with_account: bool,
-    /// The role or set it was handed out by.
+    /// Name of the role.
     pub role: String,
-    /// When the lease ends; it gives the place in the ledger.
+    /// End of the lease, which determines the place in the ledger.
     pub ends: DateTime<Utc>,
-    /// When OpenAI ends the key by itself.
+    /// Expiry of the key at OpenAI.
     pub expires: Option<DateTime<Utc>>,
-    /// When it was made; releases before did not keep that.
+    /// Time of the creation; early releases did not store one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub made: Option<DateTime<Utc>>,
 }
 
-/// One credential that was handed out.
+/// A ledger record.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Entry {
-    /// What is to be ended.
+    /// The credential.
     #[serde(flatten)]
     pub handed: Handed,
-    /// When its end was asked for, if that was before its time.
+    /// Time of an early revocation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked: Option<DateTime<Utc>>,
-    /// How its removal fares since then.
+    /// Retry state of the removal.
     #[serde(flatten)]
     pub retry: RetryState,
 }
 
 impl Handed {
-    /// Where its record stands until its end is asked for before its time.
+    /// Place of its record, without an early revocation.
     pub(in crate::engine) fn place(&self) -> String {
         place(self.ends, &self.name)
     }
 
-    /// What OpenAI is asked about to end it.
+    /// Ids in the calls that end the credential.
     pub(in crate::engine) fn ids(&self) -> [&str; 2] {
         [self.service_account_id.as_str(), self.api_key_id.as_str()]
     }
 
-    /// Whether OpenAI has ended the key by itself at `now`.
+    /// True if the key has expired at OpenAI.
     pub fn is_expired(&self, now: DateTime<Utc>) -> bool {
         self.expires.is_some_and(|expires| expires <= now)
     }
@@ -79,44 +81,44 @@ impl Record for Entry {
 }
 
 impl Entry {
-    /// The record of what was just handed out.
+    /// The record of a new credential.
     pub(in crate::engine) fn new(handed: Handed) -> Self {
         Self { handed, asked: None, retry: RetryState::default() }
     }
 
-    /// Since when it is to be removed.
+    /// Time since when the removal has been due.
     pub(in crate::engine) fn since(&self) -> DateTime<Utc> {
         self.asked.unwrap_or(self.handed.ends)
     }
 
-    /// Its removal failed.
+    /// Records a failed removal.
     pub(in crate::engine) fn failed(&mut self, error: &Error, now: DateTime<Utc>) {
         self.retry.failed_by(&self.handed.name, error, now, Duration::ZERO);
     }
 }
 
-/// So many names are listed at once. Vault lists a folder whole for each part of it, and all that was asked for at once
-/// is in one: with small parts the work would grow by the square.
+/// Number of names on a page. Vault reads the whole folder for each page, and all early revocations are in one folder.
+/// Small pages would make the work grow with the square of the folder's size.
 pub(in crate::engine) const PAGE: usize = 16_384;
-/// So many records are read to find the oldest of what was asked for.
-const FIRST_FEW: usize = 256;
+/// Number of early revocations that are read to find the oldest one.
+const MAX_READ: usize = 256;
 
-/// From then on the minute of what was asked for has passed.
+/// Time at which minute 0, the place of early revocations, has passed.
 const ASKED_IS_DUE: DateTime<Utc> = DateTime::from_timestamp_nanos(60_000_000_000);
 
 pub(in crate::engine) static LEDGER: Collection<Entry> = Collection::new("ledger/");
 
-/// Where the record of a credential stands: by its end, under its own name.
+/// Place of a record, by the credential's end and name.
 pub(in crate::engine) fn place(ends: DateTime<Utc>, name: &str) -> String {
     calendar::place(ends, name)
 }
 
-/// The unique names of all that is on record, whatever its end. It lists all there is: not for a request.
+/// Names of all credentials in the ledger. Lists the whole ledger, which is too slow for a request.
 pub(in crate::engine) async fn names(storage: &dyn Storage) -> Result<Vec<String>, StorageError> {
     calendar::names(storage, LEDGER.prefix()).await
 }
 
-/// Places of all records, whatever their end; at most `most`.
+/// At most `most` places of records, with any end.
 pub(in crate::engine) async fn places(
     storage: &dyn Storage,
     most: usize,
@@ -124,18 +126,18 @@ pub(in crate::engine) async fn places(
     calendar::due_after(storage, LEDGER.prefix(), DateTime::<Utc>::MAX_UTC, "", most).await
 }
 
-/// Since when what stands at this place has been due, as far as the place tells: for what was asked for it does not.
+/// Due time encoded in the place; `None` for early revocations.
 pub(in crate::engine) fn due_since(place: &str) -> Option<DateTime<Utc>> {
     calendar::minute_of(place).filter(|minute| *minute > DateTime::UNIX_EPOCH)
 }
 
-/// Where the record stands once its end was asked for before its time.
+/// Place of the record after an early revocation.
 pub(in crate::engine) fn asked_place(name: &str) -> String {
     calendar::place(DateTime::UNIX_EPOCH, name)
 }
 
-/// Whether a credential of this name is on record that ends in the same minute as `ends`: two reads, in this order. A
-/// record that moves is written at its new place, the minute 0, before it is deleted at its old one.
+/// True if the ledger has a credential of this name that ends in the minute of `ends`. Makes two reads in this order:
+/// a record that moves is written at its new place, minute 0, before it is deleted at its old place.
 pub(in crate::engine) async fn is_recorded(
     storage: &dyn Storage,
     ends: DateTime<Utc>,
@@ -145,8 +147,8 @@ pub(in crate::engine) async fn is_recorded(
         || LEDGER.contains(storage, &asked_place(name)).await?)
 }
 
-/// Places of records that are to be removed at `now`, after the place `after`: what was asked for first, whatever the
-/// time, then the oldest; at most `most`.
+/// At most `most` places of records that are due at `now`, after the place `after`: first all early revocations, then
+/// the oldest records.
 pub(in crate::engine) async fn ended(
     storage: &dyn Storage,
     now: DateTime<Utc>,
@@ -157,9 +159,8 @@ pub(in crate::engine) async fn ended(
     calendar::due_after(storage, LEDGER.prefix(), now, after, most).await
 }
 
-/// Credentials that have ended, or were revoked, and that are not known to be gone at OpenAI: how many, by the names of the
-/// records alone, at most `most`; and since when the oldest is due. That is, for what was asked for, the oldest of the
-/// first few.
+/// Number of due records, at most `most`, and the due time of the oldest. Counts by the names alone. Of early revocations,
+/// only the first [`MAX_READ`] are read.
 pub(in crate::engine) async fn waiting(
     storage: &dyn Storage,
     now: DateTime<Utc>,
@@ -180,11 +181,11 @@ pub(in crate::engine) async fn waiting(
 
 async fn oldest_of(storage: &dyn Storage, places: &[String]) -> Result<Option<DateTime<Utc>>, StorageError> {
     let mut oldest: Option<DateTime<Utc>> = None;
-    for place in places.iter().take(FIRST_FEW) {
+    for place in places.iter().take(MAX_READ) {
         let since = match due_since(place) {
             Some(since) => return Ok(Some(oldest.map_or(since, |oldest| oldest.min(since)))),
             None => match LEDGER.get(storage, place).await {
-                // It hides no other.
+                // An unreadable record does not hide others.
                 Err(StorageError::Malformed { .. }) => None,
                 entry => entry?.map(|entry| entry.since()),
             },

@@ -1,21 +1,23 @@
-//! Removes at OpenAI what has ended: accounts and keys whose revocation had to wait, whose lease was lost, or whose key
-//! expired before OpenAI had a turn for the account. From the ledger alone, at the pace that OpenAI allows.
+//! The ledger's worker: removes ended credentials at OpenAI. Their revocation was queued or failed, their lease was
+//! lost, or their key expired before OpenAI admitted the call. The worker reads only the ledger, and respects OpenAI's
+//! rate.
 //!
-//! *Guarantees:* what was asked for goes first, then the oldest. One failure never stops the rest: it backs off by
-//! itself. Only what concerns every call (OpenAI's limit, an outage, a key that is no good) ends a pass, and is nobody's
-//! failure. A pass ends with its time and begins anew from storage; dying anywhere in it repeats at most a deletion,
-//! which OpenAI then answers with "gone".
+//! *Guarantees:* early revocations go first, then the oldest records. One failure never stops the others: each record
+//! has its own retry state. Only an error that concerns every call ends a pass: OpenAI's rate limit, an outage, a
+//! refused admin key. Such an error counts as no record's failure. A pass ends at its deadline, and the next pass
+//! starts anew from storage. An interrupted pass repeats at most a deletion, which OpenAI then answers with 404.
 //!
-//! *Assumptions:* several passes at once would do no harm, but gain nothing; there is one at a time.
+//! *Assumption:* one pass at a time is enough. Concurrent passes would do no harm.
 
 use crate::engine::config::clients;
 use crate::engine::telemetry::events;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use chrono::TimeDelta;
 use futures_util::{FutureExt as _, StreamExt as _, stream};
+use parking_lot::Mutex;
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -30,26 +32,26 @@ use crate::framework::Tick;
 use crate::logical::Storage;
 use crate::openai::{self, Urgency};
 
-/// So many removals are under way at once: with OpenAI at 50 ms a call, 160 a second.
-const ABREAST: usize = 8;
-/// So many records are taken up at once.
+/// Number of concurrent removals: 160 a second if OpenAI takes 50 ms a call.
+const CONCURRENCY: usize = 8;
+/// Number of records that are started together.
 const CHUNK: usize = 256;
-/// Vault's own revocation of an ended lease comes first; it needs a moment.
+/// Delay after a credential's end in which Vault revokes the lease itself.
 const GRACE: Duration = Duration::from_secs(120);
-/// A pass besides the ticks is over before the next tick.
-const PASS: Duration = Duration::from_secs(50);
-/// By so much OpenAI's clock may be behind ours: no key is called dead before it surely is.
+/// Maximum duration of a pass between two ticks.
+const MAX_PASS: Duration = Duration::from_secs(50);
+/// Tolerance for OpenAI's clock, so that no live key counts as dead.
 const CLOCK_SKEW: TimeDelta = TimeDelta::seconds(5);
 
-/// What this process knows of removals; all of it may be lost.
+/// State of the worker in this process. A restart loses this state without harm.
 #[derive(Debug, Default)]
 pub(in crate::engine) struct Removals {
-    /// Held by the pass that runs.
+    /// Held by the running pass.
     turn: AsyncMutex<()>,
-    /// Something was asked for since the last pass began.
-    asked: AtomicBool,
-    /// Why the last pass ended before all was done.
-    trouble: Mutex<Option<String>>,
+    /// True if a revocation was queued since the last pass began.
+    is_requested: AtomicBool,
+    /// Error that ended the last pass early.
+    halt: Mutex<Option<String>>,
     stop: CancellationToken,
 }
 
@@ -60,31 +62,31 @@ struct Pass<'a> {
     deadline: Instant,
     cancelled: &'a CancellationToken,
     which: Which,
-    /// Another organization came into reach.
+    /// True if the configuration names another organization since the last pass.
     reach_changed: bool,
-    /// What ends the pass for all.
+    /// Error that ends the pass early.
     halt: OnceLock<Error>,
 }
 
 /// Which records a pass takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::engine) enum Which {
-    /// Those whose time has come.
+    /// Records that are due, without those that wait for a retry.
     Due,
-    /// Also those that failed a moment ago.
+    /// Also records that wait for a retry, and those within [`GRACE`].
     All,
 }
 
-/// What a pass came to.
+/// Result of a pass.
 #[derive(Debug, Default)]
 pub(in crate::engine) struct Outcome {
     pub(in crate::engine) removed: u64,
     pub(in crate::engine) failed: u64,
-    /// The first failure, or what ended the pass.
+    /// The error that ended the pass early, or else the first failure.
     pub(in crate::engine) error: Option<Error>,
 }
 
-/// What became of one.
+/// Result for one record.
 pub(in crate::engine) enum Step {
     Removed,
     Failed(Error),
@@ -92,80 +94,77 @@ pub(in crate::engine) enum Step {
 }
 
 impl Removals {
-    /// The mount goes away: a pass under way begins nothing more.
+    /// Stops the running pass when the mount ends.
     pub(in crate::engine) fn stop(&self) {
         self.stop.cancel();
     }
 
-    /// Why the last pass ended early, if it did.
+    /// Error that ended the last pass early.
     pub(in crate::engine) fn trouble(&self) -> Option<String> {
-        self.lock().clone()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<String>> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+        self.halt.lock().clone()
     }
 }
 
-/// Whether OpenAI has surely ended the key by itself.
+/// True if the key has surely expired at OpenAI.
 pub(in crate::engine) fn is_dead(engine: &Engine, handed: &Handed) -> bool {
     handed.is_expired(engine.certain_time() - CLOCK_SKEW)
 }
 
-/// Ends one credential at OpenAI. What lives goes before everything else; the account of a dead key is only tidied up,
-/// and waits with those who look something up.
+/// Ends one credential at OpenAI. A live key has the highest urgency. The account of a dead key is only tidied up, with
+/// the lowest urgency.
 pub(in crate::engine) async fn end(
     engine: &Engine,
     storage: &dyn Storage,
     handed: &Handed,
-    patience: Duration,
+    max_wait: Duration,
 ) -> Result<(), Error> {
     let client = clients::client_of(engine, storage, &handed.organization_id).await?;
     let urgency = if is_dead(engine, handed) { Urgency::Check } else { Urgency::Revocation };
     clients::note_made(engine, &handed.ids(), handed.made);
-    deletion::retire(&client.for_work(urgency, patience), handed).await.map_err(Error::Revocation)?;
+    deletion::retire(&client.for_work(urgency, max_wait), handed).await.map_err(Error::Revocation)?;
     engine.metrics.credential_revoked(&handed.role);
     events::tell(engine, Happening::CredsRevoke, &format!("creds/{}", handed.role));
     Ok(())
 }
 
-/// Part of the tick. What was out of reach is tried again after another organization came into reach.
+/// Part of the tick. After a change of the organization (`reach_changed`), records of other organizations are tried at
+/// once.
 pub(in crate::engine) async fn tick(engine: &Engine, tick: &Tick, reach_changed: bool) -> Result<(), Error> {
-    // A pass that runs already does what this one would.
+    // A running pass does the same work.
     let Ok(_turn) = engine.removals.turn.try_lock() else { return Ok(()) };
     let (storage, cancelled) = (&*tick.storage, &tick.cancelled);
-    // On unmounting it is now or never: Vault wipes the mount's storage after this.
+    // Vault deletes the storage of a tainted mount next.
     let which = if engine.system.tainted().await? { Which::All } else { Which::Due };
     let pass = Pass::new(engine, storage, tick.deadline, cancelled, which);
     let outcome = Pass { reach_changed, ..pass }.run().await;
-    // A limit is no failure: the rest comes with the next ticks. Nor is a configuration that somebody deleted.
+    // The rate limit is no failure, because the next ticks continue. A deleted configuration is no failure either.
     let is_failure = |error: &Error| !is_limit(error) && !matches!(error, Error::NotConfigured);
     outcome.error.filter(is_failure).map_or(Ok(()), Err)
 }
 
-/// A pass right now, for somebody who waits for it.
+/// Runs a pass for a waiting caller.
 pub(in crate::engine) async fn run_now(
     engine: &Engine,
     storage: &dyn Storage,
-    patience: Duration,
+    max_wait: Duration,
 ) -> Outcome {
-    let deadline = Instant::now() + patience;
+    let deadline = Instant::now() + max_wait;
     let Ok(_turn) = tokio::time::timeout_at(deadline, engine.removals.turn.lock()).await else {
         return Outcome::default();
     };
     Pass::new(engine, storage, deadline, &engine.removals.stop, Which::All).run().await
 }
 
-/// Something was put on record to be ended at once: a pass of its own begins, unless one runs that will see to it. It
-/// is a favour, not a promise: what it does not come to is the tick's.
+/// Starts a pass after a revocation was queued, unless a running pass will see the record. Best effort; the next tick
+/// handles the rest.
 pub(in crate::engine) fn begin(engine: &Arc<Engine>, storage: &Arc<dyn Storage>) {
-    engine.removals.asked.store(true, Ordering::Release);
+    engine.removals.is_requested.store(true, Ordering::Release);
     let (engine, storage) = (Arc::clone(engine), Arc::clone(storage));
     tokio::spawn(async move {
-        while engine.removals.asked.load(Ordering::Acquire) {
+        while engine.removals.is_requested.load(Ordering::Acquire) {
             let Ok(_turn) = engine.removals.turn.try_lock() else { return };
-            engine.removals.asked.store(false, Ordering::Release);
-            let deadline = Instant::now() + PASS;
+            engine.removals.is_requested.store(false, Ordering::Release);
+            let deadline = Instant::now() + MAX_PASS;
             let pass = Pass::new(&engine, &*storage, deadline, &engine.removals.stop, Which::Due);
             if pass.run().await.error.is_some() {
                 return;
@@ -192,30 +191,30 @@ impl<'a> Pass<'a> {
             outcome.error.get_or_insert(error);
         }
         let halt = self.halt.into_inner();
-        *self.engine.removals.lock() = halt.as_ref().map(ToString::to_string);
+        *self.engine.removals.halt.lock() = halt.as_ref().map(ToString::to_string);
         outcome.error = halt.or(outcome.error);
         outcome
     }
 
-    /// Chunk after chunk, so that what backs off in front does not keep the pass from what stands behind it.
+    /// Works through the records in chunks, so that waiting records do not block the records after them.
     async fn work_through(&self, outcome: &mut Outcome) -> Result<(), Error> {
         let mut after = String::new();
         while !self.is_over() {
-            let by =
-                self.engine.certain_time() - if self.which == Which::All { Duration::ZERO } else { grace() };
-            let places = ledger::ended(self.storage, by, &after, ledger::PAGE).await?;
+            let grace = if self.which == Which::All { Duration::ZERO } else { grace() };
+            let end = self.engine.certain_time() - grace;
+            let places = ledger::ended(self.storage, end, &after, ledger::PAGE).await?;
             let Some(last) = places.last() else { break };
             after.clone_from(last);
             for chunk in places.chunks(CHUNK) {
-                self.take(chunk, outcome).await;
+                self.remove_all(chunk, outcome).await;
             }
         }
         Ok(())
     }
 
-    async fn take(&self, places: &[String], outcome: &mut Outcome) {
+    async fn remove_all(&self, places: &[String], outcome: &mut Outcome) {
         let steps: Vec<_> = places.iter().map(|place| self.step(place).boxed()).collect();
-        let mut steps = stream::iter(steps).buffer_unordered(ABREAST);
+        let mut steps = stream::iter(steps).buffer_unordered(CONCURRENCY);
         while let Some(step) = steps.next().await {
             outcome.count(step);
         }
@@ -242,21 +241,19 @@ impl<'a> Pass<'a> {
         if self.which == Which::Due && entry.retry.waits(now) && !is_in_reach {
             return Ok(Step::Skipped);
         }
-        let patience = self.deadline.saturating_duration_since(Instant::now());
-        match end(self.engine, self.storage, &entry.handed, patience).await {
+        let max_wait = self.deadline.saturating_duration_since(Instant::now());
+        match end(self.engine, self.storage, &entry.handed, max_wait).await {
             Ok(()) => {
                 failpoint!("tick.ended");
                 LEDGER.delete(self.storage, place).await?;
                 Ok(Step::Removed)
             }
             Err(error) if concerns_all(self.engine, &error) => {
-                // Who comes later says the same.
+                // Later errors say the same.
                 let _ = self.halt.set(error);
                 Ok(Step::Skipped)
             }
-            Err(Error::OtherOrganization { organization, .. })
-                if is_past_remembering(self.engine, &entry) =>
-            {
+            Err(Error::OtherOrganization { organization, .. }) if is_forgettable(self.engine, &entry) => {
                 tracing::warn!(
                     name = entry.handed.name, %organization,
                     "a credential's record is forgotten: its key ended more than a year ago, and its organization is not \
@@ -275,7 +272,7 @@ impl<'a> Pass<'a> {
 }
 
 impl Outcome {
-    /// What two passes came to.
+    /// Sum of two results.
     pub(in crate::engine) fn and(self, other: Self) -> Self {
         Self {
             removed: self.removed + other.removed,
@@ -296,8 +293,8 @@ impl Outcome {
     }
 }
 
-/// Whether nothing but an empty account can be left of it, for longer than any key lives.
-fn is_past_remembering(engine: &Engine, entry: &ledger::Entry) -> bool {
+/// True if the key expired longer ago than any key lives, so that at most an empty account is left.
+fn is_forgettable(engine: &Engine, entry: &ledger::Entry) -> bool {
     let Some(expired) = entry.handed.expires else { return false };
     expired + making::FORGOTTEN_AFTER < engine.certain_time()
 }
@@ -306,12 +303,12 @@ fn grace() -> Duration {
     shortened!("OPENAI_LEDGER_GRACE", GRACE)
 }
 
-/// Whether the next one would fail alike: nothing is wrong with this one.
+/// True if the error concerns every call, and not the record at hand.
 pub(in crate::engine) fn concerns_all(engine: &Engine, error: &Error) -> bool {
     match error {
         Error::NotConfigured | Error::Settings(_) => true,
         Error::Revocation(error) => {
-            // Any other 401 or 403 may be about this one alone: its project, its address, a permission.
+            // Any other 401 or 403 may concern this record alone: its project, its address, a permission.
             let is_key = error.refuses_key()
                 || (error.is_unexplained_401() && engine.clients.openai_status().outcomes().refused);
             is_key || matches!(error, openai::Error::Throttled { .. } | openai::Error::Unavailable { .. })
