@@ -48,7 +48,7 @@
 //!
 //! # The flow of the tick Vault calls once a minute. `framework` runs the periodic work of `engine/mod.rs`: among
 //! others, `engine/creds/windows/` looks up names with an unknown outcome and deletes the entries of finished windows,
-//! and `engine/creds/removal.rs` removes credentials that have ended. Then `framework` passes each write-ahead entry to
+//! and `engine/creds/ledger_worker.rs` removes credentials that have ended. Then `framework` passes each write-ahead entry to
 //! the engine, which undoes work without an owner.
 //!
 //! The engine finds due records by their minute, never by listing all records, and reads each record again under its

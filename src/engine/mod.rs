@@ -219,7 +219,7 @@ pub struct Engine {
     roles: Cache<Role>,
     seen: Cache<config::clock_watch::Seen>,
     library_sets: Cache<LibrarySet>,
-    removals: creds::removal::Removals,
+    ledger_worker: creds::ledger_worker::LedgerWorker,
     /// Set when the configuration names another organization. The next tick retries everything that waits.
     reach_changed: AtomicBool,
     /// The reason to refuse every request: a newer release wrote the mount's storage.
@@ -259,7 +259,7 @@ impl Engine {
             roles: Cache::new(&creds::roles::ROLES),
             seen: Cache::new(&config::clock_watch::SEEN),
             library_sets: Cache::new(&library::sets::SETS),
-            removals: creds::removal::Removals::default(),
+            ledger_worker: creds::ledger_worker::LedgerWorker::default(),
             reach_changed: AtomicBool::new(false),
             refusal: OnceLock::new(),
         }
@@ -314,8 +314,10 @@ impl framework::Engine for Engine {
         config::clock_watch::ask_openai(&self, &tick).await;
         if tick.writable == Writable::LocalOnly {
             // A performance secondary writes only credentials. The primary does the other work.
-            let (created, removed) =
-                tokio::join!(creds::windows::tick(&self, &tick), creds::removal::tick(&self, &tick, false));
+            let (created, removed) = tokio::join!(
+                creds::windows::tick(&self, &tick),
+                creds::ledger_worker::tick(&self, &tick, false)
+            );
             config::clock_watch::ask_while_failing(&self, &tick).await;
             let failures = [created, removed].into_iter().filter_map(Result::err);
             return failures.map(logical::Error::from).collect();
@@ -328,7 +330,7 @@ impl framework::Engine for Engine {
         // Concurrently, so that a slow or failed part does not delay the others.
         let (created, removed, worked, moved, found, measured, tracked) = tokio::join!(
             creds::windows::tick(&self, &tick),
-            creds::removal::tick(&self, &tick, reach_changed),
+            creds::ledger_worker::tick(&self, &tick, reach_changed),
             worker::tick(&self, &tick, went_back, reach_changed),
             library::legacy::tend(&self, &tick),
             library::missing::tend(&self, &tick),
@@ -369,7 +371,7 @@ impl framework::Engine for Engine {
     }
 
     async fn cleanup(&self) {
-        self.removals.stop();
+        self.ledger_worker.stop();
         self.gone.cancel();
     }
 }

@@ -2,14 +2,14 @@
 //!
 //! *Guarantees:* in strict mode a revocation succeeds only when the key is dead: deleted at OpenAI, or expired there.
 //! In queue mode a revocation succeeds when the ledger has the request. Every credential that cannot be ended at once
-//! is in the ledger, and the tick ends the credential (`removal.rs`), whether or not Vault retries. A record is deleted
-//! only after OpenAI has ended the credential; a record that moves is written at its new place first. A revocation may
-//! be repeated.
+//! is in the ledger, and the tick ends the credential (`ledger_worker.rs`), whether or not Vault retries. A record is
+//! deleted only after OpenAI has ended the credential; a record that moves is written at its new place first. A
+//! revocation may be repeated.
 //!
 //! *Waiting times.* Vault has some 200 workers for the leases of all its mounts. Vault tries each lease 6 times, after
-//! waits of 20 s, 40 s and so on (give or take a half). Then Vault marks the lease irrevocable. So a worker must be free
-//! soon, and a lease must not use up its tries while its key lives:
-//! - A revocation of a live key waits at most [`PATIENCE`] for its turn at OpenAI. If the turn would come later, the
+//! waits of 20 s, 40 s and so on (give or take a half). Then Vault marks the lease irrevocable. So a worker must be
+//! free soon, and a lease must not use up its tries while its key lives:
+//! - A revocation of a live key waits at most [`MAX_WAIT`] for its turn at OpenAI. If the turn would come later, the
 //!   revocation fails at once. At 2 calls a second that occupies 40 workers, and OpenAI is never idle.
 //! - A revocation of a dead key does not wait. It succeeds, and the ledger's worker deletes the account later.
 //!
@@ -23,60 +23,60 @@ use std::time::Duration;
 
 use crate::engine::config::configuration::{ONLY, RevocationMode};
 use crate::engine::creds::ledger;
-use crate::engine::creds::ledger::{Entry, Handed, LEDGER};
-use crate::engine::creds::removal;
+use crate::engine::creds::ledger::{Credential, Entry, LEDGER};
+use crate::engine::creds::ledger_worker;
 use crate::engine::failpoint::failpoint;
 use crate::engine::{Engine, Error};
 use crate::framework::LeaseCall;
 use crate::logical::{self, Storage};
 
 /// Maximum wait of a revocation of a live key for its turn at OpenAI.
-pub(in crate::engine) const PATIENCE: Duration = Duration::from_secs(20);
+pub(in crate::engine) const MAX_WAIT: Duration = Duration::from_secs(20);
 
 /// Revokes a lease for Vault.
 pub(in crate::engine) async fn revoke(engine: Arc<Engine>, call: LeaseCall) -> Result<(), logical::Error> {
-    let handed: Handed = call.internal()?;
-    revoke_handed(&engine, &call.request.storage, &handed).await.map_err(for_lease)
+    let credential: Credential = call.internal()?;
+    revoke_credential(&engine, &call.request.storage, &credential).await.map_err(for_lease)
 }
 
 /// Ends a credential, or returns why that is not possible now.
-pub(in crate::engine) async fn revoke_handed(
+pub(in crate::engine) async fn revoke_credential(
     engine: &Arc<Engine>,
     storage: &Arc<dyn Storage>,
-    handed: &Handed,
+    credential: &Credential,
 ) -> Result<(), Error> {
-    let is_dead = removal::is_dead(engine, handed);
+    let is_dead = ledger_worker::is_dead(engine, credential);
     let queues = mode(engine, &**storage).await? == RevocationMode::Queue;
-    // Vault deletes the storage of a tainted mount next, so nothing may be postponed.
+    // Vault may delete the storage of a tainted mount next, so nothing may be postponed.
     let is_last_chance = (is_dead || queues) && engine.system.tainted().await?;
     if queues && !is_last_chance {
-        queue(engine, &**storage, handed, None).await?;
-        removal::begin(engine, storage);
+        queue(engine, &**storage, credential, None).await?;
+        ledger_worker::begin(engine, storage);
         return Ok(());
     }
-    let max_wait = if is_dead && !is_last_chance { Duration::ZERO } else { PATIENCE };
-    match removal::end(engine, &**storage, handed, max_wait).await {
+    let max_wait = if is_dead && !is_last_chance { Duration::ZERO } else { MAX_WAIT };
+    match ledger_worker::end(engine, &**storage, credential, max_wait).await {
         Ok(()) => {
             failpoint!("revoke.ended");
-            forget(&**storage, handed).await;
+            forget(&**storage, credential).await;
             failpoint!("revoke.forgotten");
             Ok(())
         }
         // The worker deletes the account of a dead key later.
-        Err(error) if is_dead && !(is_last_chance && may_pass(&error)) => Ok(()),
+        Err(error) if is_dead && !(is_last_chance && is_transient(&error)) => Ok(()),
         Err(error) => {
             // After its end a credential is due without a move.
-            if handed.ends > engine.certain_time() {
+            if credential.ends > engine.certain_time() {
                 // If this fails as well, only Vault's next try remains. The caller gets the first error.
-                let _ = queue(engine, &**storage, handed, Some(&error)).await;
+                let _ = queue(engine, &**storage, credential, Some(&error)).await;
             }
             Err(error)
         }
     }
 }
 
-/// True if a revocation succeeds before the key is dead. False on a tainted mount, whose storage Vault deletes
-/// next.
+/// True if a revocation succeeds before the key is dead. False on a tainted mount, whose storage Vault may
+/// delete next.
 pub(in crate::engine) async fn queues_revocations(
     engine: &Engine,
     storage: &dyn Storage,
@@ -93,27 +93,27 @@ async fn mode(engine: &Engine, storage: &dyn Storage) -> Result<RevocationMode, 
 async fn queue(
     engine: &Engine,
     storage: &dyn Storage,
-    handed: &Handed,
+    credential: &Credential,
     error: Option<&Error>,
 ) -> Result<(), Error> {
-    let place = ledger::asked_place(&handed.name);
+    let place = ledger::early_place(&credential.name);
     if !LEDGER.contains(storage, &place).await? {
-        let mut entry = Entry { asked: Some(engine.now()), ..Entry::new(handed.clone()) };
+        let mut entry = Entry { revoked_at: Some(engine.now()), ..Entry::new(credential.clone()) };
         if let Some(error) = error {
             entry.failed(error, engine.now());
         }
         LEDGER.put(storage, &place, &entry).await?;
     }
-    Ok(LEDGER.delete(storage, &handed.place()).await?)
+    Ok(LEDGER.delete(storage, &credential.place()).await?)
 }
 
 /// Deletes the ledger record of a credential that OpenAI has ended. A record that stays costs the tick one call.
-async fn forget(storage: &dyn Storage, handed: &Handed) {
-    let asked = ledger::asked_place(&handed.name);
-    if LEDGER.contains(storage, &asked).await.unwrap_or(true) {
-        let _ = LEDGER.delete(storage, &asked).await;
+async fn forget(storage: &dyn Storage, credential: &Credential) {
+    let early = ledger::early_place(&credential.name);
+    if LEDGER.contains(storage, &early).await.unwrap_or(true) {
+        let _ = LEDGER.delete(storage, &early).await;
     }
-    let _ = LEDGER.delete(storage, &handed.place()).await;
+    let _ = LEDGER.delete(storage, &credential.place()).await;
 }
 
 /// The error as Vault gets it. Vault logs the message and retries, except after an unsupported path or operation
@@ -129,6 +129,6 @@ pub(in crate::engine) fn for_lease(error: Error) -> logical::Error {
 }
 
 /// True if a retry may succeed.
-pub(in crate::engine) fn may_pass(error: &Error) -> bool {
+pub(in crate::engine) fn is_transient(error: &Error) -> bool {
     matches!(error, Error::Revocation(error) if error.is_transient())
 }

@@ -1,28 +1,28 @@
-//! How what was made at OpenAI ends: keys, or accounts with all their keys. Gone already is as good as ended, also with
-//! the project it was in. It knows nothing of who owned it.
+//! Ends keys at OpenAI, and accounts with all their keys. An object that is already gone counts as ended, and so does
+//! an object whose project is gone. This file knows nothing of owners.
 
 use std::time::Duration;
 
 use crate::engine::accounts::lookup;
 use crate::engine::accounts::lookup::{Found, Sought};
-use crate::engine::creds::ledger::Handed;
+use crate::engine::creds::ledger::Credential;
 use crate::openai::{self, ApiKeyId, Client, ProjectId, ServiceAccountId};
 
-/// What looking for something by its unique name came to.
+/// Result of a deletion by name.
 pub(in crate::engine) enum Undone {
-    /// It was there, and is no more; or all it was in is gone.
+    /// OpenAI deleted the object, or its project is gone.
     Ended,
-    /// It was not there, or not yet.
+    /// OpenAI has no object of this name, or does not list the object yet.
     NothingFound,
 }
 
-/// Ends what was handed out; that it is gone already is success.
-pub(in crate::engine) async fn retire(client: &Client, handed: &Handed) -> Result<(), openai::Error> {
-    let Handed { project_id, service_account_id, api_key_id, with_account, .. } = handed;
+/// Ends a credential. A credential that is gone counts as ended.
+pub(in crate::engine) async fn retire(client: &Client, credential: &Credential) -> Result<(), openai::Error> {
+    let Credential { project_id, service_account_id, api_key_id, with_account, .. } = credential;
     end(client, project_id, service_account_id, api_key_id, *with_account).await
 }
 
-/// Ends a key, or its account with all its keys; that it is gone already is success.
+/// Ends a key, or its account with all its keys. An object that is gone counts as ended.
 pub(in crate::engine) async fn end(
     client: &Client,
     project: &ProjectId,
@@ -37,7 +37,7 @@ pub(in crate::engine) async fn end(
     }
 }
 
-/// Ends an account and all its keys; that it is gone already is success.
+/// Ends an account and all its keys. An account that is gone counts as ended.
 pub(in crate::engine) async fn end_account(
     client: &Client,
     project_id: &ProjectId,
@@ -46,7 +46,7 @@ pub(in crate::engine) async fn end_account(
     ended(client, project_id, client.delete_service_account(project_id, account).await).await
 }
 
-/// Ends a key; that it is gone already is success.
+/// Ends a key. A key that is gone counts as ended.
 pub(in crate::engine) async fn end_key(
     client: &Client,
     project_id: &ProjectId,
@@ -55,7 +55,7 @@ pub(in crate::engine) async fn end_key(
     ended(client, project_id, client.delete_key(project_id, key).await).await
 }
 
-/// A deletion's outcome, where what went with its archived project is ended, too.
+/// Result of a deletion. An object whose project is archived or gone counts as ended.
 async fn ended(
     client: &Client,
     project: &ProjectId,
@@ -67,7 +67,7 @@ async fn ended(
     }
 }
 
-/// Ends an account that nobody has; that it is gone already is success.
+/// Ends an account that nobody uses. An account that is gone counts as ended.
 pub(in crate::engine) async fn remove_account(
     client: &Client,
     project_id: &ProjectId,
@@ -86,7 +86,7 @@ pub(in crate::engine) async fn end_key_named(
     end_sought(client, &Sought { project, account: Some(account), name }).await
 }
 
-/// Looks for something by its unique name, and ends it. It may have been made a moment ago.
+/// Looks up an account or key by its unique name, and ends it. The object may be new.
 pub(in crate::engine) async fn end_sought(
     client: &Client,
     sought: &Sought<'_>,
@@ -98,7 +98,7 @@ pub(in crate::engine) async fn end_sought(
     end_found(client, sought.project, found).await
 }
 
-/// Ends what a look found. If the project itself is gone, so is all that was in it.
+/// Ends the result of a look-up. An object whose project is archived or gone counts as ended.
 pub(in crate::engine) async fn end_found(
     client: &Client,
     project: &ProjectId,
@@ -123,8 +123,8 @@ async fn end_if_found(
     Ok(Undone::Ended)
 }
 
-/// Whether a refusal stands for a project that is gone or archived: OpenAI has ended all that was in it, and says no to
-/// any call. A 404 alone may mean something else, such as a list's cursor that was deleted meanwhile.
+/// True if a refusal comes from a project that is archived or gone. OpenAI has ended everything in such a project, and
+/// refuses all calls. A 404 alone may have another cause, such as a deleted cursor of a list.
 pub(in crate::engine) async fn went_with_project(
     client: &Client,
     project: &ProjectId,
@@ -135,11 +135,12 @@ pub(in crate::engine) async fn went_with_project(
     }
     match client.project(project).await {
         Ok(project) => project.is_archived(),
-        // A project is older than what was made in it, but perhaps not by much.
+        // A project is older than its objects, but perhaps not by much.
         Err(gone) => gone.is_gone() && !error.is_not_found_yet(),
     }
 }
 
+/// Success if the deleted object is gone.
 pub(in crate::engine) fn done_or_gone(outcome: Result<(), openai::Error>) -> Result<(), openai::Error> {
     match outcome {
         Err(error) if error.is_gone() => Ok(()),

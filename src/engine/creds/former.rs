@@ -1,5 +1,5 @@
-//! The write-ahead entry of a creation as the version before wrote it, and its sweep, which undoes what was made and has no
-//! owner. Today the owners' own records and creation windows say what is being made.
+//! Write-ahead entries of creations as the version before windows wrote them. Their sweep ends accounts and keys
+//! without an owner. Today, records of owners and creation windows hold creations in progress.
 
 use crate::engine::accounts::kind;
 use crate::engine::config::clients;
@@ -21,36 +21,36 @@ use crate::framework::{Swept, WalKind, WalLog};
 use crate::logical::{Storage, StorageError};
 use crate::openai::{OrganizationId, ProjectId, ServiceAccountId, Urgency};
 
-/// The kind of the entry.
+/// The kind of these entries.
 pub(in crate::engine) static CREATION: WalKind<Creation> =
     WalKind::new("creation", SWEEP_AGE).forgotten_after(FORGOTTEN_AFTER);
 
-/// As long as a sweep waits for its turn at OpenAI; what is left waits for the next tick.
-const SWEEP_PATIENCE: Duration = Duration::from_secs(10);
+/// Maximum wait of a sweep for its turn at OpenAI. The next tick handles the rest.
+const MAX_WAIT: Duration = Duration::from_secs(10);
 
-/// What was about to be made, and who was to own it.
+/// A creation with its owner.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Creation {
-    /// The organization it was made in.
+    /// Id of the organization.
     pub organization_id: OrganizationId,
-    /// The project it was made in.
+    /// Id of the project.
     pub project_id: ProjectId,
-    /// Its unique name: the account's, or the key's if the account stays.
+    /// Unique name of the account, or of the key on an existing account.
     pub name: String,
-    /// The account that a key was made on; none if an account was made.
+    /// The account of the key; `None` if an account was created.
     pub service_account_id: Option<ServiceAccountId>,
-    /// The record that owns it once it names it.
+    /// The owner's record, which names the account or key after a complete creation.
     pub owner: CreationOwner,
-    /// When this was written.
+    /// Time of the entry's write.
     #[serde(default = "Utc::now")]
     pub announced: DateTime<Utc>,
 }
 
-/// Which record owns what was made.
+/// The owner's record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CreationOwner {
-    /// A record of the ledger, by its place.
+    /// The ledger record at this place.
     Ledger(String),
     /// The static role of this name.
     StaticRole(String),
@@ -68,8 +68,8 @@ impl CreationOwner {
     }
 }
 
-/// The sweep of an entry: what its owner's record names stays, anything else goes. Under another organization's key it
-/// waits.
+/// The sweep of an entry. Ends an account or key that the owner's record does not name. Waits while another
+/// organization is configured.
 pub(in crate::engine) async fn sweep(
     engine: Arc<Engine>,
     storage: Arc<dyn Storage>,
@@ -84,7 +84,7 @@ pub(in crate::engine) async fn sweep(
     let Some(client) = clients::client_in_reach(&engine, &*storage, &creation.organization_id).await? else {
         return Ok(Swept::Waits);
     };
-    let client = client.for_work(Urgency::Revocation, SWEEP_PATIENCE);
+    let client = client.for_work(Urgency::Revocation, MAX_WAIT);
     clients::let_appear(&engine, Some(creation.announced)).await;
     let (project, account) = (&creation.project_id, creation.service_account_id.as_ref());
     let sought = Sought { project, account, name: &creation.name };
@@ -100,7 +100,7 @@ pub(in crate::engine) async fn sweep(
     Ok(Swept::Done)
 }
 
-/// Whether the owner's record names what was made.
+/// True if the owner's record names the created account or key.
 async fn is_owned(engine: &Engine, storage: &dyn Storage, creation: &Creation) -> Result<bool, StorageError> {
     if let CreationOwner::Ledger(place) = &creation.owner {
         return LEDGER.contains(storage, place).await;
@@ -110,7 +110,7 @@ async fn is_owned(engine: &Engine, storage: &dyn Storage, creation: &Creation) -
     Ok(holdings.iter().any(|holding| holding.name.as_ref() == Some(&creation.name)))
 }
 
-/// Entries that the sweep should have removed.
+/// Entries that a sweep should have deleted by now.
 pub(in crate::engine) fn overdue(log: &WalLog, now: DateTime<Utc>) -> Vec<Waiting> {
     let overdue = CREATION.overdue(log).into_iter();
     overdue

@@ -1,12 +1,11 @@
-//! Which accounts and keys at OpenAI something here still speaks for. It knows nothing of who asks, and asks nobody
-//! outside.
+//! The inventory: accounts and keys at OpenAI that something in this mount's storage owns. This file makes no calls.
 //!
-//! *Guarantees:* an account or key that was made before the look began, and that something owns, is found in it: a creation
-//! has its write-ahead entry until its owner's record is stored, so the entries are read before the records.
+//! *Guarantees:* the inventory contains every owned account and key that existed before the read began. A creation has
+//! its write-ahead entry until the owner's record is stored, so the entries are read before the records.
 //!
-//! *Assumptions:* what the mount makes has a unique name (`names.rs`), by which the ledger, write-ahead entries and
-//! windows know it; what belongs to a static role or a library set is claimed (`owners.rs`) before its owner's record is stored.
-//! What a static role was given, or left behind, it speaks for as long as it is stored, claim or no claim.
+//! *Assumptions:* the mount's accounts and keys have unique names (`names.rs`), which the ledger, write-ahead entries
+//! and windows contain. An account of a static role or a library set is claimed (`claims.rs`) before its owner's record
+//! is stored. A static role owns its current and former accounts while its record is stored, with or without a claim.
 
 use std::collections::HashSet;
 
@@ -21,19 +20,19 @@ use crate::framework::WalLog;
 use crate::logical::{Storage, StorageError};
 use crate::openai::{ApiKeyId, KeyRecord, ServiceAccount, ServiceAccountId};
 
-/// What was owned at the time of the look, but for claims, which are looked up one by one.
+/// Everything that owns accounts and keys at the time of the read, except claims, which are read one by one.
 #[derive(Debug, Default)]
 pub(in crate::engine) struct Owned {
-    /// Unique names of accounts and of keys.
+    /// Unique names of accounts and keys.
     names: HashSet<String>,
     windows: HashSet<WindowId>,
     accounts: HashSet<ServiceAccountId>,
-    /// Keys that are known by their ids.
+    /// Ids of keys.
     keys: HashSet<ApiKeyId>,
 }
 
 impl Owned {
-    /// Reads everything that owns accounts. It lists all there is: once for many questions, and not for a request.
+    /// Reads everything that owns accounts and keys. Lists many folders, which is too slow for a request.
     pub(in crate::engine) async fn collect(
         engine: &Engine,
         storage: &dyn Storage,
@@ -41,8 +40,7 @@ impl Owned {
         let mut owned = Self::of_credentials(storage).await?;
         let roles = engine.roles.all(storage).await?.into_iter();
         owned.accounts.extend(roles.filter_map(|(_, role)| role.service_account_id.clone()));
-        // Besides the accounts that static roles claim: one that was left behind may have a key of theirs, and goes
-        // back to whoever gave it.
+        // A static role also owns accounts without a claim: a former account may still have a key of the role.
         for holding in holdings::all(engine, storage).await? {
             owned.accounts.extend(holding.service_account_id);
             owned.keys.extend(holding.api_key_id);
@@ -51,7 +49,7 @@ impl Owned {
         Ok(owned)
     }
 
-    /// Reads what was handed out, and what is being made for anybody.
+    /// Reads the credentials of the ledger and the creations in progress.
     async fn of_credentials(storage: &dyn Storage) -> Result<Self, StorageError> {
         let (mut owned, log) = (Self::default(), WalLog::read(storage, usize::MAX).await?);
         for creation in CREATION.entries(&log)? {
@@ -70,19 +68,19 @@ impl Owned {
         Ok(owned)
     }
 
-    /// Whether something here speaks for what has this name: a record, or the window in which it is made.
+    /// True if a record or a stored window owns this name.
     fn has_name(&self, name: &str, tag: &MountTag) -> bool {
         self.names.contains(name)
             || Stamp::of(name, tag).is_some_and(|stamp| self.windows.contains(&stamp.window))
     }
 
-    /// Whether something here speaks for the key: by its unique name, or by its id where somebody renamed it.
+    /// True if the key is owned, by its unique name or, after a renaming, by its id.
     pub(in crate::engine) fn names_key(&self, key: &KeyRecord, tag: &MountTag) -> bool {
         self.keys.contains(&key.id) || key.name.as_ref().is_some_and(|name| self.has_name(name, tag))
     }
 }
 
-/// Whether something here speaks for the account.
+/// True if the account is owned.
 pub(in crate::engine) async fn is_owned(
     engine: &Engine,
     storage: &dyn Storage,
@@ -95,8 +93,8 @@ pub(in crate::engine) async fn is_owned(
     Ok(claims::is_claimed(storage, &account.id).await?)
 }
 
-/// Refuses an account that is lent to one borrower at a time, or that goes with its owner's key: a role's keys would be
-/// a second borrower's, or end with it.
+/// Refuses the account of a library set, and an account that a static role created. A role's keys would break the
+/// exclusive loan, or end with the static role's account.
 pub(in crate::engine) async fn refuse_for_role(
     engine: &Engine,
     storage: &dyn Storage,
@@ -113,8 +111,7 @@ pub(in crate::engine) async fn refuse_for_role(
     Ok(())
 }
 
-/// Refuses accounts that this mount made for a credential: they are deleted with it, and with them all their keys. The
-/// field is the caller's.
+/// Refuses accounts of dynamic credentials, which are deleted with their credential. `field` is the caller's field.
 pub(in crate::engine) async fn refuse_of_credentials(
     engine: &Engine,
     storage: &dyn Storage,
@@ -135,8 +132,8 @@ pub(in crate::engine) async fn refuse_of_credentials(
     }
 }
 
-/// Refuses accounts that a role makes keys on: a borrower would not be alone with one. Each comes with its name, and
-/// the field is the caller's.
+/// Refuses accounts on which a role creates keys, because a loan must be exclusive. Each account comes with its name;
+/// `field` is the caller's field.
 pub(in crate::engine) async fn refuse_of_roles(
     engine: &Engine,
     storage: &dyn Storage,
@@ -157,7 +154,7 @@ pub(in crate::engine) async fn refuse_of_roles(
     Ok(())
 }
 
-/// What uses the account: the static role or library set that it belongs to, or a role that makes keys on it.
+/// The user of the account: its static role or library set, or a role that creates keys on the account.
 pub(in crate::engine) async fn user_of(
     engine: &Engine,
     storage: &dyn Storage,

@@ -1,12 +1,11 @@
-//! Makes what is handed out: a service account with its key, or a key on an account that stays. The only place where
-//! either is created, whoever it is for. How it ends is `endings`', what the sweep does `creation_sweep`'s.
+//! Creates credentials at OpenAI: a service account with a key, or a key on an existing account. All creations of
+//! accounts and keys are in this file. `deletion.rs` ends what this file creates.
 //!
-//! *Guarantees:* before OpenAI is asked, a write-ahead entry tells by what name it will be known and who will own it.
-//! Once the owner's record names it, it is owned; until then the sweep finds it by its unique name and ends it. So a
-//! crash at any point leaves it owned or removed, and a creation whose answer was lost is undone: at once where it can
-//! be found, by the sweep where not.
+//! *Guarantees:* before a creation, storage has the unique name and its owner: a window's entry or the owner's record.
+//! So after a crash at any point, a look-up finds the name. After a lost response, the request itself looks the name up
+//! and deletes what it finds; a later look-up handles the rest.
 //!
-//! *Assumptions:* names are unique (`names.rs`); a request does not outlive [`SWEEP_AGE`].
+//! *Assumptions:* names are unique (`names.rs`). A request ends before [`SWEEP_AGE`].
 
 use std::time::Duration;
 
@@ -16,55 +15,55 @@ use crate::engine::Error;
 use crate::engine::accounts::lookup;
 use crate::engine::accounts::lookup::{Found, Sought};
 use crate::engine::creds::deletion::{Undone, end_key_named, end_sought};
-use crate::engine::creds::ledger::Handed;
+use crate::engine::creds::ledger::Credential;
 use crate::engine::failpoint::failpoint;
 use crate::openai::{self, Client, CreatedKey, NewKey, ProjectId, ServiceAccountId, Urgency};
 
-/// As long as a request goes on, or waits for its turn at OpenAI, once something was made that has to be changed or
-/// undone: with what went before it ends before the 90 s after which Vault ends it. What is left then is the sweep's.
-const AFTERWARDS: Duration = Duration::from_secs(10);
+/// Maximum time of an undo within a request, so that the request ends before Vault cancels it at 90 s. A later look-up
+/// does the rest.
+const MAX_UNDO_TIME: Duration = Duration::from_secs(10);
 
-/// As long as a new key may take to be found by the call that narrows it.
-const TO_APPEAR: Duration = Duration::from_secs(20);
+/// Maximum time until OpenAI finds a new key for the call that restricts its permissions.
+const MAX_PROPAGATION_TIME: Duration = Duration::from_secs(20);
 
-/// What OpenAI made.
+/// A created account or key.
 pub(in crate::engine) struct Made {
     pub(in crate::engine) service_account_id: ServiceAccountId,
     pub(in crate::engine) key: CreatedKey,
 }
 
-/// Why nothing was made.
+/// A failed creation.
 pub(in crate::engine) struct Failure {
     pub(in crate::engine) error: Error,
-    /// What may stand at OpenAI.
+    /// State at OpenAI after the failure.
     pub(in crate::engine) left: Left,
 }
 
-/// What a creation that failed may have left at OpenAI.
+/// State at OpenAI after a failed creation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::engine) enum Left {
-    /// Nothing: OpenAI was not asked, did not let us in, or has undone it.
+    /// Nothing exists: OpenAI was not asked, refused access, or confirmed the deletion.
     Nothing,
-    /// Nothing, if a refusal means what it says. OpenAI was seen to refuse what it had done.
+    /// OpenAI refused the creation. Now and then OpenAI creates what it refuses.
     Refused,
-    /// Perhaps all of it.
+    /// The account or key may exist.
     Unknown,
 }
 
-/// Makes something of a unique name that the caller has on record. After a failure that leaves something the caller looks
-/// for the name later.
+/// Creates an account with a key, or a key on an account. The caller has stored the unique name, and looks the name up
+/// after a failure with an unknown outcome.
 pub(in crate::engine) async fn issue(
     client: &Client,
     sought: &Sought<'_>,
     expires_in: Option<Duration>,
 ) -> Result<Made, Failure> {
     failpoint!("issue.announced");
-    let outcome = make(client, sought, expires_in, &[]).await;
-    conclude(client, sought, outcome).await
+    let outcome = create(client, sought, expires_in, &[]).await;
+    undo_failed(client, sought, outcome).await
 }
 
-/// Makes an account of a unique name that the caller has on record, without a key and without a role. After a failure
-/// that leaves something the caller looks for the name later.
+/// Creates an account without a key and without a role. The caller has stored the unique name, and looks the name up
+/// after a failure with an unknown outcome.
 pub(in crate::engine) async fn make_bare_account(
     client: &Client,
     sought: &Sought<'_>,
@@ -73,12 +72,11 @@ pub(in crate::engine) async fn make_bare_account(
     let outcome = outcome
         .map(|account| account.id)
         .map_err(|error| Failure { left: Left::after(&error), error: Error::AccountCreation(error) });
-    conclude(client, sought, outcome).await
+    undo_failed(client, sought, outcome).await
 }
 
-/// Makes a key whose unique name the caller has on record already, which serves as its write-ahead entry. After
-/// [`Error::LeftBehind`] the key may stand: the caller ends it by [`end_key_named`] later. After any other error it
-/// does not.
+/// Creates a key whose unique name the caller has stored. After [`Error::LeftBehind`] the key may exist, and the caller
+/// ends the key by [`end_key_named`] later. After any other error no key exists.
 pub(in crate::engine) async fn issue_recorded_key(
     client: &Client,
     project_id: &ProjectId,
@@ -99,33 +97,32 @@ pub(in crate::engine) async fn issue_recorded_key(
     if left == Left::Nothing {
         return Err(error);
     }
-    let afterwards = afterwards(client, Urgency::Revocation);
-    match timeout(AFTERWARDS, end_key_named(&afterwards, project_id, account, name)).await {
+    let client = undo_client(client);
+    match timeout(MAX_UNDO_TIME, end_key_named(&client, project_id, account, name)).await {
         Ok(Ok(Undone::Ended)) => Err(error),
         Ok(Ok(Undone::NothingFound)) if left == Left::Refused => Err(error),
         Ok(Ok(Undone::NothingFound) | Err(_)) | Err(_) => Err(Error::LeftBehind(Box::new(error))),
     }
 }
 
-/// Takes back what was made a moment ago. Answers whether OpenAI said that it is deleted: that it does not know it is no
-/// proof so early.
-pub(in crate::engine) async fn take_back(client: &Client, handed: &Handed) -> bool {
-    let Handed { project_id, service_account_id, api_key_id, with_account, .. } = handed;
-    let client = afterwards(client, Urgency::Revocation);
-    let taken_back = async {
+/// Deletes a new credential. Returns true if OpenAI confirmed the deletion; a 404 proves nothing so early.
+pub(in crate::engine) async fn delete_new(client: &Client, credential: &Credential) -> bool {
+    let Credential { project_id, service_account_id, api_key_id, with_account, .. } = credential;
+    let client = undo_client(client);
+    let deleted = async {
         if *with_account {
             client.delete_service_account(project_id, service_account_id).await
         } else {
             client.delete_key(project_id, api_key_id).await
         }
     };
-    timeout(AFTERWARDS, taken_back).await.is_ok_and(|taken_back| taken_back.is_ok())
+    timeout(MAX_UNDO_TIME, deleted).await.is_ok_and(|deleted| deleted.is_ok())
 }
 
-/// Looks at once for what may have been made, and takes it back. Answers as [`take_back`].
-pub(in crate::engine) async fn take_back_sought(client: &Client, sought: &Sought<'_>) -> bool {
-    let client = afterwards(client, Urgency::Revocation);
-    let taken_back = async {
+/// Looks up a name at once, and deletes its account or key. Returns true if OpenAI confirmed a deletion.
+pub(in crate::engine) async fn delete_named(client: &Client, sought: &Sought<'_>) -> bool {
+    let client = undo_client(client);
+    let deleted = async {
         match lookup::find_now(&client, sought).await? {
             Some(Found { key: Some(key), .. }) => {
                 client.delete_key(sought.project, &key).await.map(|()| true)
@@ -136,11 +133,11 @@ pub(in crate::engine) async fn take_back_sought(client: &Client, sought: &Sought
             None => Ok::<_, openai::Error>(false),
         }
     };
-    matches!(timeout(AFTERWARDS, taken_back).await, Ok(Ok(true)))
+    matches!(timeout(MAX_UNDO_TIME, deleted).await, Ok(Ok(true)))
 }
 
-/// What a creation came to: what it may have left is undone.
-async fn conclude<T>(
+/// Undoes a creation with an unknown outcome.
+async fn undo_failed<T>(
     client: &Client,
     sought: &Sought<'_>,
     outcome: Result<T, Failure>,
@@ -154,22 +151,22 @@ async fn conclude<T>(
             failpoint!("issue.refused");
             Err(failure)
         }
-        // OpenAI was seen to refuse what it had done: a refusal is believed once nothing is found by the name.
+        // OpenAI sometimes creates what it refuses. So the refusal counts only after a look-up of the name.
         Err(Failure { error, left: Left::Refused }) => {
             failpoint!("issue.refused");
-            let afterwards = afterwards(client, Urgency::Revocation);
-            let looked = timeout(AFTERWARDS, end_sought(&afterwards, sought)).await;
-            let left = if matches!(looked, Ok(Ok(_))) { Left::Nothing } else { Left::Unknown };
+            let client = undo_client(client);
+            let ended = timeout(MAX_UNDO_TIME, end_sought(&client, sought)).await;
+            let left = if matches!(ended, Ok(Ok(_))) { Left::Nothing } else { Left::Unknown };
             Err(Failure { error, left })
         }
         Err(Failure { error, left: Left::Unknown }) => {
-            let afterwards = afterwards(client, Urgency::Revocation);
-            match timeout(AFTERWARDS, end_sought(&afterwards, sought)).await {
+            let client = undo_client(client);
+            match timeout(MAX_UNDO_TIME, end_sought(&client, sought)).await {
                 Ok(Ok(Undone::Ended)) => {
                     failpoint!("issue.undone");
                     Err(Failure { error, left: Left::Nothing })
                 }
-                // Not found is no proof yet: the creation may still be under way at OpenAI. The sweep looks again.
+                // Absence proves nothing yet, because OpenAI may not have finished. The caller looks again.
                 Ok(Ok(Undone::NothingFound) | Err(_)) | Err(_) => {
                     Err(Failure { error: Error::LeftBehind(Box::new(error)), left: Left::Unknown })
                 }
@@ -178,13 +175,13 @@ async fn conclude<T>(
     }
 }
 
-/// The client, for what a request still has to do after it made something.
-fn afterwards(client: &Client, urgency: Urgency) -> Client {
-    client.for_work(urgency, AFTERWARDS)
+/// The client for the calls of an undo.
+fn undo_client(client: &Client) -> Client {
+    client.for_work(Urgency::Revocation, MAX_UNDO_TIME)
 }
 
 impl Left {
-    /// After this answer to a creation.
+    /// State after this error of a creation.
     fn after(error: &openai::Error) -> Self {
         match error {
             openai::Error::Throttled { .. }
@@ -198,20 +195,20 @@ impl Left {
     }
 }
 
-/// Makes what will be sought by this name, if need be: a key on its account, or else an account with a key.
-pub(in crate::engine) async fn make(
+/// Creates a key on the given account, or else an account with a key, without an undo.
+pub(in crate::engine) async fn create(
     client: &Client,
     sought: &Sought<'_>,
     expires_in: Option<Duration>,
     scopes: &[String],
 ) -> Result<Made, Failure> {
     match sought.account {
-        Some(account) => make_key(client, sought, account, expires_in, scopes).await,
-        None => make_account(client, sought, expires_in, scopes).await,
+        Some(account) => create_key(client, sought, account, expires_in, scopes).await,
+        None => create_account(client, sought, expires_in, scopes).await,
     }
 }
 
-async fn make_key(
+async fn create_key(
     client: &Client,
     sought: &Sought<'_>,
     account: &ServiceAccountId,
@@ -226,7 +223,7 @@ async fn make_key(
     Ok(Made { service_account_id: account.clone(), key })
 }
 
-async fn make_account(
+async fn create_account(
     client: &Client,
     sought: &Sought<'_>,
     expires_in: Option<Duration>,
@@ -239,20 +236,25 @@ async fn make_account(
     let made = Made { service_account_id: made.id, key: made.key };
     failpoint!("issue.made_wide");
     if !scopes.is_empty() {
-        narrow(client, sought.project, &made, scopes).await?;
+        restrict(client, sought.project, &made, scopes).await?;
     }
     Ok(made)
 }
 
-/// Narrows a new account's key, or takes the account back.
-async fn narrow(client: &Client, project: &ProjectId, made: &Made, scopes: &[String]) -> Result<(), Failure> {
-    let (issue, undo) = (client.for_work(Urgency::Issue, TO_APPEAR), afterwards(client, Urgency::Revocation));
+/// Restricts the permissions of a new account's key, or deletes the account.
+async fn restrict(
+    client: &Client,
+    project: &ProjectId,
+    made: &Made,
+    scopes: &[String],
+) -> Result<(), Failure> {
+    let (issue, undo) = (client.for_work(Urgency::Issue, MAX_PROPAGATION_TIME), undo_client(client));
     let Err(error) = issue.update_key(project, &made.key.id, Some(scopes), None).await else {
         return Ok(());
     };
     failpoint!("issue.not_narrowed");
-    let taken_back = undo.delete_service_account(project, &made.service_account_id).await;
-    // That OpenAI does not know it is no proof so early.
-    let left = if taken_back.is_ok() { Left::Nothing } else { Left::Unknown };
+    let deleted = undo.delete_service_account(project, &made.service_account_id).await;
+    // A 404 proves nothing so early.
+    let left = if deleted.is_ok() { Left::Nothing } else { Left::Unknown };
     Err(Failure { error: Error::KeyCreation(error), left })
 }

@@ -21,7 +21,7 @@ use crate::openai::{ApiKeyId, OrganizationId, ProjectId, ServiceAccountId};
 
 /// An issued credential with the ids that end it. Stored with the lease and in the ledger.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Handed {
+pub struct Credential {
     /// Id of its organization. A 404 from another organization proves nothing.
     pub organization_id: OrganizationId,
     /// Id of its project.
@@ -50,16 +50,16 @@ pub struct Handed {
 pub struct Entry {
     /// The credential.
     #[serde(flatten)]
-    pub handed: Handed,
+    pub credential: Credential,
     /// Time of an early revocation.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub asked: Option<DateTime<Utc>>,
+    #[serde(default, rename = "asked", skip_serializing_if = "Option::is_none")]
+    pub revoked_at: Option<DateTime<Utc>>,
     /// Retry state of the removal.
     #[serde(flatten)]
     pub retry: RetryState,
 }
 
-impl Handed {
+impl Credential {
     /// Place of its record, without an early revocation.
     pub(in crate::engine) fn place(&self) -> String {
         place(self.ends, &self.name)
@@ -82,18 +82,18 @@ impl Record for Entry {
 
 impl Entry {
     /// The record of a new credential.
-    pub(in crate::engine) fn new(handed: Handed) -> Self {
-        Self { handed, asked: None, retry: RetryState::default() }
+    pub(in crate::engine) fn new(credential: Credential) -> Self {
+        Self { credential, revoked_at: None, retry: RetryState::default() }
     }
 
     /// Time since when the removal has been due.
     pub(in crate::engine) fn since(&self) -> DateTime<Utc> {
-        self.asked.unwrap_or(self.handed.ends)
+        self.revoked_at.unwrap_or(self.credential.ends)
     }
 
     /// Records a failed removal.
     pub(in crate::engine) fn failed(&mut self, error: &Error, now: DateTime<Utc>) {
-        self.retry.failed_by(&self.handed.name, error, now, Duration::ZERO);
+        self.retry.failed_by(&self.credential.name, error, now, Duration::ZERO);
     }
 }
 
@@ -104,7 +104,7 @@ pub(in crate::engine) const PAGE: usize = 16_384;
 const MAX_READ: usize = 256;
 
 /// Time at which minute 0, the place of early revocations, has passed.
-const ASKED_IS_DUE: DateTime<Utc> = DateTime::from_timestamp_nanos(60_000_000_000);
+const EARLY_IS_DUE: DateTime<Utc> = DateTime::from_timestamp_nanos(60_000_000_000);
 
 pub(in crate::engine) static LEDGER: Collection<Entry> = Collection::new("ledger/");
 
@@ -132,7 +132,7 @@ pub(in crate::engine) fn due_since(place: &str) -> Option<DateTime<Utc>> {
 }
 
 /// Place of the record after an early revocation.
-pub(in crate::engine) fn asked_place(name: &str) -> String {
+pub(in crate::engine) fn early_place(name: &str) -> String {
     calendar::place(DateTime::UNIX_EPOCH, name)
 }
 
@@ -144,23 +144,23 @@ pub(in crate::engine) async fn is_recorded(
     name: &str,
 ) -> Result<bool, StorageError> {
     Ok(LEDGER.contains(storage, &place(ends, name)).await?
-        || LEDGER.contains(storage, &asked_place(name)).await?)
+        || LEDGER.contains(storage, &early_place(name)).await?)
 }
 
 /// At most `most` places of records that are due at `now`, after the place `after`: first all early revocations, then
 /// the oldest records.
-pub(in crate::engine) async fn ended(
+pub(in crate::engine) async fn due(
     storage: &dyn Storage,
     now: DateTime<Utc>,
     after: &str,
     most: usize,
 ) -> Result<Vec<String>, StorageError> {
-    let now = now.max(ASKED_IS_DUE);
+    let now = now.max(EARLY_IS_DUE);
     calendar::due_after(storage, LEDGER.prefix(), now, after, most).await
 }
 
-/// Number of due records, at most `most`, and the due time of the oldest. Counts by the names alone. Of early revocations,
-/// only the first [`MAX_READ`] are read.
+/// Number of due records, at most `most`, and the due time of the oldest. Counts by the names alone. Of early
+/// revocations, only the first [`MAX_READ`] are read.
 pub(in crate::engine) async fn waiting(
     storage: &dyn Storage,
     now: DateTime<Utc>,
@@ -168,7 +168,7 @@ pub(in crate::engine) async fn waiting(
 ) -> Result<(usize, Option<DateTime<Utc>>), StorageError> {
     let (mut count, mut oldest, mut after) = (0, None, String::new());
     while count < most {
-        let places = ended(storage, now, &after, PAGE.min(most - count)).await?;
+        let places = due(storage, now, &after, PAGE.min(most - count)).await?;
         let Some(last) = places.last() else { break };
         if count == 0 {
             oldest = oldest_of(storage, &places).await?;

@@ -1,4 +1,11 @@
-//! Dynamic credentials: `roles/:name`, `creds/:name`, the ledger of what was issued, creation windows, and the end of leases.
+//! Dynamic credentials: `roles/:name`, `creds/:name` and the end of their leases.
+//!
+//! - `roles` and `path_creds` are the paths. The head of `path_creds` says what a crash leaves after each step.
+//! - `windows` covers a credential from the call to OpenAI until its record in the `ledger`.
+//! - `credential_end` revokes leases, `predecessor_leases` those of the Go plugin.
+//! - `ledger_worker` removes ended credentials whose revocation was queued, failed or never came.
+//! - `issuer` creates and `deletion` ends keys and accounts at OpenAI. `inventory` knows all their owners.
+//! - `former` works off write-ahead entries of the version before windows.
 
 pub(in crate::engine) mod credential_end;
 pub(in crate::engine) mod deletion;
@@ -6,8 +13,8 @@ pub(in crate::engine) mod former;
 pub(in crate::engine) mod inventory;
 pub(in crate::engine) mod issuer;
 pub(in crate::engine) mod ledger;
+pub(in crate::engine) mod ledger_worker;
 pub(in crate::engine) mod path_creds;
 pub(in crate::engine) mod predecessor_leases;
-pub(in crate::engine) mod removal;
 pub(in crate::engine) mod roles;
 pub(in crate::engine) mod windows;

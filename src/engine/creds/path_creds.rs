@@ -28,7 +28,7 @@ use crate::engine::creds::credential_end;
 use crate::engine::creds::issuer;
 use crate::engine::creds::issuer::{Failure, Left, Made};
 use crate::engine::creds::ledger;
-use crate::engine::creds::ledger::{Handed, LEDGER};
+use crate::engine::creds::ledger::{Credential, LEDGER};
 use crate::engine::creds::roles::Role;
 use crate::engine::creds::windows::{Triple, WindowGuard};
 use crate::engine::failpoint::failpoint;
@@ -100,15 +100,15 @@ async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error
     let mut guard = engine.windows.join(storage, request.triple()).await?;
     failpoint!("creds.joined");
     let issued = request.issue(&engine, &client, &mut guard).await;
-    let (made, handed) = issued.inspect_err(|_| request.emit(&engine, Happening::CredsCreateFail))?;
-    record(&client, &**storage, &handed, &mut guard).await?;
+    let (made, credential) = issued.inspect_err(|_| request.emit(&engine, Happening::CredsCreateFail))?;
+    record(&client, &**storage, &credential, &mut guard).await?;
     if let Err(error) = guard.check_age() {
-        return Err(revoke_late(&engine, storage, &handed, error).await);
+        return Err(revoke_late(&engine, storage, &credential, error).await);
     }
     engine.metrics.credential_issued(&request.role_name);
     request.emit(&engine, Happening::CredsCreate);
-    let lease = CREDENTIAL.grant(&handed, request.ttl, Duration::ZERO, false)?;
-    let mut response = response(made, &handed, request.account_name(&handed)).with_lease(lease);
+    let lease = CREDENTIAL.grant(&credential, request.ttl, Duration::ZERO, false)?;
+    let mut response = response(made, &credential, request.account_name(&credential)).with_lease(lease);
     response.warnings.extend(request.warning);
     Ok(Some(response))
 }
@@ -150,7 +150,7 @@ impl IssueRequest {
         engine: &Engine,
         client: &Client,
         guard: &mut WindowGuard,
-    ) -> Result<(Made, Handed), Error> {
+    ) -> Result<(Made, Credential), Error> {
         let issued = match self.create(engine, client, guard, self.expires_in).await {
             Err(error) if self.expires_in > self.ttl && key_lifetime::is_about(&error) => {
                 self.create(engine, client, guard, self.ttl).await
@@ -168,17 +168,17 @@ impl IssueRequest {
         client: &Client,
         guard: &mut WindowGuard,
         expires_in: Duration,
-    ) -> Result<(Made, Handed), Error> {
+    ) -> Result<(Made, Credential), Error> {
         let end = engine.latest_time() + self.ttl;
         let name = self.role.new_name(&engine.tag, &self.role_name, &guard.stamp(end).to_string())?;
         let account = self.role.service_account_id.as_ref();
         let sought = Sought { project: &self.project_id, account, name: &name };
         guard.register(&name)?;
-        match issuer::make(client, &sought, Some(expires_in), &self.role.scopes).await {
+        match issuer::create(client, &sought, Some(expires_in), &self.role.scopes).await {
             Ok(made) => {
                 failpoint!("creds.made");
-                let handed = self.handed(&made, name, end, engine.latest_time());
-                Ok((made, handed))
+                let credential = self.credential(&made, name, end, engine.latest_time());
+                Ok((made, credential))
             }
             Err(failure) => Err(undo(client, &sought, failure, guard).await),
         }
@@ -202,8 +202,8 @@ impl IssueRequest {
         }
     }
 
-    fn handed(&self, made: &Made, name: String, end: DateTime<Utc>, now: DateTime<Utc>) -> Handed {
-        Handed {
+    fn credential(&self, made: &Made, name: String, end: DateTime<Utc>, now: DateTime<Utc>) -> Credential {
+        Credential {
             organization_id: self.organization_id.clone(),
             project_id: self.project_id.clone(),
             service_account_id: made.service_account_id.clone(),
@@ -219,11 +219,11 @@ impl IssueRequest {
 
     /// Name of the account: of the role's account, or of the new account. A role stored by an early version has no
     /// name; then the id serves until the role is written again.
-    fn account_name<'a>(&'a self, handed: &'a Handed) -> &'a str {
+    fn account_name<'a>(&'a self, credential: &'a Credential) -> &'a str {
         match (&self.role.account_name, &self.role.service_account_id) {
             (Some(name), Some(_)) => name,
             (None, Some(id)) => id.as_str(),
-            (_, None) => &handed.name,
+            (_, None) => &credential.name,
         }
     }
 
@@ -243,7 +243,7 @@ async fn undo(client: &Client, sought: &Sought<'_>, failure: Failure, guard: &mu
         }
         // The name stays unsettled: OpenAI sometimes creates what it refuses.
         Left::Refused => error,
-        Left::Unknown if issuer::take_back_sought(client, sought).await => {
+        Left::Unknown if issuer::delete_named(client, sought).await => {
             failpoint!("creds.undone");
             guard.settle(sought.name);
             error
@@ -256,17 +256,19 @@ async fn undo(client: &Client, sought: &Sought<'_>, failure: Failure, guard: &mu
 async fn record(
     client: &Client,
     storage: &dyn Storage,
-    handed: &Handed,
+    credential: &Credential,
     guard: &mut WindowGuard,
 ) -> Result<(), Error> {
     if let Err(error) = guard.check_age() {
-        return Err(take_back(client, handed, guard, error).await);
+        return Err(discard(client, credential, guard, error).await);
     }
-    if let Err(error) = LEDGER.put(storage, &handed.place(), &ledger::Entry::new(handed.clone())).await {
+    if let Err(error) =
+        LEDGER.put(storage, &credential.place(), &ledger::Entry::new(credential.clone())).await
+    {
         failpoint!("creds.not_recorded");
-        return Err(take_back(client, handed, guard, error.into()).await);
+        return Err(discard(client, credential, guard, error.into()).await);
     }
-    guard.settle(&handed.name);
+    guard.settle(&credential.name);
     failpoint!("creds.recorded");
     Ok(())
 }
@@ -276,22 +278,22 @@ async fn record(
 async fn revoke_late(
     engine: &Arc<Engine>,
     storage: &Arc<dyn Storage>,
-    handed: &Handed,
+    credential: &Credential,
     error: Error,
 ) -> Error {
-    match credential_end::revoke_handed(engine, storage, handed).await {
+    match credential_end::revoke_credential(engine, storage, credential).await {
         Ok(()) => error,
         Err(_) => Error::LeftBehind(Box::new(error)),
     }
 }
 
-fn response(made: Made, handed: &Handed, account_name: &str) -> Response {
-    let expires = handed.expires.map(rfc3339::text).unwrap_or_default();
+fn response(made: Made, credential: &Credential, account_name: &str) -> Response {
+    let expires = credential.expires.map(rfc3339::text).unwrap_or_default();
     Response::of([
         ("api_key", Value::from(made.key.value.expose())),
-        ("api_key_id", Value::from(handed.api_key_id.as_str())),
+        ("api_key_id", Value::from(credential.api_key_id.as_str())),
         ("service_account", Value::from(account_name)),
-        ("service_account_id", Value::from(handed.service_account_id.as_str())),
+        ("service_account_id", Value::from(credential.service_account_id.as_str())),
         ("expires_at", Value::from(expires)),
     ])
 }
@@ -316,11 +318,11 @@ async fn ttl(
 }
 
 /// Ends a credential that the reader does not get.
-async fn take_back(client: &Client, handed: &Handed, guard: &mut WindowGuard, error: Error) -> Error {
-    if !issuer::take_back(client, handed).await {
+async fn discard(client: &Client, credential: &Credential, guard: &mut WindowGuard, error: Error) -> Error {
+    if !issuer::delete_new(client, credential).await {
         return Error::LeftBehind(Box::new(error));
     }
     failpoint!("creds.taken_back");
-    guard.settle(&handed.name);
+    guard.settle(&credential.name);
     error
 }

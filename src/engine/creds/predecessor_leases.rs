@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use crate::engine::creds::credential_end;
 use crate::engine::creds::ledger;
-use crate::engine::creds::ledger::{Entry, Handed, LEDGER};
+use crate::engine::creds::ledger::{Credential, Entry, LEDGER};
 use crate::engine::{Engine, Error};
 use crate::framework::{LeaseCall, LeaseType};
 use crate::logical::{self, Storage};
@@ -32,19 +32,19 @@ struct LeaseData {
 /// Revokes a lease of the Go plugin.
 pub(in crate::engine) async fn revoke(engine: Arc<Engine>, call: LeaseCall) -> Result<(), logical::Error> {
     let storage = &call.request.storage;
-    let handed = handed(&engine, &call).await?;
-    ensure_record(&**storage, &handed).await?;
-    credential_end::revoke_handed(&engine, storage, &handed).await.map_err(credential_end::for_lease)
+    let credential = credential(&engine, &call).await?;
+    ensure_record(&**storage, &credential).await?;
+    credential_end::revoke_credential(&engine, storage, &credential).await.map_err(credential_end::for_lease)
 }
 
 /// The credential of the lease. The account's id takes the place of its name, which is unknown.
-async fn handed(engine: &Engine, call: &LeaseCall) -> Result<Handed, logical::Error> {
+async fn credential(engine: &Engine, call: &LeaseCall) -> Result<Credential, logical::Error> {
     let data: LeaseData = call.internal()?;
     let configured =
         clients::configured(engine, &*call.request.storage).await.map_err(credential_end::for_lease)?;
     let path = call.request.path.as_str();
     let ends = call.request.secret.as_ref().and_then(|lease| Some(lease.issue_time? + lease.ttl));
-    Ok(Handed {
+    Ok(Credential {
         organization_id: configured.config.organization_id.clone(),
         project_id: data.project_id,
         name: data.service_account_id.to_string(),
@@ -59,10 +59,10 @@ async fn handed(engine: &Engine, call: &LeaseCall) -> Result<Handed, logical::Er
 }
 
 /// Writes the ledger record, unless an earlier try has written it.
-async fn ensure_record(storage: &dyn Storage, handed: &Handed) -> Result<(), Error> {
-    let (place, asked) = (handed.place(), ledger::asked_place(&handed.name));
-    if LEDGER.contains(storage, &asked).await? || LEDGER.contains(storage, &place).await? {
+async fn ensure_record(storage: &dyn Storage, credential: &Credential) -> Result<(), Error> {
+    let (place, early) = (credential.place(), ledger::early_place(&credential.name));
+    if LEDGER.contains(storage, &early).await? || LEDGER.contains(storage, &place).await? {
         return Ok(());
     }
-    Ok(LEDGER.put(storage, &place, &Entry::new(handed.clone())).await?)
+    Ok(LEDGER.put(storage, &place, &Entry::new(credential.clone())).await?)
 }

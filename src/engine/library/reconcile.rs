@@ -31,7 +31,7 @@ use crate::engine::accounts::making::Making;
 use crate::engine::accounts::owner::Owner;
 use crate::engine::accounts::{live_keys, lookup};
 use crate::engine::creds::deletion::Undone;
-use crate::engine::creds::{deletion, removal};
+use crate::engine::creds::{deletion, ledger_worker};
 use crate::engine::failpoint::failpoint;
 use crate::engine::time::backoff;
 use crate::engine::{Engine, Error};
@@ -228,7 +228,7 @@ async fn store(
 
 /// Tells if it is of no use to ask OpenAI for anything else.
 fn is_hopeless(engine: &Engine, failure: Option<&Error>) -> bool {
-    failure.is_some_and(|error| removal::concerns_all(engine, error))
+    failure.is_some_and(|error| ledger_worker::concerns_all(engine, error))
 }
 
 /// Looks for accounts that were being made, and deletes those that were.

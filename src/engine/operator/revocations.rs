@@ -1,5 +1,5 @@
 //! `revocations`: what waits for its end at OpenAI, why, and another try now. How it ends is `credential_end`'s and
-//! `removal`'s.
+//! `ledger_worker`'s.
 
 use crate::engine::accounts::kind;
 use std::collections::BTreeSet;
@@ -14,9 +14,9 @@ use tokio::time::Instant;
 use crate::engine::accounts::kind::{Mount, Waiting, What};
 use crate::engine::accounts::owner::Owner;
 use crate::engine::accounts::waiting;
-use crate::engine::creds::credential_end::{PATIENCE, may_pass};
+use crate::engine::creds::credential_end::{MAX_WAIT, is_transient};
 use crate::engine::creds::ledger::{Entry, LEDGER};
-use crate::engine::creds::{ledger, removal};
+use crate::engine::creds::{ledger, ledger_worker};
 use crate::engine::time::{calendar, rfc3339};
 use crate::engine::{Engine, Error, kind_of};
 use crate::framework::{Call, Field, Help, Name, Path, ResponseField};
@@ -158,8 +158,8 @@ async fn retry(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Erro
     let none = || Error::NotFound { kind: "revocation", name: name.to_string() };
     let place = place_of(&engine, storage, &name).await?.ok_or_else(none)?;
     let mut entry = LEDGER.get(storage, &place).await?.ok_or_else(none)?;
-    if let Err(error) = removal::end(&engine, storage, &entry.handed, PATIENCE).await {
-        if !removal::concerns_all(&engine, &error) && !may_pass(&error) {
+    if let Err(error) = ledger_worker::end(&engine, storage, &entry.credential, MAX_WAIT).await {
+        if !ledger_worker::concerns_all(&engine, &error) && !is_transient(&error) {
             entry.failed(&error, engine.now());
             LEDGER.put(storage, &place, &entry).await?;
         }
@@ -173,7 +173,7 @@ async fn retry_all(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, 
     let storage = &**call.storage();
     let (owners, credentials) = tokio::join!(
         end_owners(&engine, storage, Instant::now() + RETRY_PATIENCE),
-        removal::run_now(&engine, storage, RETRY_PATIENCE),
+        ledger_worker::run_now(&engine, storage, RETRY_PATIENCE),
     );
     let outcome = owners?.and(credentials);
     let waiting = ledger::waiting(storage, engine.now(), usize::MAX).await?.0;
@@ -191,8 +191,8 @@ async fn end_owners(
     engine: &Engine,
     storage: &dyn Storage,
     deadline: Instant,
-) -> Result<removal::Outcome, Error> {
-    let mut outcome = removal::Outcome::default();
+) -> Result<ledger_worker::Outcome, Error> {
+    let mut outcome = ledger_worker::Outcome::default();
     if kind::leaves_owners_alone(engine).await? {
         // The primary's: nothing that came of it could be put on record here.
         return Ok(outcome);
@@ -206,10 +206,10 @@ async fn end_owners(
             async move {
                 let patience = deadline.saturating_duration_since(Instant::now());
                 if patience.is_zero() {
-                    return removal::Step::Skipped;
+                    return ledger_worker::Step::Skipped;
                 }
                 let ended = kind.end_now(Mount { engine, storage }, owner, patience).await;
-                ended.map_or_else(removal::Step::Failed, |()| removal::Step::Removed)
+                ended.map_or_else(ledger_worker::Step::Failed, |()| ledger_worker::Step::Removed)
             }
             .boxed(),
         )
@@ -226,7 +226,7 @@ async fn end_owners(
 async fn end_now(engine: &Engine, storage: &dyn Storage, waiting: &Waiting) -> Result<(), Error> {
     let owner = waiting.owner.as_ref().filter(|_| waiting.what == What::End);
     match owner.and_then(|owner| Some((owner, kind_of(owner)?))) {
-        Some((owner, kind)) => kind.end_now(Mount { engine, storage }, owner, PATIENCE).await,
+        Some((owner, kind)) => kind.end_now(Mount { engine, storage }, owner, MAX_WAIT).await,
         None => Err(Error::field(
             "name: what a creation that was cut off has made is looked for by the tick, once a minute",
         )),
@@ -242,13 +242,13 @@ async fn others(engine: &Engine, storage: &dyn Storage) -> Result<Vec<Waiting>, 
 
 /// Where the record of this name waits, if it does: known for what was asked for, else found by its name.
 async fn place_of(engine: &Engine, storage: &dyn Storage, name: &str) -> Result<Option<String>, Error> {
-    let mut after = ledger::asked_place(name);
+    let mut after = ledger::early_place(name);
     if LEDGER.contains(storage, &after).await? {
         return Ok(Some(after));
     }
     after.clear();
     loop {
-        let places = ledger::ended(storage, engine.now(), &after, PAGE).await?;
+        let places = ledger::due(storage, engine.now(), &after, PAGE).await?;
         if let Some(place) = places.iter().find(|place| calendar::name_in(place) == name) {
             return Ok(Some(place.clone()));
         }
@@ -280,7 +280,7 @@ async fn credentials_after(
     if most == 0 {
         return Ok(listed);
     }
-    for place in ledger::ended(storage, engine.now(), place, most).await? {
+    for place in ledger::due(storage, engine.now(), place, most).await? {
         let info = match LEDGER.get(storage, &place).await {
             Ok(None) => continue,
             Ok(Some(entry)) => view_credential(engine, &entry),
@@ -300,23 +300,23 @@ async fn other(engine: &Engine, storage: &dyn Storage, name: &str) -> Result<Opt
 
 /// A credential of the ledger waits like anything else.
 fn view_credential(engine: &Engine, entry: &Entry) -> Data {
-    let handed = &entry.handed;
+    let credential = &entry.credential;
     let mut retry = entry.retry.clone();
-    retry.last_error = retry.last_error.or_else(|| engine.removals.trouble());
+    retry.last_error = retry.last_error.or_else(|| engine.ledger_worker.trouble());
     let mut view = view(
         engine,
         &Waiting {
             what: What::End,
-            name: handed.name.clone(),
+            name: credential.name.clone(),
             owner: None,
-            service_account_id: handed.service_account_id.to_string(),
-            api_key_id: handed.api_key_id.to_string(),
+            service_account_id: credential.service_account_id.to_string(),
+            api_key_id: credential.api_key_id.to_string(),
             since: entry.since(),
-            key_dead: removal::is_dead(engine, handed),
+            key_dead: ledger_worker::is_dead(engine, credential),
             retry,
         },
     );
-    view.insert("role".to_owned(), handed.role.as_str().into());
+    view.insert("role".to_owned(), credential.role.as_str().into());
     view
 }
 

@@ -65,7 +65,7 @@ async fn credentials(storage: &dyn Storage, organization: &OrganizationId) -> Re
     let mut count = 0;
     for place in ledger::places(storage, MOST).await? {
         match LEDGER.get(storage, &place).await {
-            Ok(Some(entry)) => count += usize::from(entry.handed.organization_id == *organization),
+            Ok(Some(entry)) => count += usize::from(entry.credential.organization_id == *organization),
             // No configuration ends what nobody can read.
             Ok(None) | Err(StorageError::Malformed { .. }) => {}
             Err(error) => return Err(error.into()),

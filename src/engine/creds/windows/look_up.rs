@@ -21,8 +21,8 @@ use super::project_listing::{Found, Kind, Listing};
 use super::window::{Stamp, Triple, Window, WindowId};
 use crate::engine::accounts::claims;
 use crate::engine::creds::ledger;
-use crate::engine::creds::ledger::{Entry, Handed, LEDGER};
-use crate::engine::creds::removal::concerns_all;
+use crate::engine::creds::ledger::{Credential, Entry, LEDGER};
+use crate::engine::creds::ledger_worker::concerns_all;
 use crate::engine::failpoint::failpoint;
 use crate::engine::{Engine, Error};
 use crate::framework::WAL_PREFIX;
@@ -282,7 +282,7 @@ impl<'a> LookUp<'a> {
     async fn record(&self, found: &Found, key: &Found) -> Result<Step, Error> {
         let end = self.batch.end(&found.name, self.engine);
         let (Some(ends), Some(api_key_id)) = (end, key.key.clone()) else { return Ok(Step::Settled) };
-        let handed = Handed {
+        let credential = Credential {
             organization_id: self.batch.triple.organization_id.clone(),
             project_id: self.batch.triple.project_id.clone(),
             service_account_id: found.account.clone(),
@@ -294,7 +294,7 @@ impl<'a> LookUp<'a> {
             expires: key.expires_at,
             made: Some(found.created_at),
         };
-        LEDGER.put(self.storage, &handed.place(), &Entry::new(handed)).await?;
+        LEDGER.put(self.storage, &credential.place(), &Entry::new(credential)).await?;
         failpoint!("sweep.window_recorded");
         Ok(Step::Settled)
     }

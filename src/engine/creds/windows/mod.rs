@@ -60,17 +60,16 @@ pub(in crate::engine) async fn sweep_legacy(
     recovery::sweep(&engine, &*storage, &announcement.batch(key)).await
 }
 
-/// A window's entry goes before that: it is opened again for 10 minutes at most, and looked up twice, 3 and 8 minutes
-/// later.
-const IS_LATE: Duration = Duration::from_secs(1_320);
+/// Age at which an entry is overdue. A window is reopened for 10 minutes at most, and looked up 3 and 8 minutes later.
+const OVERDUE_AGE: Duration = Duration::from_secs(1_320);
 
-/// Entries that should be gone by now. The credentials of one entry count as one.
+/// Entries that should have been deleted by now. The credentials of one entry count as one.
 pub(in crate::engine) fn overdue(log: &WalLog, now: DateTime<Utc>) -> Vec<Waiting> {
-    let windows = WINDOW.swept_from(IS_LATE).overdue(log).into_iter();
+    let windows = WINDOW.swept_from(OVERDUE_AGE).overdue(log).into_iter();
     let windows = windows.map(|(window, age)| {
         Waiting::look_up(None, window.id.to_string(), window.triple.organization_id, now - age)
     });
-    let announcements = ANNOUNCEMENT.swept_from(IS_LATE).overdue(log).into_iter();
+    let announcements = ANNOUNCEMENT.swept_from(OVERDUE_AGE).overdue(log).into_iter();
     let announcements = announcements.map(|(announcement, age)| {
         let name = announcement.names.into_iter().next().unwrap_or_default();
         Waiting::look_up(None, name, announcement.organization_id, now - age)

@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout_at};
 use super::look_up::{Batch, Earlier, LookUp, Outcome};
 use super::open::{DueWindow, look_up_delay};
 use super::project_listing::Listings;
-use crate::engine::creds::removal::concerns_all;
+use crate::engine::creds::ledger_worker::concerns_all;
 use crate::engine::failpoint::{failpoint, shortened};
 use crate::engine::{Engine, Error};
 use crate::framework::{Swept, Tick, WAL_PREFIX};

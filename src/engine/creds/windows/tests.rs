@@ -273,7 +273,7 @@ async fn a_record_is_found_at_either_place() {
     let name = format!("vault-app-abcdefgh-{}-{tag}", window.stamp(ends));
     let stamp = Stamp::of(&name, &tag).unwrap();
     assert!(!ledger::is_recorded(&storage, stamp.end(), &name).await.unwrap());
-    for place in [ledger::place(ends, &name), ledger::asked_place(&name)] {
+    for place in [ledger::place(ends, &name), ledger::early_place(&name)] {
         let key = format!("{}{place}", LEDGER.prefix());
         storage.put(Entry { key: key.clone(), value: b"{}".to_vec(), seal_wrap: false }).await.unwrap();
         assert!(ledger::is_recorded(&storage, stamp.end(), &name).await.unwrap(), "{key}");
@@ -311,7 +311,7 @@ impl Storage for MovingStorage {
 #[tokio::test]
 async fn a_record_that_moves_during_the_look_up_is_found() {
     let ends = "2026-03-01T12:01:59Z".parse::<DateTime<Utc>>().unwrap();
-    let keys = [ledger::place(ends, "name"), ledger::asked_place("name")].map(|place| LEDGER.key(&place));
+    let keys = [ledger::place(ends, "name"), ledger::early_place("name")].map(|place| LEDGER.key(&place));
     let [from, to] = keys;
     let storage = MovingStorage(InMemory::new(), from.clone(), to);
     storage.put(Entry { key: from, value: b"{}".to_vec(), seal_wrap: false }).await.unwrap();

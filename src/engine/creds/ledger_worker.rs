@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::accounts::making;
-use crate::engine::creds::ledger::{Handed, LEDGER};
+use crate::engine::creds::ledger::{Credential, LEDGER};
 use crate::engine::creds::{deletion, ledger};
 use crate::engine::failpoint::{failpoint, shortened};
 use crate::engine::telemetry::events::Happening;
@@ -45,7 +45,7 @@ const CLOCK_SKEW: TimeDelta = TimeDelta::seconds(5);
 
 /// State of the worker in this process. A restart loses this state without harm.
 #[derive(Debug, Default)]
-pub(in crate::engine) struct Removals {
+pub(in crate::engine) struct LedgerWorker {
     /// Held by the running pass.
     turn: AsyncMutex<()>,
     /// True if a revocation was queued since the last pass began.
@@ -93,7 +93,7 @@ pub(in crate::engine) enum Step {
     Skipped,
 }
 
-impl Removals {
+impl LedgerWorker {
     /// Stops the running pass when the mount ends.
     pub(in crate::engine) fn stop(&self) {
         self.stop.cancel();
@@ -106,8 +106,8 @@ impl Removals {
 }
 
 /// True if the key has surely expired at OpenAI.
-pub(in crate::engine) fn is_dead(engine: &Engine, handed: &Handed) -> bool {
-    handed.is_expired(engine.certain_time() - CLOCK_SKEW)
+pub(in crate::engine) fn is_dead(engine: &Engine, credential: &Credential) -> bool {
+    credential.is_expired(engine.certain_time() - CLOCK_SKEW)
 }
 
 /// Ends one credential at OpenAI. A live key has the highest urgency. The account of a dead key is only tidied up, with
@@ -115,15 +115,15 @@ pub(in crate::engine) fn is_dead(engine: &Engine, handed: &Handed) -> bool {
 pub(in crate::engine) async fn end(
     engine: &Engine,
     storage: &dyn Storage,
-    handed: &Handed,
+    credential: &Credential,
     max_wait: Duration,
 ) -> Result<(), Error> {
-    let client = clients::client_of(engine, storage, &handed.organization_id).await?;
-    let urgency = if is_dead(engine, handed) { Urgency::Check } else { Urgency::Revocation };
-    clients::note_made(engine, &handed.ids(), handed.made);
-    deletion::retire(&client.for_work(urgency, max_wait), handed).await.map_err(Error::Revocation)?;
-    engine.metrics.credential_revoked(&handed.role);
-    events::tell(engine, Happening::CredsRevoke, &format!("creds/{}", handed.role));
+    let client = clients::client_of(engine, storage, &credential.organization_id).await?;
+    let urgency = if is_dead(engine, credential) { Urgency::Check } else { Urgency::Revocation };
+    clients::note_made(engine, &credential.ids(), credential.made);
+    deletion::retire(&client.for_work(urgency, max_wait), credential).await.map_err(Error::Revocation)?;
+    engine.metrics.credential_revoked(&credential.role);
+    events::tell(engine, Happening::CredsRevoke, &format!("creds/{}", credential.role));
     Ok(())
 }
 
@@ -131,9 +131,9 @@ pub(in crate::engine) async fn end(
 /// once.
 pub(in crate::engine) async fn tick(engine: &Engine, tick: &Tick, reach_changed: bool) -> Result<(), Error> {
     // A running pass does the same work.
-    let Ok(_turn) = engine.removals.turn.try_lock() else { return Ok(()) };
+    let Ok(_turn) = engine.ledger_worker.turn.try_lock() else { return Ok(()) };
     let (storage, cancelled) = (&*tick.storage, &tick.cancelled);
-    // Vault deletes the storage of a tainted mount next.
+    // Vault may delete the storage of a tainted mount next.
     let which = if engine.system.tainted().await? { Which::All } else { Which::Due };
     let pass = Pass::new(engine, storage, tick.deadline, cancelled, which);
     let outcome = Pass { reach_changed, ..pass }.run().await;
@@ -149,23 +149,23 @@ pub(in crate::engine) async fn run_now(
     max_wait: Duration,
 ) -> Outcome {
     let deadline = Instant::now() + max_wait;
-    let Ok(_turn) = tokio::time::timeout_at(deadline, engine.removals.turn.lock()).await else {
+    let Ok(_turn) = tokio::time::timeout_at(deadline, engine.ledger_worker.turn.lock()).await else {
         return Outcome::default();
     };
-    Pass::new(engine, storage, deadline, &engine.removals.stop, Which::All).run().await
+    Pass::new(engine, storage, deadline, &engine.ledger_worker.stop, Which::All).run().await
 }
 
 /// Starts a pass after a revocation was queued, unless a running pass will see the record. Best effort; the next tick
 /// handles the rest.
 pub(in crate::engine) fn begin(engine: &Arc<Engine>, storage: &Arc<dyn Storage>) {
-    engine.removals.is_requested.store(true, Ordering::Release);
+    engine.ledger_worker.is_requested.store(true, Ordering::Release);
     let (engine, storage) = (Arc::clone(engine), Arc::clone(storage));
     tokio::spawn(async move {
-        while engine.removals.is_requested.load(Ordering::Acquire) {
-            let Ok(_turn) = engine.removals.turn.try_lock() else { return };
-            engine.removals.is_requested.store(false, Ordering::Release);
+        while engine.ledger_worker.is_requested.load(Ordering::Acquire) {
+            let Ok(_turn) = engine.ledger_worker.turn.try_lock() else { return };
+            engine.ledger_worker.is_requested.store(false, Ordering::Release);
             let deadline = Instant::now() + MAX_PASS;
-            let pass = Pass::new(&engine, &*storage, deadline, &engine.removals.stop, Which::Due);
+            let pass = Pass::new(&engine, &*storage, deadline, &engine.ledger_worker.stop, Which::Due);
             if pass.run().await.error.is_some() {
                 return;
             }
@@ -191,7 +191,7 @@ impl<'a> Pass<'a> {
             outcome.error.get_or_insert(error);
         }
         let halt = self.halt.into_inner();
-        *self.engine.removals.halt.lock() = halt.as_ref().map(ToString::to_string);
+        *self.engine.ledger_worker.halt.lock() = halt.as_ref().map(ToString::to_string);
         outcome.error = halt.or(outcome.error);
         outcome
     }
@@ -202,7 +202,7 @@ impl<'a> Pass<'a> {
         while !self.is_over() {
             let grace = if self.which == Which::All { Duration::ZERO } else { grace() };
             let end = self.engine.certain_time() - grace;
-            let places = ledger::ended(self.storage, end, &after, ledger::PAGE).await?;
+            let places = ledger::due(self.storage, end, &after, ledger::PAGE).await?;
             let Some(last) = places.last() else { break };
             after.clone_from(last);
             for chunk in places.chunks(CHUNK) {
@@ -223,7 +223,7 @@ impl<'a> Pass<'a> {
     fn is_over(&self) -> bool {
         self.halt.get().is_some()
             || self.cancelled.is_cancelled()
-            || self.engine.removals.stop.is_cancelled()
+            || self.engine.ledger_worker.stop.is_cancelled()
             || Instant::now() >= self.deadline
     }
 
@@ -242,7 +242,7 @@ impl<'a> Pass<'a> {
             return Ok(Step::Skipped);
         }
         let max_wait = self.deadline.saturating_duration_since(Instant::now());
-        match end(self.engine, self.storage, &entry.handed, max_wait).await {
+        match end(self.engine, self.storage, &entry.credential, max_wait).await {
             Ok(()) => {
                 failpoint!("tick.ended");
                 LEDGER.delete(self.storage, place).await?;
@@ -255,7 +255,7 @@ impl<'a> Pass<'a> {
             }
             Err(Error::OtherOrganization { organization, .. }) if is_forgettable(self.engine, &entry) => {
                 tracing::warn!(
-                    name = entry.handed.name, %organization,
+                    name = entry.credential.name, %organization,
                     "a credential's record is forgotten: its key ended more than a year ago, and its organization is not \
                      configured"
                 );
@@ -295,7 +295,7 @@ impl Outcome {
 
 /// True if the key expired longer ago than any key lives, so that at most an empty account is left.
 fn is_forgettable(engine: &Engine, entry: &ledger::Entry) -> bool {
-    let Some(expired) = entry.handed.expires else { return false };
+    let Some(expired) = entry.credential.expires else { return false };
     expired + making::FORGOTTEN_AFTER < engine.certain_time()
 }
 
