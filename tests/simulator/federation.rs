@@ -66,7 +66,7 @@ pub struct Federated {
 pub struct Versions<T> {
     created_at: u64,
     updated_at: u64,
-    versions: Vec<(Duration, T)>,
+    history: Vec<(Duration, T)>,
 }
 
 /// A workload identity provider.
@@ -147,12 +147,12 @@ impl Default for Federation {
 impl<T> Versions<T> {
     /// The newest version.
     pub fn latest(&self) -> &T {
-        &self.versions[self.versions.len() - 1].1
+        &self.history[self.history.len() - 1].1
     }
 
     /// The version that the exchange sees; `None` while it sees nothing of a new object.
     pub fn effective(&self, now: Duration, delay: Duration) -> Option<&T> {
-        self.versions.iter().rev().find(|(since, _)| *since + delay <= now).map(|(_, version)| version)
+        self.history.iter().rev().find(|(since, _)| *since + delay <= now).map(|(_, version)| version)
     }
 }
 
@@ -168,7 +168,7 @@ impl World {
 
     fn versions<T>(&self, first: T) -> Versions<T> {
         let now = self.now();
-        Versions { created_at: now, updated_at: now, versions: vec![(self.clock.now(), first)] }
+        Versions { created_at: now, updated_at: now, history: vec![(self.clock.now(), first)] }
     }
 
     fn provider(&self, id: &str) -> Result<u64, Refusal> {
@@ -272,7 +272,7 @@ pub fn update_provider(world: &mut World, call: &Call) -> Result<Value, Refusal>
     let (now, seconds) = (world.clock.now(), world.now());
     if let Some(provider) = world.federated.providers.get_mut(&serial) {
         provider.updated_at = seconds;
-        provider.versions.push((now, after));
+        provider.history.push((now, after));
     }
     Ok(provider_shape(&world.federated.providers[&serial]))
 }
@@ -364,7 +364,7 @@ pub fn update_rule(world: &mut World, call: &Call) -> Result<Value, Refusal> {
     let (now, seconds) = (world.clock.now(), world.now());
     if let Some(rule) = world.federated.rules.get_mut(&serial) {
         rule.updated_at = seconds;
-        rule.versions.push((now, after));
+        rule.history.push((now, after));
     }
     Ok(rule_shape(world, serial))
 }

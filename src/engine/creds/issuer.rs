@@ -153,7 +153,7 @@ async fn undo_failed<T>(
         }
         // OpenAI sometimes creates what it refuses. So the refusal counts only after a look-up of the name.
         Err(Failure { error, left: Left::Refused }) => {
-            failpoint!("issue.refused");
+            failpoint!("issue.refusal_doubted");
             let client = undo_client(client);
             let ended = timeout(MAX_UNDO_TIME, end_sought(&client, sought)).await;
             let left = if matches!(ended, Ok(Ok(_))) { Left::Nothing } else { Left::Unknown };

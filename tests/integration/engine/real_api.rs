@@ -61,7 +61,9 @@ async fn a_401_for_one_project_delays_no_deletion_of_another() {
         made.push(mount.read(path).await);
     }
     mount.sim.move_elsewhere("proj_elsewhere", true);
-    made.iter().for_each(|credential| mount.lose(credential.lease()));
+    for credential in &made {
+        mount.lose(credential.lease());
+    }
     mount.advance(HOUR * 3);
     let sentence = "OpenAI does not serve this project at the mount's api_endpoint (401)";
     mount.tick().await.failed(Kind::Internal, sentence);

@@ -115,7 +115,7 @@ async fn a_key_is_replaced_before_it_expires_whatever_the_role_is_told_since() {
         let told: chrono::DateTime<chrono::Utc> = told.parse().unwrap();
         assert!((told - mount.now()).num_minutes() <= 48 * 60 - 10, "{change}: {told}");
         for _ in 0..50 {
-            mount.advance(HOUR - MINUTE * 4);
+            mount.advance(MINUTE * 56);
             mount.tick().await.done();
             assert!(mount.sim.state().is_live(&key(&mount, "app").await), "{change}");
             mount.advance(MINUTE * 4);
