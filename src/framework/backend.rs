@@ -192,7 +192,8 @@ impl<E: Engine> logical::Backend for Backend<E> {
             Operation::Help if request.path.is_empty() => self.root_help(&request).await,
             _ => self.dispatch(request).await,
         };
-        answer.map_err(|error| error.at_mount(&mount))
+        // An error may be told long after it happened, and in a warning.
+        answer.map(|it| it.map(|it| it.at_mount(&mount))).map_err(|error| error.at_mount(&mount))
     }
 
     /// The error of an invalid value lacks the prefix that `handle` adds, as in Vault's framework (PROTOCOL 8.3).

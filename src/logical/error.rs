@@ -92,12 +92,9 @@ impl Error {
 
     /// The same error with the mount's path in place of [`Error::MOUNT`].
     #[must_use]
-    pub fn at_mount(self, path: &str) -> Self {
-        let path = path.trim_end_matches('/');
-        if path.is_empty() || !self.message.contains(Self::MOUNT) {
-            return self;
-        }
-        Self { message: self.message.replace(Self::MOUNT, path), ..self }
+    pub fn at_mount(mut self, path: &str) -> Self {
+        name_mount(&mut self.message, path);
+        self
     }
 
     /// Vault's reaction to this error.
@@ -113,6 +110,14 @@ impl Error {
     /// The detail for the log.
     pub fn detail(&self) -> Option<&str> {
         self.detail.as_deref()
+    }
+}
+
+/// Puts the mount's path in place of [`Error::MOUNT`].
+pub(super) fn name_mount(text: &mut String, path: &str) {
+    let path = path.trim_end_matches('/');
+    if !path.is_empty() && text.contains(Error::MOUNT) {
+        *text = text.replace(Error::MOUNT, path);
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::Data;
+use super::error::name_mount;
 
 /// The response to a request.
 #[derive(Default)]
@@ -80,6 +81,27 @@ impl Response {
     pub fn with_warning(mut self, warning: impl Into<String>) -> Self {
         self.warnings.push(warning.into());
         self
+    }
+
+    /// The same response with the mount's path in place of [`Error::MOUNT`](super::Error::MOUNT): in its warnings, and in
+    /// data fields that tell an error, whose names end in `_error`.
+    #[must_use]
+    pub fn at_mount(mut self, path: &str) -> Self {
+        for warning in &mut self.warnings {
+            name_mount(warning, path);
+        }
+        name_mount_in(&mut self.data, path);
+        self
+    }
+}
+
+fn name_mount_in(data: &mut Data, path: &str) {
+    for (name, value) in data {
+        match value {
+            Value::String(text) if name.ends_with("_error") => name_mount(text, path),
+            Value::Object(inner) => name_mount_in(inner, path),
+            _ => {}
+        }
     }
 }
 

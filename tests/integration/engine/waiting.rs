@@ -41,7 +41,8 @@ async fn waits(mount: &Mount, role: &str) -> String {
     let info = listed.json()["key_info"][&keys[0]].clone();
     assert_eq!(info["role"], role, "{info}");
     assert!(info["failures"].as_i64().unwrap() > 0, "{info}");
-    assert!(info["last_error"].as_str().unwrap().contains("403"), "{info}");
+    let told = info["last_error"].as_str().unwrap();
+    assert!(told.contains("403") && !told.contains("<mount>"), "{info}");
     assert_eq!(mount.read(&format!("revocations/{}", keys[0])).await.json(), info);
     assert_eq!(mount.read("health").await.json()["pending_deletions"], 1);
     assert!(mount.read("metrics").await.text("http_raw_body").contains("openai_pending_deletions 1"));
@@ -62,6 +63,7 @@ async fn is_told_and_ends(mount: Mount, role: &str) {
         (&json!(0), &json!(1), &json!(1)),
         "{all}"
     );
+    assert!(!all.to_string().contains("<mount>"), "{all}");
     mount.sim.clear_faults();
     let all = mount.write("revocations/retry", json!({})).await.json();
     assert_eq!(
@@ -89,7 +91,8 @@ async fn a_replaced_key_whose_grace_is_over_is_told() {
     let mount = mount().await;
     with_static_role(&mount).await;
     refuse_deletions(&mount);
-    mount.write("static-creds/app/rotate", json!({"grace_period": 0})).await.done();
+    let rotated = mount.write("static-creds/app/rotate", json!({"grace_period": 0})).await;
+    assert!(rotated.warnings()[0].contains("ask the operator of openai;"), "{:?}", rotated.warnings());
     is_told_and_ends(mount, "app").await;
 }
 
