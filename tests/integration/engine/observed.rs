@@ -122,7 +122,7 @@ async fn what_waits_for_its_deletion_is_told_after_a_failover_too() {
     assert!((3_500.0..3_700.0).contains(&value(&text, "openai_pending_deletion_age_seconds")), "{text}");
     let state = health(&mount).await;
     assert_eq!((&state["status"], &state["pending_deletions"]), (&json!("degraded"), &json!(3)));
-    assert!(state["reasons"][0].as_str().unwrap().contains("is not removed"), "{state}");
+    assert!(state["reasons"][0].as_str().unwrap().contains("is not deleted"), "{state}");
 
     mount.tick().await.done();
     shows(&metrics(&mount).await, "openai_pending_deletions", 0.0);

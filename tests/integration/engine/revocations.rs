@@ -52,6 +52,13 @@ async fn ends(mount: &Mount, story: &str) {
     assert_eq!(mount.list("revocations").await.keys(), Vec::<String>::new(), "{story}");
 }
 
+/// OpenAI's answer to a key that is dead or never was a key.
+fn dead_key() -> Action {
+    let error =
+        json!({"message": "no", "type": "invalid_request_error", "param": null, "code": "invalid_api_key"});
+    Action::status_with(401, json!({"error": error}))
+}
+
 #[tokio::test]
 async fn a_revocation_leaves_nothing_and_may_be_repeated() {
     let mount = start().await;
@@ -258,7 +265,7 @@ async fn what_concerns_all_is_nobodys_failure() {
         mount.lose(&lease(&mount).await);
     }
     mount.advance(UNTIL_DEAD + MINUTE * 5);
-    let fault = mount.sim.fault(Fault::on(endpoint::DELETE_ACCOUNT, Action::status(401)));
+    let fault = mount.sim.fault(Fault::on(endpoint::DELETE_ACCOUNT, dead_key()));
     assert!(mount.tick().await.answer.is_err());
     assert!(mount.sim.calls(endpoint::DELETE_ACCOUNT) <= 8, "a dead admin key is not tried on all");
     let listed = mount.list("revocations").await.json();
@@ -308,7 +315,7 @@ async fn a_retry_that_openai_refuses_is_told_as_a_refusal_and_leaves_the_record(
     let before = mount.read(&format!("revocations/{name}")).await.json();
     assert_eq!((&before["key_dead"], &before["failures"]), (&json!(false), &json!(2)));
     // That the admin key is no good says nothing of this one.
-    let fault = mount.sim.fault(Fault::on(endpoint::DELETE_ACCOUNT, Action::status(401)));
+    let fault = mount.sim.fault(Fault::on(endpoint::DELETE_ACCOUNT, dead_key()));
     mount.write(&retry, json!({})).await.failed(Kind::BadRequest, "HTTP 401");
     mount.sim.remove_fault(fault);
     assert_eq!(mount.read(&format!("revocations/{name}")).await.json(), before);
