@@ -147,13 +147,10 @@ async fn undo_failed<T>(
             failpoint!("issue.made");
             Ok(made)
         }
-        Err(failure @ Failure { left: Left::Nothing, .. }) => {
-            failpoint!("issue.refused");
-            Err(failure)
-        }
+        Err(failure @ Failure { left: Left::Nothing, .. }) => Err(failure),
         // OpenAI sometimes creates what it refuses. So the refusal counts only after a look-up of the name.
         Err(Failure { error, left: Left::Refused }) => {
-            failpoint!("issue.refusal_doubted");
+            failpoint!("issue.refused");
             let client = undo_client(client);
             let ended = timeout(MAX_UNDO_TIME, end_sought(&client, sought)).await;
             let left = if matches!(ended, Ok(Ok(_))) { Left::Nothing } else { Left::Unknown };

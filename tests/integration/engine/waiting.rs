@@ -92,7 +92,7 @@ async fn a_replaced_key_whose_grace_is_over_is_told() {
     with_static_role(&mount).await;
     refuse_deletions(&mount);
     let rotated = mount.write("static-creds/app/rotate", json!({"grace_period": 0})).await;
-    assert!(rotated.warnings()[0].contains("ask the operator of openai;"), "{:?}", rotated.warnings());
+    assert!(rotated.warnings()[0].contains("ask the operator of openai "), "{:?}", rotated.warnings());
     is_told_and_ends(mount, "app").await;
 }
 
