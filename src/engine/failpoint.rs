@@ -2,7 +2,7 @@
 //!
 //! Only builds with the feature `failpoints` contain this code, and no released plugin has the feature. Without the
 //! feature, `failpoint!` is empty and `shortened!` is its argument. A failpoint does nothing until it is armed: for
-//! the process by a file in the folder [`FOLDER`], or for one task of a test by a [`Trap`].
+//! the process by a file in the folder `FOLDER`, or for one task of a test by a `Trap`.
 
 /// A failpoint with this name.
 macro_rules! failpoint {

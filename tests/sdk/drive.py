@@ -249,7 +249,8 @@ class Projects(Drive):
         ]
         by_key = {one.api_key_id: one.amount.value for one in costs(group_by=["api_key_id"])}
         self.assertEqual(by_key, {None: None, key: 2})
-        self.assertEqual([one.amount.value for one in costs(api_key_ids=[key])], [2])
+        spent = [one.amount.value for one in costs(api_key_ids=[key])]
+        self.assertEqual(spent, [0, 2])  # A day on which nothing was spent comes with 0.
         self.assertEqual({one.user_id for one in costs(group_by=["user_id"])}, {None, "user-1"})
         self.assertEqual({one.api_source for one in costs(group_by=["api_source"])}, {"unlabeled"})
         refused = {"start_time": 0, "group_by": ["user_id", "project_id"]}

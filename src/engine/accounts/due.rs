@@ -8,7 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::owner::Owner;
-use crate::engine::time::calendar;
+use crate::engine::time::due_index;
 use crate::logical::{Collection, Record, Storage, StorageError};
 
 /// A marker carries nothing but its place.
@@ -34,7 +34,7 @@ pub struct Marker {
 
 /// Has the owner looked at from this time on.
 pub async fn mark(storage: &dyn Storage, owner: &Owner, at: DateTime<Utc>) -> Result<Marker, StorageError> {
-    let place = calendar::place(at, &owner.to_string());
+    let place = due_index::place(at, &owner.to_string());
     if !MARKERS.contains(storage, &place).await? {
         MARKERS.put(storage, &place, &Empty {}).await?;
     }
@@ -69,7 +69,7 @@ pub async fn come(
     let minute_has_begun = now + TimeDelta::minutes(1);
     let mut found = Vec::new();
     for prefix in [MARKERS.prefix(), FORMER] {
-        let places = calendar::due(storage, prefix, minute_has_begun, most).await?;
+        let places = due_index::due(storage, prefix, minute_has_begun, most).await?;
         found.extend(places.into_iter().filter_map(|place| Marker::at(prefix, place)));
     }
     found.sort_by(|one, other| one.place.cmp(&other.place));
@@ -83,7 +83,7 @@ impl Marker {
     }
 
     fn at(prefix: &'static str, place: String) -> Option<Self> {
-        let name = calendar::name_in(&place);
+        let name = due_index::name_in(&place);
         let owner = if prefix == FORMER { Owner::StaticRole(name.to_owned()) } else { name.parse().ok()? };
         Some(Self { owner, prefix, place })
     }
@@ -143,7 +143,7 @@ mod tests {
     #[tokio::test]
     async fn a_marker_of_an_earlier_release_is_found_and_dropped() {
         let storage = InMemory::new();
-        let key = format!("static-due/{}", calendar::place(at(60), "app"));
+        let key = format!("static-due/{}", due_index::place(at(60), "app"));
         storage.put(Entry { key, value: b"{\"version\":1}".to_vec(), seal_wrap: false }).await.unwrap();
         mark(&storage, &role("other"), at(0)).await.unwrap();
         let found = come(&storage, at(200), 10).await.unwrap();

@@ -135,7 +135,7 @@ async fn undo(
     let Some(client) = clients::client_in_reach(engine, storage, &making.organization_id).await? else {
         return Ok(making.since + making::FORGOTTEN_AFTER < engine.now());
     };
-    clients::let_making_appear(engine, making).await;
+    clients::wait_until_making_listed(engine, making).await;
     let client = client.for_work(Urgency::Revocation, time_left(deadline));
     let found = undo_found(engine, &client, config, making, deadline).await.map_err(Error::Revocation)?;
     failpoint!("sweep.admin_undone");

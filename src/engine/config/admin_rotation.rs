@@ -27,7 +27,7 @@ use crate::engine::config::configuration::Config;
 use crate::engine::config::{admin_keys, key_records};
 use crate::engine::failpoint::failpoint;
 use crate::engine::naming::names::ServiceAccountName;
-use crate::engine::telemetry::events::Happening;
+use crate::engine::telemetry::events::EventKind;
 use crate::engine::telemetry::metrics::{RotationKind, RotationResult};
 use crate::engine::{Engine, Error};
 use crate::logical::{Storage, StorageError};
@@ -96,8 +96,8 @@ impl<'a> Rotation<'a> {
         let outcome = self.make_and_store(&mut config, &client).await;
         let result = if outcome.is_ok() { RotationResult::Done } else { RotationResult::Failed };
         self.engine.metrics.rotated(RotationKind::AdminKey, result);
-        let happening = if outcome.is_ok() { Happening::RootRotate } else { Happening::RootRotateFail };
-        events::tell(self.engine, happening, "config");
+        let event_kind = if outcome.is_ok() { EventKind::RootRotate } else { EventKind::RootRotateFail };
+        events::emit(self.engine, event_kind, "config");
         if let Err(error) = &outcome {
             self.note_failure(config, error).await;
         }
@@ -278,7 +278,7 @@ impl<'a> Rotation<'a> {
         let warnings = warn_of_unknown(old_id.as_ref(), id.as_ref());
         let config = self.store(config, Proven { key, id, name: None, expires_at }, old_id).await?;
         self.engine.metrics.rotated(RotationKind::AdminKey, RotationResult::Done);
-        events::tell(self.engine, Happening::RootRotate, "config");
+        events::emit(self.engine, EventKind::RootRotate, "config");
         let mut rotated = self.delete_old(config).await;
         rotated.warnings.extend(warnings.into_iter().chain(managed));
         Ok(rotated)

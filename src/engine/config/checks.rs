@@ -26,7 +26,11 @@ pub(in crate::engine) fn ttls(ttl: Duration, max_ttl: Duration) -> Result<(), Er
 }
 
 /// Checks the lease duration that a caller requests. `owner`, a role or library set, sets the limit.
-pub(in crate::engine) fn asked_ttl(ttl: Duration, max_ttl: Duration, owner: &str) -> Result<(), Error> {
+pub(in crate::engine) fn check_requested_ttl(
+    ttl: Duration,
+    max_ttl: Duration,
+    owner: &str,
+) -> Result<(), Error> {
     if ttl.is_zero() {
         return Err(Error::field("ttl must be at least 1s"));
     }
@@ -41,7 +45,11 @@ pub(in crate::engine) fn asked_ttl(ttl: Duration, max_ttl: Duration, owner: &str
 }
 
 /// A warning if the mount's maximum lease is shorter than the value of this field.
-pub(in crate::engine) fn cut_by_mount(field: &str, time: Duration, limit: Duration) -> Option<String> {
+pub(in crate::engine) fn warn_above_mount_limit(
+    field: &str,
+    time: Duration,
+    limit: Duration,
+) -> Option<String> {
     (time > limit).then(|| {
         format!(
             "{field} is {}, but the mount's maximum is {}: no lease is longer than the mount's maximum",

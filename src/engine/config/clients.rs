@@ -176,7 +176,7 @@ pub(in crate::engine) fn note_made(engine: &Engine, ids: &[&str], made: impl Int
 }
 
 /// Waits until OpenAI surely lists the object of a creation that began at this time, by the machine's clock.
-pub(in crate::engine) async fn let_appear(engine: &Engine, begun: Option<DateTime<Utc>>) {
+pub(in crate::engine) async fn wait_until_listed(engine: &Engine, begun: Option<DateTime<Utc>>) {
     let age = begun.and_then(|begun| (Utc::now() - begun).abs().to_std().ok());
     let left = age.map_or(Duration::ZERO, |age| LONGEST_LAG.saturating_sub(age));
     if !left.is_zero() {
@@ -185,7 +185,7 @@ pub(in crate::engine) async fn let_appear(engine: &Engine, begun: Option<DateTim
 }
 
 /// Waits until OpenAI surely lists the object of this creation, if OpenAI made it.
-pub(in crate::engine) async fn let_making_appear(engine: &Engine, making: &Making) {
+pub(in crate::engine) async fn wait_until_making_listed(engine: &Engine, making: &Making) {
     let age = (engine.now() - making.since).to_std().unwrap_or_default();
     let left = LONGEST_LAG.saturating_sub(age);
     if !left.is_zero() {
@@ -202,7 +202,7 @@ pub(in crate::engine) async fn configured(
     engine.clients.of(config)
 }
 
-/// Like [`Engine::configured`], for the creation of objects without expiry. Refused if storage has no configuration
+/// Like [`configured`], for the creation of objects without expiry. Refused if storage has no configuration
 /// although this process remembers one, as after a move between OpenBao namespaces. A new object's record would be
 /// lost.
 pub(in crate::engine) async fn configured_in_storage(
@@ -235,7 +235,7 @@ pub(in crate::engine) async fn client_of(
     })
 }
 
-/// Like [`Engine::client_of`], but `None` if the current configuration does not reach the organization. An operator may
+/// Like [`client_of`], but `None` if the current configuration does not reach the organization. An operator may
 /// change it later.
 pub(in crate::engine) async fn client_in_reach(
     engine: &Engine,

@@ -14,7 +14,7 @@ use crate::engine::config::config_fields;
 use crate::engine::config::config_fields::FORCE;
 use crate::engine::config::configuration::{Config, LOCK, ONLY};
 use crate::engine::config::{admin_reconcile, admin_schedule, key_records};
-use crate::engine::telemetry::events::Happening;
+use crate::engine::telemetry::events::EventKind;
 use crate::engine::time::rfc3339;
 use crate::engine::{DEPENDENTS, Engine, Error};
 use crate::framework::{Call, Help, Path, ResponseField};
@@ -174,7 +174,7 @@ async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Erro
         if changed || doubtful { prove(&engine, &mut config).await? } else { (None, None) };
     if old.as_deref().is_none_or(|old| !old.is_same_as(&config)) {
         configuration::store_config(&engine, storage, &mut config).await?;
-        events::tell(&engine, Happening::ConfigWrite, "config");
+        events::emit(&engine, EventKind::ConfigWrite, "config");
     }
     if changed || (doubtful && config.verify_connection) {
         status.key_stored(config.verify_connection);
@@ -249,7 +249,7 @@ async fn delete(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Err
     };
     engine.config.delete(&**storage, ONLY).await?;
     engine.clients.forget();
-    events::tell(&engine, Happening::ConfigDelete, "config");
+    events::emit(&engine, EventKind::ConfigDelete, "config");
     let mount_point = &call.request.mount_point;
     let warning = warning.map(|warning| format!("{warning}. {}", disabling(mount_point)));
     Ok(warning.map(|warning| Response::default().with_warning(warning)))

@@ -85,7 +85,7 @@ pub(in crate::engine) async fn sweep(
         return Ok(Swept::Waits);
     };
     let client = client.for_work(Urgency::Revocation, MAX_WAIT);
-    clients::let_appear(&engine, Some(creation.announced)).await;
+    clients::wait_until_listed(&engine, Some(creation.announced)).await;
     let (project, account) = (&creation.project_id, creation.service_account_id.as_ref());
     let sought = Sought { project, account, name: &creation.name };
     let found = match engine.listings.find(&client, &sought, creation.announced).await {

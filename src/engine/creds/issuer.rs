@@ -5,7 +5,8 @@
 //! So after a crash at any point, a look-up finds the name. After a lost response, the request itself looks the name up
 //! and deletes what it finds; a later look-up handles the rest.
 //!
-//! *Assumptions:* names are unique (`names.rs`). A request ends before [`SWEEP_AGE`].
+//! *Assumptions:* names are unique (`names.rs`). A request ends before
+//! [`SWEEP_AGE`](crate::engine::accounts::making::SWEEP_AGE).
 
 use std::time::Duration;
 

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::Error;
 use crate::engine::accounts::retry::RetryState;
-use crate::engine::time::calendar;
+use crate::engine::time::due_index;
 use crate::logical::{Collection, Record, Storage, StorageError};
 use crate::openai::{ApiKeyId, OrganizationId, ProjectId, ServiceAccountId};
 
@@ -110,12 +110,12 @@ pub(in crate::engine) static LEDGER: Collection<Entry> = Collection::new("ledger
 
 /// Place of a record, by the credential's end and name.
 pub(in crate::engine) fn place(ends: DateTime<Utc>, name: &str) -> String {
-    calendar::place(ends, name)
+    due_index::place(ends, name)
 }
 
 /// Names of all credentials in the ledger. Lists the whole ledger, which is too slow for a request.
 pub(in crate::engine) async fn names(storage: &dyn Storage) -> Result<Vec<String>, StorageError> {
-    calendar::names(storage, LEDGER.prefix()).await
+    due_index::names(storage, LEDGER.prefix()).await
 }
 
 /// At most `most` places of records, with any end.
@@ -123,17 +123,17 @@ pub(in crate::engine) async fn places(
     storage: &dyn Storage,
     most: usize,
 ) -> Result<Vec<String>, StorageError> {
-    calendar::due_after(storage, LEDGER.prefix(), DateTime::<Utc>::MAX_UTC, "", most).await
+    due_index::due_after(storage, LEDGER.prefix(), DateTime::<Utc>::MAX_UTC, "", most).await
 }
 
 /// Due time encoded in the place; `None` for early revocations.
 pub(in crate::engine) fn due_since(place: &str) -> Option<DateTime<Utc>> {
-    calendar::minute_of(place).filter(|minute| *minute > DateTime::UNIX_EPOCH)
+    due_index::minute_of(place).filter(|minute| *minute > DateTime::UNIX_EPOCH)
 }
 
 /// Place of the record after an early revocation.
 pub(in crate::engine) fn early_place(name: &str) -> String {
-    calendar::place(DateTime::UNIX_EPOCH, name)
+    due_index::place(DateTime::UNIX_EPOCH, name)
 }
 
 /// True if the ledger has a credential of this name that ends in the minute of `ends`. Makes two reads in this order:
@@ -156,7 +156,7 @@ pub(in crate::engine) async fn due(
     most: usize,
 ) -> Result<Vec<String>, StorageError> {
     let now = now.max(EARLY_IS_DUE);
-    calendar::due_after(storage, LEDGER.prefix(), now, after, most).await
+    due_index::due_after(storage, LEDGER.prefix(), now, after, most).await
 }
 
 /// Number of due records, at most `most`, and the due time of the oldest. Counts by the names alone. Of early

@@ -26,7 +26,7 @@ use crate::engine::accounts::making;
 use crate::engine::creds::ledger::{Credential, LEDGER};
 use crate::engine::creds::{deletion, ledger};
 use crate::engine::failpoint::{failpoint, shortened};
-use crate::engine::telemetry::events::Happening;
+use crate::engine::telemetry::events::EventKind;
 use crate::engine::{Engine, Error};
 use crate::framework::Tick;
 use crate::logical::Storage;
@@ -123,7 +123,7 @@ pub(in crate::engine) async fn end(
     clients::note_made(engine, &credential.ids(), credential.made);
     deletion::retire(&client.for_work(urgency, max_wait), credential).await.map_err(Error::Revocation)?;
     engine.metrics.credential_revoked(&credential.role);
-    events::tell(engine, Happening::CredsRevoke, &format!("creds/{}", credential.role));
+    events::emit(engine, EventKind::CredsRevoke, &format!("creds/{}", credential.role));
     Ok(())
 }
 

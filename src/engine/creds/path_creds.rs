@@ -32,7 +32,7 @@ use crate::engine::creds::ledger::{Credential, LEDGER};
 use crate::engine::creds::roles::Role;
 use crate::engine::creds::windows::{Triple, WindowGuard};
 use crate::engine::failpoint::failpoint;
-use crate::engine::telemetry::events::Happening;
+use crate::engine::telemetry::events::EventKind;
 use crate::engine::time::{key_lifetime, rfc3339, seconds};
 use crate::engine::{Engine, Error};
 use crate::framework::{Call, Field, Help, LeaseType, Name, Path, ResponseField};
@@ -100,13 +100,13 @@ async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error
     let mut guard = engine.windows.join(storage, request.triple()).await?;
     failpoint!("creds.joined");
     let issued = request.issue(&engine, &client, &mut guard).await;
-    let (made, credential) = issued.inspect_err(|_| request.emit(&engine, Happening::CredsCreateFail))?;
+    let (made, credential) = issued.inspect_err(|_| request.emit(&engine, EventKind::CredsCreateFail))?;
     record(&client, &**storage, &credential, &mut guard).await?;
     if let Err(error) = guard.check_age() {
         return Err(revoke_late(&engine, storage, &credential, error).await);
     }
     engine.metrics.credential_issued(&request.role_name);
-    request.emit(&engine, Happening::CredsCreate);
+    request.emit(&engine, EventKind::CredsCreate);
     let lease = CREDENTIAL.grant(&credential, request.ttl, Duration::ZERO, false)?;
     let mut response = response(made, &credential, request.account_name(&credential)).with_lease(lease);
     response.warnings.extend(request.warning);
@@ -227,8 +227,8 @@ impl IssueRequest {
         }
     }
 
-    fn emit(&self, engine: &Engine, kind: Happening) {
-        events::tell(engine, kind, &format!("creds/{}", self.role_name));
+    fn emit(&self, engine: &Engine, kind: EventKind) {
+        events::emit(engine, kind, &format!("creds/{}", self.role_name));
     }
 }
 
@@ -313,8 +313,8 @@ async fn ttl(
         }
         requested => requested.unwrap_or(role.ttl),
     };
-    checks::asked_ttl(ttl, role.longest_ttl(), "role")?;
-    Ok((ttl.min(limit), checks::cut_by_mount("ttl", ttl, limit)))
+    checks::check_requested_ttl(ttl, role.longest_ttl(), "role")?;
+    Ok((ttl.min(limit), checks::warn_above_mount_limit("ttl", ttl, limit)))
 }
 
 /// Ends a credential that the reader does not get.

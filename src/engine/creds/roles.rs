@@ -19,7 +19,7 @@ use crate::engine::config::{checks, key_records, named_projects, predecessor};
 use crate::engine::naming::names;
 use crate::engine::naming::names::{MountTag, ServiceAccountName};
 use crate::engine::naming::template::{Template, Values};
-use crate::engine::telemetry::events::Happening;
+use crate::engine::telemetry::events::EventKind;
 use crate::engine::{Engine, Error};
 use crate::framework::{Call, Field, Help, Name, Path, ResponseField};
 use crate::logical::{Collection, Data, Operation, Record, Response, Storage};
@@ -217,7 +217,10 @@ impl Role {
     /// Warnings about times that exceed the mount's maximum.
     fn mount_warnings(&self, limit: Duration) -> Vec<String> {
         let times = [("ttl", self.ttl), ("max_ttl", self.max_ttl)];
-        times.into_iter().filter_map(|(field, time)| checks::cut_by_mount(field, time, limit)).collect()
+        times
+            .into_iter()
+            .filter_map(|(field, time)| checks::warn_above_mount_limit(field, time, limit))
+            .collect()
     }
 
     /// A new unique name for an account or key of the role. The name ends in this stamp and the mount's tag.
@@ -303,7 +306,7 @@ async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Erro
     let before = old.as_deref().map(Role::named_project);
     project_fields::written_project(&engine, storage, &role.named_project(), before.as_ref()).await?;
     put(&engine, storage, &name, &role, old.as_deref()).await?;
-    events::tell(&engine, Happening::RoleWrite, &format!("roles/{name}"));
+    events::emit(&engine, EventKind::RoleWrite, &format!("roles/{name}"));
     Ok((!warnings.is_empty()).then(|| Response { warnings, ..Response::default() }))
 }
 
@@ -353,7 +356,7 @@ async fn check_at_openai(
 async fn delete(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let name = call.get(&NAME)?;
     engine.roles.delete(&**call.storage(), &name).await?;
-    events::tell(&engine, Happening::RoleDelete, &format!("roles/{name}"));
+    events::emit(&engine, EventKind::RoleDelete, &format!("roles/{name}"));
     Ok(None)
 }
 

@@ -23,7 +23,7 @@ use super::members::Member;
 use super::{lending, missing, returns, sets, status};
 use crate::engine::creds::{deletion, issuer};
 use crate::engine::failpoint::failpoint;
-use crate::engine::telemetry::events::Happening;
+use crate::engine::telemetry::events::EventKind;
 use crate::engine::telemetry::metrics::CheckOutResult;
 use crate::engine::time::{key_lifetime, rfc3339, seconds};
 use crate::engine::{Engine, Error};
@@ -73,20 +73,20 @@ async fn check_out(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, 
     let outcome = lend(&engine, storage, &wish).await;
     let result = counted(&outcome);
     engine.metrics.checked_out(&name, result);
-    tell(&engine, &name, result);
+    record_check_out(&engine, &name, result);
     // What it counts is counted again by the tick; that it failed is not the caller's.
     let _ = status::count(&engine, storage, &name).await;
     outcome.map(Some)
 }
 
 /// That a set is lent out is nobody's news.
-fn tell(engine: &Engine, name: &str, result: CheckOutResult) {
-    let happening = match result {
-        CheckOutResult::Lent => Happening::CheckOut,
-        CheckOutResult::Failed => Happening::CheckOutFail,
+fn record_check_out(engine: &Engine, name: &str, result: CheckOutResult) {
+    let event_kind = match result {
+        CheckOutResult::Lent => EventKind::CheckOut,
+        CheckOutResult::Failed => EventKind::CheckOutFail,
         CheckOutResult::Refused => return,
     };
-    events::tell(engine, happening, &format!("library-sets/{name}/status"));
+    events::emit(engine, event_kind, &format!("library-sets/{name}/status"));
 }
 
 fn counted(outcome: &Result<Response, Error>) -> CheckOutResult {

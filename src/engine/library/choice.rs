@@ -48,7 +48,7 @@ impl Wish {
         set: &LibrarySet,
     ) -> Result<Self, Error> {
         let ttl = call.sent(&TTL)?.unwrap_or(set.ttl);
-        checks::asked_ttl(ttl, set.max_ttl, "library set")?;
+        checks::check_requested_ttl(ttl, set.max_ttl, "library set")?;
         let limit = engine.system.max_lease_ttl().await?;
         Ok(Self {
             set: name.to_owned(),

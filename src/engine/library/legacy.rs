@@ -12,7 +12,7 @@ use super::lending;
 use super::members::Member;
 use super::sets::{self, LibrarySet};
 use crate::engine::accounts::making;
-use crate::engine::time::calendar;
+use crate::engine::time::due_index;
 use crate::engine::{Engine, Error};
 use crate::framework::Tick;
 use crate::logical::{Collection, Record, Storage, StorageError};
@@ -79,7 +79,7 @@ pub(in crate::engine) async fn tend(engine: &Engine, tick: &Tick) -> Result<(), 
         let _alone = sets::lock_set(engine, &name).await;
         skip_malformed(take_over_change(engine, storage, &name).await)?;
     }
-    for place in calendar::due(storage, MARKERS.prefix(), DateTime::<Utc>::MAX_UTC, MOST_PER_TICK).await? {
+    for place in due_index::due(storage, MARKERS.prefix(), DateTime::<Utc>::MAX_UTC, MOST_PER_TICK).await? {
         if tick.is_over() {
             return Ok(());
         }

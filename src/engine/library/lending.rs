@@ -1,5 +1,5 @@
 //! Storage of loans, and the steps from one state to the next. Whoever takes a step holds the set's lock
-//! ([`Engine::lock_loans`]), which is never held over a call to OpenAI; this file makes none.
+//! ([`lock_loans`]), which is never held over a call to OpenAI; this file makes none.
 //!
 //! *Layout:* a loan stands at `library-loan/<set>/<account>/<loan id>` until its key is dead. An account is free when
 //! its folder is empty. So a late write of a node that no longer leads can remove only its own loan.

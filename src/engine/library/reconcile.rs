@@ -8,7 +8,7 @@
 //! *Unknown outcomes:* a write of storage that failed may still come through, such as by the next leader. So the record is
 //! read anew, and written before anything is deleted at OpenAI: a node that no longer leads fails there.
 //!
-//! *Assumptions:* the caller holds the set's [`lock`](Engine::lock_set).
+//! *Assumptions:* the caller holds the set's [`lock`](super::sets::lock_set).
 
 use crate::engine::accounts::claims;
 use crate::engine::config::clients;
@@ -269,7 +269,7 @@ async fn undo(
     let Some(project) = &making.project_id else { return Ok(true) };
     let client = client.for_work(Urgency::Revocation, patience);
     let sought = Sought { project, account: None, name: &making.name };
-    clients::let_making_appear(engine, making).await;
+    clients::wait_until_making_listed(engine, making).await;
     let found = lookup::find_now(&client, &sought).await;
     let _alone = match &found {
         Ok(Some(found)) => {

@@ -22,7 +22,7 @@ use crate::engine::accounts::owner::Owner;
 use crate::engine::creds::deletion;
 use crate::engine::creds::deletion::Undone;
 use crate::engine::failpoint::failpoint;
-use crate::engine::telemetry::events::Happening;
+use crate::engine::telemetry::events::EventKind;
 use crate::engine::{Engine, Error};
 use crate::logical::{Storage, StorageError};
 use crate::openai::{ApiKeyId, Urgency};
@@ -76,7 +76,7 @@ async fn give_back_locked(
             lending::finish_return(engine, storage, ticket).await?;
         }
     }
-    events::tell(engine, Happening::CheckIn, &format!("library-sets/{}/status", ticket.set));
+    events::emit(engine, EventKind::CheckIn, &format!("library-sets/{}/status", ticket.set));
     Ok(())
 }
 

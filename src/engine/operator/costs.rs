@@ -157,7 +157,7 @@ async fn ask(client: &Client, spent: &mut Spent, known: &BTreeMap<ProjectId, Str
 }
 
 /// Puts the totals into the metrics.
-pub(in crate::engine) async fn tell(engine: &Engine, storage: &dyn Storage) -> Result<(), Error> {
+pub(in crate::engine) async fn update_metrics(engine: &Engine, storage: &dyn Storage) -> Result<(), Error> {
     let spent = match SPENT.get(storage, ONLY).await {
         // The tick says so; the other metrics go on.
         Err(StorageError::Malformed { .. }) => None,

@@ -124,7 +124,7 @@ pub(in crate::engine) async fn metrics_text(engine: &Engine, storage: &dyn Stora
         engine.metrics.level(level, value);
     }
     if observation.config.is_some_and(|config| config.quota_tracking) {
-        costs::tell(engine, storage).await?;
+        costs::update_metrics(engine, storage).await?;
     }
     Ok(engine.metrics.render())
 }

@@ -17,7 +17,7 @@ use crate::engine::accounts::waiting;
 use crate::engine::creds::credential_end::{MAX_WAIT, is_transient};
 use crate::engine::creds::ledger::{Entry, LEDGER};
 use crate::engine::creds::{ledger, ledger_worker};
-use crate::engine::time::{calendar, rfc3339};
+use crate::engine::time::{due_index, rfc3339};
 use crate::engine::{Engine, Error, kind_of};
 use crate::framework::{Call, Field, Help, Name, Path, ResponseField};
 use crate::logical::{Data, Operation, Response, Storage, StorageError, data};
@@ -249,7 +249,7 @@ async fn place_of(engine: &Engine, storage: &dyn Storage, name: &str) -> Result<
     after.clear();
     loop {
         let places = ledger::due(storage, engine.now(), &after, PAGE).await?;
-        if let Some(place) = places.iter().find(|place| calendar::name_in(place) == name) {
+        if let Some(place) = places.iter().find(|place| due_index::name_in(place) == name) {
             return Ok(Some(place.clone()));
         }
         let Some(last) = places.into_iter().next_back() else { return Ok(None) };
@@ -288,7 +288,7 @@ async fn credentials_after(
             Err(error @ StorageError::Malformed { .. }) => data([("last_error", error.to_string().into())]),
             Err(error) => return Err(error.into()),
         };
-        listed.push((calendar::name_in(&place).to_owned(), info));
+        listed.push((due_index::name_in(&place).to_owned(), info));
     }
     Ok(listed)
 }

@@ -25,7 +25,7 @@ use crate::engine::creds::issuer::{Failure, Left, Made};
 use crate::engine::creds::{deletion, issuer};
 use crate::engine::failpoint::failpoint;
 use crate::engine::naming::names::ServiceAccountName;
-use crate::engine::telemetry::events::Happening;
+use crate::engine::telemetry::events::EventKind;
 use crate::engine::telemetry::metrics::{RotationKind, RotationResult};
 use crate::engine::time::{key_lifetime, seconds};
 use crate::engine::{Engine, Error};
@@ -183,7 +183,7 @@ async fn attempt(
     let outcome = replace(work, role, grace).await;
     let Err(error) = &outcome else {
         work.engine.metrics.rotated(RotationKind::StaticRole, RotationResult::Done);
-        events::tell(work.engine, Happening::Rotate, &format!("static-creds/{}", work.name));
+        events::emit(work.engine, EventKind::Rotate, &format!("static-creds/{}", work.name));
         return outcome;
     };
     if is_the_roles_failure(error) {
@@ -197,7 +197,7 @@ async fn attempt(
     // Put off, or another node's to do.
     if !error.is_unsent() && !matches!(error, Error::Storage(StorageError::ReadOnly)) {
         work.engine.metrics.rotated(RotationKind::StaticRole, RotationResult::Failed);
-        events::tell(work.engine, Happening::RotateFail, &format!("static-creds/{}", work.name));
+        events::emit(work.engine, EventKind::RotateFail, &format!("static-creds/{}", work.name));
     }
     outcome
 }

@@ -16,7 +16,7 @@ const MAX_WAIT: Duration = Duration::from_secs(10);
 
 /// The kind of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::engine) enum Happening {
+pub(in crate::engine) enum EventKind {
     /// A credential was created.
     CredsCreate,
     /// OpenAI did not create a credential.
@@ -53,7 +53,7 @@ pub(in crate::engine) struct Events {
     pending: Arc<Semaphore>,
 }
 
-impl Happening {
+impl EventKind {
     fn kind(self) -> &'static str {
         match self {
             Self::CredsCreate => "openai/creds-create",
@@ -125,8 +125,8 @@ impl Events {
 }
 
 /// Sends an event about this path of the mount.
-pub(in crate::engine) fn tell(engine: &Engine, happening: Happening, path: &str) {
-    engine.events.send(happening.event(path));
+pub(in crate::engine) fn emit(engine: &Engine, event_kind: EventKind, path: &str) {
+    engine.events.send(event_kind.event(path));
 }
 
 #[cfg(test)]
@@ -178,23 +178,23 @@ mod tests {
         let gate = Arc::new(Semaphore::new(0));
         let events = Events::new(Arc::new(SlowSystem { accepted, gate: Arc::clone(&gate) }));
         for _ in 0..MAX_PENDING + 5 {
-            events.send(Happening::RoleWrite.event("roles/a"));
+            events.send(EventKind::RoleWrite.event("roles/a"));
         }
         assert_eq!(events.pending.available_permits(), 0);
         tokio::time::sleep(MAX_WAIT + Duration::from_secs(1)).await;
         assert_eq!(events.pending.available_permits(), MAX_PENDING);
 
         gate.add_permits(1);
-        events.send(Happening::CredsCreate.event("creds/a"));
+        events.send(EventKind::CredsCreate.event("creds/a"));
         assert_eq!(arrived.recv().await, Some("openai/creds-create"));
     }
 
     #[test]
     fn metadata_contains_the_data_path_only_after_a_change() {
-        let event = Happening::RoleWrite.event("roles/a");
+        let event = EventKind::RoleWrite.event("roles/a");
         assert!(event.metadata.contains(&("data_path", "roles/a".to_owned())));
         assert!(event.metadata.contains(&("modified", "true".to_owned())));
-        let event = Happening::CredsCreate.event("creds/a");
+        let event = EventKind::CredsCreate.event("creds/a");
         assert!(event.metadata.iter().all(|(name, _)| *name != "data_path"));
     }
 }
