@@ -1,9 +1,9 @@
 //! A strict, stateful simulator of OpenAI's Admin API, for tests and the demo.
 //!
 //! The simulator refuses what OpenAI refuses, stores created objects, expires keys by its clock, and fails on demand.
-//! The simulator is no part of the plugin. Tests start a [`Simulator`]; the binary `openai-simulator` adds flags. The resource files hold the knowledge about OpenAI: [`accounts`], [`keys`],
-//! [`admin_keys`], [`projects`], [`costs`], [`federation`],
-//! [`token_exchange`]. A call passes through [`server`], [`exchange`] and [`routes`].
+//! The simulator is no part of the plugin. Tests start a [`Simulator`]; the binary `openai-simulator` adds flags.
+//! The resource files hold the knowledge about OpenAI: `accounts`, `keys`, `admin_keys`, `projects`, `costs`,
+//! `federation`, `token_exchange`. A call passes through `server`, `exchange` and `routes`.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
