@@ -67,7 +67,8 @@ async fn what_is_made_while_the_mount_is_moved_lives_and_leaves_with_its_owner()
         );
         host.api().delete("moved/static-roles/app").await.ok();
         host.api().write("sys/leases/revoke-prefix/moved", json!({})).await.ok();
-        host.api().write("sys/leases/revoke-prefix/openai", json!({})).await.ok();
+        // Vault has no route for a lease that it stored under the old path after the move: that lease ends by itself.
+        drop(host.api().write("sys/leases/revoke-prefix/openai", json!({})).await);
         within(Duration::from_secs(600), async || (openai.state().live_keys().count() == 0).then_some(()))
             .await
             .expect("nothing lives in the end");
