@@ -31,8 +31,8 @@ struct Claim {
 }
 
 impl Claim {
-    /// Whether the request that made it may still be about to store its record. A time ahead of ours is a clock that
-    /// was put back.
+    /// True if the request that made the claim may still store its record. A time in the future means that the clock
+    /// was set back.
     fn may_be_under_way(&self, now: DateTime<Utc>) -> bool {
         (now - self.made).abs().to_std().is_ok_and(|age| age < making::sweep_age())
     }
@@ -62,7 +62,7 @@ async fn claims(storage: &dyn Storage, account: &ServiceAccountId) -> Result<Cla
     Ok(claims)
 }
 
-/// Whether there is a claim, even a void one: its owner's record may be just about to be stored.
+/// True if the account has a claim, even a void one: the owner's record may be written at this moment.
 pub(in crate::engine) async fn is_claimed(
     storage: &dyn Storage,
     account: &ServiceAccountId,
@@ -71,7 +71,7 @@ pub(in crate::engine) async fn is_claimed(
         || CLAIMS.contains(storage, account.as_str()).await?)
 }
 
-/// Who claims the account; a claim may be void.
+/// The owners with a claim on the account. A claim may be void.
 pub(in crate::engine) async fn claimants(
     storage: &dyn Storage,
     account: &ServiceAccountId,
@@ -79,7 +79,7 @@ pub(in crate::engine) async fn claimants(
     Ok(claims(storage, account).await?.into_iter().map(|(_, claim)| claim.owner).collect())
 }
 
-/// Whether the owner's record is stored and claims the account.
+/// True if the owner's record is stored and names the account as its own.
 pub(in crate::engine) async fn names_account(
     engine: &Engine,
     storage: &dyn Storage,
@@ -137,7 +137,7 @@ pub(in crate::engine) struct LockedClaim<'a> {
 }
 
 impl LockedClaim<'_> {
-    /// Who claims the account; a claim may be void.
+    /// The owners with a claim on the account. A claim may be void.
     pub(in crate::engine) async fn claimants(
         &self,
         storage: &dyn Storage,

@@ -1,12 +1,12 @@
-//! What the records of owners name at OpenAI. It reads all there is, unless one owner is asked about: not for a request
-//! that comes often.
+//! The accounts and keys that the records of owners name at OpenAI. All but [`of`] read every record, so no frequent
+//! request may call them.
 
 use super::kind::{Holding, Mount};
 use super::owner::Owner;
 use crate::engine::{Engine, KINDS, kind_of};
 use crate::logical::{Storage, StorageError};
 
-/// What the record of this owner names; nothing if it is not stored.
+/// Everything that the record of this owner names. Empty if no record is stored.
 pub async fn of(engine: &Engine, storage: &dyn Storage, owner: &Owner) -> Result<Vec<Holding>, StorageError> {
     match kind_of(owner) {
         Some(kind) => kind.holdings(Mount { engine, storage }, owner).await,
@@ -14,29 +14,38 @@ pub async fn of(engine: &Engine, storage: &dyn Storage, owner: &Owner) -> Result
     }
 }
 
-/// What all records name. A record that cannot be read is an error, as nobody can tell what it names.
+/// Everything that all records name. An unreadable record is an error, as nobody can tell what it names.
 pub async fn all(engine: &Engine, storage: &dyn Storage) -> Result<Vec<Holding>, StorageError> {
     let mut found = Vec::new();
-    for kind in KINDS {
-        for owner in kind.all(storage).await? {
-            found.extend(kind.holdings(Mount { engine, storage }, &owner).await?);
-        }
+    for (_, holdings) in by_owner(engine, storage).await? {
+        found.extend(holdings?);
     }
     Ok(found)
 }
 
-/// What all records name that can be read, by owner.
+/// Everything that the readable records name, by owner.
 pub async fn readable(
     engine: &Engine,
     storage: &dyn Storage,
 ) -> Result<Vec<(Owner, Vec<Holding>)>, StorageError> {
     let mut found = Vec::new();
+    for (owner, holdings) in by_owner(engine, storage).await? {
+        match holdings {
+            Err(StorageError::Malformed { .. }) => {}
+            holdings => found.push((owner, holdings?)),
+        }
+    }
+    Ok(found)
+}
+
+type OfOwner = (Owner, Result<Vec<Holding>, StorageError>);
+
+async fn by_owner(engine: &Engine, storage: &dyn Storage) -> Result<Vec<OfOwner>, StorageError> {
+    let mut found = Vec::new();
     for kind in KINDS {
         for owner in kind.all(storage).await? {
-            match kind.holdings(Mount { engine, storage }, &owner).await {
-                Err(StorageError::Malformed { .. }) => {}
-                holdings => found.push((owner, holdings?)),
-            }
+            let holdings = kind.holdings(Mount { engine, storage }, &owner).await;
+            found.push((owner, holdings));
         }
     }
     Ok(found)

@@ -177,16 +177,7 @@ impl Waiting {
             "its creation in organization {organization} was cut off: if it was made, the tick removes it"
         );
         let retry = RetryState { last_error: Some(error), ..RetryState::default() };
-        Self {
-            what: What::LookUp(organization),
-            name,
-            owner,
-            service_account_id: String::new(),
-            api_key_id: String::new(),
-            since,
-            key_dead: false,
-            retry,
-        }
+        Self::without_ids(What::LookUp(organization), name, owner, since, retry)
     }
 
     /// The creations whose names have settled, so that a look-up was due.
@@ -206,16 +197,18 @@ impl Waiting {
 
     /// A rotation of the owner is due.
     pub fn rotation(owner: &Owner, since: DateTime<Utc>, retry: &RetryState) -> Self {
-        Self {
-            what: What::Rotation,
-            name: owner.to_string(),
-            owner: Some(owner.clone()),
-            service_account_id: String::new(),
-            api_key_id: String::new(),
-            since,
-            key_dead: false,
-            retry: retry.clone(),
-        }
+        Self::without_ids(What::Rotation, owner.to_string(), Some(owner.clone()), since, retry.clone())
+    }
+
+    fn without_ids(
+        what: What,
+        name: String,
+        owner: Option<Owner>,
+        since: DateTime<Utc>,
+        retry: RetryState,
+    ) -> Self {
+        let (service_account_id, api_key_id) = (String::new(), String::new());
+        Self { what, name, owner, service_account_id, api_key_id, since, key_dead: false, retry }
     }
 }
 
@@ -244,8 +237,8 @@ impl Holding {
     }
 }
 
-/// Whether another cluster decides about all that is replicated: static roles, library sets, the configuration. What
-/// this one reads of them may be old, so nothing is undone by it.
+/// True if another cluster writes static roles, library sets and the configuration. This cluster may read old records of
+/// them, so it undoes nothing by them.
 pub(in crate::engine) async fn leaves_owners_alone(engine: &Engine) -> Result<bool, Error> {
     Ok(engine.system.writable().await? < Writable::Everything)
 }

@@ -1,6 +1,5 @@
 //! The OpenAI client of the stored configuration, cached until the configuration changes.
 
-use crate::engine::config::configuration;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +7,7 @@ use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
 
 use crate::engine::accounts::making::Making;
+use crate::engine::config::configuration;
 use crate::engine::config::configuration::{Config, ONLY};
 use crate::engine::telemetry::metrics::{ApiAttempt, Metrics};
 use crate::engine::telemetry::openai_status::OpenAiStatus;
@@ -177,16 +177,17 @@ pub(in crate::engine) fn note_made(engine: &Engine, ids: &[&str], made: impl Int
 
 /// Waits until OpenAI surely lists the object of a creation that began at this time, by the machine's clock.
 pub(in crate::engine) async fn wait_until_listed(engine: &Engine, begun: Option<DateTime<Utc>>) {
-    let age = begun.and_then(|begun| (Utc::now() - begun).abs().to_std().ok());
-    let left = age.map_or(Duration::ZERO, |age| LONGEST_LAG.saturating_sub(age));
-    if !left.is_zero() {
-        engine.clients.clock.pause(left).await;
+    if let Some(age) = begun.and_then(|begun| (Utc::now() - begun).abs().to_std().ok()) {
+        wait_for_lag(engine, age).await;
     }
 }
 
 /// Waits until OpenAI surely lists the object of this creation, if OpenAI made it.
 pub(in crate::engine) async fn wait_until_making_listed(engine: &Engine, making: &Making) {
-    let age = (engine.now() - making.since).to_std().unwrap_or_default();
+    wait_for_lag(engine, (engine.now() - making.since).to_std().unwrap_or_default()).await;
+}
+
+async fn wait_for_lag(engine: &Engine, age: Duration) {
     let left = LONGEST_LAG.saturating_sub(age);
     if !left.is_zero() {
         engine.clients.clock.pause(left).await;

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use crate::engine::Error;
 use crate::engine::accounts::lookup;
 use crate::engine::accounts::lookup::{Found, Sought};
-use crate::engine::creds::deletion::{Undone, end_key_named, end_sought};
+use crate::engine::creds::deletion::{Undone, end_sought};
 use crate::engine::creds::ledger::Credential;
 use crate::engine::failpoint::failpoint;
 use crate::openai::{self, Client, CreatedKey, NewKey, ProjectId, ServiceAccountId, Urgency};
@@ -77,7 +77,7 @@ pub(in crate::engine) async fn make_bare_account(
 }
 
 /// Creates a key whose unique name the caller has stored. After [`Error::LeftBehind`] the key may exist, and the caller
-/// ends the key by [`end_key_named`] later. After any other error no key exists.
+/// ends the key by [`end_key_named`](crate::engine::creds::deletion::end_key_named) later. After any other error no key exists.
 pub(in crate::engine) async fn issue_recorded_key(
     client: &Client,
     project_id: &ProjectId,
@@ -95,14 +95,10 @@ pub(in crate::engine) async fn issue_recorded_key(
     };
     let left = Left::after(&error);
     let error = Error::KeyCreation(error);
-    if left == Left::Nothing {
-        return Err(error);
-    }
-    let client = undo_client(client);
-    match timeout(MAX_UNDO_TIME, end_key_named(&client, project_id, account, name)).await {
-        Ok(Ok(Undone::Ended)) => Err(error),
-        Ok(Ok(Undone::NothingFound)) if left == Left::Refused => Err(error),
-        Ok(Ok(Undone::NothingFound) | Err(_)) | Err(_) => Err(Error::LeftBehind(Box::new(error))),
+    let sought = Sought { project: project_id, account: Some(account), name };
+    match undone(client, &sought, left).await {
+        Left::Nothing => Err(error),
+        Left::Refused | Left::Unknown => Err(Error::LeftBehind(Box::new(error))),
     }
 }
 
@@ -148,28 +144,34 @@ async fn undo_failed<T>(
             failpoint!("issue.made");
             Ok(made)
         }
-        Err(failure @ Failure { left: Left::Nothing, .. }) => Err(failure),
-        // OpenAI sometimes creates what it refuses. So the refusal counts only after a look-up of the name.
-        Err(Failure { error, left: Left::Refused }) => {
-            failpoint!("issue.refused");
-            let client = undo_client(client);
-            let ended = timeout(MAX_UNDO_TIME, end_sought(&client, sought)).await;
-            let left = if matches!(ended, Ok(Ok(_))) { Left::Nothing } else { Left::Unknown };
-            Err(Failure { error, left })
-        }
-        Err(Failure { error, left: Left::Unknown }) => {
-            let client = undo_client(client);
-            match timeout(MAX_UNDO_TIME, end_sought(&client, sought)).await {
-                Ok(Ok(Undone::Ended)) => {
+        Err(Failure { error, left }) => {
+            if left == Left::Refused {
+                failpoint!("issue.refused");
+            }
+            match (left, undone(client, sought, left).await) {
+                (Left::Unknown, Left::Nothing) => {
                     failpoint!("issue.undone");
                     Err(Failure { error, left: Left::Nothing })
                 }
-                // Absence proves nothing yet, because OpenAI may not have finished. The caller looks again.
-                Ok(Ok(Undone::NothingFound) | Err(_)) | Err(_) => {
-                    Err(Failure { error: Error::LeftBehind(Box::new(error)), left: Left::Unknown })
-                }
+                (Left::Unknown, left) => Err(Failure { error: Error::LeftBehind(Box::new(error)), left }),
+                (_, left) => Err(Failure { error, left }),
             }
         }
+    }
+}
+
+/// Looks up the name of a failed creation, ends the object, and answers what may be left then.
+async fn undone(client: &Client, sought: &Sought<'_>, left: Left) -> Left {
+    if left == Left::Nothing {
+        return left;
+    }
+    let client = undo_client(client);
+    match timeout(MAX_UNDO_TIME, end_sought(&client, sought)).await {
+        Ok(Ok(Undone::Ended)) => Left::Nothing,
+        // OpenAI sometimes creates what it refuses. So a refusal counts only after a look-up of the name.
+        Ok(Ok(Undone::NothingFound)) if left == Left::Refused => Left::Nothing,
+        // After a lost answer, absence proves nothing yet: OpenAI may not have finished. The caller looks again.
+        Ok(Ok(Undone::NothingFound) | Err(_)) | Err(_) => Left::Unknown,
     }
 }
 

@@ -40,6 +40,23 @@ fn stored_admin_key(mount: &Mount) -> String {
     config["admin_api_key"].as_str().unwrap().to_owned()
 }
 
+/// Ticks on a clock that stands still but for waits, and asserts that the tick ends within its minute. The clock stays
+/// paused.
+async fn tick_in_time(mount: &Mount) {
+    mount.advance(SETTLED);
+    tokio::time::pause();
+    let begun = Instant::now();
+    let _said = mount.tick().await;
+    assert!(begun.elapsed() < MINUTE, "{:?}", begun.elapsed());
+}
+
+async fn four_ticks(mount: &Mount) {
+    for _ in 0..4 {
+        mount.advance(SETTLED);
+        let _said = mount.tick().await;
+    }
+}
+
 async fn ticks(mount: &Mount) {
     for _ in 0..4 {
         mount.advance(SETTLED);
@@ -228,11 +245,7 @@ async fn a_tick_ends_in_time_however_slowly_openai_tells_of_foreign_keys() {
     }
     mount.delete_by_force(SET).await.done();
     mount.sim.fault(Fault::on(endpoint::READ_KEY, Action::delay(Duration::from_secs(7))));
-    mount.advance(SETTLED);
-    tokio::time::pause();
-    let begun = Instant::now();
-    let _said = mount.tick().await;
-    assert!(begun.elapsed() < MINUTE, "{:?}", begun.elapsed());
+    tick_in_time(&mount).await;
     tokio::time::resume();
     assert_eq!(mount.sim.state().accounts.len(), 14);
     mount.abandon();
@@ -248,17 +261,10 @@ async fn a_tick_ends_in_time_however_slowly_the_keys_of_a_role_go() {
     mount.delete("static-roles/app").await.error();
     mount.sim.remove_fault(refused);
     mount.sim.fault(Fault::on(endpoint::DELETE_KEY, Action::delay(Duration::from_secs(7))));
-    mount.advance(SETTLED);
-    tokio::time::pause();
-    let begun = Instant::now();
-    let _said = mount.tick().await;
-    assert!(begun.elapsed() < MINUTE, "{:?}", begun.elapsed());
+    tick_in_time(&mount).await;
     let left = mount.sim.state().live_keys().count();
     assert!((1..19).contains(&left), "{left}");
-    for _ in 0..4 {
-        mount.advance(SETTLED);
-        let _said = mount.tick().await;
-    }
+    four_ticks(&mount).await;
     tokio::time::resume();
     assert_eq!(mount.sim.state().live_keys().count(), 0);
     mount.finish().await;
@@ -273,15 +279,8 @@ async fn a_tick_ends_in_time_however_slowly_replaced_keys_go() {
     }
     mount.sim.remove_fault(refused);
     mount.sim.fault(Fault::on(endpoint::DELETE_KEY, Action::delay(Duration::from_secs(7))));
-    mount.advance(SETTLED);
-    tokio::time::pause();
-    let begun = Instant::now();
-    let _said = mount.tick().await;
-    assert!(begun.elapsed() < MINUTE, "{:?}", begun.elapsed());
-    for _ in 0..4 {
-        mount.advance(SETTLED);
-        let _said = mount.tick().await;
-    }
+    tick_in_time(&mount).await;
+    four_ticks(&mount).await;
     tokio::time::resume();
     assert_eq!(mount.sim.state().live_keys().count(), 1);
     mount.delete("static-roles/app").await.done();
@@ -299,17 +298,10 @@ async fn a_tick_ends_in_time_though_openai_does_not_list_the_admin_keys() {
     }
     mount.sim.remove_fault(unlisted);
     mount.sim.fault(Fault::on(endpoint::LIST_ADMIN_KEYS, Action::delay(Duration::from_secs(29))));
-    mount.advance(SETTLED);
-    tokio::time::pause();
-    let begun = Instant::now();
-    let _said = mount.tick().await;
-    assert!(begun.elapsed() < MINUTE, "{:?}", begun.elapsed());
+    tick_in_time(&mount).await;
     tokio::time::resume();
     mount.sim.clear_faults();
-    for _ in 0..4 {
-        mount.advance(SETTLED);
-        let _said = mount.tick().await;
-    }
+    four_ticks(&mount).await;
     assert_eq!(admin_keys(&mount), [stored_admin_key(&mount)]);
     mount.finish().await;
 }
@@ -325,10 +317,7 @@ async fn a_deletion_of_a_role_with_many_keys_is_answered_in_vaults_time() {
     let begun = Instant::now();
     let _said = mount.delete("static-roles/app").await;
     assert!(begun.elapsed() < Duration::from_secs(90), "{:?}", begun.elapsed());
-    for _ in 0..4 {
-        mount.advance(SETTLED);
-        let _said = mount.tick().await;
-    }
+    four_ticks(&mount).await;
     tokio::time::resume();
     assert_eq!(mount.sim.state().live_keys().count(), 0);
     mount.finish().await;
