@@ -4,8 +4,10 @@
 //! it, still works on the name, and OpenAI's lists show what was made.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use crate::engine::failpoint::shortened;
 use crate::engine::time::clock::Clock;
@@ -45,7 +47,7 @@ impl FirstSeen {
     /// This process is about to ask OpenAI for the name.
     pub fn begin(&self, name: &str) {
         let at = self.clock.monotonic();
-        let mut names = self.lock();
+        let mut names = self.names.lock();
         names.retain(|_, seen| at.saturating_sub(seen.at) < KEPT);
         names.insert(name.to_owned(), Seen { at, is_ours: true });
     }
@@ -54,18 +56,13 @@ impl FirstSeen {
     /// mount's last tick (`is_last`) the names that this process asked for have settled.
     pub fn has_settled(&self, name: &str, is_last: bool) -> bool {
         let now = self.clock.monotonic();
-        let seen = *self.lock().entry(name.to_owned()).or_insert(Seen { at: now, is_ours: false });
+        let seen = *self.names.lock().entry(name.to_owned()).or_insert(Seen { at: now, is_ours: false });
         is_last && seen.is_ours || now.saturating_sub(seen.at) >= settles_after()
     }
 
     /// The outcome of the name is known.
     pub fn forget(&self, name: &str) {
-        self.lock().remove(name);
-    }
-
-    /// A panic while the lock was held leaves the map whole.
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Seen>> {
-        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+        self.names.lock().remove(name);
     }
 }
 
@@ -115,6 +112,6 @@ mod tests {
             clock.0.store(minute * 60, Ordering::Relaxed);
             names.begin(&format!("vault-admin-{minute}"));
         }
-        assert_eq!(names.lock().len(), 60);
+        assert_eq!(names.names.lock().len(), 60);
     }
 }

@@ -8,8 +8,8 @@
 //! of two nodes are not half a minute apart.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex as SyncMutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -42,7 +42,7 @@ pub(in crate::engine) struct Sought<'a> {
 /// The latest listing of each project.
 #[derive(Debug, Default)]
 pub(in crate::engine) struct Listings {
-    latest: SyncMutex<HashMap<(ProjectId, Kind), Arc<Slot>>>,
+    latest: parking_lot::Mutex<HashMap<(ProjectId, Kind), Arc<Slot>>>,
 }
 
 /// The place of one listing.
@@ -94,7 +94,7 @@ impl Found {
 impl Listings {
     /// A tick begins: what failed in the last one is tried again.
     pub(in crate::engine) fn begin_tick(&self) {
-        let mut latest = self.lock();
+        let mut latest = self.latest.lock();
         for slot in latest.values() {
             slot.failed.store(false, Ordering::Relaxed);
         }
@@ -124,12 +124,7 @@ impl Listings {
 
     fn slot(&self, place: (ProjectId, Kind)) -> Arc<Slot> {
         let new = || Slot { listing: Mutex::new(Listing::begin()), failed: AtomicBool::new(false) };
-        Arc::clone(self.lock().entry(place).or_insert_with(|| Arc::new(new())))
-    }
-
-    /// A panic while the lock was held leaves the map whole, so a poisoned lock is taken as it is.
-    fn lock(&self) -> MutexGuard<'_, HashMap<(ProjectId, Kind), Arc<Slot>>> {
-        self.latest.lock().unwrap_or_else(PoisonError::into_inner)
+        Arc::clone(self.latest.lock().entry(place).or_insert_with(|| Arc::new(new())))
     }
 }
 

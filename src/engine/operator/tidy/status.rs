@@ -1,6 +1,5 @@
 //! How far the present run of `tidy` is, or what the last one did. In memory only: a new process begins anew.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -17,7 +16,7 @@ const NAMED: usize = 1_000;
 /// The one run there may be at a time, and what is known of it.
 #[derive(Debug, Default)]
 pub(in crate::engine) struct Tidying {
-    status: Mutex<Status>,
+    status: parking_lot::Mutex<Status>,
 }
 
 #[derive(Debug, Default)]
@@ -92,7 +91,7 @@ impl State {
 impl Tidying {
     /// Begins a run; false if one is under way.
     pub(super) fn begin(&self, order: &Order, now: DateTime<Utc>) -> bool {
-        let mut status = self.status();
+        let mut status = self.status.lock();
         if status.state == State::Running {
             return false;
         }
@@ -101,15 +100,15 @@ impl Tidying {
     }
 
     pub(super) fn looked_at(&self, accounts: usize) {
-        self.status().looked_at += accounts as u64;
+        self.status.lock().looked_at += accounts as u64;
     }
 
     pub(super) fn looked_at_keys(&self, keys: usize) {
-        self.status().keys_looked_at += keys as u64;
+        self.status.lock().keys_looked_at += keys as u64;
     }
 
     pub(super) fn found(&self, stray: &Stray) {
-        let mut status = self.status();
+        let mut status = self.status.lock();
         status.found_count += 1;
         if status.found.len() < NAMED {
             status.found.push(stray.clone());
@@ -117,18 +116,18 @@ impl Tidying {
     }
 
     pub(super) fn removed(&self) {
-        self.status().removed += 1;
+        self.status.lock().removed += 1;
     }
 
     /// One project, account or key could not be dealt with; the run goes on.
     pub(super) fn failed(&self, error: &Error) {
-        let mut status = self.status();
+        let mut status = self.status.lock();
         status.failed += 1;
         status.last_error = Some(error.to_string());
     }
 
     pub(super) fn end(&self, state: State, error: Option<&Error>, now: DateTime<Utc>) {
-        let mut status = self.status();
+        let mut status = self.status.lock();
         status.state = state;
         status.finished = Some(now);
         if let Some(error) = error {
@@ -138,7 +137,7 @@ impl Tidying {
 
     /// What `tidy/status` answers.
     pub(super) fn view(&self) -> Data {
-        let status = self.status();
+        let status = self.status.lock();
         let time = |time: Option<DateTime<Utc>>| time.map(rfc3339::text).unwrap_or_default();
         data([
             ("state", status.state.word().into()),
@@ -154,11 +153,6 @@ impl Tidying {
             ("failed", status.failed.into()),
             ("last_error", status.last_error.as_deref().unwrap_or_default().into()),
         ])
-    }
-
-    /// A panic while the lock was held leaves plain data, so a poisoned lock is taken as it is.
-    fn status(&self) -> MutexGuard<'_, Status> {
-        self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
