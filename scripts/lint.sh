@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What is not Rust, without a warning: `make lint`. Shell scripts, the Vagrant machine, Terraform's files, workflows and examples. A linter
-# that is not here is named; with MUST_LINT=1, as in CI, that is a failure.
+# Lints everything that is not Rust, and fails on a warning: shell scripts, the Vagrant machine, Terraform's files, workflows and
+# examples (`make lint`). A missing linter is named; with MUST_LINT=1, as in CI, it is a failure.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

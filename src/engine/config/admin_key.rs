@@ -1,7 +1,6 @@
 //! The triggers of an admin key rotation: `config/rotate`, `config/rotate-admin-key`, `admin-key-rotation`, Vault's
 //! rotation manager and the tick. `admin_rotation` does the rotation, `admin_schedule` plans automatic ones.
 
-use crate::engine::config::configuration;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use crate::engine::accounts::owner::Owner;
 use crate::engine::config::admin_reconcile::Which;
 use crate::engine::config::admin_rotation::{NEW_KEY, NEW_KEY_ID, Rotated, Rotation};
 use crate::engine::config::configuration::{Config, LOCK, ONLY};
-use crate::engine::config::{admin_reconcile, admin_schedule};
+use crate::engine::config::{admin_reconcile, admin_schedule, configuration};
 use crate::engine::time::rfc3339;
 use crate::engine::{Engine, Error};
 use crate::framework::{Call, Field, Help, Path, ResponseField};

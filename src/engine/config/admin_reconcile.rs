@@ -6,8 +6,6 @@
 //!
 //! *Assumptions:* the caller holds the configuration's lock and has read the configuration from storage.
 
-use crate::engine::config::clients;
-use crate::engine::config::configuration;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -16,6 +14,7 @@ use crate::engine::accounts::making;
 use crate::engine::accounts::making::Making;
 use crate::engine::config::admin_keys::Ending;
 use crate::engine::config::configuration::Config;
+use crate::engine::config::{clients, configuration};
 use crate::engine::failpoint::failpoint;
 use crate::engine::{Engine, Error};
 use crate::logical::Storage;

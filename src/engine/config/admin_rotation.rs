@@ -11,22 +11,19 @@
 //! *Assumptions:* OpenAI stores the given name with a key. A rotation takes less time than the age from which the tick
 //! looks for interrupted creations.
 
-use crate::engine::config::clients;
-use crate::engine::config::configuration;
-use crate::engine::telemetry::events;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use tokio::time::{Instant, sleep};
 
 use crate::engine::accounts::making::Making;
-use crate::engine::config::admin_reconcile;
 use crate::engine::config::admin_reconcile::Which;
 use crate::engine::config::clients::Configured;
 use crate::engine::config::configuration::Config;
-use crate::engine::config::{admin_keys, key_records};
+use crate::engine::config::{admin_keys, admin_reconcile, clients, configuration, key_records};
 use crate::engine::failpoint::failpoint;
 use crate::engine::naming::names::ServiceAccountName;
+use crate::engine::telemetry::events;
 use crate::engine::telemetry::events::EventKind;
 use crate::engine::telemetry::metrics::{RotationKind, RotationResult};
 use crate::engine::{Engine, Error};

@@ -3,13 +3,13 @@
 //!
 //! The time of the latest tick is stored, so the detection survives a restart.
 
-use crate::engine::config::clients;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
+use crate::engine::config::clients;
 use crate::engine::{Engine, Error};
 use crate::framework::Tick;
 use crate::logical::{Collection, Record, Storage, StorageError};

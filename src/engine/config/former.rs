@@ -1,14 +1,13 @@
 //! The write-ahead entry by which the release before announced an admin key. Its sweep moves the name to the configuration,
 //! which looks for the key.
 
-use crate::engine::accounts::kind;
-use crate::engine::config::configuration;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::accounts::making::Making;
-use crate::engine::accounts::making::{FORGOTTEN_AFTER, SWEEP_AGE, sweep_age};
+use crate::engine::accounts::kind;
+use crate::engine::accounts::making::{FORGOTTEN_AFTER, Making, SWEEP_AGE, sweep_age};
+use crate::engine::config::configuration;
 use crate::engine::config::configuration::LOCK;
 use crate::engine::{Engine, Error};
 use crate::framework::{Swept, WalKind};

@@ -1,7 +1,5 @@
 //! The path `config`. `config_fields` has the fields, `configuration` the record, and `admin_key` the rotation.
 
-use crate::engine::config::configuration;
-use crate::engine::telemetry::events;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,10 +8,10 @@ use serde_json::Value;
 
 use crate::engine::accounts::kind::Mount;
 use crate::engine::config::check::{self, MayWrite};
-use crate::engine::config::config_fields;
 use crate::engine::config::config_fields::FORCE;
 use crate::engine::config::configuration::{Config, LOCK, ONLY};
-use crate::engine::config::{admin_reconcile, admin_schedule, key_records};
+use crate::engine::config::{admin_reconcile, admin_schedule, config_fields, configuration, key_records};
+use crate::engine::telemetry::events;
 use crate::engine::telemetry::events::EventKind;
 use crate::engine::time::rfc3339;
 use crate::engine::{DEPENDENTS, Engine, Error};

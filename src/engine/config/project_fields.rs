@@ -2,9 +2,8 @@
 //!
 //! *The rule:* one of the two is required. A sent field replaces the other. Both may be sent if they agree.
 
-use crate::engine::config::checks;
-use crate::engine::config::named_projects;
 use crate::engine::config::named_projects::Project;
+use crate::engine::config::{checks, named_projects};
 use crate::engine::{Engine, Error};
 use crate::framework::{Call, Field, Path};
 use crate::logical::Storage;

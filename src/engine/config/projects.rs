@@ -1,11 +1,11 @@
 //! `project/:name`: names for OpenAI projects, which roles and sets use.
 
-use crate::engine::config::clients;
 use std::sync::Arc;
 
 use serde_json::Value;
 
 use crate::engine::accounts::kind::Mount;
+use crate::engine::config::clients;
 use crate::engine::config::named_projects::{Project, check, users_lock};
 use crate::engine::{DEPENDENTS, Engine, Error};
 use crate::framework::{Call, Field, Help, Name, Path, ResponseField};

@@ -22,9 +22,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::engine::config::configuration::{ONLY, RevocationMode};
-use crate::engine::creds::ledger;
 use crate::engine::creds::ledger::{Credential, Entry, LEDGER};
-use crate::engine::creds::ledger_worker;
+use crate::engine::creds::{ledger, ledger_worker};
 use crate::engine::failpoint::failpoint;
 use crate::engine::{Engine, Error};
 use crate::framework::LeaseCall;

@@ -1,19 +1,18 @@
 //! Write-ahead entries of creations as the version before windows wrote them. Their sweep ends accounts and keys
 //! without an owner. Today, records of owners and creation windows hold creations in progress.
 
-use crate::engine::accounts::kind;
-use crate::engine::config::clients;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::engine::accounts::holdings;
 use crate::engine::accounts::kind::Waiting;
 use crate::engine::accounts::lookup::{Look, Sought};
 use crate::engine::accounts::making::{FORGOTTEN_AFTER, SWEEP_AGE, sweep_age};
 use crate::engine::accounts::owner::Owner;
+use crate::engine::accounts::{holdings, kind};
+use crate::engine::config::clients;
 use crate::engine::creds::deletion::end_found;
 use crate::engine::creds::ledger::LEDGER;
 use crate::engine::{Engine, Error};

@@ -9,8 +9,6 @@
 //!
 //! *Assumption:* one pass at a time is enough. Concurrent passes would do no harm.
 
-use crate::engine::config::clients;
-use crate::engine::telemetry::events;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -23,9 +21,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::accounts::making;
+use crate::engine::config::clients;
 use crate::engine::creds::ledger::{Credential, LEDGER};
 use crate::engine::creds::{deletion, ledger};
 use crate::engine::failpoint::{failpoint, shortened};
+use crate::engine::telemetry::events;
 use crate::engine::telemetry::events::EventKind;
 use crate::engine::{Engine, Error};
 use crate::framework::Tick;

@@ -12,9 +12,6 @@
 //! A request that fails undoes its own step. If the undo fails or proves nothing, the name stays unsettled in the
 //! window, and the tick looks the name up 3 minutes later.
 
-use crate::engine::config::clients;
-use crate::engine::config::named_projects;
-use crate::engine::telemetry::events;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,16 +19,15 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use crate::engine::accounts::lookup::Sought;
-use crate::engine::config::checks;
 use crate::engine::config::clients::Configured;
-use crate::engine::creds::credential_end;
-use crate::engine::creds::issuer;
+use crate::engine::config::{checks, clients, named_projects};
 use crate::engine::creds::issuer::{Failure, Left, Made};
-use crate::engine::creds::ledger;
 use crate::engine::creds::ledger::{Credential, LEDGER};
 use crate::engine::creds::roles::Role;
 use crate::engine::creds::windows::{Triple, WindowGuard};
+use crate::engine::creds::{credential_end, issuer, ledger};
 use crate::engine::failpoint::failpoint;
+use crate::engine::telemetry::events;
 use crate::engine::telemetry::events::EventKind;
 use crate::engine::time::{key_lifetime, rfc3339, seconds};
 use crate::engine::{Engine, Error};

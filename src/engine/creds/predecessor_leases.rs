@@ -4,14 +4,13 @@
 //!
 //! *Difference:* a key of the Go plugin does not expire at OpenAI. Each key has its own account.
 
-use crate::engine::config::clients;
 use std::sync::Arc;
 
 use serde::Deserialize;
 
-use crate::engine::creds::credential_end;
-use crate::engine::creds::ledger;
+use crate::engine::config::clients;
 use crate::engine::creds::ledger::{Credential, Entry, LEDGER};
+use crate::engine::creds::{credential_end, ledger};
 use crate::engine::{Engine, Error};
 use crate::framework::{LeaseCall, LeaseType};
 use crate::logical::{self, Storage};

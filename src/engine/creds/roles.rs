@@ -1,8 +1,5 @@
 //! `roles/:name`: the settings of dynamic credentials.
 
-use crate::engine::config::clients;
-use crate::engine::creds::inventory;
-use crate::engine::telemetry::events;
 use std::fmt::Display;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -13,12 +10,13 @@ use serde_json::Value;
 
 use crate::engine::accounts::claims;
 use crate::engine::config::clients::Configured;
-use crate::engine::config::project_fields;
 use crate::engine::config::project_fields::NamedProject;
-use crate::engine::config::{checks, key_records, named_projects, predecessor};
+use crate::engine::config::{checks, clients, key_records, named_projects, predecessor, project_fields};
+use crate::engine::creds::inventory;
 use crate::engine::naming::names;
 use crate::engine::naming::names::{MountTag, ServiceAccountName};
 use crate::engine::naming::template::{Template, Values};
+use crate::engine::telemetry::events;
 use crate::engine::telemetry::events::EventKind;
 use crate::engine::{Engine, Error};
 use crate::framework::{Call, Field, Help, Name, Path, ResponseField};

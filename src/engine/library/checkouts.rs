@@ -6,8 +6,6 @@
 //! makes one call to OpenAI. Whatever dies on the way, `lending` has it on record, and the tick frees
 //! the account or leaves it to its lease.
 
-use crate::engine::config::clients;
-use crate::engine::telemetry::events;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,8 +19,10 @@ use super::leases::CHECK_OUT;
 use super::loans::{Loan, State, Ticket};
 use super::members::Member;
 use super::{lending, missing, returns, sets, status};
+use crate::engine::config::clients;
 use crate::engine::creds::{deletion, issuer};
 use crate::engine::failpoint::failpoint;
+use crate::engine::telemetry::events;
 use crate::engine::telemetry::events::EventKind;
 use crate::engine::telemetry::metrics::CheckOutResult;
 use crate::engine::time::{key_lifetime, rfc3339, seconds};

@@ -1,8 +1,6 @@
 //! The end of a library set. Its accounts have to be checked in; those that Vault made are deleted, unless somebody else
 //! has keys on them.
 
-use crate::engine::config::clients;
-use crate::engine::library::lending;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -11,7 +9,9 @@ use super::in_use::{refuse_lent, refuse_used};
 use super::members::Member;
 use super::sets::{self, Ending, LibrarySet};
 use super::{legacy, missing, reconcile, status};
+use crate::engine::config::clients;
 use crate::engine::failpoint::failpoint;
+use crate::engine::library::lending;
 use crate::engine::{Engine, Error};
 use crate::framework::Call;
 use crate::logical::{Response, Storage};

@@ -4,9 +4,8 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use super::sets::LibrarySet;
-use crate::engine::config::checks;
-use crate::engine::config::project_fields;
 use crate::engine::config::project_fields::NamedProject;
+use crate::engine::config::{checks, project_fields};
 use crate::engine::{Engine, Error};
 use crate::framework::{Call, Field, Name, Path};
 use crate::logical::Operation;

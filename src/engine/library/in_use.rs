@@ -1,6 +1,5 @@
 //! What keeps an account in its set: a check-out, or a live key of somebody else, which would be deleted with it.
 
-use crate::engine::config::clients;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use super::lending;
 use super::members::{Member, PATIENCE};
 use crate::engine::accounts::live_keys;
 use crate::engine::accounts::live_keys::LiveKey;
+use crate::engine::config::clients;
 use crate::engine::{Engine, Error};
 use crate::logical::Storage;
 use crate::openai::Urgency;

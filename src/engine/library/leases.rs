@@ -2,12 +2,12 @@
 //! record and the key's follows. A lease whose check-out is over, because it was checked in or its set is gone, has
 //! nothing left to end.
 
-use crate::engine::creds::credential_end;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::loans::{State, Ticket};
 use super::{lending, returns};
+use crate::engine::creds::credential_end;
 use crate::engine::creds::credential_end::for_lease;
 use crate::engine::{Engine, Error};
 use crate::framework::{LeaseCall, LeaseType};

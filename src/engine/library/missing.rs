@@ -4,7 +4,6 @@
 //!
 //! A record stands at `library-missing/<set>/<account id>`. Nothing at OpenAI is changed because of it.
 
-use crate::engine::config::clients;
 use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::members::Member;
+use crate::engine::config::clients;
 use crate::engine::{Engine, Error};
 use crate::framework::Tick;
 use crate::logical::{Collection, Record, Storage, StorageError};

@@ -10,8 +10,6 @@
 //!
 //! *Assumptions:* the caller holds the set's [`lock`](super::sets::lock_set).
 
-use crate::engine::accounts::claims;
-use crate::engine::config::clients;
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -26,10 +24,10 @@ use super::sets::{Ending, LibrarySet};
 use crate::engine::accounts::kind::{Holding, Kind, Mount, Turn, Waiting, What};
 use crate::engine::accounts::live_keys::LiveKey;
 use crate::engine::accounts::lookup::Sought;
-use crate::engine::accounts::making;
 use crate::engine::accounts::making::Making;
 use crate::engine::accounts::owner::Owner;
-use crate::engine::accounts::{live_keys, lookup};
+use crate::engine::accounts::{claims, live_keys, lookup, making};
+use crate::engine::config::clients;
 use crate::engine::creds::deletion::Undone;
 use crate::engine::creds::{deletion, ledger_worker};
 use crate::engine::failpoint::failpoint;

@@ -5,8 +5,6 @@
 //! fails stays `returning` and is tried again by the tick, later each time; so is a loan whose lease should have ended
 //! it and did not, because the lease was lost, and a reservation whose check-out died.
 
-use crate::engine::config::clients;
-use crate::engine::telemetry::events;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,9 +17,11 @@ use super::loans::{Loan, State, Ticket};
 use super::sets::SETS;
 use crate::engine::accounts::kind::{Holding, Kind, Mount, Turn, Waiting, What};
 use crate::engine::accounts::owner::Owner;
+use crate::engine::config::clients;
 use crate::engine::creds::deletion;
 use crate::engine::creds::deletion::Undone;
 use crate::engine::failpoint::failpoint;
+use crate::engine::telemetry::events;
 use crate::engine::telemetry::events::EventKind;
 use crate::engine::{Engine, Error};
 use crate::logical::{Storage, StorageError};

@@ -4,10 +4,6 @@
 //! makes accounts members and the set visible, and has those go that left. So a crash at any point, or a write of storage
 //! with an unknown outcome, leaves accounts that the tick lets go once no write can still take them in.
 
-use crate::engine::accounts::claims;
-use crate::engine::config::clients;
-use crate::engine::config::project_fields;
-use crate::engine::creds::inventory;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -16,11 +12,11 @@ use super::members::{Home, Listed, Member};
 use super::sets::LibrarySet;
 use super::{fields, in_use, legacy, lending, missing, reconcile, sets, status};
 use crate::engine::accounts::lookup::Sought;
-use crate::engine::accounts::making;
 use crate::engine::accounts::making::Making;
 use crate::engine::accounts::owner::Owner;
-use crate::engine::config::{key_records, named_projects};
-use crate::engine::creds::issuer;
+use crate::engine::accounts::{claims, making};
+use crate::engine::config::{clients, key_records, named_projects, project_fields};
+use crate::engine::creds::{inventory, issuer};
 use crate::engine::failpoint::failpoint;
 use crate::engine::time::seconds;
 use crate::engine::{Engine, Error};

@@ -7,13 +7,13 @@
 //! the attempt is stored before OpenAI is asked, so no crash makes it ask more often. What a tick missed, the next one
 //! makes up for, as it asks from the last day that may have changed.
 
-use crate::engine::config::clients;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::engine::config::clients;
 use crate::engine::config::clients::Configured;
 use crate::engine::operator::dependents;
 use crate::engine::{Engine, Error};

@@ -1,6 +1,5 @@
 //! Everything that depends on the configuration, on a project or on an account, from every room.
 
-use crate::engine::creds::inventory;
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
@@ -10,7 +9,7 @@ use crate::engine::accounts::holdings;
 use crate::engine::accounts::kind::Mount;
 use crate::engine::config::configuration::Config;
 use crate::engine::config::dependents::Dependents;
-use crate::engine::creds::roles;
+use crate::engine::creds::{inventory, roles};
 use crate::engine::library::sets;
 use crate::engine::{Engine, Error, static_roles};
 use crate::logical::Storage;

@@ -1,7 +1,6 @@
 //! `revocations`: what waits for its end at OpenAI, why, and another try now. How it ends is `credential_end`'s and
 //! `ledger_worker`'s.
 
-use crate::engine::accounts::kind;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::engine::accounts::kind::{Mount, Waiting, What};
 use crate::engine::accounts::owner::Owner;
-use crate::engine::accounts::waiting;
+use crate::engine::accounts::{kind, waiting};
 use crate::engine::creds::credential_end::{MAX_WAIT, is_transient};
 use crate::engine::creds::ledger::{Entry, LEDGER};
 use crate::engine::creds::{ledger, ledger_worker};

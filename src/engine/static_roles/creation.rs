@@ -3,10 +3,6 @@
 //! *Guarantees:* the caller holds the role's lock. The account is claimed, and then the record is stored without a key,
 //! before OpenAI is asked. After a crash the worker looks for the key by its name, ends it, and removes the record.
 
-use crate::engine::accounts::claims;
-use crate::engine::config::clients;
-use crate::engine::config::project_fields;
-use crate::engine::creds::inventory;
 use std::time::Duration;
 
 use super::record::{Current, StaticRole};
@@ -15,10 +11,11 @@ use super::settings::{ACCOUNT, Settings};
 use super::stored;
 use crate::engine::Error;
 use crate::engine::accounts::due::{self, Marker};
-use crate::engine::accounts::first_seen;
 use crate::engine::accounts::making::{Making, MakingList};
 use crate::engine::accounts::retry::RetryState;
-use crate::engine::config::{key_records, named_projects};
+use crate::engine::accounts::{claims, first_seen};
+use crate::engine::config::{clients, key_records, named_projects, project_fields};
+use crate::engine::creds::inventory;
 use crate::engine::failpoint::failpoint;
 use crate::openai::{OrganizationId, ProjectId, ServiceAccount, ServiceAccountId, Urgency};
 

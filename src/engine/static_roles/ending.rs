@@ -4,7 +4,6 @@
 //! current key is never among them. An account goes with its key only if a rotation made the account, no other owner
 //! claims the account, and nobody else has a live key on it.
 
-use crate::engine::config::clients;
 use std::collections::HashSet;
 use std::time::Duration;
 
@@ -15,9 +14,9 @@ use super::record::{Ending, StaticRole};
 use super::rotate::Work;
 use super::stored;
 use crate::engine::Error;
-use crate::engine::accounts::claims;
-use crate::engine::accounts::live_keys;
 use crate::engine::accounts::retry::RetryState;
+use crate::engine::accounts::{claims, live_keys};
+use crate::engine::config::clients;
 use crate::engine::creds::deletion;
 use crate::engine::failpoint::failpoint;
 use crate::openai::{ApiKeyId, Client, LONGEST_EXPIRY, ProjectId, ServiceAccountId, Urgency};

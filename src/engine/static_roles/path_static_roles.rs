@@ -1,23 +1,18 @@
 //! `static-roles/:name`: fields, answers, handlers.
 
-use crate::engine::config::clients;
-use crate::engine::config::project_fields;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use super::creation::{self, Given};
-use super::deletion;
-use super::record::{Current, Ending};
-use super::record::{STATIC_ROLES, StaticRole};
+use super::record::{Current, Ending, STATIC_ROLES, StaticRole};
 use super::rotate::{PATIENCE, Work};
 use super::settings::{self, ACCOUNT, Settings};
-use super::stored;
-use super::stored::all;
-use super::stored::lock;
+use super::stored::{all, lock};
+use super::{deletion, stored};
 use crate::engine::config::clients::Configured;
-use crate::engine::config::named_projects;
+use crate::engine::config::{clients, named_projects, project_fields};
 use crate::engine::time::rfc3339;
 use crate::engine::{Engine, Error};
 use crate::framework::{Call, Field, Help, Name, Path, ResponseField};

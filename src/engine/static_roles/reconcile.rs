@@ -1,7 +1,6 @@
 //! What the worker does about a static role: looks for what was asked of OpenAI without an answer, rotates when that is
 //! due, ends what was replaced, and removes the record once nothing is left of the role.
 
-use crate::engine::config::clients;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -17,6 +16,7 @@ use crate::engine::accounts::lookup::{Look, Sought};
 use crate::engine::accounts::making;
 use crate::engine::accounts::making::Making;
 use crate::engine::accounts::owner::Owner;
+use crate::engine::config::clients;
 use crate::engine::creds::deletion as endings;
 use crate::engine::failpoint::failpoint;
 use crate::engine::time::backoff;

@@ -9,8 +9,6 @@
 //!
 //! *Assumptions:* the claim of an account is void unless a stored role names it (`owners`).
 
-use crate::engine::accounts::claims;
-use crate::engine::telemetry::events;
 use std::time::Duration;
 
 use chrono::{DateTime, SubsecRound, Utc};
@@ -18,6 +16,7 @@ use chrono::{DateTime, SubsecRound, Utc};
 use super::record::{Asked, Current, Ending, STATIC_ROLES, StaticRole};
 use super::settings::{Method, Settings};
 use super::stored;
+use crate::engine::accounts::claims;
 use crate::engine::accounts::lookup::Sought;
 use crate::engine::accounts::making::Making;
 use crate::engine::accounts::owner::Owner;
@@ -25,6 +24,7 @@ use crate::engine::creds::issuer::{Failure, Left, Made};
 use crate::engine::creds::{deletion, issuer};
 use crate::engine::failpoint::failpoint;
 use crate::engine::naming::names::ServiceAccountName;
+use crate::engine::telemetry::events;
 use crate::engine::telemetry::events::EventKind;
 use crate::engine::telemetry::metrics::{RotationKind, RotationResult};
 use crate::engine::time::{key_lifetime, seconds};

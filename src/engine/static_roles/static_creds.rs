@@ -3,7 +3,6 @@
 //! A read is one read of storage and no call to OpenAI, on any node. What it answers is what Vault Agent,
 //! consul-template and the Vault Secrets Operator look for, and but for `ttl` stays the same until the next rotation.
 
-use crate::engine::config::clients;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use super::record::StaticRole;
 use super::rotate::{self, PATIENCE, Work};
 use super::settings::check_grace;
 use super::stored;
+use crate::engine::config::clients;
 use crate::engine::time::rfc3339;
 use crate::engine::{Engine, Error};
 use crate::framework::{Call, Field, Help, Name, Path, ResponseField};

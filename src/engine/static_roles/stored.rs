@@ -1,13 +1,12 @@
 //! What the static roles that are stored tell: one by its name, or all of them together.
 
-use crate::engine::accounts::claims;
 use chrono::{DateTime, Utc};
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 
 use super::record::{STATIC_ROLES, StaticRole};
-use crate::engine::accounts::due;
 use crate::engine::accounts::due::Marker;
 use crate::engine::accounts::owner::Owner;
+use crate::engine::accounts::{claims, due};
 use crate::engine::failpoint::failpoint;
 use crate::engine::{Engine, Error};
 use crate::logical::{Storage, StorageError};

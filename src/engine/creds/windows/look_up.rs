@@ -9,7 +9,6 @@
 //! a minute apart find the same one, a missing ledger record proves nothing. Then each found credential gets a ledger
 //! record and lives until its own end.
 
-use crate::engine::config::clients;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +19,7 @@ use futures_util::FutureExt as _;
 use super::project_listing::{Found, Kind, Listing};
 use super::window::{Stamp, Triple, Window, WindowId};
 use crate::engine::accounts::claims;
+use crate::engine::config::clients;
 use crate::engine::creds::ledger;
 use crate::engine::creds::ledger::{Credential, Entry, LEDGER};
 use crate::engine::creds::ledger_worker::concerns_all;

@@ -5,7 +5,6 @@
 //! long, and again [`SECOND_LOOK_UP_DELAY`] later. A listing counts only if it began after the look-up was due. No
 //! adjustable clock decides any of this.
 
-use crate::engine::config::clients;
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
@@ -16,6 +15,7 @@ use tokio::time::{Instant, timeout_at};
 use super::look_up::{Batch, Earlier, LookUp, Outcome};
 use super::open::{DueWindow, look_up_delay};
 use super::project_listing::Listings;
+use crate::engine::config::clients;
 use crate::engine::creds::ledger_worker::concerns_all;
 use crate::engine::failpoint::{failpoint, shortened};
 use crate::engine::{Engine, Error};

@@ -14,13 +14,12 @@ mod printf;
 mod reader;
 
 use chrono::{DateTime, Utc};
-use handlebars::{Context, RenderContext, Renderable as _};
-use rand::Rng;
-use serde_json::json;
-
 pub use draw::Drawn;
 use draw::{DRAWN, Draw};
 use functions::NOW;
+use handlebars::{Context, RenderContext, Renderable as _};
+use rand::Rng;
+use serde_json::json;
 
 /// A parsed and checked template.
 #[derive(Debug)]

@@ -6,9 +6,8 @@
 use super::run::Run;
 use super::status::{Stray, Thing};
 use crate::engine::Error;
-use crate::engine::config::admin_reconcile;
-use crate::engine::config::configuration;
 use crate::engine::config::configuration::{Config, LOCK};
+use crate::engine::config::{admin_reconcile, configuration};
 use crate::openai::{AdminKeyRecord, Pages};
 
 impl Run {

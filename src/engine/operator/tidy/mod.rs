@@ -5,7 +5,6 @@ mod admin_keys;
 mod run;
 mod status;
 
-use crate::engine::config::clients;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use serde_json::Value;
 
 use self::status::Order;
 pub(in crate::engine) use self::status::Tidying;
+use crate::engine::config::clients;
 use crate::engine::{Engine, Error};
 use crate::framework::{Call, Field, Help, Path, ResponseField};
 use crate::logical::{Data, Operation, Response};

@@ -7,8 +7,6 @@
 //!
 //! *Assumptions:* no other server has a mount with this tag: a copy of this one's storage must not tidy.
 
-use crate::engine::config::clients;
-use crate::engine::creds::inventory;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,8 +16,9 @@ use tokio::time::Instant;
 
 use super::status::{Order, State, Stray, Thing};
 use crate::engine::accounts::claims;
-use crate::engine::creds::deletion;
+use crate::engine::config::clients;
 use crate::engine::creds::inventory::Owned;
+use crate::engine::creds::{deletion, inventory};
 use crate::engine::operator::dependents;
 use crate::engine::{Engine, Error};
 use crate::logical::Storage;

@@ -11,11 +11,10 @@ mod registry;
 use std::sync::Arc;
 use std::time::Duration;
 
-use metrics::{Counter, Gauge, Histogram};
-
 use family::Family;
 pub use labels::{CheckOutResult, Level, RotationKind, RotationResult};
 pub use merge::merge;
+use metrics::{Counter, Gauge, Histogram};
 use registry::{Metric, Registry};
 
 /// Prometheus' text format.
