@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::engine::config::clients::{self, Configured};
 use crate::engine::config::configuration::Config;
+use crate::engine::config::{admin_reconcile, key_records};
 use crate::engine::time::rfc3339;
 use crate::engine::{Engine, Error};
 use crate::framework::{Call, Help, Path, ResponseField};
@@ -47,7 +48,7 @@ const ANSWER: &[ResponseField] = &[
     ResponseField::new::<i64>("duration_ms", "Time that OpenAI took, in milliseconds."),
 ];
 
-/// The answer to the question if a key may change something.
+/// Permission of a key to change something at OpenAI.
 pub(in crate::engine) enum MayWrite {
     Yes,
     /// OpenAI does not let the key do it.
@@ -60,13 +61,12 @@ pub(in crate::engine) fn path() -> Path<Engine> {
     Path::new("config/check", HELP).on(Operation::Read, read).responds(Operation::Read, ANSWER)
 }
 
-/// Tests if the client's key may change something, by the deletion of an admin key that no organization has.
+/// Tests if the client's key may change something: deletes an admin key that does not exist.
 pub(in crate::engine) async fn may_write(client: &Client) -> MayWrite {
-    let nobodys = format!("key_{}", Uuid::new_v4().simple());
-    let Ok(nobodys) = nobodys.parse::<AdminKeyId>() else { return MayWrite::Yes };
-    match client.delete_admin_key(&nobodys).await {
+    let missing = format!("key_{}", Uuid::new_v4().simple());
+    let Ok(missing) = missing.parse::<AdminKeyId>() else { return MayWrite::Yes };
+    match admin_reconcile::end(client, &missing).await {
         Ok(()) => MayWrite::Yes,
-        Err(error) if error.is_gone() => MayWrite::Yes,
         Err(error) if matches!(error.denial(), Some(Denial::Call)) => MayWrite::No(error),
         Err(error) => MayWrite::Unknown(error),
     }
@@ -76,24 +76,13 @@ async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error
     let Configured { config, client } = clients::configured(&engine, &**call.storage()).await?;
     let client = client.for_work(Urgency::Check, MAX_WAIT);
     let begun = Instant::now();
-    let known = record(&client, &config).await;
+    let known = key_records::current(&config, &client).await;
     let may_write = match &known {
         Ok(_) => Some(may_write(&client).await),
         Err(_) => None,
     };
     let took = begun.elapsed();
     Ok(Some(view(&config, &known, may_write.as_ref(), took)))
-}
-
-/// The key's own record; none if OpenAI's list does not show which one is the key's.
-async fn record(client: &Client, config: &Config) -> Result<Option<AdminKeyRecord>, openai::Error> {
-    match &config.admin_api_key_id {
-        Some(id) => match client.admin_key(id).await {
-            Err(error) if error.is_gone() => client.find_admin_key(&config.admin_api_key).await,
-            found => found.map(Some),
-        },
-        None => client.find_admin_key(&config.admin_api_key).await,
-    }
 }
 
 fn view(

@@ -106,22 +106,24 @@ pub(in crate::engine) async fn refuse_owner_of_admin_key(
     }
 }
 
-/// The owner, found by the key's id, or else by its redacted value. The id may be unknown, wrong, or of a key that was just
-/// replaced.
 async fn owner_of_admin_key(config: &Config, client: &Client) -> Result<Option<String>, openai::Error> {
-    let by_id = match &config.admin_api_key_id {
-        Some(id) => match client.admin_key(id).await {
-            Ok(record) => Some(record),
-            Err(error) if error.is_gone() => None,
-            Err(error) => return Err(error),
-        },
-        None => None,
-    };
-    let record = match by_id {
-        Some(record) => Some(record),
-        None => client.find_admin_key(&config.admin_api_key).await?,
-    };
+    let record = current(config, client).await?;
     Ok(record.and_then(|record| record.owner).and_then(|owner| owner.id))
+}
+
+/// The record of the current key, found by the key's id, or else by its redacted value. The id may be unknown, wrong, or of
+/// a key that was just replaced.
+pub(in crate::engine) async fn current(
+    config: &Config,
+    client: &Client,
+) -> Result<Option<AdminKeyRecord>, openai::Error> {
+    if let Some(id) = &config.admin_api_key_id {
+        match client.admin_key(id).await {
+            Err(error) if error.is_gone() => {}
+            found => return found.map(Some),
+        }
+    }
+    client.find_admin_key(&config.admin_api_key).await
 }
 
 /// A warning if the mount uses the account that owns the admin key. Keys of that account grant too much, and deleting the
