@@ -21,6 +21,10 @@ const MAX_REQUEST_ID: usize = 128;
 const DEFAULT_PROJECT_HINT: &str =
     "OpenAI adds no service account to an organization's default project: name another project";
 
+/// Advice for an admin key whose owner may not manage workload identity providers.
+const FEDERATION_HINT: &str = "the admin key's owner may not manage workload identity providers: register the provider \
+                               by hand instead (identity_provider_id)";
+
 /// A complete response.
 pub(super) struct Answer {
     pub(super) status: u16,
@@ -69,14 +73,22 @@ impl Answer {
                 refusal.hint = Some(endpoint.not_found_hint());
             } else if refusal.is_about_default_project() {
                 refusal.hint = Some(DEFAULT_PROJECT_HINT.to_owned());
+            } else if refusal.is_about_federation_permission() {
+                refusal.hint = Some(FEDERATION_HINT.to_owned());
             }
             return Err(Box::new(refusal).into());
         }
-        serde_json::from_slice(&self.body).map_err(|error| Error::Malformed {
-            call,
-            reason: reason(&error),
-            request_id: request_id(&self.headers, secret),
-        })
+        self.value(call, secret)
+    }
+
+    /// The value in the body of a success.
+    pub(super) fn value<T: DeserializeOwned>(&self, call: Call, secret: &str) -> Result<T, Error> {
+        serde_json::from_slice(&self.body).map_err(|error| self.malformed(call, secret, reason(&error)))
+    }
+
+    /// The error of a success whose body is not usable. `reason` must not quote the body.
+    pub(super) fn malformed(&self, call: Call, secret: &str, reason: String) -> Error {
+        Error::Malformed { call, reason, request_id: request_id(&self.headers, secret) }
     }
 
     /// The response's `Date` header: the time by the server's clock.
@@ -85,7 +97,8 @@ impl Answer {
         httpdate::parse_http_date(text).ok().map(DateTime::from)
     }
 
-    fn refusal(&self, call: Call, secret: &str) -> Refusal {
+    /// The refusal that an error response describes. The refusal never contains `secret`.
+    pub(super) fn refusal(&self, call: Call, secret: &str) -> Refusal {
         let clean = |text: &str| redact::sentence(text, secret);
         let word = |value: &Value| value.as_str().map(clean);
         let refusal = Refusal {
@@ -100,6 +113,7 @@ impl Answer {
             hint: None,
             should_retry: should_retry(&self.headers),
             key_is_new: false,
+            date: self.date(),
         };
         match serde_json::from_slice(&self.body).map(|body: ErrorBody| body.error) {
             Ok(ErrorField::Object(error)) => Refusal {

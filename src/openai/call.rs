@@ -1,4 +1,4 @@
-//! The calls of the Admin API, and a request as a plain value. This file sends nothing.
+//! The calls of the Admin API and the token exchange, and a request as a plain value. This file sends nothing.
 
 use std::fmt;
 
@@ -25,6 +25,16 @@ pub enum Call {
     AdminKey,
     ListAdminKeys,
     DeleteAdminKey,
+    CreateIdentityProvider,
+    IdentityProvider,
+    ListIdentityProviders,
+    UpdateIdentityProvider,
+    DeleteIdentityProvider,
+    CreateFederationRule,
+    ListFederationRules,
+    UpdateFederationRule,
+    DeleteFederationRule,
+    ExchangeToken,
     Costs,
 }
 
@@ -43,12 +53,15 @@ pub(super) enum Kind {
     Costs,
     /// All calls about admin keys.
     AdminKeys,
+    /// All calls about workload identity providers and their rules.
+    Federation,
+    ExchangeToken,
 }
 
 /// Effect of a repeated call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Effect {
-    /// The call only reads.
+    /// The call only reads, or makes a token that ends by itself.
     None,
     /// A repeated call changes nothing more.
     Idempotent,
@@ -85,6 +98,16 @@ impl Call {
             Self::AdminKey => "admin_key",
             Self::ListAdminKeys => "list_admin_keys",
             Self::DeleteAdminKey => "delete_admin_key",
+            Self::CreateIdentityProvider => "create_identity_provider",
+            Self::IdentityProvider => "identity_provider",
+            Self::ListIdentityProviders => "list_identity_providers",
+            Self::UpdateIdentityProvider => "update_identity_provider",
+            Self::DeleteIdentityProvider => "delete_identity_provider",
+            Self::CreateFederationRule => "create_federation_rule",
+            Self::ListFederationRules => "list_federation_rules",
+            Self::UpdateFederationRule => "update_federation_rule",
+            Self::DeleteFederationRule => "delete_federation_rule",
+            Self::ExchangeToken => "exchange_token",
             Self::Costs => "costs",
         }
     }
@@ -102,17 +125,35 @@ impl Call {
             Self::CreateAdminKey | Self::AdminKey | Self::ListAdminKeys | Self::DeleteAdminKey => {
                 Kind::AdminKeys
             }
+            Self::CreateIdentityProvider
+            | Self::IdentityProvider
+            | Self::ListIdentityProviders
+            | Self::UpdateIdentityProvider
+            | Self::DeleteIdentityProvider
+            | Self::CreateFederationRule
+            | Self::ListFederationRules
+            | Self::UpdateFederationRule
+            | Self::DeleteFederationRule => Kind::Federation,
+            Self::ExchangeToken => Kind::ExchangeToken,
         }
     }
 
     pub(super) fn effect(self) -> Effect {
         match self {
-            Self::CreateServiceAccount | Self::CreateKey | Self::CreateAdminKey => Effect::Creation,
+            Self::CreateServiceAccount
+            | Self::CreateKey
+            | Self::CreateAdminKey
+            | Self::CreateIdentityProvider
+            | Self::CreateFederationRule => Effect::Creation,
             Self::UpdateServiceAccount
             | Self::UpdateKey
             | Self::DeleteServiceAccount
             | Self::DeleteKey
-            | Self::DeleteAdminKey => Effect::Idempotent,
+            | Self::DeleteAdminKey
+            | Self::UpdateIdentityProvider
+            | Self::DeleteIdentityProvider
+            | Self::UpdateFederationRule
+            | Self::DeleteFederationRule => Effect::Idempotent,
             Self::Project
             | Self::ServiceAccount
             | Self::ListServiceAccounts
@@ -120,6 +161,10 @@ impl Call {
             | Self::ListKeys
             | Self::AdminKey
             | Self::ListAdminKeys
+            | Self::IdentityProvider
+            | Self::ListIdentityProviders
+            | Self::ListFederationRules
+            | Self::ExchangeToken
             | Self::Costs => Effect::None,
         }
     }
@@ -142,8 +187,10 @@ impl Kind {
         Self::Read,
         Self::Costs,
         Self::AdminKeys,
+        Self::Federation,
+        Self::ExchangeToken,
     ];
-    pub(super) const COUNT: usize = Self::AdminKeys as usize + 1;
+    pub(super) const COUNT: usize = Self::ExchangeToken as usize + 1;
 
     /// Place in an array of all kinds.
     pub(super) fn index(self) -> usize {

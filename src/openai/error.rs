@@ -3,8 +3,10 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
+
 use super::Call;
-use super::call::Effect;
+use super::call::{Effect, Kind};
 
 /// Reason why a call failed.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -92,6 +94,8 @@ pub struct Refusal {
     pub should_retry: Option<bool>,
     /// OpenAI refused the key, but the key is so new that OpenAI may not know it everywhere yet.
     pub key_is_new: bool,
+    /// The server's time from the `Date` header.
+    pub date: Option<DateTime<Utc>>,
     /// Advice that the message does not give.
     pub hint: Option<String>,
 }
@@ -133,12 +137,9 @@ impl Error {
         matches!(self.status(), Some(401 | 403)) && self.refusal().is_some_and(|it| it.is_from_openai)
     }
 
-    /// True for a 4xx that is not in OpenAI's error format: a proxy answered, so nothing shows that OpenAI is there. A
-    /// rate limit is a limit, whoever sets it.
+    /// True for a 4xx that is not in OpenAI's error format: a proxy answered, so nothing shows that OpenAI is there.
     pub(super) fn is_foreign(&self) -> bool {
-        let is_foreign =
-            |it: &Refusal| !it.is_from_openai && it.status != 429 && matches!(it.status, 400..=499);
-        self.refusal().is_some_and(is_foreign)
+        self.refusal().is_some_and(Refusal::is_foreign)
     }
 
     /// True if OpenAI does not accept the key. OpenAI did nothing.
@@ -232,7 +233,7 @@ impl Error {
         Self::Malformed { call, reason: reason.into(), request_id: None }
     }
 
-    fn refusal(&self) -> Option<&Refusal> {
+    pub(super) fn refusal(&self) -> Option<&Refusal> {
         match self {
             Self::Refused(refusal) | Self::NotFoundYet(refusal) => Some(refusal),
             _ => None,
@@ -258,6 +259,17 @@ impl Refusal {
     pub(super) fn is_about_default_project(&self) -> bool {
         let message = self.message.as_deref().unwrap_or_default().to_ascii_lowercase();
         self.call.effect() == Effect::Creation && message.contains("default project")
+    }
+
+    /// A rate limit is a limit, whoever sets it.
+    pub(super) fn is_foreign(&self) -> bool {
+        !self.is_from_openai && self.status != 429 && matches!(self.status, 400..=499)
+    }
+
+    /// True if the owner of the admin key may not manage workload identity providers and their rules.
+    pub(super) fn is_about_federation_permission(&self) -> bool {
+        let is_permission = self.is_from_openai && self.code.as_deref() != Some("incorrect_hostname");
+        self.call.kind() == Kind::Federation && self.status == 403 && is_permission
     }
 
     /// A proxy's 404 is a fault of the proxy, not of the request.

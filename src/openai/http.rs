@@ -29,7 +29,7 @@ const MAX_BODY: usize = 1 << 20;
 /// Time until OpenAI knows a new key everywhere.
 const KEY_PROPAGATION_TIME: Duration = Duration::from_secs(60);
 const ORGANIZATION: HeaderName = HeaderName::from_static("openai-organization");
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
+pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// State that the clones of a client share.
 pub(super) struct Inner {
@@ -53,15 +53,15 @@ struct Credentials {
 }
 
 /// Reports an attempt to the observer on drop, so an abandoned attempt is reported too.
-struct AttemptReport<'a> {
+pub(super) struct AttemptReport<'a> {
     observer: &'a dyn Observer,
     call: Call,
     urgency: Urgency,
     info: AttemptInfo,
     sent: Instant,
-    outcome: Outcome,
+    pub(super) outcome: Outcome,
     key: KeyVerdict,
-    date: Option<DateTime<Utc>>,
+    pub(super) date: Option<DateTime<Utc>>,
 }
 
 impl Inner {
@@ -177,23 +177,9 @@ impl Inner {
         credentials: &Credentials,
         request: &Request,
     ) -> Result<Answer, (Outcome, Error)> {
-        let call = request.call;
-        let context = CallContext { call, host: &self.host, secret: credentials.admin_key.expose() };
-        let sent = self.outgoing(credentials, request).send().await;
-        let mut response = sent.map_err(|error| context.failed(&error))?;
-        let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let announced = response.content_length().unwrap_or(0);
-        if announced > MAX_BODY as u64 {
-            return Err(credentials.oversized(call, &headers));
-        }
-        let mut body = Zeroizing::new(Vec::with_capacity(announced as usize));
-        while let Some(chunk) = response.chunk().await.map_err(|error| context.failed(&error))? {
-            if body.len() + chunk.len() > MAX_BODY {
-                return Err(credentials.oversized(call, &headers));
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok(Answer { status, headers, body })
+        let (call, secret) = (request.call, credentials.admin_key.expose());
+        let context = CallContext { call, host: &self.host, setting: "api_endpoint", secret };
+        receive(self.outgoing(credentials, request), &context).await
     }
 
     fn outgoing(&self, credentials: &Credentials, request: &Request) -> reqwest::RequestBuilder {
@@ -222,15 +208,6 @@ impl Credentials {
 
     fn is_new(&self) -> bool {
         self.new_until.is_some_and(|until| Instant::now() < until)
-    }
-
-    fn oversized(&self, call: Call, headers: &HeaderMap) -> (Outcome, Error) {
-        let error = Error::Malformed {
-            call,
-            reason: "it is longer than 1 MiB".to_owned(),
-            request_id: answer::request_id(headers, self.admin_key.expose()),
-        };
-        (Outcome::Oversized, error)
     }
 }
 
@@ -292,7 +269,7 @@ impl Client {
 }
 
 impl<'a> AttemptReport<'a> {
-    fn new(observer: &'a dyn Observer, call: Call, urgency: Urgency, info: AttemptInfo) -> Self {
+    pub(super) fn new(observer: &'a dyn Observer, call: Call, urgency: Urgency, info: AttemptInfo) -> Self {
         let (outcome, key) = (Outcome::Abandoned, KeyVerdict::Good);
         Self { observer, call, urgency, info, sent: Instant::now(), outcome, key, date: None }
     }
@@ -307,6 +284,36 @@ impl Drop for AttemptReport<'_> {
     }
 }
 
+/// Sends the request and reads the whole response.
+pub(super) async fn receive(
+    request: reqwest::RequestBuilder,
+    context: &CallContext<'_>,
+) -> Result<Answer, (Outcome, Error)> {
+    let mut response = request.send().await.map_err(|error| context.failed(&error))?;
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    let announced = response.content_length().unwrap_or(0);
+    if announced > MAX_BODY as u64 {
+        return Err(oversized(context, &headers));
+    }
+    let mut body = Zeroizing::new(Vec::with_capacity(announced as usize));
+    while let Some(chunk) = response.chunk().await.map_err(|error| context.failed(&error))? {
+        if body.len() + chunk.len() > MAX_BODY {
+            return Err(oversized(context, &headers));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Answer { status, headers, body })
+}
+
+fn oversized(context: &CallContext<'_>, headers: &HeaderMap) -> (Outcome, Error) {
+    let error = Error::Malformed {
+        call: context.call,
+        reason: "it is longer than 1 MiB".to_owned(),
+        request_id: answer::request_id(headers, context.secret),
+    };
+    (Outcome::Oversized, error)
+}
+
 fn headers(admin_key: &AdminKey, organization: &str) -> Result<HeaderMap, SettingsError> {
     let invalid = |_| SettingsError::Library { reason: "a setting does not fit into a header".to_owned() };
     let mut bearer = format!("Bearer {}", admin_key.expose());
@@ -318,7 +325,8 @@ fn headers(admin_key: &AdminKey, organization: &str) -> Result<HeaderMap, Settin
     Ok(HeaderMap::from_iter([(AUTHORIZATION, authorization), (ORGANIZATION, organization), (ACCEPT, JSON)]))
 }
 
-fn answered<T>(status: u16, result: &Result<T, Error>) -> Outcome {
+/// Outcome of a complete response with this status.
+pub(super) fn answered<T>(status: u16, result: &Result<T, Error>) -> Outcome {
     match result {
         Err(Error::Malformed { .. }) => Outcome::Malformed,
         Err(error) if error.is_foreign() => Outcome::Foreign(status),

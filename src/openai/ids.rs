@@ -89,6 +89,14 @@ id!(
     /// An organization, `org-...`.
     OrganizationId
 );
+id!(
+    /// A workload identity provider of the organization, `idp_...`.
+    IdentityProviderId
+);
+id!(
+    /// A federation rule of a workload identity provider.
+    FederationRuleId
+);
 
 fn check(text: &str) -> Result<(), IdError> {
     if text.is_empty() {

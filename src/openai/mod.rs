@@ -1,4 +1,5 @@
-//! A client of OpenAI's Admin API: one method for each call, typed ids, one error type.
+//! A client of OpenAI's Admin API: one method for each call, typed ids, one error type. [`TokenExchange`] is the client of
+//! OpenAI's token exchange, which needs no admin key.
 //!
 //! [`Client`] is the entry point. Each resource has a file with its calls and types. Every call goes through
 //! `Client::send`; the rate limiter decides when the call is sent. The client knows nothing of Vault, leases or
@@ -34,7 +35,9 @@ mod secret;
 mod service_accounts;
 #[cfg(test)]
 mod tests;
+mod token_exchange;
 mod transport_error;
+mod workload_identity;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,13 +50,21 @@ pub use connect::SettingsError;
 pub use costs::{Amount, CostBucket, CostLine, Costs, CostsQuery};
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::{Denial, Error, Refusal};
-pub use ids::{AdminKeyId, ApiKeyId, IdError, OrganizationId, ProjectId, ServiceAccountId};
+pub use ids::{
+    AdminKeyId, ApiKeyId, FederationRuleId, IdError, IdentityProviderId, OrganizationId, ProjectId,
+    ServiceAccountId,
+};
 pub use observer::{Attempt, KeyVerdict, NoopObserver, Observer, Outcome};
 pub use page::Pages;
 pub use projects::Project;
 pub use recent_ids::{PROPAGATION_TIME, RecentIds};
-pub use secret::{AdminKey, ApiKey, ClientKey, KeyError};
+pub use secret::{AccessTokenValue, AdminKey, ApiKey, ClientKey, KeyError, SubjectToken};
 pub use service_accounts::{CreatedServiceAccount, Role, ServiceAccount};
+pub use token_exchange::{AccessToken, ExchangeError, ExchangeRefusal, TokenExchange};
+pub use workload_identity::{
+    FederationRule, FederationRuleChange, IdentityProvider, NewFederationRule, NewIdentityProvider,
+    Permissions,
+};
 
 /// Maximum wait of a call unless [`Client::for_work`] sets another one.
 const DEFAULT_MAX_WAIT: Duration = Duration::from_secs(45);

@@ -88,6 +88,10 @@ impl RecentIds {
         self.lock().get(id).is_some_and(|entry| entry.until > now && !entry.is_deleted)
     }
 
+    fn is_deleted(&self, id: &str) -> bool {
+        self.lock().get(id).is_some_and(|entry| entry.is_deleted)
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
         self.ids.lock()
     }
@@ -138,7 +142,8 @@ impl Client {
 
     /// True if a 404 for this request proves nothing when the request is sent now.
     pub(super) fn is_recent(&self, request: &Request) -> bool {
-        request.path.iter().any(|segment| self.recent_ids.contains(segment))
+        let is_deleted = request.path.iter().any(|segment| self.recent_ids.is_deleted(segment));
+        !is_deleted && request.path.iter().any(|segment| self.recent_ids.contains(segment))
     }
 
     /// The 404 retries for one call.

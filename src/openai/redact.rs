@@ -1,12 +1,16 @@
-//! Makes foreign text safe for errors and logs: no keys, no control characters, bounded length.
+//! Makes foreign text safe for errors and logs: no keys or tokens, no control characters, bounded length.
 
 /// Longest sentence, in characters. OpenAI's messages are shorter.
 const MAX_LENGTH: usize = 600;
 
-/// Replacement for a key.
+/// Replacement for a key or a token.
 const MASK: &str = "[redacted]";
 
-/// `text` as one line of bounded length, without `secret` and without anything that looks like a key.
+/// The beginnings of a key and of a signed token.
+const BEGINNINGS: [&str; 2] = ["sk-", "eyJ"];
+
+/// `text` as one line of bounded length, without `secret` and without anything that looks like a key or a
+/// signed token.
 pub(super) fn sentence(text: &str, secret: &str) -> String {
     let text = if secret.is_empty() { text.to_owned() } else { text.replace(secret, MASK) };
     let line = mask_keys(&text).replace(char::is_control, " ");
@@ -16,17 +20,17 @@ pub(super) fn sentence(text: &str, secret: &str) -> String {
     }
 }
 
-/// Replaces every `sk-...`, complete or masked by OpenAI with stars or dots.
+/// Replaces every `sk-...` and `eyJ...`, complete or masked by OpenAI with stars or dots.
 fn mask_keys(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     let mut rest = text;
-    while let Some(at) = rest.find("sk-") {
+    while let Some((at, beginning)) = first_beginning(rest) {
         let (before, key) = rest.split_at(at);
         safe.push_str(before);
         if before.ends_with(|c: char| c.is_ascii_alphanumeric()) {
             // The end of a word such as `task-`.
-            safe.push_str("sk-");
-            rest = &key[3..];
+            safe.push_str(beginning);
+            rest = &key[beginning.len()..];
             continue;
         }
         safe.push_str(MASK);
@@ -35,6 +39,11 @@ fn mask_keys(text: &str) -> String {
         rest = &key[key_text.len()..];
     }
     safe + rest
+}
+
+fn first_beginning(text: &str) -> Option<(usize, &'static str)> {
+    let found = BEGINNINGS.iter().filter_map(|beginning| Some((text.find(beginning)?, *beginning)));
+    found.min_by_key(|(at, _)| *at)
 }
 
 fn is_key_character(c: char) -> bool {
@@ -54,6 +63,7 @@ mod tests {
             ),
             ("sk-proj-A_b-1", "[redacted]"),
             ("key 'sk-abc...def' and sk-1", "key '[redacted]' and [redacted]"),
+            ("eyJhbGciOi.eyJpc3Mi.c2ln-_ and sk-1: eyJ0.", "[redacted] and [redacted]: [redacted]."),
             ("the task-based risk-free way", "the task-based risk-free way"),
             ("no key", "no key"),
             ("my own-s3cret here", "my [redacted] here"),

@@ -1,7 +1,8 @@
-//! Key values. Memory is wiped on drop, `Debug` shows nothing, and only `expose` reads the value.
+//! Values of keys and tokens. Memory is wiped on drop, `Debug` shows nothing, and only `expose` reads the value.
 
 use std::fmt;
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroizing;
 
@@ -16,6 +17,18 @@ pub struct ApiKey(Zeroizing<String>);
 /// value, so store it only in encrypted storage.
 #[derive(Clone)]
 pub struct AdminKey(Zeroizing<String>);
+
+/// An access token of a service account.
+#[derive(Clone)]
+pub struct AccessTokenValue(Zeroizing<String>);
+
+/// A signed token that an issuer vouches for an application with. The token exchange takes it.
+#[derive(Clone)]
+pub struct SubjectToken {
+    value: Zeroizing<String>,
+    signed_at: DateTime<Utc>,
+    expires_at: DateTime<Utc>,
+}
 
 /// Reason why a text is not a key. The error never quotes the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -77,6 +90,35 @@ macro_rules! key {
 
 key!(ApiKey);
 key!(AdminKey);
+key!(AccessTokenValue);
+
+impl SubjectToken {
+    /// A token that was signed and ends at these times by the issuer's clock.
+    pub fn new(value: impl Into<String>, signed_at: DateTime<Utc>, expires_at: DateTime<Utc>) -> Self {
+        Self { value: Zeroizing::new(value.into()), signed_at, expires_at }
+    }
+
+    /// The secret value.
+    pub fn expose(&self) -> &str {
+        &self.value
+    }
+
+    /// Time of the signature.
+    pub fn signed_at(&self) -> DateTime<Utc> {
+        self.signed_at
+    }
+
+    /// Expiry time (`exp`).
+    pub fn expires_at(&self) -> DateTime<Utc> {
+        self.expires_at
+    }
+}
+
+impl fmt::Debug for SubjectToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SubjectToken(redacted)")
+    }
+}
 
 impl ClientKey {
     /// Takes a PEM text as it is; [`Client::new`](super::Client::new) parses it.

@@ -27,6 +27,8 @@ pub(super) struct CallContext<'a> {
     pub(super) call: Call,
     /// Host and port of the endpoint.
     pub(super) host: &'a str,
+    /// Name of the setting that holds the endpoint.
+    pub(super) setting: &'static str,
     /// The key of the call. No error shows it.
     pub(super) secret: &'a str,
 }
@@ -61,16 +63,16 @@ impl CallContext<'_> {
 
     /// Reason why no connection was made.
     fn unreachable(&self, error: &reqwest::Error, detail: String) -> String {
-        let host = self.host;
+        let Self { host, setting, .. } = *self;
         if let Some(unresolved) = find::<ResolveError>(error) {
             return unresolved.to_string();
         }
         match find::<io::Error>(error).map(io::Error::kind) {
             Some(io::ErrorKind::ConnectionRefused) => {
-                format!("Connection refused by {host}: check api_endpoint, and that the host is up")
+                format!("Connection refused by {host}: check {setting}, and that the host is up")
             }
             _ if error.is_timeout() => {
-                format!("{host} accepted no connection in time: check api_endpoint and firewalls")
+                format!("{host} accepted no connection in time: check {setting} and firewalls")
             }
             _ => format!("no connection to {host}: {detail}"),
         }
@@ -78,14 +80,44 @@ impl CallContext<'_> {
 
     /// Reason of a TLS failure on either side.
     fn tls_error(&self, error: &rustls::Error) -> String {
-        let host = self.host;
+        let Self { host, setting, .. } = *self;
         match error {
-            rustls::Error::InvalidCertificate(reason) => certificate_error(host, reason),
+            rustls::Error::InvalidCertificate(reason) => self.certificate_error(reason),
             rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
-                format!("{host} does not speak TLS: check the port in api_endpoint")
+                format!("{host} does not speak TLS: check the port in {setting}")
             }
             rustls::Error::AlertReceived(alert) => format!("{host} refused the TLS connection ({alert:?})"),
             error => format!("TLS with {host} failed: {}", self.clean(&error.to_string())),
+        }
+    }
+
+    fn certificate_error(&self, reason: &CertificateError) -> String {
+        use CertificateError as Bad;
+        let Self { host, setting, .. } = *self;
+        match reason {
+            Bad::Expired | Bad::ExpiredContext { .. } => {
+                format!("the certificate of {host} has expired: renew it, or check this server's clock")
+            }
+            Bad::NotValidYet | Bad::NotValidYetContext { .. } => {
+                format!("the certificate of {host} is not valid yet: check this server's clock")
+            }
+            Bad::NotValidForName | Bad::NotValidForNameContext { .. } => {
+                format!(
+                    "the certificate of {host} is for another name: check {setting}, or issue one for this name"
+                )
+            }
+            Bad::UnknownIssuer => {
+                format!(
+                    "the certificate of {host} comes from an unknown authority: put the authority's certificate in ca_cert"
+                )
+            }
+            Bad::Revoked => format!("the certificate of {host} was revoked: issue another"),
+            // The type of this error belongs to a crate that this program does not use directly.
+            Bad::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity") => format!(
+                "the certificate of {host} is a CA certificate used as a server's: issue a server certificate and put its \
+                 CA in ca_cert"
+            ),
+            other => format!("the certificate of {host} cannot be used: {other}"),
         }
     }
 
@@ -116,35 +148,6 @@ impl CallContext<'_> {
 fn certificate_alert(detail: &str) -> Option<&str> {
     let alert = detail.strip_prefix("received fatal alert: ")?;
     CERTIFICATE_ALERTS.contains(&alert).then_some(alert)
-}
-
-fn certificate_error(host: &str, reason: &CertificateError) -> String {
-    use CertificateError as Bad;
-    match reason {
-        Bad::Expired | Bad::ExpiredContext { .. } => {
-            format!("the certificate of {host} has expired: renew it, or check this server's clock")
-        }
-        Bad::NotValidYet | Bad::NotValidYetContext { .. } => {
-            format!("the certificate of {host} is not valid yet: check this server's clock")
-        }
-        Bad::NotValidForName | Bad::NotValidForNameContext { .. } => {
-            format!(
-                "the certificate of {host} is for another name: check api_endpoint, or issue one for this name"
-            )
-        }
-        Bad::UnknownIssuer => {
-            format!(
-                "the certificate of {host} comes from an unknown authority: put the authority's certificate in ca_cert"
-            )
-        }
-        Bad::Revoked => format!("the certificate of {host} was revoked: issue another"),
-        // The type of this error belongs to a crate that this program does not use directly.
-        Bad::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity") => format!(
-            "the certificate of {host} is a CA certificate used as a server's: issue a server certificate and put its \
-             CA in ca_cert"
-        ),
-        other => format!("the certificate of {host} cannot be used: {other}"),
-    }
 }
 
 /// The innermost cause, such as `Connection refused (os error 111)`.

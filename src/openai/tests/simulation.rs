@@ -213,6 +213,7 @@ impl Simulation {
             hint,
             should_retry: None,
             key_is_new: false,
+            date: None,
         })
         .into())
     }
