@@ -12,6 +12,7 @@
 //! library/       library sets, loans, check-out and check-in
 //! static_roles/  static roles, static credentials, their rotation
 //! creds/         roles, credentials, creation windows, the ledger, the end of leases
+//! federation/    the signing key of federated credentials, and signed tokens
 //! config/        the configuration, its admin key, projects, clients of OpenAI
 //! accounts/      the worker, the due index, look-ups by name, claims on accounts
 //! telemetry/     metrics, events, the metrics listener, OpenAI's status
@@ -26,6 +27,8 @@ mod config;
 mod creds;
 mod error;
 pub mod failpoint;
+#[cfg_attr(not(test), expect(dead_code))]
+mod federation;
 pub mod fingerprint;
 mod library;
 pub mod naming;
