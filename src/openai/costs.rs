@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Deserializer};
 
 use super::call::Request;
-use super::{Call, Client, Error, ProjectId};
+use super::{Call, Client, Error, ProjectId, ServiceAccountId};
 
 /// Selects the costs to read.
 #[derive(Clone, Debug)]
@@ -13,12 +13,21 @@ pub struct CostsQuery {
     pub start: DateTime<Utc>,
     /// End time, exclusive; `None` means now.
     pub end: Option<DateTime<Utc>>,
-    /// Only these projects; an empty list means all projects. The lines are grouped by project.
-    pub projects: Vec<ProjectId>,
+    /// Key of the groups.
+    pub group: CostGroup,
     /// Maximum number of days (OpenAI accepts up to 180).
     pub limit: u32,
     /// Cursor of the next page, from [`Costs::next`].
     pub page: Option<String>,
+}
+
+/// Groups of the lines of a day. OpenAI does not support every combination, so a query has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CostGroup {
+    /// By project.
+    Project,
+    /// By user, which is the service account for costs of its keys and tokens.
+    User,
 }
 
 /// One page of costs.
@@ -48,13 +57,16 @@ pub struct CostBucket {
     pub lines: Vec<CostLine>,
 }
 
-/// Costs of one project.
+/// Costs of one group.
 #[derive(Clone, Debug, Deserialize)]
 #[non_exhaustive]
 pub struct CostLine {
-    /// The project.
+    /// The project, if the lines are grouped by project.
     #[serde(default)]
     pub project_id: Option<ProjectId>,
+    /// The service account, if the lines are grouped by user. `None` for an id that is none.
+    #[serde(default, rename = "user_id", deserialize_with = "account")]
+    pub service_account_id: Option<ServiceAccountId>,
     /// Amount; `None` where OpenAI sends none.
     #[serde(default, deserialize_with = "amount")]
     pub amount: Option<Amount>,
@@ -86,24 +98,48 @@ enum Number {
     Text(String),
 }
 
+impl CostsQuery {
+    /// Costs of all projects from `start` on.
+    pub fn by_project(start: DateTime<Utc>, limit: u32) -> Self {
+        Self { start, end: None, group: CostGroup::Project, limit, page: None }
+    }
+
+    /// Costs of all users and service accounts from `start` on.
+    pub fn by_account(start: DateTime<Utc>, limit: u32) -> Self {
+        Self { group: CostGroup::User, ..Self::by_project(start, limit) }
+    }
+}
+
+impl CostGroup {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Project => "project_id",
+            Self::User => "user_id",
+        }
+    }
+}
+
 impl Client {
-    /// Reads costs by day and project.
+    /// Reads costs by day and group.
     pub async fn costs(&self, query: &CostsQuery) -> Result<Costs, Error> {
         let mut request = Request::get(Call::Costs, &["organization", "costs"])
             .with("start_time", query.start.timestamp())
             .with("limit", query.limit)
-            .with("group_by[]", "project_id");
+            .with("group_by[]", query.group.as_str());
         if let Some(end) = query.end {
             request = request.with("end_time", end.timestamp());
-        }
-        for project in &query.projects {
-            request = request.with("project_ids[]", project);
         }
         if let Some(page) = &query.page {
             request = request.with("page", page);
         }
         self.send(request).await
     }
+}
+
+/// A person's id may look otherwise than a service account's; it is no error.
+fn account<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<ServiceAccountId>, D::Error> {
+    let id: Option<String> = Option::deserialize(deserializer)?;
+    Ok(id.and_then(|id| id.parse().ok()))
 }
 
 /// OpenAI sends an amount as a number, or as a string if the decimals are long. An amount without a value reads as

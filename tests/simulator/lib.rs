@@ -306,6 +306,11 @@ impl Simulator {
         self.shared.spend(project, Some(amount), Some(api_key.to_owned()), None);
     }
 
+    /// Records spending by a user or a service account.
+    pub fn spend_by_user(&self, project: &str, user: &str, amount: f64) {
+        self.shared.spend(project, Some(amount), None, Some(user.to_owned()));
+    }
+
     /// Records spending whose amount OpenAI sends as null.
     pub fn spend_unknown(&self, project: &str) {
         self.shared.spend(project, None, None, None);

@@ -1,11 +1,16 @@
-//! `quota_tracking`: what OpenAI charged each project, asked at most once an hour and kept as a total that only grows.
+//! `quota_tracking`: OpenAI's charges for each project, and for each owner of accounts that stay. The tick asks at most
+//! once an hour. Totals only grow.
 //!
-//! *Unit:* US cents, from the beginning of the UTC day on which tracking began. A correction of OpenAI's that lowers a
-//! day's amount is not followed, as a counter must not fall.
+//! *Unit:* US cents, from the start of the UTC day on which tracking began. A later correction that lowers a day's amount
+//! is not followed, because a counter must not fall.
 //!
-//! *Guarantees:* the total is in storage, so a restart or a failover neither loses nor repeats an amount. The time of
-//! the attempt is stored before OpenAI is asked, so no crash makes it ask more often. What a tick missed, the next one
-//! makes up for, as it asks from the last day that may have changed.
+//! *Guarantees:* storage holds the totals, so a restart or a failover neither loses nor repeats an amount. The time of the
+//! attempt is stored before OpenAI is asked, so no crash makes it ask more often. A later tick makes up for a missed one,
+//! because each look asks from the last day that may have changed.
+//!
+//! *Owners:* OpenAI groups costs by service account, not by name. Static roles, library sets, and roles on an existing
+//! account keep their accounts, so their costs are known. A role that creates an account for each credential has only its
+//! project's total: to attribute a cost that arrives a day later, the mount would have to remember every ended account.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,39 +24,45 @@ use crate::engine::operator::dependents;
 use crate::engine::{Engine, Error};
 use crate::framework::Tick;
 use crate::logical::{Collection, Record, Storage, StorageError};
-use crate::openai::{Client, CostBucket, CostsQuery, ProjectId, Urgency};
+use crate::openai::{Client, CostBucket, CostLine, CostsQuery, ProjectId, ServiceAccountId, Urgency};
 
-/// OpenAI is asked no more often.
+/// Minimum time between two looks.
 const INTERVAL: TimeDelta = TimeDelta::hours(1);
-/// So many days before the last look are asked for again: costs of a day come in late.
+/// Days before the last look that are asked for again, because costs of a day arrive late.
 const SETTLING: TimeDelta = TimeDelta::days(2);
-/// As long as the tick waits for its turn.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// The most days that OpenAI tells at once.
+/// Maximum wait of a call for its turn.
+const MAX_WAIT: Duration = Duration::from_secs(5);
+/// Maximum number of days in one page.
 const DAYS: u32 = 180;
-/// As many pages as one look reads; the rest waits for the next hour.
-const MOST_PAGES: usize = 20;
-/// As many projects are kept; metrics have no more labels either.
-const MOST_PROJECTS: usize = crate::engine::telemetry::metrics::MAX_LABELS;
+/// Maximum number of pages in one look. The next look reads the rest.
+const MAX_PAGES: usize = 20;
+/// Maximum number of projects, and of accounts. The metrics have no more labels either.
+const MAX_TOTALS: usize = crate::engine::telemetry::metrics::MAX_LABELS;
 
-/// What was charged since tracking began.
+/// Charges since tracking began.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Spent {
-    /// When OpenAI was last asked.
+    /// Time of the last look.
     asked: DateTime<Utc>,
-    /// The first day that the next look asks for.
+    /// First day that the next look asks for.
     from: DateTime<Utc>,
-    projects: BTreeMap<ProjectId, Project>,
+    projects: BTreeMap<ProjectId, Total>,
+    /// Accounts with days that may still change.
+    #[serde(default)]
+    accounts: BTreeMap<ServiceAccountId, Total>,
+    /// US dollars of settled days by owner, over all accounts that the owner has had.
+    #[serde(default)]
+    owners: BTreeMap<String, f64>,
 }
 
-/// What one project was charged.
+/// Charges of one project or account.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-struct Project {
-    /// Its name in Vault, or its id.
+struct Total {
+    /// Name of the project in Vault or its id; for an account, its owner.
     label: String,
-    /// US dollars of days that are settled.
+    /// US dollars of settled days.
     settled: f64,
-    /// US dollars of the days since, by the second a day begins at: the most that was told.
+    /// US dollars of later days: the maximum so far, by the first second of the day.
     days: BTreeMap<i64, f64>,
 }
 
@@ -62,16 +73,14 @@ impl Record for Spent {
 static SPENT: Collection<Spent> = Collection::new("quota");
 const ONLY: &str = "";
 
-impl Project {
-    fn cents(&self) -> u64 {
-        let dollars = self.settled + self.days.values().sum::<f64>();
-        // Half a thousandth of a cent makes up for what binary fractions lose.
-        (dollars * 100.0 + 0.0005).floor().max(0.0) as u64
+impl Total {
+    fn dollars(&self) -> f64 {
+        self.settled + self.days.values().sum::<f64>()
     }
 
     fn charge(&mut self, day: DateTime<Utc>, dollars: f64) {
-        let told = self.days.entry(day.timestamp()).or_default();
-        *told = told.max(dollars);
+        let so_far = self.days.entry(day.timestamp()).or_default();
+        *so_far = so_far.max(dollars);
     }
 
     fn settle(&mut self, before: DateTime<Utc>) {
@@ -82,35 +91,64 @@ impl Project {
 
 impl Spent {
     fn beginning(now: DateTime<Utc>) -> Self {
-        Self { asked: DateTime::UNIX_EPOCH, from: day(now), projects: BTreeMap::new() }
+        Self {
+            asked: DateTime::UNIX_EPOCH,
+            from: day(now),
+            projects: BTreeMap::new(),
+            accounts: BTreeMap::new(),
+            owners: BTreeMap::new(),
+        }
     }
 
-    /// An hour has passed, or the clock was put back.
+    /// True after an hour, or after the clock was put back.
     fn is_due(&self, now: DateTime<Utc>) -> bool {
         now - self.asked >= INTERVAL || self.asked > now
     }
 
-    fn charge(&mut self, bucket: &CostBucket, known: &BTreeMap<ProjectId, String>) {
-        // A day may be told by line item: its lines add up.
-        let mut charged: BTreeMap<&ProjectId, f64> = BTreeMap::new();
-        for line in &bucket.lines {
-            let (Some(id), Some(amount)) = (&line.project_id, &line.amount) else { continue };
-            if known.contains_key(id) && (amount.currency.is_empty() || amount.currency == "usd") {
-                *charged.entry(id).or_default() += amount.value;
-            }
-        }
-        for (id, dollars) in charged {
-            if self.projects.len() < MOST_PROJECTS || self.projects.contains_key(id) {
-                self.projects.entry(id.clone()).or_default().charge(bucket.start, dollars);
-            }
-        }
-    }
-
-    /// Days that no later look asks for are added up.
+    /// Adds up the days that no later look asks for.
     fn settle(&mut self, now: DateTime<Utc>) {
         self.from = self.from.max(day(now) - SETTLING);
-        for project in self.projects.values_mut() {
-            project.settle(self.from);
+        for total in self.projects.values_mut() {
+            total.settle(self.from);
+        }
+        for total in self.accounts.values_mut() {
+            total.settle(self.from);
+            if total.settled > 0.0 && self.owners.len() < MAX_TOTALS || self.owners.contains_key(&total.label)
+            {
+                *self.owners.entry(total.label.clone()).or_default() += std::mem::take(&mut total.settled);
+            }
+        }
+        self.accounts.retain(|_, total| !total.days.is_empty());
+    }
+
+    /// US dollars by owner.
+    fn by_owner(&self) -> BTreeMap<&str, f64> {
+        let mut owners: BTreeMap<&str, f64> =
+            self.owners.iter().map(|(owner, dollars)| (owner.as_str(), *dollars)).collect();
+        for total in self.accounts.values() {
+            *owners.entry(total.label.as_str()).or_default() += total.dollars();
+        }
+        owners
+    }
+}
+
+/// Charges the lines of a day to the known keys. A day may have several lines of one key; they add up.
+fn charge<K: Ord + Clone>(
+    totals: &mut BTreeMap<K, Total>,
+    bucket: &CostBucket,
+    known: &BTreeMap<K, String>,
+    key: impl Fn(&CostLine) -> Option<&K>,
+) {
+    let mut charged: BTreeMap<&K, f64> = BTreeMap::new();
+    for line in &bucket.lines {
+        let (Some(key), Some(amount)) = (key(line), &line.amount) else { continue };
+        if known.contains_key(key) && (amount.currency.is_empty() || amount.currency == "usd") {
+            *charged.entry(key).or_default() += amount.value;
+        }
+    }
+    for (key, dollars) in charged {
+        if totals.len() < MAX_TOTALS || totals.contains_key(key) {
+            totals.entry(key.clone()).or_default().charge(bucket.start, dollars);
         }
     }
 }
@@ -131,44 +169,86 @@ pub(in crate::engine) async fn track(engine: &Engine, tick: &Tick) -> Result<(),
     }
     spent.asked = now;
     SPENT.put(storage, ONLY, &spent).await?;
-    let known = dependents::known_projects(engine, storage).await?;
-    ask(&client.for_work(Urgency::Check, PATIENCE), &mut spent, &known).await?;
+    let client = client.for_work(Urgency::Check, MAX_WAIT);
+    let projects = ask_for_projects(engine, storage, &client, &mut spent).await;
+    let accounts = ask_for_accounts(engine, storage, &client, &mut spent).await;
     spent.settle(now);
-    for (id, project) in &mut spent.projects {
-        project.label = known.get(id).cloned().unwrap_or_else(|| id.to_string());
-    }
-    Ok(SPENT.put(storage, ONLY, &spent).await?)
+    SPENT.put(storage, ONLY, &spent).await?;
+    projects.and(accounts)
 }
 
-async fn ask(client: &Client, spent: &mut Spent, known: &BTreeMap<ProjectId, String>) -> Result<(), Error> {
-    let mut query =
-        CostsQuery { start: spent.from, end: None, projects: Vec::new(), limit: DAYS, page: None };
-    for _ in 0..MOST_PAGES {
-        let costs = client.costs(&query).await.map_err(Error::call("reading costs"))?;
-        for bucket in &costs.buckets {
-            spent.charge(bucket, known);
+async fn ask_for_projects(
+    engine: &Engine,
+    storage: &dyn Storage,
+    client: &Client,
+    spent: &mut Spent,
+) -> Result<(), Error> {
+    let known = dependents::known_projects(engine, storage).await?;
+    for bucket in ask(client, CostsQuery::by_project(spent.from, DAYS)).await? {
+        charge(&mut spent.projects, &bucket, &known, |line| line.project_id.as_ref());
+    }
+    for (id, total) in &mut spent.projects {
+        total.label = known.get(id).cloned().unwrap_or_else(|| id.to_string());
+    }
+    Ok(())
+}
+
+async fn ask_for_accounts(
+    engine: &Engine,
+    storage: &dyn Storage,
+    client: &Client,
+    spent: &mut Spent,
+) -> Result<(), Error> {
+    let known = dependents::lasting_accounts(engine, storage).await?;
+    if known.is_empty() {
+        return Ok(());
+    }
+    for bucket in ask(client, CostsQuery::by_account(spent.from, DAYS)).await? {
+        charge(&mut spent.accounts, &bucket, &known, |line| line.service_account_id.as_ref());
+    }
+    for (id, total) in &mut spent.accounts {
+        if let Some(owner) = known.get(id) {
+            total.label.clone_from(owner);
         }
+    }
+    Ok(())
+}
+
+/// All days of the query, as far as one look reads.
+async fn ask(client: &Client, mut query: CostsQuery) -> Result<Vec<CostBucket>, Error> {
+    let mut buckets = Vec::new();
+    for _ in 0..MAX_PAGES {
+        let costs = client.costs(&query).await.map_err(Error::call("reading costs"))?;
+        buckets.extend(costs.buckets);
         query.page = costs.next;
         if query.page.is_none() {
             break;
         }
     }
-    Ok(())
+    Ok(buckets)
 }
 
 /// Puts the totals into the metrics.
 pub(in crate::engine) async fn update_metrics(engine: &Engine, storage: &dyn Storage) -> Result<(), Error> {
     let spent = match SPENT.get(storage, ONLY).await {
-        // The tick says so; the other metrics go on.
+        // The tick reports this; the other metrics go on.
         Err(StorageError::Malformed { .. }) => None,
         spent => spent?,
     };
     if let Some(spent) = spent {
-        for project in spent.projects.values() {
-            engine.metrics.quota_used(&project.label, project.cents());
+        for total in spent.projects.values() {
+            engine.metrics.quota_used(&total.label, cents(total.dollars()));
+        }
+        for (owner, dollars) in spent.by_owner() {
+            engine.metrics.owner_costs(owner, cents(dollars));
         }
     }
     Ok(())
+}
+
+fn cents(dollars: f64) -> u64 {
+    // Half a thousandth of a cent corrects the rounding of binary fractions.
+    (dollars * 100.0 + 0.0005).floor().max(0.0) as u64
 }
 
 /// The beginning of the UTC day.
@@ -187,25 +267,38 @@ mod tests {
 
     #[test]
     fn a_total_only_grows() {
-        let mut project = Project::default();
+        let mut project = Total::default();
         let today = at("2026-03-05T00:00:00Z");
         project.charge(today, 0.29);
-        assert_eq!(project.cents(), 29);
+        assert_eq!(cents(project.dollars()), 29);
         project.charge(today, 0.10);
-        assert_eq!(project.cents(), 29);
+        assert_eq!(cents(project.dollars()), 29);
         project.charge(today, 1.006);
         project.charge(today + TimeDelta::days(1), 0.005);
-        assert_eq!(project.cents(), 101);
+        assert_eq!(cents(project.dollars()), 101);
     }
 
     #[test]
     fn settled_days_stay_in_the_total() {
-        let mut project = Project::default();
+        let mut project = Total::default();
         for (day, dollars) in [(1, 1.0), (2, 2.0), (3, 4.0)] {
             project.charge(DateTime::UNIX_EPOCH + TimeDelta::days(day), dollars);
         }
         project.settle(DateTime::UNIX_EPOCH + TimeDelta::days(3));
-        assert_eq!((project.cents(), project.days.len()), (700, 1));
+        assert_eq!((cents(project.dollars()), project.days.len()), (700, 1));
+    }
+
+    #[test]
+    fn an_owner_keeps_the_costs_of_accounts_that_it_no_longer_has() {
+        let mut spent = Spent::beginning(at("2026-03-05T13:00:00Z"));
+        let account: ServiceAccountId = "svc_acct_1".parse().unwrap();
+        let mut total = Total { label: "static role app".to_owned(), ..Total::default() };
+        total.charge(at("2026-03-05T00:00:00Z"), 1.5);
+        spent.accounts.insert(account, total);
+        assert_eq!(cents(spent.by_owner()["static role app"]), 150);
+        spent.settle(at("2026-03-20T13:00:00Z"));
+        assert!(spent.accounts.is_empty());
+        assert_eq!(cents(spent.by_owner()["static role app"]), 150);
     }
 
     #[test]

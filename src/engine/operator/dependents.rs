@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use super::unended;
 use crate::engine::accounts::holdings;
 use crate::engine::accounts::kind::Mount;
+use crate::engine::accounts::owner::Owner;
 use crate::engine::config::configuration::Config;
 use crate::engine::config::dependents::Dependents;
 use crate::engine::creds::{inventory, roles};
@@ -57,5 +58,29 @@ pub(super) async fn known_projects(
     let mut known: BTreeMap<_, _> = raw.into_iter().map(|id| (id.clone(), id.to_string())).collect();
     let named = engine.projects.all(storage).await?.into_iter();
     known.extend(named.map(|(name, project)| (project.project_id.clone(), name)));
+    Ok(known)
+}
+
+/// Accounts that outlive a credential, each with its owner in words. Roles that share an account count as the first of
+/// them. This reads all records, so no request may call it.
+pub(super) async fn lasting_accounts(
+    engine: &Engine,
+    storage: &dyn Storage,
+) -> Result<BTreeMap<ServiceAccountId, String>, Error> {
+    let mut known = BTreeMap::new();
+    for (name, role) in engine.roles.all(storage).await? {
+        if let Some(account) = &role.service_account_id {
+            known.entry(account.clone()).or_insert_with(|| format!("role {name}"));
+        }
+    }
+    for (owner, holdings) in holdings::readable(engine, storage).await? {
+        // A loan's account is its set's.
+        if matches!(owner, Owner::Config | Owner::Loan { .. }) {
+            continue;
+        }
+        for account in holdings.into_iter().filter_map(|holding| holding.service_account_id) {
+            known.insert(account, owner.described());
+        }
+    }
     Ok(known)
 }

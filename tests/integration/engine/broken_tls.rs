@@ -139,3 +139,17 @@ async fn tls_that_breaks_after_a_creation_that_cannot_be_looked_up_leaves_nothin
         breaks_after_the_work(kind, Protocol::Http1, TlsFault::Record, true).await;
     }
 }
+
+#[tokio::test]
+async fn a_connection_that_was_closed_while_idle_costs_no_request() {
+    for protocol in [Protocol::Http1, Protocol::Http2] {
+        let (mount, proxy) = behind(protocol, TlsFault::Record).await;
+        mount.write("roles/app", json!({"project": "research"})).await.done();
+        for round in 1..=5 {
+            mount.read("creds/app").await.done();
+            assert!(proxy.close_connections().await > 0, "{protocol:?}");
+            mount.read("creds/app").await.done();
+            assert_eq!(mount.sim.state().accounts.len(), round * 2, "{protocol:?}: nothing was made twice");
+        }
+    }
+}

@@ -319,6 +319,63 @@ async fn costs_are_counted_once_an_hour_in_cents_and_survive_a_failover() {
 }
 
 #[tokio::test]
+async fn costs_of_accounts_that_stay_are_counted_by_their_owner() {
+    let mount = mount().await;
+    let (one, two) = (mount.seed("one", false).id, mount.seed("two", false).id);
+    mount.sim.catch_up();
+    let role = json!({"project": "research", "service_account_id": one});
+    mount.write("static-roles/app", role).await.done();
+    mount.write("roles/batch", json!({"project": "research", "service_account_id": two})).await.done();
+    let set = json!({"project": "research", "service_account_names": "three,four"});
+    mount.write("library-sets/pool", set).await.done();
+    let credential = mount.read("creds/app").await;
+    let passing = credential.json()["service_account_id"].as_str().unwrap().to_owned();
+    mount.write("config", json!({"quota_tracking": true})).await.done();
+
+    let project = mount.sim.project().to_owned();
+    for (account, dollars) in [(&one, 1.5), (&two, 0.25), (&passing, 4.0)] {
+        mount.sim.spend_by_user(&project, account, dollars);
+    }
+    for account in mount.sim.state().accounts {
+        if ["three", "four"].contains(&account.name.as_str()) {
+            mount.sim.spend_by_user(&project, &account.id, 0.5);
+        }
+    }
+    mount.sim.spend_by_user(&project, "user-a-person", 7.0);
+    mount.tick().await.done();
+    let shown = |text: &str, owner: &str, cents: f64| {
+        shows(text, &format!("openai_owner_costs_cents_total{{owner=\"{owner}\"}}"), cents);
+    };
+    let text = metrics(&mount).await;
+    shown(&text, "static role app", 150.0);
+    shown(&text, "role batch", 25.0);
+    shown(&text, "library set pool", 100.0);
+    assert_eq!(text.matches("openai_owner_costs_cents_total{").count(), 3, "{text}");
+    shows(&text, r#"openai_quota_used{project="research"}"#, 1375.0);
+
+    // The total stays when the role is gone and its days are settled.
+    mount.write("roles/batch", json!({"service_account_id": ""})).await.done();
+    mount.advance(HOUR * 24 * 9);
+    mount.tick().await.done();
+    mount.restart().await;
+    shown(&metrics(&mount).await, "role batch", 25.0);
+    shown(&metrics(&mount).await, "static role app", 150.0);
+}
+
+#[tokio::test]
+async fn costs_that_cannot_be_read_by_account_leave_those_of_projects() {
+    let mount = mount().await;
+    let account = mount.seed("one", false).id;
+    mount.sim.catch_up();
+    mount.write("roles/batch", json!({"project": "research", "service_account_id": account})).await.done();
+    mount.write("config", json!({"quota_tracking": true})).await.done();
+    mount.sim.spend(mount.sim.project(), 2.0);
+    mount.sim.fault(Fault::on(endpoint::READ_COSTS, refusal(400)).skipping(1).times(1));
+    assert!(mount.tick().await.error().message().contains("reading costs"));
+    shows(&metrics(&mount).await, r#"openai_quota_used{project="research"}"#, 200.0);
+}
+
+#[tokio::test]
 async fn costs_that_cannot_be_read_are_asked_for_an_hour_later_and_stop_nothing() {
     let mount = mount().await;
     mount.write("config", json!({"quota_tracking": true})).await.done();

@@ -18,6 +18,7 @@ mod moves;
 mod pages;
 mod policies;
 mod predecessor;
+mod proxies;
 mod refusals;
 mod restarts;
 mod second_engine;

@@ -6,6 +6,7 @@ pub(crate) mod api;
 pub(crate) mod callers;
 pub(crate) mod cli;
 pub(crate) mod cluster;
+pub(crate) mod connect_proxy;
 pub mod document;
 pub(crate) mod go_plugin_storage;
 pub(crate) mod host;

@@ -1,8 +1,9 @@
 //! A TLS proxy that relays requests and then breaks. When the server closes a connection without a response, the
-//! client receives bytes that are invalid in TLS.
+//! client receives bytes that are invalid in TLS. The proxy can also close its idle connections, as load balancers do.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use rustls::ServerConfig;
 use tokio::io::AsyncWriteExt as _;
@@ -10,6 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::wait::eventually;
 use crate::simulator::{Certificate, Simulator, Tls};
 
 /// Bytes that the client receives instead of a response.
@@ -30,11 +32,20 @@ pub enum Protocol {
     Http2,
 }
 
+/// The open connections.
+#[derive(Default)]
+struct Connections {
+    /// Cancelled to close them; then a new one serves the next connections.
+    close: Mutex<CancellationToken>,
+    open: AtomicUsize,
+}
+
 /// A running proxy. It stops on drop.
 pub struct TlsProxy {
     address: SocketAddr,
     /// Certificate of the CA in PEM.
     pub authority: String,
+    connections: Arc<Connections>,
     _stop: DropGuard,
 }
 
@@ -71,13 +82,33 @@ impl TlsProxy {
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
         let stopped = stop.clone();
+        let connections = Arc::new(Connections::default());
+        let of_proxy = Arc::clone(&connections);
         let accept = async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(relay(acceptor.clone(), client, server, fault));
+                let (acceptor, connections) = (acceptor.clone(), Arc::clone(&of_proxy));
+                let close = connections.close.lock().unwrap().clone();
+                connections.open.fetch_add(1, Ordering::Relaxed);
+                tokio::spawn(async move {
+                    relay(acceptor, client, server, fault, close).await;
+                    connections.open.fetch_sub(1, Ordering::Relaxed);
+                });
             }
         };
         tokio::spawn(async move { stopped.run_until_cancelled(accept).await });
-        Self { address, authority: ready.authority.unwrap(), _stop: stop.drop_guard() }
+        Self { address, authority: ready.authority.unwrap(), connections, _stop: stop.drop_guard() }
+    }
+
+    /// Closes every open connection with TLS's close-notify, and waits until the client has closed it too. Answers their
+    /// number.
+    pub async fn close_connections(&self) -> usize {
+        let closed = self.connections.open.load(Ordering::Relaxed);
+        std::mem::take(&mut *self.connections.close.lock().unwrap()).cancel();
+        eventually("the client has closed its connections", async || {
+            (self.connections.open.load(Ordering::Relaxed) == 0).then_some(())
+        })
+        .await;
+        closed
     }
 
     /// OpenAI's base URL through the proxy.
@@ -87,7 +118,13 @@ impl TlsProxy {
 }
 
 /// Relays both directions until the server closes.
-async fn relay(acceptor: TlsAcceptor, client: TcpStream, server: SocketAddr, fault: TlsFault) {
+async fn relay(
+    acceptor: TlsAcceptor,
+    client: TcpStream,
+    server: SocketAddr,
+    fault: TlsFault,
+    close: CancellationToken,
+) {
     let Ok(mut server) = TcpStream::connect(server).await else { return };
     let Ok(mut client) = acceptor.accept(client).await else { return };
     let (mut from_client, mut to_client) = tokio::io::split(&mut client);
@@ -95,6 +132,11 @@ async fn relay(acceptor: TlsAcceptor, client: TcpStream, server: SocketAddr, fau
     let closed = tokio::select! {
         _ = tokio::io::copy(&mut from_client, &mut to_server) => false,
         _ = tokio::io::copy(&mut from_server, &mut to_client) => true,
+        () = close.cancelled() => {
+            let _ = to_client.shutdown().await;
+            let _ = tokio::io::copy(&mut from_client, &mut tokio::io::sink()).await;
+            false
+        }
     };
     if closed {
         let (below_tls, _) = client.into_inner();

@@ -35,6 +35,10 @@ const QUOTA: Metric = Metric {
     name: "openai_quota_used",
     help: "US cents that OpenAI has charged the project since the first tracked day.",
 };
+const OWNER_COSTS: Metric = Metric {
+    name: "openai_owner_costs_cents_total",
+    help: "US cents that OpenAI has charged the accounts of a static role, a library set or a role.",
+};
 const LATENCY: Metric = Metric { name: "openai_api_request_seconds", help: "Duration of a call to OpenAI." };
 const WAIT: Metric = Metric {
     name: "openai_api_wait_seconds",
@@ -55,6 +59,7 @@ pub struct Metrics {
     registry: Registry,
     roles: Family<Role>,
     projects: Family<Counter>,
+    owners: Family<Counter>,
     endpoints: Family<Endpoint>,
     waits: Family<Histogram>,
     sets: Family<Set>,
@@ -109,6 +114,7 @@ impl Metrics {
         Self {
             roles: Family::of_at_most(MAX_LABELS),
             projects: Family::of_at_most(MAX_LABELS),
+            owners: Family::of_at_most(MAX_LABELS),
             sets: Family::of_at_most(MAX_LABELS),
             endpoints: Family::of_at_most(MAX_ENDPOINTS),
             waits: Family::of_at_most(MAX_ENDPOINTS),
@@ -133,6 +139,12 @@ impl Metrics {
     pub fn quota_used(&self, project: &str, total: u64) {
         let register = |project: &str| self.registry.counter(QUOTA, &[("project", project)]);
         self.projects.member(project, register).absolute(total);
+    }
+
+    /// Sets the total costs of an owner of accounts. A smaller total than before changes nothing.
+    pub fn owner_costs(&self, owner: &str, total: u64) {
+        let register = |owner: &str| self.registry.counter(OWNER_COSTS, &[("owner", owner)]);
+        self.owners.member(owner, register).absolute(total);
     }
 
     /// Records an attempt of a call to OpenAI.
