@@ -147,9 +147,13 @@ impl Error {
         self.refusal().is_some_and(Refusal::refuses_key)
     }
 
-    /// The subject of a 401 or 403; `None` for any other error.
+    /// The subject of a 401 or 403; `None` for any other error. A 403 that names a field of the request is about the
+    /// field's value, such as an organization's policy on the lifetime of keys.
     pub fn denial(&self) -> Option<Denial> {
         let refusal = self.refusal().filter(|_| self.is_unauthorized())?;
+        if refusal.status == 403 && refusal.param.is_some() {
+            return None;
+        }
         Some(match refusal.code.as_deref() {
             Some("invalid_api_key") if refusal.status == 401 => Denial::Key,
             Some("incorrect_hostname") => Denial::Project,

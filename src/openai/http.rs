@@ -166,7 +166,7 @@ impl Inner {
                 if counts { KeyVerdict::Refused } else { KeyVerdict::Good }
             }
             Err(error) if error.denial() == Some(Denial::Project) => KeyVerdict::Good,
-            Err(error) if error.is_unauthorized() => KeyVerdict::Forbidden,
+            Err(error) if error.denial().is_some() => KeyVerdict::Forbidden,
             _ => KeyVerdict::Good,
         }
     }

@@ -19,6 +19,7 @@ use crate::engine::accounts::{claims, live_keys};
 use crate::engine::config::clients;
 use crate::engine::creds::deletion;
 use crate::engine::failpoint::failpoint;
+use crate::engine::time::key_lifetime;
 use crate::openai::{ApiKeyId, Client, LONGEST_EXPIRY, ProjectId, ServiceAccountId, Urgency};
 
 /// What became of a key whose time had come.
@@ -129,7 +130,9 @@ impl Endings<'_> {
             Ok(_) => {}
             Err(error) if error.is_gone() && old.with_account => {}
             Err(error) if error.is_gone() => return Ok(Treated::Gone),
-            Err(error) => return Err(Error::Revocation(error)),
+            Err(error) => {
+                return Err(key_lifetime::explained(Error::Revocation(error), || advice(work.name)));
+            }
         }
         old.limited = true;
         old.retry.succeeded();
@@ -178,6 +181,13 @@ impl Endings<'_> {
             None => Ok(()),
         }
     }
+}
+
+/// The setting that decides until when a replaced key lives.
+fn advice(role: &str) -> String {
+    format!(
+        "a replaced key lives for its grace period: lower grace_period of static role {role:?}; Vault ends this key"
+    )
 }
 
 impl Ending {

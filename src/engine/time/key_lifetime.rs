@@ -4,9 +4,13 @@
 use crate::engine::Error;
 use crate::openai;
 
-/// True if a creation failed because of the key's lifetime.
+/// True if OpenAI refused a creation, or the end of a grace period, because of the key's lifetime.
 pub(in crate::engine) fn is_about(error: &Error) -> bool {
-    matches!(error, Error::AccountCreation(refusal) | Error::KeyCreation(refusal) if is_refused(refusal))
+    let (Error::AccountCreation(refusal) | Error::KeyCreation(refusal) | Error::Revocation(refusal)) = error
+    else {
+        return false;
+    };
+    is_refused(refusal)
 }
 
 /// True if OpenAI refused the key's lifetime.

@@ -588,4 +588,7 @@ async fn a_401_or_403_is_about_the_key_the_project_or_this_call() {
     }
     // A proxy's 401 says nothing of OpenAI's key.
     assert_eq!(refused(json(401, json!({"error": "log in first"}))).await.denial(), None);
+    // A 403 that names a field is about its value.
+    let field = json!({"message": "no", "type": "invalid_request_error", "param": "name", "code": null});
+    assert_eq!(refused(json(403, json!({"error": field}))).await.denial(), None);
 }

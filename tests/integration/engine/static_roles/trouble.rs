@@ -163,3 +163,27 @@ async fn a_rotation_that_fails_is_overdue_since_it_was_due() {
     mount.tick_now().await.done();
     assert_eq!(mount.read("health").await.json()["overdue_rotations"], 0);
 }
+
+/// An organization's policy on the lifetime of keys, which OpenAI may tell with either status.
+#[tokio::test]
+async fn a_grace_beyond_the_organizations_policy_names_the_field_and_blames_no_admin_key() {
+    for status in [400, 403] {
+        let (mount, _) = with_app(json!({})).await;
+        let old = key(&mount, "app").await;
+        let policy = json!({"error": {"message": "API keys must expire sooner.", "type": "invalid_request_error",
+            "param": "expires_in_seconds", "code": null}});
+        mount.sim.fault(Fault::on(endpoint::UPDATE_KEY, Action::status_with(status, policy)));
+        let said = mount.write("static-creds/app/rotate", json!({"grace_period": "2h"})).await;
+        let warning = &said.warnings()[0];
+        assert!(warning.contains("API keys must expire sooner"), "{warning}");
+        assert!(warning.contains("lower grace_period of static role \"app\""), "{warning}");
+        assert!(!warning.contains("admin key"), "{warning}");
+        // The key that OpenAI does not limit lives for its grace all the same, and Vault ends it then.
+        assert!(mount.sim.state().is_live(&old));
+        mount.advance(HOUR * 3);
+        mount.tick().await.done();
+        assert!(!mount.sim.state().is_live(&old));
+        assert!(!mount.read("health").await.json()["reasons"].to_string().contains("admin key"));
+        mount.finish().await;
+    }
+}
