@@ -23,6 +23,7 @@ mod library_keys;
 mod library_missing;
 mod library_names;
 mod library_sets;
+mod mutated_answers;
 mod observed;
 mod outcomes;
 mod owner_config;
