@@ -146,7 +146,7 @@ impl<E: Engine> Builder<E> {
     /// On an invalid declaration, at every start of the program: two paths for the same requests, a capture without a
     /// field, or a duplicate name.
     pub fn build(self) -> Arc<dyn logical::Backend> {
-        let routes: Vec<_> = self.paths.into_iter().map(Route::new).collect();
+        let routes: Vec<_> = self.paths.into_iter().flat_map(Path::spelled_out).map(Route::new).collect();
         let router = Router::new(routes.iter().map(|route| &route.pattern));
         Arc::new(Backend {
             engine: self.engine,

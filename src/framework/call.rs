@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use crate::logical::{Error, Operation, Request, Storage};
 
 use super::{Field, Kind};
@@ -27,7 +29,15 @@ impl Call {
         let Some((name, value)) = lookup(info.name).or_else(|| info.alias.and_then(lookup)) else {
             return Ok(None);
         };
+        if value.is_null() && info.nullable {
+            return Ok(None);
+        }
         field.parse(value).map_err(|refusal| refused(&info.refuses(name, &refusal)))
+    }
+
+    /// True if the call sends `null` for a nullable field, which takes its value away.
+    pub fn takes_away<T: Kind>(&self, field: &Field<T>) -> bool {
+        self.request.data.get(field.name()).is_some_and(Value::is_null)
     }
 
     /// The name under which the field was sent; the field's own name if it was not sent.

@@ -82,7 +82,10 @@ impl Kind for BTreeMap<String, String> {
     type Default = &'static [(&'static str, &'static str)];
     const SHAPE: Shape = Shape::KeyValues;
     fn parse(value: &Value) -> Result<Option<Self>, Refusal> {
-        decode::key_values(value).map(Some)
+        match value {
+            Value::String(text) if text.is_empty() => Ok(Some(Self::new())),
+            other => decode::key_values(other).map(Some),
+        }
     }
     fn of_default(default: &'static [(&'static str, &'static str)]) -> Self {
         default.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
@@ -164,6 +167,7 @@ mod tests {
             (json!("a=b,c=d"), pairs(&[("a", "b,c=d")])),
             (json!(["a=b", "c="]), pairs(&[("a", "b"), ("c", "")])),
             (json!({}), pairs(&[])),
+            (json!(""), pairs(&[])),
             (Value::Null, pairs(&[])),
         ] {
             assert_eq!(taken::<BTreeMap<String, String>>(value), expected);

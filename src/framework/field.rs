@@ -50,6 +50,8 @@ pub struct FieldInfo {
     pub most: usize,
     /// Duplicate elements are an error.
     pub distinct: bool,
+    /// `null` takes the value away. In other fields `null` stands for the default.
+    pub nullable: bool,
     /// The valid values. This list is documentation, as in Vault's framework; the handler refuses other values.
     pub allowed: &'static [&'static str],
 }
@@ -111,6 +113,7 @@ impl<T: Kind> Field<T> {
             longest: LONGEST_TEXT,
             most: MOST_ELEMENTS,
             distinct: false,
+            nullable: false,
             allowed: &[],
         };
         Self { info, default: None }
@@ -155,6 +158,13 @@ impl<T: Kind> Field<T> {
     #[must_use]
     pub const fn distinct(mut self) -> Self {
         self.info.distinct = true;
+        self
+    }
+
+    /// Lets `null` take the value away: see [`Call::takes_away`](super::Call::takes_away).
+    #[must_use]
+    pub const fn nullable(mut self) -> Self {
+        self.info.nullable = true;
         self
     }
 

@@ -73,6 +73,11 @@ fn path_text<E>(route: &Route<E>, path: &str) -> String {
     }
     // Writing to a string cannot fail.
     let _ = write!(text, "\n## DESCRIPTION\n\n{}", text_or(help.description, NO_DESCRIPTION));
+    if !route.path.patterns.is_empty() {
+        let patterns = route.path.patterns.join(", ");
+        let _ =
+            write!(text, "\n\nThis path has several names, and a policy needs a rule for each: {patterns}.");
+    }
     text.trim().to_owned()
 }
 

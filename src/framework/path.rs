@@ -32,6 +32,8 @@ pub struct ResponseField {
 /// A path of the engine `E`.
 pub struct Path<E> {
     pub(super) pattern: &'static str,
+    /// Every pattern of the path, if there are several.
+    pub(super) patterns: Vec<&'static str>,
     pub(super) help: Help,
     pub(super) noun: Option<&'static str>,
     pub(super) fields: Vec<&'static dyn AnyField>,
@@ -71,6 +73,7 @@ impl<E: Send + Sync + 'static> Path<E> {
     pub fn new(pattern: &'static str, help: Help) -> Self {
         Self {
             pattern,
+            patterns: Vec::new(),
             help,
             noun: None,
             fields: Vec::new(),
@@ -81,6 +84,23 @@ impl<E: Send + Sync + 'static> Path<E> {
                 .map(|operation| (operation, Writable::Everything))
                 .into(),
         }
+    }
+
+    /// Adds another pattern for the same path, with the same captures. A policy needs a rule for each.
+    #[must_use]
+    pub fn also(mut self, pattern: &'static str) -> Self {
+        if self.patterns.is_empty() {
+            self.patterns.push(self.pattern);
+        }
+        self.patterns.push(pattern);
+        self
+    }
+
+    /// The path once for each of its patterns.
+    pub(super) fn spelled_out(self) -> Vec<Self> {
+        let others: Vec<Self> =
+            self.patterns.iter().skip(1).map(|pattern| Self { pattern, ..self.clone() }).collect();
+        std::iter::once(self).chain(others).collect()
     }
 
     /// Adds a field. Every capture needs a field of its name.
@@ -159,6 +179,22 @@ impl<E: Send + Sync + 'static> Path<E> {
     pub fn writes_locally(mut self, operation: Operation) -> Self {
         self.needs.insert(operation, Writable::LocalOnly);
         self
+    }
+}
+
+impl<E> Clone for Path<E> {
+    fn clone(&self) -> Self {
+        Self {
+            pattern: self.pattern,
+            patterns: self.patterns.clone(),
+            help: self.help,
+            noun: self.noun,
+            fields: self.fields.clone(),
+            operations: self.operations.clone(),
+            exists: self.exists.clone(),
+            responses: self.responses.clone(),
+            needs: self.needs.clone(),
+        }
     }
 }
 

@@ -75,6 +75,9 @@ impl Schema {
     pub(super) fn validate(&self, data: &mut Data, writes: bool) -> Result<(), String> {
         for (name, value) in data {
             let Some(field) = self.field(name) else { continue };
+            if value.is_null() && field.info().nullable {
+                continue;
+            }
             if value.is_null() {
                 let without = || {
                     format!(

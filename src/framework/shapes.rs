@@ -9,7 +9,7 @@ use super::{ResponseField, Shape};
 pub(super) type Schema = Map<String, Value>;
 
 /// Keywords in the schema of a parameter. All other keywords are for bodies.
-const OF_PARAMETERS: [&str; 5] = ["type", "pattern", "default", "enum", "x-vault-displayAttrs"];
+const OF_PARAMETERS: [&str; 6] = ["type", "items", "pattern", "default", "enum", "x-vault-displayAttrs"];
 
 /// Schema of a shape.
 pub(super) fn of_shape(shape: Shape) -> Schema {
