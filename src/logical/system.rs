@@ -29,6 +29,10 @@ pub trait SystemView: Send + Sync + 'static {
     async fn is_shared(&self) -> Result<bool, SystemError> {
         Ok(self.replication_state().await?.is_replicated() && !self.local_mount().await?)
     }
+    /// The name of the identity entity with this id; empty if there is none.
+    async fn entity_name(&self, _entity_id: &str) -> Result<String, SystemError> {
+        Ok(String::new())
+    }
     /// The server's version, such as `1.21.4`.
     async fn vault_version(&self) -> Result<String, SystemError>;
     /// Sends an event to the server's event bus. Succeeds if the server has no event bus.

@@ -62,6 +62,15 @@ impl SystemView for RemoteSystem {
         self.replication_state.get_or_fetch(fetch).await
     }
 
+    async fn entity_name(&self, entity_id: &str) -> Result<String, SystemError> {
+        let request = pb::EntityInfoArgs { entity_id: entity_id.to_owned() };
+        let reply = default_if_unimplemented(self.host.system().await?.entity_info(request).await)?;
+        if !reply.err.is_empty() {
+            return Err(SystemError(reply.err));
+        }
+        Ok(reply.entity.unwrap_or_default().name)
+    }
+
     async fn vault_version(&self) -> Result<String, SystemError> {
         let reply = default_if_unimplemented(self.host.system().await?.plugin_env(pb::Empty {}).await)?;
         if !reply.err.is_empty() {

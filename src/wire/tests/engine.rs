@@ -146,6 +146,10 @@ impl Engine {
             ("writable", format!("{:?}", system.writable().await?).into()),
             ("shared", system.is_shared().await?.into()),
             ("version", system.vault_version().await?.into()),
+            (
+                "entities",
+                vec![system.entity_name("entity-1").await?, system.entity_name("other").await?].into(),
+            ),
         ])))
     }
 }

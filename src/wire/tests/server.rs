@@ -241,6 +241,16 @@ impl SystemView for Server {
     ) -> Result<Response<pb::ReplicationStateReply>, Status> {
         Ok(Response::new(pb::ReplicationStateReply { state: self.state.replication }))
     }
+    async fn entity_info(
+        &self,
+        call: Request<pb::EntityInfoArgs>,
+    ) -> Result<Response<pb::EntityInfoReply>, Status> {
+        let entity = match call.into_inner().entity_id.as_str() {
+            "entity-1" => Some(pb::logical::Entity { name: "alice".to_owned() }),
+            _ => None,
+        };
+        Ok(Response::new(pb::EntityInfoReply { entity, err: String::new() }))
+    }
     async fn plugin_env(&self, _: Request<pb::Empty>) -> Result<Response<pb::PluginEnvReply>, Status> {
         let vault_version = "1.21.4".to_owned();
         let plugin_environment = Some(pb::PluginEnvironment { vault_version });

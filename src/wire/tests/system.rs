@@ -6,7 +6,7 @@ use super::server::State;
 use super::{Mounts, Server};
 use crate::wire::pb;
 
-const SYSTEM: &str = r#"{"default":3600,"local":false,"max":7200,"shared":false,"tainted":true,"version":"1.21.4","writable":"Everything"}"#;
+const SYSTEM: &str = r#"{"default":3600,"entities":["alice",""],"local":false,"max":7200,"shared":false,"tainted":true,"version":"1.21.4","writable":"Everything"}"#;
 
 #[tokio::test]
 async fn the_system_view_is_read_and_what_the_server_does_not_know_is_no() {

@@ -1,6 +1,6 @@
 //! The simulated server's system view and clocks, which tests can change.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -39,9 +39,16 @@ struct State {
     /// Mount points and paths of deregistered rotation jobs.
     deregistered: Vec<(String, String)>,
     rotation_manager_fails: bool,
+    /// Names of entities by their ids.
+    entities: BTreeMap<String, String>,
 }
 
 impl TestSystem {
+    /// Adds an identity entity.
+    pub fn add_entity(&self, id: &str, name: &str) {
+        self.state.lock().unwrap().entities.insert(id.to_owned(), name.to_owned());
+    }
+
     /// Makes the node a performance standby, or the active node again.
     pub fn set_performance_standby(&self, standby: bool) {
         self.state.lock().unwrap().system.replication_state = ReplicationState(u32::from(standby) << 14);
@@ -120,6 +127,9 @@ impl SystemView for TestSystem {
     }
     async fn replication_state(&self) -> Result<ReplicationState, SystemError> {
         self.now().replication_state().await
+    }
+    async fn entity_name(&self, entity_id: &str) -> Result<String, SystemError> {
+        Ok(self.state.lock().unwrap().entities.get(entity_id).cloned().unwrap_or_default())
     }
     async fn vault_version(&self) -> Result<String, SystemError> {
         self.now().vault_version().await
