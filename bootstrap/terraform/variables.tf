@@ -80,6 +80,7 @@ variable "roles" {
     service_account_id            = optional(string)
     service_account_name_template = optional(string)
     service_account_description   = optional(string)
+    metadata                      = optional(map(string))
   }))
   default = {}
 }
@@ -98,6 +99,7 @@ variable "static_roles" {
     grace_period       = optional(number)
     ttl                = optional(number)
     key_ttl            = optional(number)
+    metadata           = optional(map(string))
   }))
   default = {}
 }
@@ -113,6 +115,7 @@ variable "library_sets" {
     max_ttl                      = optional(number)
     disable_check_in_enforcement = optional(bool)
     description                  = optional(string)
+    metadata                     = optional(map(string))
   }))
   default = {}
 }

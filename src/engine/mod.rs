@@ -223,6 +223,7 @@ pub struct Engine {
     seen: Cache<config::clock_watch::Seen>,
     library_sets: Cache<LibrarySet>,
     ledger_worker: creds::ledger_worker::LedgerWorker,
+    live: creds::live::LiveCredentials,
     /// Set when the configuration names another organization. The next tick retries everything that waits.
     reach_changed: AtomicBool,
     /// The reason to refuse every request: a newer release wrote the mount's storage.
@@ -263,6 +264,7 @@ impl Engine {
             seen: Cache::new(&config::clock_watch::SEEN),
             library_sets: Cache::new(&library::sets::SETS),
             ledger_worker: creds::ledger_worker::LedgerWorker::default(),
+            live: creds::live::LiveCredentials::default(),
             reach_changed: AtomicBool::new(false),
             refusal: OnceLock::new(),
         }
@@ -303,6 +305,8 @@ impl framework::Engine for Engine {
         }
         // The first tick repeats a failed start.
         let _ = creds::windows::begin(&self).await;
+        // A new mount has nothing to count.
+        self.live.is_complete(&*self.storage).await;
         Ok(())
     }
 
@@ -317,12 +321,13 @@ impl framework::Engine for Engine {
         config::clock_watch::ask_openai(&self, &tick).await;
         if tick.writable == Writable::LocalOnly {
             // A performance secondary writes only credentials. The primary does the other work.
-            let (created, removed) = tokio::join!(
+            let (created, removed, counted) = tokio::join!(
                 creds::windows::tick(&self, &tick),
-                creds::ledger_worker::tick(&self, &tick, false)
+                creds::ledger_worker::tick(&self, &tick, false),
+                creds::live::tick(&self, &tick)
             );
             config::clock_watch::ask_while_failing(&self, &tick).await;
-            let failures = [created, removed].into_iter().filter_map(Result::err);
+            let failures = [created, removed, counted].into_iter().filter_map(Result::err);
             return failures.map(logical::Error::from).collect();
         }
         let (went_back, watched) = match config::clock_watch::clock_went_back(&self, &*tick.storage).await {
@@ -331,7 +336,7 @@ impl framework::Engine for Engine {
         };
         let reach_changed = self.reach_changed.swap(false, Ordering::Relaxed);
         // Concurrently, so that a slow or failed part does not delay the others.
-        let (created, removed, worked, moved, found, measured, tracked) = tokio::join!(
+        let (created, removed, worked, moved, found, measured, tracked, counted) = tokio::join!(
             creds::windows::tick(&self, &tick),
             creds::ledger_worker::tick(&self, &tick, reach_changed),
             worker::tick(&self, &tick, went_back, reach_changed),
@@ -339,6 +344,7 @@ impl framework::Engine for Engine {
             library::missing::tend(&self, &tick),
             library::status::measure(&self, &tick),
             operator::costs::track(&self, &tick),
+            creds::live::tick(&self, &tick),
         );
         if reach_changed && !worked.is_whole {
             self.reach_changed.store(true, Ordering::Relaxed);
@@ -350,7 +356,7 @@ impl framework::Engine for Engine {
             Ok(())
         };
         config::clock_watch::ask_while_failing(&self, &tick).await;
-        let parts = [watched, created, removed, moved, found, measured, tracked, noted];
+        let parts = [watched, created, removed, moved, found, measured, tracked, counted, noted];
         let failures = parts.into_iter().filter_map(Result::err).map(logical::Error::from);
         failures.chain(worked.failures).collect()
     }

@@ -35,7 +35,7 @@ const TEXT: (&str, &str) = ("framework/field.rs", "longest: LONGEST_TEXT");
 const LIST: (&str, &str) = ("framework/field.rs", "most: MOST_ELEMENTS");
 
 /// Every such loop. All take time that grows with their input at most as `n log n`.
-const LOOPS: [Loop; 25] = [
+const LOOPS: [Loop; 27] = [
     looped("the JSON of a body", ("wire/value.rs", "serde_json::from_str"), BODY),
     looped("a body's fields", ("framework/schema.rs", "for (name, value) in data"), BODY),
     looped("fields that are not known", ("framework/schema.rs", "unused.ignored = data.keys()"), BODY),
@@ -70,6 +70,12 @@ const LOOPS: [Loop; 25] = [
         ("engine/creds/roles.rs", ".longest(Template::MAX_LENGTH)"),
     ),
     looped("scopes", ("engine/creds/roles.rs", "static SCOPES: Field<Vec<String>>"), LIST),
+    looped("scopes of a read", ("engine/creds/path_creds.rs", "static SCOPES: Field<Vec<String>>"), LIST),
+    looped(
+        "labels",
+        ("engine/config/metadata.rs", "labels.iter().flat_map"),
+        ("engine/config/metadata.rs", ".most(MAX_LABELS)"),
+    ),
     looped(
         "the actions of a template",
         ("engine/naming/template/reader.rs", "self.actions > MAX_ACTIONS"),

@@ -69,6 +69,7 @@ const RUN_ANSWER: &[ResponseField] = &[ResponseField::new::<bool>("success", "tr
 pub(in crate::engine) fn paths() -> Vec<Path<Engine>> {
     vec![
         Path::new("config/rotate", ROTATE_HELP)
+            .also("config/rotate-root")
             .on(Operation::Update, rotate)
             .responds(Operation::Update, ANSWER),
         Path::new("config/rotate-admin-key", REPLACE_HELP)

@@ -14,7 +14,7 @@ use crate::engine::config::{admin_reconcile, admin_schedule, config_fields, conf
 use crate::engine::telemetry::events;
 use crate::engine::telemetry::events::EventKind;
 use crate::engine::time::rfc3339;
-use crate::engine::{DEPENDENTS, Engine, Error};
+use crate::engine::{DEPENDENTS, Engine, Error, fingerprint};
 use crate::framework::{Call, Help, Path, ResponseField};
 use crate::logical::{Data, Operation, Response, Storage, StorageError, data};
 use crate::openai::{AdminKeyId, AdminKeyRecord, Urgency};
@@ -44,6 +44,10 @@ Afterwards the mount can be disabled only after `vault lease revoke -force -pref
 
 const ANSWER: &[ResponseField] = &[
     ResponseField::new::<String>("admin_api_key_id", "OpenAI's id of the admin key, where it is known."),
+    ResponseField::new::<String>(
+        "admin_api_key_fingerprint",
+        "First 16 hexadecimal digits of the admin key's SHA-256, by which two keys can be compared.",
+    ),
     ResponseField::new::<String>("organization_id", "The organization."),
     ResponseField::new::<String>("api_endpoint", "URL of OpenAI's API."),
     ResponseField::new::<String>("ca_cert", "PEM certificates that are trusted besides the public roots."),
@@ -116,6 +120,7 @@ impl Config {
         let keys = &self.keys;
         Ok(data([
             ("admin_api_key_id", Value::from(id)),
+            ("admin_api_key_fingerprint", fingerprint::text(self.admin_api_key.expose()).into()),
             ("organization_id", self.organization_id.as_str().into()),
             ("api_endpoint", self.api_endpoint.as_str().into()),
             ("ca_cert", self.ca_cert.as_str().into()),

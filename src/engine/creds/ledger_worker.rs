@@ -122,6 +122,7 @@ pub(in crate::engine) async fn end(
     let urgency = if is_dead(engine, credential) { Urgency::Check } else { Urgency::Revocation };
     clients::note_made(engine, &credential.ids(), credential.made);
     deletion::retire(&client.for_work(urgency, max_wait), credential).await.map_err(Error::Revocation)?;
+    engine.live.remove(credential);
     engine.metrics.credential_revoked(&credential.role);
     events::emit(engine, EventKind::CredsRevoke, &format!("creds/{}", credential.role));
     Ok(())

@@ -5,8 +5,10 @@
 //! - `credential_end` revokes leases, `predecessor_leases` those of the Go plugin.
 //! - `ledger_worker` removes ended credentials whose revocation was queued, failed or never came.
 //! - `issuer` creates and `deletion` ends keys and accounts at OpenAI. `inventory` knows all their owners.
+//! - `live` counts the live credentials of each role. `scopes` and `caller` are parts of a read.
 //! - `former` works off write-ahead entries of the version before windows.
 
+pub(in crate::engine) mod caller;
 pub(in crate::engine) mod credential_end;
 pub(in crate::engine) mod deletion;
 pub(in crate::engine) mod former;
@@ -14,7 +16,9 @@ pub(in crate::engine) mod inventory;
 pub(in crate::engine) mod issuer;
 pub(in crate::engine) mod ledger;
 pub(in crate::engine) mod ledger_worker;
+pub(in crate::engine) mod live;
 pub(in crate::engine) mod path_creds;
 pub(in crate::engine) mod predecessor_leases;
 pub(in crate::engine) mod roles;
+pub(in crate::engine) mod scopes;
 pub(in crate::engine) mod windows;

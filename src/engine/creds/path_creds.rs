@@ -20,12 +20,13 @@ use serde_json::Value;
 
 use crate::engine::accounts::lookup::Sought;
 use crate::engine::config::clients::Configured;
-use crate::engine::config::{checks, clients, named_projects};
+use crate::engine::config::{checks, clients, metadata, named_projects};
+use crate::engine::creds::caller::Caller;
 use crate::engine::creds::issuer::{Failure, Left, Made};
 use crate::engine::creds::ledger::{Credential, LEDGER};
 use crate::engine::creds::roles::Role;
 use crate::engine::creds::windows::{Triple, WindowGuard};
-use crate::engine::creds::{credential_end, issuer, ledger};
+use crate::engine::creds::{credential_end, issuer, ledger, scopes};
 use crate::engine::failpoint::failpoint;
 use crate::engine::telemetry::events;
 use crate::engine::telemetry::events::EventKind;
@@ -44,6 +45,13 @@ static NAME: Field<Name> = Field::new("name", "Name of the role.");
 static TTL: Field<Duration> =
     Field::new("ttl", "Lifetime of this credential, at most the role's max_ttl. Default: the role's ttl.")
         .query();
+static SCOPES: Field<Vec<String>> = Field::new(
+    "scopes",
+    "Permissions of this credential, which must be among the role's scopes; any if the role has none. Default: \
+    the role's scopes.",
+)
+.query()
+.distinct();
 
 const HELP: Help = Help {
     synopsis: "Create an OpenAI API key for a role.",
@@ -52,7 +60,7 @@ Creates a service account with a key, or a key on the role's account. The key li
 be renewed: read a new credential before it ends.
 
     $ vault read openai/creds/app
-    $ vault read openai/creds/app ttl=30m",
+    $ vault read openai/creds/app ttl=30m scopes=api.model.read",
 };
 
 const ANSWER: &[ResponseField] = &[
@@ -61,12 +69,18 @@ const ANSWER: &[ResponseField] = &[
     ResponseField::new::<String>("service_account", "Name of the service account."),
     ResponseField::new::<String>("service_account_id", "OpenAI's id of the service account."),
     ResponseField::new::<DateTime<Utc>>("expires_at", "Time at which the key expires at OpenAI by itself."),
+    ResponseField::new::<String>("role", "Name of the role."),
+    ResponseField::new::<String>("project_id", "OpenAI's id of the project."),
+    metadata::ANSWER,
 ];
 
 /// A read, with everything that the creation of its credential needs.
 struct IssueRequest {
     role_name: Name,
     role: Arc<Role>,
+    caller: Caller,
+    /// Scopes that the reader asks for.
+    scopes: Option<Vec<String>>,
     organization_id: OrganizationId,
     project_id: ProjectId,
     ttl: Duration,
@@ -81,6 +95,7 @@ pub(in crate::engine) fn paths() -> Vec<Path<Engine>> {
         Path::new("creds/:name", HELP)
             .field(&NAME)
             .field(&TTL)
+            .field(&SCOPES)
             .on(Operation::Read, read)
             .on(Operation::Update, read)
             .writes_locally(Operation::Read)
@@ -98,13 +113,14 @@ async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error
     let issued = request.issue(&engine, &client, &mut guard).await;
     let (made, credential) = issued.inspect_err(|_| request.emit(&engine, EventKind::CredsCreateFail))?;
     record(&client, &**storage, &credential, &mut guard).await?;
+    engine.live.add(&credential);
     if let Err(error) = guard.check_age() {
         return Err(revoke_late(&engine, storage, &credential, error).await);
     }
     engine.metrics.credential_issued(&request.role_name);
     request.emit(&engine, EventKind::CredsCreate);
     let lease = CREDENTIAL.grant(&credential, request.ttl, Duration::ZERO, false)?;
-    let mut response = response(made, &credential, request.account_name(&credential)).with_lease(lease);
+    let mut response = request.response(&made, &credential).with_lease(lease);
     response.warnings.extend(request.warning);
     Ok(Some(response))
 }
@@ -115,12 +131,17 @@ impl IssueRequest {
         let role = engine.roles.get(storage, &role_name).await?;
         let role = role.ok_or_else(|| Error::NotFound { kind: "role", name: role_name.to_string() })?;
         let (ttl, warning) = ttl(engine, &role, call.sent(&TTL)?).await?;
+        let asked = call.sent(&SCOPES)?.filter(|asked| !asked.is_empty());
+        let scopes = asked.map(|asked| scopes::narrowed(&role.scopes, asked)).transpose()?;
+        let caller = Caller::of(engine, &call.request, role.template()?).await?;
         let Configured { config, client } = clients::configured(engine, storage).await?;
         let project_id =
             named_projects::project_id(engine, storage, &role.project, role.project_id.as_ref()).await?;
         let request = Self {
             role_name,
             role,
+            caller,
+            scopes,
             organization_id: config.organization_id.clone(),
             project_id,
             ttl,
@@ -166,11 +187,13 @@ impl IssueRequest {
         expires_in: Duration,
     ) -> Result<(Made, Credential), Error> {
         let end = engine.latest_time() + self.ttl;
-        let name = self.role.new_name(&engine.tag, &self.role_name, &guard.stamp(end).to_string())?;
+        let stamp = guard.stamp(end).to_string();
+        let name = self.role.new_name(&engine.tag, &self.role_name, &self.caller, &stamp)?;
         let account = self.role.service_account_id.as_ref();
         let sought = Sought { project: &self.project_id, account, name: &name };
         guard.register(&name)?;
-        match issuer::create(client, &sought, Some(expires_in), &self.role.scopes).await {
+        let scopes = self.scopes.as_ref().unwrap_or(&self.role.scopes);
+        match issuer::create(client, &sought, Some(expires_in), scopes).await {
             Ok(made) => {
                 failpoint!("creds.made");
                 let credential = self.credential(&made, name, end, engine.latest_time());
@@ -224,7 +247,21 @@ impl IssueRequest {
     }
 
     fn emit(&self, engine: &Engine, kind: EventKind) {
-        events::emit(engine, kind, &format!("creds/{}", self.role_name));
+        events::emit_with(engine, kind, &format!("creds/{}", self.role_name), &self.role.metadata);
+    }
+
+    fn response(&self, made: &Made, credential: &Credential) -> Response {
+        let expires = credential.expires.map(rfc3339::text).unwrap_or_default();
+        Response::of([
+            ("api_key", Value::from(made.key.value.expose())),
+            ("api_key_id", credential.api_key_id.as_str().into()),
+            ("service_account", self.account_name(credential).into()),
+            ("service_account_id", credential.service_account_id.as_str().into()),
+            ("expires_at", expires.into()),
+            ("role", credential.role.as_str().into()),
+            ("project_id", credential.project_id.as_str().into()),
+            ("metadata", metadata::shown(&self.role.metadata)),
+        ])
     }
 }
 
@@ -281,17 +318,6 @@ async fn revoke_late(
         Ok(()) => error,
         Err(_) => Error::LeftBehind(Box::new(error)),
     }
-}
-
-fn response(made: Made, credential: &Credential, account_name: &str) -> Response {
-    let expires = credential.expires.map(rfc3339::text).unwrap_or_default();
-    Response::of([
-        ("api_key", Value::from(made.key.value.expose())),
-        ("api_key_id", Value::from(credential.api_key_id.as_str())),
-        ("service_account", Value::from(account_name)),
-        ("service_account_id", Value::from(credential.service_account_id.as_str())),
-        ("expires_at", Value::from(expires)),
-    ])
 }
 
 /// Lifetime of the credential, within the limits of the role and the mount. The mount's limit cuts a longer ttl and

@@ -10,14 +10,20 @@ use serde_json::Value;
 
 use crate::engine::accounts::claims;
 use crate::engine::config::clients::Configured;
+use crate::engine::config::metadata::Metadata;
 use crate::engine::config::project_fields::NamedProject;
-use crate::engine::config::{checks, clients, key_records, named_projects, predecessor, project_fields};
-use crate::engine::creds::inventory;
+use crate::engine::config::{
+    checks, clients, key_records, metadata, named_projects, predecessor, project_fields,
+};
+use crate::engine::creds::caller::Caller;
+use crate::engine::creds::live::OfRole;
+use crate::engine::creds::{inventory, scopes};
 use crate::engine::naming::names;
 use crate::engine::naming::names::{MountTag, ServiceAccountName};
 use crate::engine::naming::template::{Template, Values};
 use crate::engine::telemetry::events;
 use crate::engine::telemetry::events::EventKind;
+use crate::engine::time::rfc3339;
 use crate::engine::{Engine, Error};
 use crate::framework::{Call, Field, Help, Name, Path, ResponseField};
 use crate::logical::{Collection, Data, Operation, Record, Response, Storage};
@@ -46,6 +52,9 @@ pub struct Role {
     /// Permissions of the key; empty means OpenAI's default.
     #[serde(default)]
     pub scopes: Vec<String>,
+    /// Labels of the operator.
+    #[serde(default, skip_serializing_if = "Metadata::is_empty")]
+    pub metadata: Metadata,
     /// The account that keys are created on; `None` creates an account for each key.
     #[serde(default)]
     pub service_account_id: Option<ServiceAccountId>,
@@ -64,19 +73,14 @@ impl Record for Role {
     }
 }
 
-/// Maximum number of scopes, which is more than OpenAI has.
-const MAX_SCOPES: usize = 100;
-/// Maximum length of a scope.
-const MAX_SCOPE_LENGTH: usize = 128;
-
 pub(in crate::engine) static ROLES: Collection<Role> =
     Collection::new("role/").with_legacy_prefix(predecessor::ROLES);
 
 static NAME: Field<Name> = Field::new("name", "Name of the role.");
 static TEMPLATE: Field<String> = Field::new(
     "service_account_name_template",
-    "Template of the service account's name, with {{.RoleName}}, {{.RandomSuffix}}, {{.ProjectName}} and \
-    the functions of Vault's username templates.",
+    "Template of the service account's name, with {{.RoleName}}, {{.RandomSuffix}}, {{.ProjectName}}, \
+    {{.DisplayName}} of the reader's token, {{.EntityName}} and the functions of Vault's username templates.",
 )
 .default(names::DEFAULT_TEMPLATE)
 .longest(Template::MAX_LENGTH);
@@ -92,8 +96,9 @@ const NO_SCOPES: &[&str] = &[];
 static SCOPES: Field<Vec<String>> = Field::new(
     "scopes",
     "OpenAI permissions that keys are restricted to, such as api.model.read,api.responses.write; see \
-    https://help.openai.com/en/articles/8867743-assign-api-key-permissions. OpenAI refuses unknown \
-    permissions when a credential is read. Empty: all permissions of a service account.",
+    https://help.openai.com/en/articles/8867743-assign-api-key-permissions. A write warns of scopes that \
+    OpenAI's documents do not name. OpenAI refuses unknown scopes when a credential is read. Empty: all \
+    permissions of a service account.",
 )
 .default(NO_SCOPES)
 .distinct();
@@ -111,13 +116,16 @@ const HELP: Help = Help {
 Each read of creds/<role> creates a service account with a key in the role's project. With service_account_id it creates a \
 key on that account. The key ends with its lease, and expires at OpenAI soon after.
 
+A read shows in live_credentials how many credentials of the role are live. Deletion of the role ends none of them, and \
+warns how many there are.
+
     $ vault write openai/roles/app project=research ttl=1h max_ttl=24h",
 };
 
 const LIST_HELP: Help = Help {
     synopsis: "List the roles by their names.",
     description: "\
-Answers each name with its project and times.
+Answers each name with its project, times and number of live credentials.
 
     $ vault list -detailed openai/roles",
 };
@@ -131,11 +139,13 @@ const ANSWER: &[ResponseField] = &[
     ResponseField::new::<Duration>("max_ttl", "Longest lifetime that a reader may ask for, in seconds."),
     ResponseField::new::<Vec<String>>("scopes", "OpenAI permissions that keys are restricted to."),
     ResponseField::new::<String>("service_account_id", "Existing account on which keys are created."),
+    metadata::ANSWER,
+    ResponseField::new::<i64>("live_credentials", "Number of credentials that have not ended."),
 ];
 
 pub(in crate::engine) fn paths() -> Vec<Path<Engine>> {
     vec![
-        project_fields::all(Path::new("roles/:name", HELP).field(&NAME))
+        metadata::all(project_fields::all(Path::new("roles/:name", HELP).field(&NAME)))
             .noun("a role")
             .field(&TEMPLATE)
             .field(&DESCRIPTION)
@@ -166,6 +176,7 @@ impl Role {
                 "service_account_id".to_owned(),
                 self.service_account_id.as_ref().map_or("", ServiceAccountId::as_str).into(),
             ),
+            ("metadata".to_owned(), metadata::shown(&self.metadata)),
         ])
     }
 
@@ -193,9 +204,10 @@ impl Role {
             ttl: call.updated(&TTL, old.map(|old| &old.ttl))?,
             max_ttl: call.updated(&MAX_TTL, old.map(|old| &old.max_ttl))?,
             scopes: match call.sent(&SCOPES)? {
-                Some(sent) => check_scopes(sent)?,
+                Some(sent) => scopes::check(sent)?,
                 None => old.map(|old| old.scopes.clone()).unwrap_or_default(),
             },
+            metadata: metadata::changed_by(call, old.map(|old| &old.metadata))?,
             service_account_id: account,
             account_name: None,
             template: OnceLock::new(),
@@ -221,43 +233,57 @@ impl Role {
             .collect()
     }
 
+    /// The parsed template of names.
+    pub(in crate::engine) fn template(&self) -> Result<&Template, Error> {
+        if let Some(template) = self.template.get() {
+            return Ok(template);
+        }
+        let parsed = Template::parse(&self.service_account_name_template);
+        let parsed = parsed.map_err(|error| of_template(&error))?;
+        Ok(self.template.get_or_init(|| Arc::new(parsed)))
+    }
+
     /// A new unique name for an account or key of the role. The name ends in this stamp and the mount's tag.
     pub(in crate::engine) fn new_name(
         &self,
         tag: &MountTag,
         role_name: &str,
+        caller: &Caller,
         stamp: &str,
     ) -> Result<String, Error> {
-        let refusal = |error: &dyn Display| Error::field(format!("service_account_name_template: {error}"));
-        let template = if let Some(template) = self.template.get() {
-            template
-        } else {
-            let parsed =
-                Template::parse(&self.service_account_name_template).map_err(|error| refusal(&error))?;
-            self.template.get_or_init(|| Arc::new(parsed))
+        let values = Values {
+            role_name,
+            project_name: &self.project,
+            display_name: &caller.display_name,
+            entity_name: &caller.entity_name,
         };
-        let values = Values { role_name, project_name: &self.project };
-        let name = ServiceAccountName::stamped(template, &values, stamp, tag, Utc::now(), &mut rand::rng());
-        Ok(name.map_err(|error| refusal(&error))?.into())
+        let (template, now) = (self.template()?, Utc::now());
+        let name = ServiceAccountName::stamped(template, &values, stamp, tag, now, &mut rand::rng());
+        Ok(name.map_err(|error| of_template(&error))?.into())
     }
 }
 
-/// Refuses scopes that OpenAI cannot know.
-fn check_scopes(scopes: Vec<String>) -> Result<Vec<String>, Error> {
-    if scopes.len() > MAX_SCOPES {
-        return Err(Error::field(format!("scopes must be at most {MAX_SCOPES}, not {}", scopes.len())));
-    }
-    let is_invalid = |scope: &&String| {
-        scope.len() > MAX_SCOPE_LENGTH || !scope.bytes().all(|byte| byte.is_ascii_graphic())
-    };
-    match scopes.iter().find(is_invalid) {
-        Some(invalid) => Err(Error::field(format!(
-            "scopes must be OpenAI's names for permissions, such as api.model.read, of at most {MAX_SCOPE_LENGTH} \
-             characters, not {:?}",
-            invalid.chars().take(MAX_SCOPE_LENGTH).collect::<String>()
-        ))),
-        None => Ok(scopes),
-    }
+fn of_template(error: &dyn Display) -> Error {
+    Error::field(format!("service_account_name_template: {error}"))
+}
+
+/// A warning that the ledger is not read yet, as after a start of the plugin.
+fn warn_of_count(is_complete: bool) -> Option<String> {
+    (!is_complete).then(|| {
+        "live_credentials may be too low: after a start the active node counts the credentials within some minutes, and \
+         a standby counts none"
+            .to_owned()
+    })
+}
+
+/// A warning that credentials of a deleted role go on living.
+fn warn_of_live(live: &OfRole, name: &str, mount_point: &str) -> Option<String> {
+    let until = live.until.map(rfc3339::text)?;
+    Some(format!(
+        "role {name} is deleted and has {} live credentials, which work until their leases end, the last at {until}; to \
+         end them now, run `vault lease revoke -prefix {mount_point}creds/{name}`",
+        live.count
+    ))
 }
 
 /// The roles with this name of a project.
@@ -284,8 +310,14 @@ async fn exists(engine: Arc<Engine>, call: Call) -> Result<bool, Error> {
 }
 
 async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
-    let role = engine.roles.get(&**call.storage(), &call.get(&NAME)?).await?;
-    Ok(role.map(|role| Response::new(role.view())))
+    let (storage, name) = (&**call.storage(), call.get(&NAME)?);
+    let Some(role) = engine.roles.get(storage, &name).await? else { return Ok(None) };
+    let is_complete = engine.live.is_complete(storage).await;
+    let mut view = role.view();
+    let live = engine.live.of_role(&name, engine.now());
+    view.insert("live_credentials".to_owned(), live.count.into());
+    let warnings = warn_of_count(is_complete).into_iter().collect();
+    Ok(Some(Response { warnings, ..Response::new(view) }))
 }
 
 async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
@@ -296,15 +328,16 @@ async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Erro
     let mut role = Role::changed_by(&call, old.as_deref())?;
     checks::ttls(role.ttl, role.longest_ttl())?;
     // Checks the template.
-    role.new_name(&engine.tag, &name, "")?;
+    role.new_name(&engine.tag, &name, &Caller::example(), "")?;
     role.account_name = check_at_openai(&engine, storage, &role, old.as_deref()).await?;
-    let warnings = role.mount_warnings(engine.system.max_lease_ttl().await?);
+    let mut warnings = role.mount_warnings(engine.system.max_lease_ttl().await?);
+    warnings.extend(scopes::warn_of_unknown(&role.scopes));
 
     let _no_deletion = engine.locks.lock(&named_projects::users_lock(&role.project)).await;
     let before = old.as_deref().map(Role::named_project);
     project_fields::written_project(&engine, storage, &role.named_project(), before.as_ref()).await?;
     put(&engine, storage, &name, &role, old.as_deref()).await?;
-    events::emit(&engine, EventKind::RoleWrite, &format!("roles/{name}"));
+    events::emit_with(&engine, EventKind::RoleWrite, &format!("roles/{name}"), &role.metadata);
     Ok((!warnings.is_empty()).then(|| Response { warnings, ..Response::default() }))
 }
 
@@ -352,12 +385,25 @@ async fn check_at_openai(
 }
 
 async fn delete(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
-    let name = call.get(&NAME)?;
-    engine.roles.delete(&**call.storage(), &name).await?;
+    let (storage, name) = (&**call.storage(), call.get(&NAME)?);
+    engine.roles.delete(storage, &name).await?;
     events::emit(&engine, EventKind::RoleDelete, &format!("roles/{name}"));
-    Ok(None)
+    let live = engine.live.of_role(&name, engine.now());
+    let warning = warn_of_live(&live, &name, &call.request.mount_point);
+    let warnings: Vec<String> =
+        warning.into_iter().chain(warn_of_count(engine.live.is_complete(storage).await)).collect();
+    Ok((!warnings.is_empty()).then(|| Response { warnings, ..Response::default() }))
 }
 
 async fn list(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
-    Ok(Some(engine.roles.list(&**call.storage(), Role::info).await?))
+    let storage = &**call.storage();
+    let mut response = engine.roles.list(storage, Role::info).await?;
+    let is_complete = engine.live.is_complete(storage).await;
+    if let Some(Value::Object(key_info)) = response.data.get_mut("key_info") {
+        for (name, info) in key_info.iter_mut() {
+            info["live_credentials"] = engine.live.of_role(name, engine.now()).count.into();
+        }
+        response.warnings.extend(warn_of_count(is_complete));
+    }
+    Ok(Some(response))
 }

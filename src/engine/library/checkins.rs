@@ -62,11 +62,14 @@ pub(super) fn paths() -> Vec<Path<Engine>> {
         Path::new(pattern, help).field(&NAME).field(id).field(&ACCOUNT).responds(Operation::Update, ANSWER)
     };
     vec![
-        path("library-sets/:name/check-in", HELP, &ACCOUNT_ID).on(Operation::Update, check_in),
-        path("library-sets/:name/checkin", HELP, &ACCOUNT_ID).on(Operation::Update, check_in),
+        path("library-sets/:name/check-in", HELP, &ACCOUNT_ID)
+            .also("library-sets/:name/checkin")
+            .also("library/:name/check-in")
+            .on(Operation::Update, check_in),
         path("library-sets/:name/admin-check-in", ADMIN_HELP, &FORCED_ID)
-            .on(Operation::Update, admin_check_in),
-        path("library-sets/:name/admin-checkin", ADMIN_HELP, &FORCED_ID)
+            .also("library-sets/:name/admin-checkin")
+            .also("library/:name/admin-check-in")
+            .also("library/manage/:name/check-in")
             .on(Operation::Update, admin_check_in),
     ]
 }

@@ -19,7 +19,7 @@ use super::leases::CHECK_OUT;
 use super::loans::{Loan, State, Ticket};
 use super::members::Member;
 use super::{lending, missing, returns, sets, status};
-use crate::engine::config::clients;
+use crate::engine::config::{clients, metadata};
 use crate::engine::creds::{deletion, issuer};
 use crate::engine::failpoint::failpoint;
 use crate::engine::telemetry::events;
@@ -50,19 +50,22 @@ const ANSWER: &[ResponseField] = &[
     ResponseField::new::<String>("service_account", "Name of the account."),
     ResponseField::new::<String>("service_account_id", "OpenAI's id of the account, which check-in takes."),
     ResponseField::new::<DateTime<Utc>>("checkout_time", "Time of the check-out."),
+    ResponseField::new::<String>("library_set", "Name of the library set."),
+    ResponseField::new::<String>("project_id", "OpenAI's id of the project."),
+    metadata::ANSWER,
 ];
 
 pub(super) fn paths() -> Vec<Path<Engine>> {
-    ["library-sets/:name/check-out", "library-sets/:name/checkout"].map(path).into()
-}
-
-fn path(pattern: &'static str) -> Path<Engine> {
-    Path::new(pattern, HELP)
-        .field(&NAME)
-        .field(&TTL)
-        .field(&ACCOUNT)
-        .on(Operation::Update, check_out)
-        .responds(Operation::Update, ANSWER)
+    vec![
+        Path::new("library-sets/:name/check-out", HELP)
+            .also("library-sets/:name/checkout")
+            .also("library/:name/check-out")
+            .field(&NAME)
+            .field(&TTL)
+            .field(&ACCOUNT)
+            .on(Operation::Update, check_out)
+            .responds(Operation::Update, ANSWER),
+    ]
 }
 
 async fn check_out(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
@@ -73,20 +76,20 @@ async fn check_out(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, 
     let outcome = lend(&engine, storage, &wish).await;
     let result = counted(&outcome);
     engine.metrics.checked_out(&name, result);
-    record_check_out(&engine, &name, result);
+    record_check_out(&engine, &wish, result);
     // What it counts is counted again by the tick; that it failed is not the caller's.
     let _ = status::count(&engine, storage, &name).await;
     outcome.map(Some)
 }
 
 /// That a set is lent out is nobody's news.
-fn record_check_out(engine: &Engine, name: &str, result: CheckOutResult) {
+fn record_check_out(engine: &Engine, wish: &Wish, result: CheckOutResult) {
     let event_kind = match result {
         CheckOutResult::Lent => EventKind::CheckOut,
         CheckOutResult::Failed => EventKind::CheckOutFail,
         CheckOutResult::Refused => return,
     };
-    events::emit(engine, event_kind, &format!("library-sets/{name}/status"));
+    events::emit_with(engine, event_kind, &format!("library-sets/{}/status", wish.set), &wish.metadata);
 }
 
 fn counted(outcome: &Result<Response, Error>) -> CheckOutResult {
@@ -198,7 +201,7 @@ async fn lend_reserved(
     match record(engine, storage, &ticket, &key).await {
         Ok(loan) => {
             failpoint!("loan.recorded");
-            answer(&loan, &ticket, &key)
+            answer(wish, &loan, &ticket, &key)
         }
         Err(error) => Err(take_back(engine, storage, &loan, &ticket, error).await),
     }
@@ -289,7 +292,7 @@ async fn take_back(
     if ended { error } else { Error::LeftBehind(Box::new(error)) }
 }
 
-fn answer(loan: &Loan, ticket: &Ticket, key: &CreatedKey) -> Result<Response, Error> {
+fn answer(wish: &Wish, loan: &Loan, ticket: &Ticket, key: &CreatedKey) -> Result<Response, Error> {
     let lease = CHECK_OUT.grant(ticket, loan.ttl, loan.max_ttl, true)?;
     let response = Response::of([
         ("api_key", Value::from(key.value.expose())),
@@ -297,6 +300,9 @@ fn answer(loan: &Loan, ticket: &Ticket, key: &CreatedKey) -> Result<Response, Er
         ("service_account", Value::from(loan.account.name.as_str())),
         ("service_account_id", Value::from(loan.account.id.as_str())),
         ("checkout_time", Value::from(rfc3339::text(loan.since))),
+        ("library_set", Value::from(wish.set.as_str())),
+        ("project_id", Value::from(loan.account.project_id.as_str())),
+        ("metadata", metadata::shown(&wish.metadata)),
     ]);
     Ok(response.with_lease(lease))
 }

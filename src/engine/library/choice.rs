@@ -7,6 +7,7 @@ use super::loans::Borrower;
 use super::members::Member;
 use super::sets::LibrarySet;
 use crate::engine::config::checks;
+use crate::engine::config::metadata::Metadata;
 use crate::engine::time::seconds;
 use crate::engine::{Engine, Error};
 use crate::framework::{Call, Field};
@@ -26,6 +27,8 @@ pub(super) struct Wish {
     pub(super) max_ttl: Duration,
     /// The set's own, which the mount's maximum may have cut.
     pub(super) set_max_ttl: Duration,
+    /// Labels of the set.
+    pub(super) metadata: Metadata,
     /// A warning that the mount's maximum cut the time that was asked for.
     pub(super) cut: Option<String>,
 }
@@ -57,6 +60,7 @@ impl Wish {
             ttl: ttl.min(limit),
             max_ttl: set.max_ttl.min(limit),
             set_max_ttl: set.max_ttl,
+            metadata: set.metadata.clone(),
             cut: (ttl > limit).then(|| {
                 format!(
                     "ttl of {} is above the mount's maximum lease time, to which it was cut: {}",

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::sets::LibrarySet;
 use crate::engine::config::project_fields::NamedProject;
-use crate::engine::config::{checks, project_fields};
+use crate::engine::config::{checks, metadata, project_fields};
 use crate::engine::{Engine, Error};
 use crate::framework::{Call, Field, Name, Path};
 use crate::logical::Operation;
@@ -49,7 +49,7 @@ static UNENFORCED: Field<bool> = Field::new(
 
 /// Has the path take the fields.
 pub(super) fn all(path: Path<Engine>) -> Path<Engine> {
-    project_fields::all(path.field(&NAME))
+    metadata::all(project_fields::all(path.field(&NAME)))
         .field(&ACCOUNTS)
         .field(&TTL)
         .field(&MAX_TTL)
@@ -110,6 +110,7 @@ impl LibrarySet {
         self.ttl = call.sent(&TTL)?.unwrap_or(self.ttl);
         self.max_ttl = call.sent(&MAX_TTL)?.unwrap_or(self.max_ttl);
         self.description = call.sent(&DESCRIPTION)?.unwrap_or_else(|| self.description.clone());
+        self.metadata = metadata::changed_by(call, Some(&self.metadata))?;
         self.disable_check_in_enforcement =
             call.sent(&UNENFORCED)?.unwrap_or(self.disable_check_in_enforcement);
         self.create_missing = call.sent(&CREATE_MISSING)?.unwrap_or(self.create_missing);

@@ -4,8 +4,9 @@
 //! changes it, with accounts that `members` finds or makes; `deletion` ends it, `reconcile` lets accounts go, and `in_use`
 //! is what keeps an account in a set. `choice`, `checkouts`, `checkins` and `leases` are how an account goes out and comes
 //! back, `loans` and `lending` the record of that, `returns` the end of its key; `missing` notes accounts that OpenAI no
-//! longer has; `status` shows it all. `legacy` moves records of the releases before.
+//! longer has; `status` shows it all, and `borrowed` lists the check-outs. `legacy` moves records of the releases before.
 
+mod borrowed;
 mod checkins;
 mod checkouts;
 mod choice;
@@ -31,6 +32,7 @@ use serde_json::Value;
 
 use self::fields::NAME;
 use self::sets::LibrarySet;
+use crate::engine::config::metadata;
 use crate::engine::{Engine, Error};
 use crate::framework::{Call, Help, Path, ResponseField};
 use crate::logical::{Data, Operation, Response, data};
@@ -70,6 +72,7 @@ const ANSWER: &[ResponseField] = &[
         "Longest duration of a check-out with its renewals, in seconds.",
     ),
     ResponseField::new::<String>("description", "Description of the set."),
+    metadata::ANSWER,
     ResponseField::new::<bool>("disable_check_in_enforcement", "True if any caller may check an account in."),
     ResponseField::new::<bool>(
         "create_missing",
@@ -83,19 +86,23 @@ const ANSWER: &[ResponseField] = &[
 
 /// The paths of the set and of all that is done with it.
 pub(super) fn paths() -> Vec<Path<Engine>> {
-    [set_paths(), checkouts::paths(), checkins::paths(), status::paths()].into_iter().flatten().collect()
+    [set_paths(), checkouts::paths(), checkins::paths(), status::paths(), borrowed::paths()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn set_paths() -> Vec<Path<Engine>> {
     vec![
         fields::all(Path::new("library-sets/:name", HELP))
+            .also("library/:name")
             .noun("a library set")
             .on(Operation::Read, read)
             .on_write(writes::write)
             .on(Operation::Delete, deletion::delete)
             .exists(exists)
             .responds(Operation::Read, ANSWER),
-        Path::new("library-sets/", LIST_HELP).on(Operation::List, list),
+        Path::new("library-sets/", LIST_HELP).also("library/").on(Operation::List, list),
     ]
 }
 
@@ -109,6 +116,7 @@ impl LibrarySet {
             ("ttl", self.ttl.as_secs().into()),
             ("max_ttl", self.max_ttl.as_secs().into()),
             ("description", self.description.as_str().into()),
+            ("metadata", metadata::shown(&self.metadata)),
             ("disable_check_in_enforcement", self.disable_check_in_enforcement.into()),
             ("create_missing", self.create_missing.into()),
             ("made_accounts", self.made_accounts().into()),

@@ -76,8 +76,15 @@ async fn give_back_locked(
             lending::finish_return(engine, storage, ticket).await?;
         }
     }
-    events::emit(engine, EventKind::CheckIn, &format!("library-sets/{}/status", ticket.set));
+    record_check_in(engine, storage, ticket).await;
     Ok(())
+}
+
+async fn record_check_in(engine: &Engine, storage: &dyn Storage, ticket: &Ticket) {
+    // The check-in is over. Without the set's labels its event is worth something, too.
+    let set = engine.library_sets.get(storage, &ticket.set).await.ok().flatten();
+    let labels = set.map(|set| set.metadata.clone()).unwrap_or_default();
+    events::emit_with(engine, EventKind::CheckIn, &format!("library-sets/{}/status", ticket.set), &labels);
 }
 
 /// Ends the key where this node may not write the loan, as on a performance secondary, whose expired leases nobody

@@ -19,6 +19,7 @@ use crate::engine::accounts::making::MakingList;
 use crate::engine::accounts::owner::Owner;
 use crate::engine::accounts::retry::RetryState;
 use crate::engine::accounts::{due, first_seen};
+use crate::engine::config::metadata::Metadata;
 use crate::engine::config::project_fields::NamedProject;
 use crate::engine::naming::names::ServiceAccountName;
 use crate::engine::{Engine, Error};
@@ -46,6 +47,9 @@ pub struct LibrarySet {
     /// For people.
     #[serde(default)]
     pub description: String,
+    /// Labels of the operator.
+    #[serde(default, skip_serializing_if = "Metadata::is_empty")]
+    pub metadata: Metadata,
     /// Whether anybody may check in what another checked out.
     #[serde(default)]
     pub disable_check_in_enforcement: bool,
@@ -169,6 +173,7 @@ impl LibrarySet {
             ttl: Duration::ZERO,
             max_ttl: Duration::ZERO,
             description: String::new(),
+            metadata: Metadata::new(),
             disable_check_in_enforcement: false,
             create_missing: true,
             making: MakingList::default(),

@@ -51,6 +51,7 @@ const ANSWER: &[ResponseField] = &[
 pub(super) fn paths() -> Vec<Path<Engine>> {
     vec![
         Path::new("library-sets/:name/status", HELP)
+            .also("library/:name/status")
             .field(&NAME)
             .on(Operation::Read, read)
             .responds(Operation::Read, ANSWER),
@@ -94,7 +95,7 @@ fn project_id(set: &LibrarySet) -> &str {
     set.members.first().map_or("", |member| member.project_id.as_str())
 }
 
-fn word(loan: &Loan) -> &'static str {
+pub(super) fn word(loan: &Loan) -> &'static str {
     match loan.state {
         State::Reserved | State::Lent => "checked-out",
         State::Returning => "returning",

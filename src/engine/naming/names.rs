@@ -141,7 +141,7 @@ mod tests {
 
     fn name_with(template: &str, role_name: &str, rng: &mut StdRng) -> String {
         let template = Template::parse(template).unwrap();
-        let values = Values { role_name, project_name: "research" };
+        let values = Values { role_name, project_name: "research", ..Values::default() };
         let tag = MountTag::of("7e5f");
         let name = ServiceAccountName::stamped(&template, &values, STAMP, &tag, DateTime::UNIX_EPOCH, rng);
         name.unwrap().into()

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::engine::accounts::kind::{Waiting, What};
 use crate::engine::accounts::waiting;
 use crate::engine::config::configuration::{Config, ONLY};
-use crate::engine::creds::ledger;
+use crate::engine::creds::{ledger, live};
 use crate::engine::operator::costs;
 use crate::engine::telemetry::metrics::{Level, TEXT_FORMAT};
 use crate::engine::telemetry::openai_status::{Failure, Outcomes};
@@ -126,6 +126,7 @@ pub(in crate::engine) async fn metrics_text(engine: &Engine, storage: &dyn Stora
     if observation.config.is_some_and(|config| config.quota_tracking) {
         costs::update_metrics(engine, storage).await?;
     }
+    live::measure(engine);
     Ok(engine.metrics.render())
 }
 

@@ -42,6 +42,9 @@ deleted; the answer names the keys and accounts that are left at OpenAI.
 With key_ttl each key expires at OpenAI by itself; some organizations demand it. Vault cannot rotate during an outage. An \
 outage longer than key_ttl minus the time between rotations leaves readers with a dead key.
 
+A replaced key works for grace_period longer, 10m by default, so that readers have time to read again. After a rotation by \
+hand it works for 0 longer unless grace_period was sent.
+
     $ vault write openai/static-roles/app service_account_id=svc_acct_123 project=research rotation_period=24h
     $ vault delete openai/static-roles/app",
 };
@@ -55,7 +58,7 @@ Answers each name with its project, account, times and last error.
 };
 
 const ANSWER: &[ResponseField] = &{
-    let [project, project_id, key_name, period, schedule, window, method, grace, ttl, key_ttl] =
+    let [project, project_id, key_name, period, schedule, window, method, grace, ttl, key_ttl, metadata] =
         settings::ANSWER;
     [
         project,
@@ -68,6 +71,7 @@ const ANSWER: &[ResponseField] = &{
         grace,
         ttl,
         key_ttl,
+        metadata,
         ResponseField::new::<String>(
             "service_account_id",
             "OpenAI's id of the account that the role was written with.",
@@ -102,13 +106,14 @@ const ANSWER: &[ResponseField] = &{
 pub(in crate::engine) fn paths() -> Vec<Path<Engine>> {
     vec![
         settings::fields(Path::new("static-roles/:name", HELP).field(&NAME).field(&ACCOUNT).field(&FORCE))
+            .also("static-role/:name")
             .noun("a static role")
             .on(Operation::Read, read)
             .on_write(write)
             .on(Operation::Delete, delete)
             .exists(exists)
             .responds(Operation::Read, ANSWER),
-        Path::new("static-roles/", LIST_HELP).on(Operation::List, list),
+        Path::new("static-roles/", LIST_HELP).also("static-role/").on(Operation::List, list),
     ]
 }
 
@@ -117,7 +122,7 @@ impl StaticRole {
         let next = self.next_rotation(name, now)?.map(rfc3339::text).unwrap_or_default();
         let shown =
             |what: fn(&Current) -> String| Value::from(self.current.as_ref().map(what).unwrap_or_default());
-        let mut view = self.settings.view();
+        let mut view = self.settings.view()?;
         view.extend(data([
             ("service_account_id", Value::from(self.given_account_id.as_str())),
             ("current_service_account_id", shown(|current| current.service_account_id.to_string())),

@@ -142,7 +142,7 @@ async fn attend(turn: &Turn<'_>, work: &Work<'_>, role: &mut StaticRole) -> Resu
 }
 
 async fn rotate(work: &Work<'_>, role: &mut StaticRole) -> Result<(), Error> {
-    if let Some(key) = rotate::rotate(work, role, role.next_grace()).await? {
+    if let Some(key) = rotate::rotate(work, role, role.next_grace()?).await? {
         tracing::warn!(static_role = %work.name, "{}", rotate::ended_early(&key));
     }
     Ok(())

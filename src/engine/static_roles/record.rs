@@ -205,8 +205,8 @@ impl StaticRole {
     }
 
     /// How long the next replaced key works: the grace of a rotation that was asked for, else the role's own.
-    pub fn next_grace(&self) -> Duration {
-        self.asked.map_or(self.settings.grace_period, |asked| asked.grace)
+    pub fn next_grace(&self) -> Result<Duration, Error> {
+        self.asked.map_or_else(|| self.settings.grace(), |asked| Ok(asked.grace))
     }
 
     /// Puts a name on the record under which OpenAI is about to be asked for a key, on this account or with a new one.

@@ -183,7 +183,8 @@ async fn attempt(
     let outcome = replace(work, role, grace).await;
     let Err(error) = &outcome else {
         work.engine.metrics.rotated(RotationKind::StaticRole, RotationResult::Done);
-        events::emit(work.engine, EventKind::Rotate, &format!("static-creds/{}", work.name));
+        let (path, labels) = (format!("static-creds/{}", work.name), &role.settings.metadata);
+        events::emit_with(work.engine, EventKind::Rotate, &path, labels);
         return outcome;
     };
     if is_the_roles_failure(error) {
@@ -197,7 +198,8 @@ async fn attempt(
     // Put off, or another node's to do.
     if !error.is_unsent() && !matches!(error, Error::Storage(StorageError::ReadOnly)) {
         work.engine.metrics.rotated(RotationKind::StaticRole, RotationResult::Failed);
-        events::emit(work.engine, EventKind::RotateFail, &format!("static-creds/{}", work.name));
+        let (path, labels) = (format!("static-creds/{}", work.name), &role.settings.metadata);
+        events::emit_with(work.engine, EventKind::RotateFail, &path, labels);
     }
     outcome
 }

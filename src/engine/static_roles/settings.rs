@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::engine::Error;
-use crate::engine::config::project_fields;
+use crate::engine::config::metadata::Metadata;
 use crate::engine::config::project_fields::NamedProject;
+use crate::engine::config::{metadata, project_fields};
 use crate::engine::time::schedule::Schedule;
 use crate::engine::time::schedule_fields::ScheduleFields;
 use crate::engine::time::seconds;
@@ -32,15 +33,18 @@ pub struct Settings {
     /// What a rotation replaces.
     #[serde(default)]
     pub rotation_method: Method,
-    /// How long a replaced key still works.
-    #[serde(default, with = "crate::engine::time::seconds")]
-    pub grace_period: Duration,
+    /// Time for which a replaced key still works; `None` for the default. Earlier releases stored a number always.
+    #[serde(default = "no_grace", with = "crate::engine::time::seconds::option")]
+    pub grace_period: Option<Duration>,
     /// The longest time told to readers.
     #[serde(with = "crate::engine::time::seconds")]
     pub ttl: Duration,
     /// How long OpenAI lets a key live; zero is for ever.
     #[serde(default, with = "crate::engine::time::seconds")]
     pub key_ttl: Duration,
+    /// Labels of the operator.
+    #[serde(default, skip_serializing_if = "Metadata::is_empty")]
+    pub metadata: Metadata,
 }
 
 /// What a rotation replaces.
@@ -85,10 +89,10 @@ static METHOD: Field<String> = Field::new(
 static GRACE: Field<Duration> = Field::new(
     "grace_period",
     "Time for which a replaced key still works; 0 ends it with the rotation. At most the shortest time \
-    between two rotations. At most twenty replaced keys are kept: another rotation ends the oldest \
-    early.",
+    between two rotations. Default: 10m, or a tenth of that shortest time if it is less; 0 after a rotation by \
+    hand. At most twenty replaced keys are kept: another rotation ends the oldest early.",
 )
-.default(0);
+.nullable();
 static TTL: Field<Duration> =
     Field::new("ttl", "Longest time until clients should read again.").default(86_400);
 static KEY_TTL: Field<Duration> = Field::new(
@@ -106,7 +110,7 @@ pub(super) static ACCOUNT: Field<String> = Field::new(
 .required();
 
 /// What a read answers of the settings.
-pub(super) const ANSWER: [ResponseField; 10] = [
+pub(super) const ANSWER: [ResponseField; 11] = [
     ResponseField::new::<String>("project", "Name of the project."),
     ResponseField::new::<String>("project_id", "OpenAI's id of the project, if the role gives it."),
     ResponseField::new::<String>("api_key_name", "First part of the keys' names at OpenAI."),
@@ -117,20 +121,33 @@ pub(super) const ANSWER: [ResponseField; 10] = [
         "Time after its planned start within which a rotation may begin, in seconds.",
     ),
     ResponseField::new::<String>("rotation_method", "key or account."),
-    ResponseField::new::<Duration>("grace_period", "Time for which a replaced key still works, in seconds."),
+    ResponseField::new::<Duration>(
+        "grace_period",
+        "Time for which a key still works after a rotation by the timetable, in seconds.",
+    ),
     ResponseField::new::<Duration>("ttl", "Longest time until clients should read again, in seconds."),
     ResponseField::new::<Duration>(
         "key_ttl",
         "Time after its creation at which a key expires at OpenAI; 0 for never.",
     ),
+    metadata::ANSWER,
 ];
 
 /// So much longer than the time between rotations a key has to live: a rotation that fails is tried again meanwhile.
 pub(super) const ROOM_TO_RETRY: Duration = Duration::from_secs(600);
 
+/// The longest time for which a key works after a rotation by the timetable, if the role does not say.
+const DEFAULT_GRACE: Duration = Duration::from_secs(600);
+
+/// Releases without a default stored no `grace_period` for none.
+#[expect(clippy::unnecessary_wraps, reason = "serde needs the field's type")]
+fn no_grace() -> Option<Duration> {
+    Some(Duration::ZERO)
+}
+
 /// Has the path take the fields.
 pub(super) fn fields<E: Send + Sync + 'static>(path: Path<E>) -> Path<E> {
-    project_fields::all(path)
+    metadata::all(project_fields::all(path))
         .field(&KEY_NAME)
         .field(&PERIOD)
         .field(&SCHEDULE)
@@ -155,9 +172,10 @@ impl Settings {
             api_key_name: call.get(&KEY_NAME)?,
             schedule,
             rotation_method: Method::parse(&call.get(&METHOD)?)?,
-            grace_period: call.get(&GRACE)?,
+            grace_period: call.sent(&GRACE)?,
             ttl: call.get(&TTL)?,
             key_ttl: call.get(&KEY_TTL)?,
+            metadata: metadata::changed_by(call, None)?,
         };
         settings.check()?;
         settings.check_times()?;
@@ -175,9 +193,10 @@ impl Settings {
             api_key_name: call.sent(&KEY_NAME)?.unwrap_or_else(|| self.api_key_name.clone()),
             schedule,
             rotation_method: method.unwrap_or(self.rotation_method),
-            grace_period: call.sent(&GRACE)?.unwrap_or(self.grace_period),
+            grace_period: self.changed_grace(call)?,
             ttl: call.sent(&TTL)?.unwrap_or(self.ttl),
             key_ttl: call.sent(&KEY_TTL)?.unwrap_or(self.key_ttl),
+            metadata: metadata::changed_by(call, Some(&self.metadata))?,
         };
         settings.check()?;
         // What is stored already is no reason to refuse a write about something else.
@@ -197,10 +216,36 @@ impl Settings {
         self.schedule.schedule().map_err(of_schedule)
     }
 
-    pub(super) fn view(&self) -> Data {
+    /// Time for which a key still works after a rotation by the timetable.
+    pub fn grace(&self) -> Result<Duration, Error> {
+        Ok(match (self.grace_period, self.schedule()?) {
+            (Some(grace), _) => grace,
+            (None, Some(schedule)) => {
+                DEFAULT_GRACE.min(Duration::from_secs(schedule.shortest_interval().as_secs() / 10))
+            }
+            (None, None) => Duration::ZERO,
+        })
+    }
+
+    /// The same after a rotation by hand, which often follows a leak.
+    pub fn grace_by_hand(&self) -> Duration {
+        self.grace_period.unwrap_or_default()
+    }
+
+    /// The default stays the default if a write sends the value that a read answered.
+    fn changed_grace(&self, call: &Call) -> Result<Option<Duration>, Error> {
+        match call.sent(&GRACE)? {
+            Some(sent) if self.grace_period.is_none() && sent == self.grace()? => Ok(None),
+            Some(sent) => Ok(Some(sent)),
+            None if call.takes_away(&GRACE) => Ok(None),
+            None => Ok(self.grace_period),
+        }
+    }
+
+    pub(super) fn view(&self) -> Result<Data, Error> {
         let ScheduleFields { rotation_period, rotation_schedule, rotation_window } = &self.schedule;
         let whole = |time: &Option<Duration>| Value::from(time.map_or(0, |time| time.as_secs()));
-        data([
+        Ok(data([
             ("project", Value::from(self.project.as_str())),
             ("project_id", self.project_id.as_ref().map_or("", ProjectId::as_str).into()),
             ("api_key_name", self.api_key_name.as_str().into()),
@@ -208,10 +253,11 @@ impl Settings {
             ("rotation_schedule", rotation_schedule.as_deref().unwrap_or_default().into()),
             ("rotation_window", whole(rotation_window)),
             ("rotation_method", self.rotation_method.word().into()),
-            ("grace_period", self.grace_period.as_secs().into()),
+            ("grace_period", self.grace()?.as_secs().into()),
             ("ttl", self.ttl.as_secs().into()),
             ("key_ttl", self.key_ttl.as_secs().into()),
-        ])
+            ("metadata", metadata::shown(&self.metadata)),
+        ]))
     }
 
     /// What the key does at an outage of Vault or OpenAI, if it expires by itself.
@@ -227,7 +273,7 @@ impl Settings {
     }
 
     /// The settings whose values have to fit each other.
-    fn times(&self) -> (Duration, Duration, &ScheduleFields) {
+    fn times(&self) -> (Option<Duration>, Duration, &ScheduleFields) {
         (self.grace_period, self.key_ttl, &self.schedule)
     }
 
@@ -244,7 +290,7 @@ impl Settings {
     /// A grace longer than the time between rotations would pile up live keys; a key must not end before it is
     /// replaced.
     fn check_times(&self) -> Result<(), Error> {
-        check_grace(self.grace_period)?;
+        check_grace(self.grace_by_hand())?;
         if self.key_ttl > LONGEST_EXPIRY {
             return Err(Error::field("key_ttl must not be above one year (8760h)"));
         }
@@ -260,10 +306,10 @@ impl Settings {
 
     fn check_times_with(&self, schedule: &Schedule) -> Result<(), Error> {
         let (shortest, longest) = (schedule.shortest_interval(), schedule.longest_interval());
-        if self.grace_period > shortest {
+        if let Some(grace) = self.grace_period.filter(|grace| *grace > shortest) {
             return Err(Error::field(format!(
                 "grace_period must not be above the time between rotations: {} is more than {}",
-                seconds::text(self.grace_period),
+                seconds::text(grace),
                 seconds::text(shortest)
             )));
         }

@@ -14,7 +14,7 @@ use super::record::StaticRole;
 use super::rotate::{self, PATIENCE, Work};
 use super::settings::check_grace;
 use super::stored;
-use crate::engine::config::clients;
+use crate::engine::config::{clients, metadata};
 use crate::engine::time::rfc3339;
 use crate::engine::{Engine, Error};
 use crate::framework::{Call, Field, Help, Name, Path, ResponseField};
@@ -23,7 +23,8 @@ use crate::logical::{Operation, Response};
 static NAME: Field<Name> = Field::new("name", "Name of the static role.");
 static GRACE: Field<Duration> = Field::new(
     "grace_period",
-    "Time for which the replaced key still works; 0 ends it now. Default: the role's grace_period.",
+    "Time for which the replaced key still works; 0 ends it now. Default: the role's grace_period, or 0 if \
+    the role was written without one.",
 );
 
 const HELP: Help = Help {
@@ -58,15 +59,20 @@ const ANSWER: &[ResponseField] = &[
         "Planned lifetime of the key, in seconds; one year if it is rotated by hand only.",
     ),
     ResponseField::new::<Duration>("ttl", "Seconds until clients should read again."),
+    ResponseField::new::<String>("role", "Name of the static role."),
+    ResponseField::new::<String>("project_id", "OpenAI's id of the project."),
+    metadata::ANSWER,
 ];
 
 pub(in crate::engine) fn paths() -> Vec<Path<Engine>> {
     vec![
         Path::new("static-creds/:name", HELP)
+            .also("static-cred/:name")
             .field(&NAME)
             .on(Operation::Read, read)
             .responds(Operation::Read, ANSWER),
         Path::new("static-creds/:name/rotate", ROTATE_HELP)
+            .also("rotate-role/:name")
             .field(&NAME)
             .field(&GRACE)
             .on(Operation::Update, rotate)
@@ -86,6 +92,9 @@ fn answer(role: &StaticRole, name: &str, now: DateTime<Utc>) -> Result<Response,
         ("last_vault_rotation", made.as_str().into()),
         ("rotation_period", role.told_period()?.as_secs().into()),
         ("ttl", role.told_ttl(name, now)?.as_secs().into()),
+        ("role", name.into()),
+        ("project_id", role.account_project_id.as_str().into()),
+        ("metadata", metadata::shown(&role.settings.metadata)),
     ]))
 }
 
@@ -105,7 +114,7 @@ async fn rotate(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Err
     let mut role = role.ok_or_else(|| Error::NotFound { kind: "static role", name: name.to_string() })?;
     let client = clients::client_of(&engine, storage, &role.organization_id).await?;
     let work = Work { engine: &engine, storage, name: &name, client, patience: PATIENCE };
-    let grace = asked.unwrap_or(role.settings.grace_period);
+    let grace = asked.unwrap_or_else(|| role.settings.grace_by_hand());
     let cut_short = rotate::rotate_by_hand(&work, &mut role, grace).await?;
     // The new key is in place, whatever comes of the old one.
     let settled = settle(&work, &mut role).await;

@@ -1,9 +1,11 @@
 //! Events on the server's event bus, if the server has one. Best effort: no request waits for an event, and an event that
 //! cannot be sent is dropped. Events contain no secrets.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::json;
 use tokio::sync::Semaphore;
 
 use crate::engine::Engine;
@@ -127,6 +129,20 @@ impl Events {
 /// Sends an event about this path of the mount.
 pub(in crate::engine) fn emit(engine: &Engine, event_kind: EventKind, path: &str) {
     engine.events.send(event_kind.event(path));
+}
+
+/// Sends an event about a role or library set, with the set's or role's `metadata` as JSON.
+pub(in crate::engine) fn emit_with(
+    engine: &Engine,
+    event_kind: EventKind,
+    path: &str,
+    metadata: &BTreeMap<String, String>,
+) {
+    let mut event = event_kind.event(path);
+    if !metadata.is_empty() {
+        event.metadata.push(("metadata", json!(metadata).to_string()));
+    }
+    engine.events.send(event);
 }
 
 #[cfg(test)]

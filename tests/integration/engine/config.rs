@@ -31,10 +31,11 @@ async fn what_is_written_is_read_back_but_for_the_key() {
     let mount = Mount::start().await.configured().await;
     let read = mount.read("config").await;
     let id = mount.sim.state().admin_keys[0].id.clone();
-    let last_rotated = read.text("last_rotated");
+    let (last_rotated, fingerprint) = (read.text("last_rotated"), read.text("admin_api_key_fingerprint"));
     assert_eq!(
         read.json(),
         json!({
+            "admin_api_key_fingerprint": fingerprint,
             "admin_api_key_id": id,
             "organization_id": mount.sim.organization(),
             "api_endpoint": mount.sim.url(),

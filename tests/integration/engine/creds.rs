@@ -57,6 +57,9 @@ async fn the_answer_names_what_stands_at_openai() {
             "service_account": account.name,
             "service_account_id": account.id,
             "expires_at": expires_at,
+            "role": "app",
+            "project_id": mount.sim.project(),
+            "metadata": {},
         })
     );
     assert!(account.name.starts_with("vault-app-"), "{}", account.name);

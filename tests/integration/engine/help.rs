@@ -5,10 +5,11 @@ use serde_json::json;
 use crate::support::Mount;
 
 /// One request for each path of the mount.
-const PATHS: [&str; 32] = [
+const PATHS: [&str; 46] = [
     "config",
     "config/check",
     "config/rotate",
+    "config/rotate-root",
     "config/rotate-admin-key",
     "admin-key-rotation",
     "project/p",
@@ -21,12 +22,25 @@ const PATHS: [&str; 32] = [
     "revocations/n/retry",
     "revocations/retry",
     "static-roles/r",
+    "static-role/r",
     "static-roles/",
+    "static-role/",
     "static-creds/r",
+    "static-cred/r",
     "static-creds/r/rotate",
+    "rotate-role/r",
     "library-sets/s",
+    "library/s",
     "library-sets/",
+    "library/",
     "library-sets/s/status",
+    "library/s/status",
+    "library-sets/s/check-outs/",
+    "library/s/check-outs/",
+    "library/s/check-out",
+    "library/s/check-in",
+    "library/s/admin-check-in",
+    "library/manage/s/check-in",
     "library-sets/s/check-out",
     "library-sets/s/checkout",
     "library-sets/s/check-in",

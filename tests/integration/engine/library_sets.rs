@@ -28,6 +28,7 @@ async fn a_read_shows_what_was_written_and_writing_that_again_changes_nothing() 
     let mount = library::mount().await;
     let body = json!({
         "project": "research", "service_account_names": "a,b", "max_ttl": "48h", "description": "shared",
+        "metadata": {"team": "search"},
     });
     mount.write(SET, body).await.done();
     let mut read = mount.read(SET).await.json();
@@ -36,7 +37,7 @@ async fn a_read_shows_what_was_written_and_writing_that_again_changes_nothing() 
     let expected = json!({
         "project": "research", "project_id": "", "service_account_names": ["a", "b"], "ttl": 3600,
         "max_ttl": 172_800, "description": "shared", "disable_check_in_enforcement": false,
-        "create_missing": true,
+        "create_missing": true, "metadata": {"team": "search"},
     });
     assert_eq!(read, expected);
     let (calls, stored) = (mount.sim.state().all_calls(), mount.storage_text(""));

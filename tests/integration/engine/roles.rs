@@ -35,6 +35,8 @@ async fn a_role_has_defaults_and_is_read_back_in_seconds() {
             "max_ttl": 86_400,
             "scopes": [],
             "service_account_id": "",
+            "metadata": {},
+            "live_credentials": 0,
         })
     );
 }
@@ -51,13 +53,17 @@ async fn every_field_is_read_back_and_writing_it_again_changes_nothing() {
         "max_ttl": "2d",
         "scopes": "api.model.read, api.model.request",
         "service_account_id": account,
+        "metadata": {"team": "search", "cost-center": "42"},
     });
     mount.write(PATH, body).await.nothing();
-    let read = mount.read(PATH).await.json();
+    let mut read = mount.read(PATH).await.json();
+    // A number that the role counts is no field of a write.
+    assert_eq!(read.as_object_mut().unwrap().remove("live_credentials"), Some(json!(0)));
     assert_eq!((&read["ttl"], &read["max_ttl"]), (&json!(5400), &json!(172_800)));
     assert_eq!(read["scopes"], json!(["api.model.read", "api.model.request"]));
     let (stored, calls) = (mount.storage_text("role/"), mount.sim.state().all_calls());
     mount.write(PATH, read.clone()).await.nothing();
+    read["live_credentials"] = json!(0);
     assert_eq!(mount.read(PATH).await.json(), read);
     assert_eq!((mount.storage_text("role/"), mount.sim.state().all_calls()), (stored, calls));
 }
@@ -69,7 +75,7 @@ async fn a_write_changes_only_what_it_sends_and_so_does_a_patch() {
     for (patch, field, sent, read) in [
         (false, "max_ttl", json!("3h"), json!(10_800)),
         (true, "ttl", json!("120"), json!(120)),
-        (true, "scopes", json!(["a", "b"]), json!(["a", "b"])),
+        (true, "scopes", json!(["model.read", "model.request"]), json!(["model.read", "model.request"])),
         (false, "scopes", json!([]), json!([])),
         (true, "service_account_description", json!(""), json!("")),
         (false, "service_account_name_template", json!("x-{{uuid}}"), json!("x-{{uuid}}")),
@@ -274,7 +280,10 @@ async fn the_list_tells_names_in_order_projects_and_times() {
     let list = mount.list("roles").await;
     assert_eq!(list.keys(), ["a", "b"]);
     let info = &list.json()["key_info"]["a"];
-    assert_eq!(info, &json!({"project": PROJECT, "project_id": "", "ttl": 60, "max_ttl": 86_400}));
+    let expected = json!({
+        "project": PROJECT, "project_id": "", "ttl": 60, "max_ttl": 86_400, "live_credentials": 0,
+    });
+    assert_eq!(info, &expected);
 }
 
 #[tokio::test]

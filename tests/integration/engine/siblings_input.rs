@@ -99,6 +99,7 @@ async fn null_stands_for_the_default_of_every_field_of_every_noun() {
         ("ttl", json!(60)),
         ("max_ttl", json!(7200)),
         ("scopes", json!("a")),
+        ("metadata", json!({"a": "b"})),
     ];
     nulls_are_defaults(&mount, "roles/r", json!({"project": PROJECT}), &changes).await;
     let account = mount.seed("app", false).id;

@@ -144,9 +144,13 @@ fn built(name: &str, arguments: &[&str]) -> PathBuf {
 
 /// SHA-256 of a plugin's file, as the catalog needs it.
 pub(crate) fn sha256(file: &Path) -> String {
+    sha256_of(&fs::read(file).expect("a plugin's file can be read"))
+}
+
+/// SHA-256 of bytes in hexadecimal digits.
+pub(crate) fn sha256_of(bytes: &[u8]) -> String {
     use std::fmt::Write;
-    let bytes = fs::read(file).expect("a plugin's file can be read");
-    digest(&SHA256, &bytes).as_ref().iter().fold(String::new(), |mut hex, byte| {
+    digest(&SHA256, bytes).as_ref().iter().fold(String::new(), |mut hex, byte| {
         write!(hex, "{byte:02x}").expect("writing to a String succeeds");
         hex
     })

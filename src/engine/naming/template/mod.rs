@@ -1,8 +1,8 @@
 //! Name templates in the syntax of Vault's username templates (Go's text/template), rendered by handlebars.
 //!
 //! `reader` parses a template into a handlebars tree, with `functions` as helpers. No text of an operator reaches
-//! handlebars' own parser. The syntax has the variables `.RoleName`, `.ProjectName` and `.RandomSuffix`, functions and
-//! pipes, but no conditions, loops or assignments. `names.rs` adapts the text to OpenAI's rules for names.
+//! handlebars' own parser. The syntax has the variables `.RoleName`, `.ProjectName`, `.RandomSuffix`,
+//! `.DisplayName` and `.EntityName`, functions and pipes, but no conditions, loops or assignments. `names.rs` adapts the text to OpenAI's rules for names.
 //!
 //! The cost of a rendering is bounded: `reader` limits the actions and calls, and `functions` limits the texts.
 
@@ -26,15 +26,20 @@ use serde_json::json;
 pub struct Template {
     tree: handlebars::Template,
     draws: Vec<Draw>,
+    names_entity: bool,
 }
 
 /// The values of a template's variables.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Values<'a> {
     /// `.RoleName`.
     pub role_name: &'a str,
     /// `.ProjectName`.
     pub project_name: &'a str,
+    /// `.DisplayName`.
+    pub display_name: &'a str,
+    /// `.EntityName`.
+    pub entity_name: &'a str,
 }
 
 /// One rendering of a template, with its random parts.
@@ -74,11 +79,16 @@ impl Template {
             let problem = format!("the template is too long: it must have less than {max} bytes");
             return Err(TemplateError { problem, character: 1 });
         }
-        let (tree, draws) = reader::read(text).map_err(|fault| {
+        let reader::Parsed { tree, draws, names_entity } = reader::read(text).map_err(|fault| {
             let before = text.get(..fault.at).unwrap_or(text);
             TemplateError { problem: fault.problem, character: before.chars().count() + 1 }
         })?;
-        Ok(Self { tree, draws })
+        Ok(Self { tree, draws, names_entity })
+    }
+
+    /// True if the template uses `.EntityName`, for which the server has to be asked.
+    pub fn names_entity(&self) -> bool {
+        self.names_entity
     }
 
     /// Renders the template. The result depends only on the values, the time and the generator's state.
@@ -93,6 +103,8 @@ impl Template {
         let context = Context::from(json!({
             "RoleName": values.role_name,
             "ProjectName": values.project_name,
+            "DisplayName": values.display_name,
+            "EntityName": values.entity_name,
             "RandomSuffix": suffix.as_str(),
             DRAWN: drawn.iter().map(Drawn::as_str).collect::<Vec<_>>(),
             NOW: now.timestamp_millis(),

@@ -18,7 +18,8 @@ const MAX_CALLS: usize = 64;
 /// Maximum depth of expressions, which this parser and handlebars traverse recursively.
 const MAX_DEPTH: usize = 32;
 
-const VARIABLES: [&str; 3] = [".RoleName", ".ProjectName", ".RandomSuffix"];
+const ENTITY: &str = ".EntityName";
+const VARIABLES: [&str; 5] = [".RoleName", ".ProjectName", ".RandomSuffix", ".DisplayName", ENTITY];
 
 /// Keywords and constants of Go's template language.
 const KEYWORDS: [&str; 14] = [
@@ -38,10 +39,20 @@ struct Reader<'a> {
     depth: usize,
     tree: handlebars::Template,
     draws: Vec<Draw>,
+    names_entity: bool,
 }
 
-/// Parses a template into its tree and the random parts to draw before each rendering.
-pub(super) fn read(text: &str) -> Result<(handlebars::Template, Vec<Draw>), Fault> {
+/// A parsed template.
+pub(super) struct Parsed {
+    pub(super) tree: handlebars::Template,
+    /// The random parts to draw before each rendering.
+    pub(super) draws: Vec<Draw>,
+    /// True if the template uses the name of the caller's entity.
+    pub(super) names_entity: bool,
+}
+
+/// Parses a template.
+pub(super) fn read(text: &str) -> Result<Parsed, Fault> {
     let (tree, draws) = (handlebars::Template::default(), Vec::new());
     let mut reader = Reader {
         cursor: Cursor { text, at: 0 },
@@ -52,6 +63,7 @@ pub(super) fn read(text: &str) -> Result<(handlebars::Template, Vec<Draw>), Faul
         depth: 0,
         tree,
         draws,
+        names_entity: false,
     };
     while let Some(start) = reader.cursor.rest().find("{{") {
         let before = reader.cursor.skip(start);
@@ -62,7 +74,7 @@ pub(super) fn read(text: &str) -> Result<(handlebars::Template, Vec<Draw>), Faul
         if reader.cursor.rest().starts_with("/*") { reader.comment()? } else { reader.action()? }
     }
     reader.text(reader.cursor.rest(), false);
-    Ok((reader.tree, reader.draws))
+    Ok(Parsed { tree: reader.tree, draws: reader.draws, names_entity: reader.names_entity })
 }
 
 impl Reader<'_> {
@@ -259,9 +271,10 @@ impl Reader<'_> {
         let at = self.cursor.at;
         let name = self.cursor.skip_while(|c| c == '.' || is_word(c));
         if !VARIABLES.contains(&name) {
-            let known = ".RoleName, .ProjectName and .RandomSuffix";
+            let known = ".RoleName, .ProjectName, .RandomSuffix, .DisplayName and .EntityName";
             return fault(at, format!("variable {name:?} is not known; known are {known}"));
         }
+        self.names_entity |= name == ENTITY;
         Ok(path(&[&name[1..]]))
     }
 }

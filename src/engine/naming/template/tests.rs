@@ -8,7 +8,7 @@ use super::*;
 
 fn render_at(template: &str, now: &str) -> String {
     let template = Template::parse(template).unwrap_or_else(|error| panic!("{template}: {error}"));
-    let values = Values { role_name: "My-Role", project_name: "research" };
+    let values = Values { role_name: "My-Role", project_name: "research", ..Values::default() };
     let now = now.parse::<DateTime<Utc>>().unwrap();
     template.render(&values, now, &mut StdRng::seed_from_u64(1)).unwrap().text
 }
@@ -106,7 +106,7 @@ fn an_error_names_the_unknown_word() {
         ("{{foo}}", r#"function "foo" is not known; known are base64, lowercase, printf"#),
         (
             "ä{{.Role}}",
-            r#"variable ".Role" is not known; known are .RoleName, .ProjectName and .RandomSuffix (at character 4"#,
+            r#"variable ".Role" is not known; known are .RoleName, .ProjectName, .RandomSuffix, .DisplayName and .EntityName (at character 4"#,
         ),
         ("{{.RoleName.X}}", r#"variable ".RoleName.X" is not known"#),
         ("{{.}}", r#"variable "." is not known"#),
@@ -178,7 +178,7 @@ fn size_and_depth_are_bounded() {
 fn a_text_cannot_grow_without_bound() {
     let grow = format!("| replace `a` `{}`", "a".repeat(3_000));
     let template = Template::parse(&format!("{{{{`a` {grow}{grow}{grow}}}}}")).unwrap();
-    let values = Values { role_name: "", project_name: "" };
+    let values = Values::default();
     let error = template.render(&values, DateTime::UNIX_EPOCH, &mut StdRng::seed_from_u64(1)).unwrap_err();
     assert!(error.to_string().contains("grows beyond"), "{error}");
 }
@@ -209,7 +209,7 @@ proptest! {
     #[test]
     fn any_template_syntax_is_rendered_or_refused(text in r#"([-{}|()."`/* $a-z0-9%\\é]|\{\{|\}\}|random |uuid){0,60}"#) {
         if let Ok(template) = Template::parse(&text) {
-            let values = Values { role_name: "r", project_name: "p" };
+            let values = Values { role_name: "r", project_name: "p", ..Values::default() };
             template.render(&values, Utc::now(), &mut StdRng::seed_from_u64(1)).ok();
         }
     }
@@ -217,7 +217,7 @@ proptest! {
     #[test]
     fn any_unicode_is_rendered_or_refused(text in "\\PC{0,200}", layout in "[^`]{0,40}", seconds in -1_i64 << 40..1 << 40) {
         let now = DateTime::from_timestamp(seconds, 0).unwrap();
-        let values = Values { role_name: &text, project_name: &text };
+        let values = Values { role_name: &text, project_name: &text, ..Values::default() };
         Template::parse(&text).ok();
         let template = Template::parse(&format!("{{{{timestamp `{layout}`}}}}")).unwrap();
         template.render(&values, now, &mut StdRng::seed_from_u64(1)).unwrap();
@@ -226,7 +226,7 @@ proptest! {
     #[test]
     fn every_valid_template_is_rendered(before in "[^{}]{0,9}", value in value(), role in "\\PC{0,20}") {
         let template = Template::parse(&format!("{before}{{{{ {value} }}}}")).unwrap();
-        let values = Values { role_name: &role, project_name: "p" };
+        let values = Values { role_name: &role, project_name: "p", ..Values::default() };
         let render = || template.render(&values, DateTime::UNIX_EPOCH, &mut StdRng::seed_from_u64(1)).unwrap();
         let rendering = render();
         prop_assert!(rendering.text.starts_with(&before));

@@ -25,6 +25,11 @@ impl<T: Clone> Family<T> {
         known.unwrap_or_else(|| self.add(label, register))
     }
 
+    /// The label under which a value's member is registered.
+    pub(super) fn label<'a>(&self, label: &'a str) -> &'a str {
+        if self.members.read().contains_key(label) { label } else { OTHER }
+    }
+
     fn add(&self, label: &str, register: impl FnOnce(&str) -> T) -> T {
         let mut members = self.members.write();
         let full = members.len() >= self.max && !members.contains_key(label);

@@ -8,6 +8,7 @@ mod labels;
 mod merge;
 mod registry;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,6 +40,10 @@ const OWNER_COSTS: Metric = Metric {
     name: "openai_owner_costs_cents_total",
     help: "US cents that OpenAI has charged the accounts of a static role, a library set or a role.",
 };
+const LIVE: Metric = Metric {
+    name: "openai_live_credentials",
+    help: "Dynamic credentials whose end has not come. Absent until a new process has read the ledger.",
+};
 const LATENCY: Metric = Metric { name: "openai_api_request_seconds", help: "Duration of a call to OpenAI." };
 const WAIT: Metric = Metric {
     name: "openai_api_wait_seconds",
@@ -58,6 +63,7 @@ const BUILD: Metric = Metric { name: "openai_build_info", help: "Version and com
 pub struct Metrics {
     registry: Registry,
     roles: Family<Role>,
+    live: Family<Gauge>,
     projects: Family<Counter>,
     owners: Family<Counter>,
     endpoints: Family<Endpoint>,
@@ -113,6 +119,7 @@ impl Metrics {
         registry.gauge(BUILD, &[("version", version), ("commit", commit)]).set(1.0);
         Self {
             roles: Family::of_at_most(MAX_LABELS),
+            live: Family::of_at_most(MAX_LABELS),
             projects: Family::of_at_most(MAX_LABELS),
             owners: Family::of_at_most(MAX_LABELS),
             sets: Family::of_at_most(MAX_LABELS),
@@ -133,6 +140,19 @@ impl Metrics {
     /// Counts a revoked credential.
     pub fn credential_revoked(&self, role: &str) {
         self.role(role).revoked.increment(1);
+    }
+
+    /// Sets the numbers of live credentials of these roles. Roles without a series of their own share one.
+    pub fn live_credentials(&self, numbers: &[(String, u64)]) {
+        let member = |role: &str| self.live.member(role, |role| self.registry.gauge(LIVE, &[("role", role)]));
+        let mut sums: BTreeMap<&str, (Gauge, u64)> = BTreeMap::new();
+        for (role, number) in numbers {
+            let gauge = member(role);
+            sums.entry(self.live.label(role)).or_insert((gauge, 0)).1 += number;
+        }
+        for (gauge, sum) in sums.into_values() {
+            gauge.set(u32::try_from(sum).unwrap_or(u32::MAX));
+        }
     }
 
     /// Sets the total costs of a project. A smaller total than before changes nothing.

@@ -34,7 +34,7 @@ async fn reads_answer_the_documented_fields_and_no_others() {
             "current_service_account_id": account.id, "service_account": "account-of-app",
             "api_key_name": "vault-static-key",
             "rotation_period": 172_800, "rotation_schedule": "", "rotation_window": 0,
-            "rotation_method": "key", "grace_period": 0, "ttl": 86_400, "key_ttl": 0,
+            "rotation_method": "key", "grace_period": 600, "ttl": 86_400, "key_ttl": 0, "metadata": {},
             "rotation_failures": 0, "last_rotation_error": "", "grace_keys": {}, "deleting": false,
             "last_vault_rotation": null, "next_vault_rotation": null, "last_used_at": "",
         })
@@ -48,7 +48,8 @@ async fn reads_answer_the_documented_fields_and_no_others() {
         creds,
         json!({
             "service_account_id": account.id, "service_account": "account-of-app",
-            "rotation_period": 172_800, "ttl": 86_400,
+            "rotation_period": 172_800, "ttl": 86_400, "role": "app",
+            "project_id": mount.sim.project(), "metadata": {},
         })
     );
 }
@@ -157,6 +158,7 @@ async fn writing_what_was_read_changes_nothing() {
         json!({}),
         json!({"rotation_schedule": "*/5 * * * *", "rotation_window": "2m", "grace_period": 30}),
         json!({"rotation_period": 0, "rotation_method": "account", "grace_period": "48h", "api_key_name": "x"}),
+        json!({"metadata": {"team": "search"}}),
     ] {
         let (mount, _) = with_app(settings).await;
         let before = role(&mount, "app").await;
@@ -314,4 +316,42 @@ async fn a_role_by_hand_answers_no_period_that_looks_like_a_plan() {
     let creds = mount.read("static-creds/app").await.json();
     assert_eq!((&creds["rotation_period"], &creds["ttl"]), (&json!(31_536_000), &json!(3600)));
     assert_eq!(role(&mount, "app").await["rotation_period"], 0);
+}
+
+#[tokio::test]
+async fn an_unset_grace_is_ten_minutes_or_a_tenth_of_the_period_and_stays_unset_when_read_and_written() {
+    for (schedule, grace) in [
+        (json!({}), 600),
+        (json!({"rotation_period": "1h"}), 360),
+        (json!({"rotation_period": 60}), 6),
+        (json!({"rotation_schedule": "57,59 * * * *"}), 12),
+        (json!({"rotation_period": 0}), 0),
+    ] {
+        let (mount, _) = with_app(schedule.clone()).await;
+        assert_eq!(role(&mount, "app").await["grace_period"], grace, "{schedule}");
+        let stored = mount.storage_text("static-role/");
+        mount.write("static-roles/app", json!({"grace_period": grace})).await.nothing();
+        assert_eq!(mount.storage_text("static-role/"), stored, "{schedule}");
+        mount.write("static-roles/app", json!({"grace_period": 5, "rotation_period": "24h"})).await.nothing();
+        assert_eq!(role(&mount, "app").await["grace_period"], 5);
+        mount.patch("static-roles/app", json!({"grace_period": null})).await.nothing();
+        assert_eq!(role(&mount, "app").await["grace_period"], 600);
+    }
+}
+
+#[tokio::test]
+async fn a_role_that_was_stored_without_a_grace_keeps_none() {
+    let (mount, _) = with_app(json!({})).await;
+    let mut entries = mount.storage.snapshot();
+    let entry = entries.iter_mut().find(|entry| entry.key == "static-role/app").unwrap();
+    let mut stored: Value = serde_json::from_slice(&entry.value).unwrap();
+    assert_eq!(stored["grace_period"], Value::Null);
+    stored.as_object_mut().unwrap().remove("grace_period").unwrap();
+    entry.value = stored.to_string().into_bytes();
+    mount.storage.restore(entries);
+    assert_eq!(role(&mount, "app").await["grace_period"], 0);
+    let old = key(&mount, "app").await;
+    mount.advance(DAY + MINUTE);
+    mount.tick().await.done();
+    assert!(!mount.sim.state().is_live(&old), "its key ends with the rotation, as before");
 }

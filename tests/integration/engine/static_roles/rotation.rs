@@ -151,3 +151,21 @@ async fn rotations_at_once_take_turns_and_leave_one_key() {
     mount.tick().await.done();
     assert_eq!(mount.stored("due/").len(), 1);
 }
+
+#[tokio::test]
+async fn an_unset_grace_keeps_the_old_key_by_the_timetable_and_not_by_hand() {
+    let (mount, _) = with_app(json!({})).await;
+    let first = key(&mount, "app").await;
+    mount.advance(DAY + MINUTE);
+    mount.tick().await.done();
+    let second = key(&mount, "app").await;
+    assert_ne!(second, first);
+    mount.advance(MINUTE * 9);
+    mount.tick().await.done();
+    assert!(mount.sim.state().is_live(&first), "readers have ten minutes to come back");
+    mount.advance(MINUTE * 2);
+    mount.tick().await.done();
+    assert!(!mount.sim.state().is_live(&first));
+    rotate(&mount, "app").await;
+    assert!(!mount.sim.state().is_live(&second), "by hand the old key ends at once");
+}

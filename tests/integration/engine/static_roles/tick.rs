@@ -19,7 +19,7 @@ async fn ttl(mount: &Mount, name: &str) -> u64 {
 
 #[tokio::test]
 async fn a_role_is_rotated_when_its_period_is_over_and_not_before() {
-    let (mount, account) = with_app(json!({"rotation_period": "1h"})).await;
+    let (mount, account) = with_app(json!({"rotation_period": "1h", "grace_period": 0})).await;
     mount.advance(MINUTE * 59);
     assert!(!rotates(&mount, "app").await);
     mount.advance(MINUTE * 2);

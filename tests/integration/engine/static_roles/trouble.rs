@@ -68,7 +68,7 @@ async fn an_account_deleted_behind_our_back_is_told_and_the_others_go_on() {
 async fn an_outage_is_made_up_for_afterwards_and_reads_go_on() {
     let mount = mount().await;
     for n in 0..4 {
-        write_role(&mount, &format!("r{n}"), json!({"rotation_period": "1h"})).await;
+        write_role(&mount, &format!("r{n}"), json!({"rotation_period": "1h", "grace_period": 0})).await;
     }
     mount.advance(HOUR + MINUTE);
     let outage = mount.sim.fault(Fault::on(endpoint::CREATE_KEY, Action::status(503)));

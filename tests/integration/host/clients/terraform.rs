@@ -37,10 +37,11 @@ fn config(openai: &OpenAi, more: &Value) -> String {
 /// One resource of each other kind, each with most of its fields.
 fn the_rest(openai: &OpenAi) -> String {
     let project = json!({"project_id": PROJECT, "description": "by Terraform"});
-    let role = json!({"project": "terraform", "ttl": 900, "max_ttl": 7_200, "scopes": ["api.model.read"]});
+    let role = json!({"project": "terraform", "ttl": 900, "max_ttl": 7_200, "scopes": ["api.model.read"],
+        "metadata": {"team": "search"}});
     let by_period = json!({
         "project": "terraform", "service_account_id": openai.bystander(), "rotation_period": 86_400,
-        "grace_period": 300, "ttl": 3_600
+        "grace_period": 300, "ttl": 3_600, "metadata": {"team": "search"}
     });
     let by_schedule = json!({
         "project": "terraform", "service_account_id": openai.existing_account("scheduled"),
@@ -48,7 +49,7 @@ fn the_rest(openai: &OpenAi) -> String {
     });
     let set = json!({
         "project": "terraform", "service_account_names": ["pool-b", "pool-a"], "max_ttl": 172_800, "ttl": 3_600,
-        "description": "a pool", "disable_check_in_enforcement": true
+        "description": "a pool", "disable_check_in_enforcement": true, "metadata": {"team": "search"}
     });
     let after = ["project"];
     endpoint("project", "openai/project/terraform", &["config"], &project)
