@@ -86,6 +86,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_guide_lists_the_known_scopes_and_no_others() {
+        let guide = include_str!("../../../docs/guides/dynamic.md");
+        let (_, table) = guide.split_once("name these scopes:").unwrap();
+        let (table, _) = table.split_once("\n\nA write of a role warns").unwrap();
+        let mut listed: Vec<&str> = table.split('`').skip(1).step_by(2).collect();
+        listed.sort_unstable();
+        assert_eq!(listed, KNOWN);
+    }
+
+    #[test]
     fn known_scopes_are_sorted_for_the_search() {
         assert!(KNOWN.is_sorted());
     }

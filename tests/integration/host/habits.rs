@@ -147,3 +147,72 @@ async fn the_spellings_of_other_engines_work_and_each_needs_a_rule_of_its_own() 
     })
     .await;
 }
+
+#[tokio::test]
+async fn zero_is_the_mounts_ttl_and_every_cut_is_warned_of() {
+    on_each_server(async |host| {
+        let openai = OpenAi::start().await;
+        host.register().await;
+        host.enable("openai").await;
+        let api = host.api();
+        // Before the first request, because the plugin asks for these times once in a while only.
+        let tuned = json!({"default_lease_ttl": "10m", "max_lease_ttl": "20m"});
+        api.write("sys/mounts/openai/tune", tuned).await.ok();
+        host.configure("openai", &openai).await;
+        let role = json!({"project": "my-project", "ttl": 0, "max_ttl": 0});
+        let written = api.write("openai/roles/my-role", role).await.ok();
+        assert!(written.body["warnings"].is_null(), "{written:?}");
+        assert_eq!(host.credential().await.body["lease_duration"], 600);
+
+        let long = api.write("openai/roles/my-role", json!({"ttl": "1h", "max_ttl": "2h"})).await.ok();
+        let cut = "but the mount's maximum is 20m";
+        assert_eq!(warnings(&long).matches(cut).count(), 2, "{long:?}");
+        let credential = host.credential().await;
+        assert!(warnings(&credential).contains(cut), "{:?}", credential.body["warnings"]);
+        assert_eq!(credential.body["lease_duration"], 1200);
+        let set = json!({"project": "my-project", "service_account_names": "one", "max_ttl": "1h"});
+        let set = api.write("openai/library-sets/pool", set).await.ok();
+        assert!(warnings(&set).contains("above the mount's maximum lease time of 20m"), "{set:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn made_accounts_are_told_from_adopted_ones_and_keys_with_an_end_from_those_without() {
+    on_each_server(async |host| {
+        let openai = OpenAi::start().await;
+        host.quick_start(&openai).await;
+        let api = host.api();
+        openai.existing_account("adopted");
+        let set = json!({
+            "project": "my-project", "service_account_names": ["adopted", "typo"], "create_missing": false
+        });
+        api.write("openai/library-sets/pool", set.clone())
+            .await
+            .refused(400, "create_missing is false: typo");
+        let mut set = set;
+        set["create_missing"] = true.into();
+        let written = api.write("openai/library-sets/pool", set).await.ok();
+        assert!(warnings(&written).contains("were made"), "{written:?}");
+        let read = api.read("openai/library-sets/pool").await.ok();
+        assert_eq!(read.data("made_accounts"), &json!(["typo"]));
+
+        let role = json!({
+            "project": "my-project", "service_account_id": openai.bystander(), "rotation_period": "24h",
+            "key_ttl": "48h",
+        });
+        let written = api.write("openai/static-roles/kept", role).await.ok();
+        assert!(warnings(&written).contains("an outage of more than 24h leaves"), "{written:?}");
+        let first = kept(host, api.read("openai/static-creds/kept").await);
+        let second = kept(host, api.write("openai/static-creds/kept/rotate", json!({})).await);
+        assert!(
+            !openai.accepts(&first.text("api_key")).await,
+            "by hand a key without grace_period ends at once"
+        );
+        let state = openai.state();
+        let keys = state.accounts.iter().flat_map(|account| &account.keys);
+        let key = keys.into_iter().find(|key| key.id == second.text("api_key_id")).expect("it is there");
+        assert!(key.expires_at.is_some(), "OpenAI ends it, also if nobody rotates it any more");
+    })
+    .await;
+}
