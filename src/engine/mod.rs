@@ -47,7 +47,7 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use self::accounts::first_seen::FirstSeen;
-use self::accounts::kind::{Kind, Waiting};
+use self::accounts::kind::{Kind, Pending};
 use self::accounts::lookup::Listings;
 use self::accounts::owner::Owner;
 use self::accounts::worker;
@@ -178,7 +178,7 @@ fn kind_of(owner: &Owner) -> Option<&'static dyn Kind> {
 const DEPENDENTS: &dyn Dependents = &operator::dependents::AllRooms;
 
 /// Lists the write-ahead entries of one kind whose creations should be settled by now.
-type OverdueEntries = fn(&WalLog, DateTime<Utc>) -> Vec<Waiting>;
+type OverdueEntries = fn(&WalLog, DateTime<Utc>) -> Vec<Pending>;
 
 /// One for each kind of entry.
 const OVERDUE_ENTRIES: &[OverdueEntries] = &[creds::former::overdue, creds::windows::overdue];

@@ -1,12 +1,12 @@
-//! Which static role or library set an account of OpenAI belongs to: one at most.
+//! Claims: each account at OpenAI belongs to at most one static role or library set.
 //!
-//! *Guarantees:* a claim is made before the owner's record is stored, under the account's lock, so no two owners are
-//! ever stored for one account. A claim whose owner's record does not name the account is void once no request that
-//! made it can still run (a crash lay between the two, or a write that failed); the next one then takes its place.
+//! *Guarantees:* a claim is stored before its owner's record, under the account's lock. So storage never has two owners
+//! of one account. A crash or a failed write may leave a claim whose owner's record does not name the account. Such a
+//! claim is void when no request that stored the claim can still run. The next claim replaces a void claim.
 //!
-//! *Layout:* a claim stands at `account-owner/<account>/<random id>`. So a late deletion by a node that no longer leads can
-//! remove only a claim that is given up, and never the later claim of an owner of the same name. Releases before kept one
-//! claim at `account-owner/<account>`.
+//! *Layout:* a claim stands at `account-owner/<account>/<random id>`. So a late deletion by a former leader can remove
+//! only a released claim, and never the later claim of an owner of the same name. Earlier releases stored one claim at
+//! `account-owner/<account>`.
 //!
 //! *Assumption:* no request lives longer than [`making::sweep_age`].
 
@@ -44,7 +44,7 @@ impl Record for Claim {
 
 static CLAIMS: Collection<Claim> = Collection::new("account-owner/");
 
-/// Held by whoever claims an account, gives it up, or ends it because nobody has it.
+/// The lock's key. Claims, releases and deletions of an account hold this lock.
 pub(in crate::engine) fn lock(account: &ServiceAccountId) -> String {
     format!("account/{account}")
 }
@@ -90,7 +90,7 @@ pub(in crate::engine) async fn names_account(
     Ok(holdings.iter().any(|it| it.is_claimed && it.service_account_id.as_ref() == Some(account)))
 }
 
-/// Claims the account for `owner`, unless another's record names it. Claiming what one owns already is fine.
+/// Claims the account for `owner`, unless another owner's record names the account. An owner may repeat its claim.
 pub(in crate::engine) async fn claim(
     engine: &Engine,
     storage: &dyn Storage,
@@ -112,7 +112,7 @@ pub(in crate::engine) async fn claim(
     Ok(())
 }
 
-/// Gives the account up, if `owner` holds it.
+/// Deletes the claims of `owner` on the account.
 pub(in crate::engine) async fn release(
     engine: &Engine,
     storage: &dyn Storage,
@@ -122,7 +122,7 @@ pub(in crate::engine) async fn release(
     Ok(lock_claim(engine, account).await.release(storage, owner).await?)
 }
 
-/// Holds off every claim of the account, and everybody else who ends it.
+/// Locks the account against other claims and deletions.
 pub(in crate::engine) async fn lock_claim<'a>(
     engine: &Engine,
     account: &'a ServiceAccountId,
@@ -130,7 +130,7 @@ pub(in crate::engine) async fn lock_claim<'a>(
     LockedClaim { account, _alone: engine.locks.lock(&lock(account)).await }
 }
 
-/// The claims of an account that nobody else changes.
+/// The claims of a locked account.
 pub(in crate::engine) struct LockedClaim<'a> {
     account: &'a ServiceAccountId,
     _alone: LockGuard,

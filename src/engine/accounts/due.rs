@@ -1,8 +1,8 @@
-//! The due index: an empty marker at `due/<hour>/<minute>/<owner>` for each owner that has something ahead.
+//! The due index: an empty marker at `due/<hour>/<minute>/<owner>` for each owner with future work.
 //!
-//! *Guarantees:* a marker is written before the record that needs the marker, so a stored owner with something ahead is
-//! never without one. A marker is a hint and the record is the truth: the worker drops a marker without need when the
-//! marker's minute comes.
+//! *Guarantees:* a marker is written before the record that needs the marker. So a stored owner with future work always
+//! has a marker. The record decides, and the marker is a hint: when the marker's minute comes, the worker deletes a
+//! marker that no record needs.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use super::owner::Owner;
 use crate::engine::time::due_index;
 use crate::logical::{Collection, Record, Storage, StorageError};
 
-/// A marker carries nothing but its place.
+/// The content of a marker: only its place has a meaning.
 #[derive(Debug, Serialize, Deserialize)]
 struct Empty {}
 
@@ -20,19 +20,19 @@ impl Record for Empty {
 }
 
 static MARKERS: Collection<Empty> = Collection::new("due/");
-/// The index that earlier releases wrote for static roles, by the role's name. Its markers are read and dropped.
+/// The index of static roles in earlier releases, by role name. Its markers are read and deleted.
 const FORMER: &str = "static-due/";
 
-/// A marker that stands.
+/// A stored marker.
 #[derive(Clone, Debug)]
 pub struct Marker {
-    /// The owner to look at.
+    /// The owner whose record is due.
     pub owner: Owner,
     prefix: &'static str,
     place: String,
 }
 
-/// Has the owner looked at from this time on.
+/// Stores a marker: the worker reconciles the owner in the minute of `at`.
 pub async fn mark(storage: &dyn Storage, owner: &Owner, at: DateTime<Utc>) -> Result<Marker, StorageError> {
     let place = due_index::place(at, &owner.to_string());
     if !MARKERS.contains(storage, &place).await? {
@@ -41,8 +41,8 @@ pub async fn mark(storage: &dyn Storage, owner: &Owner, at: DateTime<Utc>) -> Re
     Ok(Marker { owner: owner.clone(), prefix: MARKERS.prefix(), place })
 }
 
-/// Has the owner looked at at this time, if at all, instead of where these markers of it stand.
-pub async fn move_on(
+/// Replaces these markers of the owner by one at `next`, or deletes them.
+pub async fn replace(
     storage: &dyn Storage,
     owner: &Owner,
     instead_of: &[Marker],
@@ -54,14 +54,14 @@ pub async fn move_on(
     };
     let is_moved = |marker: &&Marker| stays.as_ref().is_none_or(|stays| !stays.is_at(marker));
     for marker in instead_of.iter().filter(is_moved) {
-        // A marker that stays is removed when the next tick comes by.
+        // The next tick deletes a marker that this deletion misses.
         let _ = storage.delete(&format!("{}{}", marker.prefix, marker.place)).await;
     }
     Ok(())
 }
 
-/// The markers whose minute has begun at `now`, earliest first, at most `most`.
-pub async fn come(
+/// The markers that are due at `now`, earliest first, at most `most`.
+pub async fn markers(
     storage: &dyn Storage,
     now: DateTime<Utc>,
     most: usize,
@@ -103,7 +103,7 @@ mod tests {
     }
 
     async fn owners(storage: &InMemory, now: i64) -> Vec<Owner> {
-        come(storage, at(now), 10).await.unwrap().into_iter().map(|marker| marker.owner).collect()
+        markers(storage, at(now), 10).await.unwrap().into_iter().map(|marker| marker.owner).collect()
     }
 
     #[tokio::test]
@@ -116,9 +116,9 @@ mod tests {
         assert_eq!(owners(&storage, 59).await, []);
         assert_eq!(owners(&storage, 119).await, [Owner::Config]);
         assert_eq!(owners(&storage, 120).await, [Owner::Config, role("soon")]);
-        let found = come(&storage, at(120), 10).await.unwrap();
-        move_on(&storage, &Owner::Config, &found[..1], None).await.unwrap();
-        move_on(&storage, &role("soon"), &found[1..], Some(at(9_000))).await.unwrap();
+        let found = markers(&storage, at(120), 10).await.unwrap();
+        replace(&storage, &Owner::Config, &found[..1], None).await.unwrap();
+        replace(&storage, &role("soon"), &found[1..], Some(at(9_000))).await.unwrap();
         assert_eq!(owners(&storage, 10_000).await, [role("later"), role("soon")]);
     }
 
@@ -126,8 +126,8 @@ mod tests {
     async fn a_marker_stays_where_the_next_look_is_due_in_the_same_minute() {
         let storage = InMemory::new();
         mark(&storage, &role("a"), at(65)).await.unwrap();
-        let found = come(&storage, at(70), 10).await.unwrap();
-        move_on(&storage, &role("a"), &found, Some(at(95))).await.unwrap();
+        let found = markers(&storage, at(70), 10).await.unwrap();
+        replace(&storage, &role("a"), &found, Some(at(95))).await.unwrap();
         assert_eq!(owners(&storage, 95).await, [role("a")]);
     }
 
@@ -146,13 +146,13 @@ mod tests {
         let key = format!("static-due/{}", due_index::place(at(60), "app"));
         storage.put(Entry { key, value: b"{\"version\":1}".to_vec(), seal_wrap: false }).await.unwrap();
         mark(&storage, &role("other"), at(0)).await.unwrap();
-        let found = come(&storage, at(200), 10).await.unwrap();
+        let found = markers(&storage, at(200), 10).await.unwrap();
         assert_eq!(
             found.iter().map(|marker| marker.owner.clone()).collect::<Vec<_>>(),
             [role("other"), role("app")]
         );
-        move_on(&storage, &role("other"), &found[..1], None).await.unwrap();
-        move_on(&storage, &role("app"), &found[1..], Some(at(60))).await.unwrap();
+        replace(&storage, &role("other"), &found[..1], None).await.unwrap();
+        replace(&storage, &role("app"), &found[1..], Some(at(60))).await.unwrap();
         assert_eq!(storage.keys(), ["due/00000000/01/static-role:app"]);
     }
 }

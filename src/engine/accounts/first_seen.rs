@@ -1,7 +1,7 @@
-//! Since when this process has known the name of something that is being made, by a clock that nobody sets.
+//! The time at which this process first saw the name of a creation, by the monotonic clock.
 //!
-//! A look-up at OpenAI decides about a name only when it has settled: no request of this node, nor of a leader before
-//! it, still works on the name, and OpenAI's lists show what was made.
+//! A look-up at OpenAI decides about a name only when the name has settled. Then no request of this node or of an
+//! earlier leader still uses the name, and OpenAI's lists contain the created account or key.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,12 +12,12 @@ use parking_lot::Mutex;
 use crate::engine::failpoint::shortened;
 use crate::engine::time::clock::Clock;
 
-/// Vault ends a request after 90 s, and OpenAI's lists were seen to lag by 20 s.
+/// Vault ends a request after 90 s. OpenAI's lists have lagged by 20 s.
 const SETTLES_AFTER: Duration = Duration::from_secs(180);
 
-/// A name is kept for at most this time, so that a process that lives for months keeps few. A name that is asked for
-/// later settles anew.
-const KEPT: Duration = Duration::from_secs(3_600);
+/// Longest time for which a name is kept, so that a process of months keeps few names. An expired name has to settle
+/// again.
+const MAX_AGE: Duration = Duration::from_secs(3_600);
 
 /// The names that this process knows.
 #[derive(Debug)]
@@ -29,11 +29,11 @@ pub struct FirstSeen {
 #[derive(Clone, Copy, Debug)]
 struct Seen {
     at: Duration,
-    /// This process asked OpenAI for it.
+    /// True if this process asked OpenAI for the name.
     is_ours: bool,
 }
 
-/// How long a name takes to settle.
+/// The time after which a name has settled.
 pub fn settles_after() -> Duration {
     shortened!("OPENAI_SWEEP_AGE", SETTLES_AFTER)
 }
@@ -48,12 +48,12 @@ impl FirstSeen {
     pub fn begin(&self, name: &str) {
         let at = self.clock.monotonic();
         let mut names = self.names.lock();
-        names.retain(|_, seen| at.saturating_sub(seen.at) < KEPT);
+        names.retain(|_, seen| at.saturating_sub(seen.at) < MAX_AGE);
         names.insert(name.to_owned(), Seen { at, is_ours: true });
     }
 
-    /// Tells if the name has settled. The time counts from [`FirstSeen::begin`], or else from the first question. On the
-    /// mount's last tick (`is_last`) the names that this process asked for have settled.
+    /// True if the name has settled. The time counts from [`FirstSeen::begin`], or else from the first call of this
+    /// function. In the mount's last tick (`is_last`), each name that this process asked OpenAI for has settled.
     pub fn has_settled(&self, name: &str, is_last: bool) -> bool {
         let now = self.clock.monotonic();
         let seen = *self.names.lock().entry(name.to_owned()).or_insert(Seen { at: now, is_ours: false });
@@ -79,7 +79,7 @@ mod tests {
 
     impl Clock for Seconds {
         fn now(&self) -> DateTime<Utc> {
-            // Somebody keeps setting it.
+            // The wall clock jumps.
             DateTime::UNIX_EPOCH + Duration::from_secs(self.0.load(Ordering::Relaxed) * 1_000)
         }
 

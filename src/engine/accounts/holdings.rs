@@ -1,5 +1,5 @@
-//! The accounts and keys that the records of owners name at OpenAI. All but [`of`] read every record, so no frequent
-//! request may call them.
+//! The accounts and keys at OpenAI that the records of owners name. Except [`of`], each function reads all records, so
+//! no frequent request may call it.
 
 use super::kind::{Holding, Mount};
 use super::owner::Owner;
@@ -14,7 +14,7 @@ pub async fn of(engine: &Engine, storage: &dyn Storage, owner: &Owner) -> Result
     }
 }
 
-/// Everything that all records name. An unreadable record is an error, as nobody can tell what it names.
+/// Everything that all records name. An unreadable record is an error, because its holdings are unknown.
 pub async fn all(engine: &Engine, storage: &dyn Storage) -> Result<Vec<Holding>, StorageError> {
     let mut found = Vec::new();
     for (_, holdings) in by_owner(engine, storage).await? {

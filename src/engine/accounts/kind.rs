@@ -1,5 +1,5 @@
-//! The interface of a kind of owner: for the worker, for those who list what waits, and for those who ask what a record
-//! names at OpenAI.
+//! The interface of a kind of owner: its reconciliation, its pending work, and the accounts and keys that its records
+//! name.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -20,37 +20,36 @@ use crate::openai::{ApiKeyId, OrganizationId, ProjectId, ServiceAccountId};
 /// A kind of owner.
 #[async_trait]
 pub trait Kind: Send + Sync {
-    /// Tells if the owner is of this kind.
+    /// True if the owner is of this kind.
     fn has(&self, owner: &Owner) -> bool;
 
-    /// Tells if a key of such an owner may still live when its time has come. Accounts without keys wait until these are
-    /// worked on.
+    /// True if due work of this kind may concern live keys. The worker takes such owners first.
     fn may_have_live_keys(&self) -> bool {
         true
     }
 
-    /// An owner that every tick and every list looks at. The due index has no marker of it.
+    /// An owner without markers, which every tick and every list reads.
     fn always(&self) -> Option<Owner> {
         None
     }
 
-    /// Every stored owner of this kind, also one whose record cannot be read.
+    /// All stored owners of this kind, with unreadable records, too.
     async fn all(&self, storage: &dyn Storage) -> Result<Vec<Owner>, StorageError>;
 
-    /// The key of the lock that whoever changes the owner holds.
+    /// The key of the lock for changes of the owner.
     fn lock(&self, owner: &Owner) -> String;
 
-    /// Does what is due with the owner, whose lock is held, and answers when the next look is due; none if nothing is
-    /// ahead. May be cut off anywhere, and repeated.
+    /// Does the due work of the owner and returns the next due time; `None` without future work. The caller holds the
+    /// owner's lock. A run may be interrupted anywhere and repeated.
     async fn reconcile(&self, turn: &Turn<'_>, owner: &Owner) -> Result<Option<DateTime<Utc>>, Error>;
 
-    /// Everything that the owner has waiting for OpenAI.
-    async fn waiting(&self, mount: Mount<'_>, owner: &Owner) -> Result<Vec<Waiting>, Error>;
+    /// The pending work of the owner.
+    async fn pending(&self, mount: Mount<'_>, owner: &Owner) -> Result<Vec<Pending>, Error>;
 
-    /// Ends now what waits for its end, for somebody who waits for that.
-    async fn end_now(&self, mount: Mount<'_>, owner: &Owner, patience: Duration) -> Result<(), Error>;
+    /// Does the pending deletions of the owner now, for a caller that waits for the result.
+    async fn end_now(&self, mount: Mount<'_>, owner: &Owner, max_wait: Duration) -> Result<(), Error>;
 
-    /// Everything at OpenAI that the owner's record names, besides admin keys.
+    /// All accounts and keys at OpenAI that the owner's record names, except admin keys.
     async fn holdings(&self, _: Mount<'_>, _: &Owner) -> Result<Vec<Holding>, StorageError> {
         Ok(Vec::new())
     }
@@ -69,62 +68,62 @@ pub struct Mount<'a> {
 pub struct Turn<'a> {
     /// The mount.
     pub engine: &'a Engine,
-    /// The mount goes away: no later tick comes.
+    /// True in the mount's last tick.
     pub is_last: bool,
-    /// Another organization came into reach.
+    /// True if the configuration names another organization since the last tick.
     pub reach_changed: bool,
     tick: &'a Tick,
     no_room: AtomicBool,
 }
 
-/// Something that waits for OpenAI.
+/// Pending work at OpenAI.
 #[derive(Clone, Debug)]
-pub struct Waiting {
-    /// What it waits for.
-    pub what: What,
-    /// The unique name by which it is listed.
+pub struct Pending {
+    /// The work.
+    pub work: PendingWork,
+    /// The unique name, by which `revocations` lists the work.
     pub name: String,
-    /// The owner, unless it was made for a credential.
+    /// The owner; `None` for a credential.
     pub owner: Option<Owner>,
-    /// OpenAI's id of the account; empty if there is none, or if it is not known.
+    /// OpenAI's id of the account; empty if there is none or if the id is unknown.
     pub service_account_id: String,
     /// OpenAI's id of the key; likewise.
     pub api_key_id: String,
-    /// Since when it waits.
+    /// The time since which the work is due.
     pub since: DateTime<Utc>,
-    /// OpenAI has surely ended the key by itself.
+    /// True if the key has surely expired at OpenAI.
     pub key_dead: bool,
-    /// How the attempts fare.
+    /// The failed attempts.
     pub retry: RetryState,
 }
 
-/// What something waits for.
+/// A kind of pending work.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum What {
-    /// Its end at OpenAI.
-    End,
-    /// A look-up: OpenAI was asked in this organization to make it, and did not answer.
+pub enum PendingWork {
+    /// The deletion of a key or account.
+    Deletion,
+    /// The look-up of a creation in this organization, whose outcome is unknown.
     LookUp(OrganizationId),
     /// A rotation.
     Rotation,
 }
 
-/// Something at OpenAI that an owner's record names.
+/// An account or key at OpenAI that an owner's record names.
 #[derive(Clone, Debug)]
 pub struct Holding {
-    /// The organization it is in.
+    /// Its organization.
     pub organization_id: OrganizationId,
-    /// The project it is in.
+    /// Its project.
     pub project_id: Option<ProjectId>,
     /// The account.
     pub service_account_id: Option<ServiceAccountId>,
     /// The key on the account.
     pub api_key_id: Option<ApiKeyId>,
-    /// The unique name under which Vault made the account or the key.
+    /// The unique name with which Vault created the account or the key.
     pub name: Option<String>,
-    /// The owner claims the account: nobody else may have it.
+    /// True if the owner claims the account, so that no other owner may use the account.
     pub is_claimed: bool,
-    /// Vault made the account, which goes with the owner.
+    /// True if Vault created the account. The account is deleted with its owner.
     pub is_made_account: bool,
 }
 
@@ -139,34 +138,34 @@ impl<'a> Turn<'a> {
         &*self.tick.storage
     }
 
-    /// Tells if nothing more may begin.
+    /// True if no further work may begin.
     pub fn is_over(&self) -> bool {
         self.tick.is_over() || self.no_room.load(Ordering::Relaxed)
     }
 
-    /// From then on nothing may begin.
+    /// The time from which on no work may begin.
     pub fn deadline(&self) -> Instant {
         self.tick.deadline
     }
 
-    /// How long a call may wait for its turn: the whole tick, so that a slow pace is made full use of.
-    pub fn patience(&self) -> Duration {
+    /// Longest wait of a call for its turn at OpenAI: the rest of the tick, so that a low rate limit is used fully.
+    pub fn max_wait(&self) -> Duration {
         self.tick.deadline.saturating_duration_since(Instant::now())
     }
 
-    /// Tells if what failed is tried now, whenever its next try is planned.
+    /// True if failed work is retried now, whatever its planned next try.
     pub fn is_tried_now(&self, retry: &RetryState) -> bool {
         self.is_last || self.reach_changed && retry.waits_for_reach(self.engine.now())
     }
 
-    /// OpenAI has no room for any call.
+    /// Notes that OpenAI's rate limit has no room for a call.
     pub fn set_no_room(&self) {
         self.no_room.store(true, Ordering::Relaxed);
     }
 }
 
-impl Waiting {
-    /// The outcome of a creation is not known.
+impl Pending {
+    /// A creation with an unknown outcome.
     pub fn look_up(
         owner: Option<Owner>,
         name: String,
@@ -177,10 +176,10 @@ impl Waiting {
             "its creation in organization {organization} was cut off: if it was made, the tick removes it"
         );
         let retry = RetryState { last_error: Some(error), ..RetryState::default() };
-        Self::without_ids(What::LookUp(organization), name, owner, since, retry)
+        Self::without_ids(PendingWork::LookUp(organization), name, owner, since, retry)
     }
 
-    /// The creations whose names have settled, so that a look-up was due.
+    /// The creations whose look-up is due, because their names have settled.
     pub fn look_ups<'a>(
         owner: &'a Owner,
         making: &'a MakingList,
@@ -195,25 +194,25 @@ impl Waiting {
         })
     }
 
-    /// A rotation of the owner is due.
+    /// A due rotation of the owner.
     pub fn rotation(owner: &Owner, since: DateTime<Utc>, retry: &RetryState) -> Self {
-        Self::without_ids(What::Rotation, owner.to_string(), Some(owner.clone()), since, retry.clone())
+        Self::without_ids(PendingWork::Rotation, owner.to_string(), Some(owner.clone()), since, retry.clone())
     }
 
     fn without_ids(
-        what: What,
+        work: PendingWork,
         name: String,
         owner: Option<Owner>,
         since: DateTime<Utc>,
         retry: RetryState,
     ) -> Self {
         let (service_account_id, api_key_id) = (String::new(), String::new());
-        Self { what, name, owner, service_account_id, api_key_id, since, key_dead: false, retry }
+        Self { work, name, owner, service_account_id, api_key_id, since, key_dead: false, retry }
     }
 }
 
 impl Holding {
-    /// Nothing but a place at OpenAI.
+    /// A place at OpenAI without an account or key.
     pub fn in_project(organization: &OrganizationId, project: Option<&ProjectId>) -> Self {
         Self {
             organization_id: organization.clone(),
@@ -226,7 +225,7 @@ impl Holding {
         }
     }
 
-    /// What is being made. The account of a key that is being made is claimed.
+    /// An unfinished creation. The account of an unfinished key is claimed.
     pub fn making(making: &Making) -> Self {
         Self {
             service_account_id: making.service_account_id.clone(),
@@ -237,8 +236,8 @@ impl Holding {
     }
 }
 
-/// True if another cluster writes static roles, library sets and the configuration. This cluster may read old records of
-/// them, so it undoes nothing by them.
+/// True if another cluster writes static roles, library sets and the configuration. This cluster may read outdated
+/// records of them, so it deletes nothing on their account.
 pub(in crate::engine) async fn leaves_owners_alone(engine: &Engine) -> Result<bool, Error> {
     Ok(engine.system.writable().await? < Writable::Everything)
 }

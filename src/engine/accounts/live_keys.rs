@@ -1,5 +1,5 @@
-//! The keys that live on accounts at OpenAI. A deleted account takes all its keys along, whoever uses them, so this is
-//! asked before one is deleted. It changes nothing.
+//! The live keys of accounts at OpenAI. OpenAI deletes an account with all its keys, so each deletion of an account asks
+//! here first. This file changes nothing at OpenAI.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -8,23 +8,23 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::openai::{self, ApiKeyId, Client, Pages, ProjectId, ServiceAccountId};
 
-/// OpenAI's clock may be behind ours by this much: an expired key counts as live for as long.
+/// Longest time by which OpenAI's clock may be behind ours. An expired key counts as live for this time.
 const CLOCK_SKEW: TimeDelta = TimeDelta::seconds(5);
 
-/// As long as a project's keys may be listed.
-pub(in crate::engine) const PATIENCE: Duration = Duration::from_secs(30);
+/// Maximum time of a project's listing.
+pub(in crate::engine) const MAX_WAIT: Duration = Duration::from_secs(30);
 
-/// A key that has not ended.
+/// A key that has not expired.
 #[derive(Debug)]
 pub(in crate::engine) struct LiveKey {
-    /// The account that it belongs to.
+    /// The key's account.
     pub(in crate::engine) account: ServiceAccountId,
-    /// OpenAI's id of it.
+    /// OpenAI's id of the key.
     pub(in crate::engine) id: ApiKeyId,
 }
 
-/// The live keys of these accounts: those that are listed, and that OpenAI still knows. `now` is asked after each page,
-/// as an answer tells OpenAI's time.
+/// The live keys of these accounts: OpenAI lists them and still finds each by id. `now` is called after each page,
+/// because each response contains OpenAI's time.
 pub(in crate::engine) async fn of_accounts(
     client: &Client,
     project: &ProjectId,
@@ -32,7 +32,7 @@ pub(in crate::engine) async fn of_accounts(
     now: impl Fn() -> DateTime<Utc> + Send + Sync,
 ) -> Result<Vec<LiveKey>, openai::Error> {
     let mut live = Vec::new();
-    for key in listed(client, project, accounts, PATIENCE, now).await? {
+    for key in listed(client, project, accounts, MAX_WAIT, now).await? {
         if is_known(client, project, &key).await? {
             live.push(key);
         }
@@ -40,7 +40,7 @@ pub(in crate::engine) async fn of_accounts(
     Ok(live)
 }
 
-/// Whether OpenAI knows a key that it listed. A list may still show a key that was deleted a moment ago.
+/// True if OpenAI finds the listed key by id. A list may still contain a key that was deleted a moment ago.
 pub(in crate::engine) async fn is_known(
     client: &Client,
     project: &ProjectId,
@@ -53,8 +53,8 @@ pub(in crate::engine) async fn is_known(
     }
 }
 
-/// The keys of these accounts that are listed and have not expired, as they are read within this time. OpenAI lists keys
-/// by project only.
+/// The unexpired keys of these accounts in the project's list. OpenAI lists keys by project only; the listing fails if
+/// it takes longer than `within`.
 pub(in crate::engine) async fn listed(
     client: &Client,
     project: &ProjectId,
@@ -68,7 +68,7 @@ pub(in crate::engine) async fn listed(
     }
     loop {
         let page = match client.next_keys(project, &mut pages).await {
-            // The project is gone, and all keys with it.
+            // The project is deleted, with all its keys.
             Err(error) if error.is_gone() && pages.is_at_start() => return Ok(found),
             page => page?,
         };

@@ -1,11 +1,11 @@
-//! What a project holds at OpenAI, listed once for all write-ahead entries that are looked up in it: after a crash
-//! there may be hundreds, in a project of thousands of accounts, at an OpenAI that takes few calls a minute.
+//! Looks up accounts and keys by their unique names. All look-ups in a project share one listing: after a crash there
+//! may be hundreds of names, in a project of thousands of accounts, at an OpenAI that allows few calls a minute.
 //!
-//! *Guarantees:* a listing that began when the creation was surely over has what it made, or nothing was made; a
-//! younger creation waits for a listing of its own. A listing that is cut off goes on where it was.
+//! *Guarantees:* a listing that began after a creation was surely over contains the created account or key, or nothing
+//! was created. A younger creation waits for a later listing. An interrupted listing is resumed.
 //!
-//! *Assumptions:* OpenAI lists what was there when the listing began, whatever is made and deleted meanwhile. The clocks
-//! of two nodes are not half a minute apart.
+//! *Assumptions:* a listing contains everything that existed when the listing began, whatever is created and deleted
+//! meanwhile. The clocks of two nodes differ by less than half a minute.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,22 +19,22 @@ use tokio::time::timeout;
 use crate::engine::failpoint::shortened;
 use crate::openai::{self, ApiKeyId, Client, Pages, ProjectId, ServiceAccountId};
 
-/// Longer than any request goes on: Vault ends them after 90 s.
+/// Longer than any request: Vault ends a request after 90 s.
 const CREATION_IS_OVER: Duration = Duration::from_secs(120);
 
-/// As long as one waits for another who lists the same.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Maximum wait for another look-up that reads the same listing.
+const MAX_WAIT: Duration = Duration::from_secs(5);
 
-/// A whole listing older than this is of no use to anyone.
-const LIFE: TimeDelta = TimeDelta::minutes(10);
+/// Maximum age of a complete listing. An older one is discarded.
+const MAX_AGE: TimeDelta = TimeDelta::minutes(10);
 
-/// As long as one look may list.
-const LOOK: Duration = Duration::from_secs(60);
+/// Maximum time of one look-up's part of a listing.
+const MAX_LISTING_TIME: Duration = Duration::from_secs(60);
 
-/// What is looked for: something of a unique name.
+/// The account or key to look up, by its unique name.
 pub(in crate::engine) struct Sought<'a> {
     pub(in crate::engine) project: &'a ProjectId,
-    /// The account that it is a key of; none if it is an account.
+    /// The account of the key; `None` to look up an account.
     pub(in crate::engine) account: Option<&'a ServiceAccountId>,
     pub(in crate::engine) name: &'a str,
 }
@@ -45,23 +45,23 @@ pub(in crate::engine) struct Listings {
     latest: parking_lot::Mutex<HashMap<(ProjectId, Kind), Arc<Slot>>>,
 }
 
-/// The place of one listing.
+/// One listing, shared by look-ups.
 #[derive(Debug)]
 struct Slot {
     listing: Mutex<Listing>,
-    /// Whether OpenAI failed to list in this tick.
+    /// True if the listing failed in this tick.
     failed: AtomicBool,
 }
 
-/// What a look came to.
+/// The result of a look-up.
 pub(in crate::engine) enum Look {
-    /// It is known what has the name, if anything has.
+    /// The account or key of the name; `None` if neither exists.
     Done(Option<Found>),
-    /// Nothing is known in this tick: OpenAI fails to list the project, or takes too long.
+    /// Unknown in this tick: the listing failed or takes too long.
     Later,
 }
 
-/// What is listed.
+/// The list to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Kind {
     Accounts,
@@ -75,49 +75,49 @@ struct Listing {
     found: HashMap<String, Found>,
 }
 
-/// What has the name that was looked for.
+/// The account or key of a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::engine) struct Found {
-    /// The account, or the one that the key is of.
+    /// The account, or the key's account.
     pub(in crate::engine) account: ServiceAccountId,
-    /// The key, if that was looked for.
+    /// The key, if the look-up was for a key.
     pub(in crate::engine) key: Option<ApiKeyId>,
 }
 
 impl Found {
-    /// What OpenAI is asked about to end it.
+    /// The ids of the account and the key.
     pub(in crate::engine) fn ids(&self) -> impl Iterator<Item = &str> {
         std::iter::once(self.account.as_str()).chain(self.key.as_ref().map(ApiKeyId::as_str))
     }
 }
 
 impl Listings {
-    /// A tick begins: what failed in the last one is tried again.
+    /// Begins a tick: listings that failed in the last tick are retried, and old ones are discarded.
     pub(in crate::engine) fn begin_tick(&self) {
         let mut latest = self.latest.lock();
         for slot in latest.values() {
             slot.failed.store(false, Ordering::Relaxed);
         }
-        // One that is being listed on is locked, and stays.
+        // A listing in progress is locked, and stays.
         latest.retain(|_, slot| slot.listing.try_lock().map_or(true, |listing| !listing.is_stale()));
     }
 
-    /// What has the name, if anything has: made by a creation that was announced at this time. Whoever cannot be told soon
-    /// is told to come later, so that one project whose list hangs keeps no other from its turn.
+    /// Looks up the name of a creation that began at this time. Returns [`Look::Later`] after a short wait, so that a
+    /// project with a slow list does not delay other projects.
     pub(in crate::engine) async fn find(
         &self,
         client: &Client,
         sought: &Sought<'_>,
-        announced: DateTime<Utc>,
+        began: DateTime<Utc>,
     ) -> Result<Look, openai::Error> {
         let slot = self.slot((sought.project.clone(), Kind::of(sought)));
-        let Ok(mut listing) = timeout(PATIENCE, slot.listing.lock()).await else { return Ok(Look::Later) };
+        let Ok(mut listing) = timeout(MAX_WAIT, slot.listing.lock()).await else { return Ok(Look::Later) };
         if slot.failed.load(Ordering::Relaxed) {
             return Ok(Look::Later);
         }
-        // Who gives up waiting for OpenAI is as good as told no.
+        // Set before the call: a look-up that is cancelled while OpenAI is slow counts as failed.
         slot.failed.store(true, Ordering::Relaxed);
-        let found = listing.find(client, sought, announced).await?;
+        let found = listing.find(client, sought, began).await?;
         slot.failed.store(false, Ordering::Relaxed);
         Ok(Look::Done(found))
     }
@@ -128,7 +128,7 @@ impl Listings {
     }
 }
 
-/// What a creation made that is perhaps not over: that nothing is found is no proof.
+/// Looks up the name in a new listing. The creation may still be in progress, so absence proves nothing.
 pub(in crate::engine) async fn find_now(
     client: &Client,
     sought: &Sought<'_>,
@@ -138,8 +138,8 @@ pub(in crate::engine) async fn find_now(
     Ok(listing.of(sought))
 }
 
-/// From this age on nothing is made any more, and OpenAI lists what was. It is less than the age at which a sweep comes:
-/// else each name that nothing was made by would take a listing of its own.
+/// The age from which on a creation is over and listed. It is lower than the age at which names are looked up:
+/// otherwise each name without an account or key would need a listing of its own.
 fn creation_is_over() -> TimeDelta {
     let age = shortened!("OPENAI_CREATION_IS_OVER", CREATION_IS_OVER);
     TimeDelta::from_std(age).unwrap_or(TimeDelta::MAX)
@@ -153,33 +153,34 @@ impl Kind {
 
 impl Listing {
     fn begin() -> Self {
-        Self { began: Utc::now(), pages: Pages::within(LOOK), found: HashMap::new() }
+        Self { began: Utc::now(), pages: Pages::within(MAX_LISTING_TIME), found: HashMap::new() }
     }
 
-    /// Whether it is whole and too old to be of use.
+    /// True if the listing is complete and too old.
     fn is_stale(&self) -> bool {
-        self.pages.is_whole() && (Utc::now() - self.began).abs() >= LIFE
+        self.pages.is_whole() && (Utc::now() - self.began).abs() >= MAX_AGE
     }
 
     async fn find(
         &mut self,
         client: &Client,
         sought: &Sought<'_>,
-        announced: DateTime<Utc>,
+        began: DateTime<Utc>,
     ) -> Result<Option<Found>, openai::Error> {
         if self.is_stale() {
             *self = Self::begin();
         }
         self.seek(client, sought).await?;
-        if self.of(sought).is_none() && !self.covers(announced) {
+        if self.of(sought).is_none() && !self.covers(began) {
             *self = Self::begin();
             self.seek(client, sought).await?;
         }
         Ok(self.of(sought))
     }
 
-    fn covers(&self, announced: DateTime<Utc>) -> bool {
-        self.began - announced > creation_is_over()
+    /// True if the listing began after a creation of this time was over.
+    fn covers(&self, creation_began: DateTime<Utc>) -> bool {
+        self.began - creation_began > creation_is_over()
     }
 
     fn of(&self, sought: &Sought<'_>) -> Option<Found> {
@@ -187,17 +188,17 @@ impl Listing {
         sought.account.is_none_or(|account| *account == found.account).then(|| found.clone())
     }
 
-    /// Lists on until it is found or all is listed.
+    /// Reads pages until the name is found or the listing is complete.
     async fn seek(&mut self, client: &Client, sought: &Sought<'_>) -> Result<(), openai::Error> {
         let project = sought.project;
-        self.pages.go_on_for(LOOK);
+        self.pages.go_on_for(MAX_LISTING_TIME);
         while !self.pages.is_whole() && !self.found.contains_key(sought.name) {
             let next = match Kind::of(sought) {
                 Kind::Accounts => self.list_accounts(client, project).await,
                 Kind::Keys => self.list_keys(client, project).await,
             };
             if let Err(error) = next {
-                // Perhaps what the page goes on from is gone: the next look begins anew.
+                // The item before this page may be deleted by now. So the next look-up begins a new listing.
                 if !error.is_transient() {
                     *self = Self::begin();
                 }

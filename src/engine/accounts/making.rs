@@ -1,8 +1,7 @@
-//! What OpenAI was asked to make, and whose outcome is not known. The list is part of its owner's record.
+//! The creations of an owner whose outcome is unknown. The list is part of the owner's record.
 //!
-//! *Rule:* a name stands in the stored record before OpenAI is asked. A name leaves the record by the write that brings
-//! the key in, by an undoing that OpenAI confirmed, or by a look-up in the organization, project and account that stand
-//! beside the name.
+//! *Rule:* a name is stored in the record before OpenAI is called. Three steps remove a name: the write that stores the
+//! new key, an undo that OpenAI confirmed, and a look-up in the organization, project and account of the entry.
 
 use std::time::Duration;
 
@@ -13,39 +12,38 @@ use crate::engine::Error;
 use crate::engine::failpoint::shortened;
 use crate::openai::{LONGEST_EXPIRY, OrganizationId, ProjectId, ServiceAccountId};
 
-/// A write-ahead entry younger than this may belong to a request still running: Vault ends those after 90 s.
+/// A younger write-ahead entry may belong to a running request: Vault ends a request after 90 s.
 pub(in crate::engine) const SWEEP_AGE: Duration = Duration::from_secs(300);
-/// A creation in an organization that is no longer configured is remembered for so long: then what it may have made has
-/// no key that lives.
+/// Time for which a creation in an unconfigured organization is kept. After that, no key of the creation can be live.
 pub(in crate::engine) const FORGOTTEN_AFTER: Duration =
     Duration::from_secs(LONGEST_EXPIRY.as_secs() + 86_400);
-/// More unknown outcomes are not taken on: OpenAI has to be looked at first.
+/// Maximum number of unknown outcomes. Further creations are refused until a look-up clears one.
 const MOST: usize = 5;
 
-/// One thing that OpenAI was asked to make.
+/// A creation with an unknown outcome.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Making {
-    /// The unique name: of the account, or of the key where the account stays.
+    /// The unique name of the account, or of the key on an existing account.
     pub name: String,
-    /// The organization that was asked.
+    /// The organization.
     pub organization_id: OrganizationId,
-    /// The project; none for an admin key.
+    /// The project; `None` for an admin key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub project_id: Option<ProjectId>,
-    /// The account that a key is made on; none where an account or an admin key is made.
+    /// The account of the key; `None` for an account or an admin key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_account_id: Option<ServiceAccountId>,
-    /// When OpenAI was asked.
+    /// The time of the call to OpenAI.
     pub since: DateTime<Utc>,
 }
 
-/// All that an owner waits for.
+/// The creations of an owner with an unknown outcome.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct MakingList(Vec<Making>);
 
 impl MakingList {
-    /// Tells if every outcome is known.
+    /// True if every outcome is known.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -55,7 +53,7 @@ impl MakingList {
         self.0.iter()
     }
 
-    /// Tells if this name is in the list.
+    /// True if the list has this name.
     pub fn names(&self, name: &str) -> bool {
         self.0.iter().any(|making| making.name == name)
     }
@@ -69,18 +67,18 @@ impl MakingList {
         Ok(())
     }
 
-    /// Drops the entries before this time: what was made then has no key that lives.
+    /// Drops the entries before this time, which can have no live keys.
     pub fn forget_before(&mut self, time: DateTime<Utc>) {
         self.0.retain(|making| making.since >= time);
     }
 
-    /// The outcome of this name is known.
+    /// Removes the name: its outcome is known.
     pub fn end(&mut self, name: &str) {
         self.0.retain(|making| making.name != name);
     }
 }
 
-/// From this age on, no request can be at work on what it began.
+/// The age from which on the request of a creation is surely over.
 pub(in crate::engine) fn sweep_age() -> Duration {
     shortened!("OPENAI_SWEEP_AGE", SWEEP_AGE)
 }

@@ -1,8 +1,10 @@
-//! What every owner of keys and accounts at OpenAI has in common: static roles, the configuration, library sets, loans.
+//! The common parts of all owners of keys and accounts at OpenAI: static roles, the configuration, library sets, loans.
 //!
-//! An owner's one record says what is current, what is [being made](making) and what is ending, each with its
-//! [retry state](retry). Each [kind] of owner reconciles its records. The [due index](due) says when somebody has to look
-//! at a record again, and the [worker] does. [`waiting`] lists what waits, and [`holdings`] what the records name.
+//! An owner has one record. The record names the current key, the creations with an [unknown outcome](making), and the
+//! keys and accounts that still have to be deleted, with a [retry state](retry). Each [kind] of owner reconciles its
+//! records. The [due index](due) holds the time at which a record has to be read again, and the [worker] reads the
+//! record then. [`pending`] lists the pending work of all records. [`holdings`] lists the accounts and keys that the
+//! records name. `claims` stores each account's owner.
 
 pub(in crate::engine) mod claims;
 pub mod due;
@@ -13,6 +15,6 @@ pub(in crate::engine) mod live_keys;
 pub(in crate::engine) mod lookup;
 pub mod making;
 pub mod owner;
+pub mod pending;
 pub mod retry;
-pub mod waiting;
 pub mod worker;

@@ -26,7 +26,7 @@ pub enum Owner {
     },
 }
 
-/// The text names no owner.
+/// The text does not name an owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoOwner;
 

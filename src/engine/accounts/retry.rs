@@ -1,4 +1,4 @@
-//! How often work failed in a row, and when the next try comes. Stored flat, among the fields of its record.
+//! The retry state of failing work. Stored flat, among the fields of its record.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -15,23 +15,23 @@ pub struct RetryState {
     /// The number of failures in a row.
     #[serde(default)]
     pub failures: u32,
-    /// Why the last attempt failed.
+    /// The reason of the last failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
-    /// The time before which no attempt is made.
+    /// The earliest time of the next attempt.
     #[serde(default, rename = "retry_at", skip_serializing_if = "Option::is_none")]
     pub next_try: Option<DateTime<Utc>>,
 }
 
 impl RetryState {
-    /// One more attempt failed. The wait is at most `longest` (zero for no such limit), and is spread by the name.
+    /// Counts a failed attempt. The wait is at most `longest` (zero for no limit), and is spread by the name.
     pub fn failed(&mut self, name: &str, error: &dyn Display, now: DateTime<Utc>, longest: Duration) {
         self.failures = self.failures.saturating_add(1);
         self.last_error = Some(error.to_string());
         self.next_try = Some(backoff::retry_at(name, self.failures, now, longest));
     }
 
-    /// The same with the error itself. Where the organization cannot be reached, the next try comes in an hour.
+    /// Counts a failed attempt with this error. If the organization is out of reach, the next try is in an hour.
     pub fn failed_by(&mut self, name: &str, error: &Error, now: DateTime<Utc>, longest: Duration) {
         self.failed(name, error, now, longest);
         if error.is_out_of_reach() {
@@ -39,27 +39,27 @@ impl RetryState {
         }
     }
 
-    /// An attempt succeeded: the failures before it no longer count.
+    /// Clears the state after a successful attempt.
     pub fn succeeded(&mut self) {
         *self = Self::default();
     }
 
-    /// The next attempt may come at once; the last error stays until an attempt succeeds.
+    /// Allows the next attempt at once. The last error stays until an attempt succeeds.
     pub fn retry_now(&mut self) {
         (self.failures, self.next_try) = (0, None);
     }
 
-    /// The time of the next try, while it lies ahead.
+    /// The time of the next try, if it is in the future.
     pub fn waits_until(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         self.next_try.filter(|at| backoff::is_wait(*at, now))
     }
 
-    /// Tells if the next try is so far ahead because the organization could not be reached.
+    /// True if the next try waits because the organization was out of reach.
     pub fn waits_for_reach(&self, now: DateTime<Utc>) -> bool {
         self.next_try.is_some_and(|at| at > now + backoff::LONGEST)
     }
 
-    /// Tells if the next try lies ahead.
+    /// True if the next try is in the future.
     pub fn waits(&self, now: DateTime<Utc>) -> bool {
         self.waits_until(now).is_some()
     }
@@ -102,7 +102,7 @@ mod tests {
         assert!(retry.waits(at(1)) && !retry.waits(at(8)));
         retry.failed("a", &"no", at(0), Duration::ZERO);
         assert!(retry.waits(at(30)) && !retry.waits(at(60)), "the second wait is longer");
-        // A time beyond the longest back-off was stored under a clock that was put back since.
+        // A time beyond the longest back-off was stored before the clock went back.
         assert!(!retry.waits(at(-10_000)));
         retry.retry_now();
         assert!(!retry.waits(at(1)) && retry.failures == 0 && retry.last_error.as_deref() == Some("no"));

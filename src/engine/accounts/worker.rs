@@ -1,10 +1,10 @@
-//! The worker: takes the owners whose marker has come, and has each reconciled.
+//! The worker: reconciles the owners with due markers.
 //!
-//! *Guarantees:* storage decides: each owner's record is read again under its lock, so a tick may be cut off, repeated,
-//! or run on another node. What may have a live key goes first, the oldest before the others, some side by side, and
-//! nothing begins once the tick's time is up. One failure, even a panic, stops neither the others nor the next tick: the
-//! owner's record keeps it, or else it is part of the tick's answer, under the owner's name. Where OpenAI has no room for
-//! any call, the rest is left for the next tick.
+//! *Guarantees:* storage decides: each owner's record is read again under its lock. So a tick may be interrupted,
+//! repeated, or run on another node. Owners that may have live keys come first, and older markers before younger ones.
+//! No owner begins after the tick's deadline, or while OpenAI's rate limit has no room; the next tick continues. A
+//! failure or panic of one owner stops neither other owners nor the next tick. The owner's record keeps the failure, or
+//! the tick returns it with the owner's name.
 //!
 //! *Assumptions:* one tick at a time, about once a minute.
 
@@ -23,27 +23,28 @@ use crate::framework::Tick;
 use crate::logical;
 use crate::logical::{Storage, StorageError};
 
-/// So many owners are worked on side by side.
+/// Number of owners that are reconciled concurrently.
 const CONCURRENCY: usize = 16;
-/// So many markers are taken in one tick.
+/// Maximum number of markers that one tick takes.
 const MOST_PER_TICK: usize = 5_000;
 
 /// The outcome of a tick.
 pub struct Outcome {
-    /// Every failure that no record keeps.
+    /// The failures that no record keeps.
     pub failures: Vec<logical::Error>,
-    /// Tells if every owner was looked at that there was to look at and that can be read.
+    /// True if every readable owner of this tick was reconciled.
     pub is_whole: bool,
 }
 
-/// An owner to look at, and the markers that led to it.
+/// An owner to reconcile, with its due markers.
 struct Look {
     owner: Owner,
     markers: Vec<Marker>,
 }
 
-/// Part of the tick. Every owner is looked at after the clock was put back (`went_back`), as its marker may stand in a far
-/// future; after another organization came into reach (`reach_changed`); and in the mount's last tick.
+/// Part of the tick. All owners are reconciled, with or without a due marker, in three cases: the clock went back
+/// (`went_back`), so that a marker may lie far ahead; the configuration names another organization (`reach_changed`);
+/// and the mount's last tick.
 pub async fn tick(engine: &Engine, tick: &Tick, went_back: bool, reach_changed: bool) -> Outcome {
     match run(engine, tick, went_back, reach_changed).await {
         Ok(outcome) => outcome,
@@ -65,7 +66,7 @@ impl Look {
         Self { owner, markers: Vec::new() }
     }
 
-    /// One for each owner, in the order of their first markers.
+    /// Groups the markers by owner, in the order of their first markers.
     fn by(markers: Vec<Marker>) -> Vec<Self> {
         let (mut looks, mut places) = (Vec::<Self>::new(), HashMap::new());
         for marker in markers {
@@ -82,11 +83,11 @@ impl Look {
 async fn due(turn: &Turn<'_>) -> Result<Vec<Look>, StorageError> {
     let mut looks: Vec<Look> =
         KINDS.iter().filter_map(|kind| kind.always()).map(Look::without_marker).collect();
-    looks.extend(Look::by(due::come(turn.storage(), turn.engine.now(), MOST_PER_TICK).await?));
+    looks.extend(Look::by(due::markers(turn.storage(), turn.engine.now(), MOST_PER_TICK).await?));
     Ok(looks)
 }
 
-/// Adds the owners that nothing led to.
+/// Adds the owners without a due marker.
 async fn add_others(storage: &dyn Storage, looks: &mut Vec<Look>) -> Result<(), StorageError> {
     let known: HashSet<Owner> = looks.iter().map(|look| look.owner.clone()).collect();
     for kind in KINDS {
@@ -129,13 +130,13 @@ async fn attempt(turn: &Turn<'_>, look: Look, left_out: &AtomicBool) -> Option<l
     Some(logical::Error::from(failure).about(&look.owner.described()))
 }
 
-/// Answers whether the owner was looked at: not while somebody is at work on it for a request. Then the next tick looks.
+/// Returns false if a request holds the owner's lock. Then the next tick reconciles the owner.
 async fn work(turn: &Turn<'_>, kind: &dyn Kind, look: &Look) -> Result<bool, Error> {
     let Some(_alone) = turn.engine.locks.try_lock(&kind.lock(&look.owner)) else { return Ok(false) };
     let next = kind.reconcile(turn, &look.owner).await?;
     let is_due = next.is_some_and(|next| next <= turn.engine.now());
     if !is_due || look.markers.is_empty() {
-        due::move_on(turn.storage(), &look.owner, &look.markers, next).await?;
+        due::replace(turn.storage(), &look.owner, &look.markers, next).await?;
     }
     Ok(true)
 }

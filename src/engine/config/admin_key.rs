@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::engine::accounts::kind::{Kind, Mount, Turn, Waiting, What};
+use crate::engine::accounts::kind::{Kind, Mount, Pending, PendingWork, Turn};
 use crate::engine::accounts::owner::Owner;
 use crate::engine::config::admin_reconcile::Which;
 use crate::engine::config::admin_rotation::{NEW_KEY, NEW_KEY_ID, Rotated, Rotation};
@@ -163,12 +163,12 @@ impl Kind for Configuration {
         ended.map(|()| None)
     }
 
-    async fn waiting(&self, mount: Mount<'_>, owner: &Owner) -> Result<Vec<Waiting>, Error> {
+    async fn pending(&self, mount: Mount<'_>, owner: &Owner) -> Result<Vec<Pending>, Error> {
         let Mount { engine, storage } = mount;
         let Some(config) = engine.config.get(storage, ONLY).await? else { return Ok(Vec::new()) };
         let now = engine.now();
-        let replaced = config.keys.ending.iter().map(|old| Waiting {
-            what: What::End,
+        let replaced = config.keys.ending.iter().map(|old| Pending {
+            work: PendingWork::Deletion,
             name: old.id.to_string(),
             owner: Some(owner.clone()),
             service_account_id: String::new(),
@@ -177,21 +177,21 @@ impl Kind for Configuration {
             key_dead: false,
             retry: old.retry.clone(),
         });
-        let mut waiting: Vec<_> =
-            replaced.chain(Waiting::look_ups(owner, &config.keys.making, now)).collect();
+        let mut pending: Vec<_> =
+            replaced.chain(Pending::look_ups(owner, &config.keys.making, now)).collect();
         // A timetable that cannot be read hides nothing else.
         let overdue = admin_schedule::overdue_since(&config, now).ok().flatten();
-        waiting.extend(overdue.map(|since| Waiting::rotation(owner, since, &config.keys.retry)));
-        Ok(waiting)
+        pending.extend(overdue.map(|since| Pending::rotation(owner, since, &config.keys.retry)));
+        Ok(pending)
     }
 
-    async fn end_now(&self, mount: Mount<'_>, _: &Owner, patience: Duration) -> Result<(), Error> {
+    async fn end_now(&self, mount: Mount<'_>, _: &Owner, max_wait: Duration) -> Result<(), Error> {
         let Mount { engine, storage } = mount;
         let _alone = engine.locks.lock(LOCK).await;
         let Some(config) = configuration::stored_config(engine, storage).await? else {
             return Err(Error::NotConfigured);
         };
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + max_wait;
         admin_reconcile::reconcile(engine, storage, &config, deadline, Which::All).await
     }
 }

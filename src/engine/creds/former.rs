@@ -7,7 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::engine::accounts::kind::Waiting;
+use crate::engine::accounts::kind::Pending;
 use crate::engine::accounts::lookup::{Look, Sought};
 use crate::engine::accounts::making::{FORGOTTEN_AFTER, SWEEP_AGE, sweep_age};
 use crate::engine::accounts::owner::Owner;
@@ -110,12 +110,12 @@ async fn is_owned(engine: &Engine, storage: &dyn Storage, creation: &Creation) -
 }
 
 /// Entries that a sweep should have deleted by now.
-pub(in crate::engine) fn overdue(log: &WalLog, now: DateTime<Utc>) -> Vec<Waiting> {
+pub(in crate::engine) fn overdue(log: &WalLog, now: DateTime<Utc>) -> Vec<Pending> {
     let overdue = CREATION.overdue(log).into_iter();
     overdue
         .map(|(creation, age)| {
             let owner = creation.owner.owner();
-            Waiting::look_up(owner, creation.name, creation.organization_id, now - age)
+            Pending::look_up(owner, creation.name, creation.organization_id, now - age)
         })
         .collect()
 }

@@ -161,7 +161,7 @@ pub(in crate::engine) async fn due(
 
 /// Number of due records, at most `most`, and the due time of the oldest. Counts by the names alone. Of early
 /// revocations, only the first [`MAX_READ`] are read.
-pub(in crate::engine) async fn waiting(
+pub(in crate::engine) async fn pending(
     storage: &dyn Storage,
     now: DateTime<Utc>,
     most: usize,

@@ -16,7 +16,7 @@ use crate::framework::{Call, Field, Help, Path, ResponseField};
 use crate::logical::{Operation, Response, Storage};
 
 /// As long as a check-in waits for OpenAI; Vault gives up after 90 s.
-const PATIENCE: Duration = Duration::from_secs(45);
+const MAX_WAIT: Duration = Duration::from_secs(45);
 
 static ACCOUNT_ID: Field<String> = Field::new(
     "service_account_id",
@@ -154,7 +154,7 @@ async fn only_one_of(storage: &dyn Storage, set: &str, caller: &Borrower) -> Res
 
 async fn give_back(engine: &Engine, storage: &dyn Storage, set: &str, loans: &[Loan]) -> Result<(), Error> {
     for loan in loans {
-        let returned = returns::give_back(engine, storage, &loan.ticket(set), PATIENCE).await;
+        let returned = returns::give_back(engine, storage, &loan.ticket(set), MAX_WAIT).await;
         // What it counts is counted again by the tick; that it failed is not the caller's.
         let _ = status::count(engine, storage, set).await;
         returned.map_err(|error| match error {

@@ -32,7 +32,7 @@ use crate::logical::{Operation, Response, Storage};
 use crate::openai::{Client, CreatedKey, Urgency};
 
 /// As long as a check-out waits for OpenAI; Vault gives up after 90 s.
-const PATIENCE: Duration = Duration::from_secs(45);
+const MAX_WAIT: Duration = Duration::from_secs(45);
 
 const HELP: Help = Help {
     synopsis: "Check out a service account of a library set.",
@@ -106,7 +106,7 @@ fn counted(outcome: &Result<Response, Error>) -> CheckOutResult {
 async fn lend(engine: &Engine, storage: &dyn Storage, wish: &Wish) -> Result<Response, Error> {
     // Before anything is taken: an engine that is not configured has nothing to lend.
     clients::configured(engine, storage).await?;
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + MAX_WAIT;
     let mut gone: Vec<Member> = Vec::new();
     let mut refusal = None;
     loop {
@@ -189,7 +189,7 @@ async fn lend_reserved(
     let made = match clients::client_of(engine, storage, &loan.account.organization_id).await {
         Ok(client) => {
             clients::note_made(engine, &[loan.account.id.as_str()], loan.account.joined);
-            make_key(&client.for_work(Urgency::Issue, PATIENCE), &loan).await
+            make_key(&client.for_work(Urgency::Issue, MAX_WAIT), &loan).await
         }
         Err(error) => Err(error),
     };
@@ -277,7 +277,7 @@ async fn take_back(
     error: Error,
 ) -> Error {
     if !matches!(error, Error::LoanOver(_)) {
-        return match returns::give_back(engine, storage, ticket, PATIENCE).await {
+        return match returns::give_back(engine, storage, ticket, MAX_WAIT).await {
             Ok(()) => error,
             Err(_) => Error::LeftBehind(Box::new(error)),
         };

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::lending;
-use super::members::{Member, PATIENCE};
+use super::members::{MAX_WAIT, Member};
 use crate::engine::accounts::live_keys;
 use crate::engine::accounts::live_keys::LiveKey;
 use crate::engine::config::clients;
@@ -61,7 +61,7 @@ async fn live_keys(
 ) -> Result<Vec<LiveKey>, Error> {
     let Some(first) = members.first() else { return Ok(Vec::new()) };
     let client =
-        clients::client_of(engine, storage, &first.organization_id).await?.for_work(Urgency::Check, PATIENCE);
+        clients::client_of(engine, storage, &first.organization_id).await?.for_work(Urgency::Check, MAX_WAIT);
     let (accounts, now) = (members.iter().map(|member| &member.id).collect(), || engine.certain_time());
     let keys = live_keys::of_accounts(&client, &first.project_id, &accounts, now).await;
     keys.map_err(Error::call(LISTING))
@@ -88,9 +88,9 @@ pub(super) async fn refuse_known(
     storage: &dyn Storage,
     member: &Member,
     keys: Vec<LiveKey>,
-    patience: Duration,
+    max_wait: Duration,
 ) -> Result<(), Error> {
-    let deadline = Instant::now() + patience;
+    let deadline = Instant::now() + max_wait;
     for key in keys {
         let left = deadline.saturating_duration_since(Instant::now());
         let client = clients::client_of(engine, storage, &member.organization_id)

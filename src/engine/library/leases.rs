@@ -16,14 +16,14 @@ use crate::logical::{self, Response};
 pub(in crate::engine) static CHECK_OUT: LeaseType = LeaseType::new("library_check_out");
 
 /// As long as the end of a lease waits for OpenAI; Vault gives up after 90 s.
-const PATIENCE: Duration = Duration::from_secs(45);
+const MAX_WAIT: Duration = Duration::from_secs(45);
 
 /// Vault ends the lease.
 pub(in crate::engine) async fn revoke(engine: Arc<Engine>, call: LeaseCall) -> Result<(), logical::Error> {
     let (ticket, storage): (Ticket, _) = (call.internal()?, &call.request.storage);
     let returned = match credential_end::queues_revocations(&engine, &**storage).await {
         Ok(true) => returns::begin(&engine, storage, ticket).await,
-        Ok(false) => returns::give_back(&engine, &**storage, &ticket, PATIENCE).await,
+        Ok(false) => returns::give_back(&engine, &**storage, &ticket, MAX_WAIT).await,
         Err(error) => Err(error),
     };
     returned.map_err(for_lease)

@@ -23,7 +23,7 @@ use crate::openai::{
 };
 
 /// As long as a write waits for OpenAI each time.
-pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const MAX_WAIT: Duration = Duration::from_secs(30);
 /// Accounts that are asked for at once.
 const CONCURRENCY: usize = 4;
 /// OpenAI may not know an account everywhere until it is this old: a 404 says nothing about a younger one.
@@ -109,7 +109,7 @@ impl Home {
         Self {
             organization_id: configured.config.organization_id.clone(),
             project_id,
-            client: configured.client.for_work(Urgency::Issue, PATIENCE),
+            client: configured.client.for_work(Urgency::Issue, MAX_WAIT),
             now,
         }
     }
@@ -128,7 +128,7 @@ impl Home {
     /// Lists the project's accounts, and keeps those that have one of the names or ids or are members.
     pub(super) async fn list(&self, names: &HashSet<&str>, members: &[Member]) -> Result<Listed, Error> {
         let ids: HashSet<&ServiceAccountId> = members.iter().map(|member| &member.id).collect();
-        let (mut listed, mut pages) = (Listed::default(), Pages::within(PATIENCE));
+        let (mut listed, mut pages) = (Listed::default(), Pages::within(MAX_WAIT));
         loop {
             let page = self.client.next_service_accounts(&self.project_id, &mut pages).await;
             let page = page.map_err(Error::call("listing the project's service accounts"))?;

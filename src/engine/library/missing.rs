@@ -23,7 +23,7 @@ const FIRST_WAIT: TimeDelta = TimeDelta::minutes(1);
 const LONGEST_WAIT: TimeDelta = TimeDelta::hours(1);
 /// Looks of one tick, and time for which each waits for its turn at OpenAI.
 const MOST_PER_TICK: usize = 20;
-const TICK_PATIENCE: Duration = Duration::from_secs(5);
+const MAX_TICK_WAIT: Duration = Duration::from_secs(5);
 /// Sets that `health` names.
 const MOST_TOLD: usize = 20;
 
@@ -153,8 +153,8 @@ async fn look(engine: &Engine, tick: &Tick, set: &str, member: &Member) -> Resul
     let Some(client) = clients::client_in_reach(engine, storage, &member.organization_id).await? else {
         return Ok(false);
     };
-    let patience = TICK_PATIENCE.min(tick.deadline.saturating_duration_since(Instant::now()));
-    let client = client.for_work(Urgency::Check, patience);
+    let max_wait = MAX_TICK_WAIT.min(tick.deadline.saturating_duration_since(Instant::now()));
+    let client = client.for_work(Urgency::Check, max_wait);
     match client.service_account(&member.project_id, &member.id).await {
         Ok(_) => MISSING.delete(storage, &name).await?,
         Err(error) if error.is_gone() => MISSING.put(storage, &name, &missing.after(now)).await?,

@@ -21,7 +21,7 @@ use super::in_use::{by_place, listed_keys, refuse_known};
 use super::members::Member;
 use super::sets;
 use super::sets::{Ending, LibrarySet};
-use crate::engine::accounts::kind::{Holding, Kind, Mount, Turn, Waiting, What};
+use crate::engine::accounts::kind::{Holding, Kind, Mount, Pending, PendingWork, Turn};
 use crate::engine::accounts::live_keys::LiveKey;
 use crate::engine::accounts::lookup::Sought;
 use crate::engine::accounts::making::Making;
@@ -37,8 +37,8 @@ use crate::logical::{Storage, StorageError};
 use crate::openai::Urgency;
 
 /// As long as a call waits for its turn at OpenAI: in a request, and in the tick.
-const PATIENCE: Duration = Duration::from_secs(20);
-const TICK_PATIENCE: Duration = Duration::from_secs(5);
+const MAX_WAIT: Duration = Duration::from_secs(20);
+const MAX_TICK_WAIT: Duration = Duration::from_secs(5);
 /// As long as a request lets go of accounts; the rest is the tick's.
 const REQUEST: Duration = Duration::from_secs(40);
 
@@ -46,7 +46,7 @@ const REQUEST: Duration = Duration::from_secs(40);
 #[derive(Clone, Copy)]
 pub(super) struct Limits {
     /// How long each call waits for its turn at OpenAI.
-    patience: Duration,
+    max_wait: Duration,
     /// From then on no call begins.
     deadline: Instant,
     /// Whether accounts wait that a write which failed may still take in.
@@ -59,7 +59,7 @@ impl Limits {
     /// For a request that has just written the record: no other write is under way.
     fn of_request() -> Self {
         Self {
-            patience: PATIENCE,
+            max_wait: MAX_WAIT,
             deadline: Instant::now() + REQUEST,
             waits_for_writes: false,
             is_last: false,
@@ -68,16 +68,16 @@ impl Limits {
 
     /// For the tick. A mount that goes away has no later one.
     fn of_tick(deadline: Instant, is_last: bool) -> Self {
-        Self { patience: TICK_PATIENCE, deadline, waits_for_writes: true, is_last }
+        Self { max_wait: MAX_TICK_WAIT, deadline, waits_for_writes: true, is_last }
     }
 
-    fn patience(self) -> Duration {
-        self.patience.min(self.left())
+    fn max_wait(self) -> Duration {
+        self.max_wait.min(self.left())
     }
 
     /// How long the keys of a project may be listed.
     fn listing(self) -> Duration {
-        live_keys::PATIENCE.min(self.left())
+        live_keys::MAX_WAIT.min(self.left())
     }
 
     fn left(self) -> Duration {
@@ -168,15 +168,15 @@ impl Kind for LibrarySets {
     }
 
     /// Accounts that Vault made for a set, and that are no members.
-    async fn waiting(&self, mount: Mount<'_>, owner: &Owner) -> Result<Vec<Waiting>, Error> {
+    async fn pending(&self, mount: Mount<'_>, owner: &Owner) -> Result<Vec<Pending>, Error> {
         let Mount { engine, storage } = mount;
         let Some(set) = engine.library_sets.record(storage, owner.name()).await? else {
             return Ok(Vec::new());
         };
         let now = engine.now();
         let ending = set.ending.iter().filter(|ending| !backoff::is_wait(ending.not_before, now));
-        let ending = ending.filter(|ending| ending.member.is_made()).map(|ending| Waiting {
-            what: What::End,
+        let ending = ending.filter(|ending| ending.member.is_made()).map(|ending| Pending {
+            work: PendingWork::Deletion,
             name: ending.member.made_as.as_ref().unwrap_or(&ending.member.name).clone(),
             owner: Some(owner.clone()),
             service_account_id: ending.member.id.to_string(),
@@ -186,7 +186,7 @@ impl Kind for LibrarySets {
             key_dead: true,
             retry: set.retry.clone(),
         });
-        Ok(ending.chain(Waiting::look_ups(owner, &set.making, now)).collect())
+        Ok(ending.chain(Pending::look_ups(owner, &set.making, now)).collect())
     }
 
     async fn end_now(&self, mount: Mount<'_>, owner: &Owner, _: Duration) -> Result<(), Error> {
@@ -242,7 +242,7 @@ async fn seek(
         if limits.is_over() || is_hopeless(engine, failure.as_ref()) {
             return;
         }
-        match undo(engine, storage, making, limits.patience()).await {
+        match undo(engine, storage, making, limits.max_wait()).await {
             Ok(true) => {
                 set.making.end(&making.name);
                 engine.first_seen.forget(&making.name);
@@ -259,13 +259,13 @@ async fn undo(
     engine: &Engine,
     storage: &dyn Storage,
     making: &Making,
-    patience: Duration,
+    max_wait: Duration,
 ) -> Result<bool, Error> {
     let Some(client) = clients::client_in_reach(engine, storage, &making.organization_id).await? else {
         return Ok(making.since + making::FORGOTTEN_AFTER < engine.now());
     };
     let Some(project) = &making.project_id else { return Ok(true) };
-    let client = client.for_work(Urgency::Revocation, patience);
+    let client = client.for_work(Urgency::Revocation, max_wait);
     let sought = Sought { project, account: None, name: &making.name };
     clients::wait_until_making_listed(engine, making).await;
     let found = lookup::find_now(&client, &sought).await;
@@ -303,12 +303,12 @@ async fn let_go_all(
         }
         let member = &ending.member;
         let outcome = match listed.remove(member.id.as_str()) {
-            Some(Ok(keys)) => refuse_known(engine, storage, member, keys, limits.patience()).await,
+            Some(Ok(keys)) => refuse_known(engine, storage, member, keys, limits.max_wait()).await,
             Some(Err(error)) => Err(error),
             None => Ok(()),
         };
         let outcome = match outcome {
-            Ok(()) => let_go(engine, storage, set, member, limits.patience()).await,
+            Ok(()) => let_go(engine, storage, set, member, limits.max_wait()).await,
             refused => refused,
         };
         if let Err(error) = outcome {
@@ -359,7 +359,7 @@ async fn let_go(
     storage: &dyn Storage,
     set: &str,
     member: &Member,
-    patience: Duration,
+    max_wait: Duration,
 ) -> Result<(), Error> {
     let claim = claims::lock_claim(engine, &member.id).await;
     let ours = Owner::LibrarySet(set.to_owned());
@@ -368,7 +368,7 @@ async fn let_go(
     }
     if member.is_made() {
         let client = clients::client_of(engine, storage, &member.organization_id).await?;
-        let client = client.for_work(Urgency::Revocation, patience);
+        let client = client.for_work(Urgency::Revocation, max_wait);
         clients::note_made(engine, &[member.id.as_str()], member.joined);
         deletion::end_account(&client, &member.project_id, &member.id).await.map_err(Error::Revocation)?;
         failpoint!("set.account_ended");

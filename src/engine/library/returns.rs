@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::lending;
 use super::loans::{Loan, State, Ticket};
 use super::sets::SETS;
-use crate::engine::accounts::kind::{Holding, Kind, Mount, Turn, Waiting, What};
+use crate::engine::accounts::kind::{Holding, Kind, Mount, Pending, PendingWork, Turn};
 use crate::engine::accounts::owner::Owner;
 use crate::engine::config::clients;
 use crate::engine::creds::deletion;
@@ -28,22 +28,22 @@ use crate::logical::{Storage, StorageError};
 use crate::openai::{ApiKeyId, Urgency};
 
 /// As long as a return for which nobody waits does; then it is the tick's.
-const QUEUE_PATIENCE: Duration = Duration::from_secs(60);
+const MAX_QUEUE_WAIT: Duration = Duration::from_secs(60);
 /// As long as the end of a lease waits for OpenAI where it cannot be put on record; Vault gives up after 90 s.
-const UNRECORDED_PATIENCE: Duration = Duration::from_secs(45);
+const MAX_UNRECORDED_WAIT: Duration = Duration::from_secs(45);
 /// As long as the tick waits for its turn at OpenAI.
-const TICK_PATIENCE: Duration = Duration::from_secs(10);
+const MAX_TICK_WAIT: Duration = Duration::from_secs(10);
 
 /// Ends the check-out's key and frees its account. That the check-out is over already is success.
 pub(in crate::engine) async fn give_back(
     engine: &Engine,
     storage: &dyn Storage,
     ticket: &Ticket,
-    patience: Duration,
+    max_wait: Duration,
 ) -> Result<(), Error> {
-    let alone = timeout(patience, engine.locks.lock(&lock(&ticket.loan))).await;
+    let alone = timeout(max_wait, engine.locks.lock(&lock(&ticket.loan))).await;
     let _alone = alone.map_err(|_| Error::ReturnUnderWay)?;
-    give_back_locked(engine, storage, ticket, patience).await
+    give_back_locked(engine, storage, ticket, max_wait).await
 }
 
 /// Held by whoever ends a check-out: of two at once the second finds the check-out over.
@@ -55,16 +55,16 @@ async fn give_back_locked(
     engine: &Engine,
     storage: &dyn Storage,
     ticket: &Ticket,
-    patience: Duration,
+    max_wait: Duration,
 ) -> Result<(), Error> {
     let loan = match lending::begin_return(engine, storage, ticket).await {
         Ok(Some(loan)) => loan,
-        Ok(None) => return end_unrecorded(engine, storage, ticket, patience).await,
-        Err(StorageError::ReadOnly) => return end_without_record(engine, storage, ticket, patience).await,
+        Ok(None) => return end_unrecorded(engine, storage, ticket, max_wait).await,
+        Err(StorageError::ReadOnly) => return end_without_record(engine, storage, ticket, max_wait).await,
         Err(error) => return Err(error.into()),
     };
     failpoint!("return.begun");
-    match end_key(engine, storage, &loan, patience).await {
+    match end_key(engine, storage, &loan, max_wait).await {
         Err(error) if loan.expires > engine.certain_time() => {
             tracing::warn!(set = ticket.set, key = ticket.loan, "a lent key is not ended yet: {error}");
             lending::put_off_return(engine, storage, ticket, &error).await?;
@@ -93,13 +93,13 @@ async fn end_without_record(
     engine: &Engine,
     storage: &dyn Storage,
     ticket: &Ticket,
-    patience: Duration,
+    max_wait: Duration,
 ) -> Result<(), Error> {
     let Some(mut loan) = lending::of_ticket(storage, ticket).await? else { return Ok(()) };
     if loan.api_key_id.is_none() {
         loan.api_key_id.clone_from(&ticket.api_key_id);
     }
-    match end_key(engine, storage, &loan, patience).await {
+    match end_key(engine, storage, &loan, max_wait).await {
         Err(error) if loan.expires > engine.certain_time() => Err(error),
         Ok(()) | Err(_) => Ok(()),
     }
@@ -112,7 +112,7 @@ async fn end_unrecorded(
     engine: &Engine,
     storage: &dyn Storage,
     ticket: &Ticket,
-    patience: Duration,
+    max_wait: Duration,
 ) -> Result<(), Error> {
     let (Some(key), Some((organization, project))) = (&ticket.api_key_id, &ticket.home) else {
         return Ok(());
@@ -124,7 +124,7 @@ async fn end_unrecorded(
     let client = match clients::client_of(engine, storage, organization).await {
         // The set was deleted, and then the configuration: this storage is the mount's own.
         Err(Error::NotConfigured) => return Ok(()),
-        client => client?.for_work(Urgency::Revocation, patience),
+        client => client?.for_work(Urgency::Revocation, max_wait),
     };
     deletion::end_key(&client, project, key).await.map_err(Error::Revocation)
 }
@@ -138,10 +138,10 @@ pub(super) async fn begin(
 ) -> Result<(), Error> {
     match lending::begin_return(engine, &**storage, &ticket).await {
         Ok(Some(_)) => {}
-        Ok(None) => return end_unrecorded(engine, &**storage, &ticket, QUEUE_PATIENCE).await,
+        Ok(None) => return end_unrecorded(engine, &**storage, &ticket, MAX_QUEUE_WAIT).await,
         // What cannot be put on record is ended before the answer.
         Err(StorageError::ReadOnly) => {
-            return end_without_record(engine, &**storage, &ticket, UNRECORDED_PATIENCE).await;
+            return end_without_record(engine, &**storage, &ticket, MAX_UNRECORDED_WAIT).await;
         }
         Err(error) => return Err(error.into()),
     }
@@ -149,7 +149,7 @@ pub(super) async fn begin(
     tokio::spawn(async move {
         tokio::select! {
             // That it failed is on record with the loan.
-            _ = give_back(&engine, &*storage, &ticket, QUEUE_PATIENCE) => {}
+            _ = give_back(&engine, &*storage, &ticket, MAX_QUEUE_WAIT) => {}
             () = engine.gone.cancelled() => {}
         }
     });
@@ -160,11 +160,11 @@ async fn end_key(
     engine: &Engine,
     storage: &dyn Storage,
     loan: &Loan,
-    patience: Duration,
+    max_wait: Duration,
 ) -> Result<(), Error> {
     let account = &loan.account;
     let client = clients::client_of(engine, storage, &account.organization_id).await?;
-    let client = client.for_work(Urgency::Revocation, patience);
+    let client = client.for_work(Urgency::Revocation, max_wait);
     if let Some(key) = &loan.api_key_id {
         clients::note_made(engine, &[key.as_str()], loan.since);
         return deletion::end_key(&client, &account.project_id, key).await.map_err(Error::Revocation);
@@ -208,19 +208,19 @@ impl Kind for Loans {
             return Ok(Some(next_look));
         }
         // Any other failure is on record with the loan.
-        let patience = TICK_PATIENCE.min(turn.patience());
+        let max_wait = MAX_TICK_WAIT.min(turn.max_wait());
         if let Err(Error::Storage(error)) =
-            give_back_locked(engine, storage, &loan.ticket(owner.name()), patience).await
+            give_back_locked(engine, storage, &loan.ticket(owner.name()), max_wait).await
         {
             return Err(error.into());
         }
         Ok(lending::of_owner(storage, owner).await?.map(|loan| loan.next_look()))
     }
-    async fn waiting(&self, mount: Mount<'_>, owner: &Owner) -> Result<Vec<Waiting>, Error> {
+    async fn pending(&self, mount: Mount<'_>, owner: &Owner) -> Result<Vec<Pending>, Error> {
         let Mount { engine, storage } = mount;
         let loan = lending::of_owner(storage, owner).await?;
-        let returning = loan.filter(|loan| loan.state == State::Returning).map(|loan| Waiting {
-            what: What::End,
+        let returning = loan.filter(|loan| loan.state == State::Returning).map(|loan| Pending {
+            work: PendingWork::Deletion,
             service_account_id: loan.account.id.to_string(),
             api_key_id: loan.api_key_id.as_ref().map_or("", ApiKeyId::as_str).to_owned(),
             since: loan.returning_since.unwrap_or(loan.ends),
@@ -232,10 +232,10 @@ impl Kind for Loans {
         Ok(returning.into_iter().collect())
     }
 
-    async fn end_now(&self, mount: Mount<'_>, owner: &Owner, patience: Duration) -> Result<(), Error> {
+    async fn end_now(&self, mount: Mount<'_>, owner: &Owner, max_wait: Duration) -> Result<(), Error> {
         let Mount { engine, storage } = mount;
         match lending::of_owner(storage, owner).await? {
-            Some(loan) => give_back(engine, storage, &loan.ticket(owner.name()), patience).await,
+            Some(loan) => give_back(engine, storage, &loan.ticket(owner.name()), max_wait).await,
             None => Ok(()),
         }
     }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use crate::engine::accounts::kind::{Waiting, What};
-use crate::engine::accounts::waiting;
+use crate::engine::accounts::kind::{Pending, PendingWork};
+use crate::engine::accounts::pending;
 use crate::engine::config::configuration::{Config, ONLY};
 use crate::engine::creds::{ledger, live};
 use crate::engine::operator::costs;
@@ -105,7 +105,7 @@ pub(in crate::engine) fn paths() -> Vec<Path<Engine>> {
 struct Observation {
     now: DateTime<Utc>,
     config: Option<Arc<Config>>,
-    waiting: Vec<Waiting>,
+    pending: Vec<Pending>,
     /// Keys and accounts that wait for their end, credentials among them.
     deletions: Due,
     creations: Due,
@@ -132,20 +132,20 @@ pub(in crate::engine) async fn metrics_text(engine: &Engine, storage: &dyn Stora
 
 async fn observe(engine: &Engine, storage: &dyn Storage) -> Result<Observation, Error> {
     let now = engine.now();
-    let waiting = waiting::all(engine, storage, now, MOST).await?;
-    let (credentials, oldest) = ledger::waiting(storage, now, MOST).await?;
-    let deletions = Due::of(&waiting, |what| *what == What::End);
-    let creations = Due::of(&waiting, |what| matches!(what, What::LookUp(_)));
+    let pending = pending::all(engine, storage, now, MOST).await?;
+    let (credentials, oldest) = ledger::pending(storage, now, MOST).await?;
+    let deletions = Due::of(&pending, |what| *what == PendingWork::Deletion);
+    let creations = Due::of(&pending, |what| matches!(what, PendingWork::LookUp(_)));
     Ok(Observation {
         now,
         config: engine.config.get(storage, ONLY).await?,
-        rotations: Due::of(&waiting, |what| *what == What::Rotation),
+        rotations: Due::of(&pending, |what| *what == PendingWork::Rotation),
         deletions: Due {
             count: (credentials + deletions.count + creations.count).min(MOST),
             oldest: deletions.oldest.into_iter().chain(oldest).min(),
         },
         creations,
-        waiting,
+        pending,
         missing: library::missing::told(storage).await?,
         outcomes: engine.clients.openai_status().outcomes(),
         strangers: engine.recovery.unknown_credentials(),
@@ -165,8 +165,8 @@ fn age(seconds: u64) -> humantime::FormattedDuration {
 }
 
 impl Due {
-    fn of(waiting: &[Waiting], is: impl Fn(&What) -> bool) -> Self {
-        let mut since: Vec<_> = waiting.iter().filter(|one| is(&one.what)).map(|one| one.since).collect();
+    fn of(pending: &[Pending], is: impl Fn(&PendingWork) -> bool) -> Self {
+        let mut since: Vec<_> = pending.iter().filter(|one| is(&one.work)).map(|one| one.since).collect();
         since.sort_unstable();
         Self { count: since.len(), oldest: since.first().copied() }
     }
@@ -240,10 +240,10 @@ impl Observation {
             "a creation that was interrupted {} ago is not undone",
             age(self.creations.age(self.now))
         );
-        let oldest = self.waiting.iter().find(|one| Some(one.since) == self.creations.oldest);
+        let oldest = self.pending.iter().find(|one| Some(one.since) == self.creations.oldest);
         let configured = self.config.as_ref().map(|config| &config.organization_id);
-        match oldest.map(|oldest| &oldest.what) {
-            Some(What::LookUp(organization)) if configured != Some(organization) => {
+        match oldest.map(|oldest| &oldest.work) {
+            Some(PendingWork::LookUp(organization)) if configured != Some(organization) => {
                 format!("{said}: it waits for a configuration of organization {organization}")
             }
             _ => said,

@@ -10,9 +10,9 @@ use futures_util::{FutureExt as _, StreamExt as _, stream};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::engine::accounts::kind::{Mount, Waiting, What};
+use crate::engine::accounts::kind::{Mount, Pending, PendingWork};
 use crate::engine::accounts::owner::Owner;
-use crate::engine::accounts::{kind, waiting};
+use crate::engine::accounts::{kind, pending};
 use crate::engine::creds::credential_end::{MAX_WAIT, is_transient};
 use crate::engine::creds::ledger::{Entry, LEDGER};
 use crate::engine::creds::{ledger, ledger_worker};
@@ -22,7 +22,7 @@ use crate::framework::{Call, Field, Help, Name, Path, ResponseField};
 use crate::logical::{Data, Operation, Response, Storage, StorageError, data};
 
 /// As long as an operator's retry of everything takes.
-const RETRY_PATIENCE: Duration = Duration::from_secs(45);
+const MAX_RETRY_TIME: Duration = Duration::from_secs(45);
 /// As many owners are worked on at once for an operator.
 const CONCURRENCY: usize = 4;
 /// So many are listed at once.
@@ -138,8 +138,8 @@ async fn list(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error
 
 async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let (storage, name) = (&**call.storage(), call.get(&NAME)?);
-    if let Some(waiting) = other(&engine, storage, &name).await? {
-        return Ok(Some(Response::new(view(&engine, &waiting))));
+    if let Some(pending) = other(&engine, storage, &name).await? {
+        return Ok(Some(Response::new(view(&engine, &pending))));
     }
     let Some(place) = place_of(&engine, storage, &name).await? else { return Ok(None) };
     let entry = LEDGER.get(storage, &place).await?;
@@ -148,11 +148,11 @@ async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error
 
 async fn retry(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let (storage, name) = (&**call.storage(), call.get(&NAME)?);
-    if let Some(waiting) = other(&engine, storage, &name).await? {
+    if let Some(pending) = other(&engine, storage, &name).await? {
         if kind::leaves_owners_alone(&engine).await? {
             return Err(StorageError::ReadOnly.into());
         }
-        return end_now(&engine, storage, &waiting).await.map(|()| None);
+        return end_now(&engine, storage, &pending).await.map(|()| None);
     }
     let none = || Error::NotFound { kind: "revocation", name: name.to_string() };
     let place = place_of(&engine, storage, &name).await?.ok_or_else(none)?;
@@ -171,16 +171,16 @@ async fn retry(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Erro
 async fn retry_all(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let storage = &**call.storage();
     let (owners, credentials) = tokio::join!(
-        end_owners(&engine, storage, Instant::now() + RETRY_PATIENCE),
-        ledger_worker::run_now(&engine, storage, RETRY_PATIENCE),
+        end_owners(&engine, storage, Instant::now() + MAX_RETRY_TIME),
+        ledger_worker::run_now(&engine, storage, MAX_RETRY_TIME),
     );
     let outcome = owners?.and(credentials);
-    let waiting = ledger::waiting(storage, engine.now(), usize::MAX).await?.0;
-    let waiting = waiting + others(&engine, storage).await?.len();
+    let pending = ledger::pending(storage, engine.now(), usize::MAX).await?.0;
+    let pending = pending + others(&engine, storage).await?.len();
     Ok(Some(Response::of([
         ("removed", Value::from(outcome.removed)),
         ("failed", outcome.failed.into()),
-        ("waiting", waiting.into()),
+        ("waiting", pending.into()),
         ("last_error", outcome.error.map(|error| error.to_string()).unwrap_or_default().into()),
     ])))
 }
@@ -196,18 +196,18 @@ async fn end_owners(
         // The primary's: nothing that came of it could be put on record here.
         return Ok(outcome);
     }
-    let waiting = others(engine, storage).await?.into_iter();
-    let ending = waiting.filter(|waiting| waiting.what == What::End);
-    let owners: BTreeSet<Owner> = ending.filter_map(|waiting| waiting.owner).collect();
+    let pending = others(engine, storage).await?.into_iter();
+    let ending = pending.filter(|pending| pending.work == PendingWork::Deletion);
+    let owners: BTreeSet<Owner> = ending.filter_map(|pending| pending.owner).collect();
     let attempts = owners.iter().filter_map(|owner| {
         let kind = kind_of(owner)?;
         Some(
             async move {
-                let patience = deadline.saturating_duration_since(Instant::now());
-                if patience.is_zero() {
+                let max_wait = deadline.saturating_duration_since(Instant::now());
+                if max_wait.is_zero() {
                     return ledger_worker::Step::Skipped;
                 }
-                let ended = kind.end_now(Mount { engine, storage }, owner, patience).await;
+                let ended = kind.end_now(Mount { engine, storage }, owner, max_wait).await;
                 ended.map_or_else(ledger_worker::Step::Failed, |()| ledger_worker::Step::Removed)
             }
             .boxed(),
@@ -222,8 +222,8 @@ async fn end_owners(
 }
 
 /// Tries now to end one thing, for somebody who waits for it.
-async fn end_now(engine: &Engine, storage: &dyn Storage, waiting: &Waiting) -> Result<(), Error> {
-    let owner = waiting.owner.as_ref().filter(|_| waiting.what == What::End);
+async fn end_now(engine: &Engine, storage: &dyn Storage, pending: &Pending) -> Result<(), Error> {
+    let owner = pending.owner.as_ref().filter(|_| pending.work == PendingWork::Deletion);
     match owner.and_then(|owner| Some((owner, kind_of(owner)?))) {
         Some((owner, kind)) => kind.end_now(Mount { engine, storage }, owner, MAX_WAIT).await,
         None => Err(Error::field(
@@ -233,9 +233,9 @@ async fn end_now(engine: &Engine, storage: &dyn Storage, waiting: &Waiting) -> R
 }
 
 /// All that waits and is no credential of the ledger, by name.
-async fn others(engine: &Engine, storage: &dyn Storage) -> Result<Vec<Waiting>, Error> {
-    let mut others = waiting::all(engine, storage, engine.now(), usize::MAX).await?;
-    others.retain(Waiting::is_listed);
+async fn others(engine: &Engine, storage: &dyn Storage) -> Result<Vec<Pending>, Error> {
+    let mut others = pending::all(engine, storage, engine.now(), usize::MAX).await?;
+    others.retain(Pending::is_listed);
     Ok(others)
 }
 
@@ -263,9 +263,9 @@ async fn others_after(
     name: &str,
     most: usize,
 ) -> Result<Vec<(String, Data)>, Error> {
-    let waiting = others(engine, storage).await?;
-    let first = waiting.iter().position(|one| one.name == name).map_or(0, |at| at + 1);
-    Ok(waiting.iter().skip(first).take(most).map(|one| (one.name.clone(), view(engine, one))).collect())
+    let pending = others(engine, storage).await?;
+    let first = pending.iter().position(|one| one.name == name).map_or(0, |at| at + 1);
+    Ok(pending.iter().skip(first).take(most).map(|one| (one.name.clone(), view(engine, one))).collect())
 }
 
 /// The first credentials that wait, after the one at this place.
@@ -293,7 +293,7 @@ async fn credentials_after(
 }
 
 /// What waits under this name and is no credential of the ledger.
-async fn other(engine: &Engine, storage: &dyn Storage, name: &str) -> Result<Option<Waiting>, Error> {
+async fn other(engine: &Engine, storage: &dyn Storage, name: &str) -> Result<Option<Pending>, Error> {
     Ok(others(engine, storage).await?.into_iter().find(|one| one.name == name))
 }
 
@@ -304,8 +304,8 @@ fn view_credential(engine: &Engine, entry: &Entry) -> Data {
     retry.last_error = retry.last_error.or_else(|| engine.ledger_worker.trouble());
     let mut view = view(
         engine,
-        &Waiting {
-            what: What::End,
+        &Pending {
+            work: PendingWork::Deletion,
             name: credential.name.clone(),
             owner: None,
             service_account_id: credential.service_account_id.to_string(),
@@ -319,15 +319,15 @@ fn view_credential(engine: &Engine, entry: &Entry) -> Data {
     view
 }
 
-fn view(engine: &Engine, waiting: &Waiting) -> Data {
-    let Waiting { owner, retry, .. } = waiting;
+fn view(engine: &Engine, pending: &Pending) -> Data {
+    let Pending { owner, retry, .. } = pending;
     let retry_at = retry.waits_until(engine.now()).map(rfc3339::text).unwrap_or_default();
     data([
         ("role", Value::from(owner.as_ref().map_or("", Owner::name))),
-        ("service_account_id", waiting.service_account_id.as_str().into()),
-        ("api_key_id", waiting.api_key_id.as_str().into()),
-        ("since", rfc3339::text(waiting.since).into()),
-        ("key_dead", waiting.key_dead.into()),
+        ("service_account_id", pending.service_account_id.as_str().into()),
+        ("api_key_id", pending.api_key_id.as_str().into()),
+        ("since", rfc3339::text(pending.since).into()),
+        ("key_dead", pending.key_dead.into()),
         ("failures", retry.failures.into()),
         ("last_error", retry.last_error.as_deref().unwrap_or_default().into()),
         ("retry_at", retry_at.into()),

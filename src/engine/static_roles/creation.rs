@@ -70,7 +70,7 @@ pub(super) async fn create(
     work.engine.first_seen.forget(&making.name);
     // A marker that stays is dropped when its minute comes.
     let (owner, next) = (soon.owner.clone(), role.next_look(work.name, now)?);
-    let _ = due::move_on(work.storage, &owner, &[soon], next).await;
+    let _ = due::replace(work.storage, &owner, &[soon], next).await;
     Ok(())
 }
 
@@ -98,7 +98,7 @@ fn refuse_other_home(name: &str, given: &Given, earlier: Option<&StaticRole>) ->
 
 /// The account must be there, must not be the one that owns the admin key, and must not be a credential's.
 async fn check(work: &Work<'_>, given: &Given) -> Result<ServiceAccount, Error> {
-    let client = work.client.for_work(Urgency::Check, work.patience);
+    let client = work.client.for_work(Urgency::Check, work.max_wait);
     let config = clients::configured_in_storage(work.engine, work.storage).await?.config;
     let field = ACCOUNT.name();
     let found = key_records::check_account(&config, &client, field, &given.project, &given.account).await?;

@@ -72,15 +72,15 @@ async fn treat_due(
     }
     let project = role.account_project_id.clone();
     let endings = Endings { project: &project, ours, passed };
-    let (mut ended, mut failure, deadline) = (Vec::new(), None, Instant::now() + work.patience);
+    let (mut ended, mut failure, deadline) = (Vec::new(), None, Instant::now() + work.max_wait);
     let mut is_changed = keeps_limits || put_right > 0;
     for mut old in due {
-        let patience = deadline.saturating_duration_since(Instant::now());
-        if patience.is_zero() && !work.patience.is_zero() {
+        let max_wait = deadline.saturating_duration_since(Instant::now());
+        if max_wait.is_zero() && !work.max_wait.is_zero() {
             role.ending.push(old);
             continue;
         }
-        let work = &Work { client: work.client.clone(), patience, ..*work };
+        let work = &Work { client: work.client.clone(), max_wait, ..*work };
         clients::note_made(
             work.engine,
             &[old.service_account_id.as_str(), old.api_key_id.as_str()],
@@ -206,6 +206,6 @@ impl Ending {
 impl Work<'_> {
     /// The client for what ends keys.
     fn ending(&self) -> Client {
-        self.client.for_work(Urgency::Revocation, self.patience)
+        self.client.for_work(Urgency::Revocation, self.max_wait)
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::creation::{self, Given};
 use super::record::{Current, Ending, STATIC_ROLES, StaticRole};
-use super::rotate::{PATIENCE, Work};
+use super::rotate::{MAX_WAIT, Work};
 use super::settings::{self, ACCOUNT, Settings};
 use super::stored::{all, lock};
 use super::{deletion, stored};
@@ -216,7 +216,7 @@ async fn create(
     let account = account(&call.get(&ACCOUNT)?)?;
     let project = project_fields::agreed_project(engine, storage, &settings.named_project()).await?;
     let Configured { config, client } = clients::configured(engine, storage).await?;
-    let work = Work { engine, storage, name, client, patience: PATIENCE };
+    let work = Work { engine, storage, name, client, max_wait: MAX_WAIT };
     let given = Given { organization: config.organization_id.clone(), project, account };
     creation::create(&work, settings.clone(), given, earlier).await?;
     Ok(settings)
@@ -277,7 +277,7 @@ async fn delete(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Err
     let Some(mut role) = role else { return Ok(None) };
     let client = clients::client_of(&engine, storage, &role.organization_id).await;
     let work =
-        client.map(|client| Work { engine: &engine, storage, name: &name, client, patience: PATIENCE });
+        client.map(|client| Work { engine: &engine, storage, name: &name, client, max_wait: MAX_WAIT });
     if !force {
         let work = work?;
         deletion::begin(&engine, storage, &name, &mut role).await?;

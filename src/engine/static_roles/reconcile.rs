@@ -11,7 +11,7 @@ use super::record::{STATIC_ROLES, StaticRole};
 use super::rotate::{Work, is_the_roles_failure};
 use super::{deletion, rotate, stored};
 use crate::engine::Error;
-use crate::engine::accounts::kind::{Holding, Kind, Mount, Turn, Waiting, What};
+use crate::engine::accounts::kind::{Holding, Kind, Mount, Pending, PendingWork, Turn};
 use crate::engine::accounts::lookup::{Look, Sought};
 use crate::engine::accounts::making;
 use crate::engine::accounts::making::Making;
@@ -47,7 +47,7 @@ impl Kind for StaticRoles {
     async fn reconcile(&self, turn: &Turn<'_>, owner: &Owner) -> Result<Option<DateTime<Utc>>, Error> {
         let (engine, storage, name) = (turn.engine, turn.storage(), name_of(owner));
         let Some(mut role) = stored::get(storage, &name).await? else { return Ok(None) };
-        let (name, patience) = (name.as_str(), turn.patience());
+        let (name, max_wait) = (name.as_str(), turn.max_wait());
         role.try_now(|retry| turn.is_tried_now(retry));
         let client = match clients::client_of(engine, storage, &role.organization_id).await {
             Ok(client) => client,
@@ -55,18 +55,18 @@ impl Kind for StaticRoles {
             Err(Error::NotConfigured) => return Ok(Some(engine.now() + backoff::OUT_OF_REACH)),
             Err(error) => return keep_failure(turn, name, &mut role, &error).await,
         };
-        attend(turn, &Work { engine, storage, name, client, patience }, &mut role).await?;
+        attend(turn, &Work { engine, storage, name, client, max_wait }, &mut role).await?;
         if role.is_over() { Ok(None) } else { role.next_look(name, engine.now()) }
     }
 
     /// Keys whose grace is over, the keys of a role that was deleted, and a rotation that is due.
-    async fn waiting(&self, mount: Mount<'_>, owner: &Owner) -> Result<Vec<Waiting>, Error> {
+    async fn pending(&self, mount: Mount<'_>, owner: &Owner) -> Result<Vec<Pending>, Error> {
         let Mount { engine, storage } = mount;
         let name = name_of(owner);
         let Some(role) = stored::get(storage, &name).await? else { return Ok(Vec::new()) };
         let (now, is_deleted) = (engine.now(), role.current.is_none());
-        let ended = role.ending.iter().filter(|old| is_deleted || old.ends <= now).map(|old| Waiting {
-            what: What::End,
+        let ended = role.ending.iter().filter(|old| is_deleted || old.ends <= now).map(|old| Pending {
+            work: PendingWork::Deletion,
             name: old.unique_name.clone(),
             owner: Some(owner.clone()),
             service_account_id: old.service_account_id.to_string(),
@@ -76,20 +76,20 @@ impl Kind for StaticRoles {
             key_dead: old.limited && old.ends < engine.certain_time(),
             retry: old.retry.clone(),
         });
-        let mut waiting: Vec<_> = ended.chain(Waiting::look_ups(owner, &role.making, now)).collect();
+        let mut pending: Vec<_> = ended.chain(Pending::look_ups(owner, &role.making, now)).collect();
         // A timetable that cannot be read hides nothing else.
         let overdue = role.overdue_since(&name, now).ok().flatten();
-        waiting.extend(overdue.map(|since| Waiting::rotation(owner, since, &role.retry)));
-        Ok(waiting)
+        pending.extend(overdue.map(|since| Pending::rotation(owner, since, &role.retry)));
+        Ok(pending)
     }
 
-    async fn end_now(&self, mount: Mount<'_>, owner: &Owner, patience: Duration) -> Result<(), Error> {
+    async fn end_now(&self, mount: Mount<'_>, owner: &Owner, max_wait: Duration) -> Result<(), Error> {
         let Mount { engine, storage } = mount;
         let name = &name_of(owner);
         let _alone = engine.locks.lock(&self.lock(owner)).await;
         let Some(mut role) = stored::get(storage, name).await? else { return Ok(()) };
         let client = clients::client_of(engine, storage, &role.organization_id).await?;
-        let work = Work { engine, storage, name, client, patience };
+        let work = Work { engine, storage, name, client, max_wait };
         stored::mark(storage, name, engine.certain_time()).await?;
         role.try_now(|_| true);
         if role.current.is_none() {
@@ -180,7 +180,7 @@ async fn look_up(work: &Work<'_>, role: &mut StaticRole) -> Result<(), Error> {
 async fn find_and_end(work: &Work<'_>, role: &mut StaticRole, making: &Making) -> Result<bool, Error> {
     let Some(project) = &making.project_id else { return Ok(false) };
     let client = clients::client_of(work.engine, work.storage, &making.organization_id).await?;
-    let client = client.for_work(Urgency::Revocation, work.patience.min(LOOK_UP));
+    let client = client.for_work(Urgency::Revocation, work.max_wait.min(LOOK_UP));
     let sought = Sought { project, account: making.service_account_id.as_ref(), name: &making.name };
     let found = match work.engine.listings.find(&client, &sought, making.since).await {
         Ok(Look::Later) => return Ok(false),

@@ -33,7 +33,7 @@ use crate::logical::{Storage, StorageError};
 use crate::openai::{ApiKeyId, Client, ServiceAccountId, Urgency};
 
 /// As long as each call of a request waits for its turn; Vault gives a request 90 s.
-pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const MAX_WAIT: Duration = Duration::from_secs(20);
 /// As many replaced keys may wait for their end; more would be a flood of live keys, as where OpenAI makes keys but
 /// ends none.
 const MOST_ENDING: usize = 20;
@@ -46,7 +46,7 @@ pub(in crate::engine) struct Work<'a> {
     /// Of the role's organization.
     pub(in crate::engine) client: Client,
     /// As long as each call waits for its turn.
-    pub(in crate::engine) patience: Duration,
+    pub(in crate::engine) max_wait: Duration,
 }
 
 /// What OpenAI made, and the unique name it was asked for by.
@@ -74,7 +74,7 @@ pub(super) async fn ask(work: &Work<'_>, role: &mut StaticRole, making: &Making)
     let key_ttl = role.settings.key_ttl;
     let (project, account) = (role.account_project_id.clone(), making.service_account_id.as_ref());
     let sought = Sought { project: &project, account, name: &making.name };
-    let client = work.client.for_work(Urgency::Rotation, work.patience);
+    let client = work.client.for_work(Urgency::Rotation, work.max_wait);
     // Without key_ttl a key lives until its role replaces it.
     let expires_in = Some(key_ttl).filter(|ttl| !ttl.is_zero());
     match issuer::issue(&client, &sought, expires_in).await {
@@ -103,7 +103,7 @@ async fn confirm(work: &Work<'_>, role: &StaticRole, making: &Making, key: &NewK
         return Ok(());
     }
     let (account, with_account) = (&key.made.service_account_id, making.service_account_id.is_none());
-    let client = work.client.for_work(Urgency::Revocation, work.patience);
+    let client = work.client.for_work(Urgency::Revocation, work.max_wait);
     let project = &role.account_project_id;
     let taken_back = deletion::end(&client, project, account, &key.made.key.id, with_account).await;
     let superseded = Error::Superseded(work.name.to_owned());

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::ending::settle;
 use super::record::StaticRole;
-use super::rotate::{self, PATIENCE, Work};
+use super::rotate::{self, MAX_WAIT, Work};
 use super::settings::check_grace;
 use super::stored;
 use crate::engine::config::{clients, metadata};
@@ -113,7 +113,7 @@ async fn rotate(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Err
     let role = stored::find(storage, &name).await?;
     let mut role = role.ok_or_else(|| Error::NotFound { kind: "static role", name: name.to_string() })?;
     let client = clients::client_of(&engine, storage, &role.organization_id).await?;
-    let work = Work { engine: &engine, storage, name: &name, client, patience: PATIENCE };
+    let work = Work { engine: &engine, storage, name: &name, client, max_wait: MAX_WAIT };
     let grace = asked.unwrap_or_else(|| role.settings.grace_by_hand());
     let cut_short = rotate::rotate_by_hand(&work, &mut role, grace).await?;
     // The new key is in place, whatever comes of the old one.

@@ -13,7 +13,7 @@ use crate::logical::{Storage, StorageError};
 use crate::openai::ServiceAccountId;
 
 /// As many records are read at once for a list.
-const ABREAST: usize = 16;
+const CONCURRENCY: usize = 16;
 
 /// Held by whoever changes the static role.
 pub(in crate::engine) fn lock(name: &str) -> String {
@@ -126,5 +126,5 @@ async fn read_all(storage: &dyn Storage, names: impl IntoIterator<Item = String>
         }
         .boxed()
     });
-    stream::iter(reads.collect::<Vec<_>>()).buffered(ABREAST).collect().await
+    stream::iter(reads.collect::<Vec<_>>()).buffered(CONCURRENCY).collect().await
 }

@@ -27,7 +27,7 @@ use self::look_up::Batch;
 pub(in crate::engine) use self::open::{WindowGuard, Windows};
 pub(in crate::engine) use self::recovery::{Recovery, begin, tick};
 pub(in crate::engine) use self::window::{Stamp, Triple, WINDOW, Window, WindowId};
-use crate::engine::accounts::kind::Waiting;
+use crate::engine::accounts::kind::Pending;
 use crate::engine::{Engine, Error};
 use crate::framework::{Swept, WalLog};
 use crate::logical::Storage;
@@ -64,15 +64,15 @@ pub(in crate::engine) async fn sweep_legacy(
 const OVERDUE_AGE: Duration = Duration::from_secs(1_320);
 
 /// Entries that should have been deleted by now. The credentials of one entry count as one.
-pub(in crate::engine) fn overdue(log: &WalLog, now: DateTime<Utc>) -> Vec<Waiting> {
+pub(in crate::engine) fn overdue(log: &WalLog, now: DateTime<Utc>) -> Vec<Pending> {
     let windows = WINDOW.swept_from(OVERDUE_AGE).overdue(log).into_iter();
     let windows = windows.map(|(window, age)| {
-        Waiting::look_up(None, window.id.to_string(), window.triple.organization_id, now - age)
+        Pending::look_up(None, window.id.to_string(), window.triple.organization_id, now - age)
     });
     let announcements = ANNOUNCEMENT.swept_from(OVERDUE_AGE).overdue(log).into_iter();
     let announcements = announcements.map(|(announcement, age)| {
         let name = announcement.names.into_iter().next().unwrap_or_default();
-        Waiting::look_up(None, name, announcement.organization_id, now - age)
+        Pending::look_up(None, name, announcement.organization_id, now - age)
     });
     windows.chain(announcements).collect()
 }

@@ -25,7 +25,7 @@ use crate::logical::Storage;
 use crate::openai::{self, Client, KeyRecord, Pages, ProjectId, ServiceAccount, ServiceAccountId, Urgency};
 
 /// As long as one call waits for its turn: whatever else asks OpenAI may go first.
-const PATIENCE: Duration = Duration::from_secs(600);
+const MAX_WAIT: Duration = Duration::from_secs(600);
 /// As long as one project may be listed: 1000 pages at 5 a minute.
 pub(super) const LISTING: Duration = Duration::from_secs(12_000);
 /// A key that is no more than this younger than its account was made with it.
@@ -55,7 +55,7 @@ pub(super) async fn in_background(engine: Arc<Engine>, storage: Arc<dyn Storage>
 }
 
 async fn run(engine: &Arc<Engine>, storage: Arc<dyn Storage>, order: Order) -> Result<(), Error> {
-    let client = clients::configured(engine, &*storage).await?.client.for_work(Urgency::Check, PATIENCE);
+    let client = clients::configured(engine, &*storage).await?.client.for_work(Urgency::Check, MAX_WAIT);
     let run = Run { engine: Arc::clone(engine), storage, client, order };
     let candidates = run.candidates().await?;
     run.tidy(candidates).await?;
