@@ -1,6 +1,6 @@
-//! Accounts of a set for which OpenAI answered 404 at a check-out. They stay in the set, and are lent only where no other
-//! account is free. The tick looks again, as the account may only have been new; writing the set's names again has them
-//! made or adopted anew.
+//! Missing accounts: accounts of a set for which OpenAI answered 404 at a check-out. They stay in the set, and are lent
+//! only if no other account is free. A new account may be missing for a moment, so the tick looks again. A write of the
+//! set's names adopts or creates the accounts again.
 //!
 //! A record stands at `library-missing/<set>/<account id>`. Nothing at OpenAI is changed because of it.
 
@@ -21,13 +21,13 @@ use crate::openai::{ServiceAccountId, Urgency};
 /// The first look comes after this time; the time doubles with each look, up to [`LONGEST_WAIT`].
 const FIRST_WAIT: TimeDelta = TimeDelta::minutes(1);
 const LONGEST_WAIT: TimeDelta = TimeDelta::hours(1);
-/// Looks of one tick, and time for which each waits for its turn at OpenAI.
+/// Maximum number of looks in one tick, and the maximum wait of each for its turn at OpenAI.
 const MOST_PER_TICK: usize = 20;
 const MAX_TICK_WAIT: Duration = Duration::from_secs(5);
-/// Sets that `health` names.
-const MOST_TOLD: usize = 20;
+/// Maximum number of sets that `health` names.
+const MAX_SETS: usize = 20;
 
-/// An account that OpenAI did not know.
+/// A missing account.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Missing {
     since: DateTime<Utc>,
@@ -48,7 +48,7 @@ impl Missing {
         Self { next_look: now + wait.min(LONGEST_WAIT), looks: self.looks.saturating_add(1), ..self }
     }
 
-    /// Whether to look now. A time further ahead than any wait is a clock that was put back.
+    /// True if a look is due. A time beyond the longest wait was stored before the clock went back.
     fn is_due(&self, now: DateTime<Utc>) -> bool {
         self.next_look <= now || self.next_look > now + LONGEST_WAIT
     }
@@ -58,12 +58,12 @@ fn name(set: &str, account: &str) -> String {
     format!("{set}/{account}")
 }
 
-/// Ids of the accounts of a set that are missing at OpenAI.
+/// The ids of a set's missing accounts.
 pub(super) async fn of_set(storage: &dyn Storage, set: &str) -> Result<BTreeSet<String>, StorageError> {
     Ok(storage.list(&MISSING.key(&name(set, ""))).await?.into_iter().collect())
 }
 
-/// Notes that OpenAI did not know the account.
+/// Records the account as missing.
 pub(super) async fn note(
     engine: &Engine,
     storage: &dyn Storage,
@@ -78,13 +78,13 @@ pub(super) async fn note(
     MISSING.put(storage, &name, &missing).await
 }
 
-/// Forgets that an account was missing: OpenAI has it, or the set does not name it any more.
+/// Deletes the record of a missing account: OpenAI has the account, or the set no longer names it.
 pub(super) async fn forget(storage: &dyn Storage, set: &str, account: &str) -> Result<(), StorageError> {
     MISSING.delete(storage, &name(set, account)).await
 }
 
-/// After a write or deletion of a set: forgets those that are not `members`, and those that were just asked for and that
-/// OpenAI has.
+/// After a write or deletion of a set: deletes the records of accounts that are not members. If the write checked all
+/// members at OpenAI, it deletes all records.
 pub(super) async fn settle(
     storage: &dyn Storage,
     set: &str,
@@ -100,14 +100,14 @@ pub(super) async fn settle(
     Ok(())
 }
 
-/// Sets with missing accounts, and how many each has: at most so many sets.
-pub(in crate::engine) async fn told(storage: &dyn Storage) -> Result<Vec<(String, usize)>, StorageError> {
-    let mut told = Vec::new();
-    for set in in_sets(storage).await?.into_iter().take(MOST_TOLD) {
+/// The first sets with missing accounts, and the number of these accounts.
+pub(in crate::engine) async fn counts(storage: &dyn Storage) -> Result<Vec<(String, usize)>, StorageError> {
+    let mut counts = Vec::new();
+    for set in in_sets(storage).await?.into_iter().take(MAX_SETS) {
         let count = of_set(storage, &set).await?.len();
-        told.push((set, count));
+        counts.push((set, count));
     }
-    Ok(told)
+    Ok(counts)
 }
 
 async fn in_sets(storage: &dyn Storage) -> Result<Vec<String>, StorageError> {
@@ -118,8 +118,8 @@ async fn in_sets(storage: &dyn Storage) -> Result<Vec<String>, StorageError> {
     Ok(sets)
 }
 
-/// Part of the tick: looks again for what is missing. A failure of one stops no other.
-pub(in crate::engine) async fn tend(engine: &Engine, tick: &Tick) -> Result<(), Error> {
+/// Part of the tick: looks for missing accounts again. One failure does not stop the others.
+pub(in crate::engine) async fn tick(engine: &Engine, tick: &Tick) -> Result<(), Error> {
     let (storage, mut looks, mut outcome) = (&*tick.storage, 0, Ok(()));
     for set in in_sets(storage).await? {
         let members = engine.library_sets.get(storage, &set).await;
@@ -132,7 +132,6 @@ pub(in crate::engine) async fn tend(engine: &Engine, tick: &Tick) -> Result<(), 
                 None => forget(storage, &set, &account).await?,
                 Some(member) => match look(engine, tick, &set, member).await {
                     Ok(looked) => looks += usize::from(looked),
-                    // A limit or an outage is no failure of this account, and the others would fare alike.
                     Err(error) => {
                         outcome = outcome.and(Err(error));
                         looks += 1;
@@ -144,7 +143,7 @@ pub(in crate::engine) async fn tend(engine: &Engine, tick: &Tick) -> Result<(), 
     outcome
 }
 
-/// Looks for one account if it is time; answers whether OpenAI was asked.
+/// Looks for one account if its look is due. Returns true if OpenAI was called.
 async fn look(engine: &Engine, tick: &Tick, set: &str, member: &Member) -> Result<bool, Error> {
     let (storage, now, name) = (&*tick.storage, engine.now(), name(set, member.id.as_str()));
     let Some(missing) = MISSING.get(storage, &name).await?.filter(|missing| missing.is_due(now)) else {
@@ -158,7 +157,7 @@ async fn look(engine: &Engine, tick: &Tick, set: &str, member: &Member) -> Resul
     match client.service_account(&member.project_id, &member.id).await {
         Ok(_) => MISSING.delete(storage, &name).await?,
         Err(error) if error.is_gone() => MISSING.put(storage, &name, &missing.after(now)).await?,
-        // It is asked for again in the next tick.
+        // A rate limit or an outage says nothing about the account; the next tick looks again.
         Err(error) if error.is_transient() || error.is_limited() => {}
         Err(error) => return Err(Error::call("looking for a service account of a library set")(error)),
     }

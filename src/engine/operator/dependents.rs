@@ -1,10 +1,10 @@
-//! Everything that depends on the configuration, on a project or on an account, from every room.
+//! The roles, sets, keys and accounts of all rooms that depend on the configuration, a project or an account.
 
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 
-use super::unended;
+use super::remaining;
 use crate::engine::accounts::holdings;
 use crate::engine::accounts::kind::Mount;
 use crate::engine::accounts::owner::Owner;
@@ -34,7 +34,7 @@ impl Dependents for AllRooms {
     }
 
     async fn refuse_deletion(&self, mount: Mount<'_>, config: &Config) -> Result<(), Error> {
-        unended::refuse(mount.engine, mount.storage, config).await
+        remaining::refuse(mount.engine, mount.storage, config).await
     }
 
     async fn warn_of_leaving(
@@ -42,18 +42,18 @@ impl Dependents for AllRooms {
         mount: Mount<'_>,
         organization: &OrganizationId,
     ) -> Result<Option<String>, Error> {
-        unended::warn_of_leaving(mount.engine, mount.storage, organization).await
+        remaining::warn_of_leaving(mount.engine, mount.storage, organization).await
     }
 }
 
-/// Every project that the mount uses, by OpenAI's id, with its name in Vault or else its id. This reads all roles and sets,
-/// so no request may call it.
+/// All projects that the mount uses: OpenAI's id, and the name in Vault or else the id. This function reads all roles and
+/// sets, so no request may call it.
 pub(super) async fn known_projects(
     engine: &Engine,
     storage: &dyn Storage,
 ) -> Result<BTreeMap<ProjectId, String>, Error> {
     let mut raw = roles::raw_projects(engine, storage).await?;
-    // A name may point to another project by now. The accounts stay in the old one.
+    // A project's name may point to another project by now, while the accounts stay in the old project.
     raw.extend(holdings::all(engine, storage).await?.into_iter().filter_map(|holding| holding.project_id));
     let mut known: BTreeMap<_, _> = raw.into_iter().map(|id| (id.clone(), id.to_string())).collect();
     let named = engine.projects.all(storage).await?.into_iter();

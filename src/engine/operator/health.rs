@@ -1,5 +1,5 @@
-//! What operators ask a mount: `metrics`, `info`, `health`. Each reads a bounded amount of storage, writes none and
-//! never waits for OpenAI, so they answer on a standby, while unconfigured, and while OpenAI is down.
+//! The paths `metrics`, `info` and `health`. Each reads a bounded amount of storage, writes nothing and calls no OpenAI.
+//! So they answer on a standby, without a configuration, and during an outage of OpenAI.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,12 +19,12 @@ use crate::engine::{Engine, Error, build, library};
 use crate::framework::{Call, Help, Path, ResponseField};
 use crate::logical::{Operation, Response, Storage};
 
-/// More is not counted: then this number means at least so many.
-const MOST: usize = 1_000;
-/// A backlog or a late rotation is worth a word when it is older than this.
-const TOLERATED: u64 = 600;
-/// An outage is told after this: a call that fails for a moment is tried again by itself.
-const OUTAGE: u64 = 120;
+/// Highest count. It means this number or more.
+const MAX_COUNT: usize = 1_000;
+/// Seconds after which pending deletions, creations and rotations degrade the status.
+const MAX_DELAY: u64 = 600;
+/// Seconds after which failing calls degrade the status. The client retries shorter failures by itself.
+const MIN_OUTAGE: u64 = 120;
 
 const METRICS_HELP: Help = Help {
     synopsis: "Read this mount's metrics in Prometheus' text format.",
@@ -101,23 +101,23 @@ pub(in crate::engine) fn paths() -> Vec<Path<Engine>> {
     ]
 }
 
-/// What storage and the calls so far tell.
+/// The state of the mount, from storage and from the calls so far.
 struct Observation {
     now: DateTime<Utc>,
     config: Option<Arc<Config>>,
     pending: Vec<Pending>,
-    /// Keys and accounts that wait for their end, credentials among them.
+    /// Pending deletions of keys and accounts, with those of credentials.
     deletions: Due,
     creations: Due,
     rotations: Due,
     /// Library sets with accounts that OpenAI no longer has.
     missing: Vec<(String, usize)>,
     outcomes: Outcomes,
-    /// Credentials at OpenAI that storage should know of and does not.
-    strangers: usize,
+    /// The number of credentials at OpenAI that storage does not know.
+    unknown_credentials: usize,
 }
 
-/// The metrics as text, with levels as they are now.
+/// The metrics as text, with current gauges.
 pub(in crate::engine) async fn metrics_text(engine: &Engine, storage: &dyn Storage) -> Result<String, Error> {
     let observation = observe(engine, storage).await?;
     for (level, value) in observation.levels() {
@@ -132,27 +132,27 @@ pub(in crate::engine) async fn metrics_text(engine: &Engine, storage: &dyn Stora
 
 async fn observe(engine: &Engine, storage: &dyn Storage) -> Result<Observation, Error> {
     let now = engine.now();
-    let pending = pending::all(engine, storage, now, MOST).await?;
-    let (credentials, oldest) = ledger::pending(storage, now, MOST).await?;
-    let deletions = Due::of(&pending, |what| *what == PendingWork::Deletion);
-    let creations = Due::of(&pending, |what| matches!(what, PendingWork::LookUp(_)));
+    let pending = pending::all(engine, storage, now, MAX_COUNT).await?;
+    let (credentials, oldest) = ledger::pending(storage, now, MAX_COUNT).await?;
+    let deletions = Due::of(&pending, |work| *work == PendingWork::Deletion);
+    let creations = Due::of(&pending, |work| matches!(work, PendingWork::LookUp(_)));
     Ok(Observation {
         now,
         config: engine.config.get(storage, ONLY).await?,
-        rotations: Due::of(&pending, |what| *what == PendingWork::Rotation),
+        rotations: Due::of(&pending, |work| *work == PendingWork::Rotation),
         deletions: Due {
-            count: (credentials + deletions.count + creations.count).min(MOST),
+            count: (credentials + deletions.count + creations.count).min(MAX_COUNT),
             oldest: deletions.oldest.into_iter().chain(oldest).min(),
         },
         creations,
         pending,
-        missing: library::missing::told(storage).await?,
+        missing: library::missing::counts(storage).await?,
         outcomes: engine.clients.openai_status().outcomes(),
-        strangers: engine.recovery.unknown_credentials(),
+        unknown_credentials: engine.recovery.unknown_credentials(),
     })
 }
 
-/// Things that are due, and since when the first of them has been.
+/// The number of due items, and the due time of the oldest.
 #[derive(Clone, Copy, Debug)]
 struct Due {
     count: usize,
@@ -171,7 +171,7 @@ impl Due {
         Self { count: since.len(), oldest: since.first().copied() }
     }
 
-    /// For how many seconds the first has been due; zero if nothing is.
+    /// The age of the oldest item in seconds; zero if nothing is due.
     fn age(&self, now: DateTime<Utc>) -> u64 {
         self.oldest.and_then(|oldest| (now - oldest).to_std().ok()).unwrap_or_default().as_secs()
     }
@@ -193,7 +193,7 @@ impl Observation {
         ]
     }
 
-    /// What is not as it should be.
+    /// The reasons of the status `degraded`.
     fn reasons(&self) -> Vec<String> {
         let failing = self.outcomes.failing_since.and_then(|since| (self.now - since).to_std().ok());
         let deletions = self.deletions.age(self.now);
@@ -208,24 +208,24 @@ impl Observation {
         [
             (self.outcomes.refused, "OpenAI refuses the admin key".to_owned()),
             (
-                failing.is_some_and(|age| age.as_secs() > OUTAGE),
+                failing.is_some_and(|age| age.as_secs() > MIN_OUTAGE),
                 format!("no call to OpenAI has succeeded for {}", age(failing.unwrap_or_default().as_secs())),
             ),
             (
-                deletions > TOLERATED,
+                deletions > MAX_DELAY,
                 format!(
                     "a key or account that should have been deleted {} ago is not deleted: revocations lists it",
                     age(deletions)
                 ),
             ),
-            (self.creations.age(self.now) > TOLERATED, self.unfinished()),
-            (rotations > TOLERATED, format!("a rotation is overdue for {}", age(rotations))),
+            (self.creations.age(self.now) > MAX_DELAY, self.unfinished()),
+            (rotations > MAX_DELAY, format!("a rotation is overdue for {}", age(rotations))),
             (
-                self.strangers > 0,
+                self.unknown_credentials > 0,
                 format!(
                     "OpenAI has {} or more credentials of this mount that storage does not know: storage was restored \
                      from a backup, or copied. They stay until tidy removes them or they end",
-                    self.strangers
+                    self.unknown_credentials
                 ),
             ),
         ]

@@ -1,5 +1,5 @@
-//! `revocations`: what waits for its end at OpenAI, why, and another try now. How it ends is `credential_end`'s and
-//! `ledger_worker`'s.
+//! `revocations`: lists pending deletions with their reasons, and retries them. `credential_end` and `ledger_worker`
+//! delete credentials; `accounts` reconciles other owners.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -21,11 +21,11 @@ use crate::engine::{Engine, Error, kind_of};
 use crate::framework::{Call, Field, Help, Name, Path, ResponseField};
 use crate::logical::{Data, Operation, Response, Storage, StorageError, data};
 
-/// As long as an operator's retry of everything takes.
+/// Maximum time of a retry of all pending deletions.
 const MAX_RETRY_TIME: Duration = Duration::from_secs(45);
-/// As many owners are worked on at once for an operator.
+/// Number of owners whose deletions are retried concurrently.
 const CONCURRENCY: usize = 4;
-/// So many are listed at once.
+/// Maximum number of entries in one answer.
 const PAGE: usize = 1_000;
 
 static NAME: Field<Name> = Field::new("name", "Name of the service account or key that has to be deleted.");
@@ -185,7 +185,7 @@ async fn retry_all(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, 
     ])))
 }
 
-/// Tries now to end everything but credentials, once for each owner.
+/// Retries all pending deletions except credentials, once for each owner.
 async fn end_owners(
     engine: &Engine,
     storage: &dyn Storage,
@@ -193,7 +193,7 @@ async fn end_owners(
 ) -> Result<ledger_worker::Outcome, Error> {
     let mut outcome = ledger_worker::Outcome::default();
     if kind::leaves_owners_alone(engine).await? {
-        // The primary's: nothing that came of it could be put on record here.
+        // Only the primary may write the owners' records, so it does the deletions.
         return Ok(outcome);
     }
     let pending = others(engine, storage).await?.into_iter();
@@ -221,25 +221,26 @@ async fn end_owners(
     Ok(outcome)
 }
 
-/// Tries now to end one thing, for somebody who waits for it.
+/// Retries one pending deletion, and returns its failure.
 async fn end_now(engine: &Engine, storage: &dyn Storage, pending: &Pending) -> Result<(), Error> {
     let owner = pending.owner.as_ref().filter(|_| pending.work == PendingWork::Deletion);
     match owner.and_then(|owner| Some((owner, kind_of(owner)?))) {
         Some((owner, kind)) => kind.end_now(Mount { engine, storage }, owner, MAX_WAIT).await,
-        None => Err(Error::field(
-            "name: what a creation that was cut off has made is looked for by the tick, once a minute",
-        )),
+        None => {
+            Err(Error::field("name: this is a creation that was cut off; the tick looks it up once a minute"))
+        }
     }
 }
 
-/// All that waits and is no credential of the ledger, by name.
+/// All pending deletions and look-ups except credentials, sorted by name.
 async fn others(engine: &Engine, storage: &dyn Storage) -> Result<Vec<Pending>, Error> {
     let mut others = pending::all(engine, storage, engine.now(), usize::MAX).await?;
     others.retain(Pending::is_listed);
     Ok(others)
 }
 
-/// Where the record of this name waits, if it does: known for what was asked for, else found by its name.
+/// The place of the pending ledger record of this name. The place of an early revocation follows from the name; other
+/// records are searched for.
 async fn place_of(engine: &Engine, storage: &dyn Storage, name: &str) -> Result<Option<String>, Error> {
     let mut after = ledger::early_place(name);
     if LEDGER.contains(storage, &after).await? {
@@ -256,7 +257,7 @@ async fn place_of(engine: &Engine, storage: &dyn Storage, name: &str) -> Result<
     }
 }
 
-/// The first of the others that wait, after the one of this name.
+/// At most `most` pending deletions and look-ups except credentials, after the one of this name.
 async fn others_after(
     engine: &Engine,
     storage: &dyn Storage,
@@ -268,7 +269,7 @@ async fn others_after(
     Ok(pending.iter().skip(first).take(most).map(|one| (one.name.clone(), view(engine, one))).collect())
 }
 
-/// The first credentials that wait, after the one at this place.
+/// At most `most` pending credentials, after the one at this place.
 async fn credentials_after(
     engine: &Engine,
     storage: &dyn Storage,
@@ -283,7 +284,7 @@ async fn credentials_after(
         let info = match LEDGER.get(storage, &place).await {
             Ok(None) => continue,
             Ok(Some(entry)) => view_credential(engine, &entry),
-            // It hides no other.
+            // An unreadable record does not hide others.
             Err(error @ StorageError::Malformed { .. }) => data([("last_error", error.to_string().into())]),
             Err(error) => return Err(error.into()),
         };
@@ -292,12 +293,12 @@ async fn credentials_after(
     Ok(listed)
 }
 
-/// What waits under this name and is no credential of the ledger.
+/// The pending deletion or look-up of this name, unless it is a credential.
 async fn other(engine: &Engine, storage: &dyn Storage, name: &str) -> Result<Option<Pending>, Error> {
     Ok(others(engine, storage).await?.into_iter().find(|one| one.name == name))
 }
 
-/// A credential of the ledger waits like anything else.
+/// A pending credential, in the same form as other pending deletions.
 fn view_credential(engine: &Engine, entry: &Entry) -> Data {
     let credential = &entry.credential;
     let mut retry = entry.retry.clone();

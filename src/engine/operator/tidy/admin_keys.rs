@@ -1,20 +1,22 @@
-//! The admin keys among what `tidy` looks for: those that a rotation here made and the configuration does not name.
+//! The part of `tidy` for admin keys: finds keys that a rotation of this mount created and the configuration does not
+//! name.
 //!
-//! *Guarantees:* the key in use stays, by its id and by its value, and so does one that a rotation is about to store or
-//! still has to delete: the list is read first, then, under the configuration's lock, what names a key.
+//! *Guarantees:* the key in use stays; it is recognized by its id and by its value. A key that a rotation is about to
+//! store, or has to delete itself, stays as well. OpenAI's list is read first, and the configuration afterwards, under its
+//! lock.
 
 use super::run::Run;
-use super::status::{Stray, Thing};
+use super::status::{Candidate, Object};
 use crate::engine::Error;
 use crate::engine::config::configuration::{Config, LOCK};
 use crate::engine::config::{admin_reconcile, configuration};
 use crate::openai::{AdminKeyRecord, Pages};
 
 impl Run {
-    /// Finds the admin keys that nothing names, and removes them if that was asked for.
+    /// Finds the admin keys that the configuration does not name, and removes them unless this is a dry run.
     pub(super) async fn tidy_admin_keys(&self) -> Result<(), Error> {
         for key in self.admin_keys().await.map_err(Error::call("listing admin keys"))? {
-            if let Err(error) = self.deal_with_admin_key(key).await {
+            if let Err(error) = self.tidy_admin_key(key).await {
                 self.failed(&error);
             }
         }
@@ -22,7 +24,7 @@ impl Run {
     }
 
     async fn admin_keys(&self) -> Result<Vec<AdminKeyRecord>, crate::openai::Error> {
-        let (mut found, mut pages) = (Vec::new(), Pages::within(super::run::LISTING));
+        let (mut found, mut pages) = (Vec::new(), Pages::within(super::run::MAX_LISTING_TIME));
         while let Some(page) = self.client.next_admin_keys(&mut pages).await? {
             self.engine.tidying.looked_at_keys(page.len());
             found.extend(
@@ -34,7 +36,7 @@ impl Run {
         Ok(found)
     }
 
-    async fn deal_with_admin_key(&self, key: AdminKeyRecord) -> Result<(), Error> {
+    async fn tidy_admin_key(&self, key: AdminKeyRecord) -> Result<(), Error> {
         let _alone = self.engine.locks.lock(LOCK).await;
         let config =
             configuration::stored_config(&self.engine, &*self.storage).await?.ok_or(Error::NotConfigured)?;
@@ -42,8 +44,8 @@ impl Run {
             return Ok(());
         }
         let id = key.id.clone();
-        self.engine.tidying.found(&Stray { project_id: None, thing: Thing::AdminKey(key) });
-        if self.order.dry_run {
+        self.engine.tidying.found(&Candidate { project_id: None, object: Object::AdminKey(key) });
+        if self.options.dry_run {
             return Ok(());
         }
         let removed = admin_reconcile::end(&self.client, &id).await;
@@ -54,7 +56,7 @@ impl Run {
 }
 
 impl Config {
-    /// Whether the key is in use, is being made, or was in use and is still to be deleted.
+    /// True if the key is in use, is being created, or is a replaced key whose deletion is pending.
     fn names_admin_key(&self, key: &AdminKeyRecord) -> bool {
         let Self { admin_api_key, admin_api_key_id, keys, .. } = self;
         admin_api_key_id.as_ref() == Some(&key.id)

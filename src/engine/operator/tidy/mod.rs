@@ -1,5 +1,5 @@
-//! `tidy`: finds accounts and keys at OpenAI that carry this mount's tag and that nothing here owns any more, and removes
-//! them if it is told to. They are what a restored backup leaves behind.
+//! `tidy`: finds accounts and keys at OpenAI that have this mount's tag and no owner here, and removes them unless the
+//! run is a dry run. A restored backup leaves such accounts and keys.
 
 mod admin_keys;
 mod run;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use self::status::Order;
+use self::status::Options;
 pub(in crate::engine) use self::status::Tidying;
 use crate::engine::config::clients;
 use crate::engine::{Engine, Error};
@@ -87,7 +87,7 @@ pub(in crate::engine) fn paths() -> Vec<Path<Engine>> {
             .field(&MIN_AGE)
             .on(Operation::Update, start)
             .responds(Operation::Update, STARTED),
-        // The node that runs it knows.
+        // Only the node of the run knows its status.
         Path::new("tidy/status", STATUS_HELP)
             .on(Operation::Read, status)
             .forward(Operation::Read)
@@ -96,19 +96,19 @@ pub(in crate::engine) fn paths() -> Vec<Path<Engine>> {
 }
 
 async fn start(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
-    let order = Order { dry_run: call.get(&DRY_RUN)?, min_age: call.get(&MIN_AGE)? };
+    let options = Options { dry_run: call.get(&DRY_RUN)?, min_age: call.get(&MIN_AGE)? };
     clients::configured(&engine, &**call.storage()).await?;
     if engine.system.is_shared().await? {
         return Err(Error::Replicated);
     }
-    if !engine.tidying.begin(&order, engine.now()) {
+    if !engine.tidying.begin(&options, engine.now()) {
         return Err(Error::TidyRunning);
     }
-    tokio::spawn(run::in_background(engine, Arc::clone(call.storage()), order));
+    tokio::spawn(run::in_background(engine, Arc::clone(call.storage()), options));
     Ok(Some(Response::of([
         ("state", Value::from("running")),
-        ("dry_run", order.dry_run.into()),
-        ("min_age", order.min_age.as_secs().into()),
+        ("dry_run", options.dry_run.into()),
+        ("min_age", options.min_age.as_secs().into()),
     ])))
 }
 

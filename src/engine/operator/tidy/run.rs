@@ -1,11 +1,13 @@
-//! One run of `tidy`: list what carries the tag, take away what is owned, name or remove the rest.
+//! One run of `tidy`: lists accounts and keys with the mount's tag, skips those with an owner, and reports or removes the
+//! rest.
 //!
-//! *Guarantees:* an account or key is removed only if its name carries this mount's tag, OpenAI made it at least
-//! `min_age` ago, and no record names it; an account, only if nobody else has a live key on it. Accounts and keys are listed before their owners are, so what is being made
-//! meanwhile is never taken for a stray. A claim waits for a removal under way, and one that came
-//! first prevents it. One failure never stops the rest. A crash loses nothing: the next run finds what is left.
+//! *Guarantees:* an account or key is removed only under three conditions: its name has this mount's tag, OpenAI created
+//! it at least `min_age` ago, and no record names it. An account with a live key of somebody else stays as well. Accounts
+//! and keys are listed before their owners, so a creation in progress always finds its owner. A claim of an account waits
+//! for the account's removal, and an earlier claim prevents the removal. One failure does not stop the run. After a
+//! crash, the next run finds the rest.
 //!
-//! *Assumptions:* no other server has a mount with this tag: a copy of this one's storage must not tidy.
+//! *Assumptions:* no other server has a mount with this tag. A copy of the storage must not tidy.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,7 +16,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::Instant;
 
-use super::status::{Order, State, Stray, Thing};
+use super::status::{Candidate, Object, Options, State};
 use crate::engine::accounts::claims;
 use crate::engine::config::clients;
 use crate::engine::creds::inventory::Owned;
@@ -24,26 +26,26 @@ use crate::engine::{Engine, Error};
 use crate::logical::Storage;
 use crate::openai::{self, Client, KeyRecord, Pages, ProjectId, ServiceAccount, ServiceAccountId, Urgency};
 
-/// As long as one call waits for its turn: whatever else asks OpenAI may go first.
+/// Maximum wait of a call for its turn at OpenAI. All other calls go first.
 const MAX_WAIT: Duration = Duration::from_secs(600);
-/// As long as one project may be listed: 1000 pages at 5 a minute.
-pub(super) const LISTING: Duration = Duration::from_secs(12_000);
-/// A key that is no more than this younger than its account was made with it.
-const WITH_ITS_ACCOUNT: TimeDelta = TimeDelta::seconds(60);
-/// What is known of owners is read anew after so long, as a run at OpenAI's pace may take hours.
-const TRUSTED_FOR: Duration = Duration::from_secs(300);
+/// Maximum time of one project's listing: 1000 pages at 5 a minute.
+pub(super) const MAX_LISTING_TIME: Duration = Duration::from_secs(12_000);
+/// OpenAI creates an account's first key with the account. Such a key is at most this much younger than its account.
+const FIRST_KEY_DELAY: TimeDelta = TimeDelta::seconds(60);
+/// Maximum age of the list of owners, as a run may take hours.
+const MAX_OWNERS_AGE: Duration = Duration::from_secs(300);
 
 pub(super) struct Run {
     pub(super) engine: Arc<Engine>,
     pub(super) storage: Arc<dyn Storage>,
     pub(super) client: Client,
-    pub(super) order: Order,
+    pub(super) options: Options,
 }
 
-/// Runs until its end or the mount's, and keeps the outcome.
-pub(super) async fn in_background(engine: Arc<Engine>, storage: Arc<dyn Storage>, order: Order) {
+/// Runs until the end of the run or of the mount, and stores the outcome.
+pub(super) async fn in_background(engine: Arc<Engine>, storage: Arc<dyn Storage>, options: Options) {
     let outcome = tokio::select! {
-        outcome = run(&engine, storage, order) => Some(outcome),
+        outcome = run(&engine, storage, options) => Some(outcome),
         () = engine.gone.cancelled() => None,
     };
     let (state, error) = match outcome {
@@ -54,9 +56,9 @@ pub(super) async fn in_background(engine: Arc<Engine>, storage: Arc<dyn Storage>
     engine.tidying.end(state, error.as_ref(), engine.now());
 }
 
-async fn run(engine: &Arc<Engine>, storage: Arc<dyn Storage>, order: Order) -> Result<(), Error> {
+async fn run(engine: &Arc<Engine>, storage: Arc<dyn Storage>, options: Options) -> Result<(), Error> {
     let client = clients::configured(engine, &*storage).await?.client.for_work(Urgency::Check, MAX_WAIT);
-    let run = Run { engine: Arc::clone(engine), storage, client, order };
+    let run = Run { engine: Arc::clone(engine), storage, client, options };
     let candidates = run.candidates().await?;
     run.tidy(candidates).await?;
     if let Err(error) = run.tidy_admin_keys().await {
@@ -66,14 +68,15 @@ async fn run(engine: &Arc<Engine>, storage: Arc<dyn Storage>, order: Order) -> R
 }
 
 impl Run {
-    /// The accounts and keys old enough that carry the tag, owned or not: accounts first, as their keys go with them.
-    async fn candidates(&self) -> Result<Vec<Stray>, Error> {
+    /// The accounts and keys with the tag and the minimum age, with or without an owner. Accounts come first, as their
+    /// deletion deletes their keys.
+    async fn candidates(&self) -> Result<Vec<Candidate>, Error> {
         let (mut accounts, mut keys) = (Vec::new(), Vec::new());
         for project_id in dependents::known_projects(&self.engine, &*self.storage).await?.into_keys() {
             let mut in_project = Vec::new();
             let what = "listing service accounts";
             self.note(what, self.accounts_in(&project_id, &mut in_project).await);
-            // Nobody can tell then who uses the accounts.
+            // Without the list of keys, the accounts may have keys of others.
             if self.note("listing API keys", self.keys_in(&project_id, &mut in_project, &mut keys).await) {
                 accounts.append(&mut in_project);
             }
@@ -82,10 +85,10 @@ impl Run {
         Ok(accounts)
     }
 
-    /// One project's failure does not stop the run. Answers whether all was listed.
+    /// Counts a failed listing of a project. Returns false after a failure.
     fn note(&self, what: &'static str, listed: Result<(), openai::Error>) -> bool {
         match listed {
-            // The project is gone, and all that was in it.
+            // The project is deleted, with its accounts and keys.
             Err(error) if !error.is_gone() => {
                 self.failed(&Error::call(what)(error));
                 false
@@ -94,51 +97,56 @@ impl Run {
         }
     }
 
-    async fn accounts_in(&self, project_id: &ProjectId, found: &mut Vec<Stray>) -> Result<(), openai::Error> {
-        let mut pages = Pages::within(LISTING);
+    async fn accounts_in(
+        &self,
+        project_id: &ProjectId,
+        found: &mut Vec<Candidate>,
+    ) -> Result<(), openai::Error> {
+        let mut pages = Pages::within(MAX_LISTING_TIME);
         while let Some(page) = self.client.next_service_accounts(project_id, &mut pages).await? {
             self.engine.tidying.looked_at(page.len());
             let carry_tag =
                 page.into_iter().filter(|account| self.is_candidate(&account.name, account.created_at));
-            found.extend(carry_tag.map(|account| Stray::new(project_id, Thing::Account(account, None))));
+            found.extend(carry_tag.map(|account| Candidate::new(project_id, Object::Account(account, None))));
         }
         Ok(())
     }
 
-    /// Also notes, for each account that was found, a key that somebody else made on it.
+    /// Lists the project's keys with the tag. Notes for each account a key that somebody else created on it.
     async fn keys_in(
         &self,
         project_id: &ProjectId,
-        accounts: &mut [Stray],
-        found: &mut Vec<Stray>,
+        accounts: &mut [Candidate],
+        found: &mut Vec<Candidate>,
     ) -> Result<(), openai::Error> {
-        let mut accounts: HashMap<ServiceAccountId, &mut Stray> =
-            accounts.iter_mut().filter_map(|stray| Some((stray.account_id()?.clone(), stray))).collect();
-        let mut pages = Pages::within(LISTING);
+        let mut accounts: HashMap<ServiceAccountId, &mut Candidate> = accounts
+            .iter_mut()
+            .filter_map(|candidate| Some((candidate.account_id()?.clone(), candidate)))
+            .collect();
+        let mut pages = Pages::within(MAX_LISTING_TIME);
         while let Some(page) = self.client.next_keys(project_id, &mut pages).await? {
             self.engine.tidying.looked_at_keys(page.len());
             for key in &page {
-                if let Some(stray) = key.service_account().and_then(|owner| accounts.get_mut(owner)) {
-                    self.note_foreign(key, stray);
+                if let Some(candidate) = key.service_account().and_then(|owner| accounts.get_mut(owner)) {
+                    self.note_foreign(key, candidate);
                 }
             }
             let carry_tag = page
                 .into_iter()
                 .filter(|key| key.name.as_ref().is_some_and(|name| self.is_candidate(name, key.created_at)));
-            // A user's key is none of ours, whatever its name.
+            // The key of a user has no service account, and is never a candidate.
             let of_accounts =
                 carry_tag.filter_map(|key| key.service_account().cloned().map(|owner| (key, owner)));
-            found.extend(of_accounts.map(|(key, owner)| Stray::new(project_id, Thing::Key(key, owner))));
+            found.extend(of_accounts.map(|(key, owner)| Candidate::new(project_id, Object::Key(key, owner))));
         }
         Ok(())
     }
 
-    fn note_foreign(&self, key: &KeyRecord, stray: &mut Stray) {
+    fn note_foreign(&self, key: &KeyRecord, candidate: &mut Candidate) {
         let is_ours = key.name.as_ref().is_some_and(|name| self.engine.tag.owns(name));
         let is_over = key.expires_at.is_some_and(|end| end <= self.engine.certain_time());
-        if let Thing::Account(account, foreign) = &mut stray.thing
-            // OpenAI makes an account's first key together with the account.
-            && key.created_at > account.created_at + WITH_ITS_ACCOUNT
+        if let Object::Account(account, foreign) = &mut candidate.object
+            && key.created_at > account.created_at + FIRST_KEY_DELAY
             && !is_ours
             && !is_over
         {
@@ -148,44 +156,44 @@ impl Run {
 
     pub(super) fn is_candidate(&self, name: &str, created_at: DateTime<Utc>) -> bool {
         self.engine.tag.owns(name)
-            && is_old_enough(created_at, self.engine.certain_time(), self.order.min_age)
+            && is_old_enough(created_at, self.engine.certain_time(), self.options.min_age)
     }
 
-    async fn tidy(&self, candidates: Vec<Stray>) -> Result<(), Error> {
+    async fn tidy(&self, candidates: Vec<Candidate>) -> Result<(), Error> {
         let mut owned = Owned::collect(&self.engine, &*self.storage).await?;
         let mut read_at = Instant::now();
-        for stray in candidates {
-            if read_at.elapsed() > TRUSTED_FOR {
+        for candidate in candidates {
+            if read_at.elapsed() > MAX_OWNERS_AGE {
                 owned = Owned::collect(&self.engine, &*self.storage).await?;
                 read_at = Instant::now();
             }
-            if let Err(error) = self.deal_with(&owned, &stray).await {
+            if let Err(error) = self.tidy_candidate(&owned, &candidate).await {
                 self.failed(&error);
             }
         }
         Ok(())
     }
 
-    async fn deal_with(&self, owned: &Owned, stray: &Stray) -> Result<(), Error> {
-        match (&stray.thing, &stray.project_id) {
-            (Thing::Account(account, None), Some(project)) => {
-                self.deal_with_account(owned, stray, project, account).await
+    async fn tidy_candidate(&self, owned: &Owned, candidate: &Candidate) -> Result<(), Error> {
+        match (&candidate.object, &candidate.project_id) {
+            (Object::Account(account, None), Some(project)) => {
+                self.tidy_account(owned, candidate, project, account).await
             }
-            (Thing::Account(account, Some(key)), _) => {
+            (Object::Account(account, Some(key)), _) => {
                 if inventory::is_owned(&self.engine, &*self.storage, owned, account).await? {
                     return Ok(());
                 }
                 Err(Error::AccountHasKeys { account: account.id.clone(), key: key.clone() })
             }
-            (Thing::Key(key, _), Some(project)) => self.deal_with_key(owned, stray, project, key).await,
+            (Object::Key(key, _), Some(project)) => self.tidy_key(owned, candidate, project, key).await,
             _ => Ok(()),
         }
     }
 
-    async fn deal_with_account(
+    async fn tidy_account(
         &self,
         owned: &Owned,
-        stray: &Stray,
+        candidate: &Candidate,
         project: &ProjectId,
         account: &ServiceAccount,
     ) -> Result<(), Error> {
@@ -193,8 +201,8 @@ impl Run {
         if inventory::is_owned(&self.engine, &*self.storage, owned, account).await? {
             return Ok(());
         }
-        self.engine.tidying.found(stray);
-        if self.order.dry_run {
+        self.engine.tidying.found(candidate);
+        if self.options.dry_run {
             return Ok(());
         }
         let removed = deletion::remove_account(&self.client, project, &account.id).await;
@@ -203,19 +211,19 @@ impl Run {
         Ok(())
     }
 
-    /// No claim can come for a key: whoever owns one had its name on record before it was made.
-    async fn deal_with_key(
+    /// Needs no lock: the owner's record has a key's name before the key is created.
+    async fn tidy_key(
         &self,
         owned: &Owned,
-        stray: &Stray,
+        candidate: &Candidate,
         project: &ProjectId,
         key: &KeyRecord,
     ) -> Result<(), Error> {
         if owned.names_key(key, &self.engine.tag) {
             return Ok(());
         }
-        self.engine.tidying.found(stray);
-        if self.order.dry_run {
+        self.engine.tidying.found(candidate);
+        if self.options.dry_run {
             return Ok(());
         }
         deletion::end_key(&self.client, project, &key.id).await.map_err(Error::Revocation)?;
@@ -228,20 +236,20 @@ impl Run {
     }
 }
 
-impl Stray {
-    fn new(project_id: &ProjectId, thing: Thing) -> Self {
-        Self { project_id: Some(project_id.clone()), thing }
+impl Candidate {
+    fn new(project_id: &ProjectId, object: Object) -> Self {
+        Self { project_id: Some(project_id.clone()), object }
     }
 
     fn account_id(&self) -> Option<&ServiceAccountId> {
-        match &self.thing {
-            Thing::Account(account, _) => Some(&account.id),
-            Thing::Key(..) | Thing::AdminKey(_) => None,
+        match &self.object {
+            Object::Account(account, _) => Some(&account.id),
+            Object::Key(..) | Object::AdminKey(_) => None,
         }
     }
 }
 
-/// Whether OpenAI made it at least `min_age` ago. What it says to have made in the future is not old.
+/// True if `created_at` is at least `min_age` ago. A time in the future is not.
 fn is_old_enough(created_at: DateTime<Utc>, now: DateTime<Utc>, min_age: Duration) -> bool {
     (now - created_at).to_std().is_ok_and(|age| age >= min_age)
 }
@@ -251,7 +259,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_younger_or_from_the_future_is_not_old_enough() {
+    fn a_younger_time_or_one_in_the_future_is_not_old_enough() {
         let now = DateTime::UNIX_EPOCH + TimeDelta::days(10);
         let hour = Duration::from_secs(3_600);
         for (seconds, min_age, old_enough) in [

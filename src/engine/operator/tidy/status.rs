@@ -1,4 +1,4 @@
-//! How far the present run of `tidy` is, or what the last one did. In memory only: a new process begins anew.
+//! The state of the current or last run of `tidy`. It is in memory only.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use crate::engine::time::rfc3339;
 use crate::logical::{Data, data};
 use crate::openai::{AdminKeyRecord, ApiKeyId, KeyRecord, ProjectId, ServiceAccount, ServiceAccountId};
 
-/// As many of the accounts and keys found are named.
-const NAMED: usize = 1_000;
+/// Number of found accounts and keys that the status lists.
+const MAX_LISTED: usize = 1_000;
 
-/// The one run there may be at a time, and what is known of it.
+/// The current or last run. At most one run is active.
 #[derive(Debug, Default)]
 pub(in crate::engine) struct Tidying {
     status: parking_lot::Mutex<Status>,
@@ -22,57 +22,57 @@ pub(in crate::engine) struct Tidying {
 #[derive(Debug, Default)]
 struct Status {
     state: State,
-    order: Order,
+    options: Options,
     started: Option<DateTime<Utc>>,
     finished: Option<DateTime<Utc>>,
     looked_at: u64,
     keys_looked_at: u64,
     found_count: u64,
-    found: Vec<Stray>,
+    found: Vec<Candidate>,
     removed: u64,
     failed: u64,
     last_error: Option<String>,
 }
 
-/// What a run was told.
+/// The options of a run.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Order {
+pub(super) struct Options {
     pub(super) dry_run: bool,
     pub(super) min_age: Duration,
 }
 
-/// What carries the tag.
+/// An account or key with the mount's tag.
 #[derive(Clone, Debug)]
-pub(super) struct Stray {
-    /// The project; none for an admin key.
+pub(super) struct Candidate {
+    /// The project; `None` for an admin key.
     pub(super) project_id: Option<ProjectId>,
-    pub(super) thing: Thing,
+    pub(super) object: Object,
 }
 
-/// What it is.
+/// The account or key of a candidate.
 #[derive(Clone, Debug)]
-pub(super) enum Thing {
-    /// An account with all its keys, and one of them that somebody else made, if there is any.
+pub(super) enum Object {
+    /// An account, and one of its keys that somebody else created.
     Account(ServiceAccount, Option<ApiKeyId>),
-    /// A key alone, on this account.
+    /// A key on this account.
     Key(KeyRecord, ServiceAccountId),
     /// An admin key.
     AdminKey(AdminKeyRecord),
 }
 
-/// How a run stands.
+/// The state of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum State {
-    /// There was none in this process.
+    /// No run in this process yet.
     #[default]
     Inactive,
-    /// It is under way.
+    /// The run is active.
     Running,
-    /// It came to its end; single failures are counted.
+    /// The run is complete. Failures of single accounts, keys and projects are counted.
     Finished,
-    /// It could not go on.
+    /// The run was aborted by an error.
     Failed,
-    /// The mount went away from this process.
+    /// This process unloaded the mount.
     Stopped,
 }
 
@@ -89,13 +89,14 @@ impl State {
 }
 
 impl Tidying {
-    /// Begins a run; false if one is under way.
-    pub(super) fn begin(&self, order: &Order, now: DateTime<Utc>) -> bool {
+    /// Begins a run. Returns false if another run is active.
+    pub(super) fn begin(&self, options: &Options, now: DateTime<Utc>) -> bool {
         let mut status = self.status.lock();
         if status.state == State::Running {
             return false;
         }
-        *status = Status { state: State::Running, order: *order, started: Some(now), ..Status::default() };
+        *status =
+            Status { state: State::Running, options: *options, started: Some(now), ..Status::default() };
         true
     }
 
@@ -107,11 +108,11 @@ impl Tidying {
         self.status.lock().keys_looked_at += keys as u64;
     }
 
-    pub(super) fn found(&self, stray: &Stray) {
+    pub(super) fn found(&self, candidate: &Candidate) {
         let mut status = self.status.lock();
         status.found_count += 1;
-        if status.found.len() < NAMED {
-            status.found.push(stray.clone());
+        if status.found.len() < MAX_LISTED {
+            status.found.push(candidate.clone());
         }
     }
 
@@ -119,7 +120,7 @@ impl Tidying {
         self.status.lock().removed += 1;
     }
 
-    /// One project, account or key could not be dealt with; the run goes on.
+    /// Counts a failure of one project, account or key. The run continues.
     pub(super) fn failed(&self, error: &Error) {
         let mut status = self.status.lock();
         status.failed += 1;
@@ -135,7 +136,7 @@ impl Tidying {
         }
     }
 
-    /// What `tidy/status` answers.
+    /// The answer of `tidy/status`.
     pub(super) fn view(&self) -> Data {
         let status = self.status.lock();
         let time = |time: Option<DateTime<Utc>>| time.map(rfc3339::text).unwrap_or_default();
@@ -143,8 +144,8 @@ impl Tidying {
             ("state", status.state.word().into()),
             ("started", time(status.started).into()),
             ("finished", time(status.finished).into()),
-            ("dry_run", status.order.dry_run.into()),
-            ("min_age", status.order.min_age.as_secs().into()),
+            ("dry_run", status.options.dry_run.into()),
+            ("min_age", status.options.min_age.as_secs().into()),
             ("looked_at", status.looked_at.into()),
             ("keys_looked_at", status.keys_looked_at.into()),
             ("found_count", status.found_count.into()),
@@ -156,17 +157,17 @@ impl Tidying {
     }
 }
 
-fn view(stray: &Stray) -> Value {
-    let project_id = stray.project_id.as_ref().map(ProjectId::as_str);
-    match &stray.thing {
-        Thing::Account(account, _) => json!({
+fn view(candidate: &Candidate) -> Value {
+    let project_id = candidate.project_id.as_ref().map(ProjectId::as_str);
+    match &candidate.object {
+        Object::Account(account, _) => json!({
             "kind": "account",
             "name": account.name,
             "id": account.id.as_str(),
             "project_id": project_id,
             "created_at": rfc3339::text(account.created_at),
         }),
-        Thing::Key(key, account) => json!({
+        Object::Key(key, account) => json!({
             "kind": "key",
             "name": key.name,
             "id": key.id.as_str(),
@@ -174,7 +175,7 @@ fn view(stray: &Stray) -> Value {
             "project_id": project_id,
             "created_at": rfc3339::text(key.created_at),
         }),
-        Thing::AdminKey(key) => json!({
+        Object::AdminKey(key) => json!({
             "kind": "admin_key",
             "name": key.name,
             "id": key.id.as_str(),

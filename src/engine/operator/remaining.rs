@@ -1,4 +1,5 @@
-//! Keys and accounts that only the configuration can end at OpenAI: asked before the configuration is deleted.
+//! Keys and accounts that cannot be deleted at OpenAI without the configuration. They refuse the configuration's
+//! deletion, and a change of its organization warns of them.
 
 use crate::engine::accounts::holdings;
 use crate::engine::accounts::owner::Owner;
@@ -11,62 +12,62 @@ use crate::framework::WalLog;
 use crate::logical::{Storage, StorageError};
 use crate::openai::OrganizationId;
 
-/// More is not counted: it makes no difference to whoever reads the sentence.
-const MOST: usize = 1_000;
-/// As many names stand in the sentence.
-const NAMED: usize = 5;
+/// Highest count. The message says "or more" then.
+const MAX_COUNT: usize = 1_000;
+/// Number of names in the message.
+const MAX_NAMES: usize = 5;
 
-/// What would stay at OpenAI.
+/// The owners of keys and accounts that would stay at OpenAI.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Unended {
-    /// Static roles: their keys never expire.
+struct Remaining {
+    /// Static roles. Their keys may never expire.
     static_roles: Vec<String>,
-    /// Library sets with accounts that Vault made.
+    /// Library sets with accounts that Vault created.
     sets: Vec<String>,
     credentials: usize,
     check_outs: usize,
-    /// Keys and accounts of static roles and sets that were asked of OpenAI and are not recorded.
+    /// Unfinished creations that an earlier release wrote as write-ahead entries.
     creations: usize,
 }
 
-/// Refuses if something of the configuration's organization has still to be ended.
+/// Refuses if keys or accounts remain in the configuration's organization.
 pub(super) async fn refuse(engine: &Engine, storage: &dyn Storage, config: &Config) -> Result<(), Error> {
-    let unended = Unended::of(engine, storage, &config.organization_id).await?;
-    if unended == Unended::default() {
+    let remaining = Remaining::of(engine, storage, &config.organization_id).await?;
+    if remaining == Remaining::default() {
         return Ok(());
     }
     Err(Error::field(format!(
-        "{} still to be ended at OpenAI, which takes the configuration: {}. With force=true it is deleted all the same; \
-         then {}",
-        unended.sentence(),
-        unended.first(),
-        unended.consequence(),
+        "{} still to be ended at OpenAI, which needs the configuration: {}. force=true deletes the configuration \
+         anyway; then {}",
+        remaining.sentence(),
+        remaining.advice(),
+        remaining.consequence(),
     )))
 }
 
-/// A warning that the configuration no longer names this organization, where something has still to be ended.
+/// A warning if keys or accounts remain in this organization, which the configuration no longer names.
 pub(super) async fn warn_of_leaving(
     engine: &Engine,
     storage: &dyn Storage,
     organization: &OrganizationId,
 ) -> Result<Option<String>, Error> {
-    let unended = Unended::of(engine, storage, organization).await?;
-    Ok((unended != Unended::default()).then(|| {
+    let remaining = Remaining::of(engine, storage, organization).await?;
+    Ok((remaining != Remaining::default()).then(|| {
         format!(
             "{} still to be ended at OpenAI in organization {organization}, which the configuration no longer names: \
-             until it does again, {}",
-            unended.sentence(),
-            unended.consequence(),
+             until the configuration names it again, {}",
+            remaining.sentence(),
+            remaining.consequence(),
         )
     }))
 }
 
 async fn credentials(storage: &dyn Storage, organization: &OrganizationId) -> Result<usize, Error> {
     let mut count = 0;
-    for place in ledger::places(storage, MOST).await? {
+    for place in ledger::places(storage, MAX_COUNT).await? {
         match LEDGER.get(storage, &place).await {
             Ok(Some(entry)) => count += usize::from(entry.credential.organization_id == *organization),
-            // No configuration ends what nobody can read.
+            // An unreadable record names nothing that the configuration could delete.
             Ok(None) | Err(StorageError::Malformed { .. }) => {}
             Err(error) => return Err(error.into()),
         }
@@ -75,44 +76,44 @@ async fn credentials(storage: &dyn Storage, organization: &OrganizationId) -> Re
 }
 
 async fn creations(storage: &dyn Storage, organization: &OrganizationId) -> Result<usize, Error> {
-    let log = WalLog::read(storage, MOST).await?;
+    let log = WalLog::read(storage, MAX_COUNT).await?;
     let creations = CREATION.known(&log);
     Ok(creations.filter(|creation| creation.organization_id == *organization).count())
 }
 
-impl Unended {
+impl Remaining {
     async fn of(
         engine: &Engine,
         storage: &dyn Storage,
         organization: &OrganizationId,
     ) -> Result<Self, Error> {
-        let mut unended = Self {
+        let mut remaining = Self {
             credentials: credentials(storage, organization).await?,
             creations: creations(storage, organization).await?,
             ..Self::default()
         };
         for (owner, holdings) in holdings::readable(engine, storage).await? {
-            // What Vault made has a unique name.
+            // Only an account or key that Vault created has a unique name.
             if !holdings.iter().any(|it| it.organization_id == *organization && it.name.is_some()) {
                 continue;
             }
             match owner {
-                Owner::StaticRole(name) => unended.static_roles.push(name),
-                Owner::LibrarySet(name) => unended.sets.push(name),
-                // Also those of sets that were deleted by force.
-                Owner::Loan { .. } => unended.check_outs += 1,
+                Owner::StaticRole(name) => remaining.static_roles.push(name),
+                Owner::LibrarySet(name) => remaining.sets.push(name),
+                // Also a check-out of a set that was deleted by force.
+                Owner::Loan { .. } => remaining.check_outs += 1,
                 Owner::Config => {}
             }
         }
-        Ok(unended)
+        Ok(remaining)
     }
 
-    /// The subject and its verb.
+    /// The subject of the message, with its verb.
     fn sentence(&self) -> String {
         let many = |count: usize, what: &str| match count {
             0 => None,
             1 => Some(format!("1 {what}")),
-            MOST.. => Some(format!("{MOST} {what}s or more")),
+            MAX_COUNT.. => Some(format!("{MAX_COUNT} {what}s or more")),
             _ => Some(format!("{count} {what}s")),
         };
         let named = |names: &[String], what: &str| {
@@ -125,20 +126,20 @@ impl Unended {
             many(self.credentials, "credential"),
             many(self.check_outs, "check-out"),
         ];
-        let mut said: Vec<String> = all.into_iter().flatten().collect();
+        let mut parts: Vec<String> = all.into_iter().flatten().collect();
         let count =
             self.static_roles.len() + self.sets.len() + self.creations + self.credentials + self.check_outs;
         let verb = if count == 1 { "has" } else { "have" };
-        let last = said.pop().unwrap_or_default();
-        if said.is_empty() {
+        let last = parts.pop().unwrap_or_default();
+        if parts.is_empty() {
             format!("{last} {verb}")
         } else {
-            format!("{} and {last} {verb}", said.join(", "))
+            format!("{} and {last} {verb}", parts.join(", "))
         }
     }
 
-    /// What to do first.
-    fn first(&self) -> String {
+    /// The steps before the deletion of the configuration.
+    fn advice(&self) -> String {
         let deleted = match (self.static_roles.is_empty(), self.sets.is_empty()) {
             (false, false) => "delete the static roles and library sets, ",
             (false, true) => "delete the static roles, ",
@@ -152,17 +153,17 @@ impl Unended {
 
     fn consequence(&self) -> &'static str {
         if self.static_roles.is_empty() && self.creations == 0 {
-            "each key lives until its own end at OpenAI, and its lease cannot be revoked before that"
+            "each key lives until it expires at OpenAI, and its lease cannot be revoked before that"
         } else {
-            "the keys of static roles never end, every other key lives until its own end at OpenAI, and no lease can be \
-             revoked before that"
+            "the keys of static roles never end, every other key lives until it expires at OpenAI, and no lease can \
+             be revoked before that"
         }
     }
 }
 
 fn some_of(names: &[String]) -> String {
-    let some = names.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
-    if names.len() > NAMED { format!("{some} and {} more", names.len() - NAMED) } else { some }
+    let some = names.iter().take(MAX_NAMES).map(String::as_str).collect::<Vec<_>>().join(", ");
+    if names.len() > MAX_NAMES { format!("{some} and {} more", names.len() - MAX_NAMES) } else { some }
 }
 
 #[cfg(test)]
@@ -173,7 +174,7 @@ mod tests {
     fn the_sentence_counts_and_names() {
         let names = |count: usize| (1..=count).map(|n| format!("r{n}")).collect::<Vec<_>>();
         let sentence = |static_roles, sets, creations, credentials, check_outs| {
-            Unended {
+            Remaining {
                 static_roles: names(static_roles),
                 sets: names(sets),
                 credentials,
@@ -185,7 +186,7 @@ mod tests {
         assert_eq!(sentence(0, 0, 0, 1, 0), "1 credential has");
         assert_eq!(sentence(0, 0, 0, 0, 2), "2 check-outs have");
         assert_eq!(sentence(0, 0, 0, 1, 1), "1 credential and 1 check-out have");
-        assert_eq!(sentence(0, 0, 0, MOST, 0), "1000 credentials or more have");
+        assert_eq!(sentence(0, 0, 0, MAX_COUNT, 0), "1000 credentials or more have");
         assert_eq!(sentence(1, 0, 0, 0, 0), "1 static role (r1) has");
         assert_eq!(
             sentence(7, 1, 1, 1, 0),
