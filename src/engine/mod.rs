@@ -57,7 +57,7 @@ use self::config::configuration::Config;
 use self::config::dependents::Dependents;
 use self::config::named_projects::Project;
 use self::creds::roles::Role;
-use self::creds::windows::{ANNOUNCEMENT, Recovery, WINDOW, Windows};
+use self::creds::windows::{LEGACY_ENTRY, Recovery, WINDOW, Windows};
 pub use self::error::Error;
 use self::library::sets::LibrarySet;
 use self::naming::names::MountTag;
@@ -133,7 +133,7 @@ impl Factory for Engines {
             .lease(&creds::predecessor_leases::CREDENTIAL, creds::predecessor_leases::revoke)
             .wal(&creds::former::swept(), creds::former::sweep)
             .wal(&WINDOW, creds::windows::sweep)
-            .wal_by_key(&ANNOUNCEMENT, creds::windows::sweep_legacy)
+            .wal_by_key(&LEGACY_ENTRY, creds::windows::sweep_legacy)
             .wal(&config::former::swept(), config::former::sweep)
             .rotate(config::admin_key::rotate_for_vault)
             .special(special_paths())
@@ -340,9 +340,9 @@ impl framework::Engine for Engine {
             creds::windows::tick(&self, &tick),
             creds::ledger_worker::tick(&self, &tick, reach_changed),
             worker::tick(&self, &tick, went_back, reach_changed),
-            library::legacy::tend(&self, &tick),
-            library::missing::tend(&self, &tick),
-            library::status::measure(&self, &tick),
+            library::legacy::tick(&self, &tick),
+            library::missing::tick(&self, &tick),
+            library::status::tick(&self, &tick),
             operator::costs::track(&self, &tick),
             creds::live::tick(&self, &tick),
         );

@@ -1,5 +1,5 @@
-//! `library-sets/:name/check-in` (and `checkin`), by the borrower, and `admin-check-in`, by an operator: the lent key
-//! is dead when the answer comes, and only then is the account free.
+//! `library-sets/:name/check-in` (and `checkin`) for the borrower, and `admin-check-in` for an operator. The answer comes
+//! when the lent key is dead, and only then is the account free.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::engine::{Engine, Error};
 use crate::framework::{Call, Field, Help, Path, ResponseField};
 use crate::logical::{Operation, Response, Storage};
 
-/// As long as a check-in waits for OpenAI; Vault gives up after 90 s.
+/// Maximum time of a check-in. Vault cancels a request after 90 s.
 const MAX_WAIT: Duration = Duration::from_secs(45);
 
 static ACCOUNT_ID: Field<String> = Field::new(
@@ -117,7 +117,7 @@ fn asked_for<'a>(call: &Call, set_name: &str, set: &'a LibrarySet) -> Result<Opt
     Ok(Some(member))
 }
 
-/// The loans of an account, of which there is one. One that is only reserved has no key that anybody could give back.
+/// The loans of an account, usually one. A reservation is refused: its borrower has no key yet.
 async fn lent(storage: &dyn Storage, set: &str, member: &Member) -> Result<Vec<Loan>, Error> {
     let loans = lending::of_account(storage, set, member.id.as_str()).await?;
     if loans.is_empty() {
@@ -125,14 +125,14 @@ async fn lent(storage: &dyn Storage, set: &str, member: &Member) -> Result<Vec<L
     }
     if loans.iter().any(|loan| loan.state == State::Reserved) {
         return Err(Error::field(format!(
-            "service account {} is just being checked out: try again in a moment",
+            "service account {} is being checked out at this moment: try again later",
             member.name
         )));
     }
     Ok(loans)
 }
 
-/// The caller's only loan of the set; those that are being returned count where there is no other.
+/// The caller's only loan of the set. Loans in state `Returning` count only if the caller has no other.
 async fn only_one_of(storage: &dyn Storage, set: &str, caller: &Borrower) -> Result<Loan, Error> {
     let mut theirs = lending::of_set(storage, set).await?;
     theirs.retain(|loan| loan.state != State::Reserved && loan.borrower.is(caller));
@@ -155,7 +155,7 @@ async fn only_one_of(storage: &dyn Storage, set: &str, caller: &Borrower) -> Res
 async fn give_back(engine: &Engine, storage: &dyn Storage, set: &str, loans: &[Loan]) -> Result<(), Error> {
     for loan in loans {
         let returned = returns::give_back(engine, storage, &loan.ticket(set), MAX_WAIT).await;
-        // What it counts is counted again by the tick; that it failed is not the caller's.
+        // Best effort; the next tick counts again.
         let _ = status::count(engine, storage, set).await;
         returned.map_err(|error| match error {
             Error::Storage(_) => error,

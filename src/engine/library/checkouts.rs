@@ -1,10 +1,9 @@
-//! `library-sets/:name/check-out` (and `checkout`): one free account, exclusively, with a key of its own, for as long
-//! as its lease is kept alive.
+//! `library-sets/:name/check-out` (and `checkout`): lends one free account to one borrower, with a new key, until the end
+//! of its lease.
 //!
-//! *Guarantees:* the account is reserved in storage, under the set's lock, before OpenAI is asked for the key; so two
-//! borrowers never get one account, and a node that may not write leaves the request to one that may. A check-out
-//! makes one call to OpenAI. Whatever dies on the way, `lending` has it on record, and the tick frees
-//! the account or leaves it to its lease.
+//! *Guarantees:* the account is reserved in storage, under the lock of the set's loans, before OpenAI creates the key. So
+//! two borrowers never get the same account, and a node that may not write forwards the request. A check-out calls OpenAI
+//! once. After a crash at any point, the loan's record exists: the tick frees the account, or its lease ends normally.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +12,7 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::choice::{ACCOUNT, TTL, Unfit, Wish};
+use super::choice::{ACCOUNT, CheckOutRequest, TTL, Unavailable};
 use super::fields::NAME;
 use super::leases::CHECK_OUT;
 use super::loans::{Loan, State, Ticket};
@@ -31,7 +30,7 @@ use crate::framework::{Call, Help, Path, ResponseField};
 use crate::logical::{Operation, Response, Storage};
 use crate::openai::{Client, CreatedKey, Urgency};
 
-/// As long as a check-out waits for OpenAI; Vault gives up after 90 s.
+/// Maximum wait of a check-out for OpenAI. Vault cancels a request after 90 s.
 const MAX_WAIT: Duration = Duration::from_secs(45);
 
 const HELP: Help = Help {
@@ -72,24 +71,24 @@ async fn check_out(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, 
     let storage = &**call.storage();
     let name = call.get(&NAME)?;
     let set = sets::find(&engine, storage, &name).await?;
-    let wish = Wish::of(&engine, &call, &name, &set).await?;
-    let outcome = lend(&engine, storage, &wish).await;
+    let request = CheckOutRequest::of(&engine, &call, &name, &set).await?;
+    let outcome = lend(&engine, storage, &request).await;
     let result = counted(&outcome);
     engine.metrics.checked_out(&name, result);
-    record_check_out(&engine, &wish, result);
-    // What it counts is counted again by the tick; that it failed is not the caller's.
+    record_check_out(&engine, &request, result);
+    // Best effort; the next tick counts again.
     let _ = status::count(&engine, storage, &name).await;
     outcome.map(Some)
 }
 
-/// That a set is lent out is nobody's news.
-fn record_check_out(engine: &Engine, wish: &Wish, result: CheckOutResult) {
+/// Emits an event. A refusal because no account is free is no event.
+fn record_check_out(engine: &Engine, request: &CheckOutRequest, result: CheckOutResult) {
     let event_kind = match result {
         CheckOutResult::Lent => EventKind::CheckOut,
         CheckOutResult::Failed => EventKind::CheckOutFail,
         CheckOutResult::Refused => return,
     };
-    events::emit_with(engine, event_kind, &format!("library-sets/{}/status", wish.set), &wish.metadata);
+    events::emit_with(engine, event_kind, &format!("library-sets/{}/status", request.set), &request.metadata);
 }
 
 fn counted(outcome: &Result<Response, Error>) -> CheckOutResult {
@@ -102,26 +101,27 @@ fn counted(outcome: &Result<Response, Error>) -> CheckOutResult {
     }
 }
 
-/// Lends an account. One that OpenAI does not know is noted and passed over, unless it was asked for.
-async fn lend(engine: &Engine, storage: &dyn Storage, wish: &Wish) -> Result<Response, Error> {
-    // Before anything is taken: an engine that is not configured has nothing to lend.
+/// Lends an account. An account that OpenAI does not know is recorded as missing. Then the next account is tried, unless
+/// the caller asked for this one.
+async fn lend(engine: &Engine, storage: &dyn Storage, request: &CheckOutRequest) -> Result<Response, Error> {
+    // Without a configuration, nothing is reserved.
     clients::configured(engine, storage).await?;
     let deadline = Instant::now() + MAX_WAIT;
     let mut gone: Vec<Member> = Vec::new();
     let mut refusal = None;
     loop {
-        let (loan, was_missing) = match reserve(engine, storage, wish, &gone).await {
+        let (loan, was_missing) = match reserve(engine, storage, request, &gone).await {
             Err(Error::NoneAvailable) if refusal.is_some() => {
                 return Err(refusal.unwrap_or(Error::NoneAvailable));
             }
             reserved => reserved?,
         };
         let account = loan.account.clone();
-        match lend_reserved(engine, storage, wish, loan).await {
+        match lend_reserved(engine, storage, request, loan).await {
             Err(error @ Error::AccountMissing { .. }) => {
-                // Only the next check-out is slower without it.
-                let _ = missing::note(engine, storage, &wish.set, &account.id).await;
-                if !wish.account.is_empty() || Instant::now() >= deadline {
+                // Best effort: without the record, the next check-out is slower.
+                let _ = missing::note(engine, storage, &request.set, &account.id).await;
+                if !request.account.is_empty() || Instant::now() >= deadline {
                     return Err(error);
                 }
                 refusal = Some(error);
@@ -129,10 +129,10 @@ async fn lend(engine: &Engine, storage: &dyn Storage, wish: &Wish) -> Result<Res
             }
             Ok(answer) => {
                 if was_missing {
-                    let _ = missing::forget(storage, &wish.set, account.id.as_str()).await;
+                    let _ = missing::forget(storage, &request.set, account.id.as_str()).await;
                 }
                 let answer = gone.iter().fold(answer, warn);
-                return Ok(wish.cut.iter().fold(answer, Response::with_warning));
+                return Ok(request.cut.iter().fold(answer, Response::with_warning));
             }
             Err(error) => return Err(error),
         }
@@ -147,44 +147,45 @@ fn warn(answer: Response, gone: &Member) -> Response {
     ))
 }
 
-/// Takes an account, in storage only. Answers also whether OpenAI did not know it of late.
+/// Reserves an account in storage. Also returns true if the account was recorded as missing.
 async fn reserve(
     engine: &Engine,
     storage: &dyn Storage,
-    wish: &Wish,
+    request: &CheckOutRequest,
     gone: &[Member],
 ) -> Result<(Loan, bool), Error> {
-    let id = sets::new_name_for_set(engine, &wish.set);
-    let _alone = lending::lock_loans(engine, &wish.set).await;
-    let set = sets::find(engine, storage, &wish.set).await?;
-    if !sets::SETS.contains(storage, &wish.set).await? {
-        // As after a move between namespaces of OpenBao: a loan that is recorded here would be forgotten.
+    let id = sets::new_name_for_set(engine, &request.set);
+    let _alone = lending::lock_loans(engine, &request.set).await;
+    let set = sets::find(engine, storage, &request.set).await?;
+    if !sets::SETS.contains(storage, &request.set).await? {
+        // OpenBao moved the mount to another namespace: a loan that is stored here would be lost.
         return Err(Error::field(format!(
             "library set {} is not in the mount's storage any more: if the mount was moved to another namespace, reload the \
              plugin for it (bao plugin reload -mounts)",
-            wish.set
+            request.set
         )));
     }
-    let unfit = Unfit {
-        taken: lending::taken(storage, &wish.set).await?,
-        missing: missing::of_set(storage, &wish.set).await?,
+    let unavailable = Unavailable {
+        taken: lending::taken(storage, &request.set).await?,
+        missing: missing::of_set(storage, &request.set).await?,
         passed: gone.iter().map(|member| member.id.to_string()).collect(),
     };
-    let account = wish.choose(&set.members, &unfit)?.clone();
-    let was_missing = unfit.missing.contains(account.id.as_str());
-    let loan = Loan::reserved(id, account, wish.borrower.clone(), (wish.ttl, wish.max_ttl), engine.now());
-    lending::open(storage, &wish.set, &loan).await?;
+    let account = request.choose(&set.members, &unavailable)?.clone();
+    let was_missing = unavailable.missing.contains(account.id.as_str());
+    let loan =
+        Loan::reserved(id, account, request.borrower.clone(), (request.ttl, request.max_ttl), engine.now());
+    lending::open(storage, &request.set, &loan).await?;
     Ok((loan, was_missing))
 }
 
-/// Makes the key of a reserved account and hands it out, or frees the account.
+/// Creates the key of a reserved account, or frees the account.
 async fn lend_reserved(
     engine: &Engine,
     storage: &dyn Storage,
-    wish: &Wish,
+    request: &CheckOutRequest,
     loan: Loan,
 ) -> Result<Response, Error> {
-    let ticket = loan.ticket(&wish.set);
+    let ticket = loan.ticket(&request.set);
     failpoint!("loan.reserved");
     let made = match clients::client_of(engine, storage, &loan.account.organization_id).await {
         Ok(client) => {
@@ -195,13 +196,13 @@ async fn lend_reserved(
     };
     let key = match made {
         Ok(key) => key,
-        Err(error) => return Err(explain(cancel(engine, storage, &ticket, error).await, wish, &loan)),
+        Err(error) => return Err(explain(cancel(engine, storage, &ticket, error).await, request, &loan)),
     };
     let ticket = Ticket { api_key_id: Some(key.id.clone()), ..ticket };
     match record(engine, storage, &ticket, &key).await {
         Ok(loan) => {
             failpoint!("loan.recorded");
-            answer(wish, &loan, &ticket, &key)
+            answer(request, &loan, &ticket, &key)
         }
         Err(error) => Err(take_back(engine, storage, &loan, &ticket, error).await),
     }
@@ -212,29 +213,29 @@ async fn make_key(client: &Client, loan: &Loan) -> Result<CreatedKey, Error> {
     issuer::issue_recorded_key(client, &account.project_id, &account.id, &loan.id, loan.max_ttl).await
 }
 
-/// A refusal with what to change, where that is known.
-fn explain(error: Error, wish: &Wish, loan: &Loan) -> Error {
+/// Adds advice to a refusal.
+fn explain(error: Error, request: &CheckOutRequest, loan: &Loan) -> Error {
     match error {
         Error::KeyCreation(error) if error.is_gone() => {
-            Error::AccountMissing { set: wish.set.clone(), account: loan.account.name.clone(), error }
+            Error::AccountMissing { set: request.set.clone(), account: loan.account.name.clone(), error }
         }
         error => key_lifetime::explained(error, || {
-            let (max_ttl, lifetime) = (seconds::text(wish.set_max_ttl), seconds::text(wish.max_ttl));
-            let cut = if wish.max_ttl < wish.set_max_ttl {
+            let (max_ttl, lifetime) = (seconds::text(request.set_max_ttl), seconds::text(request.max_ttl));
+            let cut = if request.max_ttl < request.set_max_ttl {
                 format!(", cut to {lifetime} by the mount's maximum")
             } else {
                 String::new()
             };
             format!(
                 "a key of library set {} lives for its max_ttl, which is {max_ttl}{cut}: change that",
-                wish.set
+                request.set
             )
         }),
     }
 }
 
-/// Frees an account whose key was not made; if it may have been made, it is looked for until that is certain. What
-/// cannot be stored now, the tick finds.
+/// Frees an account whose key was not created. If the key may exist, its return begins and looks it up. If storage fails
+/// here, the tick finds the reservation.
 async fn cancel(engine: &Engine, storage: &dyn Storage, ticket: &Ticket, error: Error) -> Error {
     if matches!(error, Error::LeftBehind(_)) {
         if let Ok(Some(_)) = lending::begin_return(engine, storage, ticket).await {
@@ -246,7 +247,7 @@ async fn cancel(engine: &Engine, storage: &dyn Storage, ticket: &Ticket, error: 
     error
 }
 
-/// Puts on record that the borrower has the key.
+/// Stores that the borrower has the key.
 async fn record(
     engine: &Engine,
     storage: &dyn Storage,
@@ -257,10 +258,10 @@ async fn record(
     let loan = lending::of_ticket(storage, ticket).await?.filter(|loan| loan.state == State::Reserved);
     let mut loan = loan.ok_or(Error::LoanOver("it took too long"))?;
     let marked = loan.next_look();
-    // OpenAI's answer with the key has just told its time.
+    // OpenAI's response with the key has just set our estimate of its clock.
     loan.lend(key, engine.now());
-    // The reservation's marker leads the tick here, which then marks the next look; under a clock that was ahead the
-    // marker lies too far away.
+    // The reservation's marker usually comes first, and the tick then marks the next look. If the clock was ahead, that
+    // marker lies too far in the future.
     if marked > loan.next_look() {
         lending::mark(storage, &ticket.set, &loan, loan.next_look()).await?;
     }
@@ -268,7 +269,7 @@ async fn record(
     Ok(loan)
 }
 
-/// Ends a key that could not be put on record. If that fails too, the tick finds the reservation and by it the key.
+/// Deletes a key that could not be recorded. If the deletion fails too, the tick finds the reservation and its key.
 async fn take_back(
     engine: &Engine,
     storage: &dyn Storage,
@@ -292,7 +293,12 @@ async fn take_back(
     if ended { error } else { Error::LeftBehind(Box::new(error)) }
 }
 
-fn answer(wish: &Wish, loan: &Loan, ticket: &Ticket, key: &CreatedKey) -> Result<Response, Error> {
+fn answer(
+    request: &CheckOutRequest,
+    loan: &Loan,
+    ticket: &Ticket,
+    key: &CreatedKey,
+) -> Result<Response, Error> {
     let lease = CHECK_OUT.grant(ticket, loan.ttl, loan.max_ttl, true)?;
     let response = Response::of([
         ("api_key", Value::from(key.value.expose())),
@@ -300,9 +306,9 @@ fn answer(wish: &Wish, loan: &Loan, ticket: &Ticket, key: &CreatedKey) -> Result
         ("service_account", Value::from(loan.account.name.as_str())),
         ("service_account_id", Value::from(loan.account.id.as_str())),
         ("checkout_time", Value::from(rfc3339::text(loan.since))),
-        ("library_set", Value::from(wish.set.as_str())),
+        ("library_set", Value::from(request.set.as_str())),
         ("project_id", Value::from(loan.account.project_id.as_str())),
-        ("metadata", metadata::shown(&wish.metadata)),
+        ("metadata", metadata::shown(&request.metadata)),
     ]);
     Ok(response.with_lease(lease))
 }

@@ -1,4 +1,4 @@
-//! What a check-out asks for, and which account of the set it gets.
+//! The request of a check-out, and the choice of an account.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -18,32 +18,32 @@ pub(super) static ACCOUNT: Field<String> =
     Field::new("service_account", "Account to check out, by name or id. Default: any free account.")
         .default("");
 
-/// What a check-out asks for.
-pub(super) struct Wish {
+/// The request of a check-out.
+pub(super) struct CheckOutRequest {
     pub(super) set: String,
     pub(super) account: String,
     pub(super) borrower: Borrower,
     pub(super) ttl: Duration,
     pub(super) max_ttl: Duration,
-    /// The set's own, which the mount's maximum may have cut.
+    /// The set's `max_ttl`, before the mount's maximum.
     pub(super) set_max_ttl: Duration,
     /// Labels of the set.
     pub(super) metadata: Metadata,
-    /// A warning that the mount's maximum cut the time that was asked for.
+    /// A warning if the mount's maximum is below the requested `ttl`.
     pub(super) cut: Option<String>,
 }
 
-/// What a check-out knows of a set's accounts when it chooses one.
-pub(super) struct Unfit {
-    /// Those that are not free.
+/// The ids of accounts that a check-out does not choose, or chooses last.
+pub(super) struct Unavailable {
+    /// Accounts that are not free.
     pub(super) taken: BTreeSet<String>,
-    /// Those that OpenAI did not know of late.
+    /// Accounts that are recorded as missing. They are chosen last.
     pub(super) missing: BTreeSet<String>,
-    /// Those that OpenAI did not know in this very check-out.
+    /// Accounts that OpenAI did not know in this check-out.
     pub(super) passed: BTreeSet<String>,
 }
 
-impl Wish {
+impl CheckOutRequest {
     pub(super) async fn of(
         engine: &Engine,
         call: &Call,
@@ -63,7 +63,7 @@ impl Wish {
             metadata: set.metadata.clone(),
             cut: (ttl > limit).then(|| {
                 format!(
-                    "ttl of {} is above the mount's maximum lease time, to which it was cut: {}",
+                    "ttl of {} is above the mount's maximum lease time and was cut to it: {}",
                     seconds::text(ttl),
                     seconds::text(limit)
                 )
@@ -71,18 +71,23 @@ impl Wish {
         })
     }
 
-    /// The account to lend: the one asked for, or the first that is free. One that OpenAI did not know of late comes last:
-    /// it may be there again.
-    pub(super) fn choose<'a>(&self, members: &'a [Member], unfit: &Unfit) -> Result<&'a Member, Error> {
+    /// The account to lend: the requested one, or the first free one. A missing account comes last, as OpenAI may have it
+    /// again.
+    pub(super) fn choose<'a>(
+        &self,
+        members: &'a [Member],
+        unavailable: &Unavailable,
+    ) -> Result<&'a Member, Error> {
         let is = |ids: &BTreeSet<String>, member: &Member| ids.contains(member.id.as_str());
         if self.account.is_empty() {
-            let mut free = members.iter().filter(|one| !is(&unfit.taken, one) && !is(&unfit.passed, one));
-            let first = free.clone().find(|member| !is(&unfit.missing, member));
+            let mut free =
+                members.iter().filter(|one| !is(&unavailable.taken, one) && !is(&unavailable.passed, one));
+            let first = free.clone().find(|member| !is(&unavailable.missing, member));
             return first.or_else(|| free.next()).ok_or(Error::NoneAvailable);
         }
         let asked = members.iter().find(|member| member.answers_to(&self.account));
         let asked =
             asked.ok_or_else(|| Error::NotInSet { set: self.set.clone(), account: self.account.clone() })?;
-        if is(&unfit.taken, asked) { Err(Error::AlreadyCheckedOut) } else { Ok(asked) }
+        if is(&unavailable.taken, asked) { Err(Error::AlreadyCheckedOut) } else { Ok(asked) }
     }
 }

@@ -1,5 +1,5 @@
-//! The end of a library set. Its accounts have to be checked in; those that Vault made are deleted, unless somebody else
-//! has keys on them.
+//! The deletion of a library set. All its accounts have to be checked in. The accounts that Vault created are deleted,
+//! unless somebody else has keys on them.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,8 +17,8 @@ use crate::framework::Call;
 use crate::logical::{Response, Storage};
 use crate::openai::OrganizationId;
 
-/// Deletes a set. With `force=true` accounts in an organization that is not the configured one are left there, lent or
-/// not, and keys of others hold no deletion: their accounts wait until these keys have ended.
+/// Deletes a set. `force=true` skips two refusals. Accounts in another organization than the configured one stay there,
+/// even if they are checked out. An account with keys of others is deleted later, when these keys have ended.
 pub(super) async fn delete(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let (storage, name, force) = (&**call.storage(), call.get(&NAME)?, call.get(&FORCE)?);
     let _alone = sets::lock_set(&engine, &name).await;
@@ -38,7 +38,7 @@ pub(super) async fn delete(engine: Arc<Engine>, call: Call) -> Result<Option<Res
     let now = engine.now();
     set.let_go(&members, now, now);
     set.is_tombstone = true;
-    let warning = if force { leave(&mut set, |member| !is_near(member)) } else { None };
+    let warning = if force { release_far(&mut set, |member| !is_near(member)) } else { None };
     {
         let _no_loan = lending::lock_loans(&engine, &name).await;
         refuse_lent(storage, &name, &ours).await?;
@@ -52,7 +52,7 @@ pub(super) async fn delete(engine: Arc<Engine>, call: Call) -> Result<Option<Res
     Ok((!warnings.is_empty()).then(|| Response { warnings, ..Response::default() }))
 }
 
-/// The organization whose accounts can be reached now; none while the engine is not configured.
+/// The configured organization; `None` without a configuration.
 async fn configured_organization(
     engine: &Engine,
     storage: &dyn Storage,
@@ -64,10 +64,11 @@ async fn configured_organization(
     }
 }
 
-/// Has accounts that nothing here can delete leave like adopted ones. Answers a warning that names them.
-fn leave(set: &mut LibrarySet, which: impl Fn(&Member) -> bool) -> Option<String> {
+/// Treats accounts that cannot be reached like adopted ones: they are released and not deleted. Returns a warning with
+/// their names.
+fn release_far(set: &mut LibrarySet, is_far: impl Fn(&Member) -> bool) -> Option<String> {
     let mut made = Vec::new();
-    for Ending { member, .. } in set.ending.iter_mut().filter(|ending| which(&ending.member)) {
+    for Ending { member, .. } in set.ending.iter_mut().filter(|ending| is_far(&ending.member)) {
         made.extend(member.is_made().then(|| member.clone()));
         member.made_as = None;
     }

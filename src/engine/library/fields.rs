@@ -1,4 +1,4 @@
-//! What a library set is told: its fields, how a write changes the set, and what is refused.
+//! The fields of a library set: their declarations, their checks, and the changes by a write.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -11,9 +11,9 @@ use crate::framework::{Call, Field, Name, Path};
 use crate::logical::Operation;
 
 const DEFAULT_TTL: Duration = Duration::from_secs(3_600);
-/// No name at OpenAI comes near this.
+/// Longest name of an adopted account. OpenAI's names are shorter.
 const LONGEST_NAME: usize = 256;
-/// The longest name that Vault gives.
+/// Longest name of an account that Vault creates.
 const LONGEST_MADE: usize = 64;
 
 pub(super) static NAME: Field<Name> = Field::new("name", "Name of the library set.");
@@ -47,7 +47,7 @@ static UNENFORCED: Field<bool> = Field::new(
 )
 .default(false);
 
-/// Has the path take the fields.
+/// Adds the fields to the path.
 pub(super) fn all(path: Path<Engine>) -> Path<Engine> {
     metadata::all(project_fields::all(path.field(&NAME)))
         .field(&ACCOUNTS)
@@ -59,7 +59,7 @@ pub(super) fn all(path: Path<Engine>) -> Path<Engine> {
         .field(&FORCE)
 }
 
-/// The account names that a call sends; lists of more than 1000 elements never come here. Each name is looked at once.
+/// The account names that a call sends. The framework refuses lists of more than 1000 elements.
 pub(super) fn names(call: &Call) -> Result<Option<Vec<String>>, Error> {
     let Some(names) = call.sent(&ACCOUNTS)? else { return Ok(None) };
     let refuse = |what: String| Err(Error::field(format!("service_account_names {what}")));
@@ -80,7 +80,7 @@ pub(super) fn names(call: &Call) -> Result<Option<Vec<String>>, Error> {
     Ok(Some(names))
 }
 
-/// Refuses a name that Vault does not give: an account that has it can be adopted, but none is made.
+/// Refuses a name that is not fit for a new account. Existing accounts with such names can be adopted.
 pub(super) fn refuse_unfit(names: &[&str]) -> Result<(), Error> {
     let is_fit = |name: &str| {
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
@@ -96,14 +96,13 @@ pub(super) fn refuse_unfit(names: &[&str]) -> Result<(), Error> {
 }
 
 impl LibrarySet {
-    /// A set that does not exist yet, and that readers do not see: what is required must be there, the rest has its
-    /// default.
+    /// A new set with default settings. Readers do not see it yet.
     pub(super) fn first(call: &Call) -> Result<Self, Error> {
         let max_ttl = call.get(&MAX_TTL)?;
         Ok(Self { ttl: DEFAULT_TTL.min(max_ttl), max_ttl, ..Self::tombstone() })
     }
 
-    /// Puts what the call sends over what is there; the accounts are not settled yet.
+    /// Applies the sent settings. The accounts are not changed.
     pub(super) fn change(&mut self, call: &Call) -> Result<(), Error> {
         let NamedProject { project, project_id } = project_fields::named(call, Some(&self.named_project()))?;
         (self.project, self.project_id) = (project, project_id);

@@ -1,4 +1,5 @@
-//! What keeps an account in its set: a check-out, or a live key of somebody else, which would be deleted with it.
+//! Refuses the removal of an account that is in use: by a check-out, or by a live key of somebody else, which the
+//! account's deletion would delete.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,12 +15,12 @@ use crate::engine::{Engine, Error};
 use crate::logical::Storage;
 use crate::openai::Urgency;
 
-/// Keys that a refusal names.
-const MOST_NAMED: usize = 5;
-/// What is done when OpenAI does not answer.
+/// Number of keys that a refusal names.
+const MAX_NAMES: usize = 5;
+/// The action in the message of a failed call.
 const LISTING: &str = "listing the keys of an account that is to be deleted";
 
-/// Refuses if one of these accounts is not free.
+/// Refuses if one of these accounts is checked out.
 pub(super) async fn refuse_lent(storage: &dyn Storage, set: &str, members: &[Member]) -> Result<(), Error> {
     if members.is_empty() {
         return Ok(());
@@ -30,8 +31,8 @@ pub(super) async fn refuse_lent(storage: &dyn Storage, set: &str, members: &[Mem
     if lent.is_empty() { Ok(()) } else { Err(Error::StillOut(lent)) }
 }
 
-/// Refuses if an account that would be deleted has a live key. Keys of this set's check-outs are none: an account that is
-/// free has no key. Where OpenAI cannot be asked nothing is refused, as `changes` asks again before it deletes.
+/// Refuses if an account that would be deleted has a live key. The key is somebody else's, because a free account has no
+/// key of this set. A failed call refuses nothing, as `reconcile` asks again before it deletes.
 pub(super) async fn refuse_used(
     engine: &Engine,
     storage: &dyn Storage,
@@ -42,7 +43,7 @@ pub(super) async fn refuse_used(
         let Some(first) = keys.first() else { continue };
         let Some(member) = members.iter().find(|member| member.id == first.account) else { continue };
         let theirs = keys.iter().filter(|key| key.account == first.account);
-        let ids: Vec<&str> = theirs.map(|key| key.id.as_str()).take(MOST_NAMED).collect();
+        let ids: Vec<&str> = theirs.map(|key| key.id.as_str()).take(MAX_NAMES).collect();
         return Err(Error::field(format!(
             "service account {} has keys that do not come from this library set ({}), and would be deleted with them: \
              a role, another mount or somebody else uses it. End these keys first",
@@ -67,7 +68,7 @@ async fn live_keys(
     keys.map_err(Error::call(LISTING))
 }
 
-/// The keys of members of one project that are listed, as they are read within this time.
+/// The listed keys of members of one project. The listing may take up to `within`.
 pub(super) async fn listed_keys(
     engine: &Engine,
     storage: &dyn Storage,
@@ -82,7 +83,7 @@ pub(super) async fn listed_keys(
     keys.map_err(Error::call(LISTING))
 }
 
-/// Refuses to delete an account if OpenAI knows one of these keys of it.
+/// Refuses to delete an account if OpenAI finds one of these keys by id.
 pub(super) async fn refuse_known(
     engine: &Engine,
     storage: &dyn Storage,

@@ -1,6 +1,5 @@
-//! The lease of a check-out: renewed without a call to OpenAI, and ended with its key; in queue mode its end is put on
-//! record and the key's follows. A lease whose check-out is over, because it was checked in or its set is gone, has
-//! nothing left to end.
+//! The lease of a check-out. A renewal does not call OpenAI. A revocation deletes the key; in queue mode it stores the
+//! return, and the deletion follows. The revocation of a lease whose check-out is over succeeds without work.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,10 +14,10 @@ use crate::logical::{self, Response};
 
 pub(in crate::engine) static CHECK_OUT: LeaseType = LeaseType::new("library_check_out");
 
-/// As long as the end of a lease waits for OpenAI; Vault gives up after 90 s.
+/// Maximum time of a revocation. Vault cancels a request after 90 s.
 const MAX_WAIT: Duration = Duration::from_secs(45);
 
-/// Vault ends the lease.
+/// Revokes the lease.
 pub(in crate::engine) async fn revoke(engine: Arc<Engine>, call: LeaseCall) -> Result<(), logical::Error> {
     let (ticket, storage): (Ticket, _) = (call.internal()?, &call.request.storage);
     let returned = match credential_end::queues_revocations(&engine, &**storage).await {
@@ -29,9 +28,9 @@ pub(in crate::engine) async fn revoke(engine: Arc<Engine>, call: LeaseCall) -> R
     returned.map_err(for_lease)
 }
 
-/// The borrower keeps the account for longer. Vault takes what the borrower asks for, else what is answered here, both
-/// up to the longest life since the lease began (PROTOCOL 8.8); the loan's end follows the same rule. A
-/// `max_ttl` of the set that was lowered since binds the loan, too; its key lives no longer than `max_ttl` was when it was made.
+/// Renews the lease. Vault grants the requested increment, or else the answered one, up to the maximum since the
+/// lease began (PROTOCOL 8.8). The loan's end follows the same rule. A lower `max_ttl` of the set limits the loan, too; a
+/// higher one does not, because the key expires at its original `max_ttl`.
 pub(in crate::engine) async fn renew(engine: Arc<Engine>, call: LeaseCall) -> Result<Response, Error> {
     let (ticket, storage): (Ticket, _) = (call.internal()?, &*call.request.storage);
     let set = engine.library_sets.get(storage, &ticket.set).await?;
@@ -49,7 +48,7 @@ pub(in crate::engine) async fn renew(engine: Arc<Engine>, call: LeaseCall) -> Re
     if loan.ends <= engine.certain_time() {
         return Err(Error::LoanOver("it has lasted for max_ttl"));
     }
-    // A look that comes too early finds the new end; an earlier end needs a marker of its own.
+    // An early look finds the new end. An earlier end needs an earlier marker.
     if loan.ends < ended {
         lending::mark(storage, &ticket.set, &loan, loan.next_look()).await?;
     }

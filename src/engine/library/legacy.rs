@@ -1,7 +1,7 @@
-//! Records of the releases before, moved to where they stand now: a set's change at `library-change/<set>`, loans at
-//! `library-loan/<set>/<account>` and their markers at `library-due/`.
+//! Moves the records of earlier releases to their current places: a set's change at `library-change/<set>`, loans at
+//! `library-loan/<set>/<account>`, and their markers at `library-due/`.
 //!
-//! A loan at its old place is also read by whoever asks for it (`lending`), and a change by whoever changes its set.
+//! `lending` also reads a loan at its old place. A write or deletion of a set takes over the set's change first.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::framework::Tick;
 use crate::logical::{Collection, Record, Storage, StorageError};
 use crate::openai::ServiceAccountId;
 
-/// The accounts that a change of a set touched.
+/// The accounts of an interrupted change of a set.
 #[derive(Debug, Serialize, Deserialize)]
 struct Change {
     touched: Vec<Member>,
@@ -29,7 +29,7 @@ impl Record for Change {
     const VERSION: u32 = 1;
 }
 
-/// A marker of a loan: where the record stood.
+/// A marker of a loan, with the place of the loan.
 #[derive(Debug, Serialize, Deserialize)]
 struct Due {
     set: String,
@@ -43,11 +43,10 @@ impl Record for Due {
 static CHANGES: Collection<Change> = Collection::new("library-change/");
 static MARKERS: Collection<Due> = Collection::new("library-due/");
 
-/// As many loans move in one tick.
+/// Maximum number of loans that one tick moves.
 const MOST_PER_TICK: usize = 500;
 
-/// Takes what a change touched, and what its set does not name, over into the set's record. The caller holds the set's
-/// lock.
+/// Adds the change's accounts that the set does not name to the set's `ending`. The caller holds the set's lock.
 pub(super) async fn take_over_change(
     engine: &Engine,
     storage: &dyn Storage,
@@ -69,8 +68,8 @@ pub(super) async fn take_over_change(
     CHANGES.delete(storage, name).await
 }
 
-/// Part of the tick: moves what is left. One that cannot be read stays, and hides no other.
-pub(in crate::engine) async fn tend(engine: &Engine, tick: &Tick) -> Result<(), Error> {
+/// Part of the tick: moves the remaining records. An unreadable record stays, and does not stop the others.
+pub(in crate::engine) async fn tick(engine: &Engine, tick: &Tick) -> Result<(), Error> {
     let storage = &*tick.storage;
     for name in CHANGES.names(storage).await? {
         if tick.is_over() {
@@ -92,7 +91,7 @@ pub(in crate::engine) async fn tend(engine: &Engine, tick: &Tick) -> Result<(), 
     Ok(())
 }
 
-/// What a newer release wrote is that one's.
+/// Ignores an unreadable record, which a newer release may have written.
 fn skip_malformed(outcome: Result<(), StorageError>) -> Result<(), StorageError> {
     match outcome {
         Err(StorageError::Malformed { .. }) => Ok(()),

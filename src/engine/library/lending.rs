@@ -1,12 +1,11 @@
-//! Storage of loans, and the steps from one state to the next. Whoever takes a step holds the set's lock
-//! ([`lock_loans`]), which is never held over a call to OpenAI; this file makes none.
+//! Storage of loans, and the steps from one state to the next. Each step holds the lock of the set's loans
+//! ([`lock_loans`]). This file does not call OpenAI, so the lock is never held during a call.
 //!
 //! *Layout:* a loan stands at `library-loan/<set>/<account>/<loan id>` until its key is dead. An account is free when
-//! its folder is empty. So a late write of a node that no longer leads can remove only its own loan.
+//! its folder is empty. So a late write of a former leader can delete only its own loan.
 //!
-//! *Guarantees:* a loan's record names the key before OpenAI is asked to make it, so no key is without a record. A
-//! marker is written before the record that needs it: whatever dies, the tick finds the loan. A marker is a hint;
-//! the tick drops one without need.
+//! *Guarantees:* a loan's record has the key's name before OpenAI creates the key, so no key is without a record. A
+//! marker is written before the record that needs the marker. So after a crash, the tick finds the loan.
 //!
 //! *Assumption:* one node at a time writes the mount's storage.
 
@@ -25,7 +24,7 @@ use crate::logical::{Collection, Storage, StorageError};
 
 static LOANS: Collection<Loan> = Collection::new("library-loan/");
 
-/// Holds off every other change of the set's loans. Never held over a call to OpenAI.
+/// Locks the set's loans. The lock is never held during a call to OpenAI.
 pub(super) async fn lock_loans(engine: &Engine, set: &str) -> LockGuard {
     engine.locks.lock(&format!("library-loans/{set}")).await
 }
@@ -35,7 +34,7 @@ fn name(set: &str, loan: &Loan) -> String {
     if loan.is_at_old_place { format!("{set}/{account}") } else { format!("{set}/{account}/{}", loan.id) }
 }
 
-/// The names in a folder, without the slash of those that are folders.
+/// The names in a folder of storage, without the slashes of subfolders.
 async fn names_in(storage: &dyn Storage, folder: &str) -> Result<BTreeSet<String>, StorageError> {
     let names = storage.list(&LOANS.key(folder)).await?.into_iter();
     Ok(names.map(|name| name.trim_end_matches('/').to_owned()).collect())
@@ -46,7 +45,7 @@ pub(super) async fn taken(storage: &dyn Storage, set: &str) -> Result<BTreeSet<S
     names_in(storage, &format!("{set}/")).await
 }
 
-/// The sets that have loans, also those that were deleted by force.
+/// The sets with loans, also deleted ones.
 async fn sets(storage: &dyn Storage) -> Result<BTreeSet<String>, StorageError> {
     names_in(storage, "").await
 }
@@ -56,7 +55,7 @@ async fn at_old_place(storage: &dyn Storage, set: &str, account: &str) -> Result
     Ok(loan.map(|loan| Loan { is_at_old_place: true, ..loan }))
 }
 
-/// The loan of this id, if it is not over.
+/// The loan of this id; `None` if it is over.
 pub(super) async fn by_id(
     storage: &dyn Storage,
     set: &str,
@@ -69,7 +68,7 @@ pub(super) async fn by_id(
     }
 }
 
-/// The loans of an account: none if it is free, else one, or several after two nodes took themselves for the leader.
+/// The loans of an account: none if the account is free, usually one, or several after a time with two leaders.
 pub(super) async fn of_account(
     storage: &dyn Storage,
     set: &str,
@@ -94,12 +93,12 @@ pub(super) async fn of_set(storage: &dyn Storage, set: &str) -> Result<Vec<Loan>
     Ok(loans)
 }
 
-/// The check-out that a ticket points to, if it is not over.
+/// The loan of a ticket; `None` if it is over.
 pub(super) async fn of_ticket(storage: &dyn Storage, ticket: &Ticket) -> Result<Option<Loan>, StorageError> {
     by_id(storage, &ticket.set, ticket.service_account_id.as_str(), &ticket.loan).await
 }
 
-/// Every loan there is, as an owner. Of one at its old place the record alone tells the id.
+/// All loans, as owners. Only the record of a loan at the old place has the loan's id.
 pub(super) async fn owners(storage: &dyn Storage) -> Result<Vec<Owner>, StorageError> {
     let mut owners = Vec::new();
     for set in sets(storage).await? {
@@ -119,7 +118,7 @@ pub(super) async fn owners(storage: &dyn Storage) -> Result<Vec<Owner>, StorageE
     Ok(owners)
 }
 
-/// The loan that this owner is.
+/// The loan of this owner.
 pub(super) async fn of_owner(storage: &dyn Storage, owner: &Owner) -> Result<Option<Loan>, StorageError> {
     match owner {
         Owner::Loan { set, account, loan } => by_id(storage, set, account, loan).await,
@@ -127,12 +126,12 @@ pub(super) async fn of_owner(storage: &dyn Storage, owner: &Owner) -> Result<Opt
     }
 }
 
-/// The loan, as the worker knows it.
+/// The loan's owner for the worker.
 fn owner(set: &str, loan: &Loan) -> Owner {
     Owner::Loan { set: set.to_owned(), account: loan.account.id.to_string(), loan: loan.id.clone() }
 }
 
-/// Has the tick look at the loan then.
+/// Stores a marker: the tick looks at the loan at this time.
 pub(super) async fn mark(
     storage: &dyn Storage,
     set: &str,
@@ -142,7 +141,7 @@ pub(super) async fn mark(
     due::mark(storage, &owner(set, loan), at).await.map(drop)
 }
 
-/// Moves the loan of an account to the place under its own id, and its marker to the index of today.
+/// Moves the loan of an account to the place under its id, and adds its marker to the due index.
 pub(super) async fn move_from_old_place(
     engine: &Engine,
     storage: &dyn Storage,
@@ -163,19 +162,19 @@ pub(super) async fn open(storage: &dyn Storage, set: &str, loan: &Loan) -> Resul
     LOANS.put(storage, &name(set, loan), loan).await
 }
 
-/// Stores a loan that changed.
+/// Stores a changed loan.
 pub(super) async fn keep(storage: &dyn Storage, set: &str, loan: &Loan) -> Result<(), StorageError> {
     LOANS.put(storage, &name(set, loan), loan).await
 }
 
-/// The loan is over.
+/// Deletes the record of a loan that is over.
 async fn close(storage: &dyn Storage, set: &str, loan: &Loan) -> Result<(), StorageError> {
     LOANS.delete(storage, &name(set, loan)).await?;
     failpoint!("loan.closed");
     Ok(())
 }
 
-/// Begins the return of a check-out; `None` if it is over. From now on nobody but a return touches it.
+/// Begins the return of a check-out. Returns `None` if the check-out is over.
 pub(super) async fn begin_return(
     engine: &Engine,
     storage: &dyn Storage,
@@ -198,7 +197,7 @@ pub(super) async fn begin_return(
     Ok(Some(loan))
 }
 
-/// The check-out's key is dead: the loan is over.
+/// Ends the loan, whose key is dead.
 pub(super) async fn finish_return(
     engine: &Engine,
     storage: &dyn Storage,
@@ -211,8 +210,8 @@ pub(super) async fn finish_return(
     }
 }
 
-/// The check-out's key could not be ended: the tick tries again, later each time. Where it is not known whether the key was
-/// made, the tick looks again when that is certain. A key that has expired is dead.
+/// Records a failed deletion of the key. The tick retries with a growing wait, at the latest when the key has expired. If
+/// it is unknown whether the key was created, the tick looks again when the outcome is certain.
 pub(super) async fn put_off_return(
     engine: &Engine,
     storage: &dyn Storage,
@@ -232,8 +231,8 @@ pub(super) async fn put_off_return(
     keep(storage, &ticket.set, &loan).await
 }
 
-/// The loan, with times none of which lies further ahead of now than it can.
-pub(super) async fn put_right(
+/// The loan of this owner. Times that were stored while the clock was ahead are corrected.
+pub(super) async fn corrected(
     engine: &Engine,
     storage: &dyn Storage,
     owner: &Owner,
@@ -241,7 +240,7 @@ pub(super) async fn put_right(
     let set = owner.name();
     let _alone = lock_loans(engine, set).await;
     let Some(mut loan) = of_owner(storage, owner).await? else { return Ok(None) };
-    if loan.put_right(engine.latest_time()) {
+    if loan.correct_times(engine.latest_time()) {
         mark(storage, set, &loan, loan.next_look()).await?;
         keep(storage, set, &loan).await?;
     }

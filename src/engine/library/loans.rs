@@ -1,9 +1,8 @@
-//! Who has an account of a library set, and how far that is: the record of a loan, without how it is stored (`lending`)
-//! or what OpenAI is asked (`checkouts`, `returns`).
+//! The record of a loan: the borrower of an account of a library set. `lending` stores it; `checkouts` and `returns` call
+//! OpenAI.
 //!
-//! *States:* none (the account is free) -> `Reserved` (its key is being made) -> `Lent` -> `Returning` (the key is being
-//! ended) -> none. A reservation may also go straight back, or to `Returning` when OpenAI did not say what became of
-//! the key.
+//! *States:* none (the account is free) -> `Reserved` (its key is being created) -> `Lent` -> `Returning` (its key is
+//! being deleted) -> none. A failed reservation goes back to none, or to `Returning` if the key's outcome is unknown.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -20,67 +19,67 @@ use crate::engine::failpoint::shortened;
 use crate::logical::{Record, Request};
 use crate::openai::{ApiKeyId, CreatedKey, OrganizationId, ProjectId, ServiceAccountId};
 
-/// An account that is not free.
+/// A loan of an account.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Loan {
-    /// Its unique id, which is its key's name at OpenAI.
+    /// The loan's unique id, which is also its key's name at OpenAI.
     pub id: String,
-    /// The account, as it was when it was lent.
+    /// The account, as of the check-out.
     pub account: Member,
-    /// How far it is.
+    /// The state.
     pub state: State,
-    /// Who has it.
+    /// The borrower.
     pub borrower: Borrower,
-    /// When it was reserved; once lent, when it was checked out.
+    /// The time of the reservation, and later of the check-out.
     pub since: DateTime<Utc>,
-    /// How long it runs, and is renewed for if the borrower does not say.
+    /// Default duration of the lease, and of a renewal.
     #[serde(with = "crate::engine::time::seconds")]
     pub ttl: Duration,
-    /// How long it may run in all.
+    /// Longest duration of the loan with its renewals.
     #[serde(with = "crate::engine::time::seconds")]
     pub max_ttl: Duration,
-    /// When its lease ends.
+    /// The end of the lease.
     pub ends: DateTime<Utc>,
-    /// From when on its key is dead by itself, at the latest, by our clock.
+    /// Latest time at which the key expires at OpenAI, by our clock.
     pub expires: DateTime<Utc>,
-    /// Its key, once it is known.
+    /// OpenAI's id of the key, once the id is known.
     #[serde(default)]
     pub api_key_id: Option<ApiKeyId>,
-    /// Since when its key is to be ended.
+    /// The time since which the key has to be deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub returning_since: Option<DateTime<Utc>>,
-    /// Failures in a row to end its key.
+    /// Failed attempts to delete the key.
     #[serde(flatten)]
     pub retry: RetryState,
-    /// The record stands where releases before kept it, at `<set>/<account>`.
+    /// True if the record is at the place of earlier releases, `<set>/<account>`.
     #[serde(skip)]
     pub is_at_old_place: bool,
 }
 
-/// How far a loan is.
+/// The state of a loan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// The account is taken and its key is being made.
+    /// The account is reserved, and its key is being created.
     Reserved,
     /// The borrower has the key.
     Lent,
-    /// The key is being ended.
+    /// The key is being deleted.
     Returning,
 }
 
-/// Who has an account: an entity where there is one, else a token.
+/// The borrower of an account: an entity, or a token without an entity.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Borrower {
-    /// The identity entity; empty where there is none.
+    /// The identity entity; empty if the token has none.
     pub entity_id: String,
-    /// What Vault calls the caller.
+    /// Vault's display name of the caller.
     pub display_name: String,
-    /// SHA-256 of what Vault gives in place of the token: good to compare, of no other use.
+    /// SHA-256 of the token, which Vault itself passes as a hash. It only serves comparisons.
     pub token: String,
 }
 
-/// Points to one check-out; kept with its lease.
+/// The reference to one check-out in its lease.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Ticket {
     /// The set.
@@ -89,9 +88,9 @@ pub struct Ticket {
     pub service_account_id: ServiceAccountId,
     /// The loan's id.
     pub loan: String,
-    /// Its key, where it is known.
+    /// The key, if its id is known.
     pub api_key_id: Option<ApiKeyId>,
-    /// Where the account lives; leases of earlier releases do not say so.
+    /// The account's organization and project; `None` in leases of earlier releases.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub home: Option<(OrganizationId, ProjectId)>,
 }
@@ -100,9 +99,9 @@ impl Record for Loan {
     const VERSION: u32 = 1;
 }
 
-/// A lease that Vault itself ends comes first; that needs a moment.
+/// Time after the end of a lease in which Vault itself revokes the lease. Afterwards the tick ends the loan.
 const GRACE: Duration = Duration::from_secs(120);
-/// The tick takes up a return that was begun after this time, if it was not heard of again.
+/// Time after which the tick continues a return that was begun and not finished.
 const RETURN_AGE: Duration = Duration::from_secs(120);
 
 fn grace() -> Duration {
@@ -110,7 +109,7 @@ fn grace() -> Duration {
 }
 
 impl Loan {
-    /// An account taken at `now`, whose key is to be made.
+    /// A reservation at `now`, before the creation of the key.
     pub fn reserved(
         id: String,
         account: Member,
@@ -135,8 +134,8 @@ impl Loan {
         }
     }
 
-    /// The borrower gets this key, which OpenAI handed over at `now`. That it counts from its own clock, a moment
-    /// earlier, makes `expires` the latest moment by ours.
+    /// Records the key, which OpenAI returned at `now`. OpenAI's lifetime of the key began a moment earlier, so `expires`
+    /// is the latest possible time.
     pub fn lend(&mut self, key: &CreatedKey, now: DateTime<Utc>) {
         self.state = State::Lent;
         self.since = now;
@@ -145,7 +144,7 @@ impl Loan {
         self.api_key_id = Some(key.id.clone());
     }
 
-    /// What it names at OpenAI.
+    /// The account and key at OpenAI that the record names.
     pub fn holding(&self) -> Holding {
         Holding {
             service_account_id: Some(self.account.id.clone()),
@@ -155,7 +154,7 @@ impl Loan {
         }
     }
 
-    /// What points to it.
+    /// The reference to this loan.
     pub fn ticket(&self, set: &str) -> Ticket {
         Ticket {
             set: set.to_owned(),
@@ -166,7 +165,7 @@ impl Loan {
         }
     }
 
-    /// When the tick has something to do about it.
+    /// The time of the next work of the tick.
     pub fn next_look(&self) -> DateTime<Utc> {
         match (self.state, self.retry.next_try) {
             (State::Reserved, _) => self.since + making::sweep_age(),
@@ -176,22 +175,22 @@ impl Loan {
         }
     }
 
-    /// Whether a marker surely leads the tick here in a few minutes: the one of the next look, or that of the
-    /// reservation, which stands for [`making::sweep_age`] from the reservation on, some seconds before `since`.
+    /// True if a marker surely comes due in a few minutes. It is the marker of the next look, or the reservation's. The
+    /// reservation's marker is due [`making::sweep_age`] after the reservation, which was some seconds before `since`.
     pub fn is_looked_at_soon(&self, now: DateTime<Utc>) -> bool {
         let is_young = (now - self.since).to_std().is_ok_and(|age| age < making::sweep_age() / 2);
         is_young || self.next_look() <= now + RETURN_AGE
     }
 
-    /// The borrower gives it back: from now on its key is to be ended.
+    /// Begins the return: from now on the key has to be deleted.
     pub fn begin_return(&mut self, now: DateTime<Utc>) {
         self.state = State::Returning;
         self.returning_since = Some(now);
     }
 
-    /// Corrects times that were stored under a clock that was ahead: none lies further ahead of `now` than it can.
-    /// Answers whether one was wrong.
-    pub fn put_right(&mut self, now: DateTime<Utc>) -> bool {
+    /// Corrects times that were stored while the clock was ahead: none may be further ahead of `now` than its limit.
+    /// Returns true if a time changed.
+    pub fn correct_times(&mut self, now: DateTime<Utc>) -> bool {
         let times =
             |loan: &Self| (loan.since, loan.ends, loan.expires, loan.returning_since, loan.retry.next_try);
         let before = times(self);
@@ -203,7 +202,7 @@ impl Loan {
         before != times(self)
     }
 
-    /// From when on a key that cannot be found does not exist and will not.
+    /// The time from which on a key that OpenAI does not find was never created.
     pub fn doubt_ends(&self) -> DateTime<Utc> {
         self.since + making::sweep_age()
     }
@@ -219,7 +218,7 @@ impl Borrower {
         }
     }
 
-    /// Whether the caller is the same entity, or, where the borrower has none, uses the same token.
+    /// True if the caller is the same entity, or has the same token as a borrower without an entity.
     pub fn is(&self, caller: &Self) -> bool {
         if self.entity_id.is_empty() {
             !self.token.is_empty() && self.token == caller.token
@@ -229,7 +228,7 @@ impl Borrower {
     }
 }
 
-/// No token is no token's hash.
+/// The token's hash; empty for an empty token.
 fn hashed(token: &str) -> String {
     if token.is_empty() {
         return String::new();
@@ -304,9 +303,9 @@ mod tests {
     }
 
     #[test]
-    fn what_was_stored_under_a_clock_that_was_ahead_is_put_right() {
+    fn times_that_were_stored_while_the_clock_was_ahead_are_corrected() {
         let (now, by) = (loan().since, TimeDelta::days(400));
-        assert!(!loan().put_right(now), "nothing is wrong");
+        assert!(!loan().correct_times(now), "nothing is wrong");
         let ahead = |state| {
             let mut ahead = loan();
             ahead.begin_return(now + by);
@@ -323,7 +322,7 @@ mod tests {
             (State::Lent, now + TimeDelta::minutes(24 * 60 + 2)),
         ] {
             let mut ahead = ahead(state);
-            assert!(ahead.put_right(now), "{state:?}");
+            assert!(ahead.correct_times(now), "{state:?}");
             assert_eq!(ahead.next_look(), next_look, "{state:?}");
             assert!(ahead.since == now && ahead.ends <= now + ahead.max_ttl, "{state:?}");
             assert!(ahead.expires <= now + TimeDelta::minutes(24 * 60 + 5), "{state:?}");

@@ -1,12 +1,12 @@
-//! From the names in `service_account_names` to accounts at OpenAI: those that exist are adopted, the others made. It
-//! knows no set and no storage of one; what it finds or makes, `changes` has on record.
+//! Finds the accounts at OpenAI that have the names in `service_account_names`. `writes` adopts the found accounts and
+//! creates the others. This file does not use storage.
 //!
-//! A missing account is made without a key, under a unique name, and then given its own name and the role `member` in
-//! one call. So there never is a key to take back, and what undoes a creation goes by a name that only this mount
-//! gives: another account that happens to be called as the set wants it is never taken for ours.
+//! A new account is created without a key, under a unique name. A second call sets the wanted name and the role
+//! `member`. So there is no key to undo, and an undo looks for a name that only this mount uses. It cannot delete
+//! somebody else's account that has the wanted name.
 //!
-//! OpenAI's lists lag: they may show an account that is gone, and miss one that was just made. So an account is asked
-//! for by itself before it is adopted, and before a member counts as gone.
+//! OpenAI's lists lag: they may contain deleted accounts, and lack new ones. So an account is read by its id before it is
+//! adopted, and before a member counts as gone.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
@@ -22,33 +22,34 @@ use crate::openai::{
     Client, OrganizationId, Pages, ProjectId, Role, ServiceAccount, ServiceAccountId, Urgency,
 };
 
-/// As long as a write waits for OpenAI each time.
+/// Maximum wait of a write's call for its turn at OpenAI.
 pub(super) const MAX_WAIT: Duration = Duration::from_secs(30);
-/// Accounts that are asked for at once.
+/// Number of accounts that are read concurrently.
 const CONCURRENCY: usize = 4;
-/// OpenAI may not know an account everywhere until it is this old: a 404 says nothing about a younger one.
+/// Age below which a 404 proves nothing, because OpenAI may not know the new account everywhere.
 const YOUNG: TimeDelta = TimeDelta::seconds(60);
 
 /// An account of a library set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
-    /// Its name.
+    /// The account's name.
     pub name: String,
-    /// OpenAI's id of it.
+    /// OpenAI's id of the account.
     pub id: ServiceAccountId,
-    /// The organization it lives in.
+    /// The account's organization.
     pub organization_id: OrganizationId,
-    /// The project it lives in.
+    /// The account's project.
     pub project_id: ProjectId,
-    /// The unique name under which Vault made it; none if it was there before. What Vault made goes with the set.
+    /// The unique name with which Vault created the account; `None` for an adopted account. A created account is deleted
+    /// when it leaves the set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub made_as: Option<String>,
-    /// When it joined the set. Sets stored by the first release do not say.
+    /// The time at which the account joined the set; `None` in records of the first release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub joined: Option<DateTime<Utc>>,
 }
 
-/// Where a set's accounts live, and the client for it.
+/// The project of a set's accounts, with a client.
 pub(super) struct Home {
     pub(super) organization_id: OrganizationId,
     pub(super) project_id: ProjectId,
@@ -56,36 +57,37 @@ pub(super) struct Home {
     pub(super) now: DateTime<Utc>,
 }
 
-/// The part of a project's list of accounts that concerns a set.
+/// The accounts in a project's list that concern a set.
 #[derive(Default)]
 pub(super) struct Listed {
-    /// The accounts of each name that the set wants.
+    /// The accounts by name, for the names that the set wants.
     by_name: HashMap<String, Vec<ServiceAccount>>,
-    /// The names of accounts whose id stands where the set wants a name.
+    /// The names of accounts whose id was sent instead of a name.
     named_by_id: HashMap<String, String>,
     /// The ids of the set's members that are listed.
     members: HashSet<ServiceAccountId>,
 }
 
 impl Member {
-    /// Whether this is its name or its id.
+    /// True if this is the account's name or id.
     pub fn answers_to(&self, asked: &str) -> bool {
         self.name == asked || self.id.as_str() == asked
     }
 
-    /// Whether Vault made it for its set.
+    /// True if Vault created the account for its set.
     pub fn is_made(&self) -> bool {
         self.made_as.is_some()
     }
 
-    /// Whether it joined a moment ago. A clock that was put back makes it young, which costs nothing.
+    /// True if the account joined a moment ago, or if the clock went back. Then a 404 is ignored, which is harmless.
     fn is_young(&self, now: DateTime<Utc>) -> bool {
         self.joined.is_some_and(|joined| now - joined < YOUNG)
     }
 }
 
 impl Listed {
-    /// Refuses a name that is the id of an account, or is written like one: a typing error, and no name to give a new one.
+    /// Refuses a name that is the id of an account, or looks like one. It is a typing error, and not the name of a new
+    /// account.
     pub(super) fn refuse_ids(&self, names: &[&str]) -> Result<(), Error> {
         for name in names {
             if let Some(account) = self.named_by_id.get(*name) {
@@ -125,7 +127,7 @@ impl Home {
         }
     }
 
-    /// Lists the project's accounts, and keeps those that have one of the names or ids or are members.
+    /// Lists the project's accounts. Keeps members, and accounts whose name or id is one of `names`.
     pub(super) async fn list(&self, names: &HashSet<&str>, members: &[Member]) -> Result<Listed, Error> {
         let ids: HashSet<&ServiceAccountId> = members.iter().map(|member| &member.id).collect();
         let (mut listed, mut pages) = (Listed::default(), Pages::within(MAX_WAIT));
@@ -147,7 +149,7 @@ impl Home {
         }
     }
 
-    /// The accounts that have these names and are there. A name that several have is refused: it does not say which.
+    /// The existing accounts with these names. A name of several accounts is refused.
     pub(super) async fn find(&self, listed: &Listed, names: &[&str]) -> Result<Vec<Member>, Error> {
         let candidates = names.iter().filter_map(|name| listed.by_name.get(*name));
         let found = candidates.map(|accounts| self.only_one(accounts).boxed());
@@ -174,8 +176,8 @@ impl Home {
         Ok(found)
     }
 
-    /// Whether OpenAI still has a listed account, by the name that it is listed with. It may not know a young one yet,
-    /// which is asked for again for a while.
+    /// True if OpenAI finds a listed account by its id, with its listed name. OpenAI may not find a new account yet, so
+    /// the call is repeated for a while.
     async fn has(&self, account: &ServiceAccount) -> Result<bool, Error> {
         let is_young = self.now - account.created_at < YOUNG;
         let client = if is_young { self.client.retrying_not_found() } else { self.client.clone() };
@@ -210,8 +212,8 @@ impl Home {
         }
     }
 
-    /// The ids of the members that OpenAI no longer has: the list misses them or `in_doubt` names them, and OpenAI does
-    /// not know them. A member that joined a moment ago is never among them.
+    /// The ids of the members that OpenAI no longer has. Members that the list lacks or that `in_doubt` names are read by
+    /// id. A member that joined a moment ago never counts as gone.
     pub(super) async fn gone(
         &self,
         listed: &Listed,
@@ -234,14 +236,14 @@ impl Home {
         Ok(gone.into_iter().flatten().collect())
     }
 
-    /// Gives an account that was made its own name and a role: from now on its keys are good for something.
-    pub(super) async fn dub(&self, member: &Member) -> Result<(), Error> {
-        let dubbed =
+    /// Gives a new account its name and the role `member`. Without a role, its keys have no permissions.
+    pub(super) async fn rename(&self, member: &Member) -> Result<(), Error> {
+        let renamed =
             self.client.rename_service_account(&self.project_id, &member.id, &member.name, Role::Member);
-        dubbed.await.map(drop).map_err(Error::AccountCreation)
+        renamed.await.map(drop).map_err(Error::AccountCreation)
     }
 
-    /// Warnings about adopted accounts that somebody else may use: they have keys, or a name that a Vault mount gave.
+    /// Warnings about adopted accounts that somebody else may use, because they have keys or a name that a mount gave.
     pub(super) async fn warn_of_users(&self, adopted: &[Member]) -> Result<Vec<String>, Error> {
         let by_id: HashMap<&ServiceAccountId, &str> =
             adopted.iter().map(|member| (&member.id, member.name.as_str())).collect();
@@ -257,13 +259,13 @@ impl Home {
         let mut warnings = Vec::new();
         if !with_keys.is_empty() {
             warnings.push(format!(
-                "these accounts have keys that Vault did not make, which work beside a borrower's: {}",
+                "these accounts have keys that Vault did not create, which work beside a borrower's: {}",
                 with_keys.join(", ")
             ));
         }
         if !named.is_empty() {
             warnings.push(format!(
-                "these accounts have names that Vault gives to what it makes, so a role or another mount may delete \
+                "these accounts have names that Vault gives to accounts it creates, so a role or another mount may delete \
                  them: {}",
                 named.join(", ")
             ));
@@ -272,7 +274,7 @@ impl Home {
     }
 }
 
-/// Whether a name looks like `vault-<role>-<8 random characters>-<6 of a mount's tag>`.
+/// True if a name looks like `vault-<role>-<8 random characters>-<6 of a mount's tag>`.
 fn is_of_a_mount(name: &str) -> bool {
     let mut parts = name.rsplitn(3, '-');
     let (tag, random, front) = (parts.next(), parts.next(), parts.next());

@@ -1,10 +1,13 @@
-//! `library-sets/:name`: accounts that are lent out, one borrower each.
+//! `library-sets/:name`: sets of accounts that are lent, each account to one borrower at a time.
 //!
-//! This file is the path of the set itself. `fields` declares what a write may send, `sets` is the stored record; `writes`
-//! changes it, with accounts that `members` finds or makes; `deletion` ends it, `reconcile` lets accounts go, and `in_use`
-//! is what keeps an account in a set. `choice`, `checkouts`, `checkins` and `leases` are how an account goes out and comes
-//! back, `loans` and `lending` the record of that, `returns` the end of its key; `missing` notes accounts that OpenAI no
-//! longer has; `status` shows it all, and `borrowed` lists the check-outs. `legacy` moves records of the releases before.
+//! This file has the path of the set itself. The other files:
+//! - `sets` is the stored record of a set, and `fields` declares its fields. `writes` and `deletion` are the two changes
+//!   of a set. `members` finds and creates accounts. `in_use` refuses the removal of accounts that are in use, and
+//!   `reconcile` deletes or releases accounts that left their set.
+//! - `loans` is the record of a check-out, and `lending` stores it. `choice` and `checkouts` lend an account, `checkins`
+//!   and `leases` take it back, and `returns` deletes the lent key.
+//! - `missing` records accounts that OpenAI no longer has. `status` shows the states of all accounts, and `borrowed`
+//!   lists the check-outs. `legacy` moves the records of earlier releases.
 
 mod borrowed;
 mod checkins;
@@ -84,7 +87,7 @@ const ANSWER: &[ResponseField] = &[
     ),
 ];
 
-/// The paths of the set and of all that is done with it.
+/// The paths of sets, check-outs, check-ins and status.
 pub(super) fn paths() -> Vec<Path<Engine>> {
     [set_paths(), checkouts::paths(), checkins::paths(), status::paths(), borrowed::paths()]
         .into_iter()

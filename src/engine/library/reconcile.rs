@@ -1,12 +1,13 @@
-//! Lets go of what a library set's record names as ending, and finds what was being made: after a write or a deletion, by
-//! the tick, and for an operator who asks.
+//! Deletes or releases the accounts in a set's `ending`, and looks up the creations in its `making`. This happens after a
+//! write or deletion, in the tick, and for an operator's retry.
 //!
-//! *Guarantees:* an account that Vault made is deleted at OpenAI, under the account's lock, unless another owner claims it
-//! or somebody else has a live key on it; then its claim is released. An adopted account is only released. A member is
-//! never touched: the write that makes an account a member takes it out of `ending`.
+//! *Guarantees:* an account that Vault created is deleted at OpenAI, and then its claim is released. Both happen under the
+//! account's lock. The account stays if another owner claims it or if somebody else has a live key on it. An adopted
+//! account is only released. A member is never deleted: the write that makes an account a member takes it out of
+//! `ending`.
 //!
-//! *Unknown outcomes:* a write of storage that failed may still come through, such as by the next leader. So the record is
-//! read anew, and written before anything is deleted at OpenAI: a node that no longer leads fails there.
+//! *Unknown outcomes:* a write of storage that failed may still succeed later, as by the next leader. So the record is read
+//! again, and is written before any deletion at OpenAI. A former leader fails at this write.
 //!
 //! *Assumptions:* the caller holds the set's [`lock`](super::sets::lock_set).
 
@@ -36,37 +37,37 @@ use crate::engine::{Engine, Error};
 use crate::logical::{Storage, StorageError};
 use crate::openai::Urgency;
 
-/// As long as a call waits for its turn at OpenAI: in a request, and in the tick.
+/// Maximum wait of a call for its turn at OpenAI: in a request, and in the tick.
 const MAX_WAIT: Duration = Duration::from_secs(20);
 const MAX_TICK_WAIT: Duration = Duration::from_secs(5);
-/// As long as a request lets go of accounts; the rest is the tick's.
-const REQUEST: Duration = Duration::from_secs(40);
+/// Maximum time of this work in a request. The tick does the rest.
+const MAX_REQUEST_TIME: Duration = Duration::from_secs(40);
 
-/// How long letting go may take.
+/// The limits of a run.
 #[derive(Clone, Copy)]
 pub(super) struct Limits {
-    /// How long each call waits for its turn at OpenAI.
+    /// Maximum wait of each call for its turn at OpenAI.
     max_wait: Duration,
-    /// From then on no call begins.
+    /// The time from which on no call begins.
     deadline: Instant,
-    /// Whether accounts wait that a write which failed may still take in.
+    /// True if accounts are skipped that a running write may still make members.
     waits_for_writes: bool,
-    /// Whether this is the mount's last tick.
+    /// True in the mount's last tick.
     is_last: bool,
 }
 
 impl Limits {
-    /// For a request that has just written the record: no other write is under way.
+    /// For a request that has just written the record, so no other write is running.
     fn of_request() -> Self {
         Self {
             max_wait: MAX_WAIT,
-            deadline: Instant::now() + REQUEST,
+            deadline: Instant::now() + MAX_REQUEST_TIME,
             waits_for_writes: false,
             is_last: false,
         }
     }
 
-    /// For the tick. A mount that goes away has no later one.
+    /// For the tick.
     fn of_tick(deadline: Instant, is_last: bool) -> Self {
         Self { max_wait: MAX_TICK_WAIT, deadline, waits_for_writes: true, is_last }
     }
@@ -75,7 +76,7 @@ impl Limits {
         self.max_wait.min(self.left())
     }
 
-    /// How long the keys of a project may be listed.
+    /// Maximum time of a listing of a project's keys.
     fn listing(self) -> Duration {
         live_keys::MAX_WAIT.min(self.left())
     }
@@ -89,7 +90,7 @@ impl Limits {
     }
 }
 
-/// Does the next steps for the set, and stores the record. Answers the names of accounts that could not go yet.
+/// Does the due work of the set, and stores the record. Returns the names of the accounts that are left.
 pub(super) async fn reconcile(
     engine: &Engine,
     storage: &dyn Storage,
@@ -105,8 +106,8 @@ pub(super) async fn reconcile(
     let sought: Vec<Making> = set.making.iter().filter(is_sought).cloned().collect();
     set.ending = due.iter().chain(&later).cloned().collect();
     if !due.is_empty() || !sought.is_empty() {
-        // It proves that this node may write, and has the next try wait if the process ends in this one.
-        set.retry.failed(name, &"the process ended meanwhile", now, Duration::ZERO);
+        // This write proves that this node may write. If the process dies in this run, the next try waits.
+        set.retry.failed(name, &"the plugin's process ended during the attempt", now, Duration::ZERO);
         sets::put(engine, storage, name, &set).await?;
         failpoint!("set.settling");
         let mut failure = None;
@@ -129,7 +130,7 @@ pub(super) async fn reconcile(
     Ok(set.ending.into_iter().map(|ending| ending.member.name).collect())
 }
 
-/// The library sets, as the worker knows them.
+/// Library sets as a kind of owner.
 #[derive(Debug)]
 pub(in crate::engine) struct LibrarySets;
 
@@ -139,7 +140,7 @@ impl Kind for LibrarySets {
         matches!(owner, Owner::LibrarySet(_))
     }
 
-    /// An account of a set that is not lent has no key.
+    /// Only lent accounts have keys, and loans are owners of their own.
     fn may_have_live_keys(&self) -> bool {
         false
     }
@@ -167,7 +168,7 @@ impl Kind for LibrarySets {
         Ok(set.and_then(|set| set.next_look()))
     }
 
-    /// Accounts that Vault made for a set, and that are no members.
+    /// Accounts that Vault created for the set and that left it, and creations with an unknown outcome.
     async fn pending(&self, mount: Mount<'_>, owner: &Owner) -> Result<Vec<Pending>, Error> {
         let Mount { engine, storage } = mount;
         let Some(set) = engine.library_sets.record(storage, owner.name()).await? else {
@@ -211,7 +212,7 @@ impl Kind for LibrarySets {
     }
 }
 
-/// A tombstone that holds nothing is no longer needed.
+/// Stores the record, or deletes an empty tombstone.
 async fn store(
     engine: &Engine,
     storage: &dyn Storage,
@@ -224,12 +225,12 @@ async fn store(
     sets::put(engine, storage, name, set).await
 }
 
-/// Tells if it is of no use to ask OpenAI for anything else.
+/// True if further calls to OpenAI would fail, too.
 fn is_hopeless(engine: &Engine, failure: Option<&Error>) -> bool {
     failure.is_some_and(|error| ledger_worker::concerns_all(engine, error))
 }
 
-/// Looks for accounts that were being made, and deletes those that were.
+/// Looks up the creations, and deletes the accounts that exist.
 async fn seek(
     engine: &Engine,
     storage: &dyn Storage,
@@ -253,8 +254,8 @@ async fn seek(
     }
 }
 
-/// Deletes the account if it was made. Answers whether the outcome is known now: not while the organization is out of
-/// reach, nor by the absence of an account before its name has settled.
+/// Deletes the account if it exists. Returns true if the outcome is known. It stays unknown while the organization is out
+/// of reach, and while the account is absent and its name has not settled.
 async fn undo(
     engine: &Engine,
     storage: &dyn Storage,
@@ -285,7 +286,7 @@ async fn undo(
     Ok(matches!(undone, Undone::Ended) || engine.first_seen.has_settled(&making.name, false))
 }
 
-/// Lets go of these accounts. Answers those that are left.
+/// Deletes or releases these accounts. Returns the accounts that are left.
 async fn let_go_all(
     engine: &Engine,
     storage: &dyn Storage,
@@ -315,7 +316,7 @@ async fn let_go_all(
             tracing::warn!(
                 set,
                 account = member.name,
-                "an account that left its set is not let go yet: {error}"
+                "an account that left its set is not deleted or released yet: {error}"
             );
             *failure = Some(error);
             left.push(ending);
@@ -324,7 +325,7 @@ async fn let_go_all(
     left
 }
 
-/// The keys that OpenAI lists on accounts that Vault made, by the accounts' ids; or why OpenAI does not list them.
+/// The listed keys of accounts that Vault created, or the error of the listing, by the accounts' ids.
 async fn listed(
     engine: &Engine,
     storage: &dyn Storage,
@@ -353,7 +354,7 @@ async fn listed(
     listed
 }
 
-/// Deletes an account that Vault made, and releases its claim. One that somebody else claims is somebody else's.
+/// Deletes an account that Vault created, and releases its claim. Skips an account that another owner claims.
 async fn let_go(
     engine: &Engine,
     storage: &dyn Storage,
@@ -376,21 +377,21 @@ async fn let_go(
     Ok(claim.release(storage, &ours).await?)
 }
 
-/// After a write or deletion that succeeded: a warning if something is left to do.
+/// After a successful write or deletion. Returns a warning if accounts are left.
 pub(super) async fn finish(engine: &Engine, storage: &dyn Storage, set: &str) -> Option<String> {
     match reconcile(engine, storage, set, Limits::of_request()).await {
         Ok(left) if left.is_empty() => None,
-        Ok(left) => Some(format!("still to be deleted at OpenAI, which is tried again: {}", left.join(", "))),
-        Err(_) => Some("accounts that left the set are let go of later".to_owned()),
+        Ok(left) => Some(format!("still to be deleted at OpenAI, and Vault retries: {}", left.join(", "))),
+        Err(_) => Some("accounts that left the set are deleted or released later".to_owned()),
     }
 }
 
-/// After a write that failed: the error, or that something is left which the tick undoes.
+/// After a failed write. Returns the error, wrapped in [`Error::LeftBehind`] if the tick has to undo the rest.
 pub(super) async fn undo_write(engine: &Engine, storage: &dyn Storage, set: &str, error: Error) -> Error {
     match error {
-        // The node that may write does it all.
+        // Vault forwards the request to a node that may write.
         Error::Storage(StorageError::ReadOnly) => return error,
-        // The write may come through all the same: the tick decides by what is stored then.
+        // The write may still succeed. The tick decides by the stored record.
         Error::Storage(StorageError::Failed(_)) => return Error::LeftBehind(Box::new(error)),
         _ => {}
     }

@@ -1,9 +1,9 @@
-//! How an account that was lent becomes free again: by check-in, by the end of its lease, or by the tick.
+//! The return of a lent account: by check-in, by the end of its lease, or by the tick.
 //!
-//! *Guarantees:* the account is free only when its key is dead: deleted, expired, or certain never to have been made.
-//! Each way back may be gone again, at once or twice at the same time, and ends only the check-out it is about. What
-//! fails stays `returning` and is tried again by the tick, later each time; so is a loan whose lease should have ended
-//! it and did not, because the lease was lost, and a reservation whose check-out died.
+//! *Guarantees:* the account is free only when its key is dead: deleted, expired, or certainly never created. A return
+//! may be repeated, also concurrently, and concerns only its own check-out. A failed return stays in state `Returning`,
+//! and the tick retries it with a growing wait. The tick also returns loans whose lease was lost, and reservations of
+//! interrupted check-outs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,14 +27,14 @@ use crate::engine::{Engine, Error};
 use crate::logical::{Storage, StorageError};
 use crate::openai::{ApiKeyId, Urgency};
 
-/// As long as a return for which nobody waits does; then it is the tick's.
+/// Maximum time of a return in the background. Then the tick continues.
 const MAX_QUEUE_WAIT: Duration = Duration::from_secs(60);
-/// As long as the end of a lease waits for OpenAI where it cannot be put on record; Vault gives up after 90 s.
+/// Maximum time of a revocation on a node that may not store the return. Vault cancels a request after 90 s.
 const MAX_UNRECORDED_WAIT: Duration = Duration::from_secs(45);
-/// As long as the tick waits for its turn at OpenAI.
+/// Maximum wait of the tick for its turn at OpenAI.
 const MAX_TICK_WAIT: Duration = Duration::from_secs(10);
 
-/// Ends the check-out's key and frees its account. That the check-out is over already is success.
+/// Deletes the check-out's key and frees its account. If the check-out is over already, this succeeds.
 pub(in crate::engine) async fn give_back(
     engine: &Engine,
     storage: &dyn Storage,
@@ -46,7 +46,7 @@ pub(in crate::engine) async fn give_back(
     give_back_locked(engine, storage, ticket, max_wait).await
 }
 
-/// Held by whoever ends a check-out: of two at once the second finds the check-out over.
+/// The key of the lock for the return of a check-out. The second of two concurrent returns finds the check-out over.
 fn lock(loan: &str) -> String {
     format!("library-return/{loan}")
 }
@@ -70,7 +70,7 @@ async fn give_back_locked(
             lending::put_off_return(engine, storage, ticket, &error).await?;
             return Err(error);
         }
-        // What has expired is dead, whatever OpenAI says.
+        // An expired key is dead, even if its deletion fails.
         Ok(()) | Err(_) => {
             failpoint!("return.ended");
             lending::finish_return(engine, storage, ticket).await?;
@@ -87,8 +87,8 @@ async fn record_check_in(engine: &Engine, storage: &dyn Storage, ticket: &Ticket
     events::emit_with(engine, EventKind::CheckIn, &format!("library-sets/{}/status", ticket.set), &labels);
 }
 
-/// Ends the key where this node may not write the loan, as on a performance secondary, whose expired leases nobody
-/// forwards. The loan stays with the primary: its tick frees the account when the lease would have ended.
+/// Deletes the key on a node that may not write the loan. It is a performance secondary, which does not forward the end
+/// of its leases. The primary keeps the loan, and its tick frees the account after the end of the lease.
 async fn end_without_record(
     engine: &Engine,
     storage: &dyn Storage,
@@ -105,9 +105,9 @@ async fn end_without_record(
     }
 }
 
-/// A loan that is not on record is over: its key is dead. But where storage no longer knows a set that this process
-/// remembers, it may be another place's, as after a move between namespaces of OpenBao: then nothing is proven, and the
-/// key is ended.
+/// Handles a check-out without a loan. Usually the loan is over, and its key is dead. If the cache has the set and
+/// storage does not, OpenBao may have moved the mount to another namespace. Then a missing loan proves nothing, and the key
+/// is deleted.
 async fn end_unrecorded(
     engine: &Engine,
     storage: &dyn Storage,
@@ -122,15 +122,14 @@ async fn end_unrecorded(
         return Ok(());
     }
     let client = match clients::client_of(engine, storage, organization).await {
-        // The set was deleted, and then the configuration: this storage is the mount's own.
+        // The set and then the configuration were deleted: storage is complete, and the loan is over.
         Err(Error::NotConfigured) => return Ok(()),
         client => client?.for_work(Urgency::Revocation, max_wait),
     };
     deletion::end_key(&client, project, key).await.map_err(Error::Revocation)
 }
 
-/// Puts on record that the check-out is over and begins to end its key, for which nobody waits: what this does not come
-/// to is the tick's.
+/// Stores the return, and deletes the key in the background. If the background task fails, the tick continues.
 pub(super) async fn begin(
     engine: &Arc<Engine>,
     storage: &Arc<dyn Storage>,
@@ -139,7 +138,7 @@ pub(super) async fn begin(
     match lending::begin_return(engine, &**storage, &ticket).await {
         Ok(Some(_)) => {}
         Ok(None) => return end_unrecorded(engine, &**storage, &ticket, MAX_QUEUE_WAIT).await,
-        // What cannot be put on record is ended before the answer.
+        // Without a stored return, the key is deleted before the answer.
         Err(StorageError::ReadOnly) => {
             return end_without_record(engine, &**storage, &ticket, MAX_UNRECORDED_WAIT).await;
         }
@@ -148,7 +147,7 @@ pub(super) async fn begin(
     let (engine, storage) = (Arc::clone(engine), Arc::clone(storage));
     tokio::spawn(async move {
         tokio::select! {
-            // That it failed is on record with the loan.
+            // The loan's record keeps a failure.
             _ = give_back(&engine, &*storage, &ticket, MAX_QUEUE_WAIT) => {}
             () = engine.gone.cancelled() => {}
         }
@@ -176,7 +175,7 @@ async fn end_key(
     }
 }
 
-/// The loans, as the worker knows them.
+/// Loans as a kind of owner.
 #[derive(Debug)]
 pub(in crate::engine) struct Loans;
 
@@ -196,9 +195,9 @@ impl Kind for Loans {
 
     async fn reconcile(&self, turn: &Turn<'_>, owner: &Owner) -> Result<Option<DateTime<Utc>>, Error> {
         let (engine, storage) = (turn.engine, turn.storage());
-        let Some(loan) = lending::put_right(engine, storage, owner).await? else { return Ok(None) };
+        let Some(loan) = lending::corrected(engine, storage, owner).await? else { return Ok(None) };
         let next_look = loan.next_look();
-        // What ends by time ends by both clocks.
+        // An end by time needs both clocks, ours and OpenAI's.
         let waits = if loan.state == State::Returning {
             !turn.is_tried_now(&loan.retry) && next_look > engine.now()
         } else {
@@ -207,7 +206,7 @@ impl Kind for Loans {
         if waits {
             return Ok(Some(next_look));
         }
-        // Any other failure is on record with the loan.
+        // The loan's record keeps any other failure.
         let max_wait = MAX_TICK_WAIT.min(turn.max_wait());
         if let Err(Error::Storage(error)) =
             give_back_locked(engine, storage, &loan.ticket(owner.name()), max_wait).await
@@ -216,6 +215,7 @@ impl Kind for Loans {
         }
         Ok(lending::of_owner(storage, owner).await?.map(|loan| loan.next_look()))
     }
+
     async fn pending(&self, mount: Mount<'_>, owner: &Owner) -> Result<Vec<Pending>, Error> {
         let Mount { engine, storage } = mount;
         let loan = lending::of_owner(storage, owner).await?;

@@ -1,10 +1,11 @@
-//! The record of a library set: its settings, its accounts, what OpenAI was asked to make for it, and what has to go.
-//! Loans are `lending`'s.
+//! The record of a library set: its settings, its members, its creations with an unknown outcome, and the accounts that
+//! leave it. `lending` stores the loans.
 //!
-//! *The rule:* an account stands in the record before anything is done to it at OpenAI. `making` names an account that
-//! OpenAI was asked for; `ending` names one that is no member: not yet, or no more. The write that brings an account in
-//! moves it to `members`; all else is let go by `reconcile`. A set that was deleted, or whose first write has not come
-//! through, is a tombstone, which readers do not see. A new set of that name inherits what the tombstone holds.
+//! *The rule:* the record names an account before any call to OpenAI changes the account. `making` has the creations
+//! with an unknown outcome. `ending` has accounts that are not members: not yet, or no longer. The last step of a write
+//! moves its accounts to `members`. `reconcile` deletes or releases the accounts in `ending`. A deleted set, or a set
+//! without a complete first write, is a tombstone, which readers do not see. A new set of that name inherits the
+//! tombstone's `making` and `ending`.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -27,7 +28,7 @@ use crate::framework::LockGuard;
 use crate::logical::{Collection, Record, Storage, StorageError};
 use crate::openai::ProjectId;
 
-/// A set of accounts that are lent out.
+/// A set of accounts that are lent.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LibrarySet {
     /// The project's name in Vault; empty if the set gives the raw id.
@@ -38,52 +39,52 @@ pub struct LibrarySet {
     pub project_id: Option<ProjectId>,
     /// The accounts, in the order of their names in the write.
     pub members: Vec<Member>,
-    /// How long a check-out lasts if the borrower does not say.
+    /// Default duration of a check-out.
     #[serde(with = "crate::engine::time::seconds")]
     pub ttl: Duration,
-    /// How long it may last in all.
+    /// Longest duration of a check-out with its renewals.
     #[serde(with = "crate::engine::time::seconds")]
     pub max_ttl: Duration,
-    /// For people.
+    /// Description by the operator.
     #[serde(default)]
     pub description: String,
     /// Labels of the operator.
     #[serde(default, skip_serializing_if = "Metadata::is_empty")]
     pub metadata: Metadata,
-    /// Whether anybody may check in what another checked out.
+    /// True if any caller may check in an account.
     #[serde(default)]
     pub disable_check_in_enforcement: bool,
-    /// Whether an account is made for a name that the project has none of.
-    #[serde(default = "yes")]
+    /// True if a write creates an account for each name that the project does not have.
+    #[serde(default = "first_release_create_missing")]
     pub create_missing: bool,
-    /// Accounts that OpenAI was asked to make, with an unknown outcome.
+    /// Creations of accounts with an unknown outcome.
     #[serde(default, skip_serializing_if = "MakingList::is_empty")]
     pub making: MakingList,
-    /// Accounts that are no members and have to go, unless a write that is under way takes them in.
+    /// Accounts that are not members. They are deleted or released, unless a running write makes them members.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ending: Vec<Ending>,
-    /// Failures in a row to let accounts go.
+    /// Failed attempts to delete or release accounts.
     #[serde(flatten)]
     pub retry: RetryState,
-    /// Readers see no set: it was deleted, or its first write has not come through.
+    /// True if readers see no set: the set was deleted, or its first write is incomplete.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_tombstone: bool,
 }
 
-/// An account that is no member of its set.
+/// An account that is not a member of its set: not yet, or no longer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Ending {
     /// The account.
     #[serde(flatten)]
     pub member: Member,
-    /// When it came here.
+    /// The time at which the account was added to this list.
     pub since: DateTime<Utc>,
-    /// Until then a write of the set may be under way that takes it in.
+    /// Until this time, a running write of the set may make the account a member.
     pub not_before: DateTime<Utc>,
 }
 
-/// What the first release did.
-fn yes() -> bool {
+/// The first release had no such field and always created accounts.
+fn first_release_create_missing() -> bool {
     true
 }
 
@@ -97,35 +98,35 @@ impl Record for LibrarySet {
 pub(in crate::engine) static SETS: Collection<LibrarySet> = Collection::new("library-set/");
 
 impl LibrarySet {
-    /// The names of the accounts that Vault made for the set.
+    /// The names of the accounts that Vault created for the set.
     pub(super) fn made_accounts(&self) -> Vec<&str> {
         let made = self.members.iter().filter(|member| member.is_made());
         made.map(|member| member.name.as_str()).collect()
     }
 
-    /// How it names its project.
+    /// The project's name or id in the set's settings.
     pub(super) fn named_project(&self) -> NamedProject {
         NamedProject { project: self.project.clone(), project_id: self.project_id.clone() }
     }
 
-    /// A set stays where its accounts are.
+    /// Refuses another project while accounts of the set are in the old one.
     pub(super) fn check_move(&self, old: Option<&Self>, project_id: &ProjectId) -> Result<(), Error> {
         let moved = |old: &Self| (&old.project, &old.project_id) != (&self.project, &self.project_id);
         let away = |old: &Self| old.members.iter().any(|member| member.project_id != *project_id);
         if old.is_some_and(|old| moved(old) && away(old)) {
             return Err(Error::field(
-                "project and project_id must stay the set's own, as its accounts live there: make another set",
+                "project and project_id must stay the set's own, as its accounts are in that project: write another set",
             ));
         }
         Ok(())
     }
 
-    /// All accounts that the record names.
+    /// All accounts in the record: members and others.
     pub(super) fn accounts(&self) -> impl Iterator<Item = &Member> {
         self.members.iter().chain(self.ending.iter().map(|ending| &ending.member))
     }
 
-    /// These accounts have to go, unless a write takes them in before `not_before`.
+    /// Adds these accounts to `ending`. Until `not_before`, a write may still make them members.
     pub(super) fn let_go(&mut self, accounts: &[Member], now: DateTime<Utc>, not_before: DateTime<Utc>) {
         let new: HashSet<_> = accounts.iter().map(|member| &member.id).collect();
         self.ending.retain(|old| !new.contains(&old.member.id));
@@ -133,14 +134,14 @@ impl LibrarySet {
         self.ending.extend(accounts.iter().map(ending));
     }
 
-    /// The accounts are the set's from now on.
-    pub(super) fn take_in(&mut self, members: Vec<Member>) {
+    /// Makes these accounts the set's members.
+    pub(super) fn set_members(&mut self, members: Vec<Member>) {
         let named: HashSet<_> = members.iter().map(|member| &member.id).collect();
         self.ending.retain(|old| !named.contains(&old.member.id));
         self.members = members;
     }
 
-    /// Everything at OpenAI that the record names.
+    /// All accounts at OpenAI that the record names.
     pub(super) fn holdings(&self) -> Vec<Holding> {
         let accounts = self.accounts().map(|member| Holding {
             service_account_id: Some(member.id.clone()),
@@ -152,19 +153,19 @@ impl LibrarySet {
         accounts.chain(self.making.iter().map(Holding::making)).collect()
     }
 
-    /// Tells if the record holds nothing that anybody needs.
+    /// True if the record can be deleted.
     pub(super) fn is_over(&self) -> bool {
         self.is_tombstone && self.making.is_empty() && self.ending.is_empty()
     }
 
-    /// When the tick has something to do for it, if ever.
+    /// The time of the next work of the tick; `None` if there is no work.
     pub(super) fn next_look(&self) -> Option<DateTime<Utc>> {
         let making = self.making.iter().map(|making| making.since + first_seen::settles_after());
         let first = making.chain(self.ending.iter().map(|ending| ending.not_before)).min()?;
         Some(self.retry.next_try.map_or(first, |next_try| next_try.max(first)))
     }
 
-    /// What a set that is not there, or not yet, has: nothing.
+    /// An empty tombstone, from which a first write starts.
     pub(super) fn tombstone() -> Self {
         Self {
             project: String::new(),
@@ -184,22 +185,22 @@ impl LibrarySet {
     }
 }
 
-/// Holds off every other change of the set's record. Unlike the lock of the loans it is held over calls to OpenAI.
+/// Locks the set's record. Unlike the lock of loans, this lock is held during calls to OpenAI.
 pub(super) async fn lock_set(engine: &Engine, set: &str) -> LockGuard {
     engine.locks.lock(&lock(set)).await
 }
 
-/// A new unique name for what is made at OpenAI for the set.
+/// A new unique name for an account or key of the set.
 pub(super) fn new_name_for_set(engine: &Engine, set: &str) -> String {
     ServiceAccountName::beginning(&format!("vault-{set}"), &engine.tag, &mut rand::rng()).into()
 }
 
-/// Held by whoever changes the set's record.
+/// The lock's key. All changes of the set's record hold this lock.
 pub(super) fn lock(set: &str) -> String {
     format!("library-set/{set}")
 }
 
-/// The set, which must be there.
+/// The set of this name, or an error.
 pub(super) async fn find(
     engine: &Engine,
     storage: &dyn Storage,
@@ -209,8 +210,8 @@ pub(super) async fn find(
     set.ok_or_else(|| Error::NotFound { kind: "library set", name: name.to_owned() })
 }
 
-/// The record as storage has it now, tombstone or not, for whoever holds its lock and changes it. An earlier write may
-/// have come through although it was reported as failed.
+/// The stored record, also of a tombstone. A change under the lock starts from it, not from the cache: a write that was
+/// reported as failed may have succeeded.
 pub(super) async fn stored(
     engine: &Engine,
     storage: &dyn Storage,
@@ -219,7 +220,7 @@ pub(super) async fn stored(
     Ok(engine.library_sets.latest(storage, name).await?.map(Arc::unwrap_or_clone))
 }
 
-/// Stores the record, and before it the marker that it needs.
+/// Stores the record, after the marker that the record needs.
 pub(super) async fn put(
     engine: &Engine,
     storage: &dyn Storage,
@@ -232,7 +233,7 @@ pub(super) async fn put(
     engine.library_sets.put(storage, name, set).await
 }
 
-/// The library sets that name this project.
+/// The library sets with this project.
 pub(in crate::engine) async fn of_project(
     engine: &Engine,
     storage: &dyn Storage,

@@ -1,5 +1,5 @@
-//! `library-sets/:name/status`: which accounts are free, who has the others, since and until when. Never a key or a
-//! token. The numbers for the metrics come from here, too.
+//! `library-sets/:name/status`: the states of a set's accounts and their borrowers, without keys and tokens. Also counts
+//! the accounts for the metrics.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -90,7 +90,7 @@ fn view(set: &LibrarySet, loans: &[Loan], missing: &BTreeSet<String>) -> Data {
     ])
 }
 
-/// The accounts never leave their project, whatever its name points to today.
+/// The project of the accounts. The project's name may point to another project by now.
 fn project_id(set: &LibrarySet) -> &str {
     set.members.first().map_or("", |member| member.project_id.as_str())
 }
@@ -117,7 +117,7 @@ fn who(loan: &Loan) -> Value {
     said
 }
 
-/// Counts a set's accounts for the metrics.
+/// Updates the metrics of a set's accounts.
 pub(super) async fn count(engine: &Engine, storage: &dyn Storage, name: &str) -> Result<(), Error> {
     let set = engine.library_sets.get(storage, name).await?;
     let members = set.as_ref().map_or(&[][..], |set| &set.members);
@@ -129,8 +129,8 @@ pub(super) async fn count(engine: &Engine, storage: &dyn Storage, name: &str) ->
     Ok(())
 }
 
-/// Part of the tick: after a failover, too, the metrics say how many accounts are free.
-pub(in crate::engine) async fn measure(engine: &Engine, tick: &Tick) -> Result<(), Error> {
+/// Part of the tick: updates the metrics of all sets, as they are empty after a failover.
+pub(in crate::engine) async fn tick(engine: &Engine, tick: &Tick) -> Result<(), Error> {
     let names = sets::SETS.names(&*tick.storage).await?;
     for name in names.into_iter().take(MAX_LABELS).take_while(|_| !tick.is_over()) {
         count(engine, &*tick.storage, &name).await?;

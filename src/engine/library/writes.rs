@@ -1,8 +1,9 @@
-//! Writes of `library-sets/:name`: from the names it shall have to a stored set.
+//! Writes of `library-sets/:name`: adopts and creates accounts for the names, and stores the set.
 //!
-//! *Guarantees:* an account is in the record, as being made or as ending, before anything is done to it. One last write
-//! makes accounts members and the set visible, and has those go that left. So a crash at any point, or a write of storage
-//! with an unknown outcome, leaves accounts that the tick lets go once no write can still take them in.
+//! *Guarantees:* the record names an account in `making` or `ending` before the account is adopted or created. One last
+//! write of storage makes the accounts members, makes the set visible, and moves removed accounts to `ending`. A crash at
+//! any point, or a write of storage with an unknown outcome, leaves accounts in `making` or `ending`. The tick deletes or
+//! releases them when no write can still make them members.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -26,7 +27,7 @@ use crate::openai::{ProjectId, ServiceAccountId};
 
 /// Creates a set, or changes what the call sends.
 pub(super) async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
-    // First of all: a list of any length costs its reading and no more.
+    // Before any other work, so that a refused list costs no more than its reading.
     let asked = fields::names(&call)?;
     let (storage, name) = (&**call.storage(), call.get(&NAME)?);
     let _alone = sets::lock_set(&engine, &name).await;
@@ -49,23 +50,30 @@ pub(super) async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Resp
     let mut warnings = warn_of_cut(&engine, &set).await?;
     let record = stored.unwrap_or_else(|| set.clone());
     let looks = asked.is_some();
-    let mut join =
-        Join { engine: &engine, storage, name: &name, record, looks, checked: false, warnings: Vec::new() };
-    let warning = match join.make(set, &names, project_id).await {
+    let mut write = SetWrite {
+        engine: &engine,
+        storage,
+        name: &name,
+        record,
+        looks,
+        checked: false,
+        warnings: Vec::new(),
+    };
+    let warning = match write.run(set, &names, project_id).await {
         Ok(()) => reconcile::finish(&engine, storage, &name).await,
         Err(error) => return Err(reconcile::undo_write(&engine, storage, &name, error).await),
     };
-    warnings.extend(join.warnings.into_iter().chain(warning));
+    warnings.extend(write.warnings.into_iter().chain(warning));
     let _ = status::count(&engine, storage, &name).await;
     Ok((!warnings.is_empty()).then(|| Response { warnings, ..Response::default() }))
 }
 
-/// The mount's maximum holds whatever a set says; it may be raised later, so this is no refusal.
+/// Warns if `max_ttl` is above the mount's maximum. It is no refusal, because the maximum may be raised later.
 async fn warn_of_cut(engine: &Engine, set: &LibrarySet) -> Result<Vec<String>, Error> {
     let limit = engine.system.max_lease_ttl().await?;
     let warning = (set.max_ttl > limit).then(|| {
         format!(
-            "max_ttl of {} is above the mount's maximum lease time of {}, which check-outs are cut to",
+            "max_ttl of {} is above the mount's maximum lease time of {}, which limits check-outs",
             seconds::text(set.max_ttl),
             seconds::text(limit)
         )
@@ -73,38 +81,38 @@ async fn warn_of_cut(engine: &Engine, set: &LibrarySet) -> Result<Vec<String>, E
     Ok(warning.into_iter().collect())
 }
 
-/// A write of a set.
-struct Join<'a> {
+/// A running write of a set.
+struct SetWrite<'a> {
     engine: &'a Engine,
     storage: &'a dyn Storage,
     name: &'a str,
-    /// The record as it is stored while accounts are made and adopted: the old settings and members, or a tombstone.
+    /// The stored record during the write: the old settings and members, or a tombstone.
     record: LibrarySet,
-    /// Whether the call sends the names, so that OpenAI is asked for the accounts.
+    /// True if the call sends the names. Then OpenAI is asked for the accounts.
     looks: bool,
-    /// Whether OpenAI was asked for all members that stay.
+    /// True if OpenAI was asked for all members that stay.
     checked: bool,
     warnings: Vec<String>,
 }
 
-/// The members of a set before a write, by what becomes of them.
-struct Before {
-    /// Those that stay.
+/// The old members of a set.
+struct OldMembers {
+    /// Members that stay.
     kept: Vec<Member>,
-    /// Those that leave.
+    /// Members that leave.
     removed: Vec<Member>,
 }
 
-impl Join<'_> {
-    /// Gets every account that the set shall have, then stores the set.
-    async fn make(&mut self, mut set: LibrarySet, names: &[String], project: ProjectId) -> Result<(), Error> {
+impl SetWrite<'_> {
+    /// Adopts and creates the accounts of these names, then stores the set.
+    async fn run(&mut self, mut set: LibrarySet, names: &[String], project: ProjectId) -> Result<(), Error> {
         let storage = self.storage;
         let wanted: HashSet<&str> = names.iter().map(String::as_str).collect();
         let (kept, removed): (Vec<_>, Vec<_>) =
             set.members.into_iter().partition(|member| wanted.contains(member.name.as_str()));
         in_use::refuse_lent(storage, self.name, &removed).await?;
         in_use::refuse_used(self.engine, storage, &removed).await?;
-        let mut before = Before { kept, removed };
+        let mut before = OldMembers { kept, removed };
         if self.looks {
             let joining = self.gather(names, &wanted, project, &mut before, set.create_missing).await?;
             refuse_twice(&before.kept, &joining)?;
@@ -117,13 +125,13 @@ impl Join<'_> {
         self.store(set, &before.removed).await
     }
 
-    /// Looks which members OpenAI still has, and adopts or makes an account for each name without one.
+    /// Checks the members at OpenAI, and adopts or creates an account for each name without a member.
     async fn gather(
         &mut self,
         names: &[String],
         wanted: &HashSet<&str>,
         project: ProjectId,
-        before: &mut Before,
+        before: &mut OldMembers,
         create_missing: bool,
     ) -> Result<Vec<Member>, Error> {
         let looked = self.look(wanted, project, before).await;
@@ -134,24 +142,22 @@ impl Join<'_> {
                 self.fill(&home, &listed, &new, &before.removed, create_missing).await
             }
             Ok(_) => Ok(Vec::new()),
-            // Without a new name nothing depends on it.
+            // Without a new name, the write does not need OpenAI.
             Err(error) if new.is_empty() => {
-                self.warnings.push(format!(
-                    "it could not be checked at OpenAI whether the set's accounts are still there: {error}"
-                ));
+                self.warnings.push(format!("the set's accounts could not be checked at OpenAI: {error}"));
                 Ok(Vec::new())
             }
             Err(error) => Err(error),
         }
     }
 
-    /// Asks OpenAI for the project's accounts. Members that are gone leave the set, so that their names are free for
-    /// others, unless they are lent.
+    /// Lists the project's accounts. Members that OpenAI no longer has leave the set, so that other accounts can take their
+    /// names. A member that is checked out stays.
     async fn look(
         &mut self,
         wanted: &HashSet<&str>,
         project: ProjectId,
-        before: &mut Before,
+        before: &mut OldMembers,
     ) -> Result<(Home, Listed), Error> {
         let (engine, storage) = (self.engine, self.storage);
         let configured = clients::configured_in_storage(engine, storage).await?;
@@ -159,7 +165,7 @@ impl Join<'_> {
         let (near, far): (Vec<_>, Vec<_>) = std::mem::take(&mut before.kept)
             .into_iter()
             .partition(|member| member.organization_id == home.organization_id);
-        // In any case they stay where they were.
+        // If the list fails, all of them stay.
         before.kept = near.iter().chain(&far).cloned().collect();
         let listed = home.list(wanted, &near).await?;
         let in_doubt = missing::of_set(storage, self.name).await?;
@@ -174,7 +180,7 @@ impl Join<'_> {
         Ok((home, listed))
     }
 
-    /// Adopts or makes an account for each name.
+    /// Adopts or creates an account for each name.
     async fn fill(
         &mut self,
         home: &Home,
@@ -185,7 +191,7 @@ impl Join<'_> {
     ) -> Result<Vec<Member>, Error> {
         let (engine, storage) = (self.engine, self.storage);
         let mut members = home.find(listed, names).await?;
-        // One that the set has under an older name, or that is still to go after an earlier change, stays what it was.
+        // A renamed member, or an account that an earlier change left in `ending`, keeps its origin: created or adopted.
         let mut earlier: HashMap<ServiceAccountId, Option<String>> = HashMap::new();
         for member in self.record.ending.iter().map(|ending| &ending.member).chain(removed) {
             earlier.insert(member.id.clone(), member.made_as.clone());
@@ -213,7 +219,7 @@ impl Join<'_> {
         fields::refuse_unfit(&lacking)?;
         if !members.is_empty() {
             self.adopt(&members).await?;
-            // After the claim: a role that is written from now on sees it.
+            // After the claim: a later write of a role sees the claim.
             let adopted: Vec<_> = members.iter().map(|member| (&member.id, member.name.as_str())).collect();
             inventory::refuse_of_roles(engine, storage, ACCOUNTS.name(), &adopted).await?;
             self.warnings = home.warn_of_users(&members).await?;
@@ -223,7 +229,7 @@ impl Join<'_> {
         }
         if !lacking.is_empty() {
             self.warnings.push(format!(
-                "service accounts that were made, as the project had none of these names: {}",
+                "service accounts that were made, because the project had none of these names: {}",
                 lacking.join(", ")
             ));
         }
@@ -234,7 +240,7 @@ impl Join<'_> {
         Ok(sets::put(self.engine, self.storage, self.name, &self.record).await?)
     }
 
-    /// Adopts accounts: on record first, then claimed.
+    /// Stores the accounts in `ending`, then claims them.
     async fn adopt(&mut self, members: &[Member]) -> Result<(), Error> {
         let now = self.engine.now();
         self.record.let_go(members, now, now + making::sweep_age());
@@ -248,7 +254,7 @@ impl Join<'_> {
         Ok(())
     }
 
-    /// Makes an account of this name, and claims it.
+    /// Creates an account of this name, and claims it.
     async fn make_account(&mut self, home: &Home, name: &str) -> Result<Member, Error> {
         let made_as = sets::new_name_for_set(self.engine, self.name);
         self.record.making.begin(Making {
@@ -264,7 +270,7 @@ impl Join<'_> {
         let sought = Sought { project: &home.project_id, account: None, name: &made_as };
         let id = match issuer::make_bare_account(&home.client, &sought).await {
             Ok(id) => id,
-            Err(failure) if failure.left != issuer::Left::Unknown => {
+            Err(failure) if failure.remains != issuer::Remains::Unknown => {
                 self.record.making.end(&made_as);
                 self.engine.first_seen.forget(&made_as);
                 self.put_record().await?;
@@ -277,11 +283,11 @@ impl Join<'_> {
         self.adopt(std::slice::from_ref(&member)).await?;
         self.engine.first_seen.forget(member.made_as.as_deref().unwrap_or_default());
         failpoint!("set.made");
-        home.dub(&member).await?;
+        home.rename(&member).await?;
         Ok(member)
     }
 
-    /// Stores the set, unless an account that it no longer names was lent meanwhile, or its project went.
+    /// Stores the set. Refuses if a removed account was checked out meanwhile, or if the project's name was deleted.
     async fn store(&self, set: LibrarySet, removed: &[Member]) -> Result<(), Error> {
         let (engine, storage, now) = (self.engine, self.storage, self.engine.now());
         let (making, ending, retry) =
@@ -289,7 +295,7 @@ impl Join<'_> {
         let members = set.members.clone();
         let mut set = LibrarySet { making, ending, retry, is_tombstone: false, ..set };
         set.let_go(removed, now, now);
-        set.take_in(members);
+        set.set_members(members);
         let _no_deletion = engine.locks.lock(&named_projects::users_lock(&set.project)).await;
         named_projects::project_id(engine, storage, &set.project, set.project_id.as_ref()).await?;
         {
@@ -298,18 +304,18 @@ impl Join<'_> {
             sets::put(engine, storage, self.name, &set).await?;
         }
         failpoint!("set.stored");
-        // A record that stays costs the tick one look.
+        // Best effort: for a remaining record, the tick looks once.
         let _ = missing::settle(storage, self.name, &set.members, self.checked).await;
         Ok(())
     }
 }
 
-/// Refuses an account that was renamed at OpenAI and is now called by its old and its new name.
+/// Refuses a renamed account that the names contain twice, by its old and its new name.
 fn refuse_twice(members: &[Member], joining: &[Member]) -> Result<(), Error> {
     let ids: HashSet<&ServiceAccountId> = members.iter().map(|member| &member.id).collect();
     match joining.iter().find(|new| ids.contains(&new.id)) {
         Some(new) => Err(Error::field(format!(
-            "service_account_names must not name an account twice: {} is {:?} by its name of today",
+            "service_account_names must not name an account twice: the present name of {} is {:?}",
             new.id, new.name
         ))),
         None => Ok(()),
