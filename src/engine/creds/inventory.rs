@@ -13,7 +13,7 @@ use crate::engine::accounts::owner::Owner;
 use crate::engine::accounts::{claims, holdings};
 use crate::engine::creds::former::CREATION;
 use crate::engine::creds::ledger;
-use crate::engine::creds::windows::{ANNOUNCEMENT, Stamp, WINDOW, WindowId};
+use crate::engine::creds::windows::{LEGACY_ENTRY, Stamp, WINDOW, WindowId};
 use crate::engine::naming::names::MountTag;
 use crate::engine::{Engine, Error};
 use crate::framework::WalLog;
@@ -56,9 +56,9 @@ impl Owned {
             owned.names.insert(creation.name);
             owned.accounts.extend(creation.service_account_id);
         }
-        for announcement in ANNOUNCEMENT.entries(&log)? {
-            owned.names.extend(announcement.names);
-            owned.accounts.extend(announcement.service_account_id);
+        for entry in LEGACY_ENTRY.entries(&log)? {
+            owned.names.extend(entry.names);
+            owned.accounts.extend(entry.service_account_id);
         }
         for window in WINDOW.entries(&log)? {
             owned.windows.insert(window.window_id());

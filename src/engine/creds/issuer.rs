@@ -28,7 +28,7 @@ const MAX_UNDO_TIME: Duration = Duration::from_secs(10);
 const MAX_PROPAGATION_TIME: Duration = Duration::from_secs(20);
 
 /// A created account or key.
-pub(in crate::engine) struct Made {
+pub(in crate::engine) struct Created {
     pub(in crate::engine) service_account_id: ServiceAccountId,
     pub(in crate::engine) key: CreatedKey,
 }
@@ -37,12 +37,12 @@ pub(in crate::engine) struct Made {
 pub(in crate::engine) struct Failure {
     pub(in crate::engine) error: Error,
     /// State at OpenAI after the failure.
-    pub(in crate::engine) left: Left,
+    pub(in crate::engine) remains: Remains,
 }
 
 /// State at OpenAI after a failed creation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::engine) enum Left {
+pub(in crate::engine) enum Remains {
     /// Nothing exists: OpenAI was not asked, refused access, or confirmed the deletion.
     Nothing,
     /// OpenAI refused the creation. Now and then OpenAI creates what it refuses.
@@ -57,7 +57,7 @@ pub(in crate::engine) async fn issue(
     client: &Client,
     sought: &Sought<'_>,
     expires_in: Option<Duration>,
-) -> Result<Made, Failure> {
+) -> Result<Created, Failure> {
     failpoint!("issue.announced");
     let outcome = create(client, sought, expires_in, &[]).await;
     undo_failed(client, sought, outcome).await
@@ -72,7 +72,7 @@ pub(in crate::engine) async fn make_bare_account(
     let outcome = client.create_account_only(sought.project, sought.name).await;
     let outcome = outcome
         .map(|account| account.id)
-        .map_err(|error| Failure { left: Left::after(&error), error: Error::AccountCreation(error) });
+        .map_err(|error| Failure { remains: Remains::after(&error), error: Error::AccountCreation(error) });
     undo_failed(client, sought, outcome).await
 }
 
@@ -93,12 +93,12 @@ pub(in crate::engine) async fn issue_recorded_key(
         }
         Err(error) => error,
     };
-    let left = Left::after(&error);
+    let remains = Remains::after(&error);
     let error = Error::KeyCreation(error);
     let sought = Sought { project: project_id, account: Some(account), name };
-    match undone(client, &sought, left).await {
-        Left::Nothing => Err(error),
-        Left::Refused | Left::Unknown => Err(Error::LeftBehind(Box::new(error))),
+    match undone(client, &sought, remains).await {
+        Remains::Nothing => Err(error),
+        Remains::Refused | Remains::Unknown => Err(Error::LeftBehind(Box::new(error))),
     }
 }
 
@@ -144,34 +144,36 @@ async fn undo_failed<T>(
             failpoint!("issue.made");
             Ok(made)
         }
-        Err(Failure { error, left }) => {
-            if left == Left::Refused {
+        Err(Failure { error, remains }) => {
+            if remains == Remains::Refused {
                 failpoint!("issue.refused");
             }
-            match (left, undone(client, sought, left).await) {
-                (Left::Unknown, Left::Nothing) => {
+            match (remains, undone(client, sought, remains).await) {
+                (Remains::Unknown, Remains::Nothing) => {
                     failpoint!("issue.undone");
-                    Err(Failure { error, left: Left::Nothing })
+                    Err(Failure { error, remains: Remains::Nothing })
                 }
-                (Left::Unknown, left) => Err(Failure { error: Error::LeftBehind(Box::new(error)), left }),
-                (_, left) => Err(Failure { error, left }),
+                (Remains::Unknown, remains) => {
+                    Err(Failure { error: Error::LeftBehind(Box::new(error)), remains })
+                }
+                (_, remains) => Err(Failure { error, remains }),
             }
         }
     }
 }
 
 /// Looks up the name of a failed creation, ends the object, and answers what may be left then.
-async fn undone(client: &Client, sought: &Sought<'_>, left: Left) -> Left {
-    if left == Left::Nothing {
-        return left;
+async fn undone(client: &Client, sought: &Sought<'_>, remains: Remains) -> Remains {
+    if remains == Remains::Nothing {
+        return remains;
     }
     let client = undo_client(client);
     match timeout(MAX_UNDO_TIME, end_sought(&client, sought)).await {
-        Ok(Ok(Undone::Ended)) => Left::Nothing,
+        Ok(Ok(Undone::Ended)) => Remains::Nothing,
         // OpenAI sometimes creates what it refuses. So a refusal counts only after a look-up of the name.
-        Ok(Ok(Undone::NothingFound)) if left == Left::Refused => Left::Nothing,
+        Ok(Ok(Undone::NothingFound)) if remains == Remains::Refused => Remains::Nothing,
         // After a lost answer, absence proves nothing yet: OpenAI may not have finished. The caller looks again.
-        Ok(Ok(Undone::NothingFound) | Err(_)) | Err(_) => Left::Unknown,
+        Ok(Ok(Undone::NothingFound) | Err(_)) | Err(_) => Remains::Unknown,
     }
 }
 
@@ -180,7 +182,7 @@ fn undo_client(client: &Client) -> Client {
     client.for_work(Urgency::Revocation, MAX_UNDO_TIME)
 }
 
-impl Left {
+impl Remains {
     /// State after this error of a creation.
     fn after(error: &openai::Error) -> Self {
         match error {
@@ -201,7 +203,7 @@ pub(in crate::engine) async fn create(
     sought: &Sought<'_>,
     expires_in: Option<Duration>,
     scopes: &[String],
-) -> Result<Made, Failure> {
+) -> Result<Created, Failure> {
     match sought.account {
         Some(account) => create_key(client, sought, account, expires_in, scopes).await,
         None => create_account(client, sought, expires_in, scopes).await,
@@ -214,13 +216,13 @@ async fn create_key(
     account: &ServiceAccountId,
     expires_in: Option<Duration>,
     scopes: &[String],
-) -> Result<Made, Failure> {
+) -> Result<Created, Failure> {
     let new = NewKey { name: Some(sought.name.to_owned()), scopes: scopes.to_vec(), expires_in };
     let key = client
         .create_key(sought.project, account, &new)
         .await
-        .map_err(|error| Failure { left: Left::after(&error), error: Error::KeyCreation(error) })?;
-    Ok(Made { service_account_id: account.clone(), key })
+        .map_err(|error| Failure { remains: Remains::after(&error), error: Error::KeyCreation(error) })?;
+    Ok(Created { service_account_id: account.clone(), key })
 }
 
 async fn create_account(
@@ -228,12 +230,12 @@ async fn create_account(
     sought: &Sought<'_>,
     expires_in: Option<Duration>,
     scopes: &[String],
-) -> Result<Made, Failure> {
+) -> Result<Created, Failure> {
     let made = client
         .create_service_account(sought.project, sought.name, expires_in)
         .await
-        .map_err(|error| Failure { left: Left::after(&error), error: Error::AccountCreation(error) })?;
-    let made = Made { service_account_id: made.id, key: made.key };
+        .map_err(|error| Failure { remains: Remains::after(&error), error: Error::AccountCreation(error) })?;
+    let made = Created { service_account_id: made.id, key: made.key };
     failpoint!("issue.made_wide");
     if !scopes.is_empty() {
         restrict(client, sought.project, &made, scopes).await?;
@@ -245,7 +247,7 @@ async fn create_account(
 async fn restrict(
     client: &Client,
     project: &ProjectId,
-    made: &Made,
+    made: &Created,
     scopes: &[String],
 ) -> Result<(), Failure> {
     let (issue, undo) = (client.for_work(Urgency::Issue, MAX_PROPAGATION_TIME), undo_client(client));
@@ -255,6 +257,6 @@ async fn restrict(
     failpoint!("issue.not_narrowed");
     let deleted = undo.delete_service_account(project, &made.service_account_id).await;
     // A 404 proves nothing so early.
-    let left = if deleted.is_ok() { Left::Nothing } else { Left::Unknown };
-    Err(Failure { error: Error::KeyCreation(error), left })
+    let remains = if deleted.is_ok() { Remains::Nothing } else { Remains::Unknown };
+    Err(Failure { error: Error::KeyCreation(error), remains })
 }

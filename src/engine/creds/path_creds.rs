@@ -22,7 +22,7 @@ use crate::engine::accounts::lookup::Sought;
 use crate::engine::config::clients::Configured;
 use crate::engine::config::{checks, clients, metadata, named_projects};
 use crate::engine::creds::caller::Caller;
-use crate::engine::creds::issuer::{Failure, Left, Made};
+use crate::engine::creds::issuer::{Created, Failure, Remains};
 use crate::engine::creds::ledger::{Credential, LEDGER};
 use crate::engine::creds::roles::Role;
 use crate::engine::creds::windows::{Triple, WindowGuard};
@@ -167,7 +167,7 @@ impl IssueRequest {
         engine: &Engine,
         client: &Client,
         guard: &mut WindowGuard,
-    ) -> Result<(Made, Credential), Error> {
+    ) -> Result<(Created, Credential), Error> {
         let issued = match self.create(engine, client, guard, self.expires_in).await {
             Err(error) if self.expires_in > self.ttl && key_lifetime::is_about(&error) => {
                 self.create(engine, client, guard, self.ttl).await
@@ -185,7 +185,7 @@ impl IssueRequest {
         client: &Client,
         guard: &mut WindowGuard,
         expires_in: Duration,
-    ) -> Result<(Made, Credential), Error> {
+    ) -> Result<(Created, Credential), Error> {
         let end = engine.latest_time() + self.ttl;
         let stamp = guard.stamp(end).to_string();
         let name = self.role.new_name(&engine.tag, &self.role_name, &self.caller, &stamp)?;
@@ -221,7 +221,7 @@ impl IssueRequest {
         }
     }
 
-    fn credential(&self, made: &Made, name: String, end: DateTime<Utc>, now: DateTime<Utc>) -> Credential {
+    fn credential(&self, made: &Created, name: String, end: DateTime<Utc>, now: DateTime<Utc>) -> Credential {
         Credential {
             organization_id: self.organization_id.clone(),
             project_id: self.project_id.clone(),
@@ -250,7 +250,7 @@ impl IssueRequest {
         events::emit_with(engine, kind, &format!("creds/{}", self.role_name), &self.role.metadata);
     }
 
-    fn response(&self, made: &Made, credential: &Credential) -> Response {
+    fn response(&self, made: &Created, credential: &Credential) -> Response {
         let expires = credential.expires.map(rfc3339::text).unwrap_or_default();
         Response::of([
             ("api_key", Value::from(made.key.value.expose())),
@@ -267,21 +267,21 @@ impl IssueRequest {
 
 /// Undoes a failed creation at once. If OpenAI may still have the credential, the name stays unsettled.
 async fn undo(client: &Client, sought: &Sought<'_>, failure: Failure, guard: &mut WindowGuard) -> Error {
-    let Failure { error, left } = failure;
-    match left {
-        Left::Nothing => {
+    let Failure { error, remains } = failure;
+    match remains {
+        Remains::Nothing => {
             failpoint!("creds.not_made");
             guard.settle(sought.name);
             error
         }
         // The name stays unsettled: OpenAI sometimes creates what it refuses.
-        Left::Refused => error,
-        Left::Unknown if issuer::delete_named(client, sought).await => {
+        Remains::Refused => error,
+        Remains::Unknown if issuer::delete_named(client, sought).await => {
             failpoint!("creds.undone");
             guard.settle(sought.name);
             error
         }
-        Left::Unknown => Error::LeftBehind(Box::new(error)),
+        Remains::Unknown => Error::LeftBehind(Box::new(error)),
     }
 }
 

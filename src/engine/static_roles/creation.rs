@@ -1,7 +1,9 @@
-//! Makes a static role: its first key, on the account it is given. Nothing of that account is ended.
+//! Creates a static role: claims the given account, and creates the role's first key on it. Other keys of the account
+//! stay.
 //!
-//! *Guarantees:* the caller holds the role's lock. The account is claimed, and then the record is stored without a key,
-//! before OpenAI is asked. After a crash the worker looks for the key by its name, ends it, and removes the record.
+//! *Guarantees:* the caller holds the role's lock. The account is claimed first, then the record is stored without a key,
+//! then OpenAI creates the key. After a crash the worker looks the key up by its name, deletes the key, and deletes the
+//! record.
 
 use std::time::Duration;
 
@@ -19,14 +21,15 @@ use crate::engine::creds::inventory;
 use crate::engine::failpoint::failpoint;
 use crate::openai::{OrganizationId, ProjectId, ServiceAccount, ServiceAccountId, Urgency};
 
-/// Where a new role's account is.
+/// The account of a new role, with its organization and project.
 pub(super) struct Given {
     pub(super) organization: OrganizationId,
     pub(super) project: ProjectId,
     pub(super) account: ServiceAccountId,
 }
 
-/// Makes the role and stores it. The role inherits what an earlier one of its name is still making and ending.
+/// Creates the role and stores it. The role inherits the unknown creations and pending deletions of an earlier role of its
+/// name.
 pub(super) async fn create(
     work: &Work<'_>,
     settings: Settings,
@@ -57,7 +60,7 @@ pub(super) async fn create(
         Ok(key) => key,
         Err(error) if role.making.names(&making.name) => return Err(error),
         Err(error) => {
-            // What cannot be stored now is the worker's.
+            // Best effort: if storage fails, the worker looks the name up.
             let _ = stored::store(work.engine, work.storage, work.name, &role, &[account.id]).await;
             return Err(error);
         }
@@ -68,13 +71,13 @@ pub(super) async fn create(
     stored.map_err(|error| Error::LeftBehind(Box::new(error)))?;
     failpoint!("static.stored");
     work.engine.first_seen.forget(&making.name);
-    // A marker that stays is dropped when its minute comes.
+    // Best effort: the worker deletes a remaining marker in the marker's minute.
     let (owner, next) = (soon.owner.clone(), role.next_look(work.name, now)?);
     let _ = due::replace(work.storage, &owner, &[soon], next).await;
     Ok(())
 }
 
-/// Stores the role, without a key. The project's name must still be there, and stays as long as the role is.
+/// Stores the role without a key. The lock of the project's users keeps the project's name until the role is stored.
 async fn begin(work: &Work<'_>, role: &mut StaticRole) -> Result<(Making, Marker), Error> {
     let (storage, now) = (work.storage, work.engine.now());
     let _no_deletion = work.engine.locks.lock(&named_projects::users_lock(&role.settings.project)).await;
@@ -88,7 +91,7 @@ async fn begin(work: &Work<'_>, role: &mut StaticRole) -> Result<(Making, Marker
     Ok((making, soon))
 }
 
-/// What is still to be ended of an earlier role of this name stands in its organization and project.
+/// Refuses another organization or project than that of an earlier role, as the record has one place for all its keys.
 fn refuse_other_home(name: &str, given: &Given, earlier: Option<&StaticRole>) -> Result<(), Error> {
     let is_elsewhere = earlier.is_some_and(|earlier| {
         earlier.organization_id != given.organization || earlier.account_project_id != given.project
@@ -96,7 +99,7 @@ fn refuse_other_home(name: &str, given: &Given, earlier: Option<&StaticRole>) ->
     if is_elsewhere { Err(Error::BeingDeleted(name.to_owned())) } else { Ok(()) }
 }
 
-/// The account must be there, must not be the one that owns the admin key, and must not be a credential's.
+/// The account must exist, and must own neither the admin key nor a credential.
 async fn check(work: &Work<'_>, given: &Given) -> Result<ServiceAccount, Error> {
     let client = work.client.for_work(Urgency::Check, work.max_wait);
     let config = clients::configured_in_storage(work.engine, work.storage).await?.config;

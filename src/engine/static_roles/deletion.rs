@@ -1,8 +1,9 @@
 //! Deletes a static role.
 //!
-//! *Guarantees:* the caller holds the role's lock. The record without a current key is stored before anything is ended;
-//! from then on readers get no key, and the worker goes on until OpenAI says that all is gone. Where a deletion answers
-//! success, the keys are dead. By force the record goes all the same, and the answer names what is left at OpenAI.
+//! *Guarantees:* the caller holds the role's lock. The record is stored without a current key before OpenAI deletes a key.
+//! From then on readers get no key, and the worker continues until OpenAI confirms all deletions. After the answer of a
+//! successful deletion, the keys are dead. With `force` the record is deleted in any case, and the answer names the
+//! keys and accounts that are left at OpenAI.
 
 use super::ending::settle;
 use super::record::{STATIC_ROLES, StaticRole};
@@ -14,7 +15,7 @@ use crate::engine::failpoint::failpoint;
 use crate::engine::{Engine, Error};
 use crate::logical::Storage;
 
-/// Stores that the role is deleted.
+/// Stores the role as deleted.
 pub(super) async fn begin(
     engine: &Engine,
     storage: &dyn Storage,
@@ -27,7 +28,7 @@ pub(super) async fn begin(
     Ok(STATIC_ROLES.put(storage, name, role).await?)
 }
 
-/// Ends what the role has. What OpenAI does not end yet stays for the tick.
+/// Deletes the role's keys at OpenAI. The tick continues after a failure.
 pub(super) async fn finish(work: &Work<'_>, role: &mut StaticRole) -> Result<(), Error> {
     failpoint!("static.deleting");
     let refused = settle(work, role).await?;
@@ -38,8 +39,8 @@ pub(super) async fn finish(work: &Work<'_>, role: &mut StaticRole) -> Result<(),
     Err(Error::Undeleted { name: work.name.to_owned(), error: Box::new(error) })
 }
 
-/// Ends what can be ended, and removes the record whatever is left. Answers what that is. Without a client nothing can
-/// be ended.
+/// Deletes the role's keys as far as possible, then deletes the record. Returns a warning with the keys and accounts that
+/// are left. Without a client (`work` is an error) no key is deleted.
 pub(super) async fn finish_by_force(
     engine: &Engine,
     storage: &dyn Storage,

@@ -1,8 +1,8 @@
-//! Ends keys that were replaced, and those of a role that was deleted.
+//! Deletes replaced keys, and the keys of a deleted role.
 //!
-//! *Guarantees:* the caller holds the role's lock. A key stays in the record until OpenAI says that the key is gone. The
-//! current key is never among them. An account goes with its key only if a rotation made the account, no other owner
-//! claims the account, and nobody else has a live key on it.
+//! *Guarantees:* the caller holds the role's lock. A key stays in the record until OpenAI confirms that the key is gone.
+//! The current key is never deleted. An account is deleted with its key under three conditions: a rotation created the
+//! account, no other owner claims it, and nobody else has a live key on it.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -22,24 +22,25 @@ use crate::engine::failpoint::failpoint;
 use crate::engine::time::key_lifetime;
 use crate::openai::{ApiKeyId, Client, LONGEST_EXPIRY, ProjectId, ServiceAccountId, Urgency};
 
-/// What became of a key whose time had come.
-enum Treated {
-    /// OpenAI ends it when its grace is over.
+/// The outcome for one key.
+enum Outcome {
+    /// OpenAI ends the key at the end of its grace period.
     Limited,
-    Gone,
+    Deleted,
 }
 
-/// A set of keys to end.
-struct Endings<'a> {
+/// The context for the keys of one role.
+struct Keys<'a> {
     project: &'a ProjectId,
-    /// Every key of the role.
+    /// All keys of the role.
     ours: Vec<ApiKeyId>,
-    /// What surely has passed; each key of a role that was deleted ends at once.
+    /// The earlier of both clocks; the end of time for a deleted role, so that all its keys are over.
     passed: DateTime<Utc>,
 }
 
-/// Limits or ends the keys whose time has come, and stores what came of it. What fails stays in the record for a later
-/// tick. Answers the first failure.
+/// Does the due work on replaced keys, and stores the outcome. A key in its grace period gets its end at OpenAI
+/// ("limited"); a key after its grace period is deleted. A failed key stays in the record for a later tick. Returns the
+/// first failure.
 pub(in crate::engine) async fn settle(
     work: &Work<'_>,
     role: &mut StaticRole,
@@ -47,8 +48,8 @@ pub(in crate::engine) async fn settle(
     treat_due(work, role, true).await
 }
 
-/// The same for the worker, which looks again when the role says. A grace that was only made known to OpenAI is stored
-/// with the next change: if the process dies before, OpenAI is told again.
+/// The same for the worker. If the only change is a key's end at OpenAI, the record is not stored now but with its next
+/// change. After a crash, the end is set at OpenAI again.
 pub(super) async fn settle_in_turn(work: &Work<'_>, role: &mut StaticRole) -> Result<Option<Error>, Error> {
     treat_due(work, role, false).await
 }
@@ -61,19 +62,19 @@ async fn treat_due(
     let now = work.engine.now();
     let passed = if role.current.is_some() { work.engine.certain_time() } else { DateTime::<Utc>::MAX_UTC };
     let latest = work.engine.latest_time();
-    let put_right = role.ending.iter_mut().filter_map(|old| old.put_right(latest).then_some(())).count();
-    // OpenAI knows the end of a limited key: until that has surely passed there is nothing to do.
+    let corrected = role.ending.iter_mut().filter_map(|old| old.correct_end(latest).then_some(())).count();
+    // A limited key needs no work until its end has surely passed.
     let waits = |old: &Ending| old.next(now) > now || old.limited && old.ends > passed;
     let ours = role.keys().map(|(key, _)| key.clone()).collect();
     let (waiting, due): (Vec<_>, Vec<_>) = std::mem::take(&mut role.ending).into_iter().partition(waits);
     role.ending = waiting;
-    if due.is_empty() && put_right == 0 {
+    if due.is_empty() && corrected == 0 {
         return Ok(None);
     }
     let project = role.account_project_id.clone();
-    let endings = Endings { project: &project, ours, passed };
+    let keys = Keys { project: &project, ours, passed };
     let (mut ended, mut failure, deadline) = (Vec::new(), None, Instant::now() + work.max_wait);
-    let mut is_changed = keeps_limits || put_right > 0;
+    let mut is_changed = keeps_limits || corrected > 0;
     for mut old in due {
         let max_wait = deadline.saturating_duration_since(Instant::now());
         if max_wait.is_zero() && !work.max_wait.is_zero() {
@@ -87,12 +88,12 @@ async fn treat_due(
             old.made,
         );
         is_changed |= old.retry != RetryState::default();
-        match endings.treat(work, &mut old).await {
-            Ok(Treated::Gone) => {
+        match keys.limit_or_delete(work, &mut old).await {
+            Ok(Outcome::Deleted) => {
                 is_changed = true;
                 ended.push(old.service_account_id);
             }
-            Ok(Treated::Limited) => role.ending.push(old),
+            Ok(Outcome::Limited) => role.ending.push(old),
             Err(error) => {
                 is_changed = true;
                 note_failure(&mut old, &error, now);
@@ -110,38 +111,39 @@ async fn treat_due(
     Ok(failure)
 }
 
-/// Limiting or ending the key failed. A failure to limit does not put off the end.
+/// Records a failure to limit or delete the key. The next try is not after the key's end, so that a failure to limit does
+/// not delay the deletion.
 pub(in crate::engine) fn note_failure(old: &mut Ending, error: &Error, now: DateTime<Utc>) {
     let until_the_end = (old.ends - now).to_std().unwrap_or_default();
     old.retry.failed_by(&old.unique_name, error, now, until_the_end);
 }
 
-impl Endings<'_> {
-    /// Has OpenAI end the key when its grace is over, or ends it now.
-    async fn treat(&self, work: &Work<'_>, old: &mut Ending) -> Result<Treated, Error> {
+impl Keys<'_> {
+    /// Sets the key's end at OpenAI, or deletes the key after its end.
+    async fn limit_or_delete(&self, work: &Work<'_>, old: &mut Ending) -> Result<Outcome, Error> {
         let left = (old.ends - self.passed).to_std().unwrap_or_default();
         if left.is_zero() {
-            self.end(work, old).await?;
-            return Ok(Treated::Gone);
+            self.delete(work, old).await?;
+            return Ok(Outcome::Deleted);
         }
-        // OpenAI counts in whole seconds, and by its own clock.
+        // OpenAI takes whole seconds from now, by its own clock.
         let expires_in = Duration::from_secs(left.min(old.longest_grace()).as_secs().max(1));
         match work.ending().update_key(self.project, &old.api_key_id, None, Some(expires_in)).await {
             Ok(_) => {}
             Err(error) if error.is_gone() && old.with_account => {}
-            Err(error) if error.is_gone() => return Ok(Treated::Gone),
+            Err(error) if error.is_gone() => return Ok(Outcome::Deleted),
             Err(error) => {
                 return Err(key_lifetime::explained(Error::Revocation(error), || advice(work.name)));
             }
         }
         old.limited = true;
         old.retry.succeeded();
-        Ok(Treated::Limited)
+        Ok(Outcome::Limited)
     }
 
-    /// Ends a key, or the account that Vault made for it. An account that somebody else has a key on, or claims, stays
-    /// without this key.
-    async fn end(&self, work: &Work<'_>, old: &Ending) -> Result<(), Error> {
+    /// Deletes a key, or the account that Vault created with it. An account that another owner claims, or that has a key of
+    /// somebody else, loses only this key.
+    async fn delete(&self, work: &Work<'_>, old: &Ending) -> Result<(), Error> {
         let (client, project, account) = (work.ending(), self.project, &old.service_account_id);
         if !old.with_account {
             return deletion::end_key(&client, project, &old.api_key_id).await.map_err(Error::Revocation);
@@ -167,7 +169,7 @@ impl Endings<'_> {
         }
     }
 
-    /// Refuses an account that has a live key which is not ours.
+    /// Refuses an account with a live key that is not the role's.
     async fn refuse_used(&self, work: &Work<'_>, account: &ServiceAccountId) -> Result<(), Error> {
         let (client, accounts) = (work.ending(), HashSet::from([account]));
         let listed =
@@ -195,8 +197,9 @@ impl Ending {
         self.grace.unwrap_or(LONGEST_EXPIRY)
     }
 
-    /// Puts right an end that was stored under a clock that was ahead: none lies further ahead than the whole grace.
-    fn put_right(&mut self, now: DateTime<Utc>) -> bool {
+    /// Corrects an end that was stored while the clock was ahead. It may be at most one grace period after `now`. Returns
+    /// true if the end changed.
+    fn correct_end(&mut self, now: DateTime<Utc>) -> bool {
         let before = self.ends;
         self.ends = before.min((now + self.longest_grace()).trunc_subsecs(0) + TimeDelta::seconds(1));
         self.ends != before
@@ -204,7 +207,7 @@ impl Ending {
 }
 
 impl Work<'_> {
-    /// The client for what ends keys.
+    /// The client for deletions.
     fn ending(&self) -> Client {
         self.client.for_work(Urgency::Revocation, self.max_wait)
     }

@@ -1,8 +1,8 @@
-//! `static-roles/:name`: accounts that stay, whose keys rotate.
+//! `static-roles/:name`: permanent accounts with rotating keys.
 //!
-//! `path_static_roles` has the fields, answers and handlers. `settings` is what a role is told, `record` what is stored of it,
-//! `stored` what all of them tell, `plan` when something is due; `creation`, `rotate`, `ending` and `deletion` are what
-//! happens at OpenAI, and `reconcile` is what the worker does.
+//! - `path_static_roles` and `static_creds` are the paths.
+//! - `record` is the stored record, with its `settings`. `stored` reads and writes it. `plan` computes due times.
+//! - `creation`, `rotate`, `ending` and `deletion` call OpenAI. `reconcile` is the worker's part.
 
 mod creation;
 mod deletion;

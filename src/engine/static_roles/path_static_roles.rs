@@ -183,7 +183,7 @@ async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error
     Ok(Some(Response::new(view)))
 }
 
-/// When OpenAI last saw the role's key, where a list of keys has told it.
+/// The time of the key's last use, from the last list of keys; empty without one.
 async fn last_use(engine: &Engine, storage: &dyn Storage, role: &StaticRole) -> String {
     let (Some(current), Ok(configured)) = (&role.current, clients::configured(engine, storage).await) else {
         return String::new();
@@ -241,14 +241,14 @@ async fn update(engine: &Engine, call: &Call, name: &str, mut role: StaticRole) 
         }
     }
     role.settings = settings;
-    // What was wrong may be right now: it is tried with the next tick.
+    // The changed settings may end the failures, so the next tick retries.
     role.retry.retry_now();
     stored::store_marked(storage, name, &role, engine.now()).await?;
     Ok(role.settings)
 }
 
-/// The account that the role was written with may be sent for ever, and so may the one it has now; it is read back as it was
-/// sent, so that writing the same again changes nothing.
+/// Accepts the account of an earlier write, and the current account. A read answers the id that was sent last, so that a
+/// repeated write changes nothing.
 fn take_account(role: &mut StaticRole, name: &str, sent: ServiceAccountId) -> Result<(), Error> {
     let present = &role.current(name)?.service_account_id;
     if sent == *present || sent == role.given_account_id {
@@ -289,7 +289,7 @@ async fn delete(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Err
     Ok(left.map(|left| Response::default().with_warning(left)))
 }
 
-/// Nobody can tell what a record that cannot be read was about.
+/// Deletes an unreadable record. Its keys and accounts are unknown.
 async fn remove_unreadable(
     storage: &dyn Storage,
     name: &str,
@@ -306,7 +306,7 @@ async fn list(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error
         let info = match role {
             Ok(Some(role)) if !role.is_shown() => continue,
             Ok(Some(role)) => role.info(&name, engine.now()).unwrap_or_default(),
-            // It hides no other.
+            // An unreadable record does not hide others.
             Ok(None) | Err(StorageError::Malformed { .. }) => Data::new(),
             Err(error) => return Err(error.into()),
         };

@@ -1,7 +1,8 @@
-//! When something is to be done about a static role, and what readers are told of it. Pure: the time is handed in.
+//! The due times of a static role, and the `ttl` and `rotation_period` of its answers. The functions are pure: the caller
+//! passes the time.
 //!
-//! *Guarantees:* a role that rotates by itself, or still has something to end, always has a next time. The time told
-//! to readers never starts over before the new key is stored, and is never 0.
+//! *Guarantees:* a role with automatic rotation, or with a key to delete, always has a next due time. The answered `ttl`
+//! never starts over before the new key is stored, and is never 0.
 
 use std::time::Duration;
 
@@ -14,47 +15,46 @@ use crate::engine::accounts::first_seen;
 use crate::engine::time::schedule::Schedule;
 use crate::openai::LONGEST_EXPIRY;
 
-/// What readers are told while a rotation may come with any tick: soon enough that a key without grace, which is dead
-/// once it is replaced, is not used for long.
+/// The answered `ttl` while a rotation is overdue. A key without a grace period dies with the rotation, so readers should
+/// come back soon.
 const SOON: Duration = Duration::from_secs(10);
 
-/// The period told of a role that is rotated by hand only. Programs that read it need a number of at least 1; this one
-/// is longer than any plan that people make.
+/// The answered `rotation_period` of a role with rotation by hand only. Clients need a number of at least 1.
 const BY_HAND: Duration = LONGEST_EXPIRY;
 
 impl StaticRole {
-    /// When its next rotation is tried; what is past is tried by the next tick. `None`: by hand only.
+    /// The time of the next try to rotate. A past time is due in the next tick. `None` for rotation by hand only.
     pub fn next_rotation(&self, name: &str, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, Error> {
         let schedule = self.settings.schedule()?;
         let Some(planned) = self.planned(schedule.as_ref(), name, now) else { return Ok(None) };
         Ok(Some(self.retry.waits_until(now).map_or(planned, |retry| planned.max(retry))))
     }
 
-    /// Since when its rotation has been due, if it is: failures and the wait for the next try make it no less late.
+    /// The time since which a rotation is due, whatever the planned next try after a failure.
     pub fn overdue_since(&self, name: &str, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, Error> {
         let planned = self.planned(self.settings.schedule()?.as_ref(), name, now);
         Ok(planned.filter(|planned| *planned <= now))
     }
 
-    /// When a tick has to look at it; what is past is for the next tick. `None`: there is nothing to do.
+    /// The time of the worker's next work. A past time is due in the next tick. `None` if there is no work.
     pub fn next_look(&self, name: &str, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, Error> {
         let making = self.making.iter().map(|making| making.since + first_seen::settles_after());
         Ok(making.chain(self.next_step(name, now)?).min())
     }
 
-    /// When it is to be rotated, or a replaced key to be limited or ended.
+    /// The time of the next rotation, or of the next work on a replaced key.
     pub fn next_step(&self, name: &str, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, Error> {
         let rotation = self.next_rotation(name, now)?;
         Ok(self.ending.iter().map(|old| old.next(now)).chain(rotation).min())
     }
 
-    /// The period told to readers: the time a key is planned to live, the same until the next rotation.
+    /// The answered `rotation_period`: the planned lifetime of the current key. It is constant until the next rotation.
     pub fn told_period(&self) -> Result<Duration, Error> {
         let schedule = self.settings.schedule()?;
         Ok(if schedule.is_some() { self.period(schedule.as_ref()) } else { BY_HAND })
     }
 
-    /// The whole seconds after which a reader should come back.
+    /// The answered `ttl`: whole seconds after which a reader should come back.
     pub fn told_ttl(&self, name: &str, now: DateTime<Utc>) -> Result<Duration, Error> {
         let wait = match self.next_rotation(name, now)? {
             None => self.settings.ttl,
@@ -65,7 +65,8 @@ impl StaticRole {
         Ok(Duration::from_secs(seconds as u64))
     }
 
-    /// When its next rotation is to be, whatever came of earlier tries: by the schedule, or since it was asked for.
+    /// The planned time of the next rotation, without regard to failures: the earliest of the schedule, a failed rotation
+    /// by hand, and the current key's expiry.
     fn planned(&self, schedule: Option<&Schedule>, name: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let current = self.current.as_ref()?;
         let by_schedule =
@@ -73,7 +74,7 @@ impl StaticRole {
         self.asked.map(|asked| asked.at).into_iter().chain(by_schedule).chain(current.replaced_by()).min()
     }
 
-    /// The time between rotations, beyond which no retry waits; zero for by hand only.
+    /// Longest wait of a retry: the time between rotations; zero (no limit) for rotation by hand only.
     pub fn longest_wait(&self) -> Result<Duration, Error> {
         Ok(self.period(self.settings.schedule()?.as_ref()))
     }
@@ -85,8 +86,8 @@ impl StaticRole {
 }
 
 impl Current {
-    /// The latest time to replace a key that expires at OpenAI: the schedule may have changed since the key was made, or
-    /// its window may be over.
+    /// The latest time to replace a key that expires at OpenAI. The schedule may have changed since the key's creation, or
+    /// its window may have been missed.
     fn replaced_by(&self) -> Option<DateTime<Utc>> {
         let room = self.key_ttl.saturating_sub(ROOM_TO_RETRY);
         (!self.key_ttl.is_zero()).then(|| self.last_rotation + room)
@@ -94,8 +95,8 @@ impl Current {
 }
 
 impl Ending {
-    /// When something is to be done about it: OpenAI is told of its end at once, and when that has come it is removed.
-    /// Attempts to tell that failed do not put off the end.
+    /// The time of the next work on this key. Its end is set at OpenAI at once, and the key is deleted at its end. A failure
+    /// to set the end does not delay the deletion.
     pub fn next(&self, now: DateTime<Utc>) -> DateTime<Utc> {
         let due = if self.limited { self.ends } else { self.ends.min(now) };
         self.retry.waits_until(now).map_or(due, |retry| retry.max(due))

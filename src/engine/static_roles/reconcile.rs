@@ -1,5 +1,5 @@
-//! What the worker does about a static role: looks for what was asked of OpenAI without an answer, rotates when that is
-//! due, ends what was replaced, and removes the record once nothing is left of the role.
+//! The worker's part for a static role: looks up creations with an unknown outcome, rotates the key when it is due,
+//! deletes replaced keys, and deletes the record when nothing is left of a deleted role.
 
 use std::time::Duration;
 
@@ -23,10 +23,10 @@ use crate::engine::time::backoff;
 use crate::logical::{Storage, StorageError};
 use crate::openai::Urgency;
 
-/// How long a look-up waits for its turn at OpenAI; the next tick looks again.
+/// Maximum wait of a look-up for its turn at OpenAI. The next tick looks again.
 const LOOK_UP: Duration = Duration::from_secs(10);
 
-/// The static roles, as the worker knows them.
+/// Static roles as a kind of owner.
 #[derive(Debug)]
 pub(in crate::engine) struct StaticRoles;
 
@@ -51,7 +51,7 @@ impl Kind for StaticRoles {
         role.try_now(|retry| turn.is_tried_now(retry));
         let client = match clients::client_of(engine, storage, &role.organization_id).await {
             Ok(client) => client,
-            // Whatever is due waits for a configuration: when one comes, the worker looks at all.
+            // All work waits for a configuration. When one is written, the worker reconciles all owners.
             Err(Error::NotConfigured) => return Ok(Some(engine.now() + backoff::OUT_OF_REACH)),
             Err(error) => return keep_failure(turn, name, &mut role, &error).await,
         };
@@ -59,7 +59,7 @@ impl Kind for StaticRoles {
         if role.is_over() { Ok(None) } else { role.next_look(name, engine.now()) }
     }
 
-    /// Keys whose grace is over, the keys of a role that was deleted, and a rotation that is due.
+    /// Keys after their grace period, keys of a deleted role, creations with an unknown outcome, and a due rotation.
     async fn pending(&self, mount: Mount<'_>, owner: &Owner) -> Result<Vec<Pending>, Error> {
         let Mount { engine, storage } = mount;
         let name = name_of(owner);
@@ -72,12 +72,12 @@ impl Kind for StaticRoles {
             service_account_id: old.service_account_id.to_string(),
             api_key_id: old.api_key_id.to_string(),
             since: old.ends.min(now),
-            // OpenAI was told of its end, and that has come by both clocks.
+            // The key has an end at OpenAI, and both clocks are past it.
             key_dead: old.limited && old.ends < engine.certain_time(),
             retry: old.retry.clone(),
         });
         let mut pending: Vec<_> = ended.chain(Pending::look_ups(owner, &role.making, now)).collect();
-        // A timetable that cannot be read hides nothing else.
+        // An unreadable schedule does not hide the other work.
         let overdue = role.overdue_since(&name, now).ok().flatten();
         pending.extend(overdue.map(|since| Pending::rotation(owner, since, &role.retry)));
         Ok(pending)
@@ -115,10 +115,10 @@ fn name_of(owner: &Owner) -> String {
     stored::role_of(owner.clone()).unwrap_or_default()
 }
 
-/// Does all that is due with the role.
+/// Does all due work of the role.
 async fn attend(turn: &Turn<'_>, work: &Work<'_>, role: &mut StaticRole) -> Result<(), Error> {
     look_up(work, role).await?;
-    // By a wrong clock alone a key would end long before its readers come back.
+    // Both clocks must agree: a wrong clock alone would rotate a key long before its readers come back.
     let is_due = work.engine.times.agree(|now| {
         let next = role.next_rotation(work.name, now)?;
         Ok::<_, Error>(next.is_some_and(|at| at <= now))
@@ -148,7 +148,7 @@ async fn rotate(work: &Work<'_>, role: &mut StaticRole) -> Result<(), Error> {
     Ok(())
 }
 
-/// Looks for what OpenAI was asked for and whose outcome is not known, and ends what is found.
+/// Looks up the creations with an unknown outcome, and deletes the keys and accounts that exist.
 async fn look_up(work: &Work<'_>, role: &mut StaticRole) -> Result<(), Error> {
     let is_last = work.engine.system.tainted().await?;
     let settled = role.making.iter().filter(|it| work.engine.first_seen.has_settled(&it.name, is_last));
@@ -176,7 +176,7 @@ async fn look_up(work: &Work<'_>, role: &mut StaticRole) -> Result<(), Error> {
     stored::store(work.engine, work.storage, work.name, role, &accounts).await
 }
 
-/// Tells if the outcome is known: nothing has the name, or what had it is ended.
+/// Returns true if the outcome is known: the name does not exist, or its key or account is deleted.
 async fn find_and_end(work: &Work<'_>, role: &mut StaticRole, making: &Making) -> Result<bool, Error> {
     let Some(project) = &making.project_id else { return Ok(false) };
     let client = clients::client_of(work.engine, work.storage, &making.organization_id).await?;
@@ -197,8 +197,8 @@ async fn find_and_end(work: &Work<'_>, role: &mut StaticRole, making: &Making) -
     Ok(true)
 }
 
-/// Writes the record, and reads it again: a node that no longer leads fails here, and what is read then is what was
-/// committed. Nothing is ended that the record does not name as being made.
+/// Writes the record and reads it again, before a deletion at OpenAI. A former leader fails here. Fails as well if the
+/// stored record is another role's, or if its `making` lacks the name.
 async fn confirm(work: &Work<'_>, role: &mut StaticRole, making: &Making) -> Result<(), Error> {
     STATIC_ROLES.put(work.storage, work.name, role).await?;
     match stored::get(work.storage, work.name).await? {
@@ -210,7 +210,7 @@ async fn confirm(work: &Work<'_>, role: &mut StaticRole, making: &Making) -> Res
     }
 }
 
-/// Stores that OpenAI cannot be asked for this role: all that is due with it failed.
+/// Stores that no client can be made for this role: all its due work failed.
 async fn keep_failure(
     turn: &Turn<'_>,
     name: &str,

@@ -1,7 +1,8 @@
-//! The stored record of a static role: its settings, its current key, the keys that are being made, and those that end.
+//! The stored record of a static role: its settings, its current key, its creations with an unknown outcome (`making`),
+//! and its replaced keys (`ending`).
 //!
-//! A record without a current key is a tombstone, or the beginning of a role: readers get no key, and the record goes
-//! once nothing is being made or ended.
+//! A record without a current key belongs to a deleted role, or to an unfinished creation of a role. Readers get no key,
+//! and the record is deleted when `making` and `ending` are empty.
 
 use std::time::Duration;
 
@@ -19,34 +20,35 @@ use crate::openai::{ApiKey, ApiKeyId, OrganizationId, ProjectId, ServiceAccountI
 /// A static role with its key.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct StaticRole {
-    /// What it was told.
+    /// The settings from the user.
     #[serde(flatten)]
     pub settings: Settings,
-    /// The organization its account lives in: another one's 404 proves nothing.
+    /// The organization of its account. A 404 of another organization proves nothing.
     pub organization_id: OrganizationId,
-    /// The project its account lives in, whatever the project's name in Vault is pointed at later.
+    /// The project of its account. The project's name in Vault may point elsewhere later.
     pub account_project_id: ProjectId,
-    /// The account it was last written with; with `rotation_method=account` a rotation leaves it behind.
+    /// The account of the last write by the user. With `rotation_method=account`, the current account is another one.
     pub given_account_id: ServiceAccountId,
-    /// Random: a late step for an earlier role of this name touches nothing of this one. Empty before it makes a key.
+    /// Random id, so that a late step for an earlier role of this name does not change this role. Empty before the first
+    /// creation of a key.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub id: String,
     /// The key that readers get.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub current: Option<Current>,
-    /// Keys, or accounts with their keys, that OpenAI was asked for and whose outcome is not known.
+    /// Creations of keys or accounts with an unknown outcome.
     #[serde(default, skip_serializing_if = "MakingList::is_empty")]
     pub making: MakingList,
-    /// Earlier keys that are not ended yet.
+    /// Replaced keys that are not deleted yet.
     #[serde(default, alias = "retiring", skip_serializing_if = "Vec::is_empty")]
     pub ending: Vec<Ending>,
-    /// How the present attempt to rotate fares.
+    /// Failed attempts to rotate.
     #[serde(flatten)]
     pub retry: RetryState,
-    /// A rotation by hand that failed: the tick makes up for it.
+    /// A failed rotation by hand, which the tick repeats.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked: Option<Asked>,
-    /// Earlier releases wrote this of a deleted role, whose key stayed current.
+    /// True in records of earlier releases if the role was deleted; its key stayed `current` then.
     #[serde(default, skip_serializing)]
     pub deleting: bool,
 }
@@ -54,62 +56,62 @@ pub struct StaticRole {
 /// The key that readers get.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Current {
-    /// Its account.
+    /// The key's account.
     pub service_account_id: ServiceAccountId,
     /// The account's name.
     pub service_account: String,
-    /// Whether a rotation made the account, which then goes with its key.
+    /// True if a rotation created the account. Such an account is deleted with its key.
     pub made_account: bool,
     /// The key's id.
     pub api_key_id: ApiKeyId,
-    /// The unique name under which the key, or the account with it, was made.
+    /// The unique name of the key, or of the account that was created with the key.
     pub unique_name: String,
     /// The key.
     pub api_key: ApiKey,
-    /// When it was made, to the second.
+    /// The time of the key's creation, in whole seconds.
     #[serde(with = "crate::engine::time::rfc3339")]
     pub last_rotation: DateTime<Utc>,
-    /// How long after that it expires at OpenAI, by the `key_ttl` of that time; zero is never. Releases before did not
-    /// keep that.
+    /// The key's lifetime at OpenAI, from the `key_ttl` at its creation; zero for no expiry. Records of earlier releases
+    /// lack it.
     #[serde(default, with = "crate::engine::time::seconds", skip_serializing_if = "Duration::is_zero")]
     pub key_ttl: Duration,
 }
 
-/// An earlier key: it lives until its grace is over.
+/// A replaced key. It works until the end of its grace period.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Ending {
-    /// Its account.
+    /// The key's account.
     pub service_account_id: ServiceAccountId,
     /// The key's id.
     pub api_key_id: ApiKeyId,
-    /// The unique name under which it was made.
+    /// The unique name of the key's creation.
     pub unique_name: String,
-    /// Whether the account goes with it.
+    /// True if the account is deleted with the key.
     pub with_account: bool,
-    /// When it was made; releases before did not keep that.
+    /// The time of the key's creation. Records of earlier releases lack it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub made: Option<DateTime<Utc>>,
-    /// When its grace is over, to the second.
+    /// The end of the grace period, in whole seconds.
     #[serde(with = "crate::engine::time::rfc3339")]
     pub ends: DateTime<Utc>,
-    /// How long the grace is; releases before did not keep that.
+    /// The length of the grace period. Records of earlier releases lack it.
     #[serde(default, with = "crate::engine::time::seconds::option", skip_serializing_if = "Option::is_none")]
     pub grace: Option<Duration>,
-    /// Whether OpenAI ends it by itself then.
+    /// True if OpenAI ends the key by itself at the end of its grace period.
     #[serde(default)]
     pub limited: bool,
-    /// How the attempts to limit or end it fare.
+    /// Failed attempts to set the key's end at OpenAI, or to delete the key.
     #[serde(flatten)]
     pub retry: RetryState,
 }
 
-/// A rotation that somebody asked for by hand.
+/// A rotation by hand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Asked {
-    /// When it was asked for, to the second.
+    /// The time of the request, in whole seconds.
     #[serde(with = "crate::engine::time::rfc3339")]
     pub at: DateTime<Utc>,
-    /// How long the replaced key shall still work.
+    /// The grace period of the replaced key.
     #[serde(with = "crate::engine::time::seconds")]
     pub grace: Duration,
 }
@@ -122,7 +124,7 @@ impl Record for StaticRole {
 pub(in crate::engine) static STATIC_ROLES: Collection<StaticRole> = Collection::new("static-role/");
 
 impl StaticRole {
-    /// The key that readers get.
+    /// The key that readers get, or the reason why there is none.
     pub fn current(&self, name: &str) -> Result<&Current, Error> {
         let name = name.to_owned();
         match &self.current {
@@ -132,17 +134,17 @@ impl StaticRole {
         }
     }
 
-    /// Tells if readers see the role: a role that never had a key is none yet.
+    /// True if readers see the role. A role without a first key is not shown.
     pub fn is_shown(&self) -> bool {
         self.current.is_some() || !self.ending.is_empty()
     }
 
-    /// Tells if nothing is left of a role that was deleted, or of a creation that failed.
+    /// True if the record can be deleted: the role was deleted, or its creation failed, and nothing is left at OpenAI.
     pub fn is_over(&self) -> bool {
         self.current.is_none() && self.making.is_empty() && self.ending.is_empty()
     }
 
-    /// Tells if the account is its own, is asked for a key, or still has to be ended.
+    /// True if the account has the current key or an unknown creation, or has to be deleted.
     pub fn names_account(&self, account: &ServiceAccountId) -> bool {
         let current = self.current.iter().map(|current| &current.service_account_id);
         let making = self.making.iter().filter_map(|making| making.service_account_id.as_ref());
@@ -153,7 +155,7 @@ impl StaticRole {
         self.ending.iter().any(|old| old.with_account && old.service_account_id == *account)
     }
 
-    /// Everything at OpenAI that the role was given, has, asks for, or had and may still have.
+    /// All accounts and keys at OpenAI that the record names.
     pub fn holdings(&self) -> Vec<Holding> {
         let place = Holding::in_project(&self.organization_id, Some(&self.account_project_id));
         let given = Holding { service_account_id: Some(self.given_account_id.clone()), ..place.clone() };
@@ -177,7 +179,7 @@ impl StaticRole {
         std::iter::once(given).chain(current).chain(ending).chain(making).collect()
     }
 
-    /// What failed may be tried again at once, where `is_tried` says so.
+    /// Allows failed work to be retried at once, where `is_tried` returns true.
     pub fn try_now(&mut self, is_tried: impl Fn(&RetryState) -> bool) {
         let retries = self.ending.iter_mut().map(|old| &mut old.retry).chain([&mut self.retry]);
         for retry in retries.filter(|retry| is_tried(retry)) {
@@ -185,12 +187,12 @@ impl StaticRole {
         }
     }
 
-    /// Why a replaced key is still to be ended or limited, if that was tried.
+    /// The last error of a replaced key's deletion or of setting its end at OpenAI.
     pub fn trouble_with_replaced(&self) -> Option<String> {
         self.ending.iter().rev().find_map(|old| old.retry.last_error.clone())
     }
 
-    /// Every account that it was given, has, asks for a key, or had and may still have a key on.
+    /// All accounts that the record names.
     pub fn accounts(&self) -> impl Iterator<Item = &ServiceAccountId> {
         let current = self.current.iter().map(|current| &current.service_account_id);
         let making = self.making.iter().filter_map(|making| making.service_account_id.as_ref());
@@ -198,18 +200,18 @@ impl StaticRole {
         std::iter::once(&self.given_account_id).chain(current).chain(making).chain(old)
     }
 
-    /// Its keys, the current one and those that are not ended yet: their ids, and the names they were made under.
+    /// The current and the replaced keys, with their unique names.
     pub fn keys(&self) -> impl Iterator<Item = (&ApiKeyId, &str)> {
         let current = self.current.iter().map(|key| (&key.api_key_id, key.unique_name.as_str()));
         current.chain(self.ending.iter().map(|old| (&old.api_key_id, old.unique_name.as_str())))
     }
 
-    /// How long the next replaced key works: the grace of a rotation that was asked for, else the role's own.
+    /// The grace period of the next rotation: of a rotation by hand, or else the role's own.
     pub fn next_grace(&self) -> Result<Duration, Error> {
         self.asked.map_or_else(|| self.settings.grace(), |asked| Ok(asked.grace))
     }
 
-    /// Puts a name on the record under which OpenAI is about to be asked for a key, on this account or with a new one.
+    /// Adds a creation to `making`: of a key on this account, or of an account with a key.
     pub fn begin_making(
         &mut self,
         name: String,
@@ -230,7 +232,7 @@ impl StaticRole {
         Ok(making)
     }
 
-    /// Puts a new key in the place of the current one, whose grace is over at `ends`.
+    /// Replaces the current key by a new one. The old key's grace period is over at `ends`.
     pub fn replace_current(&mut self, new: Current, grace: Duration, ends: DateTime<Utc>) {
         self.making.end(&new.unique_name);
         let account = new.service_account_id.clone();
@@ -242,7 +244,7 @@ impl StaticRole {
         self.asked = None;
     }
 
-    /// The role is deleted: all of its keys end now, the current one first.
+    /// Deletes the role: all its keys are due for deletion now, the current one first.
     pub fn delete(&mut self, now: DateTime<Utc>) {
         for old in &mut self.ending {
             old.ends = old.ends.min(now);

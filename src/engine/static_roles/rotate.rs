@@ -1,13 +1,13 @@
-//! Replaces a static role's key. The same for the tick and by hand. A rotation by hand that fails is stored in the role
-//! as any other failure, and the worker makes up for it.
+//! Rotates a static role's key, for the tick and by hand. A failed rotation by hand is stored in the role, and the worker
+//! repeats it.
 //!
-//! *Guarantees:* the caller holds the role's lock, and a marker of the role has come. The new key's name stands in the
-//! stored record before OpenAI is asked. One write brings the new key in and moves the old one to those that end. So a
-//! crash at any point leaves either the old key as it was, and the new one to a look-up by its name, or the new key in
-//! place and the old one to the worker. A write of the role that failed may still have happened: nothing is ended then,
-//! and nothing more is written; the worker decides by what storage says later.
+//! *Guarantees:* the caller holds the role's lock, and a marker of the role is due. The new key's name is stored in
+//! `making` before OpenAI creates the key. One write makes the new key current and moves the old key to `ending`. After a
+//! crash before this write, the old key is current, and the worker looks the new key up by its name. After a crash behind
+//! this write, the new key is current, and the worker deletes the old key. A failed write may still have succeeded: then
+//! nothing is deleted and nothing more is written, and the worker decides by the stored record.
 //!
-//! *Assumptions:* the claim of an account is void unless a stored role names it (`owners`).
+//! *Assumptions:* a claim is void if no stored role names its account (`claims`).
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use crate::engine::accounts::claims;
 use crate::engine::accounts::lookup::Sought;
 use crate::engine::accounts::making::Making;
 use crate::engine::accounts::owner::Owner;
-use crate::engine::creds::issuer::{Failure, Left, Made};
+use crate::engine::creds::issuer::{Created, Failure, Remains};
 use crate::engine::creds::{deletion, issuer};
 use crate::engine::failpoint::failpoint;
 use crate::engine::naming::names::ServiceAccountName;
@@ -32,28 +32,27 @@ use crate::engine::{Engine, Error};
 use crate::logical::{Storage, StorageError};
 use crate::openai::{ApiKeyId, Client, ServiceAccountId, Urgency};
 
-/// As long as each call of a request waits for its turn; Vault gives a request 90 s.
+/// Maximum wait of each call of a request for its turn at OpenAI. Vault cancels a request after 90 s.
 pub(super) const MAX_WAIT: Duration = Duration::from_secs(20);
-/// As many replaced keys may wait for their end; more would be a flood of live keys, as where OpenAI makes keys but
-/// ends none.
+/// Maximum number of replaced keys. It bounds the live keys if OpenAI creates keys but deletes none.
 const MOST_ENDING: usize = 20;
 
-/// What a piece of work on one role needs.
+/// The context of work on one role.
 pub(in crate::engine) struct Work<'a> {
     pub(in crate::engine) engine: &'a Engine,
     pub(in crate::engine) storage: &'a dyn Storage,
     pub(in crate::engine) name: &'a str,
-    /// Of the role's organization.
+    /// The client for the role's organization.
     pub(in crate::engine) client: Client,
-    /// As long as each call waits for its turn.
+    /// Maximum wait of each call for its turn at OpenAI.
     pub(in crate::engine) max_wait: Duration,
 }
 
-/// What OpenAI made, and the unique name it was asked for by.
+/// A new key with its unique name.
 pub(super) struct NewKey {
-    made: Made,
+    made: Created,
     unique_name: String,
-    /// How long it lives at OpenAI; zero is for ever.
+    /// The key's lifetime at OpenAI; zero for no expiry.
     key_ttl: Duration,
 }
 
@@ -62,14 +61,14 @@ impl Work<'_> {
         Owner::StaticRole(self.name.to_owned())
     }
 
-    /// A new unique name, of a key or of an account.
+    /// A new unique name for a key or an account.
     pub(super) fn new_name(&self, settings: &Settings) -> String {
         ServiceAccountName::beginning(&settings.api_key_name, &self.engine.tag, &mut rand::rng()).to_string()
     }
 }
 
-/// Asks OpenAI for what the stored record of the role says is being made. The caller stores what came of it: if nothing
-/// is left at OpenAI, the role no longer names it as being made.
+/// Creates the key, or the account with a key, of an entry in the stored role's `making`. The caller stores the outcome.
+/// If the creation failed and nothing is left at OpenAI, the entry is removed from `role`.
 pub(super) async fn ask(work: &Work<'_>, role: &mut StaticRole, making: &Making) -> Result<NewKey, Error> {
     let key_ttl = role.settings.key_ttl;
     let (project, account) = (role.account_project_id.clone(), making.service_account_id.as_ref());
@@ -83,8 +82,8 @@ pub(super) async fn ask(work: &Work<'_>, role: &mut StaticRole, making: &Making)
             confirm(work, role, making, &key).await?;
             Ok(key)
         }
-        Err(Failure { error, left }) => {
-            if left != Left::Unknown {
+        Err(Failure { error, remains }) => {
+            if remains != Remains::Unknown {
                 role.making.end(&making.name);
                 work.engine.first_seen.forget(&making.name);
             }
@@ -94,8 +93,8 @@ pub(super) async fn ask(work: &Work<'_>, role: &mut StaticRole, making: &Making)
     }
 }
 
-/// Takes the new key back if the stored record is not this role's any more, or does not name the key as being made: as
-/// where another node deleted the role, and wrote one of the same name.
+/// Deletes the new key again if the stored record is another role's, or if its `making` lacks the key. Another node may
+/// have deleted the role and written one of the same name.
 async fn confirm(work: &Work<'_>, role: &StaticRole, making: &Making, key: &NewKey) -> Result<(), Error> {
     let stored = stored::get(work.storage, work.name).await;
     let stored = stored.map_err(|error| Error::LeftBehind(Box::new(error.into())))?;
@@ -125,7 +124,7 @@ impl Current {
         }
     }
 
-    /// What comes after this one: on the same account, or with a new one of the key's name.
+    /// The next current key: on the same account, or on a new account with the key's unique name.
     fn succeeded_by(&self, key: NewKey, new_account: bool, now: DateTime<Utc>) -> Self {
         let service_account = if new_account { &key.unique_name } else { &self.service_account };
         let service_account = service_account.clone();
@@ -133,7 +132,7 @@ impl Current {
     }
 }
 
-/// What to change where OpenAI refuses how long the key would live.
+/// Advice after OpenAI refused the key's lifetime.
 fn advice(key_ttl: Duration) -> String {
     if key_ttl.is_zero() {
         return "without key_ttl the key of a static role has no end at OpenAI: set key_ttl".to_owned();
@@ -141,7 +140,7 @@ fn advice(key_ttl: Duration) -> String {
     format!("the key lives for the role's key_ttl, which is {}: change that", seconds::text(key_ttl))
 }
 
-/// A key cannot be made on an account that was deleted behind our back.
+/// Names the account if somebody deleted it at OpenAI.
 fn on_account(account: Option<&ServiceAccountId>, error: Error) -> Error {
     match (account, error) {
         (Some(account), Error::KeyCreation(error)) if error.is_gone() => {
@@ -151,20 +150,20 @@ fn on_account(account: Option<&ServiceAccountId>, error: Error) -> Error {
     }
 }
 
-/// Rotates the role because somebody asks for it.
+/// Rotates the role for a request.
 pub(in crate::engine) async fn rotate_by_hand(
     work: &Work<'_>,
     role: &mut StaticRole,
     grace: Duration,
 ) -> Result<Option<ApiKeyId>, Error> {
     let now = work.engine.now();
-    // By both clocks: a marker of a clock that is ahead would stand in a future that does not come for long.
+    // The earlier of both clocks: under a clock that is ahead, the marker would lie far in the future.
     stored::mark(work.storage, work.name, work.engine.certain_time()).await?;
     attempt(work, role, grace, Some(Asked { at: now.trunc_subsecs(0), grace })).await
 }
 
-/// Rotates the role, which is then as it is stored; answers the key whose grace had to end early for it. If that fails,
-/// the role is as it was, but for the failure.
+/// Rotates the role in storage and in memory. Returns the replaced key whose grace period ended early, if one did. After
+/// a failure the role is unchanged except for its retry state.
 pub(in crate::engine) async fn rotate(
     work: &Work<'_>,
     role: &mut StaticRole,
@@ -173,7 +172,7 @@ pub(in crate::engine) async fn rotate(
     attempt(work, role, grace, None).await
 }
 
-/// A failure that is the role's own is stored in the role; then the worker makes up for what was `asked`.
+/// Rotates the role, and stores a failure in it. After a failed rotation by hand (`asked`), the worker repeats it.
 async fn attempt(
     work: &Work<'_>,
     role: &mut StaticRole,
@@ -192,10 +191,10 @@ async fn attempt(
         role.asked = asked.or(role.asked);
     }
     if !of_storage(error) {
-        // What storage does not take is looked up by the worker, by the name that stays on record.
+        // Best effort: if storage fails, the name stays in the stored record, and the worker looks it up.
         let _ = STATIC_ROLES.put(work.storage, work.name, role).await;
     }
-    // Put off, or another node's to do.
+    // An unsent call or a read-only node is no failed rotation: the worker or another node does it.
     if !error.is_unsent() && !matches!(error, Error::Storage(StorageError::ReadOnly)) {
         work.engine.metrics.rotated(RotationKind::StaticRole, RotationResult::Failed);
         let (path, labels) = (format!("static-creds/{}", work.name), &role.settings.metadata);
@@ -204,7 +203,7 @@ async fn attempt(
     outcome
 }
 
-/// Tells if the record must not be written over: the outcome of a write is not known, or the record is another role's.
+/// True if the record must not be overwritten: a write has an unknown outcome, or the record is another role's.
 fn of_storage(error: &Error) -> bool {
     match error {
         Error::Storage(_) | Error::Superseded(_) => true,
@@ -213,13 +212,13 @@ fn of_storage(error: &Error) -> bool {
     }
 }
 
-/// Tells if a failed rotation is the role's own failure. A call that was not sent says nothing of the role.
+/// True if the failure concerns this role. An unsent call or a failure of storage does not.
 pub(in crate::engine) fn is_the_roles_failure(error: &Error) -> bool {
     !of_storage(error) && !error.is_unsent()
 }
 
-/// Makes room for one more replaced key. Where as many wait as may, the oldest that is still in its grace ends now:
-/// rotations that came later replaced it. Where OpenAI ends none, there is no room.
+/// Makes room for one more replaced key. If the list is full, the oldest key in its grace period is due now. If OpenAI
+/// deletes no keys, there is no room.
 fn make_room(ending: &mut [Ending], certain: DateTime<Utc>) -> Result<Option<ApiKeyId>, Error> {
     let count = ending.len();
     if count < MOST_ENDING {
@@ -232,11 +231,11 @@ fn make_room(ending: &mut [Ending], certain: DateTime<Utc>) -> Result<Option<Api
     Ok(Some(oldest.api_key_id.clone()))
 }
 
-/// What is said of a key whose grace had to end early.
+/// The warning about a replaced key whose grace period ended early.
 pub(in crate::engine) fn ended_early(key: &ApiKeyId) -> String {
     format!(
-        "replaced key {key} is ended before its grace was over: {MOST_ENDING} replaced keys were waiting for their \
-         end, and this one was the oldest"
+        "replaced key {key} is ended before its grace was over: at most {MOST_ENDING} replaced keys are kept, and \
+         this one was the oldest"
     )
 }
 
@@ -264,8 +263,8 @@ async fn replace(work: &Work<'_>, role: &mut StaticRole, grace: Duration) -> Res
     Ok(cut_short)
 }
 
-/// When a key that is replaced now ends. OpenAI's answer with the new key has just told its time, by which a grace counts
-/// where the clocks differ; no grace has ended by both clocks.
+/// The end of a key that is replaced now. Without a grace period, both clocks are past the end. With a grace period, the
+/// time counts by our clock, which OpenAI's response with the new key has just corrected.
 fn grace_ends(engine: &Engine, grace: Duration) -> DateTime<Utc> {
     if grace.is_zero() { engine.certain_time() } else { engine.now() + grace }
 }

@@ -1,4 +1,4 @@
-//! What a static role is told: its fields, how a write changes them, and what is refused.
+//! The settings of a static role: its fields, their checks, and the changes by a write.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::framework::{Call, Field, Path, ResponseField};
 use crate::logical::{Data, data};
 use crate::openai::{LONGEST_EXPIRY, ProjectId};
 
-/// What a static role is told.
+/// The settings from the user.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Settings {
     /// The project's name in Vault; empty if the role gives the raw id.
@@ -25,21 +25,21 @@ pub struct Settings {
     /// OpenAI's id of the project, if the role gives it.
     #[serde(default)]
     pub project_id: Option<ProjectId>,
-    /// What the names of its keys, or of the accounts made for it, begin with.
+    /// First part of the names of its keys, and of the accounts that rotations create.
     pub api_key_name: String,
-    /// When it rotates.
+    /// The period or schedule of the rotation.
     #[serde(flatten)]
     pub schedule: ScheduleFields,
-    /// What a rotation replaces.
+    /// The method of a rotation.
     #[serde(default)]
     pub rotation_method: Method,
     /// Time for which a replaced key still works; `None` for the default. Earlier releases stored a number always.
     #[serde(default = "no_grace", with = "crate::engine::time::seconds::option")]
     pub grace_period: Option<Duration>,
-    /// The longest time told to readers.
+    /// Longest `ttl` in the answers of `static-creds`.
     #[serde(with = "crate::engine::time::seconds")]
     pub ttl: Duration,
-    /// How long OpenAI lets a key live; zero is for ever.
+    /// The lifetime of a key at OpenAI; zero for no expiry.
     #[serde(default, with = "crate::engine::time::seconds")]
     pub key_ttl: Duration,
     /// Labels of the operator.
@@ -47,14 +47,14 @@ pub struct Settings {
     pub metadata: Metadata,
 }
 
-/// What a rotation replaces.
+/// The method of a rotation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Method {
-    /// The key; the account stays.
+    /// Replaces the key; the account stays.
     #[default]
     Key,
-    /// The account with its key.
+    /// Replaces the account with its key.
     Account,
 }
 
@@ -109,7 +109,7 @@ pub(super) static ACCOUNT: Field<String> = Field::new(
 )
 .required();
 
-/// What a read answers of the settings.
+/// The settings in the answer of a read.
 pub(super) const ANSWER: [ResponseField; 11] = [
     ResponseField::new::<String>("project", "Name of the project."),
     ResponseField::new::<String>("project_id", "OpenAI's id of the project, if the role gives it."),
@@ -133,19 +133,19 @@ pub(super) const ANSWER: [ResponseField; 11] = [
     metadata::ANSWER,
 ];
 
-/// So much longer than the time between rotations a key has to live: a rotation that fails is tried again meanwhile.
+/// Time by which a key's lifetime has to exceed the time between rotations. A failed rotation is retried in this time.
 pub(super) const ROOM_TO_RETRY: Duration = Duration::from_secs(600);
 
-/// The longest time for which a key works after a rotation by the timetable, if the role does not say.
+/// Longest default grace period of a rotation by the schedule.
 const DEFAULT_GRACE: Duration = Duration::from_secs(600);
 
-/// Releases without a default stored no `grace_period` for none.
+/// Earlier releases stored no `grace_period` for none.
 #[expect(clippy::unnecessary_wraps, reason = "serde needs the field's type")]
 fn no_grace() -> Option<Duration> {
     Some(Duration::ZERO)
 }
 
-/// Has the path take the fields.
+/// Adds the fields to the path.
 pub(super) fn fields<E: Send + Sync + 'static>(path: Path<E>) -> Path<E> {
     metadata::all(project_fields::all(path))
         .field(&KEY_NAME)
@@ -159,7 +159,7 @@ pub(super) fn fields<E: Send + Sync + 'static>(path: Path<E>) -> Path<E> {
 }
 
 impl Settings {
-    /// What a new role is told: what is sent, and defaults.
+    /// The settings of a new role: the sent ones, and defaults.
     pub fn first(call: &Call) -> Result<Self, Error> {
         let NamedProject { project, project_id } = project_fields::named(call, None)?;
         let mut schedule = sent_schedule(call)?;
@@ -182,7 +182,7 @@ impl Settings {
         Ok(settings)
     }
 
-    /// The same with what the call sends.
+    /// These settings with the changes that the call sends.
     pub fn changed_by(&self, call: &Call) -> Result<Self, Error> {
         let NamedProject { project, project_id } = project_fields::named(call, Some(&self.named_project()))?;
         let method = call.sent(&METHOD)?.map(|sent| Method::parse(&sent)).transpose()?;
@@ -199,19 +199,19 @@ impl Settings {
             metadata: metadata::changed_by(call, Some(&self.metadata))?,
         };
         settings.check()?;
-        // What is stored already is no reason to refuse a write about something else.
+        // A write of other fields is not refused because of stored times.
         if settings.times() != self.times() {
             settings.check_times()?;
         }
         Ok(settings)
     }
 
-    /// How it names its project.
+    /// The project's name or id in the settings.
     pub fn named_project(&self) -> NamedProject {
         NamedProject { project: self.project.clone(), project_id: self.project_id.clone() }
     }
 
-    /// When it rotates; `None` for by hand only.
+    /// The schedule of the rotation; `None` for rotation by hand only.
     pub fn schedule(&self) -> Result<Option<Schedule>, Error> {
         self.schedule.schedule().map_err(of_schedule)
     }
@@ -260,7 +260,7 @@ impl Settings {
         ]))
     }
 
-    /// What the key does at an outage of Vault or OpenAI, if it expires by itself.
+    /// Warns of outages if keys expire by themselves.
     pub(super) fn warn_of_outages(&self) -> Result<Option<String>, Error> {
         let Some(schedule) = self.schedule()?.filter(|_| !self.key_ttl.is_zero()) else { return Ok(None) };
         let room = self.key_ttl.saturating_sub(schedule.longest_interval());
@@ -272,7 +272,7 @@ impl Settings {
         )))
     }
 
-    /// The settings whose values have to fit each other.
+    /// The settings whose values depend on each other.
     fn times(&self) -> (Option<Duration>, Duration, &ScheduleFields) {
         (self.grace_period, self.key_ttl, &self.schedule)
     }
@@ -287,8 +287,8 @@ impl Settings {
         self.schedule().map(drop)
     }
 
-    /// A grace longer than the time between rotations would pile up live keys; a key must not end before it is
-    /// replaced.
+    /// Checks the times against each other. A grace period above the time between rotations would accumulate live keys. A
+    /// key must not expire before its replacement.
     fn check_times(&self) -> Result<(), Error> {
         check_grace(self.grace_by_hand())?;
         if self.key_ttl > LONGEST_EXPIRY {
@@ -344,7 +344,7 @@ impl Method {
     }
 }
 
-/// The end of a replaced key is OpenAI's to keep, which it does for up to a year.
+/// Refuses a grace period above a year, OpenAI's longest expiry.
 pub(in crate::engine) fn check_grace(grace: Duration) -> Result<(), Error> {
     if grace > LONGEST_EXPIRY {
         return Err(Error::field("grace_period must not be above one year (8760h)"));

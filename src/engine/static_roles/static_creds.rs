@@ -1,7 +1,7 @@
-//! `static-creds/:name`: the key of a static role; `static-creds/:name/rotate`: a new one now.
+//! `static-creds/:name` answers the key of a static role. `static-creds/:name/rotate` rotates the key now.
 //!
-//! A read is one read of storage and no call to OpenAI, on any node. What it answers is what Vault Agent,
-//! consul-template and the Vault Secrets Operator look for, and but for `ttl` stays the same until the next rotation.
+//! Each node answers a read, with one read of storage and no call to OpenAI. The answer has the fields that Vault Agent,
+//! consul-template and the Vault Secrets Operator use. Except `ttl`, it is constant until the next rotation.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -116,7 +116,7 @@ async fn rotate(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Err
     let work = Work { engine: &engine, storage, name: &name, client, max_wait: MAX_WAIT };
     let grace = asked.unwrap_or_else(|| role.settings.grace_by_hand());
     let cut_short = rotate::rotate_by_hand(&work, &mut role, grace).await?;
-    // The new key is in place, whatever comes of the old one.
+    // The rotation has succeeded; a failure with the old key is only a warning.
     let settled = settle(&work, &mut role).await;
     let mut answer = answer(&role, &name, engine.latest_time())?;
     if let Some(key) = cut_short {
@@ -125,7 +125,7 @@ async fn rotate(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Err
     let trouble = settled.err().map(|error| error.to_string());
     Ok(Some(match trouble.or_else(|| role.trouble_with_replaced()) {
         Some(trouble) => answer.with_warning(format!(
-            "the replaced key could not be ended or limited yet, and Vault goes on trying: {trouble}"
+            "the replaced key could not be ended or limited yet; Vault retries: {trouble}"
         )),
         None => answer,
     }))

@@ -1,4 +1,4 @@
-//! What the static roles that are stored tell: one by its name, or all of them together.
+//! Reads and writes the records of static roles.
 
 use chrono::{DateTime, Utc};
 use futures_util::{FutureExt as _, StreamExt as _, stream};
@@ -12,15 +12,15 @@ use crate::engine::{Engine, Error};
 use crate::logical::{Storage, StorageError};
 use crate::openai::ServiceAccountId;
 
-/// As many records are read at once for a list.
+/// Number of records that a list reads concurrently.
 const CONCURRENCY: usize = 16;
 
-/// Held by whoever changes the static role.
+/// The key of the lock for changes of the static role.
 pub(in crate::engine) fn lock(name: &str) -> String {
     format!("static-role/{name}")
 }
 
-/// Has the role looked at from this time on.
+/// Stores a marker: the worker reconciles the role in the minute of `at`.
 pub(super) async fn mark(
     storage: &dyn Storage,
     name: &str,
@@ -31,7 +31,7 @@ pub(super) async fn mark(
     Ok(marker)
 }
 
-/// Stores the role, with a marker where the next look at it is due.
+/// Stores the role, after the marker of its next due time.
 pub(super) async fn store_marked(
     storage: &dyn Storage,
     name: &str,
@@ -44,7 +44,7 @@ pub(super) async fn store_marked(
     Ok(STATIC_ROLES.put(storage, name, role).await?)
 }
 
-/// Stores the role, or removes the record if nothing is left of the role. Then gives up those accounts that the role no
+/// Stores the role, or deletes the record if nothing is left. Then releases those of these accounts that the role no
 /// longer names.
 pub(super) async fn store(
     engine: &Engine,
@@ -69,26 +69,26 @@ pub(super) async fn store(
     Ok(())
 }
 
-/// The record of this name, also of a role that was deleted or has no key yet.
+/// The record of this name, also of a deleted role or one without a key.
 pub(in crate::engine) async fn get(
     storage: &dyn Storage,
     name: &str,
 ) -> Result<Option<StaticRole>, StorageError> {
     let mut role = STATIC_ROLES.get(storage, name).await?;
     if let Some(role) = role.as_mut().filter(|role| role.deleting) {
-        // As an earlier release stored a deletion.
+        // A deletion as an earlier release stored it.
         let since = role.current.as_ref().map_or(DateTime::UNIX_EPOCH, |current| current.last_rotation);
         role.delete(since);
     }
     Ok(role)
 }
 
-/// The static role that this owner is.
+/// The name of the owner, if it is a static role.
 pub(super) fn role_of(owner: Owner) -> Option<String> {
     if let Owner::StaticRole(name) = owner { Some(name) } else { None }
 }
 
-/// The static role, unless there is none. A role without a key is an error that says why.
+/// The static role of this name. A role without a current key is an error with the reason.
 pub(in crate::engine) async fn find(storage: &dyn Storage, name: &str) -> Result<Option<StaticRole>, Error> {
     let role = get(storage, name).await?;
     let Some(role) = role else { return Ok(None) };
@@ -96,7 +96,7 @@ pub(in crate::engine) async fn find(storage: &dyn Storage, name: &str) -> Result
     Ok(Some(role))
 }
 
-/// The static roles that name this project. One that cannot be read may do so: then nobody can tell.
+/// The static roles with this project. An unreadable record is an error, because it may have this project.
 pub(in crate::engine) async fn of_project(
     storage: &dyn Storage,
     project: &str,
@@ -112,12 +112,12 @@ pub(in crate::engine) async fn of_project(
 
 pub(super) type Found = Result<Option<StaticRole>, StorageError>;
 
-/// Every name, with what is stored under it.
+/// All names with their records.
 pub(super) async fn all(storage: &dyn Storage) -> Result<Vec<(String, Found)>, StorageError> {
     Ok(read_all(storage, STATIC_ROLES.names(storage).await?).await)
 }
 
-/// What is stored under each of these names.
+/// The records of these names.
 async fn read_all(storage: &dyn Storage, names: impl IntoIterator<Item = String>) -> Vec<(String, Found)> {
     let reads = names.into_iter().map(|name| {
         async move {

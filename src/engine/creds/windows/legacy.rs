@@ -13,12 +13,12 @@ use crate::framework::WalKind;
 use crate::openai::{OrganizationId, ProjectId, ServiceAccountId};
 
 /// The kind of these entries. Like the kind of windows, it has no minimum age.
-pub(in crate::engine) static ANNOUNCEMENT: WalKind<Announcement> =
+pub(in crate::engine) static LEGACY_ENTRY: WalKind<LegacyEntry> =
     WalKind::new("credentials", Duration::ZERO).forgotten_after(FORGOTTEN_AFTER);
 
 /// Credentials that the version before was about to create. Some may not exist.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Announcement {
+pub struct LegacyEntry {
     /// Id of the organization.
     pub organization_id: OrganizationId,
     /// Id of the project.
@@ -33,7 +33,7 @@ pub struct Announcement {
     pub announced: DateTime<Utc>,
 }
 
-impl Announcement {
+impl LegacyEntry {
     /// The credentials of the entry with this storage key.
     pub(super) fn batch(self, entry: String) -> Batch {
         let triple = Triple {

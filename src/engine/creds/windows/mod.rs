@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-pub(in crate::engine) use self::legacy::{ANNOUNCEMENT, Announcement};
+pub(in crate::engine) use self::legacy::{LEGACY_ENTRY, LegacyEntry};
 use self::look_up::Batch;
 pub(in crate::engine) use self::open::{WindowGuard, Windows};
 pub(in crate::engine) use self::recovery::{Recovery, begin, tick};
@@ -55,9 +55,9 @@ pub(in crate::engine) async fn sweep_legacy(
     engine: Arc<Engine>,
     storage: Arc<dyn Storage>,
     key: String,
-    announcement: Announcement,
+    entry: LegacyEntry,
 ) -> Result<Swept, Error> {
-    recovery::sweep(&engine, &*storage, &announcement.batch(key)).await
+    recovery::sweep(&engine, &*storage, &entry.batch(key)).await
 }
 
 /// Age at which an entry is overdue. A window is reopened for 10 minutes at most, and looked up 3 and 8 minutes later.
@@ -69,10 +69,10 @@ pub(in crate::engine) fn overdue(log: &WalLog, now: DateTime<Utc>) -> Vec<Pendin
     let windows = windows.map(|(window, age)| {
         Pending::look_up(None, window.id.to_string(), window.triple.organization_id, now - age)
     });
-    let announcements = ANNOUNCEMENT.swept_from(OVERDUE_AGE).overdue(log).into_iter();
-    let announcements = announcements.map(|(announcement, age)| {
-        let name = announcement.names.into_iter().next().unwrap_or_default();
-        Pending::look_up(None, name, announcement.organization_id, now - age)
+    let legacy = LEGACY_ENTRY.swept_from(OVERDUE_AGE).overdue(log).into_iter();
+    let legacy = legacy.map(|(entry, age)| {
+        let name = entry.names.into_iter().next().unwrap_or_default();
+        Pending::look_up(None, name, entry.organization_id, now - age)
     });
-    windows.chain(announcements).collect()
+    windows.chain(legacy).collect()
 }
