@@ -48,7 +48,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::accounts::first_seen::FirstSeen;
 use self::accounts::kind::{Kind, Pending};
-use self::accounts::lookup::Listings;
+use self::accounts::listing::Listings;
 use self::accounts::owner::Owner;
 use self::accounts::worker;
 use self::cache::Cache;
@@ -250,7 +250,7 @@ impl Engine {
             first_seen: FirstSeen::new(Arc::clone(clock)),
             times,
             locks: Locks::new(),
-            listings: Listings::default(),
+            listings: Listings::new(Arc::clone(clock)),
             metrics,
             events: Events::new(Arc::clone(&setup.system)),
             listener: listener.clone(),
@@ -317,7 +317,7 @@ impl framework::Engine for Engine {
     async fn periodic(self: Arc<Self>, tick: Tick) -> Vec<logical::Error> {
         self.metrics.upkeep();
         self.clients.upkeep();
-        self.listings.begin_tick();
+        self.listings.drop_old();
         config::clock_watch::ask_openai(&self, &tick).await;
         if tick.writable == Writable::LocalOnly {
             // A performance secondary writes only credentials. The primary does the other work.

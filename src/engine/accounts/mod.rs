@@ -11,6 +11,7 @@ pub mod due;
 pub mod first_seen;
 pub mod holdings;
 pub mod kind;
+pub(in crate::engine) mod listing;
 pub(in crate::engine) mod live_keys;
 pub(in crate::engine) mod lookup;
 pub mod making;

@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
+use crate::engine::accounts::listing::Found;
 use crate::engine::accounts::lookup;
-use crate::engine::accounts::lookup::{Found, Sought};
+use crate::engine::accounts::lookup::Sought;
 use crate::engine::creds::ledger::Credential;
 use crate::openai::{self, ApiKeyId, Client, ProjectId, ServiceAccountId};
 
@@ -117,7 +118,7 @@ async fn end_if_found(
 ) -> Result<Undone, openai::Error> {
     match found? {
         Some(Found { key: Some(key), .. }) => end_key(client, project, &key).await?,
-        Some(Found { account, key: None }) => remove_account(client, project, &account).await?,
+        Some(Found { account, key: None, .. }) => remove_account(client, project, &account).await?,
         None => return Ok(Undone::NothingFound),
     }
     Ok(Undone::Ended)

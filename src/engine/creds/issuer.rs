@@ -13,8 +13,9 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use crate::engine::Error;
+use crate::engine::accounts::listing::Found;
 use crate::engine::accounts::lookup;
-use crate::engine::accounts::lookup::{Found, Sought};
+use crate::engine::accounts::lookup::Sought;
 use crate::engine::creds::deletion::{Undone, end_sought};
 use crate::engine::creds::ledger::Credential;
 use crate::engine::failpoint::failpoint;
@@ -124,7 +125,7 @@ pub(in crate::engine) async fn delete_named(client: &Client, sought: &Sought<'_>
             Some(Found { key: Some(key), .. }) => {
                 client.delete_key(sought.project, &key).await.map(|()| true)
             }
-            Some(Found { account, key: None }) => {
+            Some(Found { account, key: None, .. }) => {
                 client.delete_service_account(sought.project, &account).await.map(|()| true)
             }
             None => Ok::<_, openai::Error>(false),

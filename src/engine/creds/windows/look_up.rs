@@ -16,9 +16,9 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::FutureExt as _;
 
-use super::project_listing::{Found, Kind, Listing};
 use super::window::{Stamp, Triple, Window, WindowId};
 use crate::engine::accounts::claims;
+use crate::engine::accounts::listing::{Found, Listing, Objects};
 use crate::engine::config::clients;
 use crate::engine::creds::ledger;
 use crate::engine::creds::ledger::{Credential, Entry, LEDGER};
@@ -27,7 +27,7 @@ use crate::engine::failpoint::failpoint;
 use crate::engine::{Engine, Error};
 use crate::framework::WAL_PREFIX;
 use crate::logical::Storage;
-use crate::openai::{ApiKeyId, Client, ServiceAccountId, Urgency};
+use crate::openai::{Client, ServiceAccountId, Urgency};
 
 /// Maximum wait of a deletion or a page for its turn at OpenAI.
 const MAX_WAIT: Duration = Duration::from_secs(10);
@@ -273,7 +273,7 @@ impl<'a> LookUp<'a> {
         if found.key.is_some() {
             return Ok(vec![found.clone()]);
         }
-        let listed = self.list(Kind::Keys).await?.found;
+        let listed = self.list(Objects::Keys).await?.found;
         let keys = listed.iter().flat_map(|keys| keys.iter());
         Ok(keys.filter(|key| key.account == found.account).cloned().collect())
     }
@@ -313,9 +313,7 @@ impl<'a> LookUp<'a> {
             return Ok(Step::Settled);
         }
         // The client needs the age, because a 404 for a young object proves nothing.
-        let mut ids = vec![found.account.as_str()];
-        ids.extend(found.key.as_ref().map(ApiKeyId::as_str));
-        clients::note_made(self.engine, &ids, found.created_at);
+        clients::note_made(self.engine, &found.ids().collect::<Vec<_>>(), found.created_at);
         let project = &self.batch.triple.project_id;
         let deleted = match &found.key {
             Some(key) => self.client.delete_key(project, key).await,
@@ -332,13 +330,12 @@ impl<'a> LookUp<'a> {
     /// is gone.
     async fn listed(&self) -> Result<Option<Arc<Vec<Found>>>, Error> {
         let is_key = self.batch.triple.service_account_id.is_some();
-        Ok(self.list(if is_key { Kind::Keys } else { Kind::Accounts }).await?.found)
+        Ok(self.list(if is_key { Objects::Keys } else { Objects::Accounts }).await?.found)
     }
 
-    async fn list(&self, kind: Kind) -> Result<Listing, Error> {
+    async fn list(&self, objects: Objects) -> Result<Listing, Error> {
         let Self { engine, client, batch, since, .. } = self;
-        let listings = &engine.recovery.listings;
-        let listed = listings.list(&*engine.clock, client, &batch.triple.project_id, kind, *since).await;
+        let listed = engine.listings.list(client, &batch.triple.project_id, objects, *since).await;
         listed.map_err(Error::Revocation)
     }
 }

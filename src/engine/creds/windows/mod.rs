@@ -11,7 +11,7 @@
 mod legacy;
 mod look_up;
 mod open;
-mod project_listing;
+
 mod recovery;
 #[cfg(test)]
 mod tests;

@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::look_up::{Batch, Earlier, LookUp, Outcome};
 use super::open::{DueWindow, look_up_delay};
-use super::project_listing::Listings;
+
 use crate::engine::config::clients;
 use crate::engine::creds::ledger_worker::concerns_all;
 use crate::engine::failpoint::{failpoint, shortened};
@@ -36,7 +36,6 @@ const TAINTED_WAIT: Duration = Duration::from_secs(60);
 /// Entries of other processes, as far as this process knows them. A restart loses this state without harm.
 #[derive(Default)]
 pub(in crate::engine) struct Recovery {
-    pub(super) listings: Listings,
     /// By storage key.
     entries: Mutex<HashMap<String, KnownEntry>>,
 }
@@ -77,16 +76,12 @@ impl Recovery {
         self.retain(|known| known != key);
     }
 
-    /// Forgets all other entries. Without entries the listings are dropped as well.
+    /// Forgets all other entries.
     fn retain(&self, keep: impl Fn(&str) -> bool) {
         let mut entries = self.entries.lock();
-        if entries.is_empty() {
-            return;
-        }
         entries.retain(|key, _| keep(key));
         if entries.is_empty() {
             *entries = HashMap::new();
-            self.listings.clear();
         }
     }
 }
@@ -129,9 +124,8 @@ pub(in crate::engine) async fn tick(engine: &Engine, tick: &Tick) -> Result<(), 
     failure.map_or(Ok(()), Err)
 }
 
-/// Forgets entries that another node has deleted, and old listings.
+/// Forgets entries that another node has deleted.
 async fn forget_deleted(engine: &Engine, storage: &dyn Storage) -> Result<(), Error> {
-    engine.recovery.listings.drop_old(engine.clock.monotonic());
     if !engine.recovery.entries.lock().is_empty() {
         let names: HashSet<_> = storage.list(WAL_PREFIX).await?.into_iter().collect();
         engine.recovery.retain(|key| key.strip_prefix(WAL_PREFIX).is_some_and(|name| names.contains(name)));

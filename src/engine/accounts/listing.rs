@@ -1,6 +1,5 @@
-//! Listings of the accounts and keys of a project, shared by all entries that are looked up in that project. After a
-//! crash there may be dozens of entries, in a project with thousands of accounts, and OpenAI may allow few calls a
-//! minute.
+//! Listings of the accounts and keys of a project, shared by all look-ups in that project. After a crash there may be
+//! dozens of look-ups, in a project with thousands of accounts, and OpenAI may allow few calls a minute.
 //!
 //! *Guarantees:* a returned listing began at the requested time or later. An interrupted listing continues where it
 //! stopped. After a failure a project is not listed for [`FAILURE_KEPT_FOR`]; other projects are not affected.
@@ -22,106 +21,130 @@ use crate::openai::{self, ApiKeyId, Client, Pages, ProjectId, ServiceAccountId};
 const FAILURE_KEPT_FOR: Duration = Duration::from_secs(30);
 /// Maximum wait for a page.
 const MAX_PAGE_WAIT: Duration = Duration::from_secs(20);
-/// Age from which a complete listing is dropped.
-const MAX_AGE: Duration = Duration::from_secs(600);
+/// Time without use after which a listing is dropped.
+pub(super) const MAX_AGE: Duration = Duration::from_secs(600);
 
 /// The kind of the listed objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Kind {
+pub(in crate::engine) enum Objects {
     Accounts,
     Keys,
 }
 
 /// A listed account or key.
 #[derive(Clone, Debug)]
-pub(super) struct Found {
-    pub(super) name: String,
+pub(in crate::engine) struct Found {
+    pub(in crate::engine) name: String,
     /// The account, or the account of the key.
-    pub(super) account: ServiceAccountId,
-    pub(super) key: Option<ApiKeyId>,
-    pub(super) created_at: DateTime<Utc>,
-    pub(super) expires_at: Option<DateTime<Utc>>,
+    pub(in crate::engine) account: ServiceAccountId,
+    pub(in crate::engine) key: Option<ApiKeyId>,
+    pub(in crate::engine) created_at: DateTime<Utc>,
+    pub(in crate::engine) expires_at: Option<DateTime<Utc>>,
     /// True if somebody called OpenAI with the key.
-    pub(super) was_used: bool,
+    pub(in crate::engine) was_used: bool,
 }
 
 /// A complete listing.
 #[derive(Clone, Debug)]
-pub(super) struct Listing {
+pub(in crate::engine) struct Listing {
     /// Start of the listing, by the monotonic clock.
     began: Duration,
     /// `None` if the project is archived or deleted, together with all its accounts and keys.
-    pub(super) found: Option<Arc<Vec<Found>>>,
+    pub(in crate::engine) found: Option<Arc<Vec<Found>>>,
 }
 
 /// The latest listings of a mount.
-#[derive(Default)]
-pub(super) struct Listings(Mutex<HashMap<(ProjectId, Kind), Shared>>);
+pub(in crate::engine) struct Listings {
+    pub(super) clock: Arc<dyn Clock>,
+    latest: Mutex<HashMap<(ProjectId, Objects), Shared>>,
+}
 
 /// Locked while the project is listed.
-type Shared = Arc<AsyncMutex<Progress>>;
+pub(super) type Shared = Arc<AsyncMutex<Progress>>;
 
 #[derive(Default)]
-struct Progress {
+pub(super) struct Progress {
     /// Start and position of an incomplete listing.
     running: Option<(Duration, Pages)>,
     /// Objects on the pages of the incomplete listing.
     found: Vec<Found>,
     complete: Option<Listing>,
     failed: Option<(Duration, openai::Error)>,
+    /// Time of the last use, by the monotonic clock.
+    used: Duration,
+}
+
+impl Found {
+    /// The ids of the account and the key.
+    pub(in crate::engine) fn ids(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.account.as_str()).chain(self.key.as_ref().map(ApiKeyId::as_str))
+    }
 }
 
 impl Listings {
+    /// No listings yet.
+    pub(in crate::engine) fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { clock, latest: Mutex::default() }
+    }
+
     /// All accounts or keys of the project, by a listing that began at `since` or later by the monotonic clock.
-    pub(super) async fn list(
+    pub(in crate::engine) async fn list(
         &self,
-        clock: &dyn Clock,
         client: &Client,
         project: &ProjectId,
-        kind: Kind,
+        objects: Objects,
         since: Duration,
     ) -> Result<Listing, openai::Error> {
-        let progress = Arc::clone(self.0.lock().entry((project.clone(), kind)).or_default());
+        let progress = self.progress(project, objects);
         let mut progress = progress.lock().await;
-        if let Some((at, error)) = &progress.failed
-            && clock.monotonic().saturating_sub(*at) < FAILURE_KEPT_FOR
-        {
-            return Err(error.clone());
-        }
-        let listed = progress.list(clock, client, project, kind, since).await;
-        progress.failed = listed.as_ref().err().map(|error| (clock.monotonic(), error.clone()));
-        if listed.as_ref().is_err_and(|error| !error.is_transient()) {
-            // The cursor may refer to a deleted object, so the next listing starts anew.
-            progress.running = None;
-        }
-        listed
+        progress.list(&*self.clock, client, project, objects, since).await
     }
 
-    /// Drops all listings.
-    pub(super) fn clear(&self) {
-        *self.0.lock() = HashMap::new();
+    /// The listing of this project.
+    pub(super) fn progress(&self, project: &ProjectId, objects: Objects) -> Shared {
+        Arc::clone(self.latest.lock().entry((project.clone(), objects)).or_default())
     }
 
-    /// Drops old complete listings.
-    pub(super) fn drop_old(&self, now: Duration) {
-        self.0
-            .lock()
-            .retain(|_, progress| progress.try_lock().map_or(true, |progress| progress.is_useful(now)));
+    /// Drops the listings that nobody uses any more.
+    pub(in crate::engine) fn drop_old(&self) {
+        let now = self.clock.monotonic();
+        let is_used = |progress: &Progress| now.saturating_sub(progress.used) < MAX_AGE;
+        let mut latest = self.latest.lock();
+        latest.retain(|_, progress| progress.try_lock().map_or(true, |progress| is_used(&progress)));
     }
 }
 
 impl Progress {
-    fn is_useful(&self, now: Duration) -> bool {
-        let is_young = |listing: &Listing| now.saturating_sub(listing.began) < MAX_AGE;
-        self.running.is_some() || self.complete.as_ref().is_some_and(is_young)
-    }
-
-    async fn list(
+    /// All accounts or keys of the project, by a listing that began at `since` or later.
+    pub(super) async fn list(
         &mut self,
         clock: &dyn Clock,
         client: &Client,
         project: &ProjectId,
-        kind: Kind,
+        objects: Objects,
+        since: Duration,
+    ) -> Result<Listing, openai::Error> {
+        self.used = clock.monotonic();
+        if let Some((at, error)) = &self.failed
+            && self.used.saturating_sub(*at) < FAILURE_KEPT_FOR
+        {
+            return Err(error.clone());
+        }
+        let listed = self.complete_since(clock, client, project, objects, since).await;
+        self.failed = listed.as_ref().err().map(|error| (clock.monotonic(), error.clone()));
+        if listed.as_ref().is_err_and(|error| !error.is_transient()) {
+            // The cursor may refer to a deleted object, so the next listing starts anew.
+            self.running = None;
+        }
+        listed
+    }
+
+    async fn complete_since(
+        &mut self,
+        clock: &dyn Clock,
+        client: &Client,
+        project: &ProjectId,
+        objects: Objects,
         since: Duration,
     ) -> Result<Listing, openai::Error> {
         loop {
@@ -133,7 +156,7 @@ impl Progress {
                 continue;
             };
             pages.go_on_for(MAX_PAGE_WAIT);
-            self.found.extend(page(client, project, kind, pages).await?);
+            self.found.extend(page(client, project, objects, pages).await?);
             if pages.is_whole() {
                 let found = Some(Arc::new(std::mem::take(&mut self.found)));
                 self.complete = Some(Listing { began: *began, found });
@@ -165,14 +188,15 @@ impl Progress {
     }
 }
 
-async fn page(
+/// The objects on the next page.
+pub(super) async fn page(
     client: &Client,
     project: &ProjectId,
-    kind: Kind,
+    objects: Objects,
     pages: &mut Pages,
 ) -> Result<Vec<Found>, openai::Error> {
-    match kind {
-        Kind::Accounts => {
+    match objects {
+        Objects::Accounts => {
             let page = client.next_service_accounts(project, pages).await?;
             let found = page.into_iter().flatten().map(|account| Found {
                 name: account.name,
@@ -184,7 +208,7 @@ async fn page(
             });
             Ok(found.collect())
         }
-        Kind::Keys => {
+        Objects::Keys => {
             let page = client.next_keys(project, pages).await?;
             let found = page.into_iter().flatten().filter_map(|key| {
                 Some(Found {
