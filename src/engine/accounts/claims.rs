@@ -44,9 +44,9 @@ impl Record for Claim {
 
 static CLAIMS: Collection<Claim> = Collection::new("account-owner/");
 
-/// The lock's key. Claims, releases and deletions of an account hold this lock.
-pub(in crate::engine) fn lock(account: &ServiceAccountId) -> String {
-    format!("account/{account}")
+/// Locks the account against other claims and deletions.
+pub(in crate::engine) async fn lock(engine: &Engine, account: &ServiceAccountId) -> LockGuard {
+    engine.locks.lock(&format!("account/{account}")).await
 }
 
 /// The claims of an account, by their names in [`CLAIMS`]: none, one, or more after a crash.
@@ -97,7 +97,7 @@ pub(in crate::engine) async fn claim(
     account: &ServiceAccountId,
     owner: &Owner,
 ) -> Result<(), Error> {
-    let _alone = engine.locks.lock(&lock(account)).await;
+    let _alone = lock(engine, account).await;
     let (held, now) = (claims(storage, account).await?, engine.now());
     for (_, held) in held.iter().filter(|(_, held)| held.owner != *owner) {
         if held.may_be_under_way(now) || names_account(engine, storage, &held.owner, account).await? {
@@ -118,43 +118,19 @@ pub(in crate::engine) async fn release(
     storage: &dyn Storage,
     account: &ServiceAccountId,
     owner: &Owner,
-) -> Result<(), Error> {
-    Ok(lock_claim(engine, account).await.release(storage, owner).await?)
+) -> Result<(), StorageError> {
+    let _alone = lock(engine, account).await;
+    release_locked(storage, account, owner).await
 }
 
-/// Locks the account against other claims and deletions.
-pub(in crate::engine) async fn lock_claim<'a>(
-    engine: &Engine,
-    account: &'a ServiceAccountId,
-) -> LockedClaim<'a> {
-    LockedClaim { account, _alone: engine.locks.lock(&lock(account)).await }
-}
-
-/// The claims of a locked account.
-pub(in crate::engine) struct LockedClaim<'a> {
-    account: &'a ServiceAccountId,
-    _alone: LockGuard,
-}
-
-impl LockedClaim<'_> {
-    /// The owners with a claim on the account. A claim may be void.
-    pub(in crate::engine) async fn claimants(
-        &self,
-        storage: &dyn Storage,
-    ) -> Result<BTreeSet<Owner>, StorageError> {
-        claimants(storage, self.account).await
+/// Deletes the claims of `owner` on the account. The caller holds the account's [`lock`].
+pub(in crate::engine) async fn release_locked(
+    storage: &dyn Storage,
+    account: &ServiceAccountId,
+    owner: &Owner,
+) -> Result<(), StorageError> {
+    for (name, _) in claims(storage, account).await?.iter().filter(|(_, held)| held.owner == *owner) {
+        CLAIMS.delete(storage, name).await?;
     }
-
-    /// Deletes the claims that `owner` holds.
-    pub(in crate::engine) async fn release(
-        &self,
-        storage: &dyn Storage,
-        owner: &Owner,
-    ) -> Result<(), StorageError> {
-        for (name, _) in claims(storage, self.account).await?.iter().filter(|(_, held)| held.owner == *owner)
-        {
-            CLAIMS.delete(storage, name).await?;
-        }
-        Ok(())
-    }
+    Ok(())
 }

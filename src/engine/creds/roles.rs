@@ -353,7 +353,7 @@ async fn put(
     let new_account =
         new_account.filter(|id| old.and_then(|old| old.service_account_id.as_ref()) != Some(*id));
     let Some(account) = new_account else { return Ok(engine.roles.put(storage, name, role).await?) };
-    let _no_claim = engine.locks.lock(&claims::lock(account)).await;
+    let _no_claim = claims::lock(engine, account).await;
     inventory::refuse_for_role(engine, storage, account).await?;
     Ok(engine.roles.put(storage, name, role).await?)
 }

@@ -273,11 +273,11 @@ async fn undo(
     let _alone = match &found {
         Ok(Some(found)) => {
             clients::note_made(engine, &[found.account.as_str()], making.since);
-            let claim = claims::lock_claim(engine, &found.account).await;
-            if !claim.claimants(storage).await?.is_empty() {
+            let alone = claims::lock(engine, &found.account).await;
+            if !claims::claimants(storage, &found.account).await?.is_empty() {
                 return Ok(true);
             }
-            Some(claim)
+            Some(alone)
         }
         Ok(None) | Err(_) => None,
     };
@@ -362,9 +362,9 @@ async fn let_go(
     member: &Member,
     max_wait: Duration,
 ) -> Result<(), Error> {
-    let claim = claims::lock_claim(engine, &member.id).await;
+    let _no_claim = claims::lock(engine, &member.id).await;
     let ours = Owner::LibrarySet(set.to_owned());
-    if claim.claimants(storage).await?.iter().any(|owner| *owner != ours) {
+    if claims::claimants(storage, &member.id).await?.iter().any(|owner| *owner != ours) {
         return Ok(());
     }
     if member.is_made() {
@@ -374,7 +374,7 @@ async fn let_go(
         deletion::end_account(&client, &member.project_id, &member.id).await.map_err(Error::Revocation)?;
         failpoint!("set.account_ended");
     }
-    Ok(claim.release(storage, &ours).await?)
+    Ok(claims::release_locked(storage, &member.id, &ours).await?)
 }
 
 /// After a successful write or deletion. Returns a warning if accounts are left.

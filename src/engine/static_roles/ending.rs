@@ -148,7 +148,7 @@ impl Keys<'_> {
         if !old.with_account {
             return deletion::end_key(&client, project, &old.api_key_id).await.map_err(Error::Revocation);
         }
-        let _no_claim = work.engine.locks.lock(&claims::lock(account)).await;
+        let _no_claim = claims::lock(work.engine, account).await;
         let refused = match self.refuse_claimed(work, account).await {
             Ok(()) => self.refuse_used(work, account).await,
             refused => refused,

@@ -41,13 +41,12 @@ impl Kind for StaticRoles {
     }
 
     fn lock(&self, owner: &Owner) -> String {
-        stored::lock(&name_of(owner))
+        stored::lock(owner.name())
     }
 
     async fn reconcile(&self, turn: &Turn<'_>, owner: &Owner) -> Result<Option<DateTime<Utc>>, Error> {
-        let (engine, storage, name) = (turn.engine, turn.storage(), name_of(owner));
-        let Some(mut role) = stored::get(storage, &name).await? else { return Ok(None) };
-        let (name, max_wait) = (name.as_str(), turn.max_wait());
+        let (engine, storage, name, max_wait) = (turn.engine, turn.storage(), owner.name(), turn.max_wait());
+        let Some(mut role) = stored::get(storage, name).await? else { return Ok(None) };
         role.try_now(|retry| turn.is_tried_now(retry));
         let client = match clients::client_of(engine, storage, &role.organization_id).await {
             Ok(client) => client,
@@ -62,8 +61,8 @@ impl Kind for StaticRoles {
     /// Keys after their grace period, keys of a deleted role, creations with an unknown outcome, and a due rotation.
     async fn pending(&self, mount: Mount<'_>, owner: &Owner) -> Result<Vec<Pending>, Error> {
         let Mount { engine, storage } = mount;
-        let name = name_of(owner);
-        let Some(role) = stored::get(storage, &name).await? else { return Ok(Vec::new()) };
+        let name = owner.name();
+        let Some(role) = stored::get(storage, name).await? else { return Ok(Vec::new()) };
         let (now, is_deleted) = (engine.now(), role.current.is_none());
         let ended = role.ending.iter().filter(|old| is_deleted || old.ends <= now).map(|old| Pending {
             work: PendingWork::Deletion,
@@ -78,14 +77,14 @@ impl Kind for StaticRoles {
         });
         let mut pending: Vec<_> = ended.chain(Pending::look_ups(owner, &role.making, now)).collect();
         // An unreadable schedule does not hide the other work.
-        let overdue = role.overdue_since(&name, now).ok().flatten();
+        let overdue = role.overdue_since(name, now).ok().flatten();
         pending.extend(overdue.map(|since| Pending::rotation(owner, since, &role.retry)));
         Ok(pending)
     }
 
     async fn end_now(&self, mount: Mount<'_>, owner: &Owner, max_wait: Duration) -> Result<(), Error> {
         let Mount { engine, storage } = mount;
-        let name = &name_of(owner);
+        let name = owner.name();
         let _alone = engine.locks.lock(&self.lock(owner)).await;
         let Some(mut role) = stored::get(storage, name).await? else { return Ok(()) };
         let client = clients::client_of(engine, storage, &role.organization_id).await?;
@@ -106,13 +105,9 @@ impl Kind for StaticRoles {
 
     async fn holdings(&self, mount: Mount<'_>, owner: &Owner) -> Result<Vec<Holding>, StorageError> {
         let storage = mount.storage;
-        let role = stored::get(storage, &name_of(owner)).await?;
+        let role = stored::get(storage, owner.name()).await?;
         Ok(role.map(|role| role.holdings()).unwrap_or_default())
     }
-}
-
-fn name_of(owner: &Owner) -> String {
-    stored::role_of(owner.clone()).unwrap_or_default()
 }
 
 /// Does all due work of the role.
@@ -142,7 +137,7 @@ async fn attend(turn: &Turn<'_>, work: &Work<'_>, role: &mut StaticRole) -> Resu
 }
 
 async fn rotate(work: &Work<'_>, role: &mut StaticRole) -> Result<(), Error> {
-    if let Some(key) = rotate::rotate(work, role, role.next_grace()?).await? {
+    if let Some(key) = rotate::rotate(work, role, role.next_grace()?, None).await? {
         tracing::warn!(static_role = %work.name, "{}", rotate::ended_early(&key));
     }
     Ok(())

@@ -159,21 +159,12 @@ pub(in crate::engine) async fn rotate_by_hand(
     let now = work.engine.now();
     // The earlier of both clocks: under a clock that is ahead, the marker would lie far in the future.
     stored::mark(work.storage, work.name, work.engine.certain_time()).await?;
-    attempt(work, role, grace, Some(Asked { at: now.trunc_subsecs(0), grace })).await
+    rotate(work, role, grace, Some(Asked { at: now.trunc_subsecs(0), grace })).await
 }
 
 /// Rotates the role in storage and in memory. Returns the replaced key whose grace period ended early, if one did. After
-/// a failure the role is unchanged except for its retry state.
-pub(in crate::engine) async fn rotate(
-    work: &Work<'_>,
-    role: &mut StaticRole,
-    grace: Duration,
-) -> Result<Option<ApiKeyId>, Error> {
-    attempt(work, role, grace, None).await
-}
-
-/// Rotates the role, and stores a failure in it. After a failed rotation by hand (`asked`), the worker repeats it.
-async fn attempt(
+/// a failure the role is unchanged except for its retry state. The worker repeats a failed rotation by hand (`asked`).
+pub(super) async fn rotate(
     work: &Work<'_>,
     role: &mut StaticRole,
     grace: Duration,

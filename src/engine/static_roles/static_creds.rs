@@ -101,7 +101,6 @@ fn answer(role: &StaticRole, name: &str, now: DateTime<Utc>) -> Result<Response,
 async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let name = call.get(&NAME)?;
     let role = stored::find(&**call.storage(), &name).await?;
-    let role = role.ok_or_else(|| Error::NotFound { kind: "static role", name: name.to_string() })?;
     answer(&role, &name, engine.latest_time()).map(Some)
 }
 
@@ -110,8 +109,7 @@ async fn rotate(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Err
     let asked = call.sent(&GRACE)?;
     check_grace(asked.unwrap_or_default())?;
     let _alone = engine.locks.lock(&stored::lock(&name)).await;
-    let role = stored::find(storage, &name).await?;
-    let mut role = role.ok_or_else(|| Error::NotFound { kind: "static role", name: name.to_string() })?;
+    let mut role = stored::find(storage, &name).await?;
     let client = clients::client_of(&engine, storage, &role.organization_id).await?;
     let work = Work { engine: &engine, storage, name: &name, client, max_wait: MAX_WAIT };
     let grace = asked.unwrap_or_else(|| role.settings.grace_by_hand());

@@ -83,17 +83,12 @@ pub(in crate::engine) async fn get(
     Ok(role)
 }
 
-/// The name of the owner, if it is a static role.
-pub(super) fn role_of(owner: Owner) -> Option<String> {
-    if let Owner::StaticRole(name) = owner { Some(name) } else { None }
-}
-
 /// The static role of this name. A role without a current key is an error with the reason.
-pub(in crate::engine) async fn find(storage: &dyn Storage, name: &str) -> Result<Option<StaticRole>, Error> {
+pub(super) async fn find(storage: &dyn Storage, name: &str) -> Result<StaticRole, Error> {
     let role = get(storage, name).await?;
-    let Some(role) = role else { return Ok(None) };
+    let role = role.ok_or_else(|| Error::NotFound { kind: "static role", name: name.to_owned() })?;
     role.current(name)?;
-    Ok(Some(role))
+    Ok(role)
 }
 
 /// The static roles with this project. An unreadable record is an error, because it may have this project.
@@ -114,17 +109,12 @@ pub(super) type Found = Result<Option<StaticRole>, StorageError>;
 
 /// All names with their records.
 pub(super) async fn all(storage: &dyn Storage) -> Result<Vec<(String, Found)>, StorageError> {
-    Ok(read_all(storage, STATIC_ROLES.names(storage).await?).await)
-}
-
-/// The records of these names.
-async fn read_all(storage: &dyn Storage, names: impl IntoIterator<Item = String>) -> Vec<(String, Found)> {
-    let reads = names.into_iter().map(|name| {
+    let reads = STATIC_ROLES.names(storage).await?.into_iter().map(|name| {
         async move {
             let found = get(storage, &name).await;
             (name, found)
         }
         .boxed()
     });
-    stream::iter(reads.collect::<Vec<_>>()).buffered(CONCURRENCY).collect().await
+    Ok(stream::iter(reads.collect::<Vec<_>>()).buffered(CONCURRENCY).collect().await)
 }

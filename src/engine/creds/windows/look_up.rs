@@ -301,7 +301,7 @@ impl<'a> LookUp<'a> {
 
     /// Deletes the account or key, unless a claim or the ledger has it, or another node has deleted the entry.
     async fn end(&self, found: &Found) -> Result<Step, Error> {
-        let _no_claim = self.engine.locks.lock(&claims::lock(&found.account)).await;
+        let _no_claim = claims::lock(self.engine, &found.account).await;
         if found.key.is_none() && claims::is_claimed(self.storage, &found.account).await? {
             return Ok(Step::Settled);
         }

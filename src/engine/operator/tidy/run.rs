@@ -197,7 +197,7 @@ impl Run {
         project: &ProjectId,
         account: &ServiceAccount,
     ) -> Result<(), Error> {
-        let _no_claim = self.engine.locks.lock(&claims::lock(&account.id)).await;
+        let _no_claim = claims::lock(&self.engine, &account.id).await;
         if inventory::is_owned(&self.engine, &*self.storage, owned, account).await? {
             return Ok(());
         }
