@@ -33,23 +33,26 @@
 //!    window, and Vault gets the key and the lease. If the caller has hung up meanwhile, `framework` ends the lease at
 //!    once.
 //!
-//! If the plugin or the server dies, the moment decides:
-//! - *Before step 3 ends:* nothing is stored, and nothing exists at OpenAI.
-//! - *Before step 4:* a write-ahead entry is stored, and nothing exists at OpenAI. The next process finds the entry,
-//!   looks for its credentials twice, and deletes the entry.
+//! If the plugin or the server dies, the moment decides. The next process is the restarted plugin, or the plugin on the
+//! new leader.
+//! - *Before step 4:* at most an unused write-ahead entry is stored, and nothing exists at OpenAI. The next process finds
+//!   the entry, looks for its credentials twice, and deletes the entry.
 //! - *In step 4, or before the record of step 5:* OpenAI may have an account or a key that the ledger does not have.
-//!   The next process finds the entry and lists the project 3 minutes later. It ends each credential with the window's
-//!   id that is not in the ledger, unless its key was ever used.
-//! - *After the record of step 5:* nobody may have the key, but a caller may have it as well. The credential lives
-//!   until its own end. Then the tick removes the credential, as every credential whose lease was lost.
+//!   The next process finds the entry, and lists the project 3 and 8 minutes after its start. It ends each credential with
+//!   the window's id that is not in the ledger. A key that was ever used is somebody's: its credential gets a ledger
+//!   record and lives until its own end.
+//! - *After the record of step 5:* perhaps nobody has the key, but a caller may have it. The credential lives until its
+//!   own end. Then the tick removes the credential, as every credential whose lease was lost.
 //!
 //! If the process lives and a call fails or its response is lost, the request undoes its own work. A name whose outcome
 //! is unknown stays with the window, and the tick of the same process looks the name up 3 minutes later.
 //!
-//! # The flow of the tick Vault calls once a minute. `framework` runs the periodic work of `engine/mod.rs`: among
-//! others, `engine/creds/windows/` looks up names with an unknown outcome and deletes the entries of finished windows,
-//! and `engine/creds/ledger_worker.rs` removes credentials that have ended. Then `framework` passes each write-ahead entry to
-//! the engine, which undoes work without an owner.
+//! # The flow of the tick
+//! Vault calls the tick once a minute. `framework` runs the periodic work of `engine/mod.rs`. Among others,
+//! `engine/creds/windows/` looks up names with an unknown outcome and deletes the entries of finished windows.
+//! `engine/creds/ledger_worker.rs` removes credentials that have ended. `engine/accounts/worker.rs` reconciles static
+//! roles, library sets, loans and the admin key. Then `framework` passes each write-ahead entry to the engine, which
+//! undoes work without an owner.
 //!
 //! The engine finds due records by their minute, never by listing all records, and reads each record again under its
 //! lock before it acts. Storage decides: a run may be interrupted anywhere and repeated.

@@ -1,9 +1,10 @@
 //! `creds/:name`: creates a credential for each lease. `credential_end.rs` ends the credential.
 //!
-//! A read has four steps. If the plugin or the server dies, the last completed step decides:
+//! A read has four steps. They are the steps 3 to 5 in the map of `lib.rs`. If the plugin or the server dies, the last
+//! completed step decides:
 //! 1. *The request has joined a window.* The window's write-ahead entry is stored, and nothing exists at OpenAI.
 //! 2. *OpenAI was asked to create the credential*, and may have done so. The ledger has no record, and nobody has the
-//!    key. The next process finds the entry and ends the credential, some 3 to 10 minutes after its start.
+//!    key. The next process finds the entry and ends the credential, some 3 to 10 minutes after the process' start.
 //! 3. *The ledger record is stored.* Nobody has the key, but no process can know that. The credential lives until its
 //!    own end; then the ledger's worker removes the credential.
 //! 4. *The response is sent.* If the server dies before it stores the lease, step 3 applies. Otherwise the lease ends

@@ -6,7 +6,8 @@
 //!    the window keeps those with an unknown outcome.
 //! 3. A tick looks up the unsettled names and ends their credentials. Then, without requests or unsettled names left,
 //!    the tick deletes the entry.
-//! 4. After a crash the next process finds the entry and looks up all names with the entry's id ([`sweep`]).
+//! 4. After a crash the next process finds the entry. It looks up all names with the entry's id, 3 and 8 minutes after its
+//!    start ([`sweep`]), and then deletes the entry.
 
 mod legacy;
 mod look_up;

@@ -321,7 +321,8 @@ impl WindowGuard {
         Ok(())
     }
 
-    /// Fails if the request is too old. A look-up by another process may then end what this request created.
+    /// Fails if the request is too old: after a change of the leader, the new leader may soon look up this window, and end
+    /// a credential without a ledger record.
     pub(in crate::engine) fn check_age(&self) -> Result<(), Error> {
         let age = self.windows.now().since(&self.opened);
         if age < MAX_REQUEST_AGE { Ok(()) } else { Err(Error::TookTooLong) }
