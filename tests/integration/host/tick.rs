@@ -73,12 +73,15 @@ async fn write_roles(host: &Host, openai: &OpenAi, others: usize) -> Vec<String>
     let mut accounts = Vec::new();
     for number in 0..others {
         let account = openai.existing_account(&format!("other-{number}"));
-        let role = json!({"service_account_id": &account, "project": "my-project", "rotation_period": "60s"});
+        let role = json!({
+            "service_account_id": &account, "project": "my-project", "rotation_period": "60s", "grace_period": 0
+        });
         host.api().write(&format!("openai/static-roles/other-{number}"), role).await.ok();
         accounts.push(account);
     }
     let role = json!({
-        "service_account_id": openai.bystander(), "project": "my-project", "rotation_period": "60s"
+        "service_account_id": openai.bystander(), "project": "my-project", "rotation_period": "60s",
+        "grace_period": 0
     });
     host.api().write("openai/static-roles/watched", role).await.ok();
     accounts

@@ -94,7 +94,9 @@ pub(super) async fn run(size: &Size) -> Report {
 async fn set_up_what_stays(stage: &Stage) {
     let api = stage.host.api();
     let account = stage.openai.existing_account("always");
-    let role = json!({"project_id": PROJECT, "service_account_id": account, "rotation_period": 60});
+    let role = json!({
+        "project_id": PROJECT, "service_account_id": account, "rotation_period": 60, "grace_period": 0
+    });
     api.write("openai/static-roles/always", role).await.ok();
     let set = json!({
         "project_id": PROJECT, "service_account_names": ["lent-1", "lent-2"], "ttl": "20s", "max_ttl": "50s",

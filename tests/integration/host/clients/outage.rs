@@ -43,7 +43,7 @@ async fn an_outage_that_outlives_a_lease_is_got_over_by_all_that_read() {
         set_up(host, &openai).await;
         let role = json!({
             "project": "my-project", "service_account_id": openai.existing_account("once"),
-            "rotation_schedule": "0 0 1 1 *", "ttl": "10s",
+            "rotation_schedule": "0 0 1 1 *", "ttl": "10s", "grace_period": 0,
         });
         host.api().write("openai/static-roles/once", role).await.ok();
         let token = reader(host).await;

@@ -41,7 +41,8 @@ pub(super) async fn set_up(host: &Host, openai: &OpenAi) {
     for (name, field, plan) in
         [("by-period", "rotation_period", "60s"), ("by-schedule", "rotation_schedule", "* * * * *")]
     {
-        let mut role = json!({"project": "my-project", "service_account_id": openai.existing_account(name)});
+        let account = openai.existing_account(name);
+        let mut role = json!({"project": "my-project", "service_account_id": account, "grace_period": 0});
         role[field] = json!(plan);
         host.api().write(&format!("openai/static-roles/{name}"), role).await.ok();
     }
