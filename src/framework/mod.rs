@@ -42,7 +42,7 @@ pub use in_flight::forget as forget_in_flight;
 pub use kind::{Kind, Shape};
 pub use lease::{LeaseCall, LeaseType};
 pub use locks::{LockGuard, Locks};
-pub use path::{Help, Path, ResponseField};
+pub use path::{Help, Path, ResponseField, Shown, show};
 pub use values::{LowercaseString, Name, StringSlice};
 pub use wal::{PREFIX as WAL_PREFIX, Pending, Swept, WalKind, WalLog};
 

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::logical::{Error, Operation, Response, Writable};
+use serde_json::Value;
+
+use crate::logical::{Data, Error, Operation, Response, Writable};
 
 use super::field::AnyField;
 use super::handler::{Handler, boxed};
@@ -29,6 +31,14 @@ pub struct ResponseField {
     pub(super) sensitive: bool,
 }
 
+/// A field of requests that a read answers as well, with its value in the answer about a `T`.
+pub type Shown<T> = (ResponseField, fn(&T) -> Value);
+
+/// The values of these fields.
+pub fn show<T>(fields: &[Shown<T>], of: &T) -> Data {
+    fields.iter().map(|(field, value)| (field.name.to_owned(), value(of))).collect()
+}
+
 /// A path of the engine `E`.
 pub struct Path<E> {
     pub(super) pattern: &'static str,
@@ -39,7 +49,7 @@ pub struct Path<E> {
     pub(super) fields: Vec<&'static dyn AnyField>,
     pub(super) operations: BTreeMap<Operation, Endpoint<E>>,
     pub(super) exists: Option<Handler<E, Call, bool>>,
-    pub(super) responses: BTreeMap<Operation, &'static [ResponseField]>,
+    pub(super) responses: BTreeMap<Operation, Vec<ResponseField>>,
     /// Storage that a node must be able to write to answer an operation itself.
     pub(super) needs: BTreeMap<Operation, Writable>,
 }
@@ -57,6 +67,11 @@ impl ResponseField {
     /// A response field of this kind.
     pub const fn new<T: Kind>(name: &'static str, description: &'static str) -> Self {
         Self { name, shape: T::SHAPE, description, sensitive: false }
+    }
+
+    /// The response field of the same name, kind and description as a field of requests.
+    pub const fn of<T: Kind>(field: &Field<T>) -> Self {
+        Self::new::<T>(field.name(), field.info_typed().description)
     }
 
     /// Marks the value as a secret.
@@ -158,10 +173,10 @@ impl<E: Send + Sync + 'static> Path<E> {
         self
     }
 
-    /// Documents the response fields of an operation. A write or deletion without them answers at most warnings.
+    /// Adds response fields of an operation. A write or deletion without them answers at most warnings.
     #[must_use]
-    pub fn responds(mut self, operation: Operation, fields: &'static [ResponseField]) -> Self {
-        self.responses.insert(operation, fields);
+    pub fn responds(mut self, operation: Operation, fields: &[ResponseField]) -> Self {
+        self.responses.entry(operation).or_default().extend(fields);
         self
     }
 

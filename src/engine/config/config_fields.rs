@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use serde_json::json;
 
-use crate::engine::config::admin_keys::AdminKeys;
 use crate::engine::config::admin_schedule;
-use crate::engine::config::configuration::{Config, RevocationMode, default_endpoint, default_margin};
+use crate::engine::config::configuration::{Config, RevocationMode};
 use crate::engine::time::seconds;
 use crate::engine::{Engine, Error};
-use crate::framework::{Call, Field, Path};
+use crate::framework::{Call, Field, Path, ResponseField, Shown};
 use crate::logical::Operation;
 use crate::openai::{AdminKey, AdminKeyId, ClientKey, Endpoint, LONGEST_EXPIRY, OrganizationId};
 
@@ -122,6 +122,27 @@ pub(in crate::engine) static FORCE: Field<bool> = Field::new(
 .query()
 .only_on(Operation::Delete);
 
+/// The settings in the answer of a read.
+pub(super) const SHOWN: [Shown<Config>; 15] = [
+    (ResponseField::of(&ADMIN_KEY_ID), |config| {
+        config.admin_api_key_id.as_ref().map_or("", AdminKeyId::as_str).into()
+    }),
+    (ResponseField::of(&ORGANIZATION), |config| config.organization_id.as_str().into()),
+    (ResponseField::of(&ENDPOINT), |config| config.api_endpoint.as_str().into()),
+    (ResponseField::of(&CA_CERT), |config| config.ca_cert.as_str().into()),
+    (ResponseField::of(&CLIENT_CERT), |config| config.client_cert.as_str().into()),
+    (ResponseField::of(&VERIFY), |config| config.verify_connection.into()),
+    (ResponseField::of(&PERIOD), |config| config.automatic_rotation_period.as_secs().into()),
+    (ResponseField::of(&WINDOW), |config| config.automatic_rotation_window.as_secs().into()),
+    (ResponseField::of(&SCHEDULE), |config| config.rotation_schedule.as_str().into()),
+    (ResponseField::of(&DISABLE), |config| config.disable_automated_rotation.into()),
+    (ResponseField::of(&ADMIN_KEY_TTL), |config| config.admin_key_ttl.as_secs().into()),
+    (ResponseField::of(&MARGIN), |config| config.key_expiry_margin.as_secs().into()),
+    (ResponseField::of(&MODE), |config| config.revocation_mode.word().into()),
+    (ResponseField::of(&RATE), |config| config.max_requests_per_minute.into()),
+    (ResponseField::of(&QUOTA), |config| config.quota_tracking.into()),
+];
+
 /// Adds the fields to the path.
 pub(in crate::engine) fn all(path: Path<Engine>) -> Path<Engine> {
     path.field(&ADMIN_KEY)
@@ -142,35 +163,18 @@ pub(in crate::engine) fn all(path: Path<Engine>) -> Path<Engine> {
         .field(&RATE)
         .field(&QUOTA)
         .field(&FORCE)
+        .responds(Operation::Read, &SHOWN.map(|(field, _)| field))
 }
 
 impl Config {
-    /// The first configuration, from the required fields and the defaults.
+    /// The first configuration, from the required fields. A setting that is not sent has the default of its stored form.
     pub(in crate::engine) fn first(call: &Call, now: DateTime<Utc>) -> Result<Self, Error> {
-        Ok(Self {
-            admin_api_key: admin_key(&call.get(&ADMIN_KEY)?)?,
-            admin_api_key_id: None,
-            organization_id: organization(&call.get(&ORGANIZATION)?)?,
-            api_endpoint: default_endpoint(),
-            ca_cert: String::new(),
-            client_cert: String::new(),
-            client_key: None,
-            verify_connection: true,
-            automatic_rotation_period: Duration::ZERO,
-            automatic_rotation_window: Duration::ZERO,
-            rotation_schedule: String::new(),
-            disable_automated_rotation: false,
-            admin_key_ttl: Duration::ZERO,
-            admin_key_expires_at: None,
-            key_expiry_margin: default_margin(),
-            revocation_mode: RevocationMode::Strict,
-            max_requests_per_minute: 0,
-            quota_tracking: false,
-            last_rotated: now,
-            revision: 0,
-            rotation_job: false,
-            keys: AdminKeys::default(),
-        })
+        let required = json!({
+            ADMIN_KEY.name(): admin_key(&call.get(&ADMIN_KEY)?)?,
+            ORGANIZATION.name(): organization(&call.get(&ORGANIZATION)?)?,
+            "last_rotated": now,
+        });
+        serde_json::from_value(required).map_err(|error| Error::field(error.to_string()))
     }
 
     /// Applies the sent fields.

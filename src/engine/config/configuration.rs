@@ -115,11 +115,11 @@ pub(in crate::engine) const LOCK: &str = "config";
 /// `credential_end`.
 pub(in crate::engine) const LONGEST_SAFE_MARGIN: Duration = Duration::from_secs(150);
 
-pub(in crate::engine) fn default_endpoint() -> String {
+fn default_endpoint() -> String {
     Endpoint::DEFAULT.to_owned()
 }
 
-pub(in crate::engine) fn default_margin() -> Duration {
+fn default_margin() -> Duration {
     Duration::from_secs(60)
 }
 

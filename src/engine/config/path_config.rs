@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use serde_json::Value;
 
 use crate::engine::accounts::kind::Mount;
 use crate::engine::config::check::{self, MayWrite};
@@ -15,9 +14,9 @@ use crate::engine::telemetry::events;
 use crate::engine::telemetry::events::EventKind;
 use crate::engine::time::rfc3339;
 use crate::engine::{DEPENDENTS, Engine, Error, fingerprint};
-use crate::framework::{Call, Help, Path, ResponseField};
+use crate::framework::{Call, Help, Path, ResponseField, show};
 use crate::logical::{Data, Operation, Response, Storage, StorageError, data};
-use crate::openai::{AdminKeyId, AdminKeyRecord, Urgency};
+use crate::openai::{AdminKeyRecord, Urgency};
 
 /// Maximum time that a write waits for OpenAI.
 const MAX_WAIT: Duration = Duration::from_secs(30);
@@ -42,51 +41,16 @@ Afterwards the mount can be disabled only after `vault lease revoke -force -pref
     $ vault read openai/config",
 };
 
+/// The fields of a read's answer besides the settings.
 const ANSWER: &[ResponseField] = &[
-    ResponseField::new::<String>("admin_api_key_id", "OpenAI's id of the admin key, where it is known."),
     ResponseField::new::<String>(
         "admin_api_key_fingerprint",
         "First 16 hexadecimal digits of the admin key's SHA-256, by which two keys can be compared.",
-    ),
-    ResponseField::new::<String>("organization_id", "The organization."),
-    ResponseField::new::<String>("api_endpoint", "URL of OpenAI's API."),
-    ResponseField::new::<String>("ca_cert", "PEM certificates that are trusted besides the public roots."),
-    ResponseField::new::<String>(
-        "client_cert",
-        "PEM certificate that the client shows to OpenAI. client_key is never shown.",
-    ),
-    ResponseField::new::<bool>(
-        "verify_connection",
-        "True if a write tries the key and the organization at OpenAI.",
-    ),
-    ResponseField::new::<Duration>(
-        "automatic_rotation_period",
-        "Time between two rotations of the admin key, in seconds.",
-    ),
-    ResponseField::new::<Duration>(
-        "automatic_rotation_window",
-        "Time after its planned start within which a rotation may begin, in seconds.",
-    ),
-    ResponseField::new::<String>("rotation_schedule", "Schedule of the admin key's rotation."),
-    ResponseField::new::<bool>("disable_automated_rotation", "True if automatic rotation is stopped."),
-    ResponseField::new::<Duration>(
-        "admin_key_ttl",
-        "Lifetime at OpenAI of an admin key that a rotation creates, in seconds; 0 for the lifetime of the key before it.",
     ),
     ResponseField::new::<String>(
         "admin_api_key_expires_at",
         "Time at which the admin key expires at OpenAI; empty for never, or where that is not known.",
     ),
-    ResponseField::new::<Duration>(
-        "key_expiry_margin",
-        "Time after the end of its lease at which a key expires at OpenAI, in seconds.",
-    ),
-    ResponseField::new::<String>("revocation_mode", "strict or queue."),
-    ResponseField::new::<i64>(
-        "max_requests_per_minute",
-        "Highest number of calls of OpenAI a minute; 0 if it is learned.",
-    ),
-    ResponseField::new::<bool>("quota_tracking", "True if the projects' costs are read."),
     ResponseField::new::<String>("last_rotated", "Time at which the admin key was last set or rotated."),
     ResponseField::new::<String>("next_rotation", "Time of the admin key's next rotation; empty for never."),
     ResponseField::new::<i64>("rotation_failures", "Number of failed rotations since the last success."),
@@ -115,36 +79,19 @@ pub(in crate::engine) fn paths() -> Vec<Path<Engine>> {
 
 impl Config {
     fn view(&self, now: DateTime<Utc>) -> Result<Data, Error> {
-        let id = self.admin_api_key_id.as_ref().map_or("", AdminKeyId::as_str);
-        let next_rotation = admin_schedule::next(self, now)?.map(rfc3339::text).unwrap_or_default();
+        let time = |time: Option<DateTime<Utc>>| time.map(rfc3339::text).unwrap_or_default();
         let keys = &self.keys;
-        Ok(data([
-            ("admin_api_key_id", Value::from(id)),
+        let mut view = show(&config_fields::SHOWN, self);
+        view.extend(data([
             ("admin_api_key_fingerprint", fingerprint::text(self.admin_api_key.expose()).into()),
-            ("organization_id", self.organization_id.as_str().into()),
-            ("api_endpoint", self.api_endpoint.as_str().into()),
-            ("ca_cert", self.ca_cert.as_str().into()),
-            ("client_cert", self.client_cert.as_str().into()),
-            ("verify_connection", self.verify_connection.into()),
-            ("automatic_rotation_period", self.automatic_rotation_period.as_secs().into()),
-            ("automatic_rotation_window", self.automatic_rotation_window.as_secs().into()),
-            ("rotation_schedule", self.rotation_schedule.as_str().into()),
-            ("disable_automated_rotation", self.disable_automated_rotation.into()),
-            ("admin_key_ttl", self.admin_key_ttl.as_secs().into()),
-            (
-                "admin_api_key_expires_at",
-                self.admin_key_expires_at.map(rfc3339::text).unwrap_or_default().into(),
-            ),
-            ("key_expiry_margin", self.key_expiry_margin.as_secs().into()),
-            ("revocation_mode", self.revocation_mode.word().into()),
-            ("max_requests_per_minute", self.max_requests_per_minute.into()),
-            ("quota_tracking", self.quota_tracking.into()),
+            ("admin_api_key_expires_at", time(self.admin_key_expires_at).into()),
             ("last_rotated", rfc3339::text(self.last_rotated).into()),
-            ("next_rotation", next_rotation.into()),
+            ("next_rotation", time(admin_schedule::next(self, now)?).into()),
             ("rotation_failures", keys.retry.failures.into()),
             ("last_rotation_error", keys.retry.last_error.as_deref().unwrap_or_default().into()),
             ("retiring_admin_api_key_ids", keys.ending_ids().into()),
-        ]))
+        ]));
+        Ok(view)
     }
 }
 

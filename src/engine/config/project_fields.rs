@@ -9,10 +9,10 @@ use crate::framework::{Call, Field, Path};
 use crate::logical::Storage;
 use crate::openai::ProjectId;
 
-static PROJECT: Field<String> =
+pub(in crate::engine) static PROJECT: Field<String> =
     Field::new("project", "Name of the project, as written to project/. This or project_id is required.")
         .default("");
-static PROJECT_ID: Field<String> = Field::new(
+pub(in crate::engine) static PROJECT_ID: Field<String> = Field::new(
     "project_id",
     "OpenAI's id of the project, instead of project. The one that is sent replaces the other; sent \
     together, they must agree.",

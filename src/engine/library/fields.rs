@@ -4,11 +4,12 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use super::sets::LibrarySet;
-use crate::engine::config::project_fields::NamedProject;
+use crate::engine::config::project_fields::{NamedProject, PROJECT, PROJECT_ID};
 use crate::engine::config::{checks, metadata, project_fields};
 use crate::engine::{Engine, Error};
-use crate::framework::{Call, Field, Name, Path};
+use crate::framework::{Call, Field, Name, Path, ResponseField, Shown};
 use crate::logical::Operation;
+use crate::openai::ProjectId;
 
 const DEFAULT_TTL: Duration = Duration::from_secs(3_600);
 /// Longest name of an adopted account. OpenAI's names are shorter.
@@ -47,6 +48,19 @@ static UNENFORCED: Field<bool> = Field::new(
 )
 .default(false);
 
+/// The settings in the answer of a read.
+pub(super) const SHOWN: [Shown<LibrarySet>; 9] = [
+    (ResponseField::of(&PROJECT), |set| set.project.as_str().into()),
+    (ResponseField::of(&PROJECT_ID), |set| set.project_id.as_ref().map_or("", ProjectId::as_str).into()),
+    (ResponseField::of(&ACCOUNTS), |set| set.members.iter().map(|member| member.name.as_str()).collect()),
+    (ResponseField::of(&TTL), |set| set.ttl.as_secs().into()),
+    (ResponseField::of(&MAX_TTL), |set| set.max_ttl.as_secs().into()),
+    (ResponseField::of(&DESCRIPTION), |set| set.description.as_str().into()),
+    (metadata::ANSWER, |set| metadata::shown(&set.metadata)),
+    (ResponseField::of(&UNENFORCED), |set| set.disable_check_in_enforcement.into()),
+    (ResponseField::of(&CREATE_MISSING), |set| set.create_missing.into()),
+];
+
 /// Adds the fields to the path.
 pub(super) fn all(path: Path<Engine>) -> Path<Engine> {
     metadata::all(project_fields::all(path.field(&NAME)))
@@ -57,6 +71,7 @@ pub(super) fn all(path: Path<Engine>) -> Path<Engine> {
         .field(&UNENFORCED)
         .field(&CREATE_MISSING)
         .field(&FORCE)
+        .responds(Operation::Read, &SHOWN.map(|(field, _)| field))
 }
 
 /// The account names that a call sends. The framework refuses lists of more than 1000 elements.

@@ -29,17 +29,12 @@ pub(super) mod status;
 mod writes;
 
 use std::sync::Arc;
-use std::time::Duration;
-
-use serde_json::Value;
 
 use self::fields::NAME;
 use self::sets::LibrarySet;
-use crate::engine::config::metadata;
 use crate::engine::{Engine, Error};
-use crate::framework::{Call, Help, Path, ResponseField};
-use crate::logical::{Data, Operation, Response, data};
-use crate::openai::ProjectId;
+use crate::framework::{Call, Help, Path, ResponseField, show};
+use crate::logical::{Data, Operation, Response};
 
 const HELP: Help = Help {
     synopsis: "Manage a set of service accounts that are lent, each to one borrower at a time.",
@@ -65,27 +60,11 @@ Answers each name with its project and times.
     $ vault list -detailed openai/library-sets",
 };
 
-const ANSWER: &[ResponseField] = &[
-    ResponseField::new::<String>("project", "Name of the project."),
-    ResponseField::new::<String>("project_id", "OpenAI's id of the project, if the set gives it."),
-    ResponseField::new::<Vec<String>>("service_account_names", "Names of the accounts."),
-    ResponseField::new::<Duration>("ttl", "Default duration of a check-out, in seconds."),
-    ResponseField::new::<Duration>(
-        "max_ttl",
-        "Longest duration of a check-out with its renewals, in seconds.",
-    ),
-    ResponseField::new::<String>("description", "Description of the set."),
-    metadata::ANSWER,
-    ResponseField::new::<bool>("disable_check_in_enforcement", "True if any caller may check an account in."),
-    ResponseField::new::<bool>(
-        "create_missing",
-        "True if accounts are created for names that the project does not have.",
-    ),
-    ResponseField::new::<Vec<String>>(
-        "made_accounts",
-        "Names of the accounts that Vault created; the others were adopted.",
-    ),
-];
+/// The fields of a read's answer besides the settings.
+const ANSWER: &[ResponseField] = &[ResponseField::new::<Vec<String>>(
+    "made_accounts",
+    "Names of the accounts that Vault created; the others were adopted.",
+)];
 
 /// The paths of sets, check-outs, check-ins and status.
 pub(super) fn paths() -> Vec<Path<Engine>> {
@@ -111,19 +90,9 @@ fn set_paths() -> Vec<Path<Engine>> {
 
 impl LibrarySet {
     fn view(&self) -> Data {
-        let names: Vec<&str> = self.members.iter().map(|member| member.name.as_str()).collect();
-        data([
-            ("project", Value::from(self.project.as_str())),
-            ("project_id", self.project_id.as_ref().map_or("", ProjectId::as_str).into()),
-            ("service_account_names", names.into()),
-            ("ttl", self.ttl.as_secs().into()),
-            ("max_ttl", self.max_ttl.as_secs().into()),
-            ("description", self.description.as_str().into()),
-            ("metadata", metadata::shown(&self.metadata)),
-            ("disable_check_in_enforcement", self.disable_check_in_enforcement.into()),
-            ("create_missing", self.create_missing.into()),
-            ("made_accounts", self.made_accounts().into()),
-        ])
+        let mut view = show(&fields::SHOWN, self);
+        view.insert("made_accounts".to_owned(), self.made_accounts().into());
+        view
     }
 
     fn info(&self) -> Data {

@@ -1,6 +1,7 @@
 //! `static-roles/:name`: fields, answers, handlers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
@@ -15,7 +16,7 @@ use crate::engine::config::clients::Configured;
 use crate::engine::config::{clients, named_projects, project_fields};
 use crate::engine::time::rfc3339;
 use crate::engine::{Engine, Error};
-use crate::framework::{Call, Field, Help, Name, Path, ResponseField};
+use crate::framework::{Call, Field, Help, Name, Path, ResponseField, show};
 use crate::logical::{Data, Operation, Response, Storage, StorageError, data};
 use crate::openai::ServiceAccountId;
 
@@ -57,51 +58,41 @@ Answers each name with its project, account, times and last error.
     $ vault list -detailed openai/static-roles",
 };
 
-const ANSWER: &[ResponseField] = &{
-    let [project, project_id, key_name, period, schedule, window, method, grace, ttl, key_ttl, metadata] =
-        settings::ANSWER;
-    [
-        project,
-        project_id,
-        key_name,
-        period,
-        schedule,
-        window,
-        method,
-        grace,
-        ttl,
-        key_ttl,
-        metadata,
-        ResponseField::new::<String>(
-            "service_account_id",
-            "OpenAI's id of the account that the role was written with.",
-        ),
-        ResponseField::new::<String>(
-            "current_service_account_id",
-            "OpenAI's id of the present account. It changes with a rotation if rotation_method=account.",
-        ),
-        ResponseField::new::<String>("service_account", "Name of the present account."),
-        ResponseField::new::<String>("last_vault_rotation", "Time at which the key was created."),
-        ResponseField::new::<String>(
-            "last_used_at",
-            "Time at which OpenAI last saw the key, as of the last list of keys that the plugin read; empty without one.",
-        ),
-        ResponseField::new::<String>(
-            "next_vault_rotation",
-            "Time of the next rotation, or since which it is due; empty if the key is rotated by hand only.",
-        ),
-        ResponseField::new::<i64>("rotation_failures", "Number of failed rotations since the last success."),
-        ResponseField::new::<String>("last_rotation_error", "Reason of the last failed rotation."),
-        ResponseField::new::<Data>(
-            "grace_keys",
-            "Replaced keys that are not deleted yet, by id: service_account_id, ends, last_error.",
-        ),
-        ResponseField::new::<bool>(
-            "deleting",
-            "True if the role was deleted and its keys still have to be deleted at OpenAI.",
-        ),
-    ]
-};
+/// The fields of a read's answer besides the settings.
+const ANSWER: &[ResponseField] = &[
+    ResponseField::new::<Duration>(
+        "grace_period",
+        "Time for which a key still works after a rotation by the timetable, in seconds.",
+    ),
+    ResponseField::new::<String>(
+        "service_account_id",
+        "OpenAI's id of the account that the role was written with.",
+    ),
+    ResponseField::new::<String>(
+        "current_service_account_id",
+        "OpenAI's id of the present account. It changes with a rotation if rotation_method=account.",
+    ),
+    ResponseField::new::<String>("service_account", "Name of the present account."),
+    ResponseField::new::<String>("last_vault_rotation", "Time at which the key was created."),
+    ResponseField::new::<String>(
+        "last_used_at",
+        "Time at which OpenAI last saw the key, as of the last list of keys that the plugin read; empty without one.",
+    ),
+    ResponseField::new::<String>(
+        "next_vault_rotation",
+        "Time of the next rotation, or since which it is due; empty if the key is rotated by hand only.",
+    ),
+    ResponseField::new::<i64>("rotation_failures", "Number of failed rotations since the last success."),
+    ResponseField::new::<String>("last_rotation_error", "Reason of the last failed rotation."),
+    ResponseField::new::<Data>(
+        "grace_keys",
+        "Replaced keys that are not deleted yet, by id: service_account_id, ends, last_error.",
+    ),
+    ResponseField::new::<bool>(
+        "deleting",
+        "True if the role was deleted and its keys still have to be deleted at OpenAI.",
+    ),
+];
 
 pub(in crate::engine) fn paths() -> Vec<Path<Engine>> {
     vec![
@@ -122,9 +113,10 @@ impl StaticRole {
         let next = self.next_rotation(name, now)?.map(rfc3339::text).unwrap_or_default();
         let shown =
             |what: fn(&Current) -> String| Value::from(self.current.as_ref().map(what).unwrap_or_default());
-        let mut view = self.settings.view()?;
+        let mut view = show(&settings::SHOWN, &self.settings);
         view.extend(data([
-            ("service_account_id", Value::from(self.given_account_id.as_str())),
+            ("grace_period", Value::from(self.settings.grace()?.as_secs())),
+            ("service_account_id", self.given_account_id.as_str().into()),
             ("current_service_account_id", shown(|current| current.service_account_id.to_string())),
             ("service_account", shown(|current| current.service_account.clone())),
             ("last_vault_rotation", shown(|current| rfc3339::text(current.last_rotation))),

@@ -7,13 +7,13 @@ use serde_json::Value;
 
 use crate::engine::Error;
 use crate::engine::config::metadata::Metadata;
-use crate::engine::config::project_fields::NamedProject;
+use crate::engine::config::project_fields::{NamedProject, PROJECT, PROJECT_ID};
 use crate::engine::config::{metadata, project_fields};
 use crate::engine::time::schedule::Schedule;
 use crate::engine::time::schedule_fields::ScheduleFields;
 use crate::engine::time::seconds;
-use crate::framework::{Call, Field, Path, ResponseField};
-use crate::logical::{Data, data};
+use crate::framework::{Call, Field, Path, ResponseField, Shown};
+use crate::logical::Operation;
 use crate::openai::{LONGEST_EXPIRY, ProjectId};
 
 /// The settings from the user.
@@ -109,29 +109,27 @@ pub(super) static ACCOUNT: Field<String> = Field::new(
 )
 .required();
 
-/// The settings in the answer of a read.
-pub(super) const ANSWER: [ResponseField; 11] = [
-    ResponseField::new::<String>("project", "Name of the project."),
-    ResponseField::new::<String>("project_id", "OpenAI's id of the project, if the role gives it."),
-    ResponseField::new::<String>("api_key_name", "First part of the keys' names at OpenAI."),
-    ResponseField::new::<Duration>("rotation_period", "Time between two rotations, in seconds."),
-    ResponseField::new::<String>("rotation_schedule", "Schedule of the rotation."),
-    ResponseField::new::<Duration>(
-        "rotation_window",
-        "Time after its planned start within which a rotation may begin, in seconds.",
-    ),
-    ResponseField::new::<String>("rotation_method", "key or account."),
-    ResponseField::new::<Duration>(
-        "grace_period",
-        "Time for which a key still works after a rotation by the timetable, in seconds.",
-    ),
-    ResponseField::new::<Duration>("ttl", "Longest time until clients should read again, in seconds."),
-    ResponseField::new::<Duration>(
-        "key_ttl",
-        "Time after its creation at which a key expires at OpenAI; 0 for never.",
-    ),
-    metadata::ANSWER,
+/// The settings in the answer of a read, except `grace_period`, which has a computed default.
+pub(super) const SHOWN: [Shown<Settings>; 10] = [
+    (ResponseField::of(&PROJECT), |settings| settings.project.as_str().into()),
+    (ResponseField::of(&PROJECT_ID), |settings| {
+        settings.project_id.as_ref().map_or("", ProjectId::as_str).into()
+    }),
+    (ResponseField::of(&KEY_NAME), |settings| settings.api_key_name.as_str().into()),
+    (ResponseField::of(&PERIOD), |settings| whole(settings.schedule.rotation_period)),
+    (ResponseField::of(&SCHEDULE), |settings| {
+        settings.schedule.rotation_schedule.as_deref().unwrap_or_default().into()
+    }),
+    (ResponseField::of(&WINDOW), |settings| whole(settings.schedule.rotation_window)),
+    (ResponseField::of(&METHOD), |settings| settings.rotation_method.word().into()),
+    (ResponseField::of(&TTL), |settings| settings.ttl.as_secs().into()),
+    (ResponseField::of(&KEY_TTL), |settings| settings.key_ttl.as_secs().into()),
+    (metadata::ANSWER, |settings| metadata::shown(&settings.metadata)),
 ];
+
+fn whole(time: Option<Duration>) -> Value {
+    time.unwrap_or_default().as_secs().into()
+}
 
 /// Time by which a key's lifetime has to exceed the time between rotations. A failed rotation is retried in this time.
 pub(super) const ROOM_TO_RETRY: Duration = Duration::from_secs(600);
@@ -156,6 +154,7 @@ pub(super) fn fields<E: Send + Sync + 'static>(path: Path<E>) -> Path<E> {
         .field(&GRACE)
         .field(&TTL)
         .field(&KEY_TTL)
+        .responds(Operation::Read, &SHOWN.map(|(field, _)| field))
 }
 
 impl Settings {
@@ -240,24 +239,6 @@ impl Settings {
             None if call.takes_away(&GRACE) => Ok(None),
             None => Ok(self.grace_period),
         }
-    }
-
-    pub(super) fn view(&self) -> Result<Data, Error> {
-        let ScheduleFields { rotation_period, rotation_schedule, rotation_window } = &self.schedule;
-        let whole = |time: &Option<Duration>| Value::from(time.map_or(0, |time| time.as_secs()));
-        Ok(data([
-            ("project", Value::from(self.project.as_str())),
-            ("project_id", self.project_id.as_ref().map_or("", ProjectId::as_str).into()),
-            ("api_key_name", self.api_key_name.as_str().into()),
-            ("rotation_period", whole(rotation_period)),
-            ("rotation_schedule", rotation_schedule.as_deref().unwrap_or_default().into()),
-            ("rotation_window", whole(rotation_window)),
-            ("rotation_method", self.rotation_method.word().into()),
-            ("grace_period", self.grace()?.as_secs().into()),
-            ("ttl", self.ttl.as_secs().into()),
-            ("key_ttl", self.key_ttl.as_secs().into()),
-            ("metadata", metadata::shown(&self.metadata)),
-        ]))
     }
 
     /// Warns of outages if keys expire by themselves.
