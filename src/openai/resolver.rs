@@ -207,7 +207,9 @@ impl fmt::Display for ResolveError {
             Cause::TimedOut => {
                 write!(f, "cannot resolve {name}: no DNS server in /etc/resolv.conf answers in time")
             }
-            Cause::Failed(_) => write!(f, "cannot resolve {name}: check the server's DNS, or api_endpoint"),
+            Cause::Failed(_) => {
+                write!(f, "cannot resolve {name}: check the server's DNS, and the name of the host")
+            }
         }
     }
 }
@@ -360,7 +362,7 @@ mod tests {
         server.knows.store(false, Ordering::SeqCst);
         write(&folder, "nameserver 127.0.0.1\n");
         let resolver = resolver(&folder, server.port);
-        let unknown = "cannot resolve api.openai.test: check the server's DNS, or api_endpoint";
+        let unknown = "cannot resolve api.openai.test: check the server's DNS, and the name of the host";
         assert_eq!(resolve(&resolver).await.unwrap_err(), unknown);
         server.knows.store(true, Ordering::SeqCst);
         assert_eq!(resolve(&resolver).await.unwrap(), [ip("192.0.2.1")]);

@@ -67,10 +67,10 @@ pub enum ExchangeError {
         retry_after: Duration,
     },
     /// No complete answer arrived, or OpenAI failed. A later attempt may succeed.
-    #[error("the token exchange failed: {0}")]
+    #[error("{0}")]
     Unreachable(Error),
     /// An answer that is not one of the token exchange, or an access token that was not asked for.
-    #[error("the token exchange failed: {0}")]
+    #[error("{0}")]
     Unusable(Error),
 }
 

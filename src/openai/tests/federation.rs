@@ -310,8 +310,7 @@ async fn an_answer_that_was_not_asked_for_is_an_error_that_quotes_nothing() {
         let (result, asked) = answered(vec![granted(&changes)]).await;
         let error = result.unwrap_err();
         assert!(matches!(error, ExchangeError::Unusable(_)), "{changes}: {error:?}");
-        let sentence =
-            format!("the token exchange failed: OpenAI's answer cannot be read: {says} (request req_1)");
+        let sentence = format!("OpenAI's answer cannot be read: {says} (request req_1)");
         assert_eq!((error.to_string(), asked), (sentence, 1), "{changes}");
         assert!(!format!("{error:?}").contains("eyJ"));
     }
@@ -393,7 +392,7 @@ async fn a_failure_is_repeated_for_a_short_time() {
     assert!(matches!(error, ExchangeError::Unreachable(_)) && asked > 1, "{error:?}");
     assert!(start.elapsed() < Duration::from_secs(12), "{:?}", start.elapsed());
     let error = exchange(&at("http://127.0.0.1:1/oauth/token")).await.unwrap_err();
-    let says = "the token exchange failed: OpenAI cannot be reached: Connection refused by 127.0.0.1:1: check \
+    let says = "OpenAI cannot be reached: Connection refused by 127.0.0.1:1: check \
                 token_endpoint, and that the host is up";
     assert!(matches!(error, ExchangeError::Unreachable(_)), "{error:?}");
     assert_eq!(error.to_string(), says);
