@@ -29,6 +29,21 @@ pub enum CheckOutResult {
     Failed,
 }
 
+/// The result of a token exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExchangeResult {
+    /// OpenAI gave an access token.
+    Done,
+    /// OpenAI refused the signed token, the provider or the rule.
+    Refused,
+    /// A rate limit refused the exchange.
+    Limited,
+    /// OpenAI could not be reached, or failed.
+    Failed,
+    /// The answer was not usable.
+    Unusable,
+}
+
 /// A gauge that is computed when metrics are read: from storage, except for the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
@@ -83,6 +98,22 @@ impl CheckOutResult {
             Self::Lent => "lent",
             Self::Refused => "refused",
             Self::Failed => "failed",
+        }
+    }
+}
+
+impl ExchangeResult {
+    pub(super) const ALL: [Self; 5] =
+        [Self::Done, Self::Refused, Self::Limited, Self::Failed, Self::Unusable];
+
+    /// The label's value.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Refused => "refused",
+            Self::Limited => "limited",
+            Self::Failed => "failed",
+            Self::Unusable => "unusable",
         }
     }
 }

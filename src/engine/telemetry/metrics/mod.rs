@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use family::Family;
-pub use labels::{CheckOutResult, Level, RotationKind, RotationResult};
+pub use labels::{CheckOutResult, ExchangeResult, Level, RotationKind, RotationResult};
 pub use merge::merge;
 use metrics::{Counter, Gauge, Histogram};
 use registry::{Metric, Registry};
@@ -56,6 +56,12 @@ const THROTTLED: Metric = Metric {
 };
 const ROTATIONS: Metric = Metric { name: "openai_rotations_total", help: "Rotations of keys." };
 const CHECK_OUTS: Metric = Metric { name: "openai_check_outs_total", help: "Check-outs from library sets." };
+const EXCHANGES: Metric = Metric {
+    name: "openai_token_exchanges_total",
+    help: "Exchanges of a signed token for an access token, by role.",
+};
+const IDENTITY_TOKENS: Metric =
+    Metric { name: "openai_identity_tokens_total", help: "Identity tokens signed for readers." };
 const ACCOUNTS: Metric = Metric { name: "openai_library_accounts", help: "Accounts of library sets." };
 const BUILD: Metric = Metric { name: "openai_build_info", help: "Version and commit of this plugin." };
 
@@ -69,6 +75,7 @@ pub struct Metrics {
     endpoints: Family<Endpoint>,
     waits: Family<Histogram>,
     sets: Family<Set>,
+    federated_roles: Family<FederatedRole>,
     rotations: [[Counter; RotationResult::ALL.len()]; RotationKind::ALL.len()],
     levels: [Gauge; Level::ALL.len()],
 }
@@ -94,6 +101,12 @@ pub struct ApiAttempt<'a> {
 struct Role {
     issued: Counter,
     revoked: Counter,
+}
+
+#[derive(Clone)]
+struct FederatedRole {
+    exchanges: [Counter; ExchangeResult::ALL.len()],
+    identity_tokens: Counter,
 }
 
 #[derive(Clone)]
@@ -123,6 +136,7 @@ impl Metrics {
             projects: Family::of_at_most(MAX_LABELS),
             owners: Family::of_at_most(MAX_LABELS),
             sets: Family::of_at_most(MAX_LABELS),
+            federated_roles: Family::of_at_most(MAX_LABELS),
             endpoints: Family::of_at_most(MAX_ENDPOINTS),
             waits: Family::of_at_most(MAX_ENDPOINTS),
             rotations: rotations(&registry),
@@ -197,6 +211,16 @@ impl Metrics {
         self.set(set).check_outs[result as usize].increment(1);
     }
 
+    /// Counts an exchange of a role's token.
+    pub fn token_exchanged(&self, role: &str, result: ExchangeResult) {
+        self.federated_role(role).exchanges[result as usize].increment(1);
+    }
+
+    /// Counts a signed token that a reader received.
+    pub fn identity_token_signed(&self, role: &str) {
+        self.federated_role(role).identity_tokens.increment(1);
+    }
+
     /// Sets the numbers of a set's accounts that are free, checked out, and missing at OpenAI.
     pub fn library_accounts(&self, set: &str, free: u32, out: u32, missing: u32) {
         let handles = self.set(set);
@@ -225,6 +249,15 @@ impl Metrics {
         self.roles.member(role, |role| Role {
             issued: self.registry.counter(ISSUED, &[("role", role)]),
             revoked: self.registry.counter(REVOKED, &[("role", role)]),
+        })
+    }
+
+    fn federated_role(&self, role: &str) -> FederatedRole {
+        self.federated_roles.member(role, |role| FederatedRole {
+            exchanges: ExchangeResult::ALL.map(|result| {
+                self.registry.counter(EXCHANGES, &[("role", role), ("result", result.as_str())])
+            }),
+            identity_tokens: self.registry.counter(IDENTITY_TOKENS, &[("role", role)]),
         })
     }
 

@@ -91,6 +91,20 @@ fn rotations_and_check_outs_are_counted_by_result() {
 }
 
 #[test]
+fn token_exchanges_are_counted_by_role_and_result() {
+    let metrics = metrics();
+    metrics.token_exchanged("app", ExchangeResult::Done);
+    metrics.token_exchanged("app", ExchangeResult::Refused);
+    metrics.token_exchanged("app", ExchangeResult::Refused);
+    metrics.identity_token_signed("app");
+    let text = metrics.render();
+    assert_value(&text, r#"openai_token_exchanges_total{role="app",result="done"}"#, 1.0);
+    assert_value(&text, r#"openai_token_exchanges_total{role="app",result="refused"}"#, 2.0);
+    assert_value(&text, r#"openai_token_exchanges_total{role="app",result="failed"}"#, 0.0);
+    assert_value(&text, r#"openai_identity_tokens_total{role="app"}"#, 1.0);
+}
+
+#[test]
 fn each_label_value_has_the_index_of_its_counter() {
     for (index, kind) in RotationKind::ALL.into_iter().enumerate() {
         assert_eq!(kind as usize, index);
@@ -99,6 +113,9 @@ fn each_label_value_has_the_index_of_its_counter() {
         assert_eq!(result as usize, index);
     }
     for (index, result) in CheckOutResult::ALL.into_iter().enumerate() {
+        assert_eq!(result as usize, index);
+    }
+    for (index, result) in ExchangeResult::ALL.into_iter().enumerate() {
         assert_eq!(result as usize, index);
     }
     for (index, level) in Level::ALL.into_iter().enumerate() {
