@@ -265,6 +265,65 @@ class Projects(Drive):
         self.refused(openai.BadRequestError, "invalid_value", self.projects.create, **both)
 
 
+# The public key of nobody's private key: the point of P-256 with the x coordinate of its generator.
+JWK = {
+    "kty": "EC",
+    "crv": "P-256",
+    "use": "sig",
+    "alg": "ES256",
+    "kid": "k1",
+    "x": "axfR8uEsQkf4vOblY6RA8ncDfYEt6zOg9KE5RdiYwpY",
+    "y": "T-NC4v4af5uO5-tKfA-eFivOM1drMV7Oy7ZAaDe_UfU",
+}
+
+
+class WorkloadIdentity(Drive):
+    def setUp(self):
+        super().setUp()
+        self.providers = self.organization.workload_identity_providers
+        self.provider = self.whole(self.make("vault"))
+
+    def make(self, name):
+        uploaded = {"type": "uploaded_jwks", "jwks": {"keys": [JWK]}}
+        return self.providers.create(
+            name=name, type="oidc", issuer="https://vault.example.com", audience="a", verification=uploaded
+        )
+
+    def test_a_provider_is_made_read_changed_and_deleted(self):
+        self.make("other")
+        self.assertEqual([one.name for one in self.whole(self.providers.list(limit=1).data)], ["vault"])
+        self.assertEqual([one.name for one in self.providers.list(limit=1)], ["vault", "other"])
+        id = self.provider.id
+        changed = self.providers.update(
+            id, verification={"type": "uploaded_jwks", "jwks": {"keys": [JWK, {**JWK, "kid": "k2"}]}}
+        )
+        self.assertEqual(self.whole(self.providers.retrieve(id)), changed)
+        gone = self.whole(self.providers.delete(id))
+        self.assertEqual((gone.id, gone.deleted), (id, True))
+        self.refused(openai.NotFoundError, "not_found", self.providers.retrieve, id)
+
+    def test_a_rule_is_made_read_changed_and_deleted(self):
+        account = self.accounts.create(PROJECT, name="app", create_service_account_only=True)
+        rules, id = self.providers.federation_rules, self.provider.id
+        made = self.whole(
+            rules.create(
+                id,
+                name="app",
+                project_id=PROJECT,
+                service_account_id=account.id,
+                attribute_matchers={"sub": "vault:abc:role:app"},
+                permissions={"type": "restricted", "scopes": ["api.model.read"]},
+            )
+        )
+        self.assertEqual([one.id for one in self.whole(rules.list(id).data)], [made.id])
+        of = {"workload_identity_provider_id": id}
+        changed = rules.update(made.id, **of, enabled=False, permissions={"type": "service_account_default"})
+        self.assertEqual((self.whole(changed).enabled, changed.permissions.type), (False, "service_account_default"))
+        self.assertEqual(rules.retrieve(made.id, **of), changed)
+        self.refused(openai.ConflictError, "conflict", self.providers.delete, id)
+        self.assertTrue(self.whole(rules.delete(made.id, **of)).deleted)
+
+
 class Refusals(Drive):
     def test_a_key_that_only_reads_changes_nothing(self):
         self.simulator.control("POST", "/permission", {"reads_only": True})
