@@ -26,9 +26,17 @@ static METADATA: Field<Metadata> = Field::new(
 .most(MAX_LABELS)
 .longest(MAX_LENGTH);
 
-/// The field of answers.
+/// The field in reads of a role or set.
 pub(in crate::engine) const ANSWER: ResponseField =
     ResponseField::new::<Metadata>("metadata", "Labels of the role or library set.");
+
+/// Name of the field in answers with a key. Vault Agent, OpenBao's agent and consul-template take an answer with an object
+/// `metadata` for a deleted secret of the key-value engine.
+pub(in crate::engine) const ECHO: &str = "custom_metadata";
+
+/// The field in answers with a key.
+pub(in crate::engine) const ECHO_ANSWER: ResponseField =
+    ResponseField::new::<Metadata>(ECHO, "Labels of the role or library set: its metadata.");
 
 /// Adds the field to the path.
 pub(in crate::engine) fn all<E: Send + Sync + 'static>(path: Path<E>) -> Path<E> {

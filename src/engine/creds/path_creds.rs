@@ -72,7 +72,7 @@ const ANSWER: &[ResponseField] = &[
     ResponseField::new::<DateTime<Utc>>("expires_at", "Time at which the key expires at OpenAI by itself."),
     ResponseField::new::<String>("role", "Name of the role."),
     ResponseField::new::<String>("project_id", "OpenAI's id of the project."),
-    metadata::ANSWER,
+    metadata::ECHO_ANSWER,
 ];
 
 /// A read, with everything that the creation of its credential needs.
@@ -261,7 +261,7 @@ impl IssueRequest {
             ("expires_at", expires.into()),
             ("role", credential.role.as_str().into()),
             ("project_id", credential.project_id.as_str().into()),
-            ("metadata", metadata::shown(&self.role.metadata)),
+            (metadata::ECHO, metadata::shown(&self.role.metadata)),
         ])
     }
 }

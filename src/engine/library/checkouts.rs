@@ -51,7 +51,7 @@ const ANSWER: &[ResponseField] = &[
     ResponseField::new::<DateTime<Utc>>("checkout_time", "Time of the check-out."),
     ResponseField::new::<String>("library_set", "Name of the library set."),
     ResponseField::new::<String>("project_id", "OpenAI's id of the project."),
-    metadata::ANSWER,
+    metadata::ECHO_ANSWER,
 ];
 
 pub(super) fn paths() -> Vec<Path<Engine>> {
@@ -308,7 +308,7 @@ fn answer(
         ("checkout_time", Value::from(rfc3339::text(loan.since))),
         ("library_set", Value::from(request.set.as_str())),
         ("project_id", Value::from(loan.account.project_id.as_str())),
-        ("metadata", metadata::shown(&request.metadata)),
+        (metadata::ECHO, metadata::shown(&request.metadata)),
     ]);
     Ok(response.with_lease(lease))
 }

@@ -61,7 +61,7 @@ const ANSWER: &[ResponseField] = &[
     ResponseField::new::<Duration>("ttl", "Seconds until clients should read again."),
     ResponseField::new::<String>("role", "Name of the static role."),
     ResponseField::new::<String>("project_id", "OpenAI's id of the project."),
-    metadata::ANSWER,
+    metadata::ECHO_ANSWER,
 ];
 
 pub(in crate::engine) fn paths() -> Vec<Path<Engine>> {
@@ -94,7 +94,7 @@ fn answer(role: &StaticRole, name: &str, now: DateTime<Utc>) -> Result<Response,
         ("ttl", role.told_ttl(name, now)?.as_secs().into()),
         ("role", name.into()),
         ("project_id", role.account_project_id.as_str().into()),
-        ("metadata", metadata::shown(&role.settings.metadata)),
+        (metadata::ECHO, metadata::shown(&role.settings.metadata)),
     ]))
 }
 

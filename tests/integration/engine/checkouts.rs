@@ -50,7 +50,7 @@ async fn a_check_out_answers_with_a_key_of_its_own_that_expires_with_max_ttl() {
         let expected = json!({
             "api_key": key.value, "api_key_id": key.id, "service_account": name,
             "service_account_id": account.id, "checkout_time": null, "library_set": "pool",
-            "project_id": mount.sim.project(), "metadata": {},
+            "project_id": mount.sim.project(), "custom_metadata": {},
         });
         assert_eq!(answer, expected);
         let lease = lent.lease();

@@ -59,7 +59,7 @@ async fn the_answer_names_what_stands_at_openai() {
             "expires_at": expires_at,
             "role": "app",
             "project_id": mount.sim.project(),
-            "metadata": {},
+            "custom_metadata": {},
         })
     );
     assert!(account.name.starts_with("vault-app-"), "{}", account.name);

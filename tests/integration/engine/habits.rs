@@ -71,17 +71,17 @@ async fn labels_are_echoed_in_answers_and_events() {
     let mount = mount(json!({"metadata": labels})).await;
     let account = mount.seed("kept", false).id;
     let made = mount.read("creds/app").await;
-    assert_eq!(made.json()["metadata"], labels);
+    assert_eq!(made.json()["custom_metadata"], labels);
     mount.revoke(made.lease()).await.done();
     let role = json!({"project": PROJECT, "service_account_id": account, "metadata": labels});
     mount.write("static-roles/kept", role).await.done();
     let rotated = mount.write("static-creds/kept/rotate", json!({})).await;
-    assert_eq!(rotated.json()["metadata"], labels);
-    assert_eq!(mount.read("static-creds/kept").await.json()["metadata"], labels);
+    assert_eq!(rotated.json()["custom_metadata"], labels);
+    assert_eq!(mount.read("static-creds/kept").await.json()["custom_metadata"], labels);
     let set = json!({"project": PROJECT, "service_account_names": "one", "metadata": labels});
     mount.write(SET, set).await.done();
     let lent = library::check_out(&mount).await;
-    assert_eq!(lent.json()["metadata"], labels);
+    assert_eq!(lent.json()["custom_metadata"], labels);
     library::check_in(&mount, &lent).await.done();
 
     let expected = ["check-in", "check-out", "creds-create", "role-write", "rotate"]

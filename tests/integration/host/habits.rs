@@ -64,7 +64,7 @@ async fn a_credential_is_traced_by_its_readers_name_and_its_roles_labels_and_cou
         let account = state.accounts.iter().find(|account| account.id == credential.text("service_account_id"));
         assert_eq!(account.expect("it is made").keys[0].scopes, ["api.model.read"]);
         assert!(state.calls(UPDATE_KEY) >= 1);
-        assert_eq!((credential.text("role"), credential.data("metadata")), ("my-role".to_owned(), &labels));
+        assert_eq!((credential.text("role"), credential.data("custom_metadata")), ("my-role".to_owned(), &labels));
         assert!(credential.text("project_id").starts_with("proj_"));
         let above = alice.read("openai/creds/my-role?scopes=api.responses.write").await;
         above.refused(400, "scopes must be among the role's");
@@ -102,7 +102,7 @@ async fn the_spellings_of_other_engines_work_and_each_needs_a_rule_of_its_own() 
         assert_eq!(api.list("openai/static-role").await.ok().keys(), ["kept"]);
         let rotated = kept(host, api.write("openai/rotate-role/kept", json!({})).await);
         assert_eq!(kept(host, api.read("openai/static-cred/kept").await).text("api_key"), rotated.text("api_key"));
-        assert_eq!((rotated.text("role"), rotated.data("metadata")), ("kept".to_owned(), &json!({"a": "b"})));
+        assert_eq!((rotated.text("role"), rotated.data("custom_metadata")), ("kept".to_owned(), &json!({"a": "b"})));
 
         let set = json!({"project": "my-project", "service_account_names": ["one", "two"]});
         api.write("openai/library/pool", set).await.ok();

@@ -49,7 +49,7 @@ async fn reads_answer_the_documented_fields_and_no_others() {
         json!({
             "service_account_id": account.id, "service_account": "account-of-app",
             "rotation_period": 172_800, "ttl": 86_400, "role": "app",
-            "project_id": mount.sim.project(), "metadata": {},
+            "project_id": mount.sim.project(), "custom_metadata": {},
         })
     );
 }
