@@ -79,6 +79,16 @@ resource "vault_generic_endpoint" "project" {
   depends_on = [vault_generic_endpoint.credentials]
 }
 
+resource "vault_generic_endpoint" "federation" {
+  count = var.federation == null ? 0 : 1
+
+  path                 = "${local.mount}/config/federation"
+  ignore_absent_fields = true
+  data_json            = jsonencode(var.federation)
+
+  depends_on = [vault_generic_endpoint.credentials]
+}
+
 resource "vault_generic_endpoint" "role" {
   for_each = var.roles
 
@@ -86,7 +96,7 @@ resource "vault_generic_endpoint" "role" {
   ignore_absent_fields = true
   data_json            = jsonencode({ for field, value in each.value : field => value if value != null })
 
-  depends_on = [vault_generic_endpoint.project]
+  depends_on = [vault_generic_endpoint.project, vault_generic_endpoint.federation]
 }
 
 resource "vault_generic_endpoint" "static_role" {

@@ -81,8 +81,16 @@ variable "roles" {
     service_account_name_template = optional(string)
     service_account_description   = optional(string)
     metadata                      = optional(map(string))
+    credential_type               = optional(string)
+    enabled                       = optional(bool)
   }))
   default = {}
+}
+
+variable "federation" {
+  description = "Fields of openai/config/federation, as in { key_rotation_period = 2592000 }; null if no role has credential_type = access_token."
+  type        = any
+  default     = null
 }
 
 variable "static_roles" {

@@ -39,6 +39,11 @@ impl<T: Record> Cache<T> {
         Ok(self.record(storage, name).await?.filter(|record| record.is_visible()))
     }
 
+    /// The record `name` if it is in memory and not hidden. Storage is not read.
+    pub fn peek(&self, name: &str) -> Option<Arc<T>> {
+        self.held.read().records.get(name).filter(|record| record.is_visible()).cloned()
+    }
+
     /// The record `name` from storage, hidden or not. A write that was reported as failed may have succeeded.
     pub async fn latest(&self, storage: &dyn Storage, name: &str) -> Result<Option<Arc<T>>, StorageError> {
         let generation = self.held.read().generation;
@@ -112,12 +117,21 @@ impl<T: Record> Cache<T> {
         Ok(all)
     }
 
-    /// The response to a list: every name with the `info` of its record. An unreadable record is listed without info.
+    /// The response to a list; see [`Cache::listed`].
     pub async fn list(
         &self,
         storage: &dyn Storage,
         info: impl Fn(&T) -> Data + Send + Sync,
     ) -> Result<Response, StorageError> {
+        Ok(Response::list(self.listed(storage, info).await?))
+    }
+
+    /// Every name with the `info` of its record. An unreadable record is listed without info.
+    pub async fn listed(
+        &self,
+        storage: &dyn Storage,
+        info: impl Fn(&T) -> Data + Send + Sync,
+    ) -> Result<Vec<(String, Data)>, StorageError> {
         let mut entries = Vec::new();
         for name in self.names(storage).await? {
             let record = match self.record(storage, &name).await {
@@ -128,7 +142,7 @@ impl<T: Record> Cache<T> {
                 entries.push((name, record.map(|record| info(&record)).unwrap_or_default()));
             }
         }
-        Ok(Response::list(entries))
+        Ok(entries)
     }
 
     /// Forgets the storage entry `key`, which another node changed.

@@ -13,6 +13,23 @@ pub enum Error {
         logical::Error::MOUNT
     )]
     NotConfigured,
+    /// The mount is no issuer of tokens yet.
+    #[error(
+        "the mount issues no access tokens yet: run `vault write -f {}/config/federation` first",
+        logical::Error::MOUNT
+    )]
+    NotFederated,
+    /// OpenAI gave no access token.
+    #[error("token exchange failed: {error}{advice}")]
+    Exchange {
+        /// The failure.
+        error: openai::ExchangeError,
+        /// What to look at, or nothing.
+        advice: String,
+    },
+    /// OpenAI has not taken a change that is stored.
+    #[error("{0}; what was written is stored, and Vault repeats it at OpenAI")]
+    Pending(Box<Error>),
     /// The object belongs to an organization that the configured admin key cannot see.
     #[error(
         "this belongs to organization {organization}, but config names {configured}, whose admin key cannot see or \
@@ -283,6 +300,19 @@ impl From<Error> for logical::Error {
             | Error::KeyCreation(error)
             | Error::Revocation(error)
             | Error::OpenAi { error, .. } => of_openai(&error, sentence),
+            // A repeat of the write changes nothing more.
+            Error::Pending(error) => match *error {
+                Error::Storage(error) => error.into(),
+                Error::AccountCreation(error) | Error::Revocation(error) | Error::OpenAi { error, .. } => {
+                    of_openai(&error, sentence)
+                }
+                _ => Self::bad_request(sentence),
+            },
+            Error::Exchange { error, .. } => match error {
+                openai::ExchangeError::Limited { .. } => Self::status(429, sentence),
+                openai::ExchangeError::Unreachable(_) => Self::status(503, sentence),
+                _ => Self::bad_request(sentence),
+            },
             Error::Undeleted { error, .. } => match *error {
                 Error::Revocation(error) => of_openai(&error, sentence),
                 _ => Self::bad_request(sentence),
@@ -292,6 +322,7 @@ impl From<Error> for logical::Error {
             | Error::Validation(_)
             | Error::ReadOnlyKey(_)
             | Error::NotConfigured
+            | Error::NotFederated
             | Error::OtherOrganization { .. }
             | Error::Field(_)
             | Error::ProjectNotFound(_)

@@ -12,7 +12,7 @@
 //! library/       library sets, loans, check-out and check-in
 //! static_roles/  static roles, static credentials, their rotation
 //! creds/         roles, credentials, creation windows, the ledger, the end of leases
-//! federation/    the signing key of federated credentials, and signed tokens
+//! federation/    the issuer of tokens, roles with access tokens, their provider and rules at OpenAI
 //! config/        the configuration, its admin key, projects, clients of OpenAI
 //! accounts/      the worker, the due index, look-ups by name, claims on accounts
 //! telemetry/     metrics, events, the metrics listener, OpenAI's status
@@ -27,7 +27,6 @@ mod config;
 mod creds;
 mod error;
 pub mod failpoint;
-#[cfg_attr(not(test), expect(dead_code))]
 mod federation;
 pub mod fingerprint;
 mod library;
@@ -59,6 +58,9 @@ use self::config::named_projects::Project;
 use self::creds::roles::Role;
 use self::creds::windows::{LEGACY_ENTRY, Recovery, WINDOW, Windows};
 pub use self::error::Error;
+use self::federation::exchange::Exchanges;
+use self::federation::record::Federation;
+use self::federation::role::FederatedRole;
 use self::library::sets::LibrarySet;
 use self::naming::names::MountTag;
 use self::operator::tidy::Tidying;
@@ -75,7 +77,7 @@ const ROOT_HELP: &str = "\
 Issues OpenAI API keys in three ways. creds/<role> makes a service account with a key for each lease, and deletes both \
 when the lease ends. static-creds/<role> returns the current key of a permanent account, and Vault rotates that key. \
 library-sets/<set>/check-out lends an account of a set to one borrower at a time. config holds the admin key for all calls \
-to OpenAI.
+to OpenAI. With config/federation, roles can also hand out access tokens, and no key exists.
 
 Begin with:
 
@@ -147,6 +149,8 @@ fn paths() -> Vec<Path<Engine>> {
         config::path_config::paths(),
         config::admin_key::paths(),
         config::projects::paths(),
+        federation::paths(),
+        federation::tokens::paths(),
         creds::roles::paths(),
         creds::path_creds::paths(),
         operator::revocations::paths(),
@@ -164,6 +168,8 @@ fn paths() -> Vec<Path<Engine>> {
 /// All kinds of owners that the worker reconciles.
 const KINDS: &[&dyn Kind] = &[
     &config::admin_key::Configuration,
+    &federation::Federated,
+    &federation::FederatedRoles,
     &static_roles::StaticRoles,
     &library::returns::Loans,
     &library::reconcile::LibrarySets,
@@ -187,6 +193,7 @@ fn special_paths() -> SpecialPaths {
     SpecialPaths {
         seal_wrap_storage: vec![
             config::configuration::CONFIG.prefix().to_owned(),
+            federation::record::FEDERATION.prefix().to_owned(),
             static_roles::STATIC_ROLES.prefix().to_owned(),
         ],
         local_storage: vec![framework::WAL_PREFIX.to_owned(), creds::ledger::LEDGER.prefix().to_owned()],
@@ -220,6 +227,9 @@ pub struct Engine {
     config: Cache<Config>,
     projects: Cache<Project>,
     roles: Cache<Role>,
+    federation: Cache<Federation>,
+    federated_roles: Cache<FederatedRole>,
+    exchanges: Exchanges,
     seen: Cache<config::clock_watch::Seen>,
     library_sets: Cache<LibrarySet>,
     ledger_worker: creds::ledger_worker::LedgerWorker,
@@ -244,6 +254,7 @@ impl Engine {
                 OpenAiStatus::new(Arc::clone(&times)),
                 Arc::clone(clock),
             ),
+            exchanges: Exchanges::new(Arc::clone(&times)),
             clock: Arc::clone(clock),
             windows: Arc::new(Windows::new(Arc::clone(clock))),
             recovery: Recovery::default(),
@@ -261,6 +272,8 @@ impl Engine {
             config: Cache::new(&config::configuration::CONFIG),
             projects: Cache::new(&config::named_projects::PROJECTS),
             roles: Cache::new(&creds::roles::ROLES),
+            federation: Cache::new(&federation::record::FEDERATION),
+            federated_roles: Cache::new(&federation::role::FEDERATED_ROLES),
             seen: Cache::new(&config::clock_watch::SEEN),
             library_sets: Cache::new(&library::sets::SETS),
             ledger_worker: creds::ledger_worker::LedgerWorker::default(),
@@ -375,6 +388,10 @@ impl framework::Engine for Engine {
         }
         self.projects.invalidate(key);
         self.roles.invalidate(key);
+        if key == federation::record::FEDERATION.prefix() {
+            self.federation.invalidate(key);
+        }
+        self.federated_roles.invalidate(key);
         self.seen.invalidate(key);
         self.library_sets.invalidate(key);
     }

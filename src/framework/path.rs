@@ -188,6 +188,13 @@ impl<E: Send + Sync + 'static> Path<E> {
         self
     }
 
+    /// Declares that any node may answer this operation. The handler itself refuses to write where the node may not.
+    #[must_use]
+    pub fn answered_anywhere(mut self, operation: Operation) -> Self {
+        self.needs.remove(&operation);
+        self
+    }
+
     /// Declares that this operation writes at most local storage. A performance secondary then answers it; only a
     /// node without any writable storage forwards it.
     #[must_use]

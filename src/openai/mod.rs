@@ -62,8 +62,8 @@ pub use secret::{AccessTokenValue, AdminKey, ApiKey, ClientKey, KeyError, Subjec
 pub use service_accounts::{CreatedServiceAccount, Role, ServiceAccount};
 pub use token_exchange::{AccessToken, ExchangeError, ExchangeRefusal, TokenExchange};
 pub use workload_identity::{
-    FederationRule, FederationRuleChange, IdentityProvider, NewFederationRule, NewIdentityProvider,
-    Permissions,
+    FederationRule, FederationRuleChange, IdentityProvider, IdentityProviderChange, NewFederationRule,
+    NewIdentityProvider, Permissions,
 };
 
 /// Maximum wait of a call unless [`Client::for_work`] sets another one.

@@ -54,6 +54,15 @@ pub struct NewIdentityProvider {
     pub jwks: Value,
 }
 
+/// A change of a provider's tokens. Its keys stay.
+#[derive(Clone, Debug, Serialize)]
+pub struct IdentityProviderChange {
+    /// `iss` of its tokens.
+    pub issuer: String,
+    /// `aud` of its tokens.
+    pub audience: String,
+}
+
 /// A federation rule.
 #[derive(Clone, Debug, Deserialize)]
 #[non_exhaustive]
@@ -179,6 +188,15 @@ impl Client {
             all.extend(page);
         }
         Ok(all)
+    }
+
+    /// Changes a provider.
+    pub async fn update_identity_provider(
+        &self,
+        provider: &IdentityProviderId,
+        change: &IdentityProviderChange,
+    ) -> Result<IdentityProvider, Error> {
+        self.send(Request::post(Call::UpdateIdentityProvider, &one_provider(provider), change)).await
     }
 
     /// Replaces the uploaded public keys of a provider.

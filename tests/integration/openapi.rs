@@ -13,7 +13,8 @@ use crate::support::document::{body_schema, is_valid};
 use crate::support::mount::PROJECT;
 
 /// Fields that hold a key.
-const SECRETS: [&str; 4] = ["admin_api_key", "client_key", "new_admin_api_key", "api_key"];
+const SECRETS: [&str; 6] =
+    ["admin_api_key", "client_key", "new_admin_api_key", "api_key", "access_token", "identity_token"];
 
 fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/integration/golden/openapi.json")

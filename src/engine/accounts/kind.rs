@@ -106,13 +106,15 @@ pub enum PendingWork {
     LookUp(OrganizationId),
     /// A rotation.
     Rotation,
+    /// A change at OpenAI that the owner's record already says.
+    Change,
 }
 
 /// An account or key at OpenAI that an owner's record names.
 #[derive(Clone, Debug)]
 pub struct Holding {
-    /// Its organization.
-    pub organization_id: OrganizationId,
+    /// Its organization; `None` if an operator registered it and Vault does not know the organization.
+    pub organization_id: Option<OrganizationId>,
     /// Its project.
     pub project_id: Option<ProjectId>,
     /// The account.
@@ -199,6 +201,11 @@ impl Pending {
         Self::without_ids(PendingWork::Rotation, owner.to_string(), Some(owner.clone()), since, retry.clone())
     }
 
+    /// A change at OpenAI that the owner's record already says.
+    pub fn change(owner: &Owner, since: DateTime<Utc>, retry: &RetryState) -> Self {
+        Self::without_ids(PendingWork::Change, owner.to_string(), Some(owner.clone()), since, retry.clone())
+    }
+
     fn without_ids(
         work: PendingWork,
         name: String,
@@ -215,12 +222,25 @@ impl Holding {
     /// A place at OpenAI without an account or key.
     pub fn in_project(organization: &OrganizationId, project: Option<&ProjectId>) -> Self {
         Self {
-            organization_id: organization.clone(),
+            organization_id: Some(organization.clone()),
             project_id: project.cloned(),
             service_account_id: None,
             api_key_id: None,
             name: None,
             is_claimed: false,
+            is_made_account: false,
+        }
+    }
+
+    /// A claimed account in an organization that Vault may not know.
+    pub fn of_account(account: &ServiceAccountId) -> Self {
+        Self {
+            organization_id: None,
+            project_id: None,
+            service_account_id: Some(account.clone()),
+            api_key_id: None,
+            name: None,
+            is_claimed: true,
             is_made_account: false,
         }
     }

@@ -7,6 +7,7 @@
 //! records name. `claims` stores each account's owner.
 
 pub(in crate::engine) mod claims;
+pub(in crate::engine) mod deletion;
 pub mod due;
 pub mod first_seen;
 pub mod holdings;

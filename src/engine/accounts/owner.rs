@@ -11,6 +11,10 @@ use serde::{Deserialize, Serialize};
 pub enum Owner {
     /// The configuration: the admin key.
     Config,
+    /// The workload identity provider of the mount, with its signing keys.
+    Federation,
+    /// The role of this name that hands out access tokens.
+    FederatedRole(String),
     /// The static role of this name.
     StaticRole(String),
     /// The library set of this name.
@@ -35,6 +39,8 @@ impl Owner {
     pub fn described(&self) -> String {
         match self {
             Self::Config => "the configuration".to_owned(),
+            Self::Federation => "config/federation".to_owned(),
+            Self::FederatedRole(name) => format!("federated role {name}"),
             Self::StaticRole(name) => format!("static role {name}"),
             Self::LibrarySet(name) => format!("library set {name}"),
             Self::Loan { set, loan, .. } => format!("check-out {loan} of library set {set}"),
@@ -45,7 +51,11 @@ impl Owner {
     pub fn name(&self) -> &str {
         match self {
             Self::Config => "config",
-            Self::StaticRole(name) | Self::LibrarySet(name) | Self::Loan { set: name, .. } => name,
+            Self::Federation => "config/federation",
+            Self::FederatedRole(name)
+            | Self::StaticRole(name)
+            | Self::LibrarySet(name)
+            | Self::Loan { set: name, .. } => name,
         }
     }
 }
@@ -54,6 +64,8 @@ impl fmt::Display for Owner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Config => f.write_str("config"),
+            Self::Federation => f.write_str("federation"),
+            Self::FederatedRole(name) => write!(f, "federated-role:{name}"),
             Self::StaticRole(name) => write!(f, "static-role:{name}"),
             Self::LibrarySet(name) => write!(f, "library-set:{name}"),
             Self::Loan { set, account, loan } => write!(f, "loan:{set}:{account}:{loan}"),
@@ -68,6 +80,8 @@ impl FromStr for Owner {
         let parts: Vec<&str> = text.split(':').collect();
         match parts[..] {
             ["config"] => Ok(Self::Config),
+            ["federation"] => Ok(Self::Federation),
+            ["federated-role", name] => Ok(Self::FederatedRole(name.to_owned())),
             ["static-role", name] => Ok(Self::StaticRole(name.to_owned())),
             ["library-set", name] => Ok(Self::LibrarySet(name.to_owned())),
             ["loan", set, account, loan] => {
@@ -88,6 +102,8 @@ mod tests {
         let [set, account, loan] = ["pool", "svc_acct_1", "loan-1"].map(str::to_owned);
         for owner in [
             Owner::Config,
+            Owner::Federation,
+            Owner::FederatedRole("a.b-c".to_owned()),
             Owner::StaticRole("a.b-c".to_owned()),
             Owner::LibrarySet("pool".to_owned()),
             Owner::Loan { set, account, loan },

@@ -62,6 +62,6 @@ async fn of_entries(storage: &dyn Storage, now: DateTime<Utc>) -> Result<Vec<Pen
 impl Pending {
     /// True if `revocations` lists the work.
     pub fn is_listed(&self) -> bool {
-        self.work != PendingWork::Rotation
+        !matches!(self.work, PendingWork::Rotation | PendingWork::Change)
     }
 }

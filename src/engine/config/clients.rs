@@ -94,6 +94,11 @@ impl Clients {
         &self.status
     }
 
+    /// Records calls in the metrics and in this status.
+    pub(in crate::engine) fn recorder(&self, status: &Arc<OpenAiStatus>) -> Arc<dyn Observer> {
+        Arc::new(Recorder { metrics: Arc::clone(&self.metrics), status: Some(Arc::clone(status)) })
+    }
+
     /// A client of a configuration that is not stored yet.
     pub(in crate::engine) fn on_trial(&self, config: &Config) -> Result<Client, Error> {
         self.connect(config, None)

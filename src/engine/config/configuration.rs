@@ -156,7 +156,7 @@ impl Config {
     }
 
     /// The certificate that a client of this configuration shows, if any.
-    pub(super) fn client_certificate(&self) -> Option<ClientCertificate> {
+    pub(in crate::engine) fn client_certificate(&self) -> Option<ClientCertificate> {
         let key = self.client_key.clone()?;
         Some(ClientCertificate { certificate: self.client_cert.clone(), key })
     }

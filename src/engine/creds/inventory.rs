@@ -93,18 +93,18 @@ pub(in crate::engine) async fn is_owned(
     Ok(claims::is_claimed(storage, &account.id).await?)
 }
 
-/// Refuses the account of a library set, and an account that a static role created. A role's keys would break the
-/// exclusive loan, or end with the static role's account.
+/// Refuses the account of a library set or a federated role, and an account that a static role created. A role's keys
+/// would break the exclusive loan or outlive the stop of a federated role, or end with the static role's account.
 pub(in crate::engine) async fn refuse_for_role(
     engine: &Engine,
     storage: &dyn Storage,
     account: &ServiceAccountId,
 ) -> Result<(), Error> {
     for owner in claims::claimants(storage, account).await? {
-        let is_lent = matches!(owner, Owner::LibrarySet(_));
+        let is_exclusive = matches!(owner, Owner::LibrarySet(_) | Owner::FederatedRole(_));
         let holdings = holdings::of(engine, storage, &owner).await?;
         let mut its = holdings.iter().filter(|it| it.service_account_id.as_ref() == Some(account));
-        if its.any(|it| if is_lent { it.is_claimed } else { it.is_made_account }) {
+        if its.any(|it| if is_exclusive { it.is_claimed } else { it.is_made_account }) {
             return Err(Error::AccountInUse { account: account.clone(), owner: owner.described() });
         }
     }

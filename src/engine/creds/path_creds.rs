@@ -1,4 +1,5 @@
-//! `creds/:name`: creates a credential for each lease. `credential_end.rs` ends the credential.
+//! `creds/:name`: creates a credential for each lease. `credential_end.rs` ends the credential. For a role with access
+//! tokens, `federation/` answers instead, on any node.
 //!
 //! A read has four steps. They are the steps 3 to 5 in the map of `lib.rs`. If the plugin or the server dies, the last
 //! completed step decides:
@@ -29,12 +30,14 @@ use crate::engine::creds::roles::Role;
 use crate::engine::creds::windows::{Triple, WindowGuard};
 use crate::engine::creds::{credential_end, issuer, ledger, scopes};
 use crate::engine::failpoint::failpoint;
+use crate::engine::federation::role::FederatedRole;
+use crate::engine::federation::tokens;
 use crate::engine::telemetry::events;
 use crate::engine::telemetry::events::EventKind;
 use crate::engine::time::{key_lifetime, rfc3339, seconds};
 use crate::engine::{Engine, Error};
 use crate::framework::{Call, Field, Help, LeaseType, Name, Path, ResponseField};
-use crate::logical::{Operation, Response, Storage};
+use crate::logical::{Operation, Response, Storage, StorageError, Writable};
 use crate::openai::{Client, LONGEST_EXPIRY, OrganizationId, ProjectId, Urgency};
 
 pub(in crate::engine) static CREDENTIAL: LeaseType = LeaseType::new("service_account_key");
@@ -55,10 +58,13 @@ static SCOPES: Field<Vec<String>> = Field::new(
 .distinct();
 
 const HELP: Help = Help {
-    synopsis: "Create an OpenAI API key for a role.",
+    synopsis: "Create an OpenAI API key or an access token for a role.",
     description: "\
 Creates a service account with a key, or a key on the role's account. The key lives as long as its lease. The lease cannot \
 be renewed: read a new credential before it ends.
+
+For a role with credential_type=access_token it answers an access token, which has no lease and ends by itself at \
+expires_at. Clients read again after ttl.
 
     $ vault read openai/creds/app
     $ vault read openai/creds/app ttl=30m scopes=api.model.read",
@@ -69,10 +75,18 @@ const ANSWER: &[ResponseField] = &[
     ResponseField::new::<String>("api_key_id", "OpenAI's id of the key."),
     ResponseField::new::<String>("service_account", "Name of the service account."),
     ResponseField::new::<String>("service_account_id", "OpenAI's id of the service account."),
-    ResponseField::new::<DateTime<Utc>>("expires_at", "Time at which the key expires at OpenAI by itself."),
+    ResponseField::new::<DateTime<Utc>>(
+        "expires_at",
+        "Time at which the key or the token expires at OpenAI by itself.",
+    ),
+    ResponseField::new::<String>("access_token", "The token of a role with access tokens.").sensitive(),
+    ResponseField::new::<String>("token_type", "Bearer, with access_token."),
+    ResponseField::new::<String>("scope", "Permissions of the token; empty for those of its account."),
     ResponseField::new::<String>("role", "Name of the role."),
     ResponseField::new::<String>("project_id", "OpenAI's id of the project."),
     metadata::ECHO_ANSWER,
+    ResponseField::new::<Duration>("rotation_period", "Lifetime of a token, in seconds."),
+    ResponseField::new::<Duration>("ttl", "Seconds until clients should read again, with access_token."),
 ];
 
 /// A read, with everything that the creation of its credential needs.
@@ -99,31 +113,63 @@ pub(in crate::engine) fn paths() -> Vec<Path<Engine>> {
             .field(&SCOPES)
             .on(Operation::Read, read)
             .on(Operation::Update, read)
-            .writes_locally(Operation::Read)
-            .writes_locally(Operation::Update)
+            .answered_anywhere(Operation::Update)
             .responds(Operation::Read, ANSWER)
             .responds(Operation::Update, ANSWER),
     ]
 }
 
 async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
+    let (storage, name) = (call.storage(), call.get(&NAME)?);
+    if let Some(role) = federated_role(&engine, &**storage, &name).await? {
+        if call.sent(&SCOPES)?.is_some_and(|scopes| !scopes.is_empty()) {
+            return Err(Error::field(
+                "scopes does not apply to a role with credential_type=access_token: OpenAI narrows its tokens to the role's \
+                 scopes",
+            ));
+        }
+        return tokens::access_token(&engine, &**storage, &name, &role, call.sent(&TTL)?).await.map(Some);
+    }
+    // A key needs a record in local storage.
+    if engine.system.writable().await? < Writable::LocalOnly {
+        return Err(StorageError::ReadOnly.into());
+    }
+    issue(&engine, &call).await.map(Some)
+}
+
+/// The role with access tokens of this name. What is in memory decides without storage.
+async fn federated_role(
+    engine: &Engine,
+    storage: &dyn Storage,
+    name: &str,
+) -> Result<Option<Arc<FederatedRole>>, Error> {
+    if let Some(role) = engine.federated_roles.peek(name) {
+        return Ok(Some(role));
+    }
+    match engine.roles.get(storage, name).await? {
+        Some(_) => Ok(None),
+        None => Ok(engine.federated_roles.get(storage, name).await?),
+    }
+}
+
+async fn issue(engine: &Arc<Engine>, call: &Call) -> Result<Response, Error> {
     let storage = call.storage();
-    let (request, client) = IssueRequest::new(&engine, &call).await?;
+    let (request, client) = IssueRequest::new(engine, call).await?;
     let mut guard = engine.windows.join(storage, request.triple()).await?;
     failpoint!("creds.joined");
-    let issued = request.issue(&engine, &client, &mut guard).await;
-    let (made, credential) = issued.inspect_err(|_| request.emit(&engine, EventKind::CredsCreateFail))?;
+    let issued = request.issue(engine, &client, &mut guard).await;
+    let (made, credential) = issued.inspect_err(|_| request.emit(engine, EventKind::CredsCreateFail))?;
     record(&client, &**storage, &credential, &mut guard).await?;
     engine.live.add(&credential);
     if let Err(error) = guard.check_age() {
-        return Err(revoke_late(&engine, storage, &credential, error).await);
+        return Err(revoke_late(engine, storage, &credential, error).await);
     }
     engine.metrics.credential_issued(&request.role_name);
-    request.emit(&engine, EventKind::CredsCreate);
+    request.emit(engine, EventKind::CredsCreate);
     let lease = CREDENTIAL.grant(&credential, request.ttl, Duration::ZERO, false)?;
     let mut response = request.response(&made, &credential).with_lease(lease);
     response.warnings.extend(request.warning);
-    Ok(Some(response))
+    Ok(response)
 }
 
 impl IssueRequest {

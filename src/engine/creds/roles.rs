@@ -1,4 +1,5 @@
-//! `roles/:name`: the settings of dynamic credentials.
+//! `roles/:name`: the settings of dynamic credentials, and the fields of roles with access tokens, which `federation/`
+//! stores.
 
 use std::fmt::Display;
 use std::sync::{Arc, OnceLock};
@@ -18,6 +19,10 @@ use crate::engine::config::{
 use crate::engine::creds::caller::Caller;
 use crate::engine::creds::live::OfRole;
 use crate::engine::creds::{inventory, scopes};
+use crate::engine::federation::role;
+use crate::engine::federation::role::{FederatedRole, Settings};
+use crate::engine::federation::role_writes;
+use crate::engine::federation::role_writes::{RoleWrite, SentAccount};
 use crate::engine::naming::names;
 use crate::engine::naming::names::{MountTag, ServiceAccountName};
 use crate::engine::naming::template::{Template, Values};
@@ -25,9 +30,16 @@ use crate::engine::telemetry::events;
 use crate::engine::telemetry::events::EventKind;
 use crate::engine::time::rfc3339;
 use crate::engine::{Engine, Error};
-use crate::framework::{Call, Field, Help, Name, Path, ResponseField};
-use crate::logical::{Collection, Data, Operation, Record, Response, Storage};
-use crate::openai::{LONGEST_EXPIRY, ProjectId, ServiceAccountId};
+use crate::framework::{Call, Field, Help, Kind, Name, Path, ResponseField};
+use crate::logical::{Collection, Data, Operation, Record, Response, Storage, StorageError, data};
+use crate::openai::{FederationRuleId, LONGEST_EXPIRY, ProjectId, ServiceAccountId};
+
+/// The type of a role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum CredentialType {
+    ApiKey,
+    AccessToken,
+}
 
 /// The settings of one role.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -73,6 +85,10 @@ impl Record for Role {
     }
 }
 
+/// The values of `credential_type`.
+const API_KEY: &str = "api_key";
+const ACCESS_TOKEN: &str = "access_token";
+
 pub(in crate::engine) static ROLES: Collection<Role> =
     Collection::new("role/").with_legacy_prefix(predecessor::ROLES);
 
@@ -88,7 +104,11 @@ static DESCRIPTION: Field<String> =
     Field::new("service_account_description", "Description of the accounts. It stays in Vault.")
         .default("Service account created by Vault");
 static TTL: Field<Duration> =
-    Field::new("ttl", "Lifetime of a credential; 0 for the mount's default.").default(3_600);
+    Field::new(
+        "ttl",
+        "Lifetime of a credential; 0 for the mount's default. With credential_type=access_token: 15m by default, at most 1h.",
+    )
+    .default(3_600);
 static MAX_TTL: Field<Duration> =
     Field::new("max_ttl", "Longest ttl that a reader may ask for; 0 for the mount's maximum.")
         .default(86_400);
@@ -106,9 +126,22 @@ static ACCOUNT: Field<String> = Field::new(
     "service_account_id",
     "Existing account of the project on which keys are created, instead of a new account for each. The end \
     of a lease deletes only the key. The admin key's owner, accounts of library sets, and accounts that a \
-    static role created are refused.",
+    static role created are refused. With credential_type=access_token: the account that tokens act as, which nothing \
+    else here may use; without it Vault creates one for the role.",
 )
 .default("");
+static CREDENTIAL_TYPE: Field<String> = Field::new(
+    "credential_type",
+    "api_key: each read creates a key. access_token: each read answers a token that OpenAI gives for a signed identity \
+    token; no key exists. It cannot be changed.",
+)
+.default(API_KEY)
+.allowed(&[API_KEY, ACCESS_TOKEN]);
+static ENABLED: Field<bool> = Field::new(
+    "enabled",
+    "With credential_type=access_token: false stops the role here and disables its federation rule at OpenAI.",
+)
+.default(true);
 
 const HELP: Help = Help {
     synopsis: "Manage a role for dynamic credentials.",
@@ -119,7 +152,11 @@ key on that account. The key ends with its lease, and expires at OpenAI soon aft
 A read shows in live_credentials how many credentials of the role are live. Deletion of the role ends none of them, and \
 warns how many there are.
 
-    $ vault write openai/roles/app project=research ttl=1h max_ttl=24h",
+With credential_type=access_token a read answers an access token instead, and no key exists. It needs config/federation. \
+The role has its own service account and its own federation rule at OpenAI. enabled=false stops the role at once.
+
+    $ vault write openai/roles/app project=research ttl=1h max_ttl=24h
+    $ vault write openai/roles/agent project=research credential_type=access_token ttl=15m",
 };
 
 const LIST_HELP: Help = Help {
@@ -141,6 +178,21 @@ const ANSWER: &[ResponseField] = &[
     ResponseField::new::<String>("service_account_id", "Existing account on which keys are created."),
     metadata::ANSWER,
     ResponseField::new::<i64>("live_credentials", "Number of credentials that have not ended."),
+    ResponseField::new::<String>("credential_type", "api_key or access_token."),
+    ResponseField::new::<bool>("enabled", "With access_token: false if the role is stopped."),
+    ResponseField::new::<String>(
+        "current_service_account_id",
+        "With access_token: OpenAI's id of the account that tokens act as, given or created.",
+    ),
+    ResponseField::new::<String>("subject", "With access_token: the sub that the rule at OpenAI demands."),
+    ResponseField::new::<String>(
+        "federation_rule_id",
+        "With access_token: OpenAI's id of the federation rule; empty by hand, or before OpenAI has it.",
+    ),
+    ResponseField::new::<String>(
+        "last_error",
+        "With access_token: reason of the last failed change at OpenAI; empty without one.",
+    ),
 ];
 
 pub(in crate::engine) fn paths() -> Vec<Path<Engine>> {
@@ -153,6 +205,8 @@ pub(in crate::engine) fn paths() -> Vec<Path<Engine>> {
             .field(&MAX_TTL)
             .field(&SCOPES)
             .field(&ACCOUNT)
+            .field(&CREDENTIAL_TYPE)
+            .field(&ENABLED)
             .on(Operation::Read, read)
             .on_write(write)
             .on(Operation::Delete, delete)
@@ -177,12 +231,15 @@ impl Role {
                 self.service_account_id.as_ref().map_or("", ServiceAccountId::as_str).into(),
             ),
             ("metadata".to_owned(), metadata::shown(&self.metadata)),
+            ("credential_type".to_owned(), API_KEY.into()),
         ])
     }
 
     fn info(&self) -> Data {
         let mut info = self.view();
-        info.retain(|name, _| matches!(name.as_str(), "project" | "project_id" | "ttl" | "max_ttl"));
+        info.retain(|name, _| {
+            matches!(name.as_str(), "project" | "project_id" | "ttl" | "max_ttl" | "credential_type")
+        });
         info
     }
 
@@ -306,39 +363,150 @@ pub(in crate::engine) async fn raw_projects(
 }
 
 async fn exists(engine: Arc<Engine>, call: Call) -> Result<bool, Error> {
-    Ok(engine.roles.get(&**call.storage(), &call.get(&NAME)?).await?.is_some())
+    let (storage, name) = (&**call.storage(), call.get(&NAME)?);
+    Ok(engine.roles.get(storage, &name).await?.is_some()
+        || engine.federated_roles.get(storage, &name).await?.is_some())
 }
 
 async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let (storage, name) = (&**call.storage(), call.get(&NAME)?);
-    let Some(role) = engine.roles.get(storage, &name).await? else { return Ok(None) };
-    let is_complete = engine.live.is_complete(storage).await;
-    let mut view = role.view();
-    let live = engine.live.of_role(&name, engine.now());
-    view.insert("live_credentials".to_owned(), live.count.into());
-    let warnings = warn_of_count(is_complete).into_iter().collect();
-    Ok(Some(Response { warnings, ..Response::new(view) }))
+    if let Some(role) = engine.roles.get(storage, &name).await? {
+        let is_complete = engine.live.is_complete(storage).await;
+        let mut view = role.view();
+        let live = engine.live.of_role(&name, engine.now());
+        view.insert("live_credentials".to_owned(), live.count.into());
+        let warnings = warn_of_count(is_complete).into_iter().collect();
+        return Ok(Some(Response { warnings, ..Response::new(view) }));
+    }
+    let role = engine.federated_roles.get(storage, &name).await?;
+    Ok(role.map(|role| Response::new(view_federated(&role))))
+}
+
+fn view_federated(role: &FederatedRole) -> Data {
+    let settings = &role.settings;
+    let id = |id: Option<&str>| Value::from(id.unwrap_or_default());
+    let rule = role.managed.as_ref().and_then(|managed| managed.rule_id.as_ref());
+    data([
+        ("credential_type", Value::from(ACCESS_TOKEN)),
+        ("project", settings.project.as_str().into()),
+        ("project_id", id(settings.project_id.as_ref().map(ProjectId::as_str))),
+        ("ttl", settings.ttl.as_secs().into()),
+        ("scopes", settings.scopes.clone().into()),
+        ("enabled", settings.enabled.into()),
+        ("service_account_id", id(role.given_account_id.as_ref().map(ServiceAccountId::as_str))),
+        ("current_service_account_id", id(role.account().map(ServiceAccountId::as_str))),
+        ("subject", role.subject.as_str().into()),
+        ("federation_rule_id", id(rule.map(FederationRuleId::as_str))),
+        ("metadata", metadata::shown(&settings.metadata)),
+        ("last_error", id(role.retry.last_error.as_deref())),
+    ])
 }
 
 async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let (storage, name) = (&**call.storage(), call.get(&NAME)?);
-    let _alone = engine.locks.lock(&format!("role/{name}")).await;
+    let _alone = engine.locks.lock(&role::lock(&name)).await;
     let old = engine.roles.get(storage, &name).await?;
-    call.patches(old.is_some(), || format!("role {:?}", &*name))?;
-    let mut role = Role::changed_by(&call, old.as_deref())?;
+    // The storage of the other type is read only where the name may be of that type.
+    let federated = match old {
+        Some(_) => None,
+        None => engine.federated_roles.latest(storage, &name).await?,
+    };
+    let stands = federated.as_ref().filter(|federated| federated.deleted.is_none());
+    call.patches(old.is_some() || stands.is_some(), || format!("role {:?}", &*name))?;
+    let before = old.is_some().then_some(API_KEY).or_else(|| stands.map(|_| ACCESS_TOKEN));
+    let warnings = match credential_type(&call, before)? {
+        CredentialType::ApiKey => {
+            refuse_sent(&call, API_KEY, &ENABLED)?;
+            if federated.is_some() {
+                return Err(Error::field(format!(
+                    "an earlier role {:?} with credential_type=access_token is being deleted: try again in some minutes",
+                    &*name
+                )));
+            }
+            write_role(&engine, &call, &name, old.as_deref()).await?
+        }
+        CredentialType::AccessToken => {
+            refuse_sent(&call, ACCESS_TOKEN, &TEMPLATE)?;
+            refuse_sent(&call, ACCESS_TOKEN, &DESCRIPTION)?;
+            refuse_sent(&call, ACCESS_TOKEN, &MAX_TTL)?;
+            let write = federated_write(&call, &name, stands.map(|role| &role.settings))?;
+            let (metadata, path) = (write.metadata.clone(), format!("roles/{name}"));
+            let warnings = role_writes::write(&engine, storage, write, federated).await?;
+            events::emit_with(&engine, EventKind::RoleWrite, &path, &metadata);
+            warnings
+        }
+    };
+    Ok((!warnings.is_empty()).then(|| Response { warnings, ..Response::default() }))
+}
+
+/// The type of the role: as sent, else as before, else by default. It cannot be changed.
+fn credential_type(call: &Call, before: Option<&str>) -> Result<CredentialType, Error> {
+    let sent = call.sent(&CREDENTIAL_TYPE)?.filter(|sent| !sent.is_empty());
+    let wanted = sent.as_deref().or(before).unwrap_or(API_KEY);
+    if let Some(before) = before.filter(|before| *before != wanted) {
+        return Err(Error::field(format!(
+            "credential_type cannot be changed from {before} to {wanted}: delete the role and write it anew"
+        )));
+    }
+    match wanted {
+        API_KEY => Ok(CredentialType::ApiKey),
+        ACCESS_TOKEN => Ok(CredentialType::AccessToken),
+        other => {
+            Err(Error::field(format!("credential_type must be {API_KEY} or {ACCESS_TOKEN}, not {other:?}")))
+        }
+    }
+}
+
+/// Refuses a field that the type of role does not have. Its default is no matter: a form sends every default.
+fn refuse_sent<T: Kind + PartialEq>(call: &Call, kind: &str, field: &Field<T>) -> Result<(), Error> {
+    match call.sent(field)? {
+        Some(sent) if field.default_typed().as_ref() != Some(&sent) => {
+            let name = field.name();
+            Err(Error::field(format!("{name} does not apply to a role with credential_type={kind}: omit it")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn federated_write(call: &Call, name: &str, old: Option<&Settings>) -> Result<RoleWrite, Error> {
+    let before = old.map(Settings::named_project);
+    let account = match call.sent(&ACCOUNT)? {
+        None => SentAccount::Not,
+        Some(sent) => checks::optional(&sent, ACCOUNT.name())?.map_or(SentAccount::Empty, SentAccount::Given),
+    };
+    Ok(RoleWrite {
+        name: name.to_owned(),
+        project: project_fields::named(call, before.as_ref())?,
+        account,
+        scopes: call.sent(&SCOPES)?.map(scopes::check).transpose()?,
+        ttl: call.sent(&TTL)?,
+        enabled: call.sent(&ENABLED)?,
+        metadata: metadata::changed_by(call, old.map(|old| &old.metadata))?,
+    })
+}
+
+/// Writes a role of dynamic credentials and answers warnings.
+async fn write_role(
+    engine: &Engine,
+    call: &Call,
+    name: &Name,
+    old: Option<&Role>,
+) -> Result<Vec<String>, Error> {
+    let storage = &**call.storage();
+    let mut role = Role::changed_by(call, old)?;
     checks::ttls(role.ttl, role.longest_ttl())?;
     // Checks the template.
-    role.new_name(&engine.tag, &name, &Caller::example(), "")?;
-    role.account_name = check_at_openai(&engine, storage, &role, old.as_deref()).await?;
+    role.new_name(&engine.tag, name, &Caller::example(), "")?;
+    role.account_name = check_at_openai(engine, storage, &role, old).await?;
     let mut warnings = role.mount_warnings(engine.system.max_lease_ttl().await?);
     warnings.extend(scopes::warn_of_unknown(&role.scopes));
 
     let _no_deletion = engine.locks.lock(&named_projects::users_lock(&role.project)).await;
-    let before = old.as_deref().map(Role::named_project);
-    project_fields::written_project(&engine, storage, &role.named_project(), before.as_ref()).await?;
-    put(&engine, storage, &name, &role, old.as_deref()).await?;
-    events::emit_with(&engine, EventKind::RoleWrite, &format!("roles/{name}"), &role.metadata);
-    Ok((!warnings.is_empty()).then(|| Response { warnings, ..Response::default() }))
+    let before = old.map(Role::named_project);
+    project_fields::written_project(engine, storage, &role.named_project(), before.as_ref()).await?;
+    put(engine, storage, name, &role, old).await?;
+    events::emit_with(engine, EventKind::RoleWrite, &format!("roles/{name}"), &role.metadata);
+    Ok(warnings)
 }
 
 /// Stores the role, unless a library set or static role has claimed the account meanwhile.
@@ -386,24 +554,45 @@ async fn check_at_openai(
 
 async fn delete(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let (storage, name) = (&**call.storage(), call.get(&NAME)?);
-    engine.roles.delete(storage, &name).await?;
+    let _alone = engine.locks.lock(&role::lock(&name)).await;
+    let federated = engine.federated_roles.latest(storage, &name).await;
+    let warnings: Vec<String> = match federated {
+        // Nobody can tell what a record that cannot be read was about.
+        Err(error @ StorageError::Malformed { .. }) => {
+            engine.federated_roles.delete(storage, &name).await?;
+            vec![format!("{error}; the record is removed: look at OpenAI for the role's rule and account")]
+        }
+        Err(error) => return Err(error.into()),
+        Ok(Some(federated)) => {
+            role_writes::delete(&engine, storage, &name, &federated).await?.into_iter().collect()
+        }
+        Ok(None) => {
+            engine.roles.delete(storage, &name).await?;
+            let live = engine.live.of_role(&name, engine.now());
+            let warning = warn_of_live(&live, &name, &call.request.mount_point);
+            warning.into_iter().chain(warn_of_count(engine.live.is_complete(storage).await)).collect()
+        }
+    };
     events::emit(&engine, EventKind::RoleDelete, &format!("roles/{name}"));
-    let live = engine.live.of_role(&name, engine.now());
-    let warning = warn_of_live(&live, &name, &call.request.mount_point);
-    let warnings: Vec<String> =
-        warning.into_iter().chain(warn_of_count(engine.live.is_complete(storage).await)).collect();
     Ok((!warnings.is_empty()).then(|| Response { warnings, ..Response::default() }))
 }
 
 async fn list(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let storage = &**call.storage();
-    let mut response = engine.roles.list(storage, Role::info).await?;
     let is_complete = engine.live.is_complete(storage).await;
-    if let Some(Value::Object(key_info)) = response.data.get_mut("key_info") {
-        for (name, info) in key_info.iter_mut() {
-            info["live_credentials"] = engine.live.of_role(name, engine.now()).count.into();
-        }
-        response.warnings.extend(warn_of_count(is_complete));
+    let mut roles = engine.roles.listed(storage, Role::info).await?;
+    for (name, info) in &mut roles {
+        info.insert("live_credentials".to_owned(), engine.live.of_role(name, engine.now()).count.into());
     }
-    Ok(Some(response))
+    let counted = !roles.is_empty();
+    roles.extend(engine.federated_roles.listed(storage, info_federated).await?);
+    roles.sort_by(|(one, _), (other, _)| one.cmp(other));
+    let warnings = warn_of_count(is_complete).filter(|_| counted).into_iter().collect();
+    Ok(Some(Response { warnings, ..Response::list(roles) }))
+}
+
+fn info_federated(role: &FederatedRole) -> Data {
+    let mut info = view_federated(role);
+    info.retain(|name, _| !matches!(name.as_str(), "scopes" | "subject" | "federation_rule_id"));
+    info
 }

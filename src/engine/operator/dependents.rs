@@ -11,6 +11,7 @@ use crate::engine::accounts::owner::Owner;
 use crate::engine::config::configuration::Config;
 use crate::engine::config::dependents::Dependents;
 use crate::engine::creds::{inventory, roles};
+use crate::engine::federation::role_writes;
 use crate::engine::library::sets;
 use crate::engine::{Engine, Error, static_roles};
 use crate::logical::Storage;
@@ -24,6 +25,7 @@ impl Dependents for AllRooms {
     async fn of_project(&self, mount: Mount<'_>, project: &str) -> Result<Vec<String>, Error> {
         let Mount { engine, storage } = mount;
         let mut users = roles::of_project(engine, storage, project).await?;
+        users.extend(role_writes::of_project(engine, storage, project).await?);
         users.extend(static_roles::of_project(storage, project).await?);
         users.extend(sets::of_project(engine, storage, project).await?);
         Ok(users)

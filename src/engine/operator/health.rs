@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use crate::engine::accounts::kind::{Pending, PendingWork};
+use crate::engine::accounts::owner::Owner;
 use crate::engine::accounts::pending;
 use crate::engine::config::configuration::{Config, ONLY};
 use crate::engine::creds::{ledger, live};
@@ -15,7 +16,7 @@ use crate::engine::operator::costs;
 use crate::engine::telemetry::metrics::{Level, TEXT_FORMAT};
 use crate::engine::telemetry::openai_status::{Failure, Outcomes};
 use crate::engine::time::rfc3339;
-use crate::engine::{Engine, Error, build, library};
+use crate::engine::{Engine, Error, build, federation, library};
 use crate::framework::{Call, Help, Path, ResponseField};
 use crate::logical::{Operation, Response, Storage};
 
@@ -110,6 +111,9 @@ struct Observation {
     deletions: Due,
     creations: Due,
     rotations: Due,
+    /// Changes that storage has and OpenAI does not.
+    changes: Due,
+    federation: federation::observation::Observation,
     /// Library sets with accounts that OpenAI no longer has.
     missing: Vec<(String, usize)>,
     outcomes: Outcomes,
@@ -145,6 +149,8 @@ async fn observe(engine: &Engine, storage: &dyn Storage) -> Result<Observation, 
             oldest: deletions.oldest.into_iter().chain(oldest).min(),
         },
         creations,
+        changes: Due::of(&pending, |work| *work == PendingWork::Change),
+        federation: federation::observation::observe(engine, now),
         pending,
         missing: library::missing::counts(storage).await?,
         outcomes: engine.clients.openai_status().outcomes(),
@@ -179,7 +185,7 @@ impl Due {
 
 impl Observation {
     #[expect(clippy::cast_precision_loss, reason = "seconds and counts are far below 2^52")]
-    fn levels(&self) -> [(Level, f64); 8] {
+    fn levels(&self) -> [(Level, f64); 11] {
         let key_age = self.config.as_ref().and_then(|config| (self.now - config.last_rotated).to_std().ok());
         [
             (Level::OverdueRotations, self.rotations.count as f64),
@@ -190,6 +196,9 @@ impl Observation {
             (Level::UnfinishedCreationAgeSeconds, self.creations.age(self.now) as f64),
             (Level::AdminKeyAgeSeconds, key_age.unwrap_or_default().as_secs() as f64),
             (Level::AdminKeyRefused, f64::from(u8::from(self.outcomes.refused))),
+            (Level::SigningKeyAgeSeconds, self.federation.key_age.as_secs() as f64),
+            (Level::RefusedFederatedRoles, self.federation.refused as f64),
+            (Level::PendingChanges, self.changes.count as f64),
         ]
     }
 
@@ -232,7 +241,21 @@ impl Observation {
         .into_iter()
         .chain(missing)
         .filter_map(|(is_so, reason)| is_so.then_some(reason))
+        .chain(self.late_changes())
+        .chain(self.federation.reasons.iter().cloned())
         .collect()
+    }
+
+    /// Changes that storage has and OpenAI does not, after some time.
+    fn late_changes(&self) -> impl Iterator<Item = String> {
+        let late = self.pending.iter().filter(|one| one.work == PendingWork::Change);
+        let late =
+            late.filter(|one| (self.now - one.since).to_std().is_ok_and(|age| age.as_secs() > MIN_OUTAGE));
+        late.map(|one| {
+            let owner = one.owner.as_ref().map(Owner::described).unwrap_or_default();
+            let why = one.retry.last_error.as_deref().unwrap_or("it was interrupted");
+            format!("{owner} is not as written at OpenAI, which Vault repeats: {why}")
+        })
     }
 
     fn unfinished(&self) -> String {
@@ -268,11 +291,12 @@ async fn info(engine: Arc<Engine>, _: Call) -> Result<Option<Response>, Error> {
 async fn health(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let observation = observe(&engine, &**call.storage()).await?;
     let reasons = observation.reasons();
-    let Observation { now, config, deletions, creations, rotations, outcomes, .. } = observation;
-    let status = match &config {
-        None => "unconfigured",
-        Some(_) if reasons.is_empty() => "ok",
-        Some(_) => "degraded",
+    let Observation { now, config, deletions, creations, rotations, outcomes, federation, .. } = observation;
+    // A mount that issues tokens by hand needs no configuration.
+    let status = match config.is_some() || federation.is_configured {
+        false => "unconfigured",
+        true if reasons.is_empty() => "ok",
+        true => "degraded",
     };
     let failure = outcomes.last_failure.as_ref();
     let time = |time: Option<DateTime<Utc>>| Value::from(time.map(rfc3339::text).unwrap_or_default());

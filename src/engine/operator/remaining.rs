@@ -24,6 +24,10 @@ struct Remaining {
     static_roles: Vec<String>,
     /// Library sets with accounts that Vault created.
     sets: Vec<String>,
+    /// Roles with access tokens: their rules and accounts.
+    federated_roles: Vec<String>,
+    /// Workload identity providers that Vault registered: one at most.
+    providers: usize,
     credentials: usize,
     check_outs: usize,
     /// Unfinished creations that an earlier release wrote as write-ahead entries.
@@ -94,12 +98,17 @@ impl Remaining {
         };
         for (owner, holdings) in holdings::readable(engine, storage).await? {
             // Only an account or key that Vault created has a unique name.
-            if !holdings.iter().any(|it| it.organization_id == *organization && it.name.is_some()) {
+            if !holdings
+                .iter()
+                .any(|it| it.organization_id.as_ref() == Some(organization) && it.name.is_some())
+            {
                 continue;
             }
             match owner {
                 Owner::StaticRole(name) => remaining.static_roles.push(name),
                 Owner::LibrarySet(name) => remaining.sets.push(name),
+                Owner::FederatedRole(name) => remaining.federated_roles.push(name),
+                Owner::Federation => remaining.providers += 1,
                 // Also a check-out of a set that was deleted by force.
                 Owner::Loan { .. } => remaining.check_outs += 1,
                 Owner::Config => {}
@@ -122,13 +131,15 @@ impl Remaining {
         let all = [
             named(&self.static_roles, "static role"),
             named(&self.sets, "library set"),
+            named(&self.federated_roles, "federated role"),
+            many(self.providers, "workload identity provider"),
             many(self.creations, "unfinished creation"),
             many(self.credentials, "credential"),
             many(self.check_outs, "check-out"),
         ];
         let mut parts: Vec<String> = all.into_iter().flatten().collect();
-        let count =
-            self.static_roles.len() + self.sets.len() + self.creations + self.credentials + self.check_outs;
+        let named = self.static_roles.len() + self.sets.len() + self.federated_roles.len();
+        let count = named + self.providers + self.creations + self.credentials + self.check_outs;
         let verb = if count == 1 { "has" } else { "have" };
         let last = parts.pop().unwrap_or_default();
         if parts.is_empty() {
@@ -140,18 +151,35 @@ impl Remaining {
 
     /// The steps before the deletion of the configuration.
     fn advice(&self) -> String {
-        let deleted = match (self.static_roles.is_empty(), self.sets.is_empty()) {
-            (false, false) => "delete the static roles and library sets, ",
-            (false, true) => "delete the static roles, ",
-            (true, false) => "delete the library sets, ",
-            (true, true) => "",
+        let first = [
+            (!self.static_roles.is_empty(), "the static roles"),
+            (!self.sets.is_empty(), "the library sets"),
+            (!self.federated_roles.is_empty(), "the federated roles"),
+            (self.providers > 0, "config/federation"),
+        ];
+        let first: Vec<&str> =
+            first.into_iter().filter_map(|(is_there, what)| is_there.then_some(what)).collect();
+        let deleted = match first.split_last() {
+            None => String::new(),
+            Some((only, [])) => format!("delete {only}, "),
+            Some((last, others)) => format!("delete {} and {last}, ", others.join(", ")),
         };
         format!(
             "{deleted}revoke the leases (vault lease revoke -prefix), and wait until revocations lists nothing"
         )
     }
 
-    fn consequence(&self) -> &'static str {
+    fn consequence(&self) -> String {
+        let keys = self.consequence_for_keys();
+        if self.federated_roles.is_empty() && self.providers == 0 {
+            return keys.to_owned();
+        }
+        format!(
+            "{keys}; provider, rules and accounts of federated roles stay, and their tokens are handed out on"
+        )
+    }
+
+    fn consequence_for_keys(&self) -> &'static str {
         if self.static_roles.is_empty() && self.creations == 0 {
             "each key lives until it expires at OpenAI, and its lease cannot be revoked before that"
         } else {
@@ -180,6 +208,7 @@ mod tests {
                 credentials,
                 check_outs,
                 creations,
+                ..Remaining::default()
             }
             .sentence()
         };
@@ -188,6 +217,9 @@ mod tests {
         assert_eq!(sentence(0, 0, 0, 1, 1), "1 credential and 1 check-out have");
         assert_eq!(sentence(0, 0, 0, MAX_COUNT, 0), "1000 credentials or more have");
         assert_eq!(sentence(1, 0, 0, 0, 0), "1 static role (r1) has");
+        let federated = Remaining { federated_roles: names(2), providers: 1, ..Remaining::default() };
+        assert_eq!(federated.sentence(), "2 federated roles (r1, r2) and 1 workload identity provider have");
+        assert!(federated.advice().starts_with("delete the federated roles and config/federation, "));
         assert_eq!(
             sentence(7, 1, 1, 1, 0),
             "7 static roles (r1, r2, r3, r4, r5 and 2 more), 1 library set (r1), 1 unfinished creation and 1 credential \

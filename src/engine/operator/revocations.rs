@@ -39,7 +39,8 @@ const LIST_HELP: Help = Help {
     synopsis: "List pending deletions at OpenAI with their reasons.",
     description: "\
 Lists everything that still has to be deleted at OpenAI, in this order: keys of check-outs, replaced keys of static roles \
-whose grace period is over, accounts that left a library set, replaced admin keys, creations that were cut off; credentials \
+whose grace period is over, accounts that left a library set, rules and accounts of federated roles, replaced admin keys, \
+creations that were cut off; credentials \
 that were revoked early; credentials that have ended. The tick deletes them within OpenAI's rate limit. One answer has at \
 most 1000 entries; the next page begins with after. If nothing is pending, Vault's CLI prints No value found and exits with 2.
 

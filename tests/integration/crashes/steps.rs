@@ -8,7 +8,8 @@ use serde_json::json;
 
 use super::world::World;
 use crate::simulator::endpoint::{
-    CREATE_ACCOUNT, CREATE_ADMIN_KEY, CREATE_KEY, DELETE_KEY, LIST_ACCOUNTS, LIST_ADMIN_KEYS, UPDATE_KEY,
+    CREATE_ACCOUNT, CREATE_ADMIN_KEY, CREATE_KEY, CREATE_PROVIDER, CREATE_RULE, DELETE_KEY, LIST_ACCOUNTS,
+    LIST_ADMIN_KEYS, UPDATE_KEY,
 };
 use crate::simulator::{Action, Fault};
 use crate::support::openai::PROJECT;
@@ -42,6 +43,13 @@ pub(super) enum Step {
     /// Vault loses it.
     LoseALoan,
     RotateTheAdminKey,
+    /// The mount becomes an issuer of tokens.
+    WriteFederation,
+    RotateTheSigningKey,
+    DeleteFederation,
+    /// The role with access tokens is written, with or without scopes.
+    WriteFederated(&'static str),
+    DeleteFederated,
     /// OpenAI goes wrong once.
     OpenAi(Wrong),
     /// Storage refuses the next record of a credential.
@@ -67,6 +75,8 @@ pub(super) enum Wrong {
     LoseAnAccount,
     LoseAKey,
     LoseAnAdminKey,
+    LoseAProvider,
+    LoseARule,
     /// It refuses to list: what it made is not found at once.
     RefuseAList,
     /// The same for the list after the next.
@@ -178,6 +188,32 @@ pub(super) const STORY: &[Step] = &[
     Step::Revoke,
     Step::WriteStatic(BY_ACCOUNT),
     Step::WriteSet(&["made-3"]),
+    Step::WriteFederation,
+    Step::WriteFederated(""),
+    Step::RotateTheSigningKey,
+    Step::WriteFederated("api.model.read"),
+    Step::RotateTheSigningKey,
+    Step::TimePasses,
+    Step::Tick,
+    Step::DeleteFederated,
+    Step::OpenAi(Wrong::LoseAnAccount),
+    Step::OpenAi(Wrong::RefuseAList),
+    Step::WriteFederated(""),
+    Step::OpenAi(Wrong::LoseARule),
+    Step::WriteFederated(""),
+    Step::TimePasses,
+    Step::Tick,
+    Step::Tick,
+    Step::DeleteFederated,
+    Step::DeleteFederation,
+    Step::OpenAi(Wrong::LoseAProvider),
+    Step::WriteFederation,
+    Step::OpenAi(Wrong::LoseARule),
+    Step::WriteFederated(""),
+    Step::DeleteFederated,
+    Step::DeleteFederation,
+    Step::WriteFederation,
+    Step::WriteFederated("api.model.read"),
 ];
 
 impl Step {
@@ -233,6 +269,18 @@ impl Step {
             }
             Self::DeleteStatic(method) => world.delete(&format!("static-roles/{method}"), trap).await,
             Self::RotateTheAdminKey => world.write("config/rotate", json!({}), trap).await,
+            Self::WriteFederation => {
+                let issuer = json!({"token_endpoint": world.openai.simulator().token_url()});
+                world.write("config/federation", issuer, trap).await
+            }
+            Self::RotateTheSigningKey => world.write("config/federation/rotate", json!({}), trap).await,
+            Self::DeleteFederation => world.delete("config/federation", trap).await,
+            Self::WriteFederated(scopes) => {
+                let role =
+                    json!({"project_id": PROJECT, "credential_type": "access_token", "scopes": scopes});
+                world.write("roles/federated", role, trap).await
+            }
+            Self::DeleteFederated => world.delete("roles/federated", trap).await,
             Self::Tick => world.tick(trap).await,
             Self::EndsPass => {
                 world.let_ends_pass();
@@ -275,6 +323,8 @@ impl Wrong {
             Self::LoseAnAccount => lose(CREATE_ACCOUNT),
             Self::LoseAKey => lose(CREATE_KEY),
             Self::LoseAnAdminKey => lose(CREATE_ADMIN_KEY),
+            Self::LoseAProvider => lose(CREATE_PROVIDER),
+            Self::LoseARule => lose(CREATE_RULE),
             Self::RefuseAList => refuse(LIST_ACCOUNTS),
             Self::RefuseALaterList => refuse(LIST_ACCOUNTS).skipping(1),
             Self::RefuseAnAdminList => refuse(LIST_ADMIN_KEYS),

@@ -202,6 +202,15 @@ impl World {
                 assert!(is_named, "nothing names the key {key:?}: {all:#?}");
             }
         }
+        let federated = Texts::of(self.records(|key| key.starts_with("federat")), &self.storage);
+        for one in &self.openai.state().providers {
+            assert!(federated.say(&one.id) || federated.say(&one.name), "nothing names the provider {one:?}");
+        }
+        for rule in &self.openai.state().rules {
+            let is_named =
+                federated.say(&rule.id) || rule.name.as_ref().is_some_and(|name| federated.say(name));
+            assert!(is_named, "nothing names the rule {rule:?}");
+        }
         for key in self.openai.admin_keys() {
             assert!(all.say(&key.id) || all.say(&key.name), "nothing names the admin key {key:?}: {all:#?}");
         }
@@ -265,10 +274,20 @@ impl World {
         }
         assert_eq!(alive.len(), owned.len(), "{alive:#?} are alive for {owned:#?}");
 
-        let owners = |key: &str| key.starts_with("static-role/") || key.starts_with("library-set/");
+        let owners = |key: &str| {
+            ["static-role/", "library-set/", "federated-role/"].iter().any(|prefix| key.starts_with(prefix))
+        };
         let owners = Texts(self.lease_texts().chain(self.records(owners)).collect(), BTreeSet::new());
         for account in &state.accounts {
             assert!(self.was_there(account) || owners.name(account), "nobody has {account:?}: {owners:#?}");
+        }
+        let federated = self.records(|key| key.starts_with("federated-role/")).count();
+        let federations = self.records(|key| key == "federation").count();
+        assert_eq!((state.providers.len(), state.rules.len()), (federations, federated), "{state:#?}");
+        for role in self.records(|key| key.starts_with("federated-role/")) {
+            let role: Value = serde_json::from_str(&role).expect("a record is JSON");
+            let is_settled = role["managed"]["is_applied"] == true && role["making"] == Value::Null;
+            assert!(is_settled && role["deleted"] == Value::Null, "a federated role is not settled: {role}");
         }
         let admin_keys = self.openai.admin_keys();
         let config = Texts(self.records(|key| key == "config").collect(), BTreeSet::new());

@@ -5,13 +5,16 @@ use serde_json::json;
 use crate::support::Mount;
 
 /// One request for each path of the mount.
-const PATHS: [&str; 46] = [
+const PATHS: [&str; 49] = [
     "config",
     "config/check",
     "config/rotate",
     "config/rotate-root",
     "config/rotate-admin-key",
     "admin-key-rotation",
+    "config/federation",
+    "config/federation/rotate",
+    "identity-token/r",
     "project/p",
     "project/",
     "roles/r",

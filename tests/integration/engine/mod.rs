@@ -11,6 +11,7 @@ mod config;
 mod crashes;
 mod creds;
 mod endless_lists;
+mod federation;
 mod fixtures;
 mod garbage;
 mod growth;

@@ -37,6 +37,7 @@ async fn a_role_has_defaults_and_is_read_back_in_seconds() {
             "service_account_id": "",
             "metadata": {},
             "live_credentials": 0,
+            "credential_type": "api_key",
         })
     );
 }
@@ -282,6 +283,7 @@ async fn the_list_tells_names_in_order_projects_and_times() {
     let info = &list.json()["key_info"]["a"];
     let expected = json!({
         "project": PROJECT, "project_id": "", "ttl": 60, "max_ttl": 86_400, "live_credentials": 0,
+        "credential_type": "api_key",
     });
     assert_eq!(info, &expected);
 }

@@ -10,6 +10,7 @@ mod crashes;
 mod credentials;
 mod events;
 mod failover;
+mod federation;
 mod habits;
 mod library;
 mod logs;

@@ -7,6 +7,8 @@ pub enum RotationKind {
     AdminKey,
     /// The key of a static role.
     StaticRole,
+    /// The key that signs identity tokens.
+    SigningKey,
 }
 
 /// The result of a rotation.
@@ -63,16 +65,23 @@ pub enum Level {
     AdminKeyAgeSeconds,
     /// 1 while OpenAI refuses the admin key.
     AdminKeyRefused,
+    /// The age of the signing key, in seconds; 0 without one.
+    SigningKeyAgeSeconds,
+    /// Number of roles whose tokens OpenAI refuses.
+    RefusedFederatedRoles,
+    /// Number of federated roles and providers that are not as written at OpenAI.
+    PendingChanges,
 }
 
 impl RotationKind {
-    pub(super) const ALL: [Self; 2] = [Self::AdminKey, Self::StaticRole];
+    pub(super) const ALL: [Self; 3] = [Self::AdminKey, Self::StaticRole, Self::SigningKey];
 
     /// The label's value.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::AdminKey => "admin_key",
             Self::StaticRole => "static_role",
+            Self::SigningKey => "signing_key",
         }
     }
 }
@@ -119,7 +128,7 @@ impl ExchangeResult {
 }
 
 impl Level {
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::OverdueRotations,
         Self::RotationOverdueSeconds,
         Self::PendingDeletions,
@@ -128,6 +137,9 @@ impl Level {
         Self::UnfinishedCreationAgeSeconds,
         Self::AdminKeyAgeSeconds,
         Self::AdminKeyRefused,
+        Self::SigningKeyAgeSeconds,
+        Self::RefusedFederatedRoles,
+        Self::PendingChanges,
     ];
 
     /// The metric's name.
@@ -141,6 +153,9 @@ impl Level {
             Self::UnfinishedCreationAgeSeconds => "openai_unfinished_creation_age_seconds",
             Self::AdminKeyAgeSeconds => "openai_admin_key_age_seconds",
             Self::AdminKeyRefused => "openai_admin_key_refused",
+            Self::SigningKeyAgeSeconds => "openai_signing_key_age_seconds",
+            Self::RefusedFederatedRoles => "openai_refused_federated_roles",
+            Self::PendingChanges => "openai_pending_changes",
         }
     }
 
@@ -154,6 +169,9 @@ impl Level {
             Self::UnfinishedCreationAgeSeconds => "Age of the oldest interrupted creation.",
             Self::AdminKeyAgeSeconds => "Age of the admin API key.",
             Self::AdminKeyRefused => "1 while OpenAI refuses the admin key.",
+            Self::SigningKeyAgeSeconds => "Age of the key that signs identity tokens; 0 without one.",
+            Self::RefusedFederatedRoles => "Roles whose tokens OpenAI refuses, as this process saw.",
+            Self::PendingChanges => "Federated roles and providers that are not as written at OpenAI.",
         }
     }
 }

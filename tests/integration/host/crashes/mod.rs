@@ -21,9 +21,10 @@ use crate::support::wait::{eventually, within};
 
 /// A real server's storage does not fail on demand, and each point of a sweep takes a minute of waiting for it.
 /// `crashes/points.rs` comes by them.
-const OUT_OF_REACH: [&str; 6] = [
+const OUT_OF_REACH: [&str; 7] = [
     "creds.not_recorded",
     "creds.taken_back",
+    "federated.undone",
     "set.undone",
     "static.undone",
     "sweep.admin_undone",
@@ -160,7 +161,11 @@ fn nothing_is_left(openai: &OpenAi) -> bool {
     accounts.sort();
     let has_live_keys = |account: &AccountState| account.keys.iter().any(|key| key.live);
     let given: Vec<_> = state.accounts.iter().filter(|account| accounts.contains(&account.name)).collect();
-    accounts == Requests::given() && !given.into_iter().any(has_live_keys) && openai.admin_keys().len() == 1
+    let is_federated = !state.providers.is_empty() || !state.rules.is_empty();
+    !is_federated
+        && accounts == Requests::given()
+        && !given.into_iter().any(has_live_keys)
+        && openai.admin_keys().len() == 1
 }
 
 async fn is_served(host: &Host) -> bool {

@@ -47,6 +47,7 @@ impl<'a> Requests<'a> {
                 "creds" | "revoke" => self.credentials().await,
                 "issue" | "static" | "rotate" => self.static_roles().await,
                 "set" | "loan" | "return" => self.sets().await,
+                "federation" | "federated" => self.federation().await,
                 "admin" => self.write("openai/config/rotate", json!({})).await,
                 _ => panic!("no request comes by {point}: add some, or name it as out of reach"),
             },
@@ -61,6 +62,8 @@ impl<'a> Requests<'a> {
         for set in 1..=self.sets.get() {
             self.delete_set(set).await;
         }
+        self.api.delete("openai/roles/federated").await;
+        self.api.delete("openai/config/federation").await;
         let is_empty = async |folder| self.api.list(folder).await.status == 404;
         is_empty("openai/static-roles").await && is_empty(SETS).await
     }
@@ -75,6 +78,18 @@ impl<'a> Requests<'a> {
         self.api.read("openai/creds/narrow?ttl=5s").await;
         simulator.fault(Fault::on(CREATE_ACCOUNT, Action::Drop).after_the_work().times(1));
         self.api.read("openai/creds/my-role?ttl=5s").await;
+    }
+
+    async fn federation(&self) {
+        let issuer = json!({"token_endpoint": self.openai.simulator().token_url()});
+        self.write("openai/config/federation", issuer).await;
+        for scopes in ["", "api.model.read"] {
+            let role = json!({"project_id": PROJECT, "credential_type": "access_token", "scopes": scopes});
+            self.write("openai/roles/federated", role).await;
+        }
+        self.write("openai/config/federation/rotate", json!({})).await;
+        self.api.delete("openai/roles/federated").await;
+        self.api.delete("openai/config/federation").await;
     }
 
     async fn read_and_revoke(&self, path: &str) {

@@ -1,0 +1,143 @@
+//! Ends keys at OpenAI, and accounts with all their keys. An object that is already gone counts as ended, and so does
+//! an object whose project is gone. This file knows nothing of owners.
+
+use std::time::Duration;
+
+use crate::engine::accounts::listing::Found;
+use crate::engine::accounts::lookup;
+use crate::engine::accounts::lookup::Sought;
+use crate::openai::{self, ApiKeyId, Client, ProjectId, ServiceAccountId};
+
+/// Result of a deletion by name.
+pub(in crate::engine) enum Undone {
+    /// OpenAI deleted the object, or its project is gone.
+    Ended,
+    /// OpenAI has no object of this name, or does not list the object yet.
+    NothingFound,
+}
+
+/// Ends a key, or its account with all its keys. An object that is gone counts as ended.
+pub(in crate::engine) async fn end(
+    client: &Client,
+    project: &ProjectId,
+    account: &ServiceAccountId,
+    key: &ApiKeyId,
+    with_account: bool,
+) -> Result<(), openai::Error> {
+    if with_account {
+        end_account(client, project, account).await
+    } else {
+        end_key(client, project, key).await
+    }
+}
+
+/// Ends an account and all its keys. An account that is gone counts as ended.
+pub(in crate::engine) async fn end_account(
+    client: &Client,
+    project_id: &ProjectId,
+    account: &ServiceAccountId,
+) -> Result<(), openai::Error> {
+    ended(client, project_id, client.delete_service_account(project_id, account).await).await
+}
+
+/// Ends a key. A key that is gone counts as ended.
+pub(in crate::engine) async fn end_key(
+    client: &Client,
+    project_id: &ProjectId,
+    key: &ApiKeyId,
+) -> Result<(), openai::Error> {
+    ended(client, project_id, client.delete_key(project_id, key).await).await
+}
+
+/// Result of a deletion. An object whose project is archived or gone counts as ended.
+async fn ended(
+    client: &Client,
+    project: &ProjectId,
+    outcome: Result<(), openai::Error>,
+) -> Result<(), openai::Error> {
+    match done_or_gone(outcome) {
+        Err(error) if went_with_project(client, project, &error).await => Ok(()),
+        other => other,
+    }
+}
+
+/// Ends an account that nobody uses. An account that is gone counts as ended.
+pub(in crate::engine) async fn remove_account(
+    client: &Client,
+    project_id: &ProjectId,
+    account: &ServiceAccountId,
+) -> Result<(), openai::Error> {
+    done_or_gone(client.delete_service_account(project_id, account).await)
+}
+
+/// Ends the key of this unique name on an account.
+pub(in crate::engine) async fn end_key_named(
+    client: &Client,
+    project: &ProjectId,
+    account: &ServiceAccountId,
+    name: &str,
+) -> Result<Undone, openai::Error> {
+    end_sought(client, &Sought { project, account: Some(account), name }).await
+}
+
+/// Looks up an account or key by its unique name, and ends it. The object may be new.
+pub(in crate::engine) async fn end_sought(
+    client: &Client,
+    sought: &Sought<'_>,
+) -> Result<Undone, openai::Error> {
+    let found = lookup::find_now(client, sought).await;
+    if let Ok(Some(found)) = &found {
+        found.ids().for_each(|id| client.recent_ids().insert(id, Duration::ZERO));
+    }
+    end_found(client, sought.project, found).await
+}
+
+/// Ends the result of a look-up. An object whose project is archived or gone counts as ended.
+pub(in crate::engine) async fn end_found(
+    client: &Client,
+    project: &ProjectId,
+    found: Result<Option<Found>, openai::Error>,
+) -> Result<Undone, openai::Error> {
+    match end_if_found(client, project, found).await {
+        Err(error) if went_with_project(client, project, &error).await => Ok(Undone::Ended),
+        other => other,
+    }
+}
+
+async fn end_if_found(
+    client: &Client,
+    project: &ProjectId,
+    found: Result<Option<Found>, openai::Error>,
+) -> Result<Undone, openai::Error> {
+    match found? {
+        Some(Found { key: Some(key), .. }) => end_key(client, project, &key).await?,
+        Some(Found { account, key: None, .. }) => remove_account(client, project, &account).await?,
+        None => return Ok(Undone::NothingFound),
+    }
+    Ok(Undone::Ended)
+}
+
+/// True if a refusal comes from a project that is archived or gone. OpenAI has ended everything in such a project, and
+/// refuses all calls. A 404 alone may have another cause, such as a deleted cursor of a list.
+pub(in crate::engine) async fn went_with_project(
+    client: &Client,
+    project: &ProjectId,
+    error: &openai::Error,
+) -> bool {
+    if !matches!(error.status(), Some(400 | 404)) {
+        return false;
+    }
+    match client.project(project).await {
+        Ok(project) => project.is_archived(),
+        // A project is older than its objects, but perhaps not by much.
+        Err(gone) => gone.is_gone() && !error.is_not_found_yet(),
+    }
+}
+
+/// Success if the deleted object is gone.
+pub(in crate::engine) fn done_or_gone(outcome: Result<(), openai::Error>) -> Result<(), openai::Error> {
+    match outcome {
+        Err(error) if error.is_gone() => Ok(()),
+        other => other,
+    }
+}

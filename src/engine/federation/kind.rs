@@ -1,0 +1,177 @@
+//! What the worker does about the federation: completes the registration, rotates the signing key, and deletes the provider
+//! of a deleted record. Each tick reads the one record, so it needs no marker.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+
+use super::provider::{self, Work};
+use super::record::{Federation, LOCK, ONLY, Provider};
+use super::rotation;
+use crate::engine::accounts::kind::{Holding, Kind, Mount, Pending, PendingWork, Turn};
+use crate::engine::accounts::owner::Owner;
+use crate::engine::failpoint::failpoint;
+use crate::engine::telemetry::metrics::{RotationKind, RotationResult};
+use crate::engine::{Engine, Error};
+use crate::logical::{Storage, StorageError};
+
+/// Maximum time that a call waits for its turn: in a request, and in the tick.
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The federation, as the worker knows it.
+#[derive(Debug)]
+pub(in crate::engine) struct Federated;
+
+#[async_trait]
+impl Kind for Federated {
+    fn has(&self, owner: &Owner) -> bool {
+        matches!(owner, Owner::Federation)
+    }
+
+    fn may_have_live_keys(&self) -> bool {
+        false
+    }
+
+    fn always(&self) -> Option<Owner> {
+        Some(Owner::Federation)
+    }
+
+    async fn all(&self, _: &dyn Storage) -> Result<Vec<Owner>, StorageError> {
+        Ok(vec![Owner::Federation])
+    }
+
+    fn lock(&self, _: &Owner) -> String {
+        LOCK.to_owned()
+    }
+
+    async fn reconcile(&self, turn: &Turn<'_>, _: &Owner) -> Result<Option<DateTime<Utc>>, Error> {
+        let (engine, storage, now) = (turn.engine, turn.storage(), turn.engine.now());
+        let Some(federation) = engine.federation.latest(storage, ONLY).await? else { return Ok(None) };
+        let waits = federation.retry.waits(now) && !turn.is_tried_now(&federation.retry);
+        if waits || !is_due(engine, &federation, now) || turn.is_last && !federation.is_deleted {
+            return Ok(None);
+        }
+        let mut federation = (*federation).clone();
+        let work = match Work::new(engine, storage, &federation, turn.max_wait().min(PATIENCE)).await {
+            Ok(work) => work,
+            Err(Error::NotConfigured) => return Ok(None),
+            Err(error) => return keep(turn, &mut federation, error).await,
+        };
+        // The record is written first: a node that no longer leads fails here.
+        if federation.is_deleted {
+            work.put(&federation).await?;
+        }
+        match attend(&work, &mut federation).await {
+            Ok(()) => Ok(None),
+            Err(error @ Error::Storage(_)) => Err(error),
+            Err(error) => keep(turn, &mut federation, error).await,
+        }
+    }
+
+    async fn pending(&self, mount: Mount<'_>, owner: &Owner) -> Result<Vec<Pending>, Error> {
+        let Mount { engine, storage } = mount;
+        let Some(federation) = engine.federation.record(storage, ONLY).await? else { return Ok(Vec::new()) };
+        Ok(waiting(&federation, owner, engine.now()))
+    }
+
+    async fn end_now(&self, mount: Mount<'_>, _: &Owner, patience: Duration) -> Result<(), Error> {
+        let Mount { engine, storage } = mount;
+        let _alone = engine.locks.lock(LOCK).await;
+        let Some(federation) = engine.federation.latest(storage, ONLY).await? else { return Ok(()) };
+        let mut federation = (*federation).clone();
+        let work = Work::new(engine, storage, &federation, patience).await?;
+        if federation.is_deleted {
+            return end(&work, &mut federation).await;
+        }
+        rotation::advance(&work, &mut federation).await
+    }
+
+    async fn holdings(&self, mount: Mount<'_>, _: &Owner) -> Result<Vec<Holding>, StorageError> {
+        let Mount { engine, storage } = mount;
+        let federation = engine.federation.record(storage, ONLY).await?;
+        Ok(federation.map(|federation| federation.holdings()).unwrap_or_default())
+    }
+}
+
+/// True if something is to be done.
+fn is_due(engine: &Engine, federation: &Federation, now: DateTime<Utc>) -> bool {
+    !federation.is_settled()
+        || federation.next_rotation().is_some_and(|next| next <= now)
+        || !rotation::ended(federation, engine).is_empty()
+}
+
+async fn attend(work: &Work<'_>, federation: &mut Federation) -> Result<(), Error> {
+    if federation.is_deleted {
+        return end(work, federation).await;
+    }
+    provider::register(work, federation).await?;
+    if federation.next.is_none() && is_rotation_due(work.engine, federation)? {
+        rotation::begin(federation, work.engine.now())?;
+        work.put(federation).await?;
+    }
+    rotation::advance(work, federation).await?;
+    if federation.retry.failures > 0 {
+        federation.retry.succeeded();
+        work.put(federation).await?;
+    }
+    Ok(())
+}
+
+/// True if a rotation is due by both clocks. By hand perhaps no call has told OpenAI's time, and nothing changes at OpenAI.
+fn is_rotation_due(engine: &Engine, federation: &Federation) -> Result<bool, Error> {
+    let is_due = |now| federation.next_rotation().is_some_and(|next| next <= now);
+    if federation.provider.is_managed() {
+        engine.times.agree(|now| Ok(is_due(now)))
+    } else {
+        Ok(is_due(engine.now()))
+    }
+}
+
+/// Deletes the provider, and the record with it.
+pub(super) async fn end(work: &Work<'_>, federation: &mut Federation) -> Result<(), Error> {
+    if !provider::delete(work, federation).await? {
+        return Ok(());
+    }
+    work.engine.federation.delete(work.storage, ONLY).await?;
+    failpoint!("federation.removed");
+    Ok(())
+}
+
+/// Stores why the work failed.
+async fn keep(
+    turn: &Turn<'_>,
+    federation: &mut Federation,
+    error: Error,
+) -> Result<Option<DateTime<Utc>>, Error> {
+    tracing::warn!("config/federation is not as written at OpenAI yet: {error}");
+    if federation.next.is_some() {
+        turn.engine.metrics.rotated(RotationKind::SigningKey, RotationResult::Failed);
+    }
+    federation.retry.failed_by("federation", &error, turn.engine.now(), Duration::ZERO);
+    turn.engine.federation.put(turn.storage(), ONLY, federation).await?;
+    Ok(None)
+}
+
+/// Everything that waits for OpenAI.
+fn waiting(federation: &Federation, owner: &Owner, now: DateTime<Utc>) -> Vec<Pending> {
+    let mut waiting = Vec::new();
+    let Provider::Managed { name, since, .. } = &federation.provider else {
+        return rotation_of(federation, owner, now).into_iter().collect();
+    };
+    if federation.is_deleted {
+        let change = Pending::change(owner, *since, &federation.retry);
+        waiting.push(Pending { work: PendingWork::Deletion, name: name.clone(), key_dead: true, ..change });
+    } else if federation.provider.id().is_none() {
+        waiting.push(Pending::change(owner, (*since).min(now), &federation.retry));
+    }
+    waiting.extend(rotation_of(federation, owner, now));
+    waiting
+}
+
+/// A rotation that is due or under way.
+fn rotation_of(federation: &Federation, owner: &Owner, now: DateTime<Utc>) -> Option<Pending> {
+    let begun = federation.next.as_ref().map(|next| next.key.made);
+    let since = begun.into_iter().chain(federation.next_rotation()).min()?;
+    (since <= now).then(|| Pending::rotation(owner, since, &federation.retry))
+}

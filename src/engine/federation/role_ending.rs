@@ -1,0 +1,149 @@
+//! Ends what a deleted federated role has at OpenAI: its rule, then the account that was made for it. Also looks for
+//! accounts whose creation was cut off.
+//!
+//! *Guarantees:* the tombstone is stored before anything is ended. The record keeps what OpenAI has not confirmed to be
+//! gone. An account is deleted only if Vault made it for the role, nobody else claims it, and it has no live key.
+//!
+//! *Assumptions:* the caller holds the role's lock.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use super::role::{FederatedRole, MadeAccount, Managed, owner};
+use super::role_work::{self, Work};
+use crate::engine::Error;
+use crate::engine::accounts::lookup::{Look, Sought};
+use crate::engine::accounts::making::Making;
+use crate::engine::accounts::{claims, deletion, live_keys};
+use crate::engine::config::clients;
+use crate::engine::failpoint::failpoint;
+use crate::openai::{Client, Urgency};
+
+/// How long a look-up waits for its turn at OpenAI; the next tick looks again.
+const LOOK_UP: Duration = Duration::from_secs(10);
+
+/// Ends everything, and removes the record if nothing is left. Else the record keeps the reason.
+pub(super) async fn end(work: &Work<'_>, role: &mut FederatedRole) -> Result<(), Error> {
+    let outcome = end_all(work, role).await;
+    if role.is_over() {
+        return role_work::remove(work.engine, work.storage, work.name, role).await;
+    }
+    if let Err(error) = &outcome {
+        role.retry.failed_by(work.name, error, work.engine.now(), Duration::ZERO);
+    }
+    work.put(role).await?;
+    outcome
+}
+
+async fn end_all(work: &Work<'_>, role: &mut FederatedRole) -> Result<(), Error> {
+    end_rule(work, role).await?;
+    if role.managed.as_ref().is_some_and(|it| it.rule_name.is_some()) {
+        // Perhaps OpenAI is making the rule at this moment.
+        return Ok(());
+    }
+    let Some(made) = role.made_account.clone() else { return Ok(()) };
+    end_account(work, role, &made).await?;
+    failpoint!("federated.account_ended");
+    role.made_account = None;
+    Ok(())
+}
+
+/// Deletes the rule, found by its name if its id is not known.
+async fn end_rule(work: &Work<'_>, role: &mut FederatedRole) -> Result<(), Error> {
+    let Some(managed) = role.managed.as_mut() else { return Ok(()) };
+    let Managed { provider_id, rule_name: Some(name), .. } = &*managed else { return Ok(()) };
+    let client = work.ending();
+    let id = match &managed.rule_id {
+        Some(id) => Some(id.clone()),
+        None => match client.federation_rules(provider_id).await {
+            Ok(rules) => rules.into_iter().find(|it| it.name.as_ref() == Some(name)).map(|rule| rule.id),
+            // Its rules went with the provider.
+            Err(error) if error.is_gone() => None,
+            Err(error) => return Err(Error::Revocation(error)),
+        },
+    };
+    match id {
+        Some(id) => {
+            let deleted = client.delete_federation_rule(provider_id, &id).await;
+            deletion::done_or_gone(deleted).map_err(Error::Revocation)?;
+        }
+        // While the creation may still be under way, absence proves nothing.
+        None if !work.engine.first_seen.has_settled(name, work.engine.system.tainted().await?) => {
+            return Ok(());
+        }
+        None => {}
+    }
+    failpoint!("federated.rule_ended");
+    work.engine.first_seen.forget(name);
+    (managed.rule_name, managed.rule_id) = (None, None);
+    Ok(())
+}
+
+/// Deletes the account that Vault made, and gives it up. One that somebody else claims is somebody else's.
+async fn end_account(work: &Work<'_>, role: &FederatedRole, made: &MadeAccount) -> Result<(), Error> {
+    let _no_claim = claims::lock(work.engine, &made.id).await;
+    let ours = owner(work.name);
+    if claims::claimants(work.storage, &made.id).await?.iter().any(|owner| *owner != ours) {
+        return Ok(claims::release_locked(work.storage, &made.id, &ours).await?);
+    }
+    let (client, project) = (work.ending(), &role.account_project_id);
+    clients::note_made(work.engine, &[made.id.as_str()], role.since);
+    refuse_used(work, &client, role, made).await?;
+    deletion::end_account(&client, project, &made.id).await.map_err(Error::Revocation)?;
+    Ok(claims::release_locked(work.storage, &made.id, &ours).await?)
+}
+
+/// Refuses an account on which somebody made a key.
+async fn refuse_used(
+    work: &Work<'_>,
+    client: &Client,
+    role: &FederatedRole,
+    made: &MadeAccount,
+) -> Result<(), Error> {
+    let (project, accounts) = (&role.account_project_id, HashSet::from([&made.id]));
+    match live_keys::of_accounts(client, project, &accounts, || work.engine.certain_time()).await {
+        Ok(keys) => match keys.into_iter().next() {
+            Some(key) => Err(Error::AccountHasKeys { account: made.id.clone(), key: key.id }),
+            None => Ok(()),
+        },
+        Err(error) if deletion::went_with_project(client, project, &error).await => Ok(()),
+        Err(error) => Err(Error::Revocation(error)),
+    }
+}
+
+/// Looks for accounts whose creation was cut off, and deletes them. The caller stores the record.
+pub(super) async fn look_up(work: &Work<'_>, role: &mut FederatedRole) -> Result<(), Error> {
+    let is_last = work.engine.system.tainted().await?;
+    let settled = role.making.iter().filter(|it| work.engine.first_seen.has_settled(&it.name, is_last));
+    for making in settled.cloned().collect::<Vec<_>>() {
+        if undo(work, &making).await? {
+            role.making.end(&making.name);
+            work.engine.first_seen.forget(&making.name);
+        }
+    }
+    Ok(())
+}
+
+/// True if the outcome is known now: nothing has the name, or the account of the name is deleted.
+async fn undo(work: &Work<'_>, making: &Making) -> Result<bool, Error> {
+    let Some(project) = &making.project_id else { return Ok(true) };
+    let client = work.ending().for_work(Urgency::Revocation, LOOK_UP);
+    let sought = Sought { project, account: None, name: &making.name };
+    let found = match work.engine.listings.find(&client, &sought, making.since).await {
+        Ok(Look::Later) => return Ok(false),
+        Ok(Look::Done(None)) => return Ok(true),
+        Ok(Look::Done(Some(found))) => found,
+        Err(error) if deletion::went_with_project(&client, project, &error).await => return Ok(true),
+        Err(error) => return Err(Error::Revocation(error)),
+    };
+    let _no_claim = claims::lock(work.engine, &found.account).await;
+    let ours = owner(work.name);
+    if claims::claimants(work.storage, &found.account).await?.iter().any(|owner| *owner != ours) {
+        return Ok(true);
+    }
+    clients::note_made(work.engine, &[found.account.as_str()], making.since);
+    deletion::end_account(&client, project, &found.account).await.map_err(Error::Revocation)?;
+    failpoint!("federated.undone");
+    claims::release_locked(work.storage, &found.account, &ours).await?;
+    Ok(true)
+}

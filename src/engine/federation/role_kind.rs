@@ -1,0 +1,115 @@
+//! What the worker does about a federated role: completes what was interrupted, ends what was deleted, and looks for
+//! accounts whose creation was cut off.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+
+use super::role::{FEDERATED_ROLES, FederatedRole, lock};
+use super::role_work::{Work, mark, next_look, waiting};
+use super::{role_ending, role_registration};
+use crate::engine::Error;
+use crate::engine::accounts::kind::{Holding, Kind, Mount, Pending, Turn};
+use crate::engine::accounts::owner::Owner;
+use crate::engine::time::backoff;
+use crate::logical::{Storage, StorageError};
+
+/// The roles with access tokens, as the worker knows them.
+#[derive(Debug)]
+pub(in crate::engine) struct FederatedRoles;
+
+#[async_trait]
+impl Kind for FederatedRoles {
+    fn has(&self, owner: &Owner) -> bool {
+        matches!(owner, Owner::FederatedRole(_))
+    }
+
+    async fn all(&self, storage: &dyn Storage) -> Result<Vec<Owner>, StorageError> {
+        Ok(FEDERATED_ROLES.names(storage).await?.into_iter().map(Owner::FederatedRole).collect())
+    }
+
+    fn lock(&self, owner: &Owner) -> String {
+        lock(owner.name())
+    }
+
+    async fn reconcile(&self, turn: &Turn<'_>, owner: &Owner) -> Result<Option<DateTime<Utc>>, Error> {
+        let (engine, storage, name) = (turn.engine, turn.storage(), owner.name());
+        let Some(role) = engine.federated_roles.latest(storage, name).await? else { return Ok(None) };
+        let now = engine.now();
+        if role.is_settled() {
+            return Ok(None);
+        }
+        if role.retry.waits(now) && !turn.is_tried_now(&role.retry) {
+            return Ok(next_look(&role, now));
+        }
+        let mut role = (*role).clone();
+        match Work::of_tick(turn, name, &role).await {
+            Ok(work) => attend(turn, &work, &mut role).await?,
+            // Whatever is due waits for a configuration: when one comes, the worker looks at all.
+            Err(Error::NotConfigured) => return Ok(Some(now + backoff::OUT_OF_REACH)),
+            Err(error) => {
+                role.retry.failed_by(name, &error, now, Duration::ZERO);
+                engine.federated_roles.put(storage, name, &role).await?;
+            }
+        }
+        if role.is_over() { Ok(None) } else { Ok(next_look(&role, engine.now())) }
+    }
+
+    async fn pending(&self, mount: Mount<'_>, owner: &Owner) -> Result<Vec<Pending>, Error> {
+        let Mount { engine, storage } = mount;
+        let role = engine.federated_roles.record(storage, owner.name()).await?;
+        Ok(role.map(|role| waiting(&role, owner.name(), engine.now())).unwrap_or_default())
+    }
+
+    async fn end_now(&self, mount: Mount<'_>, owner: &Owner, _: Duration) -> Result<(), Error> {
+        let (Mount { engine, storage }, name) = (mount, owner.name());
+        let _alone = engine.locks.lock(&self.lock(owner)).await;
+        let Some(role) = engine.federated_roles.latest(storage, name).await? else { return Ok(()) };
+        if role.deleted.is_none() {
+            return Ok(());
+        }
+        let mut role = (*role).clone();
+        let work = Work::of_request(engine, storage, name, &role).await?;
+        mark(engine, storage, name).await?;
+        role_ending::end(&work, &mut role).await?;
+        if role.is_over() {
+            return Ok(());
+        }
+        Err(Error::field(format!(
+            "federated role {name}: what a creation that was cut off has made is looked for by the tick, once a minute"
+        )))
+    }
+
+    async fn holdings(&self, mount: Mount<'_>, owner: &Owner) -> Result<Vec<Holding>, StorageError> {
+        let Mount { engine, storage } = mount;
+        let role = engine.federated_roles.record(storage, owner.name()).await?;
+        Ok(role.map(|role| role.holdings()).unwrap_or_default())
+    }
+}
+
+/// Does all that is due with the role. A failure at OpenAI is kept in the record.
+async fn attend(turn: &Turn<'_>, work: &Work<'_>, role: &mut FederatedRole) -> Result<(), Error> {
+    // The record is written first: a node that no longer leads fails here.
+    work.put(role).await?;
+    let looked = role_ending::look_up(work, role).await;
+    let outcome = if role.deleted.is_some() {
+        role_ending::end(work, role).await
+    } else if turn.is_last {
+        Ok(())
+    } else {
+        role_registration::register(work, role, false).await
+    };
+    if role.is_over() {
+        return outcome;
+    }
+    match looked.and(outcome) {
+        Err(error @ Error::Storage(_)) => return Err(error),
+        Err(error) => {
+            tracing::warn!(role = %work.name, "a federated role is not as written at OpenAI yet: {error}");
+            role.retry.failed_by(work.name, &error, work.engine.now(), Duration::ZERO);
+        }
+        Ok(()) => role.retry.succeeded(),
+    }
+    work.put(role).await
+}

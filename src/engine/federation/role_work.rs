@@ -1,0 +1,158 @@
+//! What a piece of work on one federated role needs, and how its record is stored.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use super::role::{FederatedRole, owner};
+use crate::engine::accounts::kind::{Pending, PendingWork, Turn};
+use crate::engine::accounts::owner::Owner;
+use crate::engine::accounts::{claims, due, first_seen};
+use crate::engine::config::clients;
+use crate::engine::failpoint::failpoint;
+use crate::engine::naming::names::ServiceAccountName;
+use crate::engine::{Engine, Error};
+use crate::logical::Storage;
+use crate::openai::{Client, Urgency};
+
+/// Maximum time that each call of a request waits for its turn. Vault gives a request 90 s.
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What a piece of work on one role needs. The caller holds the role's lock.
+pub(super) struct Work<'a> {
+    pub(super) engine: &'a Engine,
+    pub(super) storage: &'a dyn Storage,
+    pub(super) name: &'a str,
+    /// The client of the rule's organization.
+    client: Client,
+    patience: Duration,
+}
+
+impl<'a> Work<'a> {
+    /// Work for a request.
+    pub(super) async fn of_request(
+        engine: &'a Engine,
+        storage: &'a dyn Storage,
+        name: &'a str,
+        role: &FederatedRole,
+    ) -> Result<Self, Error> {
+        let client = client_of(engine, storage, role).await?;
+        Ok(Self { engine, storage, name, client, patience: PATIENCE })
+    }
+
+    /// Work for the tick.
+    pub(super) async fn of_tick(
+        turn: &'a Turn<'_>,
+        name: &'a str,
+        role: &FederatedRole,
+    ) -> Result<Self, Error> {
+        let (engine, storage) = (turn.engine, turn.storage());
+        let client = client_of(engine, storage, role).await?;
+        Ok(Self { engine, storage, name, client, patience: turn.max_wait().min(PATIENCE) })
+    }
+
+    /// The client for calls that make or change something.
+    pub(super) fn making(&self) -> Client {
+        self.client.for_work(Urgency::Rotation, self.patience).retrying_not_found()
+    }
+
+    /// The client for calls that end something.
+    pub(super) fn ending(&self) -> Client {
+        self.client.for_work(Urgency::Revocation, self.patience)
+    }
+
+    /// A new unique name, of an account or a rule.
+    pub(super) fn new_name(&self) -> String {
+        let front = format!("vault-{}", self.name);
+        ServiceAccountName::beginning(&front, &self.engine.tag, &mut rand::rng()).to_string()
+    }
+
+    /// Stores the record. The caller has marked the role if something is left to do.
+    pub(super) async fn put(&self, role: &FederatedRole) -> Result<(), Error> {
+        put(self.engine, self.storage, self.name, role).await
+    }
+}
+
+/// By hand there is no client, and nothing to call.
+async fn client_of(engine: &Engine, storage: &dyn Storage, role: &FederatedRole) -> Result<Client, Error> {
+    match &role.managed {
+        Some(managed) => clients::client_of(engine, storage, &managed.organization_id).await,
+        None => Err(Error::NotConfigured),
+    }
+}
+
+/// Has the worker look at the role with the next tick.
+pub(super) async fn mark(engine: &Engine, storage: &dyn Storage, name: &str) -> Result<(), Error> {
+    // By both clocks: a marker of a clock that is ahead would stand in a future that does not come for long.
+    due::mark(storage, &owner(name), engine.certain_time()).await?;
+    failpoint!("federated.marked");
+    Ok(())
+}
+
+/// Stores the record.
+pub(super) async fn put(
+    engine: &Engine,
+    storage: &dyn Storage,
+    name: &str,
+    role: &FederatedRole,
+) -> Result<(), Error> {
+    engine.federated_roles.put(storage, name, role).await?;
+    failpoint!("federated.put");
+    Ok(())
+}
+
+/// Removes the record of a role of which nothing is left, and gives its account up.
+pub(super) async fn remove(
+    engine: &Engine,
+    storage: &dyn Storage,
+    name: &str,
+    role: &FederatedRole,
+) -> Result<(), Error> {
+    engine.federated_roles.delete(storage, name).await?;
+    failpoint!("federated.removed");
+    if let Some(account) = &role.given_account_id {
+        // A claim that stays is void.
+        let _ = claims::release(engine, storage, account, &owner(name)).await;
+    }
+    Ok(())
+}
+
+/// When the worker has to look at the role again; none if OpenAI is as the record says.
+pub(super) fn next_look(role: &FederatedRole, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    if role.is_settled() {
+        return None;
+    }
+    let look_up = role.making.iter().map(|making| making.since + first_seen::settles_after()).min();
+    let retry = role.retry.waits_until(now).unwrap_or(now);
+    let is_only_look_up = role.deleted.is_none() && role.is_registered();
+    Some(look_up.filter(|_| is_only_look_up).unwrap_or(retry))
+}
+
+/// Everything that the role has waiting for OpenAI.
+pub(super) fn waiting(role: &FederatedRole, name: &str, now: DateTime<Utc>) -> Vec<Pending> {
+    let owner = owner(name);
+    let mut waiting: Vec<Pending> = Pending::look_ups(&owner, &role.making, now).collect();
+    if role.deleted.is_some() {
+        waiting.push(end_of(role, owner, now));
+    } else if !role.is_settled() && role.making.is_empty() {
+        waiting.push(Pending::change(&owner, role.since.min(now), &role.retry));
+    }
+    waiting
+}
+
+/// The end of a deleted role, under the name of its account or rule.
+fn end_of(role: &FederatedRole, owner: Owner, now: DateTime<Utc>) -> Pending {
+    let made = role.made_account.as_ref();
+    let rule = role.managed.as_ref().and_then(|managed| managed.rule_name.as_ref());
+    Pending {
+        work: PendingWork::Deletion,
+        name: made.map(|made| &made.name).or(rule).cloned().unwrap_or_else(|| owner.to_string()),
+        owner: Some(owner),
+        service_account_id: made.map(|made| made.id.to_string()).unwrap_or_default(),
+        api_key_id: String::new(),
+        since: role.deleted.unwrap_or(now).min(now),
+        // The account has no key.
+        key_dead: true,
+        retry: role.retry.clone(),
+    }
+}

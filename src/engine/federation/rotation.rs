@@ -1,0 +1,175 @@
+//! The rotation of the signing key.
+//!
+//! 1. The new key is stored beside the current one.
+//! 2. OpenAI gets the new public key beside those it has. By hand, an operator uploads it.
+//! 3. A token of the new key is exchanged. OpenAI may see the new key late, so this is repeated.
+//! 4. The new key signs. The replaced key stays at OpenAI until no token that it signed lives.
+//! 5. The replaced key is removed from OpenAI.
+//!
+//! *Guarantees:* tokens are signed by a key that OpenAI has proved to know. A crash between two steps repeats the last
+//! one. *Assumptions:* the caller holds the lock of the record, and the provider is registered.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
+
+use super::exchange;
+use super::provider::{self, Work};
+use super::record::{EndingKey, Federation, Key, NextKey};
+use super::role::FederatedRole;
+use super::role_writes::LONGEST_TTL;
+use crate::engine::failpoint::failpoint;
+use crate::engine::telemetry::events;
+use crate::engine::telemetry::events::EventKind;
+use crate::engine::telemetry::metrics::{RotationKind, RotationResult};
+use crate::engine::{Engine, Error};
+use crate::logical::Storage;
+
+/// After its last token has ended, a replaced key stays at OpenAI for this time more, for clocks that differ.
+const MARGIN: TimeDelta = TimeDelta::minutes(5);
+/// Without a role nothing can be exchanged. Then the new key signs after this time, in which OpenAI sees it.
+const VISIBLE_AFTER: TimeDelta = TimeDelta::minutes(10);
+/// Lifetime of a token that only proves its key.
+const PROOF: Duration = Duration::from_secs(60);
+/// As many roles are tried: the rule of one may have been changed at OpenAI.
+const MOST_TRIES: usize = 3;
+/// Pauses between the proofs of a rotation by hand.
+const PAUSES: [u64; 4] = [1, 2, 4, 8];
+
+/// What a proof of the new key came to.
+enum Proof {
+    Good,
+    /// There is no role whose account could be asked for.
+    NoRole,
+    /// OpenAI does not take the key, or not yet.
+    Not(Error),
+}
+
+/// Begins a rotation, unless one is under way. The caller stores the record.
+pub(super) fn begin(federation: &mut Federation, now: DateTime<Utc>) -> Result<(), Error> {
+    if federation.next.is_none() {
+        federation.next = Some(NextKey { key: Key::new(now)?, uploaded: None });
+        federation.retry.succeeded();
+    }
+    Ok(())
+}
+
+/// Does the next steps of a rotation, and stores each.
+pub(super) async fn advance(work: &Work<'_>, federation: &mut Federation) -> Result<(), Error> {
+    if federation.next.is_some() {
+        upload(work, federation).await?;
+        match prove(work, federation).await? {
+            Proof::Good => replace(work, federation).await?,
+            Proof::NoRole if is_visible(federation, work.engine.certain_time()) => {
+                replace(work, federation).await?;
+            }
+            Proof::NoRole => {}
+            Proof::Not(error) => return Err(error),
+        }
+    }
+    remove_ended(work, federation).await
+}
+
+/// The same for somebody who waits: the proof is repeated for some seconds.
+pub(super) async fn advance_now(work: &Work<'_>, federation: &mut Federation) -> Result<(), Error> {
+    let mut outcome = advance(work, federation).await;
+    for pause in PAUSES {
+        if !matches!(&outcome, Err(Error::Exchange { .. })) {
+            break;
+        }
+        work.engine.clock.pause(Duration::from_secs(pause)).await;
+        outcome = advance(work, federation).await;
+    }
+    outcome
+}
+
+/// What a rotation under way waits for, in words.
+pub(super) fn waits_for(federation: &Federation) -> Option<String> {
+    let next = federation.next.as_ref()?;
+    let kid = next.key.key.kid();
+    let why = federation.retry.last_error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
+    Some(match (federation.provider.is_managed(), next.uploaded) {
+        (true, None) => format!("the upload of key {kid} to OpenAI{why}"),
+        (true, Some(_)) => format!("a token exchange with key {kid}, which OpenAI may see late{why}"),
+        (false, _) => format!("the upload of jwks with key {kid} by an operator{why}"),
+    })
+}
+
+async fn upload(work: &Work<'_>, federation: &mut Federation) -> Result<(), Error> {
+    if !federation.provider.is_managed()
+        || federation.next.as_ref().is_none_or(|next| next.uploaded.is_some())
+    {
+        return Ok(());
+    }
+    provider::upload_next(work, federation).await?;
+    if let Some(next) = &mut federation.next {
+        next.uploaded = Some(work.engine.latest_time());
+    }
+    work.put(federation).await
+}
+
+/// By hand nobody tells when the key was uploaded.
+fn is_visible(federation: &Federation, certain: DateTime<Utc>) -> bool {
+    let uploaded = federation.next.as_ref().and_then(|next| next.uploaded);
+    uploaded.is_some_and(|uploaded| uploaded + VISIBLE_AFTER <= certain)
+}
+
+/// Exchanges a token of the new key for one of a role's account.
+async fn prove(work: &Work<'_>, federation: &Federation) -> Result<Proof, Error> {
+    let Some(next) = &federation.next else { return Ok(Proof::NoRole) };
+    let mut failure = None;
+    for role in usable_roles(work.engine, work.storage).await?.into_iter().take(MOST_TRIES) {
+        match exchange::once(work.engine, work.storage, federation, &next.key.key, &role, PROOF).await {
+            Ok(_) => {
+                failpoint!("federation.proved");
+                return Ok(Proof::Good);
+            }
+            Err(error @ Error::Exchange { .. }) => failure = Some(error),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(failure.map_or(Proof::NoRole, Proof::Not))
+}
+
+async fn usable_roles(engine: &Engine, storage: &dyn Storage) -> Result<Vec<Arc<FederatedRole>>, Error> {
+    let roles = engine.federated_roles.all(storage).await?.into_iter().map(|(_, role)| role);
+    Ok(roles.filter(|role| role.settings.enabled && role.is_registered()).collect())
+}
+
+/// The new key signs from now on.
+async fn replace(work: &Work<'_>, federation: &mut Federation) -> Result<(), Error> {
+    let Some(next) = federation.next.take() else { return Ok(()) };
+    let old = std::mem::replace(&mut federation.current, next.key);
+    federation.current.made = work.engine.now().trunc_subsecs(0);
+    let lives_for = TimeDelta::from_std(LONGEST_TTL).unwrap_or_default() + MARGIN;
+    federation.ending.push(EndingKey {
+        kid: old.key.kid().to_owned(),
+        jwk: old.key.public_jwk(),
+        ends: work.engine.latest_time() + lives_for,
+    });
+    federation.retry.succeeded();
+    work.put(federation).await?;
+    failpoint!("federation.replaced");
+    work.engine.metrics.rotated(RotationKind::SigningKey, RotationResult::Done);
+    events::emit(work.engine, EventKind::Rotate, "config/federation");
+    Ok(())
+}
+
+/// Removes replaced keys whose last token has ended.
+async fn remove_ended(work: &Work<'_>, federation: &mut Federation) -> Result<(), Error> {
+    let ended = ended(federation, work.engine);
+    if ended.is_empty() {
+        return Ok(());
+    }
+    provider::remove_keys(work, federation, &ended).await?;
+    federation.ending.retain(|key| !ended.contains(&key.kid));
+    work.put(federation).await
+}
+
+/// The ids of replaced keys whose last token has ended.
+pub(super) fn ended(federation: &Federation, engine: &Engine) -> Vec<String> {
+    // By hand nothing is removed at OpenAI, and perhaps no call has told OpenAI's time.
+    let passed = if federation.provider.is_managed() { engine.certain_time() } else { engine.now() };
+    federation.ending.iter().filter(|key| key.ends <= passed).map(|key| key.kid.clone()).collect()
+}

@@ -1,0 +1,175 @@
+//! Somebody changes things at OpenAI, or the mount's storage is not the newest.
+
+use super::*;
+use crate::simulator::{Action, Fault, endpoint};
+
+/// A refusal of the exchange that says what to look at; `health` tells it after some minutes.
+async fn refused(mount: &Mount, says: &str) {
+    mount.advance(HOUR);
+    mount.read("creds/app").await.refused(says);
+    mount.advance(Duration::from_secs(300));
+    mount.read("creds/app").await.refused(says);
+    let health = mount.read("health").await.json();
+    assert_eq!(health["status"], "degraded");
+    assert!(health["reasons"].to_string().contains("OpenAI refuses the tokens of role app"), "{health}");
+}
+
+#[tokio::test]
+async fn a_rule_that_was_changed_by_hand_is_told_and_a_write_puts_it_right() {
+    let mount = with_app().await;
+    change_rule(&mount, json!({"enabled": false})).await;
+    refused(&mount, "that its rule is enabled").await;
+    mount.write("roles/app", json!({})).await.nothing();
+    assert!(rule(&mount).enabled);
+    token(&mount).await;
+    assert_eq!(mount.read("health").await.json()["status"], "ok");
+    change_rule(&mount, json!({"attribute_matchers": {"sub": "somebody-else"}})).await;
+    refused(&mount, "demands sub").await;
+    mount.delete("roles/app").await.nothing();
+    assert_gone(mount).await;
+}
+
+#[tokio::test]
+async fn a_rule_or_an_account_that_was_deleted_by_hand_is_told() {
+    let mount = with_app().await;
+    let account = rule(&mount).account;
+    let path = format!("/organization/projects/{}/service_accounts/{account}", mount.sim.project());
+    mount.remove_at_openai(&path).await;
+    refused(&mount, &account).await;
+    let path = format!(
+        "/organization/workload_identity_providers/{}/federation_rules/{}",
+        provider(&mount).id,
+        rule(&mount).id
+    );
+    mount.remove_at_openai(&path).await;
+    refused(&mount, "invalid_grant").await;
+    mount.write("roles/app", json!({"ttl": "5m"})).await.refused("is gone at OpenAI");
+    mount.delete("roles/app").await.nothing();
+    mount.write("roles/app", role()).await.done();
+    token(&mount).await;
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_provider_that_was_deleted_by_hand_is_told_and_everything_can_be_written_anew() {
+    let mount = with_app().await;
+    let provider = format!("/organization/workload_identity_providers/{}", provider(&mount).id);
+    mount.remove_at_openai(&format!("{provider}/federation_rules/{}", rule(&mount).id)).await;
+    mount.remove_at_openai(&provider).await;
+    refused(&mount, "is there and enabled").await;
+    mount.delete("roles/app").await.nothing();
+    mount.delete("config/federation").await.nothing();
+    mount.write("config/federation", json!({"token_endpoint": mount.sim.token_url()})).await.done();
+    mount.write("roles/app", role()).await.done();
+    token(&mount).await;
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_mount_that_was_restored_with_an_old_key_says_so_and_a_rotation_helps() {
+    let mount = with_app().await;
+    let backup = mount.storage.snapshot();
+    mount.write("config/federation/rotate", json!({})).await.done();
+    mount.advance(HOUR * 2);
+    mount.tick().await.done();
+    let newest = provider(&mount).kids;
+    mount.storage.restore(backup);
+    mount.restart().await;
+    refused(&mount, "restored from a backup").await;
+    // Nothing by itself brings a key back that a rotation took out.
+    mount.tick().await.done();
+    assert_eq!(provider(&mount).kids, newest);
+    mount.write("config/federation/rotate", json!({})).await.done();
+    token(&mount).await;
+    let kids = provider(&mount).kids;
+    assert!(kids.contains(&newest[0]) && kids.len() == 2, "{kids:?}");
+    let health = mount.read("health").await.json();
+    assert!(health["reasons"].to_string().contains("did not upload"), "{health}");
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn two_mounts_with_one_provider_leave_each_other_their_keys() {
+    let (mount, clone) = (with_app().await, Mount::start().await);
+    for entry in mount.storage.snapshot() {
+        openai_secrets::logical::Storage::put(&*clone.storage, entry).await.unwrap();
+    }
+    clone.restart().await;
+    let hours_pass = || [&mount, &clone].map(|one| one.advance(HOUR * 2));
+    clone.write("config/federation/rotate", json!({})).await.done();
+    for one in [&mount, &clone] {
+        one.read("creds/app").await.done();
+    }
+    hours_pass();
+    clone.tick().await.done();
+    // The clone took the key out that both had.
+    mount.read("creds/app").await.refused("copied");
+    mount.write("config/federation/rotate", json!({})).await.done();
+    for _ in 0..2 {
+        assert_eq!(provider(&mount).kids.len(), 2);
+        for one in [&mount, &clone] {
+            one.read("creds/app").await.done();
+        }
+        clone.write("config/federation/rotate", json!({})).await.done();
+        hours_pass();
+        for one in [&mount, &clone] {
+            one.tick().await.done();
+        }
+    }
+    let read = clone.read("config/federation").await.json();
+    assert_eq!(read["foreign_kids"].as_array().unwrap().len(), 1, "{read}");
+    clone.abandon();
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn rules_of_others_stop_the_deletion_of_the_provider() {
+    let mount = managed().await;
+    let account = mount.seed("agent", false).id;
+    let rule = json!({
+        "name": "theirs", "project_id": mount.sim.project(), "service_account_id": account,
+        "attribute_matchers": {"sub": "x"},
+    });
+    let path = format!("/workload_identity_providers/{}/federation_rules", provider(&mount).id);
+    administer(&mount, "POST", &path, Some(rule)).await.ok();
+    mount.delete("config/federation").await.refused("theirs");
+    assert_eq!(mount.sim.state().providers.len(), 1);
+    let forced = mount.delete_by_force("config/federation").await;
+    assert!(forced.warnings()[0].contains("may still be at OpenAI"), "{:?}", forced.warnings());
+    mount.read("config/federation").await.nothing();
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_key_of_others_keeps_the_account_of_a_deleted_role() {
+    let mount = with_app().await;
+    let account = rule(&mount).account;
+    let (key, _) = mount.seed_key(&account, "theirs");
+    mount.advance(Duration::from_secs(60));
+    let deleted = mount.delete("roles/app").await;
+    assert!(deleted.warnings()[0].contains(&key), "{:?}", deleted.warnings());
+    assert!(rules(&mount).is_empty());
+    assert_eq!(accounts(&mount), std::slice::from_ref(&account));
+    mount.remove_key_at_openai(&key).await;
+    mount.advance(HOUR);
+    mount.tick().await.done();
+    assert!(accounts(&mount).is_empty());
+    assert_gone(mount).await;
+}
+
+#[tokio::test]
+async fn a_role_whose_creation_openai_interrupts_is_completed() {
+    let mount = managed().await;
+    let fault = mount.sim.fault(Fault::on(endpoint::CREATE_RULE, Action::status(500)));
+    let failed = mount.write("roles/app", role()).await;
+    assert!(failed.error().message().contains("Vault repeats it"), "{}", failed.error());
+    mount.read("creds/app").await.refused("not registered at OpenAI yet");
+    mount.advance(Duration::from_secs(300));
+    let health = mount.read("health").await.json();
+    assert!(health["reasons"].to_string().contains("federated role app"), "{health}");
+    mount.sim.remove_fault(fault);
+    mount.tick().await.done();
+    token(&mount).await;
+    assert_eq!(mount.read("health").await.json()["status"], "ok");
+    mount.finish().await;
+}

@@ -1,0 +1,88 @@
+//! What OpenAI's documents leave open: the mount works either way.
+
+use super::*;
+use crate::simulator::Federation;
+
+#[tokio::test]
+async fn a_new_rule_that_the_exchange_sees_late_is_waited_for() {
+    let mount = mount().await;
+    mount.sim.federation(Federation { propagation_ms: 6_000, ..Federation::default() });
+    mount.write("config/federation", json!({"token_endpoint": mount.sim.token_url()})).await.done();
+    mount.write("roles/app", role()).await.done();
+    token(&mount).await;
+    // An old rule is not waited for.
+    mount.advance(HOUR);
+    change_rule(&mount, json!({"enabled": false})).await;
+    mount.advance(Duration::from_secs(10));
+    let before = mount.now();
+    mount.read("creds/app").await.refused("invalid_grant");
+    assert!((mount.now() - before).num_seconds() < 5);
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn an_end_is_told_with_and_without_expires_at() {
+    for with_expires_at in [true, false] {
+        let mount = with_app().await;
+        mount.sim.federation(Federation { with_expires_at, ..Federation::default() });
+        let answer = mount.read_with("creds/app", json!({"ttl": 300})).await.json();
+        let end: chrono::DateTime<chrono::Utc> = answer["expires_at"].as_str().unwrap().parse().unwrap();
+        let left = (end - mount.now()).num_seconds();
+        assert!((295..=300).contains(&left), "{left}");
+        mount.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn the_longest_ttl_keeps_to_the_strict_lifetime() {
+    let mount = managed().await;
+    mount.write("roles/app", role_with(json!({"ttl": "1h"}))).await.done();
+    for strict_lifetime in [true, false] {
+        for leeway_seconds in [0, 60] {
+            mount.sim.federation(Federation { strict_lifetime, leeway_seconds, ..Federation::default() });
+            token(&mount).await;
+        }
+    }
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn clocks_that_are_apart_by_minutes_fail_no_read() {
+    for is_ahead in [true, false] {
+        let mount = with_app().await;
+        if is_ahead {
+            mount.put_clock_ahead(Duration::from_secs(300));
+        } else {
+            mount.put_clock_back(Duration::from_secs(300));
+        }
+        token(&mount).await;
+        // A process that has made no call yet learns OpenAI's time from the refusal.
+        mount.restart().await;
+        token(&mount).await;
+        mount.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn tokens_that_end_with_a_change_are_followed_by_others() {
+    let mount = with_app().await;
+    for both in [true, false] {
+        mount.sim.federation(Federation {
+            revoke_on_disable: both,
+            revoke_on_key_change: both,
+            ..Federation::default()
+        });
+        let before = token(&mount).await;
+        mount.write("config/federation/rotate", json!({})).await.done();
+        assert_eq!(opens(&mount, &before).await, !both);
+        let before = token(&mount).await;
+        mount.write("roles/app", json!({"enabled": false})).await.nothing();
+        assert_eq!(opens(&mount, &before).await, !both);
+        mount.write("roles/app", json!({"enabled": true})).await.nothing();
+        token(&mount).await;
+        mount.advance(HOUR * 2);
+        mount.tick().await.done();
+        token(&mount).await;
+    }
+    mount.finish().await;
+}
