@@ -4,6 +4,7 @@ mod bad_input;
 mod by_hand;
 mod crashes;
 mod managed;
+mod metrics;
 mod rotation;
 mod tokens;
 mod trouble;
