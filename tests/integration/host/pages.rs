@@ -18,6 +18,9 @@ const FROM_NOTHING: [&str; 2] = ["README.md", "docs/getting-started.md"];
 /// Fields by which later commands of a page name what an answer told.
 const NAMES: [&str; 2] = ["lease_id", "service_account_id"];
 
+/// Fields of an answer that no log may show.
+const SECRETS: [&str; 3] = ["api_key", "access_token", "identity_token"];
+
 /// Commands of a page, and the answer that it shows.
 struct Example {
     commands: String,
@@ -59,7 +62,12 @@ async fn known(host: &Host, openai: &OpenAi) -> Vec<(String, String)> {
     host.keep_secret(ADMIN_KEY);
     host.keep_secret(&another_key);
     let organization = format!("organization_id=\"{ORGANIZATION}\" api_endpoint=\"{}\"", openai.endpoint());
+    let token_endpoint = format!("token_endpoint=\"{}\"", openai.simulator().token_url());
+    let federation = format!("write openai/config/federation {token_endpoint}");
     let names = [
+        ("write -f openai/config/federation", federation.as_str()),
+        // Replaced first, because the name above begins it.
+        ("write -f openai/config/federation/rotate", "write -force openai/config/federation/rotate"),
         ("organization_id=\"org-123456\"", organization.as_str()),
         ("sk-admin-new-key", &another_key),
         ("sk-admin-...", ADMIN_KEY),
@@ -88,8 +96,8 @@ async fn type_all(host: &Host, page: &Page, openai: &OpenAi) {
         let (says, fails) = (text(&output.stdout), text(&output.stderr));
         assert!(output.status.success(), "{}: {}\n{says}{fails}", page.path, example.commands);
         let real = table(&says);
-        if let Some(key) = real.get("api_key") {
-            host.keep_secret(key);
+        for secret in SECRETS.iter().filter_map(|field| real.get(*field)) {
+            host.keep_secret(secret);
         }
         let Some(answer) = example.answer else { continue };
         let shown = table(&answer);

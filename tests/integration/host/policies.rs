@@ -42,10 +42,20 @@ async fn set_up(host: &Host, openai: &OpenAi) {
     host.api().write("openai/library-sets/shared-pool", set).await.ok();
 }
 
-/// Every way to a key.
+/// A role with access tokens.
+async fn make_keyless(host: &Host, openai: &OpenAi) {
+    let federation = json!({"token_endpoint": openai.simulator().token_url()});
+    host.api().write("openai/config/federation", federation).await.ok();
+    let role = json!({"project": "my-project", "credential_type": "access_token"});
+    host.api().write("openai/roles/agent", role).await.ok();
+}
+
+/// Every way to a key or a token.
 fn keys() -> Vec<Try> {
     vec![
         ("GET", "openai/creds/my-role", Value::Null),
+        ("GET", "openai/creds/agent", Value::Null),
+        ("GET", "openai/identity-token/agent", Value::Null),
         ("GET", "openai/static-creds/app", Value::Null),
         ("PUT", "openai/static-creds/app/rotate", json!({})),
         ("PUT", "openai/library-sets/shared-pool/check-out", json!({})),
@@ -61,6 +71,9 @@ fn operations() -> Vec<Try> {
         ("PATCH", "openai/config", json!({"key_expiry_margin": 60})),
         ("PUT", "openai/config/rotate", json!({})),
         ("PUT", "openai/admin-key-rotation", json!({})),
+        ("GET", "openai/config/federation", Value::Null),
+        ("PATCH", "openai/config/federation", json!({"key_rotation_period": 0})),
+        ("PUT", "openai/config/federation/rotate", json!({})),
         ("PUT", "openai/project/other", json!({"project_id": PROJECT})),
         ("GET", "openai/project/other", Value::Null),
         ("LIST", "openai/project", Value::Null),
@@ -116,6 +129,7 @@ async fn the_policies_allow_what_they_say_and_nothing_else() {
     on_each_server(async |host| {
         let openai = OpenAi::start().await;
         set_up(host, &openai).await;
+        make_keyless(host, &openai).await;
         let api = async |name: &str| host.api().with_token(token_of(host, name).await);
 
         let issuer = api("issuer").await;
@@ -129,6 +143,12 @@ async fn the_policies_allow_what_they_say_and_nothing_else() {
         may(&reader, &[("GET", "openai/static-creds/app", Value::Null)]).await;
         may_not(&reader, &but(keys(), &["openai/static-creds/app"])).await;
         may_not(&reader, &operations()).await;
+
+        let keyless = api("keyless").await;
+        let token = keyless.read("openai/identity-token/agent").await.ok();
+        host.keep_secret(&token.text("identity_token"));
+        may_not(&keyless, &but(keys(), &["openai/identity-token/agent"])).await;
+        may_not(&keyless, &operations()).await;
 
         let borrower = api("borrower").await;
         let lent = borrower.write("openai/library-sets/shared-pool/check-out", json!({})).await.ok();

@@ -20,6 +20,7 @@ pub mod logs;
 pub(crate) mod memory;
 #[allow(dead_code, unreachable_pub, reason = "each test uses only a part of this module")]
 pub mod mount;
+pub(crate) mod node;
 pub(crate) mod openai;
 pub(crate) mod plugin;
 pub(crate) mod process;

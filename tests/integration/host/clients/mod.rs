@@ -2,6 +2,7 @@
 
 mod command_line;
 mod examples;
+mod keyless;
 mod operator;
 mod outage;
 mod templates;
