@@ -143,10 +143,54 @@ library() {
   key_is_refused key
 }
 
+# The folder to which the tests fetch OpenAI's SDK.
+fetched_sdk() {
+  local folder
+  for folder in .cache/python/openai==*; do
+    if [ -d "$folder" ]; then printf '%s\n' "$folder"; fi
+  done
+}
+
+keyless() {
+  chapter 'Fourth way: no key at all'
+  if [ -n "$openai_is_real" ]; then
+    say 'Not done with the real OpenAI, which may have to allow an issuer of your own first. On one that does:'
+    show "$cli write -f openai/config/federation"
+    return
+  fi
+  set_variable OPENAI_TOKEN_URL "${OPENAI_BASE_URL%/v1}/oauth/token"
+  run "$cli"' write openai/config/federation token_endpoint="$OPENAI_TOKEN_URL"'
+  run "$cli"' write openai/roles/agent \
+  project=my-project \
+  credential_type=access_token \
+  ttl=6s'
+  say
+  say 'OpenAI has an account for the role, and no key of it:'
+  show 'scripts/ask_openai.py accounts'
+  scripts/ask_openai.py accounts
+  say
+  say 'An application reads identity tokens, which its SDK exchanges at OpenAI. It renews them by itself:'
+  show 'scripts/keyless_app.py agent 8'
+  # The SDK, if it is installed, or if the tests have fetched it.
+  env -u OPENAI_API_KEY PYTHONPATH="$(fetched_sdk)${PYTHONPATH:+:$PYTHONPATH}" scripts/keyless_app.py agent 8
+
+  chapter 'A program without such an SDK reads an access token'
+  run "$cli read openai/creds/agent"
+
+  chapter 'Stop the role'
+  run "$cli write openai/roles/agent enabled=false"
+  show "$cli read openai/creds/agent"
+  if "$cli" read openai/creds/agent; then fail 'a stopped role hands out tokens'; fi
+}
+
 take_down() {
-  chapter 'Delete set and role: what they made goes, what was there stays'
+  chapter 'Delete set and roles: what they made goes, what was there stays'
   run "$cli delete openai/library-sets/shared-pool"
   run "$cli delete openai/static-roles/reports"
+  if [ -z "$openai_is_real" ]; then
+    run "$cli delete openai/roles/agent"
+    run "$cli delete openai/config/federation"
+  fi
   run 'scripts/ask_openai.py accounts'
   run 'scripts/ask_openai.py delete-account "$REPORTS_ID"'
   REPORTS_ID=
@@ -220,6 +264,7 @@ set_up
 dynamic
 static
 library
+keyless
 take_down
 rotate_admin_key
 if [ "${DEMO_KEEP:-}" = 1 ]; then

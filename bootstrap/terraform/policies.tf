@@ -49,6 +49,12 @@ resource "vault_policy" "operator" {
     path "${local.mount}/config/+" {
       capabilities = ["create", "update"]
     }
+    path "${local.mount}/config/federation" {
+      capabilities = ["create", "update", "patch", "read"]
+    }
+    path "${local.mount}/config/federation/rotate" {
+      capabilities = ["create", "update"]
+    }
     path "${local.mount}/admin-key-rotation" {
       capabilities = ["create", "update"]
     }
