@@ -21,7 +21,7 @@ use crate::openai::{self, ApiKeyId, Client, Pages, ProjectId, ServiceAccountId};
 const FAILURE_KEPT_FOR: Duration = Duration::from_secs(30);
 /// Maximum wait for a page.
 const MAX_PAGE_WAIT: Duration = Duration::from_secs(20);
-/// Time without use after which a listing is dropped.
+/// Time after its end, or without use, after which a listing is dropped.
 pub(super) const MAX_AGE: Duration = Duration::from_secs(600);
 
 /// The kind of the listed objects.
@@ -47,8 +47,10 @@ pub(in crate::engine) struct Found {
 /// A complete listing.
 #[derive(Clone, Debug)]
 pub(in crate::engine) struct Listing {
-    /// Start of the listing, by the monotonic clock.
+    /// Start and end of the listing, by the monotonic clock. A listing of a large project may take longer than
+    /// [`MAX_AGE`].
     began: Duration,
+    ended: Duration,
     /// `None` if the project is archived or deleted, together with all its accounts and keys.
     pub(in crate::engine) found: Option<Arc<Vec<Found>>>,
 }
@@ -115,6 +117,12 @@ impl Listings {
 }
 
 impl Progress {
+    /// Drops a complete listing that is too old to rely on, whatever the wall clock says.
+    pub(super) fn drop_old(&mut self, clock: &dyn Clock) {
+        let now = clock.monotonic();
+        self.complete = self.complete.take().filter(|complete| now.saturating_sub(complete.ended) < MAX_AGE);
+    }
+
     /// All accounts or keys of the project, by a listing that began at `since` or later.
     pub(super) async fn list(
         &mut self,
@@ -159,7 +167,7 @@ impl Progress {
             self.found.extend(page(client, project, objects, pages).await?);
             if pages.is_whole() {
                 let found = Some(Arc::new(std::mem::take(&mut self.found)));
-                self.complete = Some(Listing { began: *began, found });
+                self.complete = Some(Listing { began: *began, ended: clock.monotonic(), found });
                 self.running = None;
             }
         }
@@ -180,7 +188,7 @@ impl Progress {
         };
         self.found = Vec::new();
         if is_gone {
-            self.complete = Some(Listing { began, found: None });
+            self.complete = Some(Listing { began, ended: clock.monotonic(), found: None });
         } else {
             self.running = Some((began, Pages::within(MAX_PAGE_WAIT)));
         }

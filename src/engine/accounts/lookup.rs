@@ -10,7 +10,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use tokio::time::timeout;
 
-use super::listing::{self, Found, Listings, MAX_AGE, Objects};
+use super::listing::{self, Found, Listings, Objects};
 use crate::engine::failpoint::shortened;
 use crate::openai::{self, Client, Pages, ProjectId, ServiceAccountId};
 
@@ -62,10 +62,11 @@ impl Listings {
         let (now, objects) = (self.clock.monotonic(), sought.objects());
         let age = (self.clock.now() - began).to_std().unwrap_or_default();
         let over = shortened!("OPENAI_CREATION_IS_OVER", CREATION_IS_OVER);
-        // A wrong wall clock requests at most a listing of the last minutes, and never a future one.
-        let since = (now + over).saturating_sub(age).clamp(now.saturating_sub(MAX_AGE), now);
+        // A wrong wall clock never requests a future listing.
+        let since = (now + over).saturating_sub(age).min(now);
         let progress = self.progress(sought.project, objects);
         let Ok(mut progress) = timeout(MAX_WAIT, progress.lock()).await else { return Ok(Look::Later) };
+        progress.drop_old(&*self.clock);
         let listed = progress.list(&*self.clock, client, sought.project, objects, since);
         let Ok(listing) = timeout(MAX_LISTING_TIME, listed).await else { return Ok(Look::Later) };
         let found = listing?.found;

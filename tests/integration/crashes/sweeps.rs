@@ -56,10 +56,11 @@ async fn a_listing_that_was_cut_off_goes_on_where_it_was() {
     assert_eq!(world.openai.state().answered(LIST_ACCOUNTS, 200), 2);
 }
 
-/// Accounts that were made a while ago and that nothing but a write-ahead entry names.
+/// Accounts that were made a while ago and that nothing but a write-ahead entry names. Each tick lets 9 minutes pass by the
+/// monotonic clock alone, so they are older than a few of these: else a listing of an earlier tick would be too old.
 async fn left_behind() -> World {
     let world = World::begin().await;
-    let announced = Utc::now() - TimeDelta::minutes(10);
+    let announced = Utc::now() - TimeDelta::hours(10);
     for number in 0..LEFT {
         let name = format!("left-{number}");
         world.openai.simulator().seed_account(PROJECT, &name, true).expect("the project is there");

@@ -200,6 +200,10 @@ async fn what_was_cut_off_in_another_organization_waits_for_it_and_is_told_of() 
     elsewhere["organization_id"] = "org-other".into();
     elsewhere["verify_connection"] = false.into();
     mount.write("config", elsewhere).await.done();
+    // The simulator knows one organization. The other one has the project, and nothing in it.
+    let project = json!({"object": "organization.project", "id": mount.sim.project(), "name": "Project",
+        "created_at": 1, "status": "active"});
+    mount.sim.fault(Fault::on(endpoint::READ_PROJECT, Action::status_with(200, project)));
     mount.sim.fault(Fault::on(
         endpoint::LIST_ACCOUNTS,
         Action::status_with(200, json!({"data": [], "has_more": false})),
