@@ -153,8 +153,13 @@ impl FederatedRole {
 
     /// True if nothing of a deleted role is left at OpenAI.
     pub fn is_over(&self) -> bool {
+        self.has_only_creations_left() && self.making.is_empty()
+    }
+
+    /// True if nothing of a deleted role is left at OpenAI, apart from creations whose outcome is not known.
+    pub fn has_only_creations_left(&self) -> bool {
         let has_rule = self.managed.as_ref().is_some_and(|it| it.rule_name.is_some());
-        self.deleted.is_some() && !has_rule && self.made_account.is_none() && self.making.is_empty()
+        self.deleted.is_some() && !has_rule && self.made_account.is_none()
     }
 
     /// Everything at OpenAI that the role has, asks for, or still has to let go.

@@ -73,12 +73,11 @@ pub(in crate::engine) async fn write(
     engine.exchanges.forget(&write.name);
     match old {
         Some(old) if old.deleted.is_none() => update(engine, storage, write, &old).await,
-        tombstone => {
-            if let Some(tombstone) = tombstone {
-                finish(engine, storage, &write.name, (*tombstone).clone()).await?;
-            }
-            create(engine, storage, write).await
+        Some(tombstone) => {
+            let earlier = finish(engine, storage, &write.name, (*tombstone).clone()).await?;
+            create(engine, storage, write, Some(earlier)).await
         }
+        None => create(engine, storage, write, None).await,
     }
 }
 
@@ -119,29 +118,47 @@ impl RoleWrite {
     }
 }
 
-/// Completes the deletion of an earlier role of this name.
+/// Completes the deletion of an earlier role of this name. Creations of it whose outcome is not known may be left.
 async fn finish(
     engine: &Engine,
     storage: &dyn Storage,
     name: &str,
     mut role: FederatedRole,
-) -> Result<(), Error> {
+) -> Result<FederatedRole, Error> {
     let work = Work::of_request(engine, storage, name, &role).await?;
     role_ending::end(&work, &mut role).await?;
-    if role.is_over() {
-        return Ok(());
-    }
-    Err(Error::field(format!(
-        "an earlier role {name:?} is being deleted, and what it asked of OpenAI is still looked for: try again in some \
-         minutes"
-    )))
+    if role.has_only_creations_left() { Ok(role) } else { Err(still_deleted(name)) }
 }
 
-async fn create(engine: &Engine, storage: &dyn Storage, write: RoleWrite) -> Result<Vec<String>, Error> {
+fn still_deleted(name: &str) -> Error {
+    Error::field(format!(
+        "an earlier role {name:?} is being deleted, and what it asked of OpenAI is still looked for: try again in some \
+         minutes"
+    ))
+}
+
+/// The creations of an earlier role whose outcome is not known: the new role inherits them, and the worker looks for them.
+/// It can do so in one organization only.
+fn inherited(name: &str, earlier: Option<FederatedRole>, home: Option<&Home>) -> Result<MakingList, Error> {
+    let Some(earlier) = earlier.filter(|earlier| !earlier.making.is_empty()) else {
+        return Ok(MakingList::default());
+    };
+    let is_near =
+        earlier.making.iter().all(|it| home.is_some_and(|home| home.organization == it.organization_id));
+    if is_near { Ok(earlier.making) } else { Err(still_deleted(name)) }
+}
+
+async fn create(
+    engine: &Engine,
+    storage: &dyn Storage,
+    write: RoleWrite,
+    earlier: Option<FederatedRole>,
+) -> Result<Vec<String>, Error> {
     let federation = federation(engine, storage).await?;
     let settings = write.settings(None, federation.provider.is_managed())?;
     let project = project_fields::agreed_project(engine, storage, &settings.named_project()).await?;
     let home = Home::of(engine, storage, &federation).await?;
+    let making = inherited(&write.name, earlier, home.as_ref())?;
     let given = write.account.id().cloned();
     let mut warnings = Vec::new();
     match (&home, &given) {
@@ -166,7 +183,7 @@ async fn create(engine: &Engine, storage: &dyn Storage, write: RoleWrite) -> Res
         account_project_id: project,
         given_account_id: given,
         made_account: None,
-        making: MakingList::default(),
+        making,
         managed: home.as_ref().map(|home| Managed {
             organization_id: home.organization.clone(),
             provider_id: home.provider.clone(),

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::simulator::{Action, Fault, endpoint};
+use crate::support::library::SETTLED;
 
 /// A refusal of the exchange that says what to look at; `health` tells it after some minutes.
 async fn refused(mount: &Mount, says: &str) {
@@ -172,4 +173,28 @@ async fn a_role_whose_creation_openai_interrupts_is_completed() {
     token(&mount).await;
     assert_eq!(mount.read("health").await.json()["status"], "ok");
     mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_role_inherits_the_cut_off_creation_of_an_earlier_role_of_its_name() {
+    let mount = managed().await.without_lag();
+    mount.sim.fault(Fault::on(endpoint::CREATE_ACCOUNT, Action::Drop).after_the_work().times(1));
+    mount.sim.fault(Fault::on(endpoint::LIST_ACCOUNTS, Action::Html));
+    mount.write("roles/app", role()).await.error();
+    mount.sim.clear_faults();
+    let stray = accounts(&mount);
+    assert_eq!(stray.len(), 1, "OpenAI made it");
+    let warnings = mount.delete("roles/app").await.warnings().join(" ");
+    assert!(warnings.contains("a creation that was cut off is looked for"), "{warnings}");
+
+    // Nobody waits for the look-up.
+    mount.write("roles/app", role()).await.done();
+    token(&mount).await;
+    mount.advance(SETTLED);
+    mount.tick().await.done();
+    let left = accounts(&mount);
+    assert!(left.len() == 1 && left != stray, "{left:?}: the stray is gone, the role's account stays");
+    token(&mount).await;
+    mount.delete("roles/app").await.done();
+    assert_gone(mount).await;
 }
