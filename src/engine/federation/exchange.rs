@@ -26,7 +26,7 @@ const YOUNG: TimeDelta = TimeDelta::minutes(2);
 const PAUSES: [u64; 4] = [1, 2, 4, 8];
 /// A difference of the clocks that OpenAI may refuse a token for.
 const CLOCK_DIFFERENCE: TimeDelta = TimeDelta::seconds(30);
-/// As many roles whose exchange fails are remembered.
+/// Maximum number of remembered roles whose exchange fails.
 const MOST_REFUSED: usize = 100;
 /// OAuth's code for a provider, rule or account that does not fit.
 const INVALID_GRANT: &str = "invalid_grant";

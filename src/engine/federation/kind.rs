@@ -1,4 +1,4 @@
-//! What the worker does about the federation: completes the registration, rotates the signing key, and deletes the provider
+//! The worker's part of the federation: it completes the registration, rotates the signing key, and deletes the provider
 //! of a deleted record. Each tick reads the one record, so it needs no marker.
 
 use std::time::Duration;

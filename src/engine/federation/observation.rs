@@ -1,4 +1,4 @@
-//! What `health` and the metrics tell of the federation: from storage, and from the exchanges of this process.
+//! The federation in `health` and the metrics: from storage, and from the exchanges of this process.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,7 @@ pub(in crate::engine) struct Observation {
     pub(in crate::engine) key_age: Duration,
     /// Roles whose tokens OpenAI refuses.
     pub(in crate::engine) refused: usize,
-    /// What is not as it should be.
+    /// Problems, in words.
     pub(in crate::engine) reasons: Vec<String>,
 }
 

@@ -294,7 +294,7 @@ fn take_provider(provider: &mut Provider, sent: Option<&IdentityProviderId>) -> 
     }
 }
 
-/// Who changes where tokens go could take them.
+/// A caller that changes the address of the exchange could collect tokens.
 async fn require_admin_key(engine: &Engine, storage: &dyn Storage, sent: &Sent) -> Result<(), Error> {
     let config = clients::configured(engine, storage).await?.config;
     if sent.admin_key.as_deref() == Some(config.admin_api_key.expose()) {

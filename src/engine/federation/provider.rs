@@ -25,7 +25,7 @@ const MOST_PROVIDERS: usize = 50;
 /// From so many providers on, the registration warns of the limit.
 const MANY_PROVIDERS: usize = 45;
 
-/// What a piece of work on the provider needs.
+/// One piece of work on the provider.
 pub(super) struct Work<'a> {
     pub(super) engine: &'a Engine,
     pub(super) storage: &'a dyn Storage,

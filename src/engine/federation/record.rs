@@ -45,7 +45,7 @@ pub struct Federation {
     /// The settings were deleted, and the provider has still to be deleted at OpenAI.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_deleted: bool,
-    /// How the attempts to bring OpenAI into line fare.
+    /// Retry state of the work at OpenAI.
     #[serde(flatten)]
     pub retry: RetryState,
 }

@@ -20,7 +20,7 @@ use crate::openai::{FederationRuleId, IdentityProviderId, OrganizationId, Projec
 /// A role whose readers get access tokens.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct FederatedRole {
-    /// What it was told.
+    /// Settings from the operator.
     #[serde(flatten)]
     pub settings: Settings,
     /// Random: a late step for an earlier role of this name touches nothing of this one.
@@ -46,12 +46,12 @@ pub struct FederatedRole {
     /// When the role was deleted; none if it stands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deleted: Option<DateTime<Utc>>,
-    /// How the attempts to bring OpenAI into line fare.
+    /// Retry state of the work at OpenAI.
     #[serde(flatten)]
     pub retry: RetryState,
 }
 
-/// What a role is told.
+/// Settings of a role.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
     /// Name of the project in Vault; empty if the role has the project's id.

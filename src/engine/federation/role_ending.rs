@@ -19,7 +19,7 @@ use crate::engine::config::clients;
 use crate::engine::failpoint::failpoint;
 use crate::openai::{Client, Urgency};
 
-/// How long a look-up waits for its turn at OpenAI; the next tick looks again.
+/// Maximum wait of a look-up for its turn at OpenAI; the next tick looks again.
 const LOOK_UP: Duration = Duration::from_secs(10);
 
 /// Ends everything, and removes the record if nothing is left. Else the record keeps the reason.

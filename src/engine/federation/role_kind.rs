@@ -1,4 +1,4 @@
-//! What the worker does about a federated role: completes what was interrupted, ends what was deleted, and looks for
+//! The worker's part of a federated role: it completes interrupted steps, ends deleted roles, and looks for
 //! accounts whose creation was cut off.
 
 use std::time::Duration;

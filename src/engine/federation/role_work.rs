@@ -1,4 +1,4 @@
-//! What a piece of work on one federated role needs, and how its record is stored.
+//! One piece of work on a federated role, and the writes of its record.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::openai::{Client, Urgency};
 /// Maximum time that each call of a request waits for its turn. Vault gives a request 90 s.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What a piece of work on one role needs. The caller holds the role's lock.
+/// One piece of work on a role. The caller holds the role's lock.
 pub(super) struct Work<'a> {
     pub(super) engine: &'a Engine,
     pub(super) storage: &'a dyn Storage,

@@ -32,12 +32,12 @@ const MARGIN: TimeDelta = TimeDelta::minutes(5);
 const VISIBLE_AFTER: TimeDelta = TimeDelta::minutes(10);
 /// Lifetime of a token that only proves its key.
 const PROOF: Duration = Duration::from_secs(60);
-/// As many roles are tried: the rule of one may have been changed at OpenAI.
+/// Maximum number of roles to try. Somebody may have changed the rule of one at OpenAI.
 const MOST_TRIES: usize = 3;
 /// Pauses between the proofs of a rotation by hand.
 const PAUSES: [u64; 4] = [1, 2, 4, 8];
 
-/// What a proof of the new key came to.
+/// Result of a proof of the new key.
 enum Proof {
     Good,
     /// There is no role whose account could be asked for.
@@ -84,7 +84,7 @@ pub(super) async fn advance_now(work: &Work<'_>, federation: &mut Federation) ->
     outcome
 }
 
-/// What a rotation under way waits for, in words.
+/// The reason why a started rotation is not complete, in words.
 pub(super) fn waits_for(federation: &Federation) -> Option<String> {
     let next = federation.next.as_ref()?;
     let kid = next.key.key.kid();

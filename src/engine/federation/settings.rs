@@ -55,7 +55,7 @@ pub(super) static FORCE: Field<bool> = Field::new(
 .query()
 .only_on(Operation::Delete);
 
-/// What a write says.
+/// Fields of a write.
 pub(super) struct Sent {
     pub(super) issuer: Option<String>,
     pub(super) audience: Option<String>,
