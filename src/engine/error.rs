@@ -24,7 +24,7 @@ pub enum Error {
     Exchange {
         /// The failure.
         error: openai::ExchangeError,
-        /// What to look at, or nothing.
+        /// The thing to check; empty if there is no advice.
         advice: String,
     },
     /// OpenAI has not taken a change that is stored.

@@ -7,13 +7,13 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::engine::accounts::deletion::end_found;
 use crate::engine::accounts::kind::Pending;
 use crate::engine::accounts::lookup::{Look, Sought};
 use crate::engine::accounts::making::{FORGOTTEN_AFTER, SWEEP_AGE, sweep_age};
 use crate::engine::accounts::owner::Owner;
 use crate::engine::accounts::{holdings, kind};
 use crate::engine::config::clients;
-use crate::engine::creds::deletion::end_found;
 use crate::engine::creds::ledger::LEDGER;
 use crate::engine::{Engine, Error};
 use crate::framework::{Swept, WalKind, WalLog};

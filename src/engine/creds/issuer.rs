@@ -13,10 +13,10 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use crate::engine::Error;
+use crate::engine::accounts::deletion::{Undone, end_sought};
 use crate::engine::accounts::listing::Found;
 use crate::engine::accounts::lookup;
 use crate::engine::accounts::lookup::Sought;
-use crate::engine::creds::deletion::{Undone, end_sought};
 use crate::engine::creds::ledger::Credential;
 use crate::engine::failpoint::failpoint;
 use crate::openai::{self, Client, CreatedKey, NewKey, ProjectId, ServiceAccountId, Urgency};
@@ -78,7 +78,7 @@ pub(in crate::engine) async fn make_bare_account(
 }
 
 /// Creates a key whose unique name the caller has stored. After [`Error::LeftBehind`] the key may exist, and the caller
-/// ends the key by [`end_key_named`](crate::engine::creds::deletion::end_key_named) later. After any other error no key exists.
+/// ends the key by [`end_key_named`](crate::engine::accounts::deletion::end_key_named) later. After any other error no key exists.
 pub(in crate::engine) async fn issue_recorded_key(
     client: &Client,
     project_id: &ProjectId,

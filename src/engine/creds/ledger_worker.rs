@@ -20,10 +20,10 @@ use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::accounts::making;
+use crate::engine::accounts::{deletion, making};
 use crate::engine::config::clients;
+use crate::engine::creds::ledger;
 use crate::engine::creds::ledger::{Credential, LEDGER};
-use crate::engine::creds::{deletion, ledger};
 use crate::engine::failpoint::{failpoint, shortened};
 use crate::engine::telemetry::events;
 use crate::engine::telemetry::events::EventKind;
@@ -121,7 +121,10 @@ pub(in crate::engine) async fn end(
     let client = clients::client_of(engine, storage, &credential.organization_id).await?;
     let urgency = if is_dead(engine, credential) { Urgency::Check } else { Urgency::Revocation };
     clients::note_made(engine, &credential.ids(), credential.made);
-    deletion::retire(&client.for_work(urgency, max_wait), credential).await.map_err(Error::Revocation)?;
+    let client = client.for_work(urgency, max_wait);
+    let Credential { project_id, service_account_id, api_key_id, with_account, .. } = credential;
+    let ended = deletion::end(&client, project_id, service_account_id, api_key_id, *with_account).await;
+    ended.map_err(Error::Revocation)?;
     engine.live.remove(credential);
     engine.metrics.credential_revoked(&credential.role);
     events::emit(engine, EventKind::CredsRevoke, &format!("creds/{}", credential.role));

@@ -4,13 +4,12 @@
 //! - `windows` covers a credential from the call to OpenAI until its record in the `ledger`.
 //! - `credential_end` revokes leases, `predecessor_leases` those of the Go plugin.
 //! - `ledger_worker` removes ended credentials whose revocation was queued, failed or never came.
-//! - `issuer` creates and `deletion` ends keys and accounts at OpenAI. `inventory` knows all their owners.
+//! - `issuer` creates keys and accounts at OpenAI, and `accounts/deletion` ends them. `inventory` knows all their owners.
 //! - `live` counts the live credentials of each role. `scopes` and `caller` are parts of a read.
 //! - `former` works off write-ahead entries of the version before windows.
 
 pub(in crate::engine) mod caller;
 pub(in crate::engine) mod credential_end;
-pub(in crate::engine) mod deletion;
 pub(in crate::engine) mod former;
 pub(in crate::engine) mod inventory;
 pub(in crate::engine) mod issuer;

@@ -1,4 +1,4 @@
-//! What people know from HashiCorp's other engines: names in templates, labels, other spellings of a path, narrower
+//! Habits from HashiCorp's other engines: names in templates, labels, other spellings of a path, narrower
 //! credentials.
 
 use std::collections::BTreeMap;

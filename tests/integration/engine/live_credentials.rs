@@ -1,4 +1,4 @@
-//! How many credentials of a role are live: in a read, in the list, in a metric, and when the role is deleted.
+//! The number of live credentials of a role: in a read, in the list, in a metric, and when the role is deleted.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ async fn mount(role: Value) -> Mount {
     Mount::start().await.configured().await.with_project().await.with_role(role).await
 }
 
-/// What a read of the role tells, without a warning.
+/// The number in a read of the role, which has no warning.
 #[track_caller]
 fn told(read: &crate::support::Answered) -> u64 {
     assert!(read.warnings().is_empty(), "{:?}", read.warnings());

@@ -1,4 +1,4 @@
-//! What people know from HashiCorp's other engines, on real servers: names and labels by which a credential is traced, live
+//! Habits from HashiCorp's other engines, on real servers: names and labels by which a credential is traced, live
 //! credentials, narrower scopes, and the spellings of other engines with a policy for each.
 
 use serde_json::json;

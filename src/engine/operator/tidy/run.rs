@@ -18,9 +18,10 @@ use tokio::time::Instant;
 
 use super::status::{Candidate, Object, Options, State};
 use crate::engine::accounts::claims;
+use crate::engine::accounts::deletion;
 use crate::engine::config::clients;
+use crate::engine::creds::inventory;
 use crate::engine::creds::inventory::Owned;
-use crate::engine::creds::{deletion, inventory};
 use crate::engine::operator::dependents;
 use crate::engine::{Engine, Error};
 use crate::logical::Storage;

@@ -1,4 +1,4 @@
-//! What is refused, and by which name.
+//! Refusals of bad input, each by the name of its field.
 
 use super::*;
 use crate::simulator::{Action, Fault, Federation, endpoint};
