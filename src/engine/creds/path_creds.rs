@@ -85,6 +85,10 @@ const ANSWER: &[ResponseField] = &[
     ResponseField::new::<String>("role", "Name of the role."),
     ResponseField::new::<String>("project_id", "OpenAI's id of the project."),
     metadata::ECHO_ANSWER,
+    ResponseField::new::<DateTime<Utc>>(
+        "last_vault_rotation",
+        "Time at which the token was given, with access_token. The Vault Secrets Operator asks for it.",
+    ),
     ResponseField::new::<Duration>("rotation_period", "Lifetime of a token, in seconds."),
     ResponseField::new::<Duration>("ttl", "Seconds until clients should read again, with access_token."),
 ];

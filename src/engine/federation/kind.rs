@@ -12,7 +12,6 @@ use super::rotation;
 use crate::engine::accounts::kind::{Holding, Kind, Mount, Pending, PendingWork, Turn};
 use crate::engine::accounts::owner::Owner;
 use crate::engine::failpoint::failpoint;
-use crate::engine::telemetry::metrics::{RotationKind, RotationResult};
 use crate::engine::{Engine, Error};
 use crate::logical::{Storage, StorageError};
 
@@ -146,7 +145,7 @@ async fn keep(
 ) -> Result<Option<DateTime<Utc>>, Error> {
     tracing::warn!("config/federation is not as written at OpenAI yet: {error}");
     if federation.next.is_some() {
-        turn.engine.metrics.rotated(RotationKind::SigningKey, RotationResult::Failed);
+        rotation::failed(turn.engine);
     }
     federation.retry.failed_by("federation", &error, turn.engine.now(), Duration::ZERO);
     turn.engine.federation.put(turn.storage(), ONLY, federation).await?;

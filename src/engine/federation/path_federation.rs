@@ -380,6 +380,7 @@ async fn rotate(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Err
     match rotation::advance_now(&work, &mut federation).await {
         Err(error @ Error::Storage(_)) => return Err(error),
         Err(error) => {
+            rotation::failed(&engine);
             federation.retry.failed_by("federation", &error, engine.now(), Duration::ZERO);
             work.put(&federation).await?;
         }

@@ -156,6 +156,12 @@ async fn replace(work: &Work<'_>, federation: &mut Federation) -> Result<(), Err
     Ok(())
 }
 
+/// Tells that an attempt failed. The record, which the caller stores, has the reason.
+pub(super) fn failed(engine: &Engine) {
+    engine.metrics.rotated(RotationKind::SigningKey, RotationResult::Failed);
+    events::emit(engine, EventKind::RotateFail, "config/federation");
+}
+
 /// Removes replaced keys whose last token has ended.
 async fn remove_ended(work: &Work<'_>, federation: &mut Federation) -> Result<(), Error> {
     let ended = ended(federation, work.engine);

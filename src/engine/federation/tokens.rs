@@ -75,6 +75,7 @@ pub(in crate::engine) async fn access_token(
         ("project_id", role.account_project_id.as_str().into()),
         ("role", name.into()),
         (metadata::ECHO, metadata::shown(&role.settings.metadata)),
+        ("last_vault_rotation", rfc3339::text(engine.now()).into()),
         ("rotation_period", ttl.as_secs().into()),
         ("ttl", read_again(granted.expires_at - engine.now()).into()),
     ]))

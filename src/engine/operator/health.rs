@@ -150,7 +150,7 @@ async fn observe(engine: &Engine, storage: &dyn Storage) -> Result<Observation, 
         },
         creations,
         changes: Due::of(&pending, |work| *work == PendingWork::Change),
-        federation: federation::observation::observe(engine, now),
+        federation: federation::observation::observe(engine, storage, now).await?,
         pending,
         missing: library::missing::counts(storage).await?,
         outcomes: engine.clients.openai_status().outcomes(),
@@ -185,7 +185,7 @@ impl Due {
 
 impl Observation {
     #[expect(clippy::cast_precision_loss, reason = "seconds and counts are far below 2^52")]
-    fn levels(&self) -> [(Level, f64); 11] {
+    fn levels(&self) -> [(Level, f64); 12] {
         let key_age = self.config.as_ref().and_then(|config| (self.now - config.last_rotated).to_std().ok());
         [
             (Level::OverdueRotations, self.rotations.count as f64),
@@ -197,6 +197,7 @@ impl Observation {
             (Level::AdminKeyAgeSeconds, key_age.unwrap_or_default().as_secs() as f64),
             (Level::AdminKeyRefused, f64::from(u8::from(self.outcomes.refused))),
             (Level::SigningKeyAgeSeconds, self.federation.key_age.as_secs() as f64),
+            (Level::FederatedRoles, self.federation.roles as f64),
             (Level::RefusedFederatedRoles, self.federation.refused as f64),
             (Level::PendingChanges, self.changes.count as f64),
         ]

@@ -25,9 +25,9 @@ pub(in crate::engine) enum EventKind {
     CredsCreateFail,
     /// A credential was revoked.
     CredsRevoke,
-    /// The key of a static role was rotated.
+    /// The key of a static role, or the signing key, was rotated.
     Rotate,
-    /// The rotation of a static role failed.
+    /// The rotation of a static role's key, or of the signing key, failed.
     RotateFail,
     /// The admin key was rotated.
     RootRotate,

@@ -67,6 +67,8 @@ pub enum Level {
     AdminKeyRefused,
     /// The age of the signing key, in seconds; 0 without one.
     SigningKeyAgeSeconds,
+    /// Number of federated roles.
+    FederatedRoles,
     /// Number of roles whose tokens OpenAI refuses.
     RefusedFederatedRoles,
     /// Number of federated roles and providers that are not as written at OpenAI.
@@ -128,7 +130,7 @@ impl ExchangeResult {
 }
 
 impl Level {
-    pub(super) const ALL: [Self; 11] = [
+    pub(super) const ALL: [Self; 12] = [
         Self::OverdueRotations,
         Self::RotationOverdueSeconds,
         Self::PendingDeletions,
@@ -138,6 +140,7 @@ impl Level {
         Self::AdminKeyAgeSeconds,
         Self::AdminKeyRefused,
         Self::SigningKeyAgeSeconds,
+        Self::FederatedRoles,
         Self::RefusedFederatedRoles,
         Self::PendingChanges,
     ];
@@ -154,6 +157,7 @@ impl Level {
             Self::AdminKeyAgeSeconds => "openai_admin_key_age_seconds",
             Self::AdminKeyRefused => "openai_admin_key_refused",
             Self::SigningKeyAgeSeconds => "openai_signing_key_age_seconds",
+            Self::FederatedRoles => "openai_federated_roles",
             Self::RefusedFederatedRoles => "openai_refused_federated_roles",
             Self::PendingChanges => "openai_pending_changes",
         }
@@ -170,6 +174,7 @@ impl Level {
             Self::AdminKeyAgeSeconds => "Age of the admin API key.",
             Self::AdminKeyRefused => "1 while OpenAI refuses the admin key.",
             Self::SigningKeyAgeSeconds => "Age of the key that signs identity tokens; 0 without one.",
+            Self::FederatedRoles => "Roles with access tokens; OpenAI takes 50 rules of a managed provider.",
             Self::RefusedFederatedRoles => "Roles whose tokens OpenAI refuses, as this process saw.",
             Self::PendingChanges => "Federated roles and providers that are not as written at OpenAI.",
         }

@@ -1,6 +1,7 @@
 //! Counters of exchanges and identity tokens, and the events of the issuer and its roles.
 
 use super::*;
+use crate::simulator::{Action, Fault, endpoint};
 use crate::support::wait::eventually;
 
 /// The value of a series in the text of `metrics`.
@@ -46,6 +47,7 @@ async fn each_exchange_is_counted_by_role_and_result_and_its_duration_is_measure
     assert_counted(&mount, &exchanges("done"), 1.0).await;
     assert_counted(&mount, r#"openai_api_error{endpoint="exchange_token",code="400"}"#, 1.0).await;
     assert!(counted(&mount, "openai_signing_key_age_seconds").await >= 3_600.0);
+    assert_counted(&mount, "openai_federated_roles", 1.0).await;
     mount.finish().await;
 }
 
@@ -53,12 +55,17 @@ async fn each_exchange_is_counted_by_role_and_result_and_its_duration_is_measure
 async fn writes_rotations_and_deletions_of_issuer_and_role_are_events() {
     let mount = with_app().await;
     mount.write("config/federation/rotate", json!({})).await.done();
+    let upload = mount.sim.fault(Fault::on(endpoint::UPDATE_PROVIDER, Action::status(403)));
+    mount.write("config/federation/rotate", json!({})).await.done();
+    mount.sim.remove_fault(upload);
+    assert_counted(&mount, r#"openai_rotations_total{kind="signing_key",result="failed"}"#, 1.0).await;
     mount.delete("roles/app").await.nothing();
     mount.delete("config/federation").await.nothing();
     for expected in [
         "openai/config-write config/federation",
         "openai/role-write roles/app",
         "openai/rotate config/federation",
+        "openai/rotate-fail config/federation",
         "openai/role-delete roles/app",
         "openai/config-delete config/federation",
     ] {

@@ -1,5 +1,5 @@
-//! The Vault Secrets Operator, whose resource `VaultDynamicSecret` with `allowStaticCreds` reads `static-creds`. It runs in
-//! Kubernetes only, so its rules stand here: which fields it reads and of what type, when it comes back, and what it takes
+//! The Vault Secrets Operator, whose resource `VaultDynamicSecret` with `allowStaticCreds` reads `static-creds`, and `creds`
+//! of a role with access tokens. It runs in Kubernetes only, so its rules stand here: which fields it reads and of what type, when it comes back, and what it takes
 //! for a change.
 
 use std::time::Duration;
@@ -94,6 +94,28 @@ async fn the_secrets_operator_finds_its_fields_and_news_only_after_a_rotation() 
             assert!(third.is_news_after(&second), "{third:?}");
             assert!(third.last_vault_rotation >= second.last_vault_rotation);
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_secrets_operator_comes_back_for_the_next_access_token_in_time() {
+    on_each_server(async |host| {
+        let openai = OpenAi::start().await;
+        host.quick_start(&openai).await;
+        let federation = json!({"token_endpoint": openai.simulator().token_url()});
+        host.api().write("openai/config/federation", federation).await.ok();
+        let role = json!({"project": "my-project", "credential_type": "access_token", "ttl": "10m"});
+        host.api().write("openai/roles/agent", role).await.ok();
+        let read = async || {
+            let answer = host.api().read("openai/creds/agent").await.ok();
+            host.keep_secret(&answer.text("access_token"));
+            Seen::of(&answer)
+        };
+        let (first, second) = (read().await, read().await);
+        assert!(second.is_news_after(&first), "{second:?}");
+        assert!(!second.is_worth_another_try(&first), "{second:?}");
+        assert!(second.horizon() < Duration::from_secs(7 * 60), "before the token ends: {second:?}");
     })
     .await;
 }
