@@ -53,14 +53,6 @@ impl Locks {
     }
 }
 
-impl Locks {
-    /// The lock of `key`, unless somebody holds or awaits it.
-    pub fn try_lock(&self, key: &str) -> Option<LockGuard> {
-        let (reference, lock) = Reference::take(&self.table, key);
-        Some(LockGuard { _held: lock.try_lock_owned().ok()?, _reference: reference })
-    }
-}
-
 impl Reference {
     fn take(table: &Arc<Table>, key: &str) -> (Self, Arc<AsyncMutex<()>>) {
         let mut locks = table.lock();
@@ -109,17 +101,6 @@ mod tests {
         drop(locks.lock("b").await);
         drop(first);
         assert!(futures_util::poll!(waiting.as_mut()).is_ready());
-    }
-
-    #[tokio::test]
-    async fn who_only_tries_does_not_wait_and_leaves_nothing() {
-        let locks = Locks::new();
-        let first = locks.lock("a").await;
-        assert!(locks.try_lock("a").is_none());
-        assert!(locks.try_lock("b").is_some());
-        drop(first);
-        assert!(locks.try_lock("a").is_some());
-        assert_eq!(locks.count(), 0);
     }
 
     #[tokio::test]

@@ -11,8 +11,10 @@
 use std::collections::{HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use futures_util::{FutureExt as _, StreamExt as _, stream};
+use tokio::time::timeout;
 
 use super::due;
 use super::due::Marker;
@@ -25,6 +27,9 @@ use crate::logical::{Storage, StorageError};
 
 /// Number of owners that are reconciled concurrently.
 const CONCURRENCY: usize = 16;
+/// Maximum wait for a request that holds an owner's lock. The lock is first come, first served: requests that follow each
+/// other without a pause do not keep the worker from an owner, and a request that OpenAI holds up does.
+const MAX_LOCK_WAIT: Duration = Duration::from_secs(2);
 /// Maximum number of markers that one tick takes.
 const MOST_PER_TICK: usize = 5_000;
 
@@ -130,9 +135,10 @@ async fn attempt(turn: &Turn<'_>, look: Look, left_out: &AtomicBool) -> Option<l
     Some(logical::Error::from(failure).about(&look.owner.described()))
 }
 
-/// Returns false if a request holds the owner's lock. Then the next tick reconciles the owner.
+/// Returns false if a request held the owner's lock for [`MAX_LOCK_WAIT`]. Then the next tick reconciles the owner.
 async fn work(turn: &Turn<'_>, kind: &dyn Kind, look: &Look) -> Result<bool, Error> {
-    let Some(_alone) = turn.engine.locks.try_lock(&kind.lock(&look.owner)) else { return Ok(false) };
+    let key = kind.lock(&look.owner);
+    let Ok(_alone) = timeout(MAX_LOCK_WAIT, turn.engine.locks.lock(&key)).await else { return Ok(false) };
     let next = kind.reconcile(turn, &look.owner).await?;
     let is_due = next.is_some_and(|next| next <= turn.engine.now());
     if !is_due || look.markers.is_empty() {

@@ -3,6 +3,7 @@
 use super::*;
 use crate::simulator::{Action, Fault, endpoint};
 use crate::support::library::SETTLED;
+use crate::support::wait::eventually;
 
 /// A refusal of the exchange that says what to look at; `health` tells it after some minutes.
 async fn refused(mount: &Mount, says: &str) {
@@ -175,15 +176,21 @@ async fn a_role_whose_creation_openai_interrupts_is_completed() {
     mount.finish().await;
 }
 
-#[tokio::test]
-async fn a_role_inherits_the_cut_off_creation_of_an_earlier_role_of_its_name() {
-    let mount = managed().await.without_lag();
+/// A creation of the role `app` is cut off. Answers the account that OpenAI made all the same.
+async fn cut_off(mount: &Mount) -> Vec<String> {
     mount.sim.fault(Fault::on(endpoint::CREATE_ACCOUNT, Action::Drop).after_the_work().times(1));
     mount.sim.fault(Fault::on(endpoint::LIST_ACCOUNTS, Action::Html));
     mount.write("roles/app", role()).await.error();
     mount.sim.clear_faults();
-    let stray = accounts(&mount);
+    let stray = accounts(mount);
     assert_eq!(stray.len(), 1, "OpenAI made it");
+    stray
+}
+
+#[tokio::test]
+async fn a_role_inherits_the_cut_off_creation_of_an_earlier_role_of_its_name() {
+    let mount = managed().await.without_lag();
+    let stray = cut_off(&mount).await;
     let warnings = mount.delete("roles/app").await.warnings().join(" ");
     assert!(warnings.contains("a creation that was cut off is looked for"), "{warnings}");
 
@@ -197,4 +204,26 @@ async fn a_role_inherits_the_cut_off_creation_of_an_earlier_role_of_its_name() {
     token(&mount).await;
     mount.delete("roles/app").await.done();
     assert_gone(mount).await;
+}
+
+#[tokio::test]
+async fn a_role_that_somebody_writes_again_and_again_has_its_turn_in_the_tick() {
+    let mount = managed().await.without_lag();
+    let stray = cut_off(&mount).await;
+    mount.write("roles/app", role()).await.done();
+    mount.advance(SETTLED);
+    // The tick comes while a write waits for OpenAI, with another one behind it.
+    mount.sim.fault(Fault::on(endpoint::UPDATE_RULE, Action::delay(Duration::from_millis(200))));
+    let write = async |scopes: &str| {
+        mount.write("roles/app", role_with(json!({"scopes": scopes}))).await.done();
+    };
+    let asked = async || (mount.sim.calls(endpoint::UPDATE_RULE) > 0).then_some(());
+    let tick = async {
+        eventually("a write waits for OpenAI", asked).await;
+        mount.tick().await.done();
+    };
+    tokio::join!(write("api.model.read"), write("api.responses.write"), tick);
+    let left = accounts(&mount);
+    assert!(left.len() == 1 && left != stray, "{left:?}: the stray is gone, the role's account stays");
+    mount.finish().await;
 }
