@@ -3,10 +3,11 @@
 //! [`Error::NotFoundYet`].
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
 use super::call::Request;
 use super::{Client, Clock, Error, WallClock};
@@ -20,17 +21,21 @@ const MAX_RETRY_TIME: Duration = Duration::from_secs(20);
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
 /// Ids of recently created objects. Clients of the same purpose share one instance.
+///
+/// Memory holds the ids' hashes, 16 bytes for an id, since a mount may create a thousand objects in a second. An id with the
+/// hash of another one would have its 404 repeated for nothing.
 #[derive(Debug)]
 pub struct RecentIds {
     clock: Arc<dyn Clock>,
-    ids: Mutex<HashMap<String, Entry>>,
+    hashes: RandomState,
+    ids: Mutex<HashMap<u64, Entry>>,
 }
 
 /// State of one id.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Entry {
-    /// End of the time in which the id counts as recent.
-    until: Duration,
+    /// End of the time in which the id counts as recent, in seconds of the monotonic clock.
+    until: u32,
     /// OpenAI confirmed the deletion, so a 404 is conclusive.
     is_deleted: bool,
 }
@@ -56,51 +61,67 @@ impl Default for RecentIds {
 impl RecentIds {
     /// An empty set that reads the time from `clock`.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, ids: Mutex::default() }
+        Self { clock, hashes: RandomState::new(), ids: Mutex::default() }
     }
 
     /// Inserts an id whose object was created, or first seen, this long ago.
     pub fn insert(&self, id: &str, age: Duration) {
-        let (now, mut ids) = (self.clock.monotonic(), self.lock());
-        let until = now + PROPAGATION_TIME.saturating_sub(age);
-        let entry = ids.entry(id.to_owned()).or_insert(Entry { until, is_deleted: false });
+        let now = self.clock.monotonic();
+        let (until, mut ids) = (last_second(now + PROPAGATION_TIME.saturating_sub(age)), self.ids.lock());
+        let entry = ids.entry(self.hash(id)).or_insert(Entry { until, is_deleted: false });
         entry.until = until.max(entry.until);
         evict_if_full(&mut ids, now);
     }
 
     /// Removes expired ids and frees their memory.
     pub fn evict_expired(&self) {
-        let (now, mut ids) = (self.clock.monotonic(), self.lock());
-        ids.retain(|_, entry| entry.until > now);
+        let (now, mut ids) = (self.clock.monotonic(), self.ids.lock());
+        ids.retain(|_, entry| entry.is_recent(now));
         ids.shrink_to_fit();
     }
 
     /// Records that OpenAI confirmed the deletion.
     fn note_deleted(&self, id: &str) {
-        let (now, mut ids) = (self.clock.monotonic(), self.lock());
-        ids.insert(id.to_owned(), Entry { until: now + PROPAGATION_TIME, is_deleted: true });
+        let now = self.clock.monotonic();
+        let (until, mut ids) = (last_second(now + PROPAGATION_TIME), self.ids.lock());
+        ids.insert(self.hash(id), Entry { until, is_deleted: true });
         evict_if_full(&mut ids, now);
     }
 
     /// True if the object was created less than a minute ago.
     pub fn contains(&self, id: &str) -> bool {
         let now = self.clock.monotonic();
-        self.lock().get(id).is_some_and(|entry| entry.until > now && !entry.is_deleted)
+        self.entry(id).is_some_and(|entry| entry.is_recent(now) && !entry.is_deleted)
     }
 
     fn is_deleted(&self, id: &str) -> bool {
-        self.lock().get(id).is_some_and(|entry| entry.is_deleted)
+        self.entry(id).is_some_and(|entry| entry.is_deleted)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
-        self.ids.lock()
+    fn entry(&self, id: &str) -> Option<Entry> {
+        self.ids.lock().get(&self.hash(id)).copied()
+    }
+
+    fn hash(&self, id: &str) -> u64 {
+        self.hashes.hash_one(id)
     }
 }
 
+impl Entry {
+    fn is_recent(self, now: Duration) -> bool {
+        u64::from(self.until) > now.as_secs()
+    }
+}
+
+/// The second in which this time ends: an id counts as recent for up to a second too long.
+fn last_second(time: Duration) -> u32 {
+    u32::try_from(time.as_secs() + 1).unwrap_or(u32::MAX)
+}
+
 /// Removes expired ids before the map grows, so that the cost for each insertion stays constant.
-fn evict_if_full(ids: &mut HashMap<String, Entry>, now: Duration) {
+fn evict_if_full(ids: &mut HashMap<u64, Entry>, now: Duration) {
     if ids.len() == ids.capacity() {
-        ids.retain(|_, entry| entry.until > now);
+        ids.retain(|_, entry| entry.is_recent(now));
     }
 }
 
@@ -211,23 +232,23 @@ mod tests {
         let recent_ids = RecentIds::new(Arc::new(SimulatedClock(Instant::now())));
         recent_ids.insert("key_1", Duration::ZERO);
         recent_ids.insert("key_2", Duration::from_secs(50));
-        tokio::time::advance(Duration::from_secs(11)).await;
+        tokio::time::advance(Duration::from_secs(12)).await;
         // An insertion with a greater age does not shorten the time.
         recent_ids.insert("key_1", Duration::from_secs(59));
         assert!(
             recent_ids.contains("key_1") && !recent_ids.contains("key_2") && !recent_ids.contains("key_3")
         );
-        tokio::time::advance(Duration::from_secs(50)).await;
+        tokio::time::advance(Duration::from_secs(51)).await;
         assert!(!recent_ids.contains("key_1"));
         for round in 0..100 {
             for number in 0..100 {
                 recent_ids.insert(&format!("key_{round}_{number}"), Duration::ZERO);
             }
-            tokio::time::advance(PROPAGATION_TIME).await;
+            tokio::time::advance(PROPAGATION_TIME + Duration::from_secs(1)).await;
         }
-        assert!(recent_ids.lock().len() < 1_000, "what is old is forgotten");
+        assert!(recent_ids.ids.lock().len() < 1_000, "what is old is forgotten");
         recent_ids.evict_expired();
-        assert_eq!(recent_ids.lock().capacity(), 0);
+        assert_eq!(recent_ids.ids.lock().capacity(), 0);
     }
 
     #[test]
