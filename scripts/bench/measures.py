@@ -15,6 +15,11 @@ THROUGHPUT_BOUNDS = {(100, 64): AtLeast(1.95), (0, 16): AtLeast(1.15)}
 RAFT_BOUNDS = {(0, 1): AtLeast(0.90), (0, 16): AtLeast(1.05), (100, 64): AtLeast(1.75)}
 
 
+# The Go plugin has no tokens: beside them stand its credentials.
+ACCESS_TOKEN = "access token, beside a credential"
+IDENTITY_TOKEN = "identity token, beside a credential"
+
+
 class Counts:
     """How often; a quick run shows that all of it works, and little more."""
 
@@ -44,6 +49,7 @@ class Bench:
         yield self.at_rest()
         yield from self.cpu()
         yield from self.throughput()
+        yield self.tokens()
         yield self.after_many_credentials()
         yield self.with_many_roles()
 
@@ -58,6 +64,7 @@ class Bench:
         for plugin in (self.ours, self.theirs):
             self.stage.api.write(f"sys/mounts/{plugin.name}", {"type": plugin.name})
             plugin.set_up(self.stage.api, self.stage.openai)
+        self.ours.set_up_keyless(self.stage.api, self.stage.openai)
 
     def turns(self, rounds):
         for number in range(rounds):
@@ -104,7 +111,7 @@ class Bench:
 
     def cpu(self):
         """CPU time of the plugin's process for each request, at 16 clients."""
-        spent = {"config read": {}, "credential": {}, "revocation": {}}
+        spent = {"config read": {}, "credential": {}, "revocation": {}, ACCESS_TOKEN: {}, IDENTITY_TOKEN: {}}
 
         def measure(kind, plugin, count, work):
             before = cpu_seconds(self.process[plugin])
@@ -121,7 +128,18 @@ class Bench:
             measure("config read", plugin, reads, lambda: self.stage.load(f"{plugin.name}/config", 16, requests=reads))
             measure("credential", plugin, credentials, lambda: self.read_credentials(plugin, 16, requests=credentials))
             measure("revocation", plugin, credentials, lambda: revoke(plugin))
-        bounds = {"config read": AtMost(0.25), "credential": AtMost(0.38)}
+            if plugin is self.ours:
+                tokens = {ACCESS_TOKEN: plugin.access_token, IDENTITY_TOKEN: plugin.identity_token}
+                for kind, path in tokens.items():
+                    measure(kind, plugin, credentials, lambda: self.stage.load(path, 16, requests=credentials))
+        for kind in (ACCESS_TOKEN, IDENTITY_TOKEN):
+            spent[kind][self.theirs] = spent["credential"][self.theirs]
+        bounds = {
+            "config read": AtMost(0.25),
+            "credential": AtMost(0.38),
+            ACCESS_TOKEN: AtMost(0.25),
+            IDENTITY_TOKEN: AtMost(0.25),
+        }
         for kind, figures in spent.items():
             yield self.row(f"CPU, {kind}", "ms", figures, bounds.get(kind))
 
@@ -141,16 +159,27 @@ class Bench:
         self.stage.slow_openai(0)
         return rows
 
+    def tokens(self):
+        """Access tokens of a role without keys, beside the Go plugin's credentials."""
+        self.stage.slow_openai(20)
+        paths = {self.ours: self.ours.access_token, self.theirs: self.theirs.credential}
+        rates = self.rates(64, self.counts.rounds * 2, paths)
+        self.stage.slow_openai(0)
+        return self.row("access tokens/s, beside credentials, OpenAI at 20 ms, 64 clients", "", rates, AtLeast(1.9))
+
     def rate(self, where, latency, clients, bound):
         """A row with a bound is measured twice as long."""
-        rates = self.rates(clients, self.counts.rounds * (2 if bound else 1))
+        paths = {plugin: plugin.credential for plugin in (self.ours, self.theirs)}
+        rates = self.rates(clients, self.counts.rounds * (2 if bound else 1), paths)
         what = f"{where}credentials/s, OpenAI at {latency} ms, {clients} client{'s'[:clients != 1]}"
         return self.row(what, "", rates, bound)
 
-    def rates(self, clients, rounds):
+    def rates(self, clients, rounds, paths):
         count, time_taken = dict.fromkeys(self.issued, 0), dict.fromkeys(self.issued, 0.0)
         for plugin in self.turns(rounds):
-            read, seconds = self.read_credentials(plugin, clients, seconds=self.counts.seconds)
+            read, seconds = self.stage.load(paths[plugin], clients, seconds=self.counts.seconds)
+            if paths[plugin] == plugin.credential:
+                self.issued[plugin] += read
             count[plugin] += read
             time_taken[plugin] += seconds
         return {plugin: count[plugin] / time_taken[plugin] for plugin in self.issued}

@@ -117,30 +117,23 @@ def main(program, count):
     with Stage(find_server(), [plugin]) as stage:
         stage.api.write("sys/mounts/micro", {"type": "micro"})
         plugin.set_up(stage.api, stage.openai)
-        make_keyless(stage)
+        plugin.set_up_keyless(stage.api, stage.openai)
         process = Process(plugin, stage.folder / "plugins")
         works = {
             "config read": lambda: stage.load("micro/config", 1, requests=count),
             "role write": lambda: [plugin.write_role(stage.api, f"role-{number}") for number in range(count)],
             "credential": lambda: stage.load(plugin.credential, 1, requests=count),
             "revocation": lambda: stage.api.write(f"sys/leases/revoke-prefix/{plugin.credential}", {"sync": True}),
-            "access token": lambda: stage.load("micro/creds/keyless", 1, requests=count),
-            "identity token": lambda: stage.load("micro/identity-token/keyless", 1, requests=count),
+            "access token": lambda: stage.load(plugin.access_token, 1, requests=count),
+            "identity token": lambda: stage.load(plugin.identity_token, 1, requests=count),
         }
         # Once without counting: what is done on first use is no request's cost.
         stage.load(plugin.credential, 1, requests=10)
         works["revocation"]()
-        stage.load("micro/creds/keyless", 1, requests=10)
+        stage.load(plugin.access_token, 1, requests=10)
         for kind, work in works.items():
             kinds[kind] = process.count(work)
     show(kinds, count)
-
-
-def make_keyless(stage):
-    """A role without keys."""
-    token_endpoint = stage.openai.removesuffix("/v1") + "/oauth/token"
-    stage.api.write("micro/config/federation", {"token_endpoint": token_endpoint})
-    stage.api.write("micro/roles/keyless", {"project": "bench", "credential_type": "access_token"})
 
 
 def show(kinds, count):

@@ -26,6 +26,14 @@ class Plugin:
     def credential(self):
         return f"{self.name}/creds/bench"
 
+    @property
+    def access_token(self):
+        return f"{self.name}/creds/keyless"
+
+    @property
+    def identity_token(self):
+        return f"{self.name}/identity-token/keyless"
+
     def install(self, folder):
         """Puts a copy where the server takes plugins from. The copy is how its processes are told from others."""
         installed = Path(folder) / self.name
@@ -42,6 +50,12 @@ class Plugin:
         else:
             api.write(f"{self.name}/config", {**config, "admin_api_key_id": "key_simulated"})
         self.write_role(api, "bench")
+
+    def set_up_keyless(self, api, openai):
+        """A role whose readers get tokens, which the Go plugin does not have."""
+        token_endpoint = openai.removesuffix("/v1") + "/oauth/token"
+        api.write(f"{self.name}/config/federation", {"token_endpoint": token_endpoint})
+        api.write(f"{self.name}/roles/keyless", {"project": "bench", "credential_type": "access_token"})
 
     def write_role(self, api, name):
         role = {"project": "bench"} if self.has_projects else {"project_id": PROJECT}

@@ -27,17 +27,19 @@ def find_server():
 
 
 class Api:
-    """The server's HTTP API, over one connection that is kept."""
+    """The server's HTTP API. Each call has a connection of its own: the server closes one that is idle for minutes."""
 
     def __init__(self, port, token="root"):
-        self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
+        self.port = port
         self.token = token
 
     def send(self, method, path, body=None):
         headers = {"X-Vault-Token": self.token, "X-Vault-Request": "true"}
-        self.connection.request(method, f"/v1/{path}", json.dumps(body) if body is not None else None, headers)
-        answer = self.connection.getresponse()
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=300)
+        connection.request(method, f"/v1/{path}", json.dumps(body) if body is not None else None, headers)
+        answer = connection.getresponse()
         text = answer.read()
+        connection.close()
         if answer.status >= 300:
             raise RuntimeError(f"{method} {path}: {answer.status} {text.decode().strip()}")
         return json.loads(text) if text else {}
