@@ -21,9 +21,10 @@ from PIL import Image  # noqa: E402
 
 DASHBOARD = Path(__file__).parent.parent / "docs/monitoring/dashboard.json"
 PANELS = [
-    "Issued", "Revoked", "Waiting for their deletion",
+    "Issued", "Live", "Waiting for their deletion",
     "Calls", "Errors", "Latency",
     "Rotations", "Library accounts", "Check-outs",
+    "Token exchanges", "Identity tokens", "Waits for a turn",
 ]  # fmt: skip
 COLUMNS = 3
 
@@ -68,7 +69,7 @@ def draw(axes, panel, prometheus, minutes):
 
 def main(prometheus, minutes, picture):
     panels = {panel["title"]: panel for panel in json.loads(DASHBOARD.read_text())["panels"]}
-    figure, grid = pyplot.subplots(len(PANELS) // COLUMNS, COLUMNS, figsize=(12, 7.5), layout="constrained")
+    figure, grid = pyplot.subplots(len(PANELS) // COLUMNS, COLUMNS, figsize=(12, 10), layout="constrained")
     for axes, title in zip(grid.flat, PANELS):
         draw(axes, panels[title], prometheus, minutes)
     figure.savefig(picture, dpi=90)

@@ -27,6 +27,8 @@ set_up() {
   "$cli" write openai/static-roles/nightly project=my-project rotation_period=60s \
     service_account_id="$(scripts/ask_openai.py make-account nightly)"
   "$cli" write openai/library-sets/shared-pool project=my-project service_account_names=pool-1,pool-2,pool-3,pool-4 max_ttl=1h
+  "$cli" write openai/config/federation token_endpoint="${OPENAI_BASE_URL%/v1}/oauth/token"
+  "$cli" write openai/roles/agent project=my-project credential_type=access_token
 }
 
 scrape() {
@@ -61,6 +63,8 @@ use_it() {
     "$cli" read openai/creds/web &
     [ $((elapsed % 3)) -ne 0 ] || "$cli" read openai/creds/batch &
     [ $((elapsed % 5)) -ne 0 ] || "$cli" read openai/creds/reports &
+    [ $((elapsed % 2)) -ne 0 ] || "$cli" read openai/creds/agent &
+    [ $((elapsed % 4)) -ne 0 ] || "$cli" read openai/identity-token/agent &
     [ $((elapsed % 7)) -ne 0 ] || "$cli" write openai/library-sets/shared-pool/check-out ttl=30s &
     sleep 1
   done >"$stage_folder/used" 2>&1
