@@ -31,6 +31,14 @@ pub(in crate::engine) enum Objects {
     Keys,
 }
 
+/// What is listed, and by whom.
+#[derive(Clone, Copy)]
+pub(in crate::engine) struct Scope<'a> {
+    pub(in crate::engine) client: &'a Client,
+    pub(in crate::engine) project: &'a ProjectId,
+    pub(in crate::engine) objects: Objects,
+}
+
 /// A listed account or key.
 #[derive(Clone, Debug)]
 pub(in crate::engine) struct Found {
@@ -92,19 +100,17 @@ impl Listings {
     /// All accounts or keys of the project, by a listing that began at `since` or later by the monotonic clock.
     pub(in crate::engine) async fn list(
         &self,
-        client: &Client,
-        project: &ProjectId,
-        objects: Objects,
+        scope: Scope<'_>,
         since: Duration,
     ) -> Result<Listing, openai::Error> {
-        let progress = self.progress(project, objects);
+        let progress = self.progress(scope);
         let mut progress = progress.lock().await;
-        progress.list(&*self.clock, client, project, objects, since).await
+        progress.list(&*self.clock, scope, since).await
     }
 
     /// The listing of this project.
-    pub(super) fn progress(&self, project: &ProjectId, objects: Objects) -> Shared {
-        Arc::clone(self.latest.lock().entry((project.clone(), objects)).or_default())
+    pub(super) fn progress(&self, scope: Scope<'_>) -> Shared {
+        Arc::clone(self.latest.lock().entry((scope.project.clone(), scope.objects)).or_default())
     }
 
     /// Drops the listings that nobody uses any more.
@@ -127,9 +133,7 @@ impl Progress {
     pub(super) async fn list(
         &mut self,
         clock: &dyn Clock,
-        client: &Client,
-        project: &ProjectId,
-        objects: Objects,
+        scope: Scope<'_>,
         since: Duration,
     ) -> Result<Listing, openai::Error> {
         self.used = clock.monotonic();
@@ -138,7 +142,7 @@ impl Progress {
         {
             return Err(error.clone());
         }
-        let listed = self.complete_since(clock, client, project, objects, since).await;
+        let listed = self.complete_since(clock, scope, since).await;
         self.failed = listed.as_ref().err().map(|error| (clock.monotonic(), error.clone()));
         if listed.as_ref().is_err_and(|error| !error.is_transient()) {
             // The cursor may refer to a deleted object, so the next listing starts anew.
@@ -150,9 +154,7 @@ impl Progress {
     async fn complete_since(
         &mut self,
         clock: &dyn Clock,
-        client: &Client,
-        project: &ProjectId,
-        objects: Objects,
+        scope: Scope<'_>,
         since: Duration,
     ) -> Result<Listing, openai::Error> {
         loop {
@@ -160,11 +162,11 @@ impl Progress {
                 return Ok(complete.clone());
             }
             let Some((began, pages)) = &mut self.running else {
-                self.begin(clock, client, project).await?;
+                self.begin(clock, scope).await?;
                 continue;
             };
             pages.go_on_for(MAX_PAGE_WAIT);
-            self.found.extend(page(client, project, objects, pages).await?);
+            self.found.extend(page(scope, pages).await?);
             if pages.is_whole() {
                 let found = Some(Arc::new(std::mem::take(&mut self.found)));
                 self.complete = Some(Listing { began: *began, ended: clock.monotonic(), found });
@@ -174,14 +176,9 @@ impl Progress {
     }
 
     /// Starts a listing after a check that the project exists. Absence from the listing proves nothing otherwise.
-    async fn begin(
-        &mut self,
-        clock: &dyn Clock,
-        client: &Client,
-        project: &ProjectId,
-    ) -> Result<(), openai::Error> {
+    async fn begin(&mut self, clock: &dyn Clock, scope: Scope<'_>) -> Result<(), openai::Error> {
         let began = clock.monotonic();
-        let is_gone = match client.project(project).await {
+        let is_gone = match scope.client.project(scope.project).await {
             Ok(project) => project.is_archived(),
             Err(error) if error.is_gone() => true,
             Err(error) => return Err(error),
@@ -197,12 +194,8 @@ impl Progress {
 }
 
 /// The objects on the next page.
-pub(super) async fn page(
-    client: &Client,
-    project: &ProjectId,
-    objects: Objects,
-    pages: &mut Pages,
-) -> Result<Vec<Found>, openai::Error> {
+pub(super) async fn page(scope: Scope<'_>, pages: &mut Pages) -> Result<Vec<Found>, openai::Error> {
+    let Scope { client, project, objects } = scope;
     match objects {
         Objects::Accounts => {
             let page = client.next_service_accounts(project, pages).await?;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use tokio::time::timeout;
 
-use super::listing::{self, Found, Listings, Objects};
+use super::listing::{self, Found, Listings, Objects, Scope};
 use crate::engine::failpoint::shortened;
 use crate::openai::{self, Client, Pages, ProjectId, ServiceAccountId};
 
@@ -41,8 +41,10 @@ pub(in crate::engine) enum Look {
 }
 
 impl Sought<'_> {
-    fn objects(&self) -> Objects {
-        if self.account.is_some() { Objects::Keys } else { Objects::Accounts }
+    /// The listing in which the name stands.
+    fn scope<'a>(&'a self, client: &'a Client) -> Scope<'a> {
+        let objects = if self.account.is_some() { Objects::Keys } else { Objects::Accounts };
+        Scope { client, project: self.project, objects }
     }
 
     fn is(&self, found: &Found) -> bool {
@@ -59,15 +61,15 @@ impl Listings {
         sought: &Sought<'_>,
         began: DateTime<Utc>,
     ) -> Result<Look, openai::Error> {
-        let (now, objects) = (self.clock.monotonic(), sought.objects());
+        let (now, scope) = (self.clock.monotonic(), sought.scope(client));
         let age = (self.clock.now() - began).to_std().unwrap_or_default();
         let over = shortened!("OPENAI_CREATION_IS_OVER", CREATION_IS_OVER);
         // A wrong wall clock never requests a future listing.
         let since = (now + over).saturating_sub(age).min(now);
-        let progress = self.progress(sought.project, objects);
+        let progress = self.progress(scope);
         let Ok(mut progress) = timeout(MAX_WAIT, progress.lock()).await else { return Ok(Look::Later) };
         progress.drop_old(&*self.clock);
-        let listed = progress.list(&*self.clock, client, sought.project, objects, since);
+        let listed = progress.list(&*self.clock, scope, since);
         let Ok(listing) = timeout(MAX_LISTING_TIME, listed).await else { return Ok(Look::Later) };
         let found = listing?.found;
         Ok(Look::Done(found.and_then(|found| found.iter().find(|found| sought.is(found)).cloned())))
@@ -81,7 +83,7 @@ pub(in crate::engine) async fn find_now(
 ) -> Result<Option<Found>, openai::Error> {
     let mut pages = Pages::within(MAX_LISTING_TIME);
     while !pages.is_whole() {
-        let page = listing::page(client, sought.project, sought.objects(), &mut pages).await?;
+        let page = listing::page(sought.scope(client), &mut pages).await?;
         if let Some(found) = page.into_iter().find(|found| sought.is(found)) {
             return Ok(Some(found));
         }

@@ -18,7 +18,7 @@ use futures_util::FutureExt as _;
 
 use super::window::{Stamp, Triple, Window, WindowId};
 use crate::engine::accounts::claims;
-use crate::engine::accounts::listing::{Found, Listing, Objects};
+use crate::engine::accounts::listing::{Found, Listing, Objects, Scope};
 use crate::engine::config::clients;
 use crate::engine::creds::ledger;
 use crate::engine::creds::ledger::{Credential, Entry, LEDGER};
@@ -335,7 +335,7 @@ impl<'a> LookUp<'a> {
 
     async fn list(&self, objects: Objects) -> Result<Listing, Error> {
         let Self { engine, client, batch, since, .. } = self;
-        let listed = engine.listings.list(client, &batch.triple.project_id, objects, *since).await;
-        listed.map_err(Error::Revocation)
+        let scope = Scope { client, project: &batch.triple.project_id, objects };
+        engine.listings.list(scope, *since).await.map_err(Error::Revocation)
     }
 }
