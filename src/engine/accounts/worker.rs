@@ -27,8 +27,8 @@ use crate::logical::{Storage, StorageError};
 
 /// Number of owners that are reconciled concurrently.
 const CONCURRENCY: usize = 16;
-/// Maximum wait for a request that holds an owner's lock. The lock is first come, first served: requests that follow each
-/// other without a pause do not keep the worker from an owner, and a request that OpenAI holds up does.
+/// Maximum wait for a request that holds an owner's lock. The lock is first come, first served, so requests that follow each
+/// other without a pause keep the worker from no owner. A request that OpenAI holds up does, until the next tick.
 const MAX_LOCK_WAIT: Duration = Duration::from_secs(2);
 /// Maximum number of markers that one tick takes.
 const MOST_PER_TICK: usize = 5_000;
