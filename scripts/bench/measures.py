@@ -162,24 +162,20 @@ class Bench:
     def tokens(self):
         """Access tokens of a role without keys, beside the Go plugin's credentials."""
         self.stage.slow_openai(20)
-        paths = {self.ours: self.ours.access_token, self.theirs: self.theirs.credential}
-        rates = self.rates(64, self.counts.rounds * 2, paths)
+        rates = self.rates(64, self.counts.rounds * 2, self.read_tokens)
         self.stage.slow_openai(0)
         return self.row("access tokens/s, beside credentials, OpenAI at 20 ms, 64 clients", "", rates, AtLeast(1.9))
 
     def rate(self, where, latency, clients, bound):
         """A row with a bound is measured twice as long."""
-        paths = {plugin: plugin.credential for plugin in (self.ours, self.theirs)}
-        rates = self.rates(clients, self.counts.rounds * (2 if bound else 1), paths)
+        rates = self.rates(clients, self.counts.rounds * (2 if bound else 1), self.read_credentials)
         what = f"{where}credentials/s, OpenAI at {latency} ms, {clients} client{'s'[:clients != 1]}"
         return self.row(what, "", rates, bound)
 
-    def rates(self, clients, rounds, paths):
+    def rates(self, clients, rounds, read_with):
         count, time_taken = dict.fromkeys(self.issued, 0), dict.fromkeys(self.issued, 0.0)
         for plugin in self.turns(rounds):
-            read, seconds = self.stage.load(paths[plugin], clients, seconds=self.counts.seconds)
-            if paths[plugin] == plugin.credential:
-                self.issued[plugin] += read
+            read, seconds = read_with(plugin, clients, seconds=self.counts.seconds)
             count[plugin] += read
             time_taken[plugin] += seconds
         return {plugin: count[plugin] / time_taken[plugin] for plugin in self.issued}
@@ -208,3 +204,9 @@ class Bench:
         read, seconds = self.stage.load(plugin.credential, clients, **until)
         self.issued[plugin] += read
         return read, seconds
+
+    def read_tokens(self, plugin, clients, **until):
+        """Access tokens; the Go plugin's credentials."""
+        if plugin is self.theirs:
+            return self.read_credentials(plugin, clients, **until)
+        return self.stage.load(plugin.access_token, clients, **until)

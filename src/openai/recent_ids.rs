@@ -22,8 +22,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
 /// Ids of recently created objects. Clients of the same purpose share one instance.
 ///
-/// Memory holds the ids' hashes, 16 bytes for an id, since a mount may create a thousand objects in a second. An id with the
-/// hash of another one would have its 404 repeated for nothing.
+/// Memory holds hashes of the ids, 24 bytes for each, because a mount may create a thousand objects in a second. If two ids
+/// had one hash, a 404 would be repeated for nothing.
 #[derive(Debug)]
 pub struct RecentIds {
     clock: Arc<dyn Clock>,
@@ -34,8 +34,8 @@ pub struct RecentIds {
 /// State of one id.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
-    /// End of the time in which the id counts as recent, in seconds of the monotonic clock.
-    until: u32,
+    /// End of the time in which the id counts as recent, in milliseconds of the monotonic clock.
+    until: u64,
     /// OpenAI confirmed the deletion, so a 404 is conclusive.
     is_deleted: bool,
 }
@@ -67,7 +67,7 @@ impl RecentIds {
     /// Inserts an id whose object was created, or first seen, this long ago.
     pub fn insert(&self, id: &str, age: Duration) {
         let now = self.clock.monotonic();
-        let (until, mut ids) = (last_second(now + PROPAGATION_TIME.saturating_sub(age)), self.ids.lock());
+        let (until, mut ids) = (millis(now + PROPAGATION_TIME.saturating_sub(age)), self.ids.lock());
         let entry = ids.entry(self.hash(id)).or_insert(Entry { until, is_deleted: false });
         entry.until = until.max(entry.until);
         evict_if_full(&mut ids, now);
@@ -83,7 +83,7 @@ impl RecentIds {
     /// Records that OpenAI confirmed the deletion.
     fn note_deleted(&self, id: &str) {
         let now = self.clock.monotonic();
-        let (until, mut ids) = (last_second(now + PROPAGATION_TIME), self.ids.lock());
+        let (until, mut ids) = (millis(now + PROPAGATION_TIME), self.ids.lock());
         ids.insert(self.hash(id), Entry { until, is_deleted: true });
         evict_if_full(&mut ids, now);
     }
@@ -109,13 +109,13 @@ impl RecentIds {
 
 impl Entry {
     fn is_recent(self, now: Duration) -> bool {
-        u64::from(self.until) > now.as_secs()
+        self.until > millis(now)
     }
 }
 
-/// The second in which this time ends: an id counts as recent for up to a second too long.
-fn last_second(time: Duration) -> u32 {
-    u32::try_from(time.as_secs() + 1).unwrap_or(u32::MAX)
+/// Whole milliseconds. 64 bits last for half a billion years.
+fn millis(time: Duration) -> u64 {
+    time.as_millis() as u64
 }
 
 /// Removes expired ids before the map grows, so that the cost for each insertion stays constant.
@@ -232,19 +232,19 @@ mod tests {
         let recent_ids = RecentIds::new(Arc::new(SimulatedClock(Instant::now())));
         recent_ids.insert("key_1", Duration::ZERO);
         recent_ids.insert("key_2", Duration::from_secs(50));
-        tokio::time::advance(Duration::from_secs(12)).await;
+        tokio::time::advance(Duration::from_secs(11)).await;
         // An insertion with a greater age does not shorten the time.
         recent_ids.insert("key_1", Duration::from_secs(59));
         assert!(
             recent_ids.contains("key_1") && !recent_ids.contains("key_2") && !recent_ids.contains("key_3")
         );
-        tokio::time::advance(Duration::from_secs(51)).await;
+        tokio::time::advance(Duration::from_secs(50)).await;
         assert!(!recent_ids.contains("key_1"));
         for round in 0..100 {
             for number in 0..100 {
                 recent_ids.insert(&format!("key_{round}_{number}"), Duration::ZERO);
             }
-            tokio::time::advance(PROPAGATION_TIME + Duration::from_secs(1)).await;
+            tokio::time::advance(PROPAGATION_TIME).await;
         }
         assert!(recent_ids.ids.lock().len() < 1_000, "what is old is forgotten");
         recent_ids.evict_expired();

@@ -31,7 +31,7 @@ pub(in crate::engine) enum Objects {
     Keys,
 }
 
-/// What is listed, and by whom.
+/// The objects of one kind in one project, and the client that lists them.
 #[derive(Clone, Copy)]
 pub(in crate::engine) struct Scope<'a> {
     pub(in crate::engine) client: &'a Client,

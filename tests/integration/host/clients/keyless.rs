@@ -15,7 +15,7 @@ use crate::support::templates::{Renderer, Template};
 use crate::support::wait::eventually;
 use crate::support::{node, python};
 
-const CREDS: &str = "openai/creds/agent";
+pub(super) const CREDS: &str = "openai/creds/agent";
 const IDENTITY: &str = "openai/identity-token/agent";
 /// Lifetime of a token for the SDKs, which exchange another one after half of it.
 const SDK_TTL: &str = "12s";
@@ -29,13 +29,18 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// One for each renewal, and some more on a busy machine.
 const MOST_READS: usize = 12;
 
-/// A role with access tokens of this lifetime, and a token that may read what the role hands out.
-async fn set_up(host: &Host, openai: &OpenAi, ttl: &str) -> String {
+/// The role `agent` with access tokens of this lifetime.
+pub(super) async fn write_role(host: &Host, openai: &OpenAi, ttl: &str) {
     host.quick_start(openai).await;
     let federation = json!({"token_endpoint": openai.simulator().token_url()});
     host.api().write("openai/config/federation", federation).await.ok();
     let role = json!({"project": "my-project", "credential_type": "access_token", "ttl": ttl});
     host.api().write("openai/roles/agent", role).await.ok();
+}
+
+/// A role with access tokens of this lifetime, and a token that may read what the role hands out.
+async fn set_up(host: &Host, openai: &OpenAi, ttl: &str) -> String {
+    write_role(host, openai, ttl).await;
     let policy = format!(
         r#"path "{CREDS}" {{ capabilities = ["read"] }}
            path "{IDENTITY}" {{ capabilities = ["read"] }}"#

@@ -1,12 +1,13 @@
 //! The Vault Secrets Operator, whose resource `VaultDynamicSecret` with `allowStaticCreds` reads `static-creds`, and `creds`
-//! of a role with access tokens. It runs in Kubernetes only, so its rules stand here: which fields it reads and of what type, when it comes back, and what it takes
-//! for a change.
+//! of a role with access tokens. It runs in Kubernetes only, so its rules stand here: which fields it reads and of what type,
+//! when it comes back, and what it takes for a change.
 
 use std::time::Duration;
 
 use chrono::DateTime;
 use serde_json::{Value, json};
 
+use super::keyless;
 use crate::support::api::Answer;
 use crate::support::host::{Host, on_each_server};
 use crate::support::openai::OpenAi;
@@ -102,13 +103,9 @@ async fn the_secrets_operator_finds_its_fields_and_news_only_after_a_rotation() 
 async fn the_secrets_operator_comes_back_for_the_next_access_token_in_time() {
     on_each_server(async |host| {
         let openai = OpenAi::start().await;
-        host.quick_start(&openai).await;
-        let federation = json!({"token_endpoint": openai.simulator().token_url()});
-        host.api().write("openai/config/federation", federation).await.ok();
-        let role = json!({"project": "my-project", "credential_type": "access_token", "ttl": "10m"});
-        host.api().write("openai/roles/agent", role).await.ok();
+        keyless::write_role(host, &openai, "10m").await;
         let read = async || {
-            let answer = host.api().read("openai/creds/agent").await.ok();
+            let answer = host.api().read(keyless::CREDS).await.ok();
             host.keep_secret(&answer.text("access_token"));
             Seen::of(&answer)
         };

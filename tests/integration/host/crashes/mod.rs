@@ -49,12 +49,13 @@ async fn the_process_may_end_at_every_point() {
 
     let requests = Requests::new(host.api(), &openai);
     let begun = Instant::now();
+    let tell = |place: &str| println!("{place} after {} s", begun.elapsed().as_secs());
     let (by_ticks, by_requests): (Vec<_>, Vec<_>) = points()
         .into_iter()
         .filter(|point| !OUT_OF_REACH.contains(&point.as_str()))
         .partition(|point| point.starts_with("sweep.") || point.starts_with("tick."));
     for point in &by_requests {
-        println!("{point} after {} s", begun.elapsed().as_secs());
+        tell(point);
         armed.arm(point);
         // A record goes once a tick has looked for what an earlier end left half made.
         let ended = within(TWO_TICKS, async || {
@@ -66,7 +67,7 @@ async fn the_process_may_end_at_every_point() {
         eventually("the server starts another", async || is_served(&host).await.then_some(())).await;
     }
     for point in &by_ticks {
-        println!("{point} after {} s", begun.elapsed().as_secs());
+        tell(point);
         armed.arm(point);
         requests.lose_a_rotation().await;
         lose_an_answer(&openai);
@@ -80,7 +81,7 @@ async fn the_process_may_end_at_every_point() {
         eventually("the server starts another", async || is_served(&host).await.then_some(())).await;
     }
 
-    println!("no more points after {} s", begun.elapsed().as_secs());
+    tell("no more points");
     let cleared = within(TWO_TICKS, async || requests.clear().await.then_some(())).await;
     assert!(cleared.is_some(), "not all can be deleted");
     // The server asks the next process again for what the last one died of, and that answer has a lease.
