@@ -61,6 +61,20 @@ pub struct Federated {
     pub tokens: BTreeMap<String, AccessToken>,
 }
 
+/// The number of added tokens after which the expired ones are dropped. A pass over all tokens for each exchange would
+/// make exchanges slower with every token.
+const TOKENS_BETWEEN_CLEANUPS: usize = 1024;
+
+impl Federated {
+    /// Adds an access token. Expired tokens stay for a while.
+    pub fn add(&mut self, value: String, token: AccessToken, now: u64) {
+        if self.tokens.len().is_multiple_of(TOKENS_BETWEEN_CLEANUPS) {
+            self.tokens.retain(|_, token| token.expires_at > now);
+        }
+        self.tokens.insert(value, token);
+    }
+}
+
 /// The versions of an object. The exchange sees a change only after a while.
 #[derive(Debug, Clone)]
 pub struct Versions<T> {

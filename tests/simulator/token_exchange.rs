@@ -46,8 +46,7 @@ pub fn exchange(world: &mut World, call: &Call) -> Result<Value, Refusal> {
         scopes: rule.scopes.clone(),
         expires_at,
     };
-    world.federated.tokens.retain(|_, token| token.expires_at > now);
-    world.federated.tokens.insert(value.clone(), token);
+    world.federated.add(value.clone(), token, now);
     let mut answer = json!({
         "access_token": value, "issued_token_type": ACCESS_TOKEN, "token_type": "Bearer", "expires_in": lifetime,
     });
