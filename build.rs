@@ -36,8 +36,6 @@ fn compile_messages() -> Result<(), Box<dyn Error>> {
     files.retain(|file| file.extension().is_some_and(|extension| extension == "proto"));
     files.sort();
     let descriptors = protox::compile(&files, ["proto"])?;
-    tonic_prost_build::configure()
-        .codec_path("crate::goplugin::codec::MessageCodec")
-        .compile_fds(descriptors)?;
+    tonic_prost_build::configure().compile_fds(descriptors)?;
     Ok(())
 }

@@ -9,7 +9,6 @@
 mod acceptor;
 mod addresses;
 mod broker;
-pub(crate) mod codec;
 mod connection;
 mod control;
 mod environment;
