@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use crate::engine::accounts::making::Making;
 use crate::engine::config::configuration;
 use crate::engine::config::configuration::{Config, ONLY};
-use crate::engine::telemetry::metrics::{ApiAttempt, Metrics};
+use crate::engine::telemetry::metrics::Metrics;
 use crate::engine::telemetry::openai_status::OpenAiStatus;
 use crate::engine::time::clock::Clock;
 use crate::engine::{Engine, Error};
@@ -48,38 +48,19 @@ struct Recorder {
 
 impl Observer for Recorder {
     fn attempt(&self, attempt: &Attempt) {
-        let failure = (!attempt.outcome.is_success()).then(|| attempt.outcome.label());
-        if let Some(status) = &self.status {
-            match &failure {
-                None => status.succeeded(attempt.date),
-                Some(code) => {
-                    let is_foreign = matches!(attempt.outcome, Outcome::Foreign(_));
-                    status.failed(attempt.call.as_str(), code, is_foreign, attempt.key);
-                }
+        match &self.status {
+            Some(status) if attempt.outcome.is_success() => status.succeeded(attempt.date),
+            Some(status) => {
+                let is_foreign = matches!(attempt.outcome, Outcome::Foreign(_));
+                status.failed(attempt.call.as_str(), &attempt.outcome.label(), is_foreign, attempt.key);
             }
+            None => {}
         }
-        self.metrics.api_attempt(&ApiAttempt {
-            endpoint: attempt.call.as_str(),
-            urgency: label(attempt.urgency),
-            failure: failure.as_deref(),
-            latency: attempt.latency,
-            wait: attempt.wait,
-            is_retry: attempt.retries > 0,
-        });
+        self.metrics.api_attempt(attempt);
     }
 
     fn throttled(&self, call: Call, _: Urgency) {
         self.metrics.api_throttled(call.as_str());
-    }
-}
-
-/// The value of the metric's label.
-fn label(urgency: Urgency) -> &'static str {
-    match urgency {
-        Urgency::Revocation => "revocation",
-        Urgency::Rotation => "rotation",
-        Urgency::Issue => "issue",
-        Urgency::Check => "check",
     }
 }
 

@@ -6,10 +6,8 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::record::{Federation, ONLY};
-use super::role::FEDERATED_ROLES;
 use super::rotation;
 use crate::engine::Engine;
-use crate::logical::{Storage, StorageError};
 
 /// A failure is told after this time: one that lasts for a moment is tried again by itself.
 const TOLERATED: Duration = Duration::from_secs(120);
@@ -21,8 +19,6 @@ const ROTATION: Duration = Duration::from_secs(600);
 pub(in crate::engine) struct Observation {
     /// True if the mount is an issuer.
     pub(in crate::engine) is_configured: bool,
-    /// Number of roles with access tokens. A managed provider has a rule for each.
-    pub(in crate::engine) roles: usize,
     /// Age of the signing key.
     pub(in crate::engine) key_age: Duration,
     /// Roles whose tokens OpenAI refuses.
@@ -31,14 +27,10 @@ pub(in crate::engine) struct Observation {
     pub(in crate::engine) reasons: Vec<String>,
 }
 
-/// Lists the names of the roles, and reads no record: the list of what waits, which the caller reads first, has the
-/// federation's brought into memory.
-pub(in crate::engine) async fn observe(
-    engine: &Engine,
-    storage: &dyn Storage,
-    now: DateTime<Utc>,
-) -> Result<Observation, StorageError> {
-    let Some(federation) = engine.federation.peek(ONLY) else { return Ok(Observation::default()) };
+/// Reads no storage: the list of what waits, which the caller reads first, has the federation's record brought into
+/// memory.
+pub(in crate::engine) fn observe(engine: &Engine, now: DateTime<Utc>) -> Observation {
+    let Some(federation) = engine.federation.peek(ONLY) else { return Observation::default() };
     let refused = engine.exchanges.refused();
     let mut reasons: Vec<String> = refused
         .iter()
@@ -52,13 +44,12 @@ pub(in crate::engine) async fn observe(
         );
     }
     reasons.extend(of_record(&federation, now));
-    Ok(Observation {
+    Observation {
         is_configured: true,
-        roles: FEDERATED_ROLES.names(storage).await?.len(),
         key_age: (now - federation.current.made).to_std().unwrap_or_default(),
         refused: refused.len(),
         reasons,
-    })
+    }
 }
 
 fn of_record(federation: &Arc<Federation>, now: DateTime<Utc>) -> Vec<String> {

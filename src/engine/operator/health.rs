@@ -13,7 +13,7 @@ use crate::engine::accounts::pending;
 use crate::engine::config::configuration::{Config, ONLY};
 use crate::engine::creds::{ledger, live};
 use crate::engine::operator::costs;
-use crate::engine::telemetry::metrics::{Level, TEXT_FORMAT};
+use crate::engine::telemetry::metrics::{Metric, TEXT_FORMAT, levels};
 use crate::engine::telemetry::openai_status::{Failure, Outcomes};
 use crate::engine::time::rfc3339;
 use crate::engine::{Engine, Error, build, federation, library};
@@ -124,7 +124,12 @@ struct Observation {
 /// The metrics as text, with current gauges.
 pub(in crate::engine) async fn metrics_text(engine: &Engine, storage: &dyn Storage) -> Result<String, Error> {
     let observation = observe(engine, storage).await?;
-    for (level, value) in observation.levels() {
+    let federated_roles = if observation.federation.is_configured {
+        federation::role::FEDERATED_ROLES.names(storage).await?.len()
+    } else {
+        0
+    };
+    for (level, value) in observation.levels(federated_roles) {
         engine.metrics.level(level, value);
     }
     if observation.config.is_some_and(|config| config.quota_tracking) {
@@ -150,7 +155,7 @@ async fn observe(engine: &Engine, storage: &dyn Storage) -> Result<Observation, 
         },
         creations,
         changes: Due::of(&pending, |work| *work == PendingWork::Change),
-        federation: federation::observation::observe(engine, storage, now).await?,
+        federation: federation::observation::observe(engine, now),
         pending,
         missing: library::missing::counts(storage).await?,
         outcomes: engine.clients.openai_status().outcomes(),
@@ -185,21 +190,21 @@ impl Due {
 
 impl Observation {
     #[expect(clippy::cast_precision_loss, reason = "seconds and counts are far below 2^52")]
-    fn levels(&self) -> [(Level, f64); 12] {
+    fn levels(&self, federated_roles: usize) -> [(Metric, f64); 12] {
         let key_age = self.config.as_ref().and_then(|config| (self.now - config.last_rotated).to_std().ok());
         [
-            (Level::OverdueRotations, self.rotations.count as f64),
-            (Level::RotationOverdueSeconds, self.rotations.age(self.now) as f64),
-            (Level::PendingDeletions, self.deletions.count as f64),
-            (Level::PendingDeletionAgeSeconds, self.deletions.age(self.now) as f64),
-            (Level::UnfinishedCreations, self.creations.count as f64),
-            (Level::UnfinishedCreationAgeSeconds, self.creations.age(self.now) as f64),
-            (Level::AdminKeyAgeSeconds, key_age.unwrap_or_default().as_secs() as f64),
-            (Level::AdminKeyRefused, f64::from(u8::from(self.outcomes.refused))),
-            (Level::SigningKeyAgeSeconds, self.federation.key_age.as_secs() as f64),
-            (Level::FederatedRoles, self.federation.roles as f64),
-            (Level::RefusedFederatedRoles, self.federation.refused as f64),
-            (Level::PendingChanges, self.changes.count as f64),
+            (levels::OVERDUE_ROTATIONS, self.rotations.count as f64),
+            (levels::ROTATION_OVERDUE, self.rotations.age(self.now) as f64),
+            (levels::PENDING_DELETIONS, self.deletions.count as f64),
+            (levels::PENDING_DELETION_AGE, self.deletions.age(self.now) as f64),
+            (levels::UNFINISHED_CREATIONS, self.creations.count as f64),
+            (levels::UNFINISHED_CREATION_AGE, self.creations.age(self.now) as f64),
+            (levels::ADMIN_KEY_AGE, key_age.unwrap_or_default().as_secs() as f64),
+            (levels::ADMIN_KEY_REFUSED, f64::from(u8::from(self.outcomes.refused))),
+            (levels::SIGNING_KEY_AGE, self.federation.key_age.as_secs() as f64),
+            (levels::FEDERATED_ROLES, federated_roles as f64),
+            (levels::REFUSED_FEDERATED_ROLES, self.federation.refused as f64),
+            (levels::PENDING_CHANGES, self.changes.count as f64),
         ]
     }
 

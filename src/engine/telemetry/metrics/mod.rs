@@ -1,22 +1,25 @@
 //! The Prometheus metrics of one mount.
 //!
-//! Counters start at zero with the process. The caller computes the gauges in [`Level`] from storage before each reading,
+//! Counters start at zero with the process. The caller computes the gauges in `levels` from storage before each reading,
 //! so they are correct immediately after a failover. The number of label values is bounded.
 
 mod family;
 mod labels;
+pub(in crate::engine) mod levels;
 mod merge;
 mod registry;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use family::Family;
-pub use labels::{CheckOutResult, ExchangeResult, Level, RotationKind, RotationResult};
+pub use labels::{CheckOutResult, ExchangeResult, RotationKind, RotationResult};
 pub use merge::merge;
 use metrics::{Counter, Gauge, Histogram};
-use registry::{Metric, Registry};
+pub use registry::Metric;
+use registry::Registry;
+
+use crate::openai::{Attempt, Urgency};
 
 /// Prometheus' text format.
 pub(in crate::engine) const TEXT_FORMAT: &str = "text/plain; version=0.0.4";
@@ -77,24 +80,6 @@ pub struct Metrics {
     sets: Family<Set>,
     federated_roles: Family<FederatedRole>,
     rotations: [[Counter; RotationResult::ALL.len()]; RotationKind::ALL.len()],
-    levels: [Gauge; Level::ALL.len()],
-}
-
-/// One completed attempt of a call to OpenAI.
-#[derive(Clone, Copy, Debug)]
-pub struct ApiAttempt<'a> {
-    /// The call.
-    pub endpoint: &'static str,
-    /// The urgency of the work.
-    pub urgency: &'static str,
-    /// The HTTP status or the kind of failure; `None` on success.
-    pub failure: Option<&'a str>,
-    /// Time from sending the request to the end of the response.
-    pub latency: Duration,
-    /// Time in the rate limiter.
-    pub wait: Duration,
-    /// True if the attempt repeats an earlier one.
-    pub is_retry: bool,
 }
 
 #[derive(Clone)]
@@ -140,8 +125,6 @@ impl Metrics {
             endpoints: Family::of_at_most(MAX_ENDPOINTS),
             waits: Family::of_at_most(MAX_ENDPOINTS),
             rotations: rotations(&registry),
-            levels: Level::ALL
-                .map(|level| registry.gauge(Metric { name: level.name(), help: level.help() }, &[])),
             registry,
         }
     }
@@ -182,18 +165,18 @@ impl Metrics {
     }
 
     /// Records an attempt of a call to OpenAI.
-    pub fn api_attempt(&self, attempt: &ApiAttempt<'_>) {
-        let ApiAttempt { endpoint, urgency, failure, latency, wait, is_retry } = *attempt;
+    pub fn api_attempt(&self, attempt: &Attempt) {
+        let endpoint = attempt.call.as_str();
         let handles = self.endpoint(endpoint);
-        self.registry.record(&handles.latency, latency);
-        handles.retries.increment(is_retry.into());
-        if let Some(code) = failure {
+        self.registry.record(&handles.latency, attempt.latency);
+        handles.retries.increment((attempt.retries > 0).into());
+        if !attempt.outcome.is_success() {
             let register =
                 |code: &str| self.registry.counter(ERRORS, &[("endpoint", endpoint), ("code", code)]);
-            handles.errors.member(code, register).increment(1);
+            handles.errors.member(&attempt.outcome.label(), register).increment(1);
         }
         let register = |urgency: &str| self.registry.histogram(WAIT, &[("urgency", urgency)]);
-        self.registry.record(&self.waits.member(urgency, register), wait);
+        self.registry.record(&self.waits.member(label(attempt.urgency), register), attempt.wait);
     }
 
     /// Counts a call to OpenAI that was refused unsent.
@@ -229,9 +212,9 @@ impl Metrics {
         handles.missing.set(missing);
     }
 
-    /// Sets a gauge.
-    pub fn level(&self, level: Level, value: f64) {
-        self.levels[level as usize].set(value);
+    /// Sets one of the `levels`.
+    pub fn level(&self, level: Metric, value: f64) {
+        self.registry.gauge(level, &[]).set(value);
     }
 
     /// Bounds the memory of histograms. The tick calls this, because nobody may ever read the metrics.
@@ -288,6 +271,16 @@ fn rotations(registry: &Registry) -> [[Counter; RotationResult::ALL.len()]; Rota
             registry.counter(ROTATIONS, &[("kind", kind.as_str()), ("result", result.as_str())])
         })
     })
+}
+
+/// The label's value.
+fn label(urgency: Urgency) -> &'static str {
+    match urgency {
+        Urgency::Revocation => "revocation",
+        Urgency::Rotation => "rotation",
+        Urgency::Issue => "issue",
+        Urgency::Check => "check",
+    }
 }
 
 impl std::fmt::Debug for Metrics {

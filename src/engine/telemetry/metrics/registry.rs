@@ -27,8 +27,8 @@ pub(super) struct Registry {
 }
 
 /// The name and help text of a metric.
-#[derive(Clone, Copy)]
-pub(super) struct Metric {
+#[derive(Clone, Copy, Debug)]
+pub struct Metric {
     pub(super) name: &'static str,
     pub(super) help: &'static str,
 }
