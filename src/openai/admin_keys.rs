@@ -6,7 +6,6 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::call::Request;
-use super::deletion::Deletion;
 use super::page::Pages;
 use super::{AdminKey, AdminKeyId, Call, Client, Error};
 
@@ -110,11 +109,7 @@ impl Client {
 
     /// Deletes an admin key.
     pub async fn delete_admin_key(&self, key: &AdminKeyId) -> Result<(), Error> {
-        let call = Call::DeleteAdminKey;
-        let answer: Deletion = self.send(Request::delete(call, &one(key))).await?;
-        answer.confirm(call)?;
-        self.note_deleted(key.as_str());
-        Ok(())
+        self.delete(Call::DeleteAdminKey, &one(key)).await
     }
 }
 

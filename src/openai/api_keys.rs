@@ -6,7 +6,6 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::call::Request;
-use super::deletion::Deletion;
 use super::page::Pages;
 use super::{ApiKey, ApiKeyId, Call, Client, Error, ProjectId, ServiceAccountId};
 
@@ -154,10 +153,7 @@ impl Client {
 
     /// Deletes a key. The service account and its other keys stay.
     pub async fn delete_key(&self, project: &ProjectId, key: &ApiKeyId) -> Result<(), Error> {
-        let call = Call::DeleteKey;
-        let answer: Deletion = self.send(Request::delete(call, &one(project, key))).await?;
-        answer.confirm(call)?;
-        self.note_deleted(key.as_str());
+        self.delete(Call::DeleteKey, &one(project, key)).await?;
         self.forget_use(key);
         Ok(())
     }

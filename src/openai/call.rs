@@ -70,6 +70,7 @@ pub(super) enum Effect {
 }
 
 /// A request that is ready to be sent.
+#[derive(Clone)]
 pub(super) struct Request {
     pub(super) call: Call,
     pub(super) method: Method,
@@ -82,90 +83,49 @@ pub(super) struct Request {
 impl Call {
     /// Value of the metric label `endpoint`.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Project => "project",
-            Self::CreateServiceAccount => "create_service_account",
-            Self::ServiceAccount => "service_account",
-            Self::ListServiceAccounts => "list_service_accounts",
-            Self::UpdateServiceAccount => "update_service_account",
-            Self::DeleteServiceAccount => "delete_service_account",
-            Self::CreateKey => "create_key",
-            Self::Key => "key",
-            Self::ListKeys => "list_keys",
-            Self::UpdateKey => "update_key",
-            Self::DeleteKey => "delete_key",
-            Self::CreateAdminKey => "create_admin_key",
-            Self::AdminKey => "admin_key",
-            Self::ListAdminKeys => "list_admin_keys",
-            Self::DeleteAdminKey => "delete_admin_key",
-            Self::CreateIdentityProvider => "create_identity_provider",
-            Self::IdentityProvider => "identity_provider",
-            Self::ListIdentityProviders => "list_identity_providers",
-            Self::UpdateIdentityProvider => "update_identity_provider",
-            Self::DeleteIdentityProvider => "delete_identity_provider",
-            Self::CreateFederationRule => "create_federation_rule",
-            Self::ListFederationRules => "list_federation_rules",
-            Self::UpdateFederationRule => "update_federation_rule",
-            Self::DeleteFederationRule => "delete_federation_rule",
-            Self::ExchangeToken => "exchange_token",
-            Self::Costs => "costs",
-        }
+        self.facts().0
     }
 
     pub(super) fn kind(self) -> Kind {
-        match self {
-            Self::CreateServiceAccount => Kind::CreateAccount,
-            Self::CreateKey => Kind::CreateKey,
-            Self::DeleteServiceAccount => Kind::DeleteAccount,
-            Self::DeleteKey => Kind::DeleteKey,
-            Self::UpdateServiceAccount | Self::UpdateKey => Kind::Update,
-            Self::ListServiceAccounts | Self::ListKeys => Kind::List,
-            Self::Project | Self::ServiceAccount | Self::Key => Kind::Read,
-            Self::Costs => Kind::Costs,
-            Self::CreateAdminKey | Self::AdminKey | Self::ListAdminKeys | Self::DeleteAdminKey => {
-                Kind::AdminKeys
-            }
-            Self::CreateIdentityProvider
-            | Self::IdentityProvider
-            | Self::ListIdentityProviders
-            | Self::UpdateIdentityProvider
-            | Self::DeleteIdentityProvider
-            | Self::CreateFederationRule
-            | Self::ListFederationRules
-            | Self::UpdateFederationRule
-            | Self::DeleteFederationRule => Kind::Federation,
-            Self::ExchangeToken => Kind::ExchangeToken,
-        }
+        self.facts().1
     }
 
     pub(super) fn effect(self) -> Effect {
+        self.facts().2
+    }
+
+    const fn facts(self) -> (&'static str, Kind, Effect) {
         match self {
-            Self::CreateServiceAccount
-            | Self::CreateKey
-            | Self::CreateAdminKey
-            | Self::CreateIdentityProvider
-            | Self::CreateFederationRule => Effect::Creation,
-            Self::UpdateServiceAccount
-            | Self::UpdateKey
-            | Self::DeleteServiceAccount
-            | Self::DeleteKey
-            | Self::DeleteAdminKey
-            | Self::UpdateIdentityProvider
-            | Self::DeleteIdentityProvider
-            | Self::UpdateFederationRule
-            | Self::DeleteFederationRule => Effect::Idempotent,
-            Self::Project
-            | Self::ServiceAccount
-            | Self::ListServiceAccounts
-            | Self::Key
-            | Self::ListKeys
-            | Self::AdminKey
-            | Self::ListAdminKeys
-            | Self::IdentityProvider
-            | Self::ListIdentityProviders
-            | Self::ListFederationRules
-            | Self::ExchangeToken
-            | Self::Costs => Effect::None,
+            Self::Project => ("project", Kind::Read, Effect::None),
+            Self::CreateServiceAccount => ("create_service_account", Kind::CreateAccount, Effect::Creation),
+            Self::ServiceAccount => ("service_account", Kind::Read, Effect::None),
+            Self::ListServiceAccounts => ("list_service_accounts", Kind::List, Effect::None),
+            Self::UpdateServiceAccount => ("update_service_account", Kind::Update, Effect::Idempotent),
+            Self::DeleteServiceAccount => ("delete_service_account", Kind::DeleteAccount, Effect::Idempotent),
+            Self::CreateKey => ("create_key", Kind::CreateKey, Effect::Creation),
+            Self::Key => ("key", Kind::Read, Effect::None),
+            Self::ListKeys => ("list_keys", Kind::List, Effect::None),
+            Self::UpdateKey => ("update_key", Kind::Update, Effect::Idempotent),
+            Self::DeleteKey => ("delete_key", Kind::DeleteKey, Effect::Idempotent),
+            Self::CreateAdminKey => ("create_admin_key", Kind::AdminKeys, Effect::Creation),
+            Self::AdminKey => ("admin_key", Kind::AdminKeys, Effect::None),
+            Self::ListAdminKeys => ("list_admin_keys", Kind::AdminKeys, Effect::None),
+            Self::DeleteAdminKey => ("delete_admin_key", Kind::AdminKeys, Effect::Idempotent),
+            Self::CreateIdentityProvider => ("create_identity_provider", Kind::Federation, Effect::Creation),
+            Self::IdentityProvider => ("identity_provider", Kind::Federation, Effect::None),
+            Self::ListIdentityProviders => ("list_identity_providers", Kind::Federation, Effect::None),
+            Self::UpdateIdentityProvider => {
+                ("update_identity_provider", Kind::Federation, Effect::Idempotent)
+            }
+            Self::DeleteIdentityProvider => {
+                ("delete_identity_provider", Kind::Federation, Effect::Idempotent)
+            }
+            Self::CreateFederationRule => ("create_federation_rule", Kind::Federation, Effect::Creation),
+            Self::ListFederationRules => ("list_federation_rules", Kind::Federation, Effect::None),
+            Self::UpdateFederationRule => ("update_federation_rule", Kind::Federation, Effect::Idempotent),
+            Self::DeleteFederationRule => ("delete_federation_rule", Kind::Federation, Effect::Idempotent),
+            Self::ExchangeToken => ("exchange_token", Kind::ExchangeToken, Effect::None),
+            Self::Costs => ("costs", Kind::Costs, Effect::None),
         }
     }
 }

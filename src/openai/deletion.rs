@@ -1,17 +1,24 @@
-//! The response to a deletion.
+//! Deletions, which OpenAI confirms.
 
 use serde::Deserialize;
 
-use super::{Call, Error};
+use super::call::Request;
+use super::{Call, Client, Error};
 
-/// OpenAI's confirmation of a deletion. A response without `deleted: true` is an error.
+/// OpenAI's confirmation of a deletion.
 #[derive(Deserialize)]
-pub(super) struct Deletion {
+struct Deletion {
     deleted: bool,
 }
 
-impl Deletion {
-    pub(super) fn confirm(&self, call: Call) -> Result<(), Error> {
-        if self.deleted { Ok(()) } else { Err(Error::malformed(call, "it does not confirm the deletion")) }
+impl Client {
+    /// Deletes the object at this path, which ends in its id. A response without `deleted: true` is an error.
+    pub(super) async fn delete(&self, call: Call, path: &[&str]) -> Result<(), Error> {
+        let answer: Deletion = self.send(Request::delete(call, path)).await?;
+        if !answer.deleted {
+            return Err(Error::malformed(call, "it does not confirm the deletion"));
+        }
+        path.last().iter().for_each(|id| self.note_deleted(id));
+        Ok(())
     }
 }

@@ -109,6 +109,19 @@ impl Client {
         let page = page.take(call, pages.after(), id)?;
         pages.accept(call, page).map(Some)
     }
+
+    /// The whole list that `request` asks for. The search ends after this client's maximum wait.
+    pub(super) async fn whole<T: DeserializeOwned>(
+        &self,
+        request: &Request,
+        id: fn(&T) -> &str,
+    ) -> Result<Vec<T>, Error> {
+        let (mut all, mut pages) = (Vec::new(), Pages::within(self.max_wait));
+        while let Some(page) = self.next_page(&mut pages, request.clone(), id).await? {
+            all.extend(page);
+        }
+        Ok(all)
+    }
 }
 
 /// A page as OpenAI sends it.

@@ -6,7 +6,6 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::call::Request;
-use super::deletion::Deletion;
 use super::page::Pages;
 use super::{Call, Client, CreatedKey, Error, ProjectId, ServiceAccountId};
 
@@ -44,7 +43,7 @@ pub enum Role {
 }
 
 /// A service account created together with its first key.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize)]
 #[non_exhaustive]
 pub struct CreatedServiceAccount {
     /// Id.
@@ -52,6 +51,7 @@ pub struct CreatedServiceAccount {
     /// Name.
     pub name: String,
     /// First key. OpenAI shows its value only in this response.
+    #[serde(rename = "api_key")]
     pub key: CreatedKey,
 }
 
@@ -70,13 +70,6 @@ struct Change<'a> {
     role: Role,
 }
 
-#[derive(Deserialize)]
-struct WireCreated {
-    id: ServiceAccountId,
-    name: String,
-    api_key: CreatedKey,
-}
-
 impl Client {
     /// Creates an account and its first key. The key expires after `expires_in`.
     pub async fn create_service_account(
@@ -88,10 +81,10 @@ impl Client {
         let expires_in_seconds = expires_in.map(|time| time.as_secs());
         let body = Creation { name, expires_in_seconds, create_service_account_only: None };
         let request = Request::post(Call::CreateServiceAccount, &accounts(project), &body);
-        let WireCreated { id, name, api_key } = self.send(request).await?;
-        self.note_created(id.as_str());
-        self.note_created(api_key.id.as_str());
-        Ok(CreatedServiceAccount { id, name, key: api_key })
+        let made: CreatedServiceAccount = self.send(request).await?;
+        self.note_created(made.id.as_str());
+        self.note_created(made.key.id.as_str());
+        Ok(made)
     }
 
     /// Creates an account without a key and with [`Role::None`].
@@ -146,11 +139,7 @@ impl Client {
         project: &ProjectId,
         account: &ServiceAccountId,
     ) -> Result<(), Error> {
-        let call = Call::DeleteServiceAccount;
-        let answer: Deletion = self.send(Request::delete(call, &one(project, account))).await?;
-        answer.confirm(call)?;
-        self.note_deleted(account.as_str());
-        Ok(())
+        self.delete(Call::DeleteServiceAccount, &one(project, account)).await
     }
 }
 

@@ -5,8 +5,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::call::Request;
-use super::deletion::Deletion;
-use super::page::Pages;
 use super::{Call, Client, Error, FederationRuleId, IdentityProviderId, ProjectId, ServiceAccountId};
 
 /// The only type of provider.
@@ -183,11 +181,8 @@ impl Client {
 
     /// All providers of the organization. The search ends after this client's maximum wait.
     pub async fn identity_providers(&self) -> Result<Vec<IdentityProvider>, Error> {
-        let (mut all, mut pages) = (Vec::new(), Pages::within(self.max_wait));
-        while let Some(page) = self.next_identity_providers(&mut pages).await? {
-            all.extend(page);
-        }
-        Ok(all)
+        let request = Request::get(Call::ListIdentityProviders, &providers());
+        self.whole(&request, |provider: &IdentityProvider| provider.id.as_str()).await
     }
 
     /// Changes a provider.
@@ -211,11 +206,7 @@ impl Client {
 
     /// Deletes a provider. OpenAI refuses that while the provider has rules.
     pub async fn delete_identity_provider(&self, provider: &IdentityProviderId) -> Result<(), Error> {
-        let call = Call::DeleteIdentityProvider;
-        let answer: Deletion = self.send(Request::delete(call, &one_provider(provider))).await?;
-        answer.confirm(call)?;
-        self.note_deleted(provider.as_str());
-        Ok(())
+        self.delete(Call::DeleteIdentityProvider, &one_provider(provider)).await
     }
 
     /// Creates a rule of a provider.
@@ -240,11 +231,8 @@ impl Client {
         &self,
         provider: &IdentityProviderId,
     ) -> Result<Vec<FederationRule>, Error> {
-        let (mut all, mut pages) = (Vec::new(), Pages::within(self.max_wait));
-        while let Some(page) = self.next_federation_rules(provider, &mut pages).await? {
-            all.extend(page);
-        }
-        Ok(all)
+        let request = Request::get(Call::ListFederationRules, &rules(provider));
+        self.whole(&request, |rule: &FederationRule| rule.id.as_str()).await
     }
 
     /// Changes a rule.
@@ -263,28 +251,7 @@ impl Client {
         provider: &IdentityProviderId,
         rule: &FederationRuleId,
     ) -> Result<(), Error> {
-        let call = Call::DeleteFederationRule;
-        let answer: Deletion = self.send(Request::delete(call, &one_rule(provider, rule))).await?;
-        answer.confirm(call)?;
-        self.note_deleted(rule.as_str());
-        Ok(())
-    }
-
-    async fn next_identity_providers(
-        &self,
-        pages: &mut Pages,
-    ) -> Result<Option<Vec<IdentityProvider>>, Error> {
-        let request = Request::get(Call::ListIdentityProviders, &providers());
-        self.next_page(pages, request, |provider: &IdentityProvider| provider.id.as_str()).await
-    }
-
-    async fn next_federation_rules(
-        &self,
-        provider: &IdentityProviderId,
-        pages: &mut Pages,
-    ) -> Result<Option<Vec<FederationRule>>, Error> {
-        let request = Request::get(Call::ListFederationRules, &rules(provider));
-        self.next_page(pages, request, |rule: &FederationRule| rule.id.as_str()).await
+        self.delete(Call::DeleteFederationRule, &one_rule(provider, rule)).await
     }
 }
 
