@@ -176,8 +176,15 @@ const KINDS: &[&dyn Kind] = &[
 ];
 
 /// The kind that the owner is of.
-fn kind_of(owner: &Owner) -> Option<&'static dyn Kind> {
-    KINDS.iter().find(|kind| kind.has(owner)).copied()
+fn kind_of(owner: &Owner) -> &'static dyn Kind {
+    match owner {
+        Owner::Config => &config::admin_key::Configuration,
+        Owner::Federation => &federation::Federated,
+        Owner::FederatedRole(_) => &federation::FederatedRoles,
+        Owner::StaticRole(_) => &static_roles::StaticRoles,
+        Owner::Loan { .. } => &library::returns::Loans,
+        Owner::LibrarySet(_) => &library::reconcile::LibrarySets,
+    }
 }
 
 /// Everything that depends on the configuration.

@@ -8,10 +8,7 @@ use crate::logical::{Storage, StorageError};
 
 /// Everything that the record of this owner names. Empty if no record is stored.
 pub async fn of(engine: &Engine, storage: &dyn Storage, owner: &Owner) -> Result<Vec<Holding>, StorageError> {
-    match kind_of(owner) {
-        Some(kind) => kind.holdings(Mount { engine, storage }, owner).await,
-        None => Ok(Vec::new()),
-    }
+    kind_of(owner).holdings(Mount { engine, storage }, owner).await
 }
 
 /// Everything that all records name. An unreadable record is an error, because its holdings are unknown.

@@ -20,14 +20,6 @@ use crate::openai::{ApiKeyId, OrganizationId, ProjectId, ServiceAccountId};
 /// A kind of owner.
 #[async_trait]
 pub trait Kind: Send + Sync {
-    /// True if the owner is of this kind.
-    fn has(&self, owner: &Owner) -> bool;
-
-    /// True if due work of this kind may concern live keys. The worker takes such owners first.
-    fn may_have_live_keys(&self) -> bool {
-        true
-    }
-
     /// An owner without markers, which every tick and every list reads.
     fn always(&self) -> Option<Owner> {
         None
@@ -111,7 +103,7 @@ pub enum PendingWork {
 }
 
 /// An account or key at OpenAI that an owner's record names.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Holding {
     /// Its organization; `None` if an operator registered it and Vault does not know the organization.
     pub organization_id: Option<OrganizationId>,
@@ -206,6 +198,11 @@ impl Pending {
         Self::without_ids(PendingWork::Change, owner.to_string(), Some(owner.clone()), since, retry.clone())
     }
 
+    /// A deletion at OpenAI under this unique name; of a credential without an owner. The caller adds the ids.
+    pub fn deletion(name: &str, owner: Option<&Owner>, since: DateTime<Utc>, retry: &RetryState) -> Self {
+        Self::without_ids(PendingWork::Deletion, name.to_owned(), owner.cloned(), since, retry.clone())
+    }
+
     fn without_ids(
         work: PendingWork,
         name: String,
@@ -221,28 +218,12 @@ impl Pending {
 impl Holding {
     /// A place at OpenAI without an account or key.
     pub fn in_project(organization: &OrganizationId, project: Option<&ProjectId>) -> Self {
-        Self {
-            organization_id: Some(organization.clone()),
-            project_id: project.cloned(),
-            service_account_id: None,
-            api_key_id: None,
-            name: None,
-            is_claimed: false,
-            is_made_account: false,
-        }
+        Self { organization_id: Some(organization.clone()), project_id: project.cloned(), ..Self::default() }
     }
 
     /// A claimed account in an organization that Vault may not know.
     pub fn of_account(account: &ServiceAccountId) -> Self {
-        Self {
-            organization_id: None,
-            project_id: None,
-            service_account_id: Some(account.clone()),
-            api_key_id: None,
-            name: None,
-            is_claimed: true,
-            is_made_account: false,
-        }
+        Self { service_account_id: Some(account.clone()), is_claimed: true, ..Self::default() }
     }
 
     /// An unfinished creation. The account of an unfinished key is claimed.

@@ -34,9 +34,8 @@ pub async fn all(
     let markers = due::markers(storage, now + HORIZON, most).await?;
     let mut owners: BTreeSet<_> = markers.into_iter().map(|marker| marker.owner).collect();
     owners.extend(KINDS.iter().filter_map(|kind| kind.always()));
-    let reads = owners.into_iter().filter_map(|owner| {
-        let kind = kind_of(&owner)?;
-        Some(async move { readable(kind.pending(Mount { engine, storage }, &owner).await) }.boxed())
+    let reads = owners.into_iter().map(|owner| {
+        async move { readable(kind_of(&owner).pending(Mount { engine, storage }, &owner).await) }.boxed()
     });
     let reads = stream::iter(reads.collect::<Vec<_>>()).buffer_unordered(CONCURRENCY);
     let mut pending = reads.try_collect::<Vec<_>>().await?.concat();

@@ -103,7 +103,8 @@ async fn add_others(storage: &dyn Storage, looks: &mut Vec<Look>) -> Result<(), 
 }
 
 async fn work_on(turn: &Turn<'_>, looks: Vec<Look>) -> Outcome {
-    let may_live = |look: &Look| kind_of(&look.owner).is_some_and(Kind::may_have_live_keys);
+    // A provider has no keys of accounts. Of a set only lent accounts have keys, and loans are owners of their own.
+    let may_live = |look: &Look| !matches!(look.owner, Owner::Federation | Owner::LibrarySet(_));
     let (living, rest): (Vec<_>, Vec<_>) = looks.into_iter().partition(may_live);
     let (mut failures, left_out) = (Vec::new(), AtomicBool::new(false));
     for looks in [living, rest] {
@@ -115,12 +116,11 @@ async fn work_on(turn: &Turn<'_>, looks: Vec<Look>) -> Outcome {
 }
 
 async fn attempt(turn: &Turn<'_>, look: Look, left_out: &AtomicBool) -> Option<logical::Error> {
-    let kind = kind_of(&look.owner)?;
     if turn.is_over() {
         left_out.store(true, Ordering::Relaxed);
         return None;
     }
-    let failure = match AssertUnwindSafe(work(turn, kind, &look)).catch_unwind().await {
+    let failure = match AssertUnwindSafe(work(turn, kind_of(&look.owner), &look)).catch_unwind().await {
         Ok(Ok(is_looked_at)) => {
             left_out.fetch_or(!is_looked_at, Ordering::Relaxed);
             return None;

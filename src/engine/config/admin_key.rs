@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::engine::accounts::kind::{Kind, Mount, Pending, PendingWork, Turn};
+use crate::engine::accounts::kind::{Kind, Mount, Pending, Turn};
 use crate::engine::accounts::owner::Owner;
 use crate::engine::config::admin_reconcile::Which;
 use crate::engine::config::admin_rotation::{NEW_KEY, NEW_KEY_ID, Rotated, Rotation};
@@ -135,10 +135,6 @@ pub(in crate::engine) struct Configuration;
 
 #[async_trait]
 impl Kind for Configuration {
-    fn has(&self, owner: &Owner) -> bool {
-        matches!(owner, Owner::Config)
-    }
-
     fn always(&self) -> Option<Owner> {
         Some(Owner::Config)
     }
@@ -168,14 +164,8 @@ impl Kind for Configuration {
         let Some(config) = engine.config.get(storage, ONLY).await? else { return Ok(Vec::new()) };
         let now = engine.now();
         let replaced = config.keys.ending.iter().map(|old| Pending {
-            work: PendingWork::Deletion,
-            name: old.id.to_string(),
-            owner: Some(owner.clone()),
-            service_account_id: String::new(),
             api_key_id: old.id.to_string(),
-            since: config.last_rotated.min(now),
-            key_dead: false,
-            retry: old.retry.clone(),
+            ..Pending::deletion(old.id.as_str(), Some(owner), config.last_rotated.min(now), &old.retry)
         });
         let mut pending: Vec<_> =
             replaced.chain(Pending::look_ups(owner, &config.keys.making, now)).collect();

@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use super::provider::{self, Work};
 use super::record::{Federation, LOCK, ONLY, Provider};
 use super::rotation;
-use crate::engine::accounts::kind::{Holding, Kind, Mount, Pending, PendingWork, Turn};
+use crate::engine::accounts::kind::{Holding, Kind, Mount, Pending, Turn};
 use crate::engine::accounts::owner::Owner;
 use crate::engine::failpoint::failpoint;
 use crate::engine::{Engine, Error};
@@ -24,14 +24,6 @@ pub(in crate::engine) struct Federated;
 
 #[async_trait]
 impl Kind for Federated {
-    fn has(&self, owner: &Owner) -> bool {
-        matches!(owner, Owner::Federation)
-    }
-
-    fn may_have_live_keys(&self) -> bool {
-        false
-    }
-
     fn always(&self) -> Option<Owner> {
         Some(Owner::Federation)
     }
@@ -159,8 +151,8 @@ fn waiting(federation: &Federation, owner: &Owner, now: DateTime<Utc>) -> Vec<Pe
         return rotation_of(federation, owner, now).into_iter().collect();
     };
     if federation.is_deleted {
-        let change = Pending::change(owner, *since, &federation.retry);
-        waiting.push(Pending { work: PendingWork::Deletion, name: name.clone(), key_dead: true, ..change });
+        let deletion = Pending::deletion(name, Some(owner), *since, &federation.retry);
+        waiting.push(Pending { key_dead: true, ..deletion });
     } else if federation.provider.id().is_none() {
         waiting.push(Pending::change(owner, (*since).min(now), &federation.retry));
     }

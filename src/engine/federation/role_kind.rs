@@ -21,10 +21,6 @@ pub(in crate::engine) struct FederatedRoles;
 
 #[async_trait]
 impl Kind for FederatedRoles {
-    fn has(&self, owner: &Owner) -> bool {
-        matches!(owner, Owner::FederatedRole(_))
-    }
-
     async fn all(&self, storage: &dyn Storage) -> Result<Vec<Owner>, StorageError> {
         Ok(FEDERATED_ROLES.names(storage).await?.into_iter().map(Owner::FederatedRole).collect())
     }

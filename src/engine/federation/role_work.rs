@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::role::{FederatedRole, owner};
-use crate::engine::accounts::kind::{Pending, PendingWork, Turn};
+use crate::engine::accounts::kind::{Pending, Turn};
 use crate::engine::accounts::owner::Owner;
 use crate::engine::accounts::{claims, due, first_seen};
 use crate::engine::config::clients;
@@ -133,7 +133,7 @@ pub(super) fn waiting(role: &FederatedRole, name: &str, now: DateTime<Utc>) -> V
     let owner = owner(name);
     let mut waiting: Vec<Pending> = Pending::look_ups(&owner, &role.making, now).collect();
     if role.deleted.is_some() {
-        waiting.push(end_of(role, owner, now));
+        waiting.push(end_of(role, &owner, now));
     } else if !role.is_settled() && role.making.is_empty() {
         waiting.push(Pending::change(&owner, role.since.min(now), &role.retry));
     }
@@ -141,18 +141,14 @@ pub(super) fn waiting(role: &FederatedRole, name: &str, now: DateTime<Utc>) -> V
 }
 
 /// The end of a deleted role, under the name of its account or rule.
-fn end_of(role: &FederatedRole, owner: Owner, now: DateTime<Utc>) -> Pending {
+fn end_of(role: &FederatedRole, owner: &Owner, now: DateTime<Utc>) -> Pending {
     let made = role.made_account.as_ref();
     let rule = role.managed.as_ref().and_then(|managed| managed.rule_name.as_ref());
+    let name = made.map(|made| &made.name).or(rule).cloned().unwrap_or_else(|| owner.to_string());
     Pending {
-        work: PendingWork::Deletion,
-        name: made.map(|made| &made.name).or(rule).cloned().unwrap_or_else(|| owner.to_string()),
-        owner: Some(owner),
         service_account_id: made.map(|made| made.id.to_string()).unwrap_or_default(),
-        api_key_id: String::new(),
-        since: role.deleted.unwrap_or(now).min(now),
         // The account has no key.
         key_dead: true,
-        retry: role.retry.clone(),
+        ..Pending::deletion(&name, Some(owner), role.deleted.unwrap_or(now).min(now), &role.retry)
     }
 }

@@ -24,7 +24,7 @@ use super::sets;
 use super::sets::{Ending, LibrarySet};
 use crate::engine::accounts::deletion;
 use crate::engine::accounts::deletion::Undone;
-use crate::engine::accounts::kind::{Holding, Kind, Mount, Pending, PendingWork, Turn};
+use crate::engine::accounts::kind::{Holding, Kind, Mount, Pending, Turn};
 use crate::engine::accounts::live_keys::LiveKey;
 use crate::engine::accounts::lookup::Sought;
 use crate::engine::accounts::making::Making;
@@ -137,15 +137,6 @@ pub(in crate::engine) struct LibrarySets;
 
 #[async_trait]
 impl Kind for LibrarySets {
-    fn has(&self, owner: &Owner) -> bool {
-        matches!(owner, Owner::LibrarySet(_))
-    }
-
-    /// Only lent accounts have keys, and loans are owners of their own.
-    fn may_have_live_keys(&self) -> bool {
-        false
-    }
-
     async fn all(&self, storage: &dyn Storage) -> Result<Vec<Owner>, StorageError> {
         Ok(sets::SETS.names(storage).await?.into_iter().map(Owner::LibrarySet).collect())
     }
@@ -177,16 +168,14 @@ impl Kind for LibrarySets {
         };
         let now = engine.now();
         let ending = set.ending.iter().filter(|ending| !backoff::is_wait(ending.not_before, now));
-        let ending = ending.filter(|ending| ending.member.is_made()).map(|ending| Pending {
-            work: PendingWork::Deletion,
-            name: ending.member.made_as.as_ref().unwrap_or(&ending.member.name).clone(),
-            owner: Some(owner.clone()),
-            service_account_id: ending.member.id.to_string(),
-            api_key_id: String::new(),
-            since: ending.since.min(now),
-            // A free account has no key.
-            key_dead: true,
-            retry: set.retry.clone(),
+        let ending = ending.filter(|ending| ending.member.is_made()).map(|ending| {
+            let name = ending.member.made_as.as_ref().unwrap_or(&ending.member.name);
+            Pending {
+                service_account_id: ending.member.id.to_string(),
+                // A free account has no key.
+                key_dead: true,
+                ..Pending::deletion(name, Some(owner), ending.since.min(now), &set.retry)
+            }
         });
         Ok(ending.chain(Pending::look_ups(owner, &set.making, now)).collect())
     }

@@ -17,7 +17,7 @@ use super::loans::{Loan, State, Ticket};
 use super::sets::SETS;
 use crate::engine::accounts::deletion;
 use crate::engine::accounts::deletion::Undone;
-use crate::engine::accounts::kind::{Holding, Kind, Mount, Pending, PendingWork, Turn};
+use crate::engine::accounts::kind::{Holding, Kind, Mount, Pending, Turn};
 use crate::engine::accounts::owner::Owner;
 use crate::engine::config::clients;
 use crate::engine::failpoint::failpoint;
@@ -181,10 +181,6 @@ pub(in crate::engine) struct Loans;
 
 #[async_trait]
 impl Kind for Loans {
-    fn has(&self, owner: &Owner) -> bool {
-        matches!(owner, Owner::Loan { .. })
-    }
-
     async fn all(&self, storage: &dyn Storage) -> Result<Vec<Owner>, StorageError> {
         lending::owners(storage).await
     }
@@ -220,14 +216,10 @@ impl Kind for Loans {
         let Mount { engine, storage } = mount;
         let loan = lending::of_owner(storage, owner).await?;
         let returning = loan.filter(|loan| loan.state == State::Returning).map(|loan| Pending {
-            work: PendingWork::Deletion,
             service_account_id: loan.account.id.to_string(),
             api_key_id: loan.api_key_id.as_ref().map_or("", ApiKeyId::as_str).to_owned(),
-            since: loan.returning_since.unwrap_or(loan.ends),
             key_dead: loan.expires <= engine.certain_time(),
-            name: loan.id,
-            owner: Some(owner.clone()),
-            retry: loan.retry,
+            ..Pending::deletion(&loan.id, Some(owner), loan.returning_since.unwrap_or(loan.ends), &loan.retry)
         });
         Ok(returning.into_iter().collect())
     }

@@ -200,19 +200,16 @@ async fn end_owners(
     let pending = others(engine, storage).await?.into_iter();
     let ending = pending.filter(|pending| pending.work == PendingWork::Deletion);
     let owners: BTreeSet<Owner> = ending.filter_map(|pending| pending.owner).collect();
-    let attempts = owners.iter().filter_map(|owner| {
-        let kind = kind_of(owner)?;
-        Some(
-            async move {
-                let max_wait = deadline.saturating_duration_since(Instant::now());
-                if max_wait.is_zero() {
-                    return ledger_worker::Step::Skipped;
-                }
-                let ended = kind.end_now(Mount { engine, storage }, owner, max_wait).await;
-                ended.map_or_else(ledger_worker::Step::Failed, |()| ledger_worker::Step::Removed)
+    let attempts = owners.iter().map(|owner| {
+        async move {
+            let max_wait = deadline.saturating_duration_since(Instant::now());
+            if max_wait.is_zero() {
+                return ledger_worker::Step::Skipped;
             }
-            .boxed(),
-        )
+            let ended = kind_of(owner).end_now(Mount { engine, storage }, owner, max_wait).await;
+            ended.map_or_else(ledger_worker::Step::Failed, |()| ledger_worker::Step::Removed)
+        }
+        .boxed()
     });
     let mut attempts = stream::iter(attempts.collect::<Vec<_>>()).buffer_unordered(CONCURRENCY);
     while let Some(step) = attempts.next().await {
@@ -225,8 +222,8 @@ async fn end_owners(
 /// Retries one pending deletion, and returns its failure.
 async fn end_now(engine: &Engine, storage: &dyn Storage, pending: &Pending) -> Result<(), Error> {
     let owner = pending.owner.as_ref().filter(|_| pending.work == PendingWork::Deletion);
-    match owner.and_then(|owner| Some((owner, kind_of(owner)?))) {
-        Some((owner, kind)) => kind.end_now(Mount { engine, storage }, owner, MAX_WAIT).await,
+    match owner {
+        Some(owner) => kind_of(owner).end_now(Mount { engine, storage }, owner, MAX_WAIT).await,
         None => {
             Err(Error::field("name: this is a creation that was cut off; the tick looks it up once a minute"))
         }
@@ -304,19 +301,13 @@ fn view_credential(engine: &Engine, entry: &Entry) -> Data {
     let credential = &entry.credential;
     let mut retry = entry.retry.clone();
     retry.last_error = retry.last_error.or_else(|| engine.ledger_worker.trouble());
-    let mut view = view(
-        engine,
-        &Pending {
-            work: PendingWork::Deletion,
-            name: credential.name.clone(),
-            owner: None,
-            service_account_id: credential.service_account_id.to_string(),
-            api_key_id: credential.api_key_id.to_string(),
-            since: entry.since(),
-            key_dead: ledger_worker::is_dead(engine, credential),
-            retry,
-        },
-    );
+    let pending = Pending {
+        service_account_id: credential.service_account_id.to_string(),
+        api_key_id: credential.api_key_id.to_string(),
+        key_dead: ledger_worker::is_dead(engine, credential),
+        ..Pending::deletion(&credential.name, None, entry.since(), &retry)
+    };
+    let mut view = view(engine, &pending);
     view.insert("role".to_owned(), credential.role.as_str().into());
     view
 }

@@ -12,7 +12,7 @@ use super::rotate::{Work, is_the_roles_failure};
 use super::{deletion, rotate, stored};
 use crate::engine::Error;
 use crate::engine::accounts::deletion as endings;
-use crate::engine::accounts::kind::{Holding, Kind, Mount, Pending, PendingWork, Turn};
+use crate::engine::accounts::kind::{Holding, Kind, Mount, Pending, Turn};
 use crate::engine::accounts::lookup::{Look, Sought};
 use crate::engine::accounts::making;
 use crate::engine::accounts::making::Making;
@@ -32,10 +32,6 @@ pub(in crate::engine) struct StaticRoles;
 
 #[async_trait]
 impl Kind for StaticRoles {
-    fn has(&self, owner: &Owner) -> bool {
-        matches!(owner, Owner::StaticRole(_))
-    }
-
     async fn all(&self, storage: &dyn Storage) -> Result<Vec<Owner>, StorageError> {
         Ok(STATIC_ROLES.names(storage).await?.into_iter().map(Owner::StaticRole).collect())
     }
@@ -65,15 +61,11 @@ impl Kind for StaticRoles {
         let Some(role) = stored::get(storage, name).await? else { return Ok(Vec::new()) };
         let (now, is_deleted) = (engine.now(), role.current.is_none());
         let ended = role.ending.iter().filter(|old| is_deleted || old.ends <= now).map(|old| Pending {
-            work: PendingWork::Deletion,
-            name: old.unique_name.clone(),
-            owner: Some(owner.clone()),
             service_account_id: old.service_account_id.to_string(),
             api_key_id: old.api_key_id.to_string(),
-            since: old.ends.min(now),
             // The key has an end at OpenAI, and both clocks are past it.
             key_dead: old.limited && old.ends < engine.certain_time(),
-            retry: old.retry.clone(),
+            ..Pending::deletion(&old.unique_name, Some(owner), old.ends.min(now), &old.retry)
         });
         let mut pending: Vec<_> = ended.chain(Pending::look_ups(owner, &role.making, now)).collect();
         // An unreadable schedule does not hide the other work.
