@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-use crate::logical::{Collection, Data, Record, Response, Storage, StorageError};
+use crate::logical::{Collection, Data, Record, Storage, StorageError};
 
 /// Maximum number of records in memory. A full cache starts over.
 const MAX_RECORDS: usize = 1_000;
@@ -80,10 +80,7 @@ impl<T: Record> Cache<T> {
         storage: &dyn Storage,
         name: &str,
     ) -> Result<Option<Arc<T>>, StorageError> {
-        match self.get(storage, name).await {
-            Err(StorageError::Malformed { .. }) => Ok(None),
-            outcome => outcome,
-        }
+        StorageError::readable(self.get(storage, name).await)
     }
 
     /// Writes the record `name`.
@@ -101,29 +98,15 @@ impl<T: Record> Cache<T> {
         outcome
     }
 
-    /// The sorted names of all records, always from storage.
-    pub async fn names(&self, storage: &dyn Storage) -> Result<Vec<String>, StorageError> {
-        self.collection.names(storage).await
-    }
-
     /// Every visible record with its name. An unreadable record is an error, because its content is unknown.
     pub async fn all(&self, storage: &dyn Storage) -> Result<Vec<(String, Arc<T>)>, StorageError> {
         let mut all = Vec::new();
-        for name in self.names(storage).await? {
+        for name in self.collection.names(storage).await? {
             if let Some(record) = self.get(storage, &name).await? {
                 all.push((name, record));
             }
         }
         Ok(all)
-    }
-
-    /// The response to a list; see [`Cache::listed`].
-    pub async fn list(
-        &self,
-        storage: &dyn Storage,
-        info: impl Fn(&T) -> Data + Send + Sync,
-    ) -> Result<Response, StorageError> {
-        Ok(Response::list(self.listed(storage, info).await?))
     }
 
     /// Every name with the `info` of its record. An unreadable record is listed without info.
@@ -133,11 +116,8 @@ impl<T: Record> Cache<T> {
         info: impl Fn(&T) -> Data + Send + Sync,
     ) -> Result<Vec<(String, Data)>, StorageError> {
         let mut entries = Vec::new();
-        for name in self.names(storage).await? {
-            let record = match self.record(storage, &name).await {
-                Err(StorageError::Malformed { .. }) => None,
-                record => record?,
-            };
+        for name in self.collection.names(storage).await? {
+            let record = StorageError::readable(self.record(storage, &name).await)?;
             if record.as_ref().is_none_or(|record| record.is_visible()) {
                 entries.push((name, record.map(|record| info(&record)).unwrap_or_default()));
             }

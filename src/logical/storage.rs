@@ -85,6 +85,14 @@ impl StorageError {
     /// The exact text by which both servers recognize a request to forward (PROTOCOL 8.7).
     pub const READ_ONLY: &str = "cannot write to readonly storage";
 
+    /// The same outcome, but an unreadable entry counts as missing.
+    pub fn readable<T: Default>(outcome: Result<T, Self>) -> Result<T, Self> {
+        match outcome {
+            Err(Self::Malformed { .. }) => Ok(T::default()),
+            outcome => outcome,
+        }
+    }
+
     /// Converts an error text of Vault's storage.
     pub fn from_text(text: &str) -> Self {
         if text.contains(Self::READ_ONLY) { Self::ReadOnly } else { Self::Failed(text.to_owned()) }

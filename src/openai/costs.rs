@@ -6,20 +6,8 @@ use serde::{Deserialize, Deserializer};
 use super::call::Request;
 use super::{Call, Client, Error, ProjectId, ServiceAccountId};
 
-/// Selects the costs to read.
-#[derive(Clone, Debug)]
-pub struct CostsQuery {
-    /// Start time, inclusive.
-    pub start: DateTime<Utc>,
-    /// End time, exclusive; `None` means now.
-    pub end: Option<DateTime<Utc>>,
-    /// Key of the groups.
-    pub group: CostGroup,
-    /// Maximum number of days (OpenAI accepts up to 180).
-    pub limit: u32,
-    /// Cursor of the next page, from [`Costs::next`].
-    pub page: Option<String>,
-}
+/// Maximum number of days in one page.
+const DAYS: u32 = 180;
 
 /// Groups of the lines of a day. OpenAI does not support every combination, so a query has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,18 +86,6 @@ enum Number {
     Text(String),
 }
 
-impl CostsQuery {
-    /// Costs of all projects from `start` on.
-    pub fn by_project(start: DateTime<Utc>, limit: u32) -> Self {
-        Self { start, end: None, group: CostGroup::Project, limit, page: None }
-    }
-
-    /// Costs of all users and service accounts from `start` on.
-    pub fn by_account(start: DateTime<Utc>, limit: u32) -> Self {
-        Self { group: CostGroup::User, ..Self::by_project(start, limit) }
-    }
-}
-
 impl CostGroup {
     fn as_str(self) -> &'static str {
         match self {
@@ -120,16 +96,18 @@ impl CostGroup {
 }
 
 impl Client {
-    /// Reads costs by day and group.
-    pub async fn costs(&self, query: &CostsQuery) -> Result<Costs, Error> {
+    /// Reads costs by day and group from `start` on. `page` is the cursor from [`Costs::next`].
+    pub async fn costs(
+        &self,
+        start: DateTime<Utc>,
+        group: CostGroup,
+        page: Option<&str>,
+    ) -> Result<Costs, Error> {
         let mut request = Request::get(Call::Costs, &["organization", "costs"])
-            .with("start_time", query.start.timestamp())
-            .with("limit", query.limit)
-            .with("group_by[]", query.group.as_str());
-        if let Some(end) = query.end {
-            request = request.with("end_time", end.timestamp());
-        }
-        if let Some(page) = &query.page {
+            .with("start_time", start.timestamp())
+            .with("limit", DAYS)
+            .with("group_by[]", group.as_str());
+        if let Some(page) = page {
             request = request.with("page", page);
         }
         self.send(request).await

@@ -47,7 +47,7 @@ pub use api_keys::{CreatedKey, KeyOwner, KeyRecord, LONGEST_EXPIRY, NewKey, Owne
 pub use call::Call;
 pub use clock::{Clock, WallClock};
 pub use connect::SettingsError;
-pub use costs::{Amount, CostBucket, CostGroup, CostLine, Costs, CostsQuery};
+pub use costs::{Amount, CostBucket, CostGroup, CostLine, Costs};
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::{Denial, Error, Refusal};
 pub use ids::{

@@ -101,5 +101,5 @@ async fn delete(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Err
 }
 
 async fn list(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
-    Ok(Some(engine.projects.list(&**call.storage(), Project::view).await?))
+    Ok(Some(Response::list(engine.projects.listed(&**call.storage(), Project::view).await?)))
 }

@@ -68,7 +68,8 @@ pub(super) async fn take_over_change(
     CHANGES.delete(storage, name).await
 }
 
-/// Part of the tick: moves the remaining records. An unreadable record stays, and does not stop the others.
+/// Part of the tick: moves the remaining records. An unreadable record, which a newer release may have written, stays and
+/// does not stop the others.
 pub(in crate::engine) async fn tick(engine: &Engine, tick: &Tick) -> Result<(), Error> {
     let storage = &*tick.storage;
     for name in CHANGES.names(storage).await? {
@@ -76,7 +77,7 @@ pub(in crate::engine) async fn tick(engine: &Engine, tick: &Tick) -> Result<(), 
             return Ok(());
         }
         let _alone = sets::lock_set(engine, &name).await;
-        skip_malformed(take_over_change(engine, storage, &name).await)?;
+        StorageError::readable(take_over_change(engine, storage, &name).await)?;
     }
     for place in due_index::due(storage, MARKERS.prefix(), DateTime::<Utc>::MAX_UTC, MOST_PER_TICK).await? {
         if tick.is_over() {
@@ -84,17 +85,10 @@ pub(in crate::engine) async fn tick(engine: &Engine, tick: &Tick) -> Result<(), 
         }
         if let Some(marker) = MARKERS.get(storage, &place).await? {
             let account = marker.service_account_id.as_str();
-            skip_malformed(lending::move_from_old_place(engine, storage, &marker.set, account).await)?;
+            let moved = lending::move_from_old_place(engine, storage, &marker.set, account).await;
+            StorageError::readable(moved)?;
         }
         MARKERS.delete(storage, &place).await?;
     }
     Ok(())
-}
-
-/// Ignores an unreadable record, which a newer release may have written.
-fn skip_malformed(outcome: Result<(), StorageError>) -> Result<(), StorageError> {
-    match outcome {
-        Err(StorageError::Malformed { .. }) => Ok(()),
-        outcome => outcome,
-    }
 }

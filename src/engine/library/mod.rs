@@ -112,5 +112,5 @@ async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error
 }
 
 async fn list(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
-    Ok(Some(engine.library_sets.list(&**call.storage(), LibrarySet::info).await?))
+    Ok(Some(Response::list(engine.library_sets.listed(&**call.storage(), LibrarySet::info).await?)))
 }

@@ -24,7 +24,7 @@ use crate::engine::operator::dependents;
 use crate::engine::{Engine, Error};
 use crate::framework::Tick;
 use crate::logical::{Collection, Record, Storage, StorageError};
-use crate::openai::{Client, CostBucket, CostLine, CostsQuery, ProjectId, ServiceAccountId, Urgency};
+use crate::openai::{Client, CostBucket, CostGroup, CostLine, ProjectId, ServiceAccountId, Urgency};
 
 /// Minimum time between two looks.
 const INTERVAL: TimeDelta = TimeDelta::hours(1);
@@ -32,15 +32,13 @@ const INTERVAL: TimeDelta = TimeDelta::hours(1);
 const SETTLING: TimeDelta = TimeDelta::days(2);
 /// Maximum wait of a call for its turn.
 const MAX_WAIT: Duration = Duration::from_secs(5);
-/// Maximum number of days in one page.
-const DAYS: u32 = 180;
 /// Maximum number of pages in one look. The next look reads the rest.
 const MAX_PAGES: usize = 20;
 /// Maximum number of projects, and of accounts. The metrics have no more labels either.
 const MAX_TOTALS: usize = crate::engine::telemetry::metrics::MAX_LABELS;
 
 /// Charges since tracking began.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Spent {
     /// Time of the last look.
     asked: DateTime<Utc>,
@@ -91,13 +89,7 @@ impl Total {
 
 impl Spent {
     fn beginning(now: DateTime<Utc>) -> Self {
-        Self {
-            asked: DateTime::UNIX_EPOCH,
-            from: day(now),
-            projects: BTreeMap::new(),
-            accounts: BTreeMap::new(),
-            owners: BTreeMap::new(),
-        }
+        Self { from: day(now), ..Self::default() }
     }
 
     /// True after an hour, or after the clock was put back.
@@ -184,7 +176,7 @@ async fn ask_for_projects(
     spent: &mut Spent,
 ) -> Result<(), Error> {
     let known = dependents::known_projects(engine, storage).await?;
-    for bucket in ask(client, CostsQuery::by_project(spent.from, DAYS)).await? {
+    for bucket in ask(client, spent.from, CostGroup::Project).await? {
         charge(&mut spent.projects, &bucket, &known, |line| line.project_id.as_ref());
     }
     for (id, total) in &mut spent.projects {
@@ -203,7 +195,7 @@ async fn ask_for_accounts(
     if known.is_empty() {
         return Ok(());
     }
-    for bucket in ask(client, CostsQuery::by_account(spent.from, DAYS)).await? {
+    for bucket in ask(client, spent.from, CostGroup::User).await? {
         charge(&mut spent.accounts, &bucket, &known, |line| line.service_account_id.as_ref());
     }
     for (id, total) in &mut spent.accounts {
@@ -214,14 +206,15 @@ async fn ask_for_accounts(
     Ok(())
 }
 
-/// All days of the query, as far as one look reads.
-async fn ask(client: &Client, mut query: CostsQuery) -> Result<Vec<CostBucket>, Error> {
-    let mut buckets = Vec::new();
+/// All days from `start` on, as far as one look reads.
+async fn ask(client: &Client, start: DateTime<Utc>, group: CostGroup) -> Result<Vec<CostBucket>, Error> {
+    let (mut buckets, mut page) = (Vec::new(), None);
     for _ in 0..MAX_PAGES {
-        let costs = client.costs(&query).await.map_err(Error::call("reading costs"))?;
+        let costs = client.costs(start, group, page.as_deref()).await;
+        let costs = costs.map_err(Error::call("reading costs"))?;
         buckets.extend(costs.buckets);
-        query.page = costs.next;
-        if query.page.is_none() {
+        page = costs.next;
+        if page.is_none() {
             break;
         }
     }
@@ -230,12 +223,8 @@ async fn ask(client: &Client, mut query: CostsQuery) -> Result<Vec<CostBucket>, 
 
 /// Puts the totals into the metrics.
 pub(in crate::engine) async fn update_metrics(engine: &Engine, storage: &dyn Storage) -> Result<(), Error> {
-    let spent = match SPENT.get(storage, ONLY).await {
-        // The tick reports this; the other metrics go on.
-        Err(StorageError::Malformed { .. }) => None,
-        spent => spent?,
-    };
-    if let Some(spent) = spent {
+    // The tick reports an unreadable record; the other metrics go on.
+    if let Some(spent) = StorageError::readable(SPENT.get(storage, ONLY).await)? {
         for total in spent.projects.values() {
             engine.metrics.quota_used(&total.label, cents(total.dollars()));
         }

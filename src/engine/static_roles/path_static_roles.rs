@@ -295,12 +295,11 @@ async fn remove_unreadable(
 async fn list(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let mut entries = Vec::new();
     for (name, role) in all(&**call.storage()).await? {
-        let info = match role {
-            Ok(Some(role)) if !role.is_shown() => continue,
-            Ok(Some(role)) => role.info(&name, engine.now()).unwrap_or_default(),
-            // An unreadable record does not hide others.
-            Ok(None) | Err(StorageError::Malformed { .. }) => Data::new(),
-            Err(error) => return Err(error.into()),
+        // An unreadable record does not hide others.
+        let info = match StorageError::readable(role)? {
+            Some(role) if !role.is_shown() => continue,
+            Some(role) => role.info(&name, engine.now()).unwrap_or_default(),
+            None => Data::new(),
         };
         entries.push((name, info));
     }
