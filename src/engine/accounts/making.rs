@@ -58,13 +58,27 @@ impl MakingList {
         self.0.iter().any(|making| making.name == name)
     }
 
-    /// Adds an entry, unless too many outcomes are unknown.
-    pub fn begin(&mut self, making: Making) -> Result<(), Error> {
+    /// Adds an entry, unless too many outcomes are unknown: of an account, or with `account` of a key on it.
+    pub fn begin(
+        &mut self,
+        name: String,
+        organization: &OrganizationId,
+        project: Option<&ProjectId>,
+        account: Option<&ServiceAccountId>,
+        since: DateTime<Utc>,
+    ) -> Result<Making, Error> {
         if self.0.len() >= MOST {
             return Err(Error::UnknownOutcomes(self.0.len()));
         }
-        self.0.push(making);
-        Ok(())
+        let making = Making {
+            name,
+            organization_id: organization.clone(),
+            project_id: project.cloned(),
+            service_account_id: account.cloned(),
+            since,
+        };
+        self.0.push(making.clone());
+        Ok(making)
     }
 
     /// Drops the entries before this time, which can have no live keys.
@@ -87,26 +101,20 @@ pub(in crate::engine) fn sweep_age() -> Duration {
 mod tests {
     use super::*;
 
-    fn making(name: &str) -> Making {
-        Making {
-            name: name.to_owned(),
-            organization_id: "org-1".parse().unwrap(),
-            project_id: None,
-            service_account_id: None,
-            since: DateTime::UNIX_EPOCH,
-        }
+    fn begin(list: &mut MakingList, name: &str) -> Result<Making, Error> {
+        list.begin(name.to_owned(), &"org-1".parse().unwrap(), None, None, DateTime::UNIX_EPOCH)
     }
 
     #[test]
     fn a_sixth_unknown_outcome_is_refused_until_one_is_known() {
         let mut list = MakingList::default();
         for name in ["a", "b", "c", "d", "e"] {
-            list.begin(making(name)).unwrap();
+            begin(&mut list, name).unwrap();
         }
-        let refused = list.begin(making("f")).unwrap_err().to_string();
+        let refused = begin(&mut list, "f").unwrap_err().to_string();
         assert!(refused.contains('5') && !list.names("f"), "{refused}");
         list.end("b");
-        list.begin(making("f")).unwrap();
+        begin(&mut list, "f").unwrap();
         assert!(list.names("f") && !list.names("b") && list.iter().count() == 5);
     }
 
@@ -114,7 +122,7 @@ mod tests {
     fn the_list_is_stored_as_an_array() {
         let mut list = MakingList::default();
         assert!(list.is_empty());
-        list.begin(making("a")).unwrap();
+        begin(&mut list, "a").unwrap();
         let stored = serde_json::to_value(&list).unwrap();
         assert_eq!(
             stored,

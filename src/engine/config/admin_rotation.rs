@@ -145,14 +145,8 @@ impl<'a> Rotation<'a> {
     /// Stores the name of the new key before the call to OpenAI.
     async fn begin(&self, config: &mut Config) -> Result<Making, Error> {
         let name = ServiceAccountName::beginning(PREFIX, &self.engine.tag, &mut rand::rng());
-        let making = Making {
-            name: name.into(),
-            organization_id: config.organization_id.clone(),
-            project_id: None,
-            service_account_id: None,
-            since: self.engine.now(),
-        };
-        config.keys.making.begin(making.clone())?;
+        let (organization, now) = (&config.organization_id, self.engine.now());
+        let making = config.keys.making.begin(name.into(), organization, None, None, now)?;
         configuration::store_config(self.engine, self.storage, config).await?;
         self.engine.first_seen.begin(&making.name);
         Ok(making)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::accounts::kind;
-use crate::engine::accounts::making::{FORGOTTEN_AFTER, Making, SWEEP_AGE, sweep_age};
+use crate::engine::accounts::making::{FORGOTTEN_AFTER, SWEEP_AGE, sweep_age};
 use crate::engine::config::configuration;
 use crate::engine::config::configuration::LOCK;
 use crate::engine::{Engine, Error};
@@ -46,8 +46,7 @@ pub(in crate::engine) async fn sweep(
     let Creation { organization_id, name } = creation;
     if config.keys.name.as_ref() != Some(&name) && !config.keys.making.names(&name) {
         let since = engine.now() - sweep_age();
-        let making = Making { name, organization_id, project_id: None, service_account_id: None, since };
-        if config.keys.making.begin(making).is_err() {
+        if config.keys.making.begin(name, &organization_id, None, None, since).is_err() {
             return Ok(Swept::Waits);
         }
         configuration::store_config(&engine, &*storage, &mut config).await?;

@@ -15,7 +15,6 @@ use crate::engine::Error;
 use crate::engine::accounts::claims;
 use crate::engine::accounts::lookup;
 use crate::engine::accounts::lookup::Sought;
-use crate::engine::accounts::making::Making;
 use crate::engine::failpoint::failpoint;
 use crate::openai::{
     self, FederationRule, FederationRuleChange, NewFederationRule, Permissions, Role, ServiceAccountId,
@@ -55,14 +54,8 @@ pub(super) fn is_refusal(error: &Error) -> bool {
 /// Makes an account without a key, claims it, and puts it on record.
 async fn make_account(work: &Work<'_>, role: &mut FederatedRole) -> Result<(), Error> {
     let Some(managed) = &role.managed else { return Ok(()) };
-    let name = work.new_name();
-    role.making.begin(Making {
-        name: name.clone(),
-        organization_id: managed.organization_id.clone(),
-        project_id: Some(role.account_project_id.clone()),
-        service_account_id: None,
-        since: work.engine.now(),
-    })?;
+    let (organization, project) = (&managed.organization_id, Some(&role.account_project_id));
+    let name = role.making.begin(work.new_name(), organization, project, None, work.engine.now())?.name;
     work.engine.first_seen.begin(&name);
     work.put(role).await?;
     failpoint!("federated.account_announced");

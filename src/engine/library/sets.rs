@@ -29,7 +29,7 @@ use crate::logical::{Collection, Record, Storage, StorageError};
 use crate::openai::ProjectId;
 
 /// A set of accounts that are lent.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct LibrarySet {
     /// The project's name in Vault; empty if the set gives the raw id.
     #[serde(default)]
@@ -167,21 +167,7 @@ impl LibrarySet {
 
     /// An empty tombstone, from which a first write starts.
     pub(super) fn tombstone() -> Self {
-        Self {
-            project: String::new(),
-            project_id: None,
-            members: Vec::new(),
-            ttl: Duration::ZERO,
-            max_ttl: Duration::ZERO,
-            description: String::new(),
-            metadata: Metadata::new(),
-            disable_check_in_enforcement: false,
-            create_missing: true,
-            making: MakingList::default(),
-            ending: Vec::new(),
-            retry: RetryState::default(),
-            is_tombstone: true,
-        }
+        Self { create_missing: true, is_tombstone: true, ..Self::default() }
     }
 }
 

@@ -13,7 +13,6 @@ use super::members::{Home, Listed, Member};
 use super::sets::LibrarySet;
 use super::{fields, in_use, legacy, lending, missing, reconcile, sets, status};
 use crate::engine::accounts::lookup::Sought;
-use crate::engine::accounts::making::Making;
 use crate::engine::accounts::owner::Owner;
 use crate::engine::accounts::{claims, making};
 use crate::engine::config::{clients, key_records, named_projects, project_fields};
@@ -256,14 +255,9 @@ impl SetWrite<'_> {
 
     /// Creates an account of this name, and claims it.
     async fn make_account(&mut self, home: &Home, name: &str) -> Result<Member, Error> {
-        let made_as = sets::new_name_for_set(self.engine, self.name);
-        self.record.making.begin(Making {
-            name: made_as.clone(),
-            organization_id: home.organization_id.clone(),
-            project_id: Some(home.project_id.clone()),
-            service_account_id: None,
-            since: self.engine.now(),
-        })?;
+        let (organization, project) = (&home.organization_id, Some(&home.project_id));
+        let (name_at_openai, now) = (sets::new_name_for_set(self.engine, self.name), self.engine.now());
+        let made_as = self.record.making.begin(name_at_openai, organization, project, None, now)?.name;
         self.put_record().await?;
         self.engine.first_seen.begin(&made_as);
         failpoint!("issue.bare_announced");

@@ -221,15 +221,7 @@ impl StaticRole {
         if self.id.is_empty() {
             self.id = uuid::Uuid::new_v4().to_string();
         }
-        let making = Making {
-            name,
-            organization_id: self.organization_id.clone(),
-            project_id: Some(self.account_project_id.clone()),
-            service_account_id: account.cloned(),
-            since: now,
-        };
-        self.making.begin(making.clone())?;
-        Ok(making)
+        self.making.begin(name, &self.organization_id, Some(&self.account_project_id), account, now)
     }
 
     /// Replaces the current key by a new one. The old key's grace period is over at `ends`.
