@@ -125,6 +125,13 @@ impl<E: Send + Sync + 'static> Path<E> {
         self
     }
 
+    /// Adds these fields.
+    #[must_use]
+    pub fn fields(mut self, fields: &[&'static dyn AnyField]) -> Self {
+        self.fields.extend(fields);
+        self
+    }
+
     /// Sets the handler of this operation.
     #[must_use]
     pub fn on<Err, F>(

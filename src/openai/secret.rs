@@ -15,7 +15,7 @@ pub struct ApiKey(Zeroizing<String>);
 
 /// An admin key of the organization, which authenticates calls of the Admin API. Serialization writes the plain
 /// value, so store it only in encrypted storage.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct AdminKey(Zeroizing<String>);
 
 /// An access token of a service account.
@@ -44,24 +44,12 @@ pub enum KeyError {
 
 /// The private key of a client certificate, in PEM. Serialization writes the plain value, so store it only in encrypted
 /// storage.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct ClientKey(Zeroizing<String>);
 
-macro_rules! key {
+macro_rules! secret {
     ($name:ident) => {
         impl $name {
-            /// Parses a key.
-            pub fn parse(text: impl Into<String>) -> Result<Self, KeyError> {
-                let text = Zeroizing::new(text.into());
-                if text.is_empty() {
-                    return Err(KeyError::Empty);
-                }
-                if !text.bytes().all(|c| c.is_ascii_graphic()) {
-                    return Err(KeyError::BadCharacter);
-                }
-                Ok(Self(text))
-            }
-
             /// The secret value.
             pub fn expose(&self) -> &str {
                 &self.0
@@ -79,6 +67,26 @@ macro_rules! key {
                 serializer.serialize_str(self.expose())
             }
         }
+    };
+}
+
+macro_rules! key {
+    ($name:ident) => {
+        secret!($name);
+
+        impl $name {
+            /// Parses a key.
+            pub fn parse(text: impl Into<String>) -> Result<Self, KeyError> {
+                let text = Zeroizing::new(text.into());
+                if text.is_empty() {
+                    return Err(KeyError::Empty);
+                }
+                if !text.bytes().all(|c| c.is_ascii_graphic()) {
+                    return Err(KeyError::BadCharacter);
+                }
+                Ok(Self(text))
+            }
+        }
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -91,6 +99,7 @@ macro_rules! key {
 key!(ApiKey);
 key!(AdminKey);
 key!(AccessTokenValue);
+secret!(ClientKey);
 
 impl SubjectToken {
     /// A token that was signed and ends at these times by the issuer's clock.
@@ -124,23 +133,6 @@ impl ClientKey {
     /// Takes a PEM text as it is; [`Client::new`](super::Client::new) parses it.
     pub fn new(pem: impl Into<String>) -> Self {
         Self(Zeroizing::new(pem.into()))
-    }
-
-    /// The secret PEM text.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for ClientKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ClientKey(redacted)")
-    }
-}
-
-impl Serialize for ClientKey {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.expose())
     }
 }
 

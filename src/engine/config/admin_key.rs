@@ -14,7 +14,7 @@ use crate::engine::accounts::owner::Owner;
 use crate::engine::config::admin_reconcile::Which;
 use crate::engine::config::admin_rotation::{NEW_KEY, NEW_KEY_ID, Rotated, Rotation};
 use crate::engine::config::configuration::{Config, LOCK, ONLY};
-use crate::engine::config::{admin_reconcile, admin_schedule, configuration};
+use crate::engine::config::{admin_reconcile, admin_schedule, checks, configuration};
 use crate::engine::time::rfc3339;
 use crate::engine::{Engine, Error};
 use crate::framework::{Call, Field, Help, Path, ResponseField};
@@ -92,9 +92,7 @@ async fn rotate_or_replace(engine: Arc<Engine>, call: Call) -> Result<Option<Res
         return rotate(engine, call).await;
     };
     let key = AdminKey::parse(key).map_err(|error| Error::field(format!("{NEW_KEY}: {error}")))?;
-    let id = call.sent(&KEY_ID)?.filter(|id| !id.is_empty());
-    let id = id.map(|id| id.parse()).transpose();
-    let id = id.map_err(|error| Error::field(format!("{NEW_KEY_ID}: {error}")))?;
+    let id = checks::optional(&call.sent(&KEY_ID)?.unwrap_or_default(), NEW_KEY_ID)?;
     let _alone = engine.locks.lock(LOCK).await;
     let rotation = Rotation::new(&engine, &**call.storage(), Instant::now() + MAX_WAIT);
     Ok(Some(rotation.replace(key, id).await?.answer()))

@@ -20,7 +20,7 @@ const MAX_RETIRED: usize = 100;
 pub const NAME: &str = "admin-key";
 
 /// The rotation's part of the configuration. All of its fields are optional.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Stored")]
 pub struct AdminKeys {
     /// The name of the current key at OpenAI if rotation made the key; `None` if an operator wrote it.

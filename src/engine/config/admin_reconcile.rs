@@ -79,7 +79,7 @@ pub(in crate::engine) async fn reconcile(
         failure = Some(error);
     }
     failpoint!("admin.old_ended");
-    if !after.is_same_as(config) {
+    if after != *config {
         configuration::store_config(engine, storage, &mut after).await?;
     }
     failure.map_or(Ok(()), Err)

@@ -251,7 +251,7 @@ impl<'a> Rotation<'a> {
         id: Option<AdminKeyId>,
     ) -> Result<Rotated, Error> {
         let (config, client) = self.configured().await?;
-        if key.expose() == config.admin_api_key.expose() {
+        if key == config.admin_api_key {
             let warning = "this is the current admin key; nothing was changed".to_owned();
             return Ok(Rotated { config, warnings: vec![warning] });
         }

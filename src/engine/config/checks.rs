@@ -4,8 +4,11 @@ use std::fmt::Display;
 use std::str::FromStr;
 use std::time::Duration;
 
+use serde::de::{DeserializeOwned, IntoDeserializer as _};
+
 use crate::engine::Error;
 use crate::engine::time::seconds;
+use crate::framework::{AnyField, FieldInfo};
 use crate::openai::LONGEST_EXPIRY;
 
 /// Checks `ttl` and `max_ttl` against each other and against OpenAI's limit.
@@ -64,8 +67,18 @@ pub(in crate::engine) fn optional<T: FromStr<Err: Display>>(
     text: &str,
     field: &str,
 ) -> Result<Option<T>, Error> {
-    if text.is_empty() {
-        return Ok(None);
-    }
-    text.parse().map(Some).map_err(|error| Error::field(format!("{field}: {error}")))
+    if text.is_empty() { Ok(None) } else { parsed(text, field).map(Some) }
+}
+
+/// The value of a field whose allowed words are the values of `T` in storage.
+pub(in crate::engine) fn word<T: DeserializeOwned>(text: &str, field: &dyn AnyField) -> Result<T, Error> {
+    T::deserialize(text.into_deserializer()).map_err(|_: serde::de::value::Error| {
+        let FieldInfo { name, allowed, .. } = field.info();
+        Error::field(format!("{name} must be {}, not {text:?}", allowed.join(" or ")))
+    })
+}
+
+/// The value of a field.
+pub(in crate::engine) fn parsed<T: FromStr<Err: Display>>(text: &str, field: &str) -> Result<T, Error> {
+    text.parse().map_err(|error| Error::field(format!("{field}: {error}")))
 }

@@ -149,7 +149,7 @@ impl Configured {
     /// The same client with the new key. It keeps the learned rate limit, and queued calls use the new key, so a rotation
     /// fails no request.
     fn client_for(&self, config: &Config) -> Result<Client, Error> {
-        if !self.config.has_key_of(config) {
+        if self.config.admin_api_key != config.admin_api_key {
             self.client.set_admin_key(&config.admin_api_key)?;
         }
         Ok(self.client.clone())

@@ -5,8 +5,8 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde_json::json;
 
-use crate::engine::config::admin_schedule;
-use crate::engine::config::configuration::{Config, RevocationMode};
+use crate::engine::config::configuration::Config;
+use crate::engine::config::{admin_schedule, checks};
 use crate::engine::time::seconds;
 use crate::engine::{Engine, Error};
 use crate::framework::{Call, Field, Path, ResponseField, Shown};
@@ -138,31 +138,17 @@ pub(super) const SHOWN: [Shown<Config>; 15] = [
     (ResponseField::of(&DISABLE), |config| config.disable_automated_rotation.into()),
     (ResponseField::of(&ADMIN_KEY_TTL), |config| config.admin_key_ttl.as_secs().into()),
     (ResponseField::of(&MARGIN), |config| config.key_expiry_margin.as_secs().into()),
-    (ResponseField::of(&MODE), |config| config.revocation_mode.word().into()),
+    (ResponseField::of(&MODE), |config| json!(config.revocation_mode)),
     (ResponseField::of(&RATE), |config| config.max_requests_per_minute.into()),
     (ResponseField::of(&QUOTA), |config| config.quota_tracking.into()),
 ];
 
 /// Adds the fields to the path.
 pub(in crate::engine) fn all(path: Path<Engine>) -> Path<Engine> {
-    path.field(&ADMIN_KEY)
-        .field(&ADMIN_KEY_ID)
-        .field(&ORGANIZATION)
-        .field(&ENDPOINT)
-        .field(&CA_CERT)
-        .field(&CLIENT_CERT)
-        .field(&CLIENT_KEY)
-        .field(&VERIFY)
-        .field(&PERIOD)
-        .field(&WINDOW)
-        .field(&SCHEDULE)
-        .field(&DISABLE)
-        .field(&ADMIN_KEY_TTL)
-        .field(&MARGIN)
-        .field(&MODE)
-        .field(&RATE)
-        .field(&QUOTA)
-        .field(&FORCE)
+    path.fields(&[&ADMIN_KEY, &ADMIN_KEY_ID, &ORGANIZATION, &ENDPOINT])
+        .fields(&[&CA_CERT, &CLIENT_CERT, &CLIENT_KEY, &VERIFY])
+        .fields(&[&PERIOD, &WINDOW, &SCHEDULE, &DISABLE, &ADMIN_KEY_TTL])
+        .fields(&[&MARGIN, &MODE, &RATE, &QUOTA, &FORCE])
         .responds(Operation::Read, &SHOWN.map(|(field, _)| field))
 }
 
@@ -171,7 +157,7 @@ impl Config {
     pub(in crate::engine) fn first(call: &Call, now: DateTime<Utc>) -> Result<Self, Error> {
         let required = json!({
             ADMIN_KEY.name(): admin_key(&call.get(&ADMIN_KEY)?)?,
-            ORGANIZATION.name(): organization(&call.get(&ORGANIZATION)?)?,
+            ORGANIZATION.name(): checks::parsed::<OrganizationId>(&call.get(&ORGANIZATION)?, ORGANIZATION.name())?,
             "last_rotated": now,
         });
         serde_json::from_value(required).map_err(|error| Error::field(error.to_string()))
@@ -187,7 +173,7 @@ impl Config {
         set(&mut self.key_expiry_margin, call.sent(&MARGIN)?);
         set(&mut self.quota_tracking, call.sent(&QUOTA)?);
         if let Some(mode) = call.sent(&MODE)? {
-            self.revocation_mode = RevocationMode::parse(&mode)?;
+            self.revocation_mode = checks::word(&mode, &MODE)?;
         }
         if let Some(rate) = call.sent(&RATE)? {
             self.max_requests_per_minute = u32::try_from(rate).map_err(|_| {
@@ -229,14 +215,14 @@ impl Config {
             self.take_key(key, now)?;
         }
         if let Some(id) = call.sent(&ORGANIZATION)? {
-            self.organization_id = organization(&id)?;
+            self.organization_id = checks::parsed(&id, ORGANIZATION.name())?;
         }
         if endpoint != was.endpoint()? || self.organization_id != was.organization_id {
             // Another endpoint or organization has another id for the key.
             self.admin_api_key_id = None;
         }
         if let Some(id) = call.sent(&ADMIN_KEY_ID)? {
-            self.admin_api_key_id = if id.is_empty() { None } else { Some(admin_key_id(&id)?) };
+            self.admin_api_key_id = checks::optional(&id, ADMIN_KEY_ID.name())?;
         }
         Ok(())
     }
@@ -304,12 +290,4 @@ fn set<T>(value: &mut T, sent: Option<T>) {
 
 fn admin_key(text: &str) -> Result<AdminKey, Error> {
     AdminKey::parse(text).map_err(|error| Error::field(format!("admin_api_key: {error}")))
-}
-
-fn admin_key_id(text: &str) -> Result<AdminKeyId, Error> {
-    text.parse().map_err(|error| Error::field(format!("admin_api_key_id: {error}")))
-}
-
-fn organization(text: &str) -> Result<OrganizationId, Error> {
-    text.parse().map_err(|error| Error::field(format!("organization_id: {error}")))
 }

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::config::admin_keys::AdminKeys;
-use crate::engine::config::predecessor;
+use crate::engine::config::{checks, predecessor};
 use crate::engine::time::schedule::Schedule;
 use crate::engine::time::schedule_fields::ScheduleFields;
 use crate::engine::time::{rfc3339, seconds};
@@ -17,7 +17,7 @@ use crate::logical::{Collection, Record, Storage, SystemError};
 use crate::openai::{AdminKey, AdminKeyId, ClientCertificate, ClientKey, Endpoint, OrganizationId};
 
 /// The stored configuration.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Config {
     /// The admin key.
     pub admin_api_key: AdminKey,
@@ -127,23 +127,6 @@ fn yes() -> bool {
     true
 }
 
-impl RevocationMode {
-    pub(in crate::engine) fn parse(text: &str) -> Result<Self, Error> {
-        match text {
-            "strict" => Ok(Self::Strict),
-            "queue" => Ok(Self::Queue),
-            other => Err(Error::field(format!("revocation_mode must be strict or queue, not {other:?}"))),
-        }
-    }
-
-    pub(in crate::engine) fn word(self) -> &'static str {
-        match self {
-            Self::Strict => "strict",
-            Self::Queue => "queue",
-        }
-    }
-}
-
 impl Config {
     /// True if the clients of both configurations differ at most in the key.
     pub(in crate::engine) fn connects_like(&self, other: &Self) -> bool {
@@ -151,7 +134,7 @@ impl Config {
             && self.api_endpoint == other.api_endpoint
             && self.ca_cert == other.ca_cert
             && self.client_cert == other.client_cert
-            && self.has_client_key_of(other)
+            && self.client_key == other.client_key
             && self.max_requests_per_minute == other.max_requests_per_minute
     }
 
@@ -161,25 +144,9 @@ impl Config {
         Some(ClientCertificate { certificate: self.client_cert.clone(), key })
     }
 
-    fn has_client_key_of(&self, other: &Self) -> bool {
-        let text = |config: &Self| config.client_key.as_ref().map(|key| key.expose().to_owned());
-        text(self) == text(other)
-    }
-
-    /// True if both have the same key.
-    pub(in crate::engine) fn has_key_of(&self, other: &Self) -> bool {
-        self.admin_api_key.expose() == other.admin_api_key.expose()
-    }
-
-    /// True if both are equal.
-    pub(in crate::engine) fn is_same_as(&self, other: &Self) -> bool {
-        let values = (serde_json::to_value(self), serde_json::to_value(other));
-        matches!(values, (Ok(one), Ok(other)) if one == other)
-    }
-
     /// True if both reach OpenAI in the same way, so that no new trial is needed.
     pub(in crate::engine) fn reaches_like(&self, other: &Self) -> bool {
-        self.has_key_of(other)
+        self.admin_api_key == other.admin_api_key
             && self.admin_api_key_id == other.admin_api_key_id
             && self.connects_like(&Self {
                 max_requests_per_minute: self.max_requests_per_minute,
@@ -189,7 +156,7 @@ impl Config {
 
     /// The parsed `api_endpoint`.
     pub(in crate::engine) fn endpoint(&self) -> Result<Endpoint, Error> {
-        Endpoint::parse(&self.api_endpoint).map_err(|error| Error::field(format!("api_endpoint: {error}")))
+        checks::parsed(&self.api_endpoint, "api_endpoint")
     }
 
     /// The schedule of the automatic rotation; `None` for none.
@@ -210,7 +177,7 @@ impl Config {
 
     /// Replaces the key by an operator's key. The same key changes nothing.
     pub(in crate::engine) fn take_key(&mut self, key: AdminKey, now: DateTime<Utc>) -> Result<(), Error> {
-        if key.expose() == self.admin_api_key.expose() {
+        if key == self.admin_api_key {
             return Ok(());
         }
         self.refuse_retired("admin_api_key", &key)?;

@@ -122,7 +122,7 @@ async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Erro
     let doubtful = config_fields::sends_key(&call)? && status.outcomes().is_key_doubtful();
     let (unknown, record) =
         if changed || doubtful { prove(&engine, &mut config).await? } else { (None, None) };
-    if old.as_deref().is_none_or(|old| !old.is_same_as(&config)) {
+    if old.as_deref() != Some(&config) {
         configuration::store_config(&engine, storage, &mut config).await?;
         events::emit(&engine, EventKind::ConfigWrite, "config");
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::engine::Error;
+use crate::engine::config::checks;
 use crate::engine::naming::names::MountTag;
 use crate::engine::time::seconds;
 use crate::framework::{Call, Field, Path};
@@ -67,13 +68,7 @@ pub(super) struct Sent {
 
 /// Adds the fields to the path.
 pub(super) fn all<E: Send + Sync + 'static>(path: Path<E>) -> Path<E> {
-    path.field(&ISSUER)
-        .field(&AUDIENCE)
-        .field(&PROVIDER)
-        .field(&TOKEN_ENDPOINT)
-        .field(&PERIOD)
-        .field(&ADMIN_KEY)
-        .field(&FORCE)
+    path.fields(&[&ISSUER, &AUDIENCE, &PROVIDER, &TOKEN_ENDPOINT, &PERIOD, &ADMIN_KEY, &FORCE])
 }
 
 impl Sent {
@@ -81,12 +76,7 @@ impl Sent {
         let sent = Self {
             issuer: call.sent(&ISSUER)?.filter(|text| !text.is_empty()),
             audience: call.sent(&AUDIENCE)?.filter(|text| !text.is_empty()),
-            provider: match call.sent(&PROVIDER)?.filter(|text| !text.is_empty()) {
-                Some(text) => Some(
-                    text.parse().map_err(|error| Error::field(format!("{}: {error}", PROVIDER.name())))?,
-                ),
-                None => None,
-            },
+            provider: checks::optional(&call.sent(&PROVIDER)?.unwrap_or_default(), PROVIDER.name())?,
             token_endpoint: call.sent(&TOKEN_ENDPOINT)?.filter(|text| !text.is_empty()),
             period: call.sent(&PERIOD)?,
             admin_key: call.sent(&ADMIN_KEY)?,
@@ -136,5 +126,5 @@ pub(super) fn default_audience(tag: &MountTag) -> String {
 }
 
 fn check_url(field: &str, text: &str) -> Result<(), Error> {
-    Endpoint::parse(text).map(drop).map_err(|error| Error::field(format!("{field}: {error}")))
+    checks::parsed::<Endpoint>(text, field).map(drop)
 }

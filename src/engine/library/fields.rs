@@ -64,13 +64,7 @@ pub(super) const SHOWN: [Shown<LibrarySet>; 9] = [
 /// Adds the fields to the path.
 pub(super) fn all(path: Path<Engine>) -> Path<Engine> {
     metadata::all(project_fields::all(path.field(&NAME)))
-        .field(&ACCOUNTS)
-        .field(&TTL)
-        .field(&MAX_TTL)
-        .field(&DESCRIPTION)
-        .field(&UNENFORCED)
-        .field(&CREATE_MISSING)
-        .field(&FORCE)
+        .fields(&[&ACCOUNTS, &TTL, &MAX_TTL, &DESCRIPTION, &UNENFORCED, &CREATE_MISSING, &FORCE])
         .responds(Operation::Read, &SHOWN.map(|(field, _)| field))
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::engine::accounts::kind::{Pending, PendingWork};
 use crate::engine::accounts::owner::Owner;
@@ -310,7 +310,7 @@ async fn health(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Err
         ("configured", config.is_some().into()),
         ("status", status.into()),
         ("reasons", reasons.into()),
-        ("revocation_mode", config.map_or("", |config| config.revocation_mode.word()).into()),
+        ("revocation_mode", config.map_or("".into(), |config| json!(config.revocation_mode))),
         ("last_success", time(outcomes.last_success)),
         ("last_error", failure.map(Failure::in_words).unwrap_or_default().into()),
         ("last_error_endpoint", failure.map_or("", |failure| failure.endpoint).into()),

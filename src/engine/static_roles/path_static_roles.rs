@@ -13,7 +13,7 @@ use super::settings::{self, ACCOUNT, Settings};
 use super::stored::{all, lock};
 use super::{deletion, stored};
 use crate::engine::config::clients::Configured;
-use crate::engine::config::{clients, named_projects, project_fields};
+use crate::engine::config::{checks, clients, named_projects, project_fields};
 use crate::engine::time::rfc3339;
 use crate::engine::{Engine, Error};
 use crate::framework::{Call, Field, Help, Name, Path, ResponseField, show};
@@ -205,7 +205,7 @@ async fn create(
 ) -> Result<Settings, Error> {
     let storage = &**call.storage();
     let settings = Settings::first(call)?;
-    let account = account(&call.get(&ACCOUNT)?)?;
+    let account = checks::parsed(&call.get(&ACCOUNT)?, ACCOUNT.name())?;
     let project = project_fields::agreed_project(engine, storage, &settings.named_project()).await?;
     let Configured { config, client } = clients::configured(engine, storage).await?;
     let work = Work { engine, storage, name, client, max_wait: MAX_WAIT };
@@ -218,7 +218,7 @@ async fn create(
 async fn update(engine: &Engine, call: &Call, name: &str, mut role: StaticRole) -> Result<Settings, Error> {
     let storage = &**call.storage();
     if let Some(sent) = call.sent(&ACCOUNT)? {
-        take_account(&mut role, name, account(&sent)?)?;
+        take_account(&mut role, name, checks::parsed(&sent, ACCOUNT.name())?)?;
     }
     let settings = role.settings.changed_by(call)?;
     let _no_deletion = engine.locks.lock(&named_projects::users_lock(&settings.project)).await;
@@ -251,10 +251,6 @@ fn take_account(role: &mut StaticRole, name: &str, sent: ServiceAccountId) -> Re
         "service_account_id cannot be changed from {present} to {sent}: delete the static role and write \
         it anew"
     )))
-}
-
-fn account(text: &str) -> Result<ServiceAccountId, Error> {
-    text.parse().map_err(|error| Error::field(format!("service_account_id: {error}")))
 }
 
 async fn delete(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::engine::Error;
 use crate::engine::config::metadata::Metadata;
 use crate::engine::config::project_fields::{NamedProject, PROJECT, PROJECT_ID};
-use crate::engine::config::{metadata, project_fields};
+use crate::engine::config::{checks, metadata, project_fields};
 use crate::engine::time::schedule::Schedule;
 use crate::engine::time::schedule_fields::ScheduleFields;
 use crate::engine::time::seconds;
@@ -121,7 +121,7 @@ pub(super) const SHOWN: [Shown<Settings>; 10] = [
         settings.schedule.rotation_schedule.as_deref().unwrap_or_default().into()
     }),
     (ResponseField::of(&WINDOW), |settings| whole(settings.schedule.rotation_window)),
-    (ResponseField::of(&METHOD), |settings| settings.rotation_method.word().into()),
+    (ResponseField::of(&METHOD), |settings| json!(settings.rotation_method)),
     (ResponseField::of(&TTL), |settings| settings.ttl.as_secs().into()),
     (ResponseField::of(&KEY_TTL), |settings| settings.key_ttl.as_secs().into()),
     (metadata::ANSWER, |settings| metadata::shown(&settings.metadata)),
@@ -146,14 +146,7 @@ fn no_grace() -> Option<Duration> {
 /// Adds the fields to the path.
 pub(super) fn fields<E: Send + Sync + 'static>(path: Path<E>) -> Path<E> {
     metadata::all(project_fields::all(path))
-        .field(&KEY_NAME)
-        .field(&PERIOD)
-        .field(&SCHEDULE)
-        .field(&WINDOW)
-        .field(&METHOD)
-        .field(&GRACE)
-        .field(&TTL)
-        .field(&KEY_TTL)
+        .fields(&[&KEY_NAME, &PERIOD, &SCHEDULE, &WINDOW, &METHOD, &GRACE, &TTL, &KEY_TTL])
         .responds(Operation::Read, &SHOWN.map(|(field, _)| field))
 }
 
@@ -170,7 +163,7 @@ impl Settings {
             project_id,
             api_key_name: call.get(&KEY_NAME)?,
             schedule,
-            rotation_method: Method::parse(&call.get(&METHOD)?)?,
+            rotation_method: checks::word(&call.get(&METHOD)?, &METHOD)?,
             grace_period: call.sent(&GRACE)?,
             ttl: call.get(&TTL)?,
             key_ttl: call.get(&KEY_TTL)?,
@@ -184,7 +177,7 @@ impl Settings {
     /// These settings with the changes that the call sends.
     pub fn changed_by(&self, call: &Call) -> Result<Self, Error> {
         let NamedProject { project, project_id } = project_fields::named(call, Some(&self.named_project()))?;
-        let method = call.sent(&METHOD)?.map(|sent| Method::parse(&sent)).transpose()?;
+        let method = call.sent(&METHOD)?.map(|sent| checks::word(&sent, &METHOD)).transpose()?;
         let schedule = self.schedule.clone().updated(sent_schedule(call)?).map_err(of_schedule)?;
         let settings = Self {
             project,
@@ -305,23 +298,6 @@ impl Settings {
             )));
         }
         Ok(())
-    }
-}
-
-impl Method {
-    fn parse(text: &str) -> Result<Self, Error> {
-        match text {
-            "key" => Ok(Self::Key),
-            "account" => Ok(Self::Account),
-            other => Err(Error::field(format!("rotation_method must be key or account, not {other:?}"))),
-        }
-    }
-
-    fn word(self) -> &'static str {
-        match self {
-            Self::Key => "key",
-            Self::Account => "account",
-        }
     }
 }
 
