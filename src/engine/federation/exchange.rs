@@ -10,14 +10,14 @@ use parking_lot::Mutex;
 use super::record::{Federation, Provider};
 use super::role::FederatedRole;
 use super::signing::SigningKey;
-use super::token::{self, Claims};
-use crate::engine::config::configuration;
-use crate::engine::config::configuration::Config;
+use super::token;
+use crate::engine::config::checks;
+use crate::engine::config::configuration::{Config, ONLY};
 use crate::engine::telemetry::metrics::ExchangeResult;
 use crate::engine::telemetry::openai_status::{OpenAiStatus, Outcomes};
 use crate::engine::time::clock::Times;
 use crate::engine::{Engine, Error};
-use crate::logical::{Storage, StorageError};
+use crate::logical::Storage;
 use crate::openai::{AccessToken, Endpoint, ExchangeError, IdentityProviderId, SubjectToken, TokenExchange};
 
 /// For so long after a change of its rule, OpenAI's refusal proves nothing: the token exchange sees changes late.
@@ -73,41 +73,31 @@ impl Exchanges {
         self.refused.lock().clone()
     }
 
-    /// Forgets the refusals of a role that was written or deleted.
+    /// Forgets the refusals of a role that was written or deleted, or whose tokens OpenAI takes.
     pub(super) fn forget(&self, role: &str) {
         self.refused.lock().remove(role);
     }
 
-    fn note(&self, role: &str, outcome: Result<(), &Error>, now: DateTime<Utc>) {
+    fn note_refused(&self, role: &str, error: &Error, now: DateTime<Utc>) {
         let mut refused = self.refused.lock();
-        match outcome {
-            Ok(()) if refused.is_empty() => {}
-            Ok(()) => drop(refused.remove(role)),
-            Err(error) if refused.len() < MOST_REFUSED || refused.contains_key(role) => {
-                let new = || Refused { since: now, error: String::new() };
-                refused.entry(role.to_owned()).or_insert_with(new).error = error.to_string();
-            }
-            Err(_) => {}
+        if refused.len() < MOST_REFUSED || refused.contains_key(role) {
+            let new = || Refused { since: now, error: String::new() };
+            refused.entry(role.to_owned()).or_insert_with(new).error = error.to_string();
         }
     }
 }
 
 /// A token of the role, signed by this mount.
 pub(super) fn sign(
-    engine: &Engine,
     federation: &Federation,
     key: &SigningKey,
     role: &FederatedRole,
     lifetime: Duration,
+    now: DateTime<Utc>,
 ) -> Result<SubjectToken, Error> {
-    let claims = Claims {
-        issuer: &federation.issuer,
-        audience: &federation.audience,
-        subject: &role.subject,
-        lifetime,
-        now: engine.now(),
-    };
-    token::sign(key, &claims).map_err(|error| Error::field(format!("the token cannot be signed: {error}")))
+    let Federation { issuer, audience, .. } = federation;
+    token::sign(key, issuer, audience, &role.subject, lifetime, now)
+        .map_err(|error| Error::field(format!("the token cannot be signed: {error}")))
 }
 
 /// Exchanges a token of the role. While its rule is young, a refusal is tried again for some seconds.
@@ -130,9 +120,9 @@ pub(super) async fn exchange(
     }
     engine.metrics.token_exchanged(name, result_of(&outcome));
     match &outcome {
-        Ok(_) => engine.exchanges.note(name, Ok(()), engine.now()),
+        Ok(_) => engine.exchanges.forget(name),
         Err(error @ Error::Exchange { error: ExchangeError::Refused(_), .. }) => {
-            engine.exchanges.note(name, Err(error), engine.now());
+            engine.exchanges.note_refused(name, error, engine.now());
         }
         Err(_) => {}
     }
@@ -153,16 +143,18 @@ pub(super) async fn once(
         return Err(Error::field("the role is not registered at OpenAI yet"));
     };
     let client = client(engine, storage, federation).await?;
-    let token = sign(engine, federation, key, role, lifetime)?;
     let before = engine.now();
+    let token = sign(federation, key, role, lifetime, before)?;
     let error = match client.exchange(&token, provider, account).await {
         Ok(granted) => return Ok(granted),
         Err(error) => error,
     };
-    if let Some(date) = date_of(&error) {
+    if let ExchangeError::Refused(refusal) = &error
+        && let Some(date) = refusal.date
+    {
         engine.times.answered(Some(date));
         if (date - before).abs() > CLOCK_DIFFERENCE && (engine.now() - before).abs() > CLOCK_DIFFERENCE {
-            let token = sign(engine, federation, key, role, lifetime)?;
+            let token = sign(federation, key, role, lifetime, engine.now())?;
             let again = client.exchange(&token, provider, account).await;
             return again.map_err(|error| explained(error, federation, key, role, provider));
         }
@@ -184,11 +176,6 @@ fn result_of(outcome: &Result<AccessToken, Error>) -> ExchangeResult {
     }
 }
 
-fn date_of(error: &ExchangeError) -> Option<DateTime<Utc>> {
-    let ExchangeError::Refused(refusal) = error else { return None };
-    refusal.date
-}
-
 fn is_refused_grant(error: &Error) -> bool {
     let Error::Exchange { error: ExchangeError::Refused(refusal), .. } = error else { return false };
     refusal.code == INVALID_GRANT
@@ -208,10 +195,8 @@ async fn client(
     let held = engine.exchanges.connected.lock().clone();
     let config = match (&federation.provider, &held) {
         // Without a configuration, each look for one would read storage.
-        (Provider::ByHand { .. }, Some(Connected { revision: None, .. })) => {
-            engine.config.peek(configuration::ONLY)
-        }
-        _ => config(engine, storage).await?,
+        (Provider::ByHand { .. }, Some(Connected { revision: None, .. })) => engine.config.peek(ONLY),
+        _ => engine.config.get(storage, ONLY).await?,
     };
     let revision = config.as_ref().map(|config| config.revision);
     let fits =
@@ -225,18 +210,12 @@ async fn client(
     Ok(client)
 }
 
-/// The configuration. By hand none is needed.
-async fn config(engine: &Engine, storage: &dyn Storage) -> Result<Option<Arc<Config>>, StorageError> {
-    engine.config.get(storage, configuration::ONLY).await
-}
-
 fn connect(
     engine: &Engine,
     federation: &Federation,
     config: Option<&Config>,
 ) -> Result<TokenExchange, Error> {
-    let endpoint = Endpoint::parse(&federation.token_endpoint);
-    let endpoint = endpoint.map_err(|error| Error::field(format!("token_endpoint: {error}")))?;
+    let endpoint: Endpoint = checks::parsed(&federation.token_endpoint, "token_endpoint")?;
     let authorities = config.map(|config| config.ca_cert.as_str()).filter(|pem| !pem.is_empty());
     let certificate = config.and_then(Config::client_certificate);
     let client = TokenExchange::new(endpoint, authorities, certificate.as_ref())?;

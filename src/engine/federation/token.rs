@@ -17,21 +17,6 @@ const BACKDATE: u64 = 30;
 /// Longest time from `iat` to `exp`, in seconds.
 const LONGEST: u64 = 3_600;
 
-/// The content of a token.
-#[derive(Clone, Debug)]
-pub(in crate::engine) struct Claims<'a> {
-    /// `iss`.
-    pub(in crate::engine) issuer: &'a str,
-    /// `aud`.
-    pub(in crate::engine) audience: &'a str,
-    /// `sub`, exactly as the rule at OpenAI has it.
-    pub(in crate::engine) subject: &'a str,
-    /// Time from `now` to `exp`; cut where `exp` would be more than an hour after `iat`.
-    pub(in crate::engine) lifetime: Duration,
-    /// The current time. OpenAI compares `iat` and `exp` with its own clock.
-    pub(in crate::engine) now: DateTime<Utc>,
-}
-
 #[derive(Serialize)]
 struct Header<'a> {
     alg: &'static str,
@@ -49,9 +34,16 @@ struct Payload<'a> {
     jti: Uuid,
 }
 
-/// Signs a token with a fresh `jti`.
-pub(in crate::engine) fn sign(key: &SigningKey, claims: &Claims<'_>) -> Result<SubjectToken, SigningError> {
-    let Claims { issuer: iss, audience: aud, subject: sub, lifetime, now } = *claims;
+/// Signs a token with these claims and a fresh `jti`. Its lifetime from `now` on is cut where `exp` would be more than an
+/// hour after `iat`. OpenAI compares both with its own clock.
+pub(in crate::engine) fn sign(
+    key: &SigningKey,
+    iss: &str,
+    aud: &str,
+    sub: &str,
+    lifetime: Duration,
+    now: DateTime<Utc>,
+) -> Result<SubjectToken, SigningError> {
     let lifetime = lifetime.as_secs().min(LONGEST - BACKDATE);
     let (iat, exp) = (now.timestamp() - BACKDATE as i64, now.timestamp() + lifetime as i64);
     let header = part(&Header { alg: ALGORITHM, typ: "JWT", kid: key.kid() });
@@ -79,7 +71,7 @@ mod tests {
     fn signed(key: &SigningKey, lifetime: Duration) -> SubjectToken {
         let now = DateTime::from_timestamp_secs(1_794_000_000).unwrap();
         let (issuer, audience) = ("https://vault.example.com/v1/openai", "https://api.openai.com/v1#abc");
-        sign(key, &Claims { issuer, audience, subject: SUBJECT, lifetime, now }).unwrap()
+        sign(key, issuer, audience, SUBJECT, lifetime, now).unwrap()
     }
 
     fn decode(part: &str) -> Value {

@@ -66,6 +66,7 @@ pub(in crate::engine) async fn access_token(
     let granted = granted
         .inspect_err(|_| events::emit(engine, EventKind::CredsCreateFail, &format!("creds/{name}")))?;
     engine.metrics.credential_issued(name);
+    let now = engine.now();
     Ok(Response::of([
         ("access_token", Value::from(granted.value.expose())),
         ("token_type", "Bearer".into()),
@@ -75,9 +76,9 @@ pub(in crate::engine) async fn access_token(
         ("project_id", role.account_project_id.as_str().into()),
         ("role", name.into()),
         (metadata::ECHO, metadata::shown(&role.settings.metadata)),
-        ("last_vault_rotation", rfc3339::text(engine.now()).into()),
+        ("last_vault_rotation", rfc3339::text(now).into()),
         ("rotation_period", ttl.as_secs().into()),
-        ("ttl", read_again(granted.expires_at - engine.now()).into()),
+        ("ttl", read_again(granted.expires_at - now).into()),
     ]))
 }
 
@@ -89,7 +90,8 @@ async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error
         name: name.to_string(),
     })?;
     let (federation, account, ttl) = usable(&engine, storage, &name, &role, call.sent(&TTL)?).await?;
-    let token = exchange::sign(&engine, &federation, &federation.current.key, &role, ttl)?;
+    let now = engine.now();
+    let token = exchange::sign(&federation, &federation.current.key, &role, ttl, now)?;
     engine.metrics.identity_token_signed(&name);
     let provider = federation.provider.id().map_or("", |id| id.as_str());
     Ok(Some(Response::of([
@@ -98,7 +100,7 @@ async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error
         ("service_account_id", account.as_str().into()),
         ("expires_at", rfc3339::text(token.expires_at()).into()),
         ("rotation_period", ttl.as_secs().into()),
-        ("ttl", read_again(token.expires_at() - engine.now()).into()),
+        ("ttl", read_again(token.expires_at() - now).into()),
     ])))
 }
 

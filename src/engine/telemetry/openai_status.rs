@@ -75,8 +75,7 @@ impl OpenAiStatus {
 
     /// Records a successful call, with OpenAI's time if the response had a date.
     pub(in crate::engine) fn succeeded(&self, date: Option<DateTime<Utc>>) {
-        self.times.answered(date);
-        let now = self.times.now();
+        let now = self.times.answered(date);
         let mut outcomes = self.outcomes.lock();
         outcomes.last_success = Some(now);
         outcomes.clear_failures();

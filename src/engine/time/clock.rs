@@ -48,21 +48,23 @@ impl Times {
 
     /// The current time: by this machine's clock, or by OpenAI's if the clocks differ.
     pub(in crate::engine) fn now(&self) -> DateTime<Utc> {
-        let now = self.clock.now();
-        self.openai().filter(|openai| (now - *openai).abs() > TOLERANCE).unwrap_or(now)
+        agreed(self.clock.now(), self.openai())
     }
 
-    /// Records a successful response with its `Date`, if it had one.
-    pub(in crate::engine) fn answered(&self, date: Option<DateTime<Utc>>) {
-        let (now, arrived, before) = (self.clock.now(), self.clock.monotonic(), self.openai());
+    /// Records a successful response with its `Date`, if it had one, and answers the current time.
+    pub(in crate::engine) fn answered(&self, date: Option<DateTime<Utc>>) -> DateTime<Utc> {
+        // Each clock is read once: this runs with every response.
+        let (now, arrived) = (self.clock.now(), self.clock.monotonic());
         let mut reading = self.openai.lock();
         if let Some(date) = date {
             // A date has no fraction of a second, so a later one may seem to be earlier.
+            let before = reading.and_then(|reading| reading.at(arrived));
             let before = before.filter(|before| *before > date && *before - date < WHOLE_SECONDS);
             *reading = Some(Reading { date: before.unwrap_or(date), is_openais: true, arrived });
         } else if reading.is_none_or(|before| !before.is_openais) {
             *reading = Some(Reading { date: now, is_openais: false, arrived });
         }
+        agreed(now, reading.and_then(|reading| reading.at(arrived)))
     }
 
     /// True if `is_due` is true for both clocks. False while OpenAI's time is unknown.
@@ -93,9 +95,21 @@ impl Times {
     }
 
     fn openai(&self) -> Option<DateTime<Utc>> {
-        let Reading { date, arrived, .. } = (*self.openai.lock())?;
-        date.checked_add_signed(TimeDelta::from_std(self.clock.monotonic().saturating_sub(arrived)).ok()?)
+        let reading = (*self.openai.lock())?;
+        reading.at(self.clock.monotonic())
     }
+}
+
+impl Reading {
+    /// OpenAI's time at this time of the monotonic clock.
+    fn at(self, monotonic: Duration) -> Option<DateTime<Utc>> {
+        self.date.checked_add_signed(TimeDelta::from_std(monotonic.saturating_sub(self.arrived)).ok()?)
+    }
+}
+
+/// This machine's time, or OpenAI's if the two differ.
+fn agreed(now: DateTime<Utc>, openai: Option<DateTime<Utc>>) -> DateTime<Utc> {
+    openai.filter(|openai| (now - *openai).abs() > TOLERANCE).unwrap_or(now)
 }
 
 #[cfg(test)]
