@@ -57,15 +57,15 @@ impl RateLimiter {
 
     /// Queues the call and polls for it.
     pub(super) fn enter(&mut self, now: Instant, ticket: Ticket) -> Decision {
-        self.advance(now);
+        self.advance(now, ticket.kind());
         self.queue.enter(ticket);
         self.poll(now, ticket)
     }
 
     /// Admits the waiting call if its time has come.
     pub(super) fn poll(&mut self, now: Instant, ticket: Ticket) -> Decision {
-        self.advance(now);
         let kind = ticket.kind();
+        self.advance(now, kind);
         if self.queue.head_of(kind) != Some(ticket) {
             return Decision::Wait(None);
         }
@@ -84,7 +84,7 @@ impl RateLimiter {
 
     /// Removes a waiting call that gives up.
     pub(super) fn leave(&mut self, now: Instant, ticket: Ticket) {
-        self.advance(now);
+        self.advance(now, ticket.kind());
         self.queue.leave(ticket);
     }
 
@@ -101,8 +101,8 @@ impl RateLimiter {
 
     /// Records the result of a call. `jitter` is a random number from 0 to 1; it spreads the pauses of many clients.
     pub(super) fn settle(&mut self, now: Instant, admission: Admission, verdict: Verdict, jitter: f64) {
-        self.advance(now);
         let Admission { kind, common_epoch, kind_epoch } = admission;
+        self.advance(now, kind);
         let (common, of_kind) = match verdict {
             // OpenAI answered, so there is no outage.
             Verdict::Limited(_) => (Verdict::Allowed, verdict),
@@ -128,15 +128,20 @@ impl RateLimiter {
         self.common.ready_at().max(self.kinds[kind.index()].ready_at())
     }
 
-    fn advance(&mut self, now: Instant) {
+    /// Updates the common pace, and the paces of this kind and of every kind with waiting calls. The others have no use
+    /// for the time, and catch up with their next call.
+    fn advance(&mut self, now: Instant, this: Kind) {
         self.now = self.now.max(now);
         // Calls that wait for the end of an outage say nothing of a limit.
         let is_outage = self.common.is_paused();
+        let mut has_waiting_with_room = false;
         for kind in Kind::ALL {
-            self.kinds[kind.index()].advance(now, self.queue.waits(kind) && !is_outage);
+            let (pace, waits) = (&mut self.kinds[kind.index()], self.queue.waits(kind));
+            if waits || kind == this {
+                pace.advance(now, waits && !is_outage);
+                has_waiting_with_room |= waits && pace.ready_at() <= self.now;
+            }
         }
-        let has_room = |kind: Kind| self.kinds[kind.index()].ready_at() <= self.now;
-        let waits = Kind::ALL.into_iter().any(|kind| self.queue.waits(kind) && has_room(kind));
-        self.common.advance(now, waits);
+        self.common.advance(now, has_waiting_with_room);
     }
 }
