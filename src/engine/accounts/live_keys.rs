@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+use super::deletion;
+use crate::engine::Error;
 use crate::openai::{self, ApiKeyId, Client, Pages, ProjectId, ServiceAccountId};
 
 /// Longest time by which OpenAI's clock may be behind ours. An expired key counts as live for this time.
@@ -38,6 +40,24 @@ pub(in crate::engine) async fn of_accounts(
         }
     }
     Ok(live)
+}
+
+/// Refuses an account with a live key that is none of `ours`. A deleted project has no accounts with keys.
+pub(in crate::engine) async fn refuse_used(
+    client: &Client,
+    project: &ProjectId,
+    account: &ServiceAccountId,
+    ours: &[ApiKeyId],
+    now: impl Fn() -> DateTime<Utc> + Send + Sync,
+) -> Result<(), Error> {
+    match of_accounts(client, project, &HashSet::from([account]), now).await {
+        Ok(keys) => match keys.into_iter().find(|key| !ours.contains(&key.id)) {
+            Some(key) => Err(Error::AccountHasKeys { account: account.clone(), key: key.id }),
+            None => Ok(()),
+        },
+        Err(error) if deletion::went_with_project(client, project, &error).await => Ok(()),
+        Err(error) => Err(Error::Revocation(error)),
+    }
 }
 
 /// True if OpenAI finds the listed key by id. A list may still contain a key that was deleted a moment ago.

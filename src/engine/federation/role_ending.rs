@@ -6,7 +6,6 @@
 //!
 //! *Assumptions:* the caller holds the role's lock.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use super::role::{FederatedRole, MadeAccount, Managed, owner};
@@ -17,7 +16,7 @@ use crate::engine::accounts::making::Making;
 use crate::engine::accounts::{claims, deletion, live_keys};
 use crate::engine::config::clients;
 use crate::engine::failpoint::failpoint;
-use crate::openai::{Client, Urgency};
+use crate::openai::Urgency;
 
 /// Maximum wait of a look-up for its turn at OpenAI; the next tick looks again.
 const LOOK_UP: Duration = Duration::from_secs(10);
@@ -88,27 +87,10 @@ async fn end_account(work: &Work<'_>, role: &FederatedRole, made: &MadeAccount) 
     }
     let (client, project) = (work.ending(), &role.account_project_id);
     clients::note_made(work.engine, &[made.id.as_str()], role.since);
-    refuse_used(work, &client, role, made).await?;
+    // Nobody made a key on it.
+    live_keys::refuse_used(&client, project, &made.id, &[], || work.engine.certain_time()).await?;
     deletion::end_account(&client, project, &made.id).await.map_err(Error::Revocation)?;
     Ok(claims::release_locked(work.storage, &made.id, &ours).await?)
-}
-
-/// Refuses an account on which somebody made a key.
-async fn refuse_used(
-    work: &Work<'_>,
-    client: &Client,
-    role: &FederatedRole,
-    made: &MadeAccount,
-) -> Result<(), Error> {
-    let (project, accounts) = (&role.account_project_id, HashSet::from([&made.id]));
-    match live_keys::of_accounts(client, project, &accounts, || work.engine.certain_time()).await {
-        Ok(keys) => match keys.into_iter().next() {
-            Some(key) => Err(Error::AccountHasKeys { account: made.id.clone(), key: key.id }),
-            None => Ok(()),
-        },
-        Err(error) if deletion::went_with_project(client, project, &error).await => Ok(()),
-        Err(error) => Err(Error::Revocation(error)),
-    }
 }
 
 /// Looks for accounts whose creation was cut off, and deletes them. The caller stores the record.

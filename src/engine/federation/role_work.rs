@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::role::{FederatedRole, owner};
-use crate::engine::accounts::kind::{Pending, Turn};
+use crate::engine::accounts::kind::Pending;
 use crate::engine::accounts::owner::Owner;
 use crate::engine::accounts::{claims, due, first_seen};
 use crate::engine::config::clients;
@@ -29,26 +29,16 @@ pub(super) struct Work<'a> {
 }
 
 impl<'a> Work<'a> {
-    /// Work for a request.
-    pub(super) async fn of_request(
+    /// Work whose calls each wait at most for `patience`.
+    pub(super) async fn new(
         engine: &'a Engine,
         storage: &'a dyn Storage,
         name: &'a str,
         role: &FederatedRole,
+        patience: Duration,
     ) -> Result<Self, Error> {
         let client = client_of(engine, storage, role).await?;
-        Ok(Self { engine, storage, name, client, patience: PATIENCE })
-    }
-
-    /// Work for the tick.
-    pub(super) async fn of_tick(
-        turn: &'a Turn<'_>,
-        name: &'a str,
-        role: &FederatedRole,
-    ) -> Result<Self, Error> {
-        let (engine, storage) = (turn.engine, turn.storage());
-        let client = client_of(engine, storage, role).await?;
-        Ok(Self { engine, storage, name, client, patience: turn.max_wait().min(PATIENCE) })
+        Ok(Self { engine, storage, name, client, patience })
     }
 
     /// The client for calls that make or change something.

@@ -125,7 +125,7 @@ async fn finish(
     name: &str,
     mut role: FederatedRole,
 ) -> Result<FederatedRole, Error> {
-    let work = Work::of_request(engine, storage, name, &role).await?;
+    let work = Work::new(engine, storage, name, &role, PATIENCE).await?;
     role_ending::end(&work, &mut role).await?;
     if role.has_only_creations_left() { Ok(role) } else { Err(still_deleted(name)) }
 }
@@ -209,7 +209,7 @@ async fn begin(
     mut role: FederatedRole,
 ) -> Result<(), Error> {
     let is_managed = role.managed.is_some();
-    let work = if is_managed { Some(Work::of_request(engine, storage, name, &role).await?) } else { None };
+    let work = if is_managed { Some(Work::new(engine, storage, name, &role, PATIENCE).await?) } else { None };
     if let Some(work) = work.as_ref().filter(|_| role.given_account_id.is_some()) {
         name_rule(work, &mut role);
     }
@@ -264,7 +264,7 @@ async fn update(
     };
     managed.is_applied = false;
     role.retry.retry_now();
-    let work = Work::of_request(engine, storage, &write.name, &role).await?;
+    let work = Work::new(engine, storage, &write.name, &role, PATIENCE).await?;
     mark(engine, storage, &write.name).await?;
     work.put(&role).await?;
     match register(&work, &mut role, false).await {
@@ -310,7 +310,7 @@ pub(in crate::engine) async fn delete(
     }
     mark(engine, storage, name).await?;
     put(engine, storage, name, &role).await?;
-    let ended = match Work::of_request(engine, storage, name, &role).await {
+    let ended = match Work::new(engine, storage, name, &role, PATIENCE).await {
         Ok(work) => role_ending::end(&work, &mut role).await,
         Err(error) => Err(error),
     };

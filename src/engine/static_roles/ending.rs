@@ -4,7 +4,6 @@
 //! The current key is never deleted. An account is deleted with its key under three conditions: a rotation created the
 //! account, no other owner claims it, and nobody else has a live key on it.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
@@ -150,7 +149,10 @@ impl Keys<'_> {
         }
         let _no_claim = claims::lock(work.engine, account).await;
         let refused = match self.refuse_claimed(work, account).await {
-            Ok(()) => self.refuse_used(work, account).await,
+            Ok(()) => {
+                let now = || work.engine.certain_time();
+                live_keys::refuse_used(&client, project, account, &self.ours, now).await
+            }
             refused => refused,
         };
         if let Err(error) = refused {
@@ -165,21 +167,6 @@ impl Keys<'_> {
         let mut claimants = claims::claimants(work.storage, account).await?.into_iter();
         match claimants.find(|owner| *owner != work.owner()) {
             Some(owner) => Err(Error::AccountInUse { account: account.clone(), owner: owner.described() }),
-            None => Ok(()),
-        }
-    }
-
-    /// Refuses an account with a live key that is not the role's.
-    async fn refuse_used(&self, work: &Work<'_>, account: &ServiceAccountId) -> Result<(), Error> {
-        let (client, accounts) = (work.ending(), HashSet::from([account]));
-        let listed =
-            live_keys::of_accounts(&client, self.project, &accounts, || work.engine.certain_time()).await;
-        let keys = match listed {
-            Err(error) if deletion::went_with_project(&client, self.project, &error).await => return Ok(()),
-            keys => keys.map_err(Error::Revocation)?,
-        };
-        match keys.into_iter().find(|key| !self.ours.contains(&key.id)) {
-            Some(key) => Err(Error::AccountHasKeys { account: account.clone(), key: key.id }),
             None => Ok(()),
         }
     }
