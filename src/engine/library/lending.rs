@@ -45,11 +45,6 @@ pub(super) async fn taken(storage: &dyn Storage, set: &str) -> Result<BTreeSet<S
     names_in(storage, &format!("{set}/")).await
 }
 
-/// The sets with loans, also deleted ones.
-async fn sets(storage: &dyn Storage) -> Result<BTreeSet<String>, StorageError> {
-    names_in(storage, "").await
-}
-
 async fn at_old_place(storage: &dyn Storage, set: &str, account: &str) -> Result<Option<Loan>, StorageError> {
     let loan = LOANS.get(storage, &format!("{set}/{account}")).await?;
     Ok(loan.map(|loan| Loan { is_at_old_place: true, ..loan }))
@@ -101,7 +96,8 @@ pub(super) async fn of_ticket(storage: &dyn Storage, ticket: &Ticket) -> Result<
 /// All loans, as owners. Only the record of a loan at the old place has the loan's id.
 pub(super) async fn owners(storage: &dyn Storage) -> Result<Vec<Owner>, StorageError> {
     let mut owners = Vec::new();
-    for set in sets(storage).await? {
+    // Also the deleted sets.
+    for set in names_in(storage, "").await? {
         for account in taken(storage, &set).await? {
             let mut ids = names_in(storage, &format!("{set}/{account}/")).await?;
             if ids.is_empty() {

@@ -4,10 +4,8 @@
 //! *States:* none (the account is free) -> `Reserved` (its key is being created) -> `Lent` -> `Returning` (its key is
 //! being deleted) -> none. A failed reservation goes back to none, or to `Returning` if the key's outcome is unknown.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
-use aws_lc_rs::digest;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +14,7 @@ use crate::engine::accounts::kind::Holding;
 use crate::engine::accounts::making;
 use crate::engine::accounts::retry::RetryState;
 use crate::engine::failpoint::shortened;
+use crate::engine::fingerprint;
 use crate::logical::{Record, Request};
 use crate::openai::{ApiKeyId, CreatedKey, OrganizationId, ProjectId, ServiceAccountId};
 
@@ -230,15 +229,7 @@ impl Borrower {
 
 /// The token's hash; empty for an empty token.
 fn hashed(token: &str) -> String {
-    if token.is_empty() {
-        return String::new();
-    }
-    let digest = digest::digest(&digest::SHA256, token.as_bytes());
-    digest.as_ref().iter().fold(String::new(), |mut hex, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
+    if token.is_empty() { String::new() } else { fingerprint::sha256(token) }
 }
 
 #[cfg(test)]

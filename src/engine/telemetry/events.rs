@@ -56,41 +56,29 @@ pub(in crate::engine) struct Events {
 }
 
 impl EventKind {
-    fn kind(self) -> &'static str {
+    /// The kind of event, the operation, and true if the data at `path` changed.
+    fn facts(self) -> (&'static str, &'static str, bool) {
         match self {
-            Self::CredsCreate => "openai/creds-create",
-            Self::CredsCreateFail => "openai/creds-create-fail",
-            Self::CredsRevoke => "openai/creds-revoke",
-            Self::Rotate => "openai/rotate",
-            Self::RotateFail => "openai/rotate-fail",
-            Self::RootRotate => "openai/root-rotate",
-            Self::RootRotateFail => "openai/root-rotate-fail",
-            Self::CheckOut => "openai/check-out",
-            Self::CheckOutFail => "openai/check-out-fail",
-            Self::CheckIn => "openai/check-in",
-            Self::ConfigWrite => "openai/config-write",
-            Self::ConfigDelete => "openai/config-delete",
-            Self::RoleWrite => "openai/role-write",
-            Self::RoleDelete => "openai/role-delete",
-        }
-    }
-
-    /// The operation, and true if the data at `path` changed.
-    fn operation(self) -> (&'static str, bool) {
-        match self {
-            Self::CredsCreate | Self::CredsCreateFail => ("read", false),
-            Self::CredsRevoke => ("revoke", false),
-            Self::Rotate | Self::RootRotate => ("rotate", true),
-            Self::RotateFail | Self::RootRotateFail => ("rotate", false),
-            Self::CheckOutFail => ("update", false),
-            Self::CheckOut | Self::CheckIn | Self::ConfigWrite | Self::RoleWrite => ("update", true),
-            Self::ConfigDelete | Self::RoleDelete => ("delete", true),
+            Self::CredsCreate => ("openai/creds-create", "read", false),
+            Self::CredsCreateFail => ("openai/creds-create-fail", "read", false),
+            Self::CredsRevoke => ("openai/creds-revoke", "revoke", false),
+            Self::Rotate => ("openai/rotate", "rotate", true),
+            Self::RotateFail => ("openai/rotate-fail", "rotate", false),
+            Self::RootRotate => ("openai/root-rotate", "rotate", true),
+            Self::RootRotateFail => ("openai/root-rotate-fail", "rotate", false),
+            Self::CheckOut => ("openai/check-out", "update", true),
+            Self::CheckOutFail => ("openai/check-out-fail", "update", false),
+            Self::CheckIn => ("openai/check-in", "update", true),
+            Self::ConfigWrite => ("openai/config-write", "update", true),
+            Self::ConfigDelete => ("openai/config-delete", "delete", true),
+            Self::RoleWrite => ("openai/role-write", "update", true),
+            Self::RoleDelete => ("openai/role-delete", "delete", true),
         }
     }
 
     /// The server puts the mount's path before `path` and `data_path` (PROTOCOL 11).
     fn event(self, path: &str) -> Event {
-        let (operation, modified) = self.operation();
+        let (kind, operation, modified) = self.facts();
         let mut metadata = vec![
             ("path", path.to_owned()),
             ("operation", operation.to_owned()),
@@ -99,7 +87,7 @@ impl EventKind {
         if modified && operation != "delete" {
             metadata.push(("data_path", path.to_owned()));
         }
-        Event { kind: self.kind(), metadata }
+        Event { kind, metadata }
     }
 }
 

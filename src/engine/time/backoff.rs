@@ -23,19 +23,6 @@ pub fn retry_at(name: &str, failures: u32, last_attempt: DateTime<Utc>, period: 
     last_attempt.checked_add_signed(wait(name, failures, period)).unwrap_or(last_attempt)
 }
 
-/// True if the next try is due. A last attempt further in the future than [`LONGEST`] means that the clock was set back;
-/// the try is due then, too.
-pub fn may_retry(
-    now: DateTime<Utc>,
-    name: &str,
-    failures: u32,
-    last_attempt: DateTime<Utc>,
-    period: Duration,
-) -> bool {
-    last_attempt.signed_duration_since(now).to_std().is_ok_and(|ahead| ahead > LONGEST)
-        || now >= retry_at(name, failures, last_attempt, period)
-}
-
 /// True if the time of the next try is in the future. A time further ahead than [`OUT_OF_REACH`] does not count: the clock was
 /// set back after the time was stored.
 pub fn is_wait(until: DateTime<Utc>, now: DateTime<Utc>) -> bool {
@@ -95,14 +82,6 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_clock_set_back_does_not_stop_retries() {
-        let year = chrono::TimeDelta::days(365);
-        assert!(may_retry(NOW, "a", 3, NOW + year, Duration::ZERO));
-        assert!(!may_retry(NOW, "a", 3, NOW, Duration::ZERO));
-        assert!(may_retry(NOW + year, "a", 3, NOW, Duration::ZERO));
-    }
-
     proptest! {
         #[test]
         fn a_retry_comes_within_the_longest_wait_and_is_deterministic(name in ".{0,9}", failures: u32, period: u32, at in -1_i64<<40..1<<40) {
@@ -111,7 +90,6 @@ mod tests {
             let retry = retry_at(&name, failures, last, period);
             prop_assert_eq!(retry, retry_at(&name, failures, last, period));
             prop_assert!(retry >= last && (retry - last).to_std().unwrap() <= LONGEST);
-            prop_assert!(may_retry(retry, &name, failures, last, period));
         }
     }
 }

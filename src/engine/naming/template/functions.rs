@@ -2,7 +2,6 @@
 
 use std::sync::LazyLock;
 
-use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, Utc};
@@ -12,6 +11,7 @@ use handlebars::{
 use serde_json::Value as Json;
 
 use super::{layout, printf};
+use crate::engine::fingerprint;
 
 /// The variable of the time in the template's context.
 pub(super) const NOW: &str = "Now";
@@ -54,7 +54,7 @@ static FUNCTIONS: [Function; 13] = [
     // Only checks the length; `draw` makes the text.
     Function::new("random", &[Kind::Number], |call| call.length(1, MAX_RANDOM).map(|_| String::new())),
     Function::new("replace", &[Kind::Text; 3], |call| replace(call.text(2), call.text(0), call.text(1))),
-    Function::new("sha256", TEXT, |call| Ok(sha256(call.text(0)))),
+    Function::new("sha256", TEXT, |call| Ok(fingerprint::sha256(call.text(0)))),
     Function::new("timestamp", TEXT, |call| layout::format(call.text(0), call.now)),
     Function::new("truncate", LENGTH_AND_TEXT, |call| {
         Ok(truncate(call.text(1), call.length(1, i64::MAX)?).to_owned())
@@ -170,12 +170,8 @@ fn truncate_sha256(text: &str, length: usize) -> String {
         return text.to_owned();
     }
     let kept = truncate(text, length - HASH_LENGTH);
-    let hash = sha256(&text[kept.len()..]);
+    let hash = fingerprint::sha256(&text[kept.len()..]);
     format!("{kept}{}", truncate(&hash, HASH_LENGTH))
-}
-
-fn sha256(text: &str) -> String {
-    printf::hex(digest::digest(&digest::SHA256, text.as_bytes()).as_ref())
 }
 
 /// Checks the length first, because a short template could request gigabytes.

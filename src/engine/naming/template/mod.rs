@@ -23,11 +23,7 @@ use serde_json::json;
 
 /// A parsed and checked template.
 #[derive(Debug)]
-pub struct Template {
-    tree: handlebars::Template,
-    draws: Vec<Draw>,
-    names_entity: bool,
-}
+pub struct Template(reader::Parsed);
 
 /// The values of a template's variables.
 #[derive(Clone, Copy, Debug, Default)]
@@ -79,16 +75,15 @@ impl Template {
             let problem = format!("the template is too long: it must have less than {max} bytes");
             return Err(TemplateError { problem, character: 1 });
         }
-        let reader::Parsed { tree, draws, names_entity } = reader::read(text).map_err(|fault| {
+        reader::read(text).map(Self).map_err(|fault| {
             let before = text.get(..fault.at).unwrap_or(text);
             TemplateError { problem: fault.problem, character: before.chars().count() + 1 }
-        })?;
-        Ok(Self { tree, draws, names_entity })
+        })
     }
 
     /// True if the template uses `.EntityName`, for which the server has to be asked.
     pub fn names_entity(&self) -> bool {
-        self.names_entity
+        self.0.names_entity
     }
 
     /// Renders the template. The result depends only on the values, the time and the generator's state.
@@ -99,7 +94,7 @@ impl Template {
         rng: &mut R,
     ) -> Result<Rendering, RenderError> {
         let suffix = Draw::Suffix.draw(rng);
-        let drawn: Vec<Drawn> = self.draws.iter().map(|draw| draw.draw(rng)).collect();
+        let drawn: Vec<Drawn> = self.0.draws.iter().map(|draw| draw.draw(rng)).collect();
         let context = Context::from(json!({
             "RoleName": values.role_name,
             "ProjectName": values.project_name,
@@ -109,7 +104,7 @@ impl Template {
             DRAWN: drawn.iter().map(Drawn::as_str).collect::<Vec<_>>(),
             NOW: now.timestamp_millis(),
         }));
-        let text = self.tree.renders(&functions::HELPERS, &context, &mut RenderContext::new(None));
+        let text = self.0.tree.renders(&functions::HELPERS, &context, &mut RenderContext::new(None));
         let text = text.map_err(|error| RenderError(error.reason().to_string()))?;
         Ok(Rendering { text, suffix, drawn })
     }

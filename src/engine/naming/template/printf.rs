@@ -2,6 +2,8 @@
 
 use serde_json::Value as Json;
 
+use crate::engine::fingerprint;
+
 /// The largest width and precision.
 const MAX_WIDTH: usize = 512;
 
@@ -114,8 +116,8 @@ impl Verb {
     fn write_text(&self, text: &str) -> String {
         let text: String = text.chars().take(self.precision.unwrap_or(usize::MAX)).collect();
         match self.letter {
-            'x' => hex(text.as_bytes()),
-            'X' => hex(text.as_bytes()).to_uppercase(),
+            'x' => fingerprint::hex(text.as_bytes()),
+            'X' => fingerprint::hex(text.as_bytes()).to_uppercase(),
             'q' => format!("{text:?}"),
             _ => text,
         }
@@ -158,10 +160,4 @@ fn number(text: &str) -> (usize, &str) {
     let digits = &text[..text.len() - rest.len()];
     let number = if digits.is_empty() { 0 } else { digits.parse().unwrap_or(usize::MAX) };
     (number, rest)
-}
-
-/// Bytes as lowercase hexadecimal digits.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    let digit = |half: u8| char::from_digit(half.into(), 16).unwrap_or('0');
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }

@@ -43,6 +43,7 @@ struct Reader<'a> {
 }
 
 /// A parsed template.
+#[derive(Debug)]
 pub(super) struct Parsed {
     pub(super) tree: handlebars::Template,
     /// The random parts to draw before each rendering.
