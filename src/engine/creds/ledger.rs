@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::Error;
@@ -129,6 +129,11 @@ pub(in crate::engine) async fn places(
 /// Due time encoded in the place; `None` for early revocations.
 pub(in crate::engine) fn due_since(place: &str) -> Option<DateTime<Utc>> {
     due_index::minute_of(place).filter(|minute| *minute > DateTime::UNIX_EPOCH)
+}
+
+/// Time from which [`due`] finds the record at this place; `None` for early revocations, which are always due.
+pub(in crate::engine) fn due_from(place: &str) -> Option<DateTime<Utc>> {
+    due_since(place).map(|minute| minute + TimeDelta::minutes(1))
 }
 
 /// Place of the record after an early revocation.

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 use parking_lot::Mutex;
 use tokio::sync::Mutex as AsyncMutex;
@@ -36,7 +36,8 @@ use crate::openai::{self, Urgency};
 const CONCURRENCY: usize = 8;
 /// Number of records that are started together.
 const CHUNK: usize = 256;
-/// Delay after a credential's end in which Vault revokes the lease itself.
+/// Delay after a credential's end. The end counts from before the creation, and the lease from the response, up to 90 s
+/// later. Then Vault revokes the lease itself.
 const GRACE: Duration = Duration::from_secs(120);
 /// Maximum duration of a pass between two ticks.
 const MAX_PASS: Duration = Duration::from_secs(50);
@@ -73,7 +74,9 @@ struct Pass<'a> {
 pub(in crate::engine) enum Which {
     /// Records that are due, without those that wait for a retry.
     Due,
-    /// Also records that wait for a retry, and those within [`GRACE`].
+    /// Also records that wait for a retry.
+    Retried,
+    /// Also records within [`GRACE`]. Only for a tainted mount, whose leases Vault revokes.
     All,
 }
 
@@ -103,6 +106,11 @@ impl LedgerWorker {
     pub(in crate::engine) fn trouble(&self) -> Option<String> {
         self.halt.lock().clone()
     }
+}
+
+/// Earliest time at which the record at this place may be removed, if that is not now. Until then the lease may run.
+pub(in crate::engine) fn waits_until(engine: &Engine, place: &str) -> Option<DateTime<Utc>> {
+    ledger::due_from(place).map(|from| from + grace()).filter(|until| *until > engine.certain_time())
 }
 
 /// True if the key has surely expired at OpenAI.
@@ -156,7 +164,7 @@ pub(in crate::engine) async fn run_now(
     let Ok(_turn) = tokio::time::timeout_at(deadline, engine.ledger_worker.turn.lock()).await else {
         return Outcome::default();
     };
-    Pass::new(engine, storage, deadline, &engine.ledger_worker.stop, Which::All).run().await
+    Pass::new(engine, storage, deadline, &engine.ledger_worker.stop, Which::Retried).run().await
 }
 
 /// Starts a pass after a revocation was queued, unless a running pass will see the record. Best effort; the next tick

@@ -144,7 +144,7 @@ async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error
     }
     let Some(place) = place_of(&engine, storage, &name).await? else { return Ok(None) };
     let entry = LEDGER.get(storage, &place).await?;
-    Ok(entry.map(|entry| Response::new(view_credential(&engine, &entry))))
+    Ok(entry.map(|entry| Response::new(view_credential(&engine, &place, &entry))))
 }
 
 async fn retry(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
@@ -158,6 +158,12 @@ async fn retry(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Erro
     let none = || Error::NotFound { kind: "revocation", name: name.to_string() };
     let place = place_of(&engine, storage, &name).await?.ok_or_else(none)?;
     let mut entry = LEDGER.get(storage, &place).await?.ok_or_else(none)?;
+    if let Some(until) = ledger_worker::waits_until(&engine, &place) {
+        return Err(Error::field(format!(
+            "name: the lease of this credential may still run; its deletion may be retried from {} on",
+            rfc3339::text(until)
+        )));
+    }
     if let Err(error) = ledger_worker::end(&engine, storage, &entry.credential, MAX_WAIT).await {
         if !ledger_worker::concerns_all(&engine, &error) && !is_transient(&error) {
             entry.failed(&error, engine.now());
@@ -281,7 +287,7 @@ async fn credentials_after(
     for place in ledger::due(storage, engine.now(), place, most).await? {
         let info = match LEDGER.get(storage, &place).await {
             Ok(None) => continue,
-            Ok(Some(entry)) => view_credential(engine, &entry),
+            Ok(Some(entry)) => view_credential(engine, &place, &entry),
             // An unreadable record does not hide others.
             Err(error @ StorageError::Malformed { .. }) => data([("last_error", error.to_string().into())]),
             Err(error) => return Err(error.into()),
@@ -297,9 +303,10 @@ async fn other(engine: &Engine, storage: &dyn Storage, name: &str) -> Result<Opt
 }
 
 /// A pending credential, in the same form as other pending deletions.
-fn view_credential(engine: &Engine, entry: &Entry) -> Data {
+fn view_credential(engine: &Engine, place: &str, entry: &Entry) -> Data {
     let credential = &entry.credential;
     let mut retry = entry.retry.clone();
+    retry.next_try = retry.next_try.max(ledger_worker::waits_until(engine, place));
     retry.last_error = retry.last_error.or_else(|| engine.ledger_worker.trouble());
     let pending = Pending {
         service_account_id: credential.service_account_id.to_string(),

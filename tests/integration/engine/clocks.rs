@@ -137,6 +137,20 @@ async fn a_revocation_under_a_clock_that_is_ahead_calls_no_living_key_dead() {
 }
 
 #[tokio::test]
+async fn a_retry_under_a_clock_that_is_ahead_ends_no_credential() {
+    let (mount, lease) = with_lease().await;
+    let name = lease.internal["name"].as_str().unwrap().to_owned();
+    mount.put_clock_ahead(DAY);
+    mount.restart().await;
+    mount.write(&format!("revocations/{name}/retry"), json!({})).await.error();
+    mount.write("revocations/retry", json!({})).await.done();
+    assert!(is_live(&mount, &lease.api_key));
+    mount.put_clock_back(DAY);
+    mount.revoke(&lease).await.done();
+    mount.finish().await;
+}
+
+#[tokio::test]
 async fn a_clock_that_is_ahead_returns_no_loan() {
     let mount = mount_with("a").await;
     let lent = check_out(&mount).await;

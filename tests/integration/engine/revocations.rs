@@ -302,6 +302,43 @@ async fn an_operator_may_try_again_at_once() {
     assert_eq!((accounts(&mount), on_record(&mount)), (0, 0));
 }
 
+/// A lease whose credential OpenAI took this long to create. The lease ends this much later than its ledger record.
+async fn lease_made_slowly(mount: &Mount, takes: Duration) -> Granted {
+    let delay = Action::delay(Duration::from_millis(200));
+    mount.sim.fault(Fault::on(endpoint::CREATE_ACCOUNT, delay).times(1));
+    let passes = async {
+        while mount.sim.faults_left() > 0 {
+            tokio::task::yield_now().await;
+        }
+        mount.advance(takes);
+    };
+    let (read, ()) = tokio::join!(mount.read("creds/app"), passes);
+    read.lease().clone()
+}
+
+#[tokio::test]
+async fn a_retry_ends_no_lease_that_still_runs() {
+    let mount = start().await;
+    let lease = lease_made_slowly(&mount, Duration::from_secs(80)).await;
+    let name = lease.internal["name"].as_str().unwrap().to_owned();
+    mount.advance(Duration::from_secs(3_595));
+    let tried = mount.write("revocations/retry", json!({})).await.json();
+    assert_eq!((&tried["removed"], &tried["failed"]), (&json!(0), &json!(0)));
+    assert!(mount.sim.state().is_live(&lease.api_key), "the lease runs for 5 more seconds");
+    mount
+        .write(&format!("revocations/{name}/retry"), json!({}))
+        .await
+        .refused("lease of this credential may still run");
+    assert!(mount.sim.state().is_live(&lease.api_key), "the lease runs for 5 more seconds");
+    let told = mount.read(&format!("revocations/{name}")).await.json();
+    assert!(told["retry_at"].as_str().unwrap() > told["since"].as_str().unwrap(), "{told}");
+    mount.lose(&lease);
+    mount.advance(MINUTE * 2);
+    mount.write(&format!("revocations/{name}/retry"), json!({})).await.nothing();
+    assert_eq!((accounts(&mount), on_record(&mount)), (0, 0));
+    mount.finish().await;
+}
+
 #[tokio::test]
 async fn a_retry_that_openai_refuses_is_told_as_a_refusal_and_leaves_the_record() {
     let mount = start().await;
