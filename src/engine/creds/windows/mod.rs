@@ -39,16 +39,17 @@ pub(in crate::engine) async fn sweep(
     storage: Arc<dyn Storage>,
     window: Window,
 ) -> Result<Swept, Error> {
+    let batch = Batch::of(&window);
     if engine.windows.has_id_of(&window) {
         engine.recovery.forget(&window.key());
-        return Ok(Swept::Waits);
+        return waits(&engine, &batch).await;
     }
     engine.windows.reserve_id(window.window_id());
-    let swept = recovery::sweep(&engine, &*storage, &Batch::of(&window)).await?;
-    if swept == Swept::Done {
-        engine.windows.release_id(window.window_id());
+    if recovery::sweep(&engine, &*storage, &batch).await? == Swept::Waits {
+        return waits(&engine, &batch).await;
     }
-    Ok(swept)
+    engine.windows.release_id(window.window_id());
+    Ok(Swept::Done)
 }
 
 /// The sweep of an entry of the version before windows.
@@ -58,7 +59,24 @@ pub(in crate::engine) async fn sweep_legacy(
     key: String,
     entry: LegacyEntry,
 ) -> Result<Swept, Error> {
-    recovery::sweep(&engine, &*storage, &entry.batch(key)).await
+    let batch = entry.batch(key);
+    match recovery::sweep(&engine, &*storage, &batch).await? {
+        Swept::Done => Ok(Swept::Done),
+        Swept::Waits => waits(&engine, &batch).await,
+    }
+}
+
+/// The entry waits for a later tick. A tainted mount may have none, so the log names the entry.
+async fn waits(engine: &Engine, batch: &Batch) -> Result<Swept, Error> {
+    if engine.system.tainted().await? {
+        tracing::warn!(
+            project = %batch.triple.project_id, tag = engine.tag.as_str(),
+            "{} is not looked up before the mount is moved or disabled: if it is disabled, an account or key whose name \
+             ends in the mount's tag may stay at OpenAI",
+            batch.entry
+        );
+    }
+    Ok(Swept::Waits)
 }
 
 /// Age at which an entry is overdue. A window is reopened for 10 minutes at most, and looked up 3 and 8 minutes later.

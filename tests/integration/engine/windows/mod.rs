@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::simulator::{Action, Fault, endpoint};
+use crate::support::logs::ThreadLog;
 use crate::support::storage::{Access, CrashPoint};
 use crate::support::{Answered, Mount, windows};
 
@@ -210,6 +211,23 @@ async fn a_mount_that_goes_away_ends_what_it_left_itself_and_leaves_the_others_t
     mount.restart().await;
     mount.tick_now().await.done();
     assert!(!names(&mount).contains(&foreign));
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn the_log_names_each_entry_that_a_mount_leaves_behind() {
+    let mount = mount().await;
+    die_with_one_made(&mount).await;
+    let entry = mount.stored("wal/").remove(0);
+    let log = ThreadLog::start();
+    mount.tick_immediately().await.done();
+    assert!(!log.has(&[&entry]), "it waits for a later tick");
+    mount.host.set_tainted(true);
+    mount.tick_immediately().await.done();
+    assert!(log.has(&[&entry, mount.sim.project()]));
+    // The mount was moved.
+    mount.host.set_tainted(false);
+    mount.tick_now().await.done();
     mount.finish().await;
 }
 
