@@ -41,6 +41,17 @@ pub enum Error {
         /// The organization of the configured admin key.
         configured: openai::OrganizationId,
     },
+    /// The lease of the Go plugin belongs to an organization that is not configured.
+    #[error(
+        "project {project} of this lease is not in organization {organization}, which config names: configure the \
+         lease's organization until the lease is revoked"
+    )]
+    ProjectElsewhere {
+        /// The lease's project.
+        project: openai::ProjectId,
+        /// The configured organization.
+        organization: openai::OrganizationId,
+    },
     /// OpenAI refused the admin key or the organization, or could not be asked.
     #[error("error validating OpenAI configuration: {0}")]
     Validation(openai::Error),
@@ -324,6 +335,7 @@ impl From<Error> for logical::Error {
             | Error::NotConfigured
             | Error::NotFederated
             | Error::OtherOrganization { .. }
+            | Error::ProjectElsewhere { .. }
             | Error::Field(_)
             | Error::ProjectNotFound(_)
             | Error::ProjectInUse(_)

@@ -1,8 +1,12 @@
 //! Revocation of leases that the Go plugin of the same name granted, before this plugin took over its mount.
 //!
-//! *Guarantees:* the same as in `credential_end.rs`. A credential that cannot be ended at once is in the ledger.
+//! *Guarantees:* the same as in `credential_end.rs`, once the organization is known. Then a credential that cannot be
+//! ended at once is in the ledger.
 //!
-//! *Difference:* a key of the Go plugin does not expire at OpenAI. Each key has its own account.
+//! *Differences:* a key of the Go plugin does not expire at OpenAI. Each key has its own account. A lease does not name its
+//! organization. So the revocation fails, without a record, if the mount has no configuration or if the configured
+//! organization does not have the lease's project. Otherwise another organization's 404 would count as the key's end.
+//! If OpenAI cannot be asked for the project, the configured organization is recorded.
 
 use std::sync::Arc;
 
@@ -14,7 +18,7 @@ use crate::engine::creds::{credential_end, ledger};
 use crate::engine::{Engine, Error};
 use crate::framework::{LeaseCall, LeaseType};
 use crate::logical::{self, Storage};
-use crate::openai::{ApiKeyId, ProjectId, ServiceAccountId};
+use crate::openai::{ApiKeyId, ProjectId, ServiceAccountId, Urgency};
 
 /// The Go plugin's lease of a credential.
 pub(in crate::engine) static CREDENTIAL: LeaseType = LeaseType::new("openai_api_key");
@@ -32,7 +36,7 @@ struct LeaseData {
 pub(in crate::engine) async fn revoke(engine: Arc<Engine>, call: LeaseCall) -> Result<(), logical::Error> {
     let storage = &call.request.storage;
     let credential = credential(&engine, &call).await?;
-    ensure_record(&**storage, &credential).await?;
+    ensure_record(&engine, &**storage, &credential).await.map_err(credential_end::for_lease)?;
     credential_end::revoke_credential(&engine, storage, &credential).await.map_err(credential_end::for_lease)
 }
 
@@ -58,10 +62,27 @@ async fn credential(engine: &Engine, call: &LeaseCall) -> Result<Credential, log
 }
 
 /// Writes the ledger record, unless an earlier try has written it.
-async fn ensure_record(storage: &dyn Storage, credential: &Credential) -> Result<(), Error> {
-    let (place, early) = (credential.place(), ledger::early_place(&credential.name));
-    if LEDGER.contains(storage, &early).await? || LEDGER.contains(storage, &place).await? {
+async fn ensure_record(engine: &Engine, storage: &dyn Storage, credential: &Credential) -> Result<(), Error> {
+    if ledger::is_recorded(storage, credential.ends, &credential.name).await? {
         return Ok(());
     }
-    Ok(LEDGER.put(storage, &place, &Entry::new(credential.clone())).await?)
+    check_organization(engine, storage, credential).await?;
+    Ok(LEDGER.put(storage, &credential.place(), &Entry::new(credential.clone())).await?)
+}
+
+/// Refuses a credential whose project is unknown to the configured organization. OpenAI deletes no project.
+async fn check_organization(
+    engine: &Engine,
+    storage: &dyn Storage,
+    credential: &Credential,
+) -> Result<(), Error> {
+    let Credential { organization_id: organization, project_id: project, .. } = credential;
+    let client = clients::client_of(engine, storage, organization).await?;
+    let client = client.for_work(Urgency::Revocation, credential_end::MAX_WAIT);
+    match client.project(project).await {
+        Err(error) if error.is_gone() => {
+            Err(Error::ProjectElsewhere { project: project.clone(), organization: organization.clone() })
+        }
+        Ok(_) | Err(_) => Ok(()),
+    }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use openai_secrets::logical::{Entry, Kind, Operation, Storage as _};
 use serde_json::{Value, json};
 
-use crate::simulator::{Action, Fault, endpoint};
+use crate::simulator::{Action, Fault, Simulator, endpoint};
 use crate::support::go_plugin_storage::{ROLE, stored};
 use crate::support::{Granted, Mount};
 
@@ -121,6 +121,22 @@ async fn what_openai_does_not_end_is_on_record_whether_it_ran_out_or_was_revoked
         assert_eq!(mount.stored("ledger/"), Vec::<String>::new());
         mount.finish().await;
     }
+}
+
+#[tokio::test]
+async fn an_organization_without_its_project_proves_nothing_of_its_lease() {
+    let mount = mount().await;
+    let lease = lease(&mount, HOUR);
+    let other = Simulator::start().await;
+    let elsewhere = json!({"admin_api_key": other.admin_key(), "organization_id": other.organization(),
+        "api_endpoint": other.url()});
+    mount.write("config", elsewhere).await.done();
+    mount.revoke(&lease).await.failed(Kind::Internal, "is not in organization");
+    assert!(mount.sim.state().is_live(&lease.api_key));
+    mount.write("config", mount.config()).await.done();
+    mount.revoke(&lease).await.done();
+    assert!(mount.sim.state().accounts.is_empty());
+    mount.finish().await;
 }
 
 #[tokio::test]
