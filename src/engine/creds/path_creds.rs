@@ -247,7 +247,8 @@ impl IssueRequest {
         match issuer::create(client, &sought, Some(expires_in), scopes).await {
             Ok(made) => {
                 failpoint!("creds.made");
-                let credential = self.credential(&made, name, end, engine.latest_time());
+                let expires = made.key.expires_at.unwrap_or_else(|| engine.latest_time() + expires_in);
+                let credential = self.credential(&made, name, (end, expires), engine.now());
                 Ok((made, credential))
             }
             Err(failure) => Err(undo(client, &sought, failure, guard).await),
@@ -272,7 +273,14 @@ impl IssueRequest {
         }
     }
 
-    fn credential(&self, made: &Created, name: String, end: DateTime<Utc>, now: DateTime<Utc>) -> Credential {
+    /// The created credential, with the end of its lease and the expiry of its key.
+    fn credential(
+        &self,
+        made: &Created,
+        name: String,
+        (ends, expires): (DateTime<Utc>, DateTime<Utc>),
+        now: DateTime<Utc>,
+    ) -> Credential {
         Credential {
             organization_id: self.organization_id.clone(),
             project_id: self.project_id.clone(),
@@ -281,8 +289,8 @@ impl IssueRequest {
             name,
             with_account: self.role.service_account_id.is_none(),
             role: self.role_name.to_string(),
-            ends: end,
-            expires: Some(made.key.expires_at.unwrap_or(now + self.expires_in)),
+            ends,
+            expires: Some(expires),
             made: Some(now),
         }
     }

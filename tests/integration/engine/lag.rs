@@ -119,6 +119,24 @@ async fn a_credential_is_revoked_a_moment_after_it_was_read() {
 }
 
 #[tokio::test]
+async fn a_404_of_a_new_credential_proves_nothing_under_a_clock_that_is_ahead() {
+    let mount = Mount::start().await.configured().await.with_project().await.with_role(json!({})).await;
+    let all = Lag::of(Duration::from_secs(45));
+    mount.sim.lag(Some(Lag { get: false, post: false, list: false, ..all }));
+    mount.put_clock_ahead(MINUTE * 2);
+    let lease = mount.read("creds/app").await.lease().clone();
+    mount.restart().await;
+    // From now on the process knows OpenAI's time.
+    mount.read("config/check").await.done();
+    // The mount under test checks that the key is dead where this says so.
+    mount.revoke(&lease).await.error();
+    mount.put_clock_back(MINUTE * 2);
+    settle(&mount).await;
+    assert!(live(&mount).is_empty());
+    mount.finish().await;
+}
+
+#[tokio::test]
 async fn a_credential_is_revoked_by_the_queue_a_moment_after_it_was_read() {
     for case in Case::all() {
         let mount = Mount::start().await.configured().await.with_project().await.with_role(json!({})).await;
