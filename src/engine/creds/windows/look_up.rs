@@ -255,8 +255,8 @@ impl<'a> LookUp<'a> {
             })
             .collect();
         younger.sort_by_key(|(found, _)| found.created_at);
-        if has_nothing_to_end {
-            younger.truncate(MAX_UNKNOWN);
+        if has_nothing_to_end && younger.len() > MAX_UNKNOWN {
+            younger.drain(MAX_UNKNOWN / 2..younger.len() - MAX_UNKNOWN / 2);
         }
         for (found, stamp) in younger {
             if !ledger::is_recorded(self.storage, stamp.end(), &found.name).await? {

@@ -126,6 +126,32 @@ async fn a_backup_is_doubted_however_many_credentials_it_knows() {
     mount.abandon();
 }
 
+#[tokio::test]
+async fn a_backup_is_doubted_though_nothing_of_its_windows_is_missing() {
+    let mount = mount().await;
+    mount.read(PATH).await.done();
+    let entry = mount.stored("wal/").remove(0);
+    next_window(&mount);
+    for _ in 0..70 {
+        mount.read(PATH).await.done();
+    }
+    next_window(&mount);
+    let later = mount.read(PATH).await;
+    for key in mount.stored("wal/") {
+        if key != entry {
+            mount.storage.delete(&key).await.unwrap();
+        }
+    }
+    let place = ledger_place(&mount, &later.text("service_account")).unwrap();
+    mount.storage.delete(&place).await.unwrap();
+    mount.restart().await;
+    for minutes in [3, 1] {
+        tick_after(&mount, MINUTE * minutes).await.done();
+    }
+    assert!(is_degraded(&mount).await);
+    mount.abandon();
+}
+
 /// The open window takes nobody any more.
 fn next_window(mount: &Mount) {
     mount.advance(Duration::from_secs(11));
