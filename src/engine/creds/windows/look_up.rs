@@ -36,8 +36,8 @@ const MAX_UNKNOWN: usize = 64;
 /// Maximum time between the write of an entry and the creation of its credentials. A window lasts 10 minutes at most
 /// and a request 90 seconds; the rest allows for clocks that differ.
 const MAX_CREATION_DISTANCE: TimeDelta = TimeDelta::minutes(30);
-/// The role in the ledger record of a credential that a look-up found.
-const UNKNOWN_ROLE: &str = "unknown";
+/// The role in the ledger record of a credential that a look-up found. No role can have this name.
+const UNKNOWN_ROLE: &str = "(unknown)";
 
 /// The credentials of one write-ahead entry.
 #[derive(Clone, Debug)]
@@ -233,8 +233,9 @@ impl<'a> LookUp<'a> {
         Ok(ledger::is_recorded(self.storage, end, &found.name).await?)
     }
 
-    /// Credentials of this mount that are younger than the oldest `created` one and that storage does not know. Checks
-    /// only the first few if there is nothing to end.
+    /// Credentials of this mount that are younger than the oldest `created` one and that storage does not know. If there
+    /// is nothing to end, only the oldest and the youngest few are checked. The oldest may be from before a backup, and
+    /// the youngest from after its restoration.
     async fn unknown(
         &self,
         listed: &[Found],

@@ -117,6 +117,25 @@ async fn a_key_that_was_ever_used_stays_until_its_own_end_whatever_storage_says(
 }
 
 #[tokio::test]
+async fn a_credential_that_a_look_up_found_counts_for_no_role() {
+    let mount = mount().await;
+    let unknown = json!({"project_id": mount.sim.project(), "ttl": TTL});
+    mount.write("roles/unknown", unknown).await.done();
+    let made = mount.read(PATH).await;
+    let name = made.text("service_account");
+    mount.sim.use_key(&made.text("api_key"));
+    mount.storage.delete(&ledger_place(&mount, &name).unwrap()).await.unwrap();
+    mount.restart().await;
+    mount.tick_now().await.done();
+    assert!(ledger_place(&mount, &name).is_some(), "it is on record now");
+    mount.restart().await;
+    mount.tick().await.done();
+    assert_eq!(mount.read("roles/unknown").await.json()["live_credentials"], 0);
+    mount.revoke(made.lease()).await.done();
+    mount.finish().await;
+}
+
+#[tokio::test]
 async fn before_each_deletion_the_ledger_and_the_entry_are_read_again() {
     for recorded in [true, false] {
         let mount = mount().await;
