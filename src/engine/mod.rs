@@ -241,7 +241,7 @@ pub struct Engine {
     library_sets: Cache<LibrarySet>,
     ledger_worker: creds::ledger_worker::LedgerWorker,
     live: creds::live::LiveCredentials,
-    /// Set when the configuration names another organization. The next tick retries everything that waits.
+    /// Set when the configuration names another organization. The next ticks retry everything that waits for that.
     reach_changed: AtomicBool,
     /// The reason to refuse every request: a newer release wrote the mount's storage.
     refusal: OnceLock<String>,

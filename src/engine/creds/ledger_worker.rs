@@ -140,10 +140,13 @@ pub(in crate::engine) async fn end(
 }
 
 /// Part of the tick. After a change of the organization (`reach_changed`), records of other organizations are tried at
-/// once.
+/// once. If this tick does not come to all of them, the next tick continues.
 pub(in crate::engine) async fn tick(engine: &Engine, tick: &Tick, reach_changed: bool) -> Result<(), Error> {
-    // A running pass does the same work.
-    let Ok(_turn) = engine.ledger_worker.turn.try_lock() else { return Ok(()) };
+    // A running pass does the same work, except after a change of the organization.
+    let Ok(_turn) = engine.ledger_worker.turn.try_lock() else {
+        engine.reach_changed.fetch_or(reach_changed, Ordering::Relaxed);
+        return Ok(());
+    };
     let (storage, cancelled) = (&*tick.storage, &tick.cancelled);
     // Vault may delete the storage of a tainted mount next.
     let which = if engine.system.tainted().await? { Which::All } else { Which::Due };
@@ -199,7 +202,11 @@ impl<'a> Pass<'a> {
 
     async fn run(self) -> Outcome {
         let mut outcome = Outcome::default();
-        if let Err(error) = self.work_through(&mut outcome).await {
+        let worked = self.work_through(&mut outcome).await;
+        if self.reach_changed && (worked.is_err() || self.is_over()) {
+            self.engine.reach_changed.store(true, Ordering::Relaxed);
+        }
+        if let Err(error) = worked {
             outcome.error.get_or_insert(error);
         }
         let halt = self.halt.into_inner();

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::simulator::{Action, Fault, Simulator, endpoint};
 use crate::support::storage::CrashPoint;
+use crate::support::wait::eventually;
 use crate::support::{Granted, Mount};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -494,4 +495,32 @@ async fn many_passes_at_once_do_no_harm() {
         answered.done();
     }
     ends(&mount, "many passes").await;
+}
+
+#[tokio::test]
+async fn a_change_of_the_organization_is_not_forgotten_by_a_tick_during_a_pass() {
+    let mount = start_queueing().await;
+    let (first, second) = (lease(&mount).await, lease(&mount).await);
+    let other = Simulator::start().await;
+    let elsewhere = json!({"admin_api_key": other.admin_key(), "organization_id": other.organization(),
+        "api_endpoint": other.url()});
+    mount.write("config", elsewhere).await.done();
+    mount.revoke(&first).await.done();
+    let failures = async || {
+        let listed = mount.list("revocations").await.json();
+        listed["key_info"].as_object()?.values().next()?["failures"].as_i64().filter(|count| *count > 0)
+    };
+    eventually("the pass tries the record", failures).await;
+    mount.write("config", mount.config()).await.done();
+    let slow = Action::delay(Duration::from_millis(700));
+    mount.sim.fault(Fault::on(endpoint::DELETE_ACCOUNT, slow).times(1));
+    mount.revoke(&second).await.done();
+    eventually("the pass is running", async || (mount.sim.faults_left() == 0).then_some(())).await;
+    mount.tick().await.done();
+    eventually("the pass is over", async || (on_record(&mount) < 2).then_some(())).await;
+    for _ in 0..2 {
+        mount.tick().await.done();
+    }
+    assert_eq!((accounts(&mount), on_record(&mount)), (0, 0), "its organization is in reach again");
+    mount.finish().await;
 }
