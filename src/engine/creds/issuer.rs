@@ -251,13 +251,15 @@ async fn restrict(
     made: &Created,
     scopes: &[String],
 ) -> Result<(), Failure> {
-    let (issue, undo) = (client.for_work(Urgency::Issue, MAX_PROPAGATION_TIME), undo_client(client));
+    let issue = client.for_work(Urgency::Issue, MAX_PROPAGATION_TIME);
     let Err(error) = issue.update_key(project, &made.key.id, Some(scopes), None).await else {
         return Ok(());
     };
     failpoint!("issue.not_narrowed");
-    let deleted = undo.delete_service_account(project, &made.service_account_id).await;
+    let undo = undo_client(client);
+    let deleted =
+        timeout(MAX_UNDO_TIME, undo.delete_service_account(project, &made.service_account_id)).await;
     // A 404 proves nothing so early.
-    let remains = if deleted.is_ok() { Remains::Nothing } else { Remains::Unknown };
+    let remains = if matches!(deleted, Ok(Ok(()))) { Remains::Nothing } else { Remains::Unknown };
     Err(Failure { error: Error::KeyCreation(error), remains })
 }

@@ -29,6 +29,7 @@ async fn slow_and_failing_openais_end_every_request_in_time_and_leave_nothing() 
         an_openai_that_fails_throughout_is_503_with_nothing_made(),
         a_revocation_says_that_it_failed(),
         a_narrowing_that_fails_throughout_takes_the_account_back(),
+        an_undo_of_a_narrowing_ends_in_time(),
     );
     assert!(begun.elapsed() < VAULTS_PATIENCE, "{:?}", begun.elapsed());
 }
@@ -120,5 +121,17 @@ async fn a_narrowing_that_fails_throughout_takes_the_account_back() {
     let answered = mount.read("creds/app").await;
     answered.failed(answered.error().kind(), "API key creation failed: ");
     assert!(mount.sim.state().accounts.is_empty());
+    mount.finish().await;
+}
+
+async fn an_undo_of_a_narrowing_ends_in_time() {
+    let mount = mount().await;
+    mount.write("roles/app", json!({"scopes": ["api.model.read"]})).await.done();
+    mount.sim.fault(Fault::on(endpoint::UPDATE_KEY, Action::status(400)));
+    mount.sim.fault(Fault::on(endpoint::DELETE_ACCOUNT, Action::delay(Duration::from_secs(28))));
+    let begun = Instant::now();
+    mount.read("creds/app").await.refused("removed within 10 minutes");
+    assert!(begun.elapsed() < Duration::from_secs(25), "{:?}", begun.elapsed());
+    mount.sim.clear_faults();
     mount.finish().await;
 }
