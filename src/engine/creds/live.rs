@@ -6,7 +6,8 @@
 //! in a tick. So 100,000 records take 10 minutes, and until then the numbers are too low; answers warn of that, and the
 //! metric is absent. A request reads no record.
 //!
-//! *Guarantee:* when the ledger is read, each number is exact: every change is idempotent by the credential's name.
+//! *Guarantee:* when the ledger is read, each number is exact: every change is idempotent by the credential's name. But a
+//! new process does not count a credential whose early revocation waits for OpenAI.
 
 use std::collections::{HashMap, HashSet};
 
