@@ -13,7 +13,6 @@ mod duration;
 mod field;
 mod handler;
 mod help;
-mod in_flight;
 mod integer;
 mod kind;
 mod lease;
@@ -36,15 +35,12 @@ pub use builder::Builder;
 pub use call::Call;
 pub use decode::Refusal;
 pub use field::{AnyField, Field, FieldInfo, LONGEST_TEXT, MOST_ELEMENTS};
-#[cfg(feature = "failpoints")]
-#[doc(hidden)]
-pub use in_flight::forget as forget_in_flight;
 pub use kind::{Kind, Shape};
 pub use lease::{LeaseCall, LeaseType};
 pub use locks::{LockGuard, Locks};
 pub use path::{Help, Path, ResponseField, Shown, show};
 pub use values::{LowercaseString, Name, StringSlice};
-pub use wal::{PREFIX as WAL_PREFIX, Pending, Swept, WalKind, WalLog};
+pub use wal::{PREFIX as WAL_PREFIX, Swept, WalKind, WalLog};
 
 #[cfg(test)]
 mod tests;

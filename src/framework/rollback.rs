@@ -3,8 +3,6 @@
 //! # Guarantees
 //! - One failure, even a panic, stops neither the sweep nor other entries.
 //! - The sweep undoes the oldest entries first; entries that failed in the last tick come after all others.
-//! - The sweep skips an entry that this process works on, whatever its age. On unmount the
-//!   sweep waits for its release.
 //! - An entry is deleted only after its undo succeeded, or after it has waited for its kind's maximum age. An unknown
 //!   or unreadable entry stays and is reported.
 //! - When the tick's time is up or Vault stops waiting, the sweep starts nothing more and cancels running undos.
@@ -29,7 +27,6 @@ use crate::logical::{Answer, Error, Kind, Request, Storage, StorageError, Writab
 
 use super::Backend;
 use super::backend::{Engine, Tick};
-use super::in_flight;
 use super::wal::{self, Record, Swept, Undo};
 
 /// Time for a whole tick; the next tick continues the work.
@@ -38,10 +35,6 @@ const BUDGET: Duration = Duration::from_secs(75);
 const PERIODIC_BUDGET: Duration = Duration::from_secs(50);
 /// Number of entries that are undone concurrently.
 const CONCURRENCY: usize = 4;
-/// Interval of checks for released entries.
-const POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// Time reserved for undos while the sweep waits for held entries.
-const UNDO_RESERVE: Duration = Duration::from_secs(15);
 /// Number of failures that the error lists.
 const MAX_REPORTED: usize = 10;
 
@@ -50,14 +43,6 @@ struct Due<'a, E> {
     key: String,
     record: Record,
     undo: &'a Undo<E>,
-}
-
-/// State of an entry.
-enum Found<'a, E> {
-    Due(Due<'a, E>),
-    /// This process works on the entry.
-    Held,
-    Young,
 }
 
 impl<E: Engine> Backend<E> {
@@ -88,16 +73,8 @@ impl<E: Engine> Backend<E> {
     async fn sweep(&self, request: &Request, deadline: Instant) -> Vec<Error> {
         let is_last = self.is_last_tick().await;
         let mut failures = Vec::new();
-        let (due, held) = self.due(request, deadline, is_last, &mut failures).await;
+        let due = self.due(request, deadline, is_last, &mut failures).await;
         self.undo_all(due, request, deadline, &mut failures).await;
-        if is_last && !held.is_empty() {
-            self.wait_for_release(&held, request, deadline).await;
-            let (due, held) = self.due(request, deadline, is_last, &mut Vec::new()).await;
-            self.undo_all(due, request, deadline, &mut failures).await;
-            failures.extend(
-                held.iter().map(|key| Error::internal("a request is still at work on it").about(key)),
-            );
-        }
         failures
     }
 
@@ -122,47 +99,35 @@ impl<E: Engine> Backend<E> {
         failures.extend(errors);
     }
 
-    /// Waits until the entries are released, or until only the reserved time is left.
-    async fn wait_for_release(&self, held: &[String], request: &Request, deadline: Instant) {
-        while Instant::now() + UNDO_RESERVE < deadline
-            && !request.cancelled.is_cancelled()
-            && held.iter().any(|key| in_flight::is_in_flight(key))
-        {
-            tokio::time::sleep(POLL_INTERVAL).await;
-        }
-    }
-
-    /// The entries to undo, oldest first, and the keys of held entries.
+    /// The entries to undo, oldest first.
     async fn due(
         &self,
         request: &Request,
         deadline: Instant,
         is_last: bool,
         failures: &mut Vec<Error>,
-    ) -> (Vec<Due<'_, E>>, Vec<String>) {
+    ) -> Vec<Due<'_, E>> {
         let names = request.storage.list(wal::PREFIX).await;
         let names = names.unwrap_or_else(|error| {
             failures.push(Error::from(error).about("the write-ahead log"));
             Vec::new()
         });
         let immediate = request.data.contains_key("immediate") || is_last;
-        let (mut due, mut held) = (Vec::new(), Vec::new());
+        let mut due = Vec::new();
         for name in names {
             if is_over(request, deadline) {
                 break;
             }
             let key = format!("{}{name}", wal::PREFIX);
             match self.examine(&key, &request.storage, immediate).await {
-                Ok(Found::Due(entry)) => due.push(entry),
-                Ok(Found::Held) => held.push(key),
-                Ok(Found::Young) => {}
+                Ok(entry) => due.extend(entry),
                 Err(error) => failures.push(error),
             }
         }
         // Entries that failed in the last tick come last, so they do not delay the others.
         let failed = self.failed.lock().clone();
         due.sort_by_key(|due| (failed.contains(&due.key), due.record.created_at, due.key.clone()));
-        (due, held)
+        due
     }
 
     /// True if the mount is being unmounted. Its storage is deleted too, so young entries are undone now.
@@ -170,30 +135,23 @@ impl<E: Engine> Backend<E> {
         self.system().tainted().await.unwrap_or(false)
     }
 
+    /// The entry, if it is old enough.
     async fn examine(
         &self,
         key: &str,
         storage: &Arc<dyn Storage>,
         immediate: bool,
-    ) -> Result<Found<'_, E>, Error> {
-        // This check precedes the read: a released entry is no longer written.
-        let held = in_flight::is_in_flight(key);
+    ) -> Result<Option<Due<'_, E>>, Error> {
         let entry = storage.get(key).await.map_err(|error| Error::from(error).about(key))?;
-        let Some(entry) = entry else { return Ok(Found::Young) };
+        let Some(entry) = entry else { return Ok(None) };
         let Ok(record) = serde_json::from_slice::<Record>(&entry.value) else {
             return Err(Error::internal("it is no write-ahead entry").about(key));
         };
         let Some(undo) = self.wal.get(record.kind.as_str()) else {
             return Err(Error::internal(format!("its kind {:?} is unknown", record.kind)).about(key));
         };
-        let age = record.age(Utc::now().timestamp());
-        // The monotonic age protects entries of this process from clock jumps.
-        let age = in_flight::age(key).map_or(age, |known| known.min(age));
-        Ok(match (held, immediate || age >= undo.min_age) {
-            (true, _) => Found::Held,
-            (false, true) => Found::Due(Due { key: key.to_owned(), record, undo }),
-            (false, false) => Found::Young,
-        })
+        let is_due = immediate || record.age(Utc::now().timestamp()) >= undo.min_age;
+        Ok(is_due.then(|| Due { key: key.to_owned(), record, undo }))
     }
 
     /// Undoes one entry and deletes it, unless time is up.
@@ -216,12 +174,7 @@ impl<E: Engine> Backend<E> {
                 if swept == Swept::Waits {
                     tracing::warn!(kind = %record.kind, "{key} is forgotten: for too long nothing could undo it");
                 }
-                request
-                    .storage
-                    .delete(&key)
-                    .await
-                    .map(|()| in_flight::forget(&key))
-                    .map_err(StorageError::into)
+                request.storage.delete(&key).await.map_err(StorageError::into)
             }
             Err(error) => Err(error),
         };

@@ -1,10 +1,11 @@
 //! The write-ahead log. An entry announces a change in another system, so that a crash leaves nothing behind.
 //!
 //! # Guarantees
-//! An entry is stored before [`WalKind::begin`] returns. It is deleted only by [`Pending::commit`], or after its undo.
+//! A sweep deletes an entry only after its undo, or at the maximum age of its kind. The engine writes an entry by
+//! [`WalKind::write`], and may delete the entry itself.
 //!
 //! # Assumptions
-//! Work ends before its entry reaches the minimum age of its kind. An undo may be repeated.
+//! Work ends before its entry reaches the minimum age of its kind, or the undo itself waits. An undo may be repeated.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -18,7 +19,6 @@ use serde_json::Value;
 use crate::logical::{Entry, Error, Storage, StorageError};
 
 use super::handler::{Handler, boxed};
-use super::in_flight::{self, InFlight};
 
 /// Storage folder of the entries, which have random names as in Vault's framework (PROTOCOL 8.9).
 pub const PREFIX: &str = "wal/";
@@ -42,15 +42,6 @@ pub enum Swept {
     Done,
     /// The entry cannot be undone yet, which is no failure. The entry stays until its kind's maximum age.
     Waits,
-}
-
-/// An entry whose work goes on. Without [`Pending::commit`] the entry stays after drop, and a sweep undoes the work.
-#[must_use = "unless it is committed the entry stays, and a sweep undoes the work"]
-pub struct Pending {
-    storage: Arc<dyn Storage>,
-    key: String,
-    /// `None` if this value did not begin the work.
-    in_flight: Option<InFlight>,
 }
 
 /// An entry in storage format.
@@ -109,34 +100,14 @@ impl<T: Serialize + DeserializeOwned + Send + Sync> WalKind<T> {
         Ok(entries)
     }
 
-    /// Writes an entry before the work begins. The entry must hold no secret.
-    pub async fn begin(&self, storage: &Arc<dyn Storage>, entry: &T) -> Result<Pending, StorageError> {
-        let key = new_key();
-        let in_flight = Some(InFlight::begin(&key));
-        if let Err(error) = self.write(&**storage, key.clone(), entry).await {
-            drop(in_flight);
-            in_flight::forget(&key);
-            return Err(error);
-        }
-        Ok(Pending { storage: Arc::clone(storage), key, in_flight })
-    }
-
-    /// Writes an entry at this key under [`PREFIX`], over an earlier one. Its undo is called from the kind's minimum age
-    /// on: the engine itself keeps track of requests that still need the entry.
+    /// Writes an entry at this key under [`PREFIX`], over an earlier one, before the work begins. The entry must hold no
+    /// secret. Its undo is called from the kind's minimum age on: the engine itself keeps track of requests that still
+    /// need the entry.
     pub async fn write(&self, storage: &dyn Storage, key: String, entry: &T) -> Result<(), StorageError> {
         let record = Record { kind: self.name.to_owned(), data: entry, created_at: Utc::now().timestamp() };
         let value = serde_json::to_vec(&record)
             .map_err(|error| StorageError::Malformed { key: key.clone(), reason: error.to_string() })?;
         storage.put(Entry { key, value, seal_wrap: false }).await
-    }
-
-    /// The entries of this kind, of any age, for callers that know that all their work has ended. Unreadable entries
-    /// are left to the sweep, which reports them.
-    pub async fn pending(&self, storage: &Arc<dyn Storage>) -> Result<Vec<(T, Pending)>, StorageError> {
-        let log = WalLog::read(&**storage, usize::MAX).await?;
-        let pending =
-            |key: &String| Pending { storage: Arc::clone(storage), key: key.clone(), in_flight: None };
-        Ok(self.readable(&log).map(|(key, _, data)| (data, pending(key))).collect())
     }
 
     /// Every readable entry of this kind, of any age.
@@ -170,27 +141,6 @@ impl WalLog {
             }
         }
         Ok(Self(found))
-    }
-}
-
-fn new_key() -> String {
-    format!("{PREFIX}{}", uuid::Uuid::new_v4())
-}
-
-impl Pending {
-    /// Storage key of the entry.
-    #[cfg(test)]
-    pub fn key(&self) -> &str {
-        &self.key
-    }
-
-    /// Deletes the entry after its work was recorded elsewhere or undone. A failed call may be repeated.
-    pub async fn commit(&self) -> Result<(), StorageError> {
-        self.storage.delete(&self.key).await?;
-        if self.in_flight.is_some() {
-            in_flight::forget(&self.key);
-        }
-        Ok(())
     }
 }
 

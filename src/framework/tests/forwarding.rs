@@ -125,7 +125,7 @@ async fn a_tick_does_only_what_the_node_may_write() {
     ] {
         let (mount, _) = node(state, local);
         let storage = Arc::clone(&mount.storage) as Arc<dyn Storage>;
-        drop(MIXING.begin(&storage, &Mixing { pot: "a".to_owned() }).await.unwrap());
+        MIXING.write(&*storage, "wal/a".to_owned(), &Mixing { pot: "a".to_owned() }).await.unwrap();
         assert!(mount.ask(Operation::Rollback, "", json!({"immediate": true})).await.unwrap().is_none());
         assert_eq!(*mount.toy.ticks.lock().unwrap(), periodic, "state {state}");
         assert_eq!(mount.storage.keys().is_empty(), swept, "state {state}");

@@ -31,23 +31,11 @@ async fn an_entry_is_written_as_vaults_framework_writes_it() {
     let mount = Mount::new();
     let storage = Arc::clone(&mount.storage) as Arc<dyn Storage>;
     let before = Utc::now().timestamp();
-    let pending = MIXING.begin(&storage, &Mixing { pot: "a".to_owned() }).await.unwrap();
-    let keys = mount.storage.keys();
-    assert!(uuid::Uuid::parse_str(keys[0].strip_prefix("wal/").unwrap()).is_ok(), "{keys:?}");
-    let entry = mount.storage.get(&keys[0]).await.unwrap().unwrap();
+    MIXING.write(&*storage, "wal/a".to_owned(), &Mixing { pot: "a".to_owned() }).await.unwrap();
+    let entry = mount.storage.get("wal/a").await.unwrap().unwrap();
     let record: Value = serde_json::from_slice(&entry.value).unwrap();
     assert_eq!((&record["type"], &record["data"]), (&json!("mixing"), &json!({"pot": "a"})));
     assert!((before..=Utc::now().timestamp()).contains(&record["created_at"].as_i64().unwrap()));
-    pending.commit().await.unwrap();
-    assert!(mount.storage.keys().is_empty());
-}
-
-#[tokio::test]
-async fn work_without_a_written_entry_does_not_begin() {
-    let mount = Mount::new();
-    let storage = Arc::clone(&mount.storage) as Arc<dyn Storage>;
-    mount.storage.fail_put("wal/");
-    assert!(MIXING.begin(&storage, &Mixing { pot: "a".to_owned() }).await.is_err());
 }
 
 #[tokio::test]
@@ -68,25 +56,6 @@ async fn immediate_takes_the_young_ones_too() {
     mount.ask(Operation::Rollback, "", json!({"immediate": false})).await.unwrap();
     assert_eq!(mount.toy.notes(), ["unmix young"], "the key counts, whatever its value");
     assert!(mount.storage.keys().is_empty());
-}
-
-#[tokio::test]
-async fn an_entry_in_flight_is_not_undone_whatever_the_clock_says() {
-    let mount = Mount::new();
-    let storage = Arc::clone(&mount.storage) as Arc<dyn Storage>;
-    let pending = MIXING.begin(&storage, &Mixing { pot: "a".to_owned() }).await.unwrap();
-    let name = pending.key().strip_prefix("wal/").unwrap().to_owned();
-    for age in [OLD, -OLD, 0] {
-        mixing_left_behind(&mount, &name, age).await;
-        tick(&mount).await.unwrap();
-        mount.ask(Operation::Rollback, "", json!({"immediate": true})).await.unwrap();
-    }
-    drop(pending);
-    mixing_left_behind(&mount, &name, OLD).await;
-    tick(&mount).await.unwrap();
-    assert_eq!(mount.toy.notes(), Vec::<String>::new(), "it was begun a moment ago, whatever the clock says");
-    mount.ask(Operation::Rollback, "", json!({"immediate": true})).await.unwrap();
-    assert_eq!(mount.toy.notes().len(), 1);
 }
 
 #[tokio::test]

@@ -8,7 +8,6 @@ use chrono::{DateTime, Utc};
 use futures_util::future::join_all;
 use openai_secrets::engine::Engines;
 use openai_secrets::engine::failpoint::Trap;
-use openai_secrets::framework::forget_in_flight;
 use openai_secrets::logical::{
     Answer, Backend, Data, Factory, FixedSystem, InMemory, Operation, Request, Secret, Setup, Storage,
 };
@@ -91,16 +90,8 @@ impl World {
 
     /// The engine ended; another one takes its place on what it left in storage.
     pub(super) async fn restart(&mut self) {
-        self.forget_the_last_process();
         self.process = process(&self.clock);
         self.mount = mount(&self.process, &self.storage).await;
-    }
-
-    /// The next process knows nothing of what the last one was at work on.
-    fn forget_the_last_process(&self) {
-        for key in self.storage.keys().iter().filter(|key| key.starts_with("wal/")) {
-            forget_in_flight(key);
-        }
     }
 
     pub(super) async fn write(&self, path: &str, data: Value, trap: Option<&Arc<Trap>>) -> Outcome {
@@ -230,8 +221,6 @@ impl World {
             assert!(matches!(revoked, Some(Ok(_))), "a revocation does not come to its end: {revoked:?}");
         }
         for _ in 0..4 {
-            // A task of the last process may have written an entry since.
-            self.forget_the_last_process();
             let ticked = self.tick(None).await;
             assert!(matches!(ticked, Some(Ok(_))), "the tick failed: {ticked:?}");
             self.nothing_is_lost();
