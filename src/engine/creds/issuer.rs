@@ -15,8 +15,8 @@ use tokio::time::timeout;
 use crate::engine::Error;
 use crate::engine::accounts::deletion::{Undone, end_sought};
 use crate::engine::accounts::listing::Found;
-use crate::engine::accounts::lookup;
 use crate::engine::accounts::lookup::Sought;
+use crate::engine::accounts::{deletion, lookup};
 use crate::engine::creds::ledger::Credential;
 use crate::engine::failpoint::failpoint;
 use crate::openai::{self, Client, CreatedKey, NewKey, ProjectId, ServiceAccountId, Urgency};
@@ -103,18 +103,13 @@ pub(in crate::engine) async fn issue_recorded_key(
     }
 }
 
-/// Deletes a new credential. Returns true if OpenAI confirmed the deletion; a 404 proves nothing so early.
+/// Deletes a new credential. Returns true if OpenAI has ended the credential. The client does not take a 404 of a new
+/// object as its end.
 pub(in crate::engine) async fn delete_new(client: &Client, credential: &Credential) -> bool {
     let Credential { project_id, service_account_id, api_key_id, with_account, .. } = credential;
     let client = undo_client(client);
-    let deleted = async {
-        if *with_account {
-            client.delete_service_account(project_id, service_account_id).await
-        } else {
-            client.delete_key(project_id, api_key_id).await
-        }
-    };
-    timeout(MAX_UNDO_TIME, deleted).await.is_ok_and(|deleted| deleted.is_ok())
+    let ended = deletion::end(&client, project_id, service_account_id, api_key_id, *with_account);
+    matches!(timeout(MAX_UNDO_TIME, ended).await, Ok(Ok(())))
 }
 
 /// Looks up a name at once, and deletes its account or key. Returns true if OpenAI confirmed a deletion.
