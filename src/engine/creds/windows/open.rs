@@ -23,8 +23,8 @@ use uuid::Uuid;
 
 use super::window::{Stamp, Triple, WINDOW, Window, WindowId};
 use crate::engine::Error;
+use crate::engine::accounts::first_seen::settles_after;
 use crate::engine::config::clients::LONGEST_LAG;
-use crate::engine::failpoint::shortened;
 use crate::engine::time::clock::Clock;
 use crate::logical::{Storage, StorageError};
 
@@ -32,8 +32,6 @@ use crate::logical::{Storage, StorageError};
 const JOINABLE_FOR: Duration = Duration::from_secs(10);
 /// Maximum age of a request, counted from the write of its window's entry. Vault also ends requests after 90 seconds.
 const MAX_REQUEST_AGE: Duration = Duration::from_secs(90);
-/// Delay between the end of a request and the look-up of its unsettled names. OpenAI has finished the creation by then.
-const LOOK_UP_DELAY: Duration = Duration::from_secs(180);
 /// Time after the first opening in which a window with unsettled names may be reopened. Reopening keeps the number of
 /// entries small while OpenAI times out.
 const REOPENABLE_FOR: Duration = Duration::from_secs(600);
@@ -238,11 +236,6 @@ impl Windows {
     }
 }
 
-/// [`LOOK_UP_DELAY`], which tests may shorten.
-pub(super) fn look_up_delay() -> Duration {
-    shortened!("OPENAI_SWEEP_AGE", LOOK_UP_DELAY)
-}
-
 impl OwnWindow {
     fn new(window: Window, now: &Moment, storage: &Arc<dyn Storage>) -> Self {
         Self {
@@ -280,7 +273,7 @@ impl OwnWindow {
     }
 
     fn due(&self, now: &Moment, is_tainted: bool) -> Option<DueWindow> {
-        let is_due = |since: Duration| is_tainted || now.monotonic.saturating_sub(since) >= look_up_delay();
+        let is_due = |since: Duration| is_tainted || now.monotonic.saturating_sub(since) >= settles_after();
         let due: Vec<_> = self.unsettled.iter().filter(|unsettled| is_due(unsettled.since)).collect();
         if due.is_empty() && !self.is_over(now, is_tainted) {
             return None;
@@ -289,7 +282,7 @@ impl OwnWindow {
         Some(DueWindow {
             window: self.window.clone(),
             unsettled: due.iter().map(|unsettled| unsettled.name.clone()).collect(),
-            listed_since: last + if is_tainted { LONGEST_LAG } else { look_up_delay() },
+            listed_since: last + if is_tainted { LONGEST_LAG } else { settles_after() },
         })
     }
 }

@@ -1,6 +1,6 @@
 //! Look-ups of write-ahead entries: when they run, and when an entry is deleted.
 //!
-//! *Guarantees:* of a window of this process, only unsettled names are looked up, each [`look_up_delay`] after its
+//! *Guarantees:* of a window of this process, only unsettled names are looked up, each [`settles_after`] after its
 //! request. An entry of another process (a crash, another leader) is looked up when this process has known it for as
 //! long, and again [`SECOND_LOOK_UP_DELAY`] later. A listing counts only if it began after the look-up was due. No
 //! adjustable clock decides any of this.
@@ -13,8 +13,8 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, timeout_at};
 
 use super::look_up::{Batch, Earlier, LookUp, Outcome};
-use super::open::{DueWindow, look_up_delay};
-
+use super::open::DueWindow;
+use crate::engine::accounts::first_seen::settles_after;
 use crate::engine::config::clients;
 use crate::engine::creds::ledger_worker::concerns_all;
 use crate::engine::failpoint::{failpoint, shortened};
@@ -214,7 +214,7 @@ impl KnownEntry {
     }
 
     fn first_due(&self) -> Duration {
-        self.known_since + look_up_delay()
+        self.known_since + settles_after()
     }
 
     fn second_due(&self) -> Duration {
