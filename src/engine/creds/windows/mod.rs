@@ -12,7 +12,7 @@
 mod legacy;
 mod look_up;
 mod open;
-
+mod own;
 mod recovery;
 #[cfg(test)]
 mod tests;
@@ -26,14 +26,15 @@ use chrono::{DateTime, Utc};
 pub(in crate::engine) use self::legacy::{LEGACY_ENTRY, LegacyEntry};
 use self::look_up::Batch;
 pub(in crate::engine) use self::open::{WindowGuard, Windows};
-pub(in crate::engine) use self::recovery::{Recovery, begin, tick};
+pub(in crate::engine) use self::own::tick;
+pub(in crate::engine) use self::recovery::{Recovery, begin};
 pub(in crate::engine) use self::window::{Stamp, Triple, WINDOW, Window, WindowId};
 use crate::engine::accounts::kind::Pending;
 use crate::engine::{Engine, Error};
 use crate::framework::{Swept, WalLog};
 use crate::logical::Storage;
 
-/// The sweep of a window's write-ahead entry. The tick handles the windows of this process.
+/// The sweep of a window's write-ahead entry. `own.rs` handles the windows of this process.
 pub(in crate::engine) async fn sweep(
     engine: Arc<Engine>,
     storage: Arc<dyn Storage>,
@@ -41,7 +42,6 @@ pub(in crate::engine) async fn sweep(
 ) -> Result<Swept, Error> {
     let batch = Batch::of(&window);
     if engine.windows.has_id_of(&window) {
-        engine.recovery.forget(&window.key());
         return waits(&engine, &batch).await;
     }
     engine.windows.reserve_id(window.window_id());

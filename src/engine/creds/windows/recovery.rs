@@ -1,25 +1,31 @@
-//! Look-ups of write-ahead entries: when they run, and when an entry is deleted.
+//! Write-ahead entries of windows of other processes: of a process that died, or of an earlier leader. `own.rs` handles the
+//! windows of this process.
 //!
-//! *Guarantees:* of a window of this process, only unsettled names are looked up, each [`settles_after`] after its
-//! request. An entry of another process (a crash, another leader) is looked up when this process has known it for as
-//! long, and again [`SECOND_LOOK_UP_DELAY`] later. A listing counts only if it began after the look-up was due. No
-//! adjustable clock decides any of this.
+//! This process does not know which requests of the window created something. So it looks up all names with the window's
+//! id, twice:
+//! 1. 3 minutes after the mount is initialized, when the other process' requests have ended ([`settles_after`]). A listing
+//!    then shows what OpenAI created for them.
+//! 2. 8 minutes after the mount is initialized. OpenAI may carry out a request late, and a listing may lag.
+//!
+//! An entry that appears later counts from the tick that first finds the entry.
+//!
+//! *Guarantees:* the entry is deleted only after two look-ups that settled everything. A listing counts only if it began
+//! after the look-up was due. No adjustable clock decides any of this.
+//!
+//! *Assumption:* Vault sets up a new instance of the engine on the node that becomes the leader. So an entry that an
+//! instance finds is of another process, unless the instance itself opened the window.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::time::Duration;
 
-use futures_util::{FutureExt as _, StreamExt as _, stream};
 use parking_lot::Mutex;
-use tokio::time::{Instant, timeout_at};
 
 use super::look_up::{Batch, Earlier, LookUp, Outcome};
-use super::open::DueWindow;
 use crate::engine::accounts::first_seen::settles_after;
 use crate::engine::config::clients;
-use crate::engine::creds::ledger_worker::concerns_all;
 use crate::engine::failpoint::{failpoint, shortened};
 use crate::engine::{Engine, Error};
-use crate::framework::{Swept, Tick, WAL_PREFIX};
+use crate::framework::{Swept, WAL_PREFIX};
 use crate::logical::{Storage, StorageError};
 
 /// Time between the first and the second look-up of an entry of another process.
@@ -28,10 +34,6 @@ const SECOND_LOOK_UP_DELAY: Duration = Duration::from_secs(300);
 const OUTDATED_INTERVAL: Duration = Duration::from_secs(3600);
 /// Time until the next look-up after one with an unsettled outcome.
 const RETRY_INTERVAL: Duration = Duration::from_secs(60);
-/// Number of windows that are looked up concurrently.
-const CONCURRENCY: usize = 16;
-/// Time for which a tainted mount waits for its requests.
-const TAINTED_WAIT: Duration = Duration::from_secs(60);
 
 /// Entries of other processes, as far as this process knows them. A restart loses this state without harm.
 #[derive(Default)]
@@ -72,14 +74,10 @@ impl Recovery {
         }
     }
 
-    pub(super) fn forget(&self, key: &str) {
-        self.retain(|known| known != key);
-    }
-
-    /// Forgets all other entries.
-    fn retain(&self, keep: impl Fn(&str) -> bool) {
+    /// Forgets an entry that is about to be deleted.
+    fn forget(&self, key: &str) {
         let mut entries = self.entries.lock();
-        entries.retain(|key, _| keep(key));
+        entries.remove(key);
         if entries.is_empty() {
             *entries = HashMap::new();
         }
@@ -91,76 +89,6 @@ pub(in crate::engine) async fn begin(engine: &Engine) -> Result<(), StorageError
     let now = engine.clock.monotonic();
     for name in engine.storage.list(WAL_PREFIX).await? {
         engine.recovery.know(&format!("{WAL_PREFIX}{name}"), now);
-    }
-    Ok(())
-}
-
-/// Part of the tick: works on the windows of this process.
-pub(in crate::engine) async fn tick(engine: &Engine, tick: &Tick) -> Result<(), Error> {
-    let is_tainted = engine.system.tainted().await?;
-    if is_tainted {
-        let wait = timeout_at(Instant::now() + TAINTED_WAIT, engine.windows.wait_until_empty());
-        // After a timeout the entries of the remaining requests stay.
-        let _ = wait.await;
-    }
-    forget_deleted(engine, &*tick.storage).await?;
-    // Concurrently, so that a project that OpenAI does not list delays no other window.
-    let due = engine.windows.due(is_tainted).into_iter();
-    let work = due.map(|due| work_off(engine, &*tick.storage, due, is_tainted).boxed()).collect::<Vec<_>>();
-    let mut work = stream::iter(work).buffer_unordered(CONCURRENCY);
-    let mut failure = None;
-    // The next tick repeats interrupted work. A tainted mount has no next tick.
-    let deadline = if is_tainted { tick.deadline + TAINTED_WAIT } else { tick.deadline };
-    while let Ok(Some(result)) = timeout_at(deadline, work.next()).await {
-        match result {
-            Ok(()) => {}
-            Err(error) if concerns_all(engine, &error) => return Err(error),
-            Err(error) => failure = Some(error),
-        }
-        if tick.cancelled.is_cancelled() {
-            break;
-        }
-    }
-    failure.map_or(Ok(()), Err)
-}
-
-/// Forgets entries that another node has deleted.
-async fn forget_deleted(engine: &Engine, storage: &dyn Storage) -> Result<(), Error> {
-    if !engine.recovery.entries.lock().is_empty() {
-        let names: HashSet<_> = storage.list(WAL_PREFIX).await?.into_iter().collect();
-        engine.recovery.retain(|key| key.strip_prefix(WAL_PREFIX).is_some_and(|name| names.contains(name)));
-    }
-    Ok(())
-}
-
-/// Looks up the unsettled names of a window, and deletes the entry once nothing needs the entry.
-async fn work_off(
-    engine: &Engine,
-    storage: &dyn Storage,
-    due: DueWindow,
-    is_tainted: bool,
-) -> Result<(), Error> {
-    let DueWindow { window, unsettled, listed_since } = due;
-    if !unsettled.is_empty() {
-        if is_tainted {
-            engine.clock.pause(listed_since.saturating_sub(engine.clock.monotonic())).await;
-        }
-        let batch = Batch::of(&window);
-        let organization = &batch.triple.organization_id;
-        // Without a client for this organization the work waits for another configuration.
-        let Some(client) = clients::client_in_reach(engine, storage, organization).await? else {
-            return Ok(());
-        };
-        let look_up = LookUp::new(engine, storage, &client, &batch, listed_since);
-        if !look_up.of_names(&unsettled).await? {
-            engine.windows.postpone(&window, &unsettled);
-            return Ok(());
-        }
-    }
-    if engine.windows.settle(&window, &unsettled, is_tainted) {
-        failpoint!("sweep.own_window_over");
-        storage.delete(&window.key()).await?;
-        engine.windows.remove(&window);
     }
     Ok(())
 }
