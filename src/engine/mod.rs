@@ -1,11 +1,11 @@
 //! The OpenAI secrets engine.
 //!
-//! [`Engine`] is one mount: its caches, its clients, its locks. Each room declares its paths, fields and handlers, and
-//! this file lists them. Storage holds the state; memory only caches it.
+//! [`Engine`] is one mount: its caches, its clients, its locks. Each folder declares its paths, fields and handlers, and
+//! this file lists them. Storage holds the state. A new process derives again what only memory holds.
 //!
-//! # The rooms, from top to bottom
-//! A room uses the rooms below it and the files beside this one. Where a room needs one above it, it declares a trait,
-//! and this file names the implementation. A test holds both rules.
+//! # The folders, from top to bottom
+//! A folder uses the folders below it and the files beside this one. Where a folder needs one above it, it declares a
+//! trait, and this file names the implementation. A test holds both rules.
 //!
 //! ```text
 //! operator/      health, metrics, info, revocations, tidy, costs
@@ -323,7 +323,7 @@ impl framework::Engine for Engine {
         if let Ok(Some(refusal)) = storage_version::claim(&*self.storage).await {
             return Err(logical::Error::internal(self.refusal.get_or_init(|| refusal).clone()));
         }
-        // The first tick repeats a failed start.
+        // After a failure the first sweep learns the entries.
         let _ = creds::windows::begin(&self).await;
         // A new mount has nothing to count.
         self.live.is_complete(&*self.storage).await;

@@ -2,12 +2,14 @@
 //! tokens, `federation/` answers instead, on any node.
 //!
 //! A read has four steps. They are the steps 3 to 5 in the map of `lib.rs`. If the plugin or the server dies, the last
-//! completed step decides:
-//! 1. *The request has joined a window.* The window's write-ahead entry is stored, and nothing exists at OpenAI.
+//! completed step decides. The next process is the restarted plugin, or the plugin on the new leader:
+//! 1. *The request has joined a window.* The window's write-ahead entry is stored, and nothing exists at OpenAI. The next
+//!    process finds the entry, looks for its credentials, and deletes the entry.
 //! 2. *OpenAI was asked to create the credential*, and may have done so. The ledger has no record, and nobody has the
-//!    key. The next process finds the entry and ends the credential, some 3 to 10 minutes after the process' start.
-//! 3. *The ledger record is stored.* Nobody has the key, but no process can know that. The credential lives until its
-//!    own end; then the ledger's worker removes the credential.
+//!    key. The next process finds the entry and ends the credential; `windows/recovery.rs` says when. Storage may be
+//!    outdated, so a key that was ever used gets a ledger record instead.
+//! 3. *The ledger record is stored.* Perhaps nobody has the key, but no process can know that. The credential lives until
+//!    its own end; then the ledger's worker removes the credential.
 //! 4. *The response is sent.* If the server dies before it stores the lease, step 3 applies. Otherwise the lease ends
 //!    the credential.
 //!

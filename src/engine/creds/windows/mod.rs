@@ -1,13 +1,13 @@
-//! Creation windows: every credential of a `creds` read has a ledger record or is undone, whatever process dies.
+//! Creation windows: every credential of a `creds` read has a ledger record or is undone, whatever process dies. The head of
+//! `path_creds.rs` says what a crash leaves after each step of a read.
 //!
-//! 1. A read joins a window ([`Windows::join`]). If no window is open, one write-ahead entry is written. The entry
-//!    holds the place at OpenAI and a random id; the names of all credentials of the window contain the id.
-//! 2. The read asks OpenAI, writes the ledger record and responds. When it leaves the window, its names are settled, or
-//!    the window keeps those with an unknown outcome.
-//! 3. A tick looks up the unsettled names and ends their credentials. Then, without requests or unsettled names left,
-//!    the tick deletes the entry.
-//! 4. After a crash the next process finds the entry. It looks up all names with the entry's id, 3 and 8 minutes after its
-//!    start ([`sweep`]), and then deletes the entry.
+//! A read joins a window ([`Windows::join`]). If no window is open, one write-ahead entry is written. The entry holds the
+//! place at OpenAI and a random id; the names of all credentials of the window contain the id. When the read leaves the
+//! window, its names are settled, or the window keeps those with an unknown outcome.
+//!
+//! - `open` holds the windows of this process, and `own` is their part of the tick.
+//! - `recovery` is the sweep of other processes' entries. `look_up` is one look-up at OpenAI, for both.
+//! - `window` and `legacy` are the stored forms.
 
 mod legacy;
 mod look_up;
