@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::engine::accounts::listing::Found;
 use crate::engine::accounts::lookup;
-use crate::engine::accounts::lookup::Sought;
+use crate::engine::accounts::lookup::UniqueName;
 use crate::openai::{self, ApiKeyId, Client, ProjectId, ServiceAccountId};
 
 /// Result of a deletion by name.
@@ -77,19 +77,19 @@ pub(in crate::engine) async fn end_key_named(
     account: &ServiceAccountId,
     name: &str,
 ) -> Result<Undone, openai::Error> {
-    end_sought(client, &Sought { project, account: Some(account), name }).await
+    end_named(client, &UniqueName { project, account: Some(account), name }).await
 }
 
 /// Looks up an account or key by its unique name, and ends it. The object may be new.
-pub(in crate::engine) async fn end_sought(
+pub(in crate::engine) async fn end_named(
     client: &Client,
-    sought: &Sought<'_>,
+    unique_name: &UniqueName<'_>,
 ) -> Result<Undone, openai::Error> {
-    let found = lookup::find_now(client, sought).await;
+    let found = lookup::find_now(client, unique_name).await;
     if let Ok(Some(found)) = &found {
         found.ids().for_each(|id| client.recent_ids().insert(id, Duration::ZERO));
     }
-    end_found(client, sought.project, found).await
+    end_found(client, unique_name.project, found).await
 }
 
 /// Ends the result of a look-up. An object whose project is archived or gone counts as ended.

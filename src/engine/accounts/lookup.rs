@@ -24,10 +24,10 @@ const MAX_WAIT: Duration = Duration::from_secs(5);
 /// Maximum time of one look-up's part of a listing.
 const MAX_LISTING_TIME: Duration = Duration::from_secs(60);
 
-/// The account or key to look up, by its unique name.
-pub(in crate::engine) struct Sought<'a> {
+/// The unique name of an account or key that is to be created or looked up, and its place at OpenAI.
+pub(in crate::engine) struct UniqueName<'a> {
     pub(in crate::engine) project: &'a ProjectId,
-    /// The account of the key; `None` to look up an account.
+    /// The account of the key; `None` for an account.
     pub(in crate::engine) account: Option<&'a ServiceAccountId>,
     pub(in crate::engine) name: &'a str,
 }
@@ -40,7 +40,7 @@ pub(in crate::engine) enum Look {
     Later,
 }
 
-impl Sought<'_> {
+impl UniqueName<'_> {
     /// The listing in which the name stands.
     fn scope<'a>(&'a self, client: &'a Client) -> Scope<'a> {
         let objects = if self.account.is_some() { Objects::Keys } else { Objects::Accounts };
@@ -58,10 +58,10 @@ impl Listings {
     pub(in crate::engine) async fn find(
         &self,
         client: &Client,
-        sought: &Sought<'_>,
+        unique_name: &UniqueName<'_>,
         began: DateTime<Utc>,
     ) -> Result<Look, openai::Error> {
-        let (now, scope) = (self.clock.monotonic(), sought.scope(client));
+        let (now, scope) = (self.clock.monotonic(), unique_name.scope(client));
         let age = (self.clock.now() - began).to_std().unwrap_or_default();
         let over = shortened!("OPENAI_CREATION_IS_OVER", CREATION_IS_OVER);
         // A wrong wall clock never requests a future listing.
@@ -72,19 +72,19 @@ impl Listings {
         let listed = progress.list(&*self.clock, scope, since);
         let Ok(listing) = timeout(MAX_LISTING_TIME, listed).await else { return Ok(Look::Later) };
         let found = listing?.found;
-        Ok(Look::Done(found.and_then(|found| found.iter().find(|found| sought.is(found)).cloned())))
+        Ok(Look::Done(found.and_then(|found| found.iter().find(|found| unique_name.is(found)).cloned())))
     }
 }
 
 /// Looks up the name in a new listing. The creation may still be in progress, so absence proves nothing.
 pub(in crate::engine) async fn find_now(
     client: &Client,
-    sought: &Sought<'_>,
+    unique_name: &UniqueName<'_>,
 ) -> Result<Option<Found>, openai::Error> {
     let mut pages = Pages::within(MAX_LISTING_TIME);
     while !pages.is_whole() {
-        let page = listing::page(sought.scope(client), &mut pages).await?;
-        if let Some(found) = page.into_iter().find(|found| sought.is(found)) {
+        let page = listing::page(unique_name.scope(client), &mut pages).await?;
+        if let Some(found) = page.into_iter().find(|found| unique_name.is(found)) {
             return Ok(Some(found));
         }
     }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::accounts::deletion::end_found;
 use crate::engine::accounts::kind::Pending;
-use crate::engine::accounts::lookup::{Look, Sought};
+use crate::engine::accounts::lookup::{Look, UniqueName};
 use crate::engine::accounts::making::{FORGOTTEN_AFTER, SWEEP_AGE, sweep_age};
 use crate::engine::accounts::owner::Owner;
 use crate::engine::accounts::{holdings, kind};
@@ -86,8 +86,8 @@ pub(in crate::engine) async fn sweep(
     let client = client.for_work(Urgency::Revocation, MAX_WAIT);
     clients::wait_until_listed(&engine, Some(creation.announced)).await;
     let (project, account) = (&creation.project_id, creation.service_account_id.as_ref());
-    let sought = Sought { project, account, name: &creation.name };
-    let found = match engine.listings.find(&client, &sought, creation.announced).await {
+    let unique_name = UniqueName { project, account, name: &creation.name };
+    let found = match engine.listings.find(&client, &unique_name, creation.announced).await {
         Ok(Look::Later) => return Ok(Swept::Waits),
         Ok(Look::Done(found)) => Ok(found),
         Err(error) => Err(error),

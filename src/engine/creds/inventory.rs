@@ -62,7 +62,7 @@ impl Owned {
         }
         for window in WINDOW.entries(&log)? {
             owned.windows.insert(window.window_id());
-            owned.accounts.extend(window.triple.service_account_id);
+            owned.accounts.extend(window.target.service_account_id);
         }
         owned.names.extend(ledger::names(storage).await?);
         Ok(owned)

@@ -1,22 +1,20 @@
-//! Creates credentials at OpenAI: a service account with a key, or a key on an existing account. All creations of
-//! accounts and keys are in this file. `deletion.rs` ends what this file creates.
+//! Creates service accounts and keys at OpenAI, for credentials, static roles, library sets and loans.
+//! `accounts/deletion.rs` ends what this file creates.
 //!
-//! *Guarantees:* before a creation, storage has the unique name and its owner: a window's entry or the owner's record.
-//! So after a crash at any point, a look-up finds the name. After a lost response, the request itself looks the name up
-//! and deletes what it finds; a later look-up handles the rest.
+//! *Guarantee:* a failure says what may be left at OpenAI ([`Remains`]).
 //!
-//! *Assumptions:* names are unique (`names.rs`). A request ends before
-//! [`SWEEP_AGE`](crate::engine::accounts::making::SWEEP_AGE).
+//! *Assumptions:* before a creation the caller has stored the unique name (`names.rs`) and its owner: a window's entry or
+//! the owner's record. So after a crash at any point a look-up finds the name. The caller's request ends before
+//! [`SWEEP_AGE`](crate::engine::accounts::making::SWEEP_AGE), and a later look-up handles what an undo leaves.
 
 use std::time::Duration;
 
 use tokio::time::timeout;
 
 use crate::engine::Error;
-use crate::engine::accounts::deletion::{Undone, end_sought};
-use crate::engine::accounts::listing::Found;
-use crate::engine::accounts::lookup::Sought;
-use crate::engine::accounts::{deletion, lookup};
+use crate::engine::accounts::deletion;
+use crate::engine::accounts::deletion::{Undone, end_named};
+use crate::engine::accounts::lookup::UniqueName;
 use crate::engine::creds::ledger::Credential;
 use crate::engine::failpoint::failpoint;
 use crate::openai::{self, Client, CreatedKey, NewKey, ProjectId, ServiceAccountId, Urgency};
@@ -41,7 +39,7 @@ pub(in crate::engine) struct Failure {
     pub(in crate::engine) remains: Remains,
 }
 
-/// State at OpenAI after a failed creation.
+/// Objects at OpenAI after a failed creation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::engine) enum Remains {
     /// Nothing exists: OpenAI was not asked, refused access, or confirmed the deletion.
@@ -52,29 +50,29 @@ pub(in crate::engine) enum Remains {
     Unknown,
 }
 
-/// Creates an account with a key, or a key on an account. The caller has stored the unique name, and looks the name up
-/// after a failure with an unknown outcome.
-pub(in crate::engine) async fn issue(
+/// Creates an account with a key, or a key on an account, and undoes a failed creation. The caller has stored the unique
+/// name, and looks the name up after a failure with an unknown outcome.
+pub(in crate::engine) async fn create_or_undo(
     client: &Client,
-    sought: &Sought<'_>,
+    unique_name: &UniqueName<'_>,
     expires_in: Option<Duration>,
 ) -> Result<Created, Failure> {
     failpoint!("issue.announced");
-    let outcome = create(client, sought, expires_in, &[]).await;
-    undo_failed(client, sought, outcome).await
+    let outcome = create(client, unique_name, expires_in, &[]).await;
+    made_or_undone(client, unique_name, outcome).await
 }
 
-/// Creates an account without a key and without a role. The caller has stored the unique name, and looks the name up
-/// after a failure with an unknown outcome.
+/// Creates an account without a key and without a role, and undoes a failed creation. The caller has stored the unique
+/// name, and looks the name up after a failure with an unknown outcome.
 pub(in crate::engine) async fn make_bare_account(
     client: &Client,
-    sought: &Sought<'_>,
+    unique_name: &UniqueName<'_>,
 ) -> Result<ServiceAccountId, Failure> {
-    let outcome = client.create_account_only(sought.project, sought.name).await;
+    let outcome = client.create_account_only(unique_name.project, unique_name.name).await;
     let outcome = outcome
         .map(|account| account.id)
         .map_err(|error| Failure { remains: Remains::after(&error), error: Error::AccountCreation(error) });
-    undo_failed(client, sought, outcome).await
+    made_or_undone(client, unique_name, outcome).await
 }
 
 /// Creates a key whose unique name the caller has stored. After [`Error::LeftBehind`] the key may exist, and the caller
@@ -87,19 +85,17 @@ pub(in crate::engine) async fn issue_recorded_key(
     expires_in: Duration,
 ) -> Result<CreatedKey, Error> {
     let new = NewKey { name: Some(name.to_owned()), scopes: Vec::new(), expires_in: Some(expires_in) };
-    let error = match client.create_key(project_id, account, &new).await {
+    match client.create_key(project_id, account, &new).await {
         Ok(key) => {
             failpoint!("loan.made");
-            return Ok(key);
+            Ok(key)
         }
-        Err(error) => error,
-    };
-    let remains = Remains::after(&error);
-    let error = Error::KeyCreation(error);
-    let sought = Sought { project: project_id, account: Some(account), name };
-    match undone(client, &sought, remains).await {
-        Remains::Nothing => Err(error),
-        Remains::Refused | Remains::Unknown => Err(Error::LeftBehind(Box::new(error))),
+        Err(error) => {
+            let (remains, error) = (Remains::after(&error), Error::KeyCreation(error));
+            let unique_name = UniqueName { project: project_id, account: Some(account), name };
+            let is_undone = is_undone(client, &unique_name, remains).await;
+            Err(if is_undone { error } else { Error::LeftBehind(Box::new(error)) })
+        }
     }
 }
 
@@ -112,27 +108,15 @@ pub(in crate::engine) async fn delete_new(client: &Client, credential: &Credenti
     matches!(timeout(MAX_UNDO_TIME, ended).await, Ok(Ok(())))
 }
 
-/// Looks up a name at once, and deletes its account or key. Returns true if OpenAI confirmed a deletion.
-pub(in crate::engine) async fn delete_named(client: &Client, sought: &Sought<'_>) -> bool {
-    let client = undo_client(client);
-    let deleted = async {
-        match lookup::find_now(&client, sought).await? {
-            Some(Found { key: Some(key), .. }) => {
-                client.delete_key(sought.project, &key).await.map(|()| true)
-            }
-            Some(Found { account, key: None, .. }) => {
-                client.delete_service_account(sought.project, &account).await.map(|()| true)
-            }
-            None => Ok::<_, openai::Error>(false),
-        }
-    };
-    matches!(timeout(MAX_UNDO_TIME, deleted).await, Ok(Ok(true)))
+/// Looks the name of a creation up at once, and ends its account or key. `None` if OpenAI could not be asked in time.
+pub(in crate::engine) async fn end_at_once(client: &Client, unique_name: &UniqueName<'_>) -> Option<Undone> {
+    timeout(MAX_UNDO_TIME, end_named(&undo_client(client), unique_name)).await.ok()?.ok()
 }
 
-/// Undoes a creation with an unknown outcome.
-async fn undo_failed<T>(
+/// Undoes a creation if it failed.
+async fn made_or_undone<T>(
     client: &Client,
-    sought: &Sought<'_>,
+    unique_name: &UniqueName<'_>,
     outcome: Result<T, Failure>,
 ) -> Result<T, Failure> {
     match outcome {
@@ -140,36 +124,38 @@ async fn undo_failed<T>(
             failpoint!("issue.made");
             Ok(made)
         }
-        Err(Failure { error, remains }) => {
-            if remains == Remains::Refused {
-                failpoint!("issue.refused");
-            }
-            match (remains, undone(client, sought, remains).await) {
-                (Remains::Unknown, Remains::Nothing) => {
-                    failpoint!("issue.undone");
-                    Err(Failure { error, remains: Remains::Nothing })
-                }
-                (Remains::Unknown, remains) => {
-                    Err(Failure { error: Error::LeftBehind(Box::new(error)), remains })
-                }
-                (_, remains) => Err(Failure { error, remains }),
-            }
-        }
+        Err(failure) => Err(undo(client, unique_name, failure).await),
     }
 }
 
-/// Looks up the name of a failed creation, ends the object, and answers what may be left then.
-async fn undone(client: &Client, sought: &Sought<'_>, remains: Remains) -> Remains {
-    if remains == Remains::Nothing {
-        return remains;
+/// Undoes a failed creation. The failure then says what may be left.
+async fn undo(client: &Client, unique_name: &UniqueName<'_>, failure: Failure) -> Failure {
+    let Failure { error, remains } = failure;
+    if remains == Remains::Refused {
+        failpoint!("issue.refused");
     }
-    let client = undo_client(client);
-    match timeout(MAX_UNDO_TIME, end_sought(&client, sought)).await {
-        Ok(Ok(Undone::Ended)) => Remains::Nothing,
-        // OpenAI sometimes creates what it refuses. So a refusal counts only after a look-up of the name.
-        Ok(Ok(Undone::NothingFound)) if remains == Remains::Refused => Remains::Nothing,
-        // After a lost answer, absence proves nothing yet: OpenAI may not have finished. The caller looks again.
-        Ok(Ok(Undone::NothingFound) | Err(_)) | Err(_) => Remains::Unknown,
+    if is_undone(client, unique_name, remains).await {
+        if remains == Remains::Unknown {
+            failpoint!("issue.undone");
+        }
+        return Failure { error, remains: Remains::Nothing };
+    }
+    let is_refused = remains == Remains::Refused;
+    let error = if is_refused { error } else { Error::LeftBehind(Box::new(error)) };
+    Failure { error, remains: Remains::Unknown }
+}
+
+/// Ends the object of a failed creation. Returns true if nothing is left at OpenAI.
+async fn is_undone(client: &Client, unique_name: &UniqueName<'_>, remains: Remains) -> bool {
+    if remains == Remains::Nothing {
+        return true;
+    }
+    match end_at_once(client, unique_name).await {
+        Some(Undone::Ended) => true,
+        // OpenAI sometimes creates what it refuses. So a refusal counts only after a look-up of the name. After a lost
+        // response, absence proves nothing yet: OpenAI may not have finished. The caller looks again.
+        Some(Undone::NothingFound) => remains == Remains::Refused,
+        None => false,
     }
 }
 
@@ -196,26 +182,26 @@ impl Remains {
 /// Creates a key on the given account, or else an account with a key, without an undo.
 pub(in crate::engine) async fn create(
     client: &Client,
-    sought: &Sought<'_>,
+    unique_name: &UniqueName<'_>,
     expires_in: Option<Duration>,
     scopes: &[String],
 ) -> Result<Created, Failure> {
-    match sought.account {
-        Some(account) => create_key(client, sought, account, expires_in, scopes).await,
-        None => create_account(client, sought, expires_in, scopes).await,
+    match unique_name.account {
+        Some(account) => create_key(client, unique_name, account, expires_in, scopes).await,
+        None => create_account(client, unique_name, expires_in, scopes).await,
     }
 }
 
 async fn create_key(
     client: &Client,
-    sought: &Sought<'_>,
+    unique_name: &UniqueName<'_>,
     account: &ServiceAccountId,
     expires_in: Option<Duration>,
     scopes: &[String],
 ) -> Result<Created, Failure> {
-    let new = NewKey { name: Some(sought.name.to_owned()), scopes: scopes.to_vec(), expires_in };
+    let new = NewKey { name: Some(unique_name.name.to_owned()), scopes: scopes.to_vec(), expires_in };
     let key = client
-        .create_key(sought.project, account, &new)
+        .create_key(unique_name.project, account, &new)
         .await
         .map_err(|error| Failure { remains: Remains::after(&error), error: Error::KeyCreation(error) })?;
     Ok(Created { service_account_id: account.clone(), key })
@@ -223,18 +209,18 @@ async fn create_key(
 
 async fn create_account(
     client: &Client,
-    sought: &Sought<'_>,
+    unique_name: &UniqueName<'_>,
     expires_in: Option<Duration>,
     scopes: &[String],
 ) -> Result<Created, Failure> {
     let made = client
-        .create_service_account(sought.project, sought.name, expires_in)
+        .create_service_account(unique_name.project, unique_name.name, expires_in)
         .await
         .map_err(|error| Failure { remains: Remains::after(&error), error: Error::AccountCreation(error) })?;
     let made = Created { service_account_id: made.id, key: made.key };
     failpoint!("issue.made_wide");
     if !scopes.is_empty() {
-        restrict(client, sought.project, &made, scopes).await?;
+        restrict(client, unique_name.project, &made, scopes).await?;
     }
     Ok(made)
 }

@@ -22,14 +22,15 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use crate::engine::accounts::lookup::Sought;
+use crate::engine::accounts::deletion::Undone;
+use crate::engine::accounts::lookup::UniqueName;
 use crate::engine::config::clients::Configured;
 use crate::engine::config::{checks, clients, metadata, named_projects};
 use crate::engine::creds::caller::Caller;
 use crate::engine::creds::issuer::{Created, Failure, Remains};
 use crate::engine::creds::ledger::{Credential, LEDGER};
 use crate::engine::creds::roles::Role;
-use crate::engine::creds::windows::{Triple, WindowGuard};
+use crate::engine::creds::windows::{Target, WindowGuard};
 use crate::engine::creds::{credential_end, issuer, ledger, scopes};
 use crate::engine::failpoint::failpoint;
 use crate::engine::federation::role::FederatedRole;
@@ -140,7 +141,7 @@ async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error
     if engine.system.writable().await? < Writable::LocalOnly {
         return Err(StorageError::ReadOnly.into());
     }
-    issue(&engine, &call).await.map(Some)
+    read_key(&engine, &call).await.map(Some)
 }
 
 /// The role with access tokens of this name. What is in memory decides without storage.
@@ -158,13 +159,13 @@ async fn federated_role(
     }
 }
 
-async fn issue(engine: &Arc<Engine>, call: &Call) -> Result<Response, Error> {
+async fn read_key(engine: &Arc<Engine>, call: &Call) -> Result<Response, Error> {
     let storage = call.storage();
     let (request, client) = IssueRequest::new(engine, call).await?;
-    let mut guard = engine.windows.join(storage, request.triple()).await?;
+    let mut guard = engine.windows.join(storage, request.target()).await?;
     failpoint!("creds.joined");
-    let issued = request.issue(engine, &client, &mut guard).await;
-    let (made, credential) = issued.inspect_err(|_| request.emit(engine, EventKind::CredsCreateFail))?;
+    let created = request.create(engine, &client, &mut guard).await;
+    let (made, credential) = created.inspect_err(|_| request.emit(engine, EventKind::CredsCreateFail))?;
     record(&client, &**storage, &credential, &mut guard).await?;
     engine.live.add(&credential);
     if let Err(error) = guard.check_age() {
@@ -205,8 +206,8 @@ impl IssueRequest {
     }
 
     /// The place at OpenAI where the credential is created.
-    fn triple(&self) -> Triple {
-        Triple {
+    fn target(&self) -> Target {
+        Target {
             organization_id: self.organization_id.clone(),
             project_id: self.project_id.clone(),
             service_account_id: self.role.service_account_id.clone(),
@@ -215,24 +216,24 @@ impl IssueRequest {
 
     /// Creates the credential: a key, or an account with a key. If the organization's policy allows no lifetime of ttl
     /// and margin, a second attempt leaves out the margin.
-    async fn issue(
+    async fn create(
         &self,
         engine: &Engine,
         client: &Client,
         guard: &mut WindowGuard,
     ) -> Result<(Created, Credential), Error> {
-        let issued = match self.create(engine, client, guard, self.expires_in).await {
+        let created = match self.attempt(engine, client, guard, self.expires_in).await {
             Err(error) if self.expires_in > self.ttl && key_lifetime::is_about(&error) => {
-                self.create(engine, client, guard, self.ttl).await
+                self.attempt(engine, client, guard, self.ttl).await
             }
-            issued => issued,
+            created => created,
         };
-        issued.map_err(|error| self.explain(error))
+        created.map_err(|error| self.explain(error))
     }
 
     /// One attempt, under a name of its own: a refusal does not prove that OpenAI created nothing of the name. The name
     /// refers to the window and to the place of the ledger record.
-    async fn create(
+    async fn attempt(
         &self,
         engine: &Engine,
         client: &Client,
@@ -243,17 +244,17 @@ impl IssueRequest {
         let stamp = guard.stamp(end).to_string();
         let name = self.role.new_name(&engine.tag, &self.role_name, &self.caller, &stamp)?;
         let account = self.role.service_account_id.as_ref();
-        let sought = Sought { project: &self.project_id, account, name: &name };
+        let unique_name = UniqueName { project: &self.project_id, account, name: &name };
         guard.register(&name)?;
         let scopes = self.scopes.as_ref().unwrap_or(&self.role.scopes);
-        match issuer::create(client, &sought, Some(expires_in), scopes).await {
+        match issuer::create(client, &unique_name, Some(expires_in), scopes).await {
             Ok(made) => {
                 failpoint!("creds.made");
                 let expires = made.key.expires_at.unwrap_or_else(|| engine.latest_time() + expires_in);
                 let credential = self.credential(&made, name, (end, expires), engine.now());
                 Ok((made, credential))
             }
-            Err(failure) => Err(undo(client, &sought, failure, guard).await),
+            Err(failure) => Err(undo(client, &unique_name, failure, guard).await),
         }
     }
 
@@ -327,22 +328,29 @@ impl IssueRequest {
 }
 
 /// Undoes a failed creation at once. If OpenAI may still have the credential, the name stays unsettled.
-async fn undo(client: &Client, sought: &Sought<'_>, failure: Failure, guard: &mut WindowGuard) -> Error {
+async fn undo(
+    client: &Client,
+    unique_name: &UniqueName<'_>,
+    failure: Failure,
+    guard: &mut WindowGuard,
+) -> Error {
     let Failure { error, remains } = failure;
     match remains {
         Remains::Nothing => {
             failpoint!("creds.not_made");
-            guard.settle(sought.name);
+            guard.settle(unique_name.name);
             error
         }
         // The name stays unsettled: OpenAI sometimes creates what it refuses.
         Remains::Refused => error,
-        Remains::Unknown if issuer::delete_named(client, sought).await => {
-            failpoint!("creds.undone");
-            guard.settle(sought.name);
-            error
-        }
-        Remains::Unknown => Error::LeftBehind(Box::new(error)),
+        Remains::Unknown => match issuer::end_at_once(client, unique_name).await {
+            Some(Undone::Ended) => {
+                failpoint!("creds.undone");
+                guard.settle(unique_name.name);
+                error
+            }
+            Some(Undone::NothingFound) | None => Error::LeftBehind(Box::new(error)),
+        },
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::role::{FederatedRole, MadeAccount, Managed, owner};
 use super::role_work::{self, Work};
 use crate::engine::Error;
-use crate::engine::accounts::lookup::{Look, Sought};
+use crate::engine::accounts::lookup::{Look, UniqueName};
 use crate::engine::accounts::making::Making;
 use crate::engine::accounts::{claims, deletion, live_keys};
 use crate::engine::config::clients;
@@ -110,8 +110,8 @@ pub(super) async fn look_up(work: &Work<'_>, role: &mut FederatedRole) -> Result
 async fn undo(work: &Work<'_>, making: &Making) -> Result<bool, Error> {
     let Some(project) = &making.project_id else { return Ok(true) };
     let client = work.ending().for_work(Urgency::Revocation, LOOK_UP);
-    let sought = Sought { project, account: None, name: &making.name };
-    let found = match work.engine.listings.find(&client, &sought, making.since).await {
+    let unique_name = UniqueName { project, account: None, name: &making.name };
+    let found = match work.engine.listings.find(&client, &unique_name, making.since).await {
         Ok(Look::Later) => return Ok(false),
         Ok(Look::Done(None)) => return Ok(true),
         Ok(Look::Done(Some(found))) => found,

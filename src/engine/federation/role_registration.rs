@@ -14,7 +14,7 @@ use super::role_work::Work;
 use crate::engine::Error;
 use crate::engine::accounts::claims;
 use crate::engine::accounts::lookup;
-use crate::engine::accounts::lookup::Sought;
+use crate::engine::accounts::lookup::UniqueName;
 use crate::engine::failpoint::failpoint;
 use crate::openai::{
     self, FederationRule, FederationRuleChange, NewFederationRule, Permissions, Role, ServiceAccountId,
@@ -95,8 +95,8 @@ async fn ask_for_account(
     let is_refused = error.status().is_some() && !error.is_unauthorized() && !error.is_limited();
     if error.is_unknown_outcome() || is_refused {
         let client = work.ending().for_work(Urgency::Revocation, LOOK_UP);
-        let sought = Sought { project, account: None, name };
-        if let Ok(Some(found)) = lookup::find_now(&client, &sought).await {
+        let unique_name = UniqueName { project, account: None, name };
+        if let Ok(Some(found)) = lookup::find_now(&client, &unique_name).await {
             client.recent_ids().insert(found.account.as_str(), Duration::ZERO);
             return Ok(found.account);
         }

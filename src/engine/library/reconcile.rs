@@ -26,7 +26,7 @@ use crate::engine::accounts::deletion;
 use crate::engine::accounts::deletion::Undone;
 use crate::engine::accounts::kind::{Holding, Kind, Mount, Pending, Turn};
 use crate::engine::accounts::live_keys::LiveKey;
-use crate::engine::accounts::lookup::Sought;
+use crate::engine::accounts::lookup::UniqueName;
 use crate::engine::accounts::making::Making;
 use crate::engine::accounts::owner::Owner;
 use crate::engine::accounts::{claims, live_keys, lookup, making};
@@ -257,9 +257,9 @@ async fn undo(
     };
     let Some(project) = &making.project_id else { return Ok(true) };
     let client = client.for_work(Urgency::Revocation, max_wait);
-    let sought = Sought { project, account: None, name: &making.name };
+    let unique_name = UniqueName { project, account: None, name: &making.name };
     clients::wait_until_making_listed(engine, making).await;
-    let found = lookup::find_now(&client, &sought).await;
+    let found = lookup::find_now(&client, &unique_name).await;
     let _alone = match &found {
         Ok(Some(found)) => {
             clients::note_made(engine, &[found.account.as_str()], making.since);

@@ -12,7 +12,7 @@ use super::fields::{ACCOUNTS, NAME};
 use super::members::{Home, Listed, Member};
 use super::sets::LibrarySet;
 use super::{fields, in_use, legacy, lending, missing, reconcile, sets, status};
-use crate::engine::accounts::lookup::Sought;
+use crate::engine::accounts::lookup::UniqueName;
 use crate::engine::accounts::owner::Owner;
 use crate::engine::accounts::{claims, making};
 use crate::engine::config::{clients, key_records, named_projects, project_fields};
@@ -261,8 +261,8 @@ impl SetWrite<'_> {
         self.put_record().await?;
         self.engine.first_seen.begin(&made_as);
         failpoint!("issue.bare_announced");
-        let sought = Sought { project: &home.project_id, account: None, name: &made_as };
-        let id = match issuer::make_bare_account(&home.client, &sought).await {
+        let unique_name = UniqueName { project: &home.project_id, account: None, name: &made_as };
+        let id = match issuer::make_bare_account(&home.client, &unique_name).await {
             Ok(id) => id,
             Err(failure) if failure.remains != issuer::Remains::Unknown => {
                 self.record.making.end(&made_as);

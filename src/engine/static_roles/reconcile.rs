@@ -13,7 +13,7 @@ use super::{deletion, rotate, stored};
 use crate::engine::Error;
 use crate::engine::accounts::deletion as endings;
 use crate::engine::accounts::kind::{Holding, Kind, Mount, Pending, Turn};
-use crate::engine::accounts::lookup::{Look, Sought};
+use crate::engine::accounts::lookup::{Look, UniqueName};
 use crate::engine::accounts::making;
 use crate::engine::accounts::making::Making;
 use crate::engine::accounts::owner::Owner;
@@ -168,8 +168,8 @@ async fn find_and_end(work: &Work<'_>, role: &mut StaticRole, making: &Making) -
     let Some(project) = &making.project_id else { return Ok(false) };
     let client = clients::client_of(work.engine, work.storage, &making.organization_id).await?;
     let client = client.for_work(Urgency::Revocation, work.max_wait.min(LOOK_UP));
-    let sought = Sought { project, account: making.service_account_id.as_ref(), name: &making.name };
-    let found = match work.engine.listings.find(&client, &sought, making.since).await {
+    let unique_name = UniqueName { project, account: making.service_account_id.as_ref(), name: &making.name };
+    let found = match work.engine.listings.find(&client, &unique_name, making.since).await {
         Ok(Look::Later) => return Ok(false),
         Ok(Look::Done(None)) => return Ok(true),
         Ok(Look::Done(Some(found))) => Ok(found),

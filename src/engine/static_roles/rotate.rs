@@ -18,7 +18,7 @@ use super::settings::{Method, Settings};
 use super::stored;
 use crate::engine::accounts::claims;
 use crate::engine::accounts::deletion;
-use crate::engine::accounts::lookup::Sought;
+use crate::engine::accounts::lookup::UniqueName;
 use crate::engine::accounts::making::Making;
 use crate::engine::accounts::owner::Owner;
 use crate::engine::creds::issuer;
@@ -73,11 +73,11 @@ impl Work<'_> {
 pub(super) async fn ask(work: &Work<'_>, role: &mut StaticRole, making: &Making) -> Result<NewKey, Error> {
     let key_ttl = role.settings.key_ttl;
     let (project, account) = (role.account_project_id.clone(), making.service_account_id.as_ref());
-    let sought = Sought { project: &project, account, name: &making.name };
+    let unique_name = UniqueName { project: &project, account, name: &making.name };
     let client = work.client.for_work(Urgency::Rotation, work.max_wait);
     // Without key_ttl a key lives until its role replaces it.
     let expires_in = Some(key_ttl).filter(|ttl| !ttl.is_zero());
-    match issuer::issue(&client, &sought, expires_in).await {
+    match issuer::create_or_undo(&client, &unique_name, expires_in).await {
         Ok(made) => {
             let key = NewKey { made, unique_name: making.name.clone(), key_ttl };
             confirm(work, role, making, &key).await?;

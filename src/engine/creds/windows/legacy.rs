@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::look_up::{Batch, Names};
-use super::window::Triple;
+use super::window::Target;
 use crate::engine::accounts::making::FORGOTTEN_AFTER;
 use crate::framework::WalKind;
 use crate::openai::{OrganizationId, ProjectId, ServiceAccountId};
@@ -36,12 +36,12 @@ pub struct LegacyEntry {
 impl LegacyEntry {
     /// The credentials of the entry with this storage key.
     pub(super) fn batch(self, entry: String) -> Batch {
-        let triple = Triple {
+        let target = Target {
             organization_id: self.organization_id,
             project_id: self.project_id,
             service_account_id: self.service_account_id,
         };
         let names = Names::Listed { names: self.names, end: self.ends };
-        Batch { triple, entry, opened: self.announced, names }
+        Batch { target, entry, opened: self.announced, names }
     }
 }

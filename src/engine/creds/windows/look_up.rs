@@ -1,8 +1,9 @@
 //! One look-up at OpenAI of the credentials of one write-ahead entry. The look-up ends credentials that nobody has.
 //!
-//! *Guarantees:* a credential in the ledger stays. A key that was ever used stays until its own end, whatever storage
-//! says. An account is deleted only if the key list shows its key as unused. A key list may lag behind, so an account
-//! without a listed key waits for a second look-up. Right before a deletion the entry and the ledger are read again.
+//! *Guarantees:* a credential in the ledger stays. Right before a deletion the entry and the ledger are read again.
+//! - Of an entry of another process: a used key stays until its own end, whatever storage says. An account is deleted if
+//!   its key is unused, or if two look-ups find no key. One is not enough, because a key list may lag.
+//! - Of a window of this process: the request failed, so nobody has the key. It is ended without a look at its use.
 //!
 //! *Outdated storage* (a restored backup, a copied server) lacks credentials that were recorded later. Such credentials
 //! are of this mount, younger than the oldest of the entry, of no stored window and not in the ledger. If two look-ups
@@ -16,7 +17,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::FutureExt as _;
 
-use super::window::{Stamp, Triple, Window, WindowId};
+use super::window::{Stamp, Target, Window, WindowId};
 use crate::engine::accounts::claims;
 use crate::engine::accounts::listing::{Found, Listing, Objects, Scope};
 use crate::engine::config::clients;
@@ -42,7 +43,7 @@ const UNKNOWN_ROLE: &str = "(unknown)";
 /// The credentials of one write-ahead entry.
 #[derive(Clone, Debug)]
 pub(super) struct Batch {
-    pub(super) triple: Triple,
+    pub(super) target: Target,
     /// Storage key of the entry.
     pub(super) entry: String,
     /// Time of the entry's write.
@@ -103,7 +104,7 @@ impl Batch {
     /// The credentials of a window.
     pub(super) fn of(window: &Window) -> Self {
         let names = Names::Of(window.window_id());
-        Self { triple: window.triple.clone(), entry: window.key(), opened: window.opened, names }
+        Self { target: window.target.clone(), entry: window.key(), opened: window.opened, names }
     }
 
     fn contains(&self, found: &Found, engine: &Engine) -> bool {
@@ -222,9 +223,9 @@ impl<'a> LookUp<'a> {
         }
     }
 
-    /// True if the object is on the triple's account, or the triple has no account.
+    /// True if the object is on the target's account, or the target has no account.
     fn is_on_account(&self, found: &Found) -> bool {
-        let account = self.batch.triple.service_account_id.as_ref();
+        let account = self.batch.target.service_account_id.as_ref();
         account.is_none_or(|account| *account == found.account)
     }
 
@@ -284,8 +285,8 @@ impl<'a> LookUp<'a> {
         let end = self.batch.end(&found.name, self.engine);
         let (Some(ends), Some(api_key_id)) = (end, key.key.clone()) else { return Ok(Step::Settled) };
         let credential = Credential {
-            organization_id: self.batch.triple.organization_id.clone(),
-            project_id: self.batch.triple.project_id.clone(),
+            organization_id: self.batch.target.organization_id.clone(),
+            project_id: self.batch.target.project_id.clone(),
             service_account_id: found.account.clone(),
             api_key_id,
             name: found.name.clone(),
@@ -315,7 +316,7 @@ impl<'a> LookUp<'a> {
         }
         // The client needs the age, because a 404 for a young object proves nothing.
         clients::note_made(self.engine, &found.ids().collect::<Vec<_>>(), found.created_at);
-        let project = &self.batch.triple.project_id;
+        let project = &self.batch.target.project_id;
         let deleted = match &found.key {
             Some(key) => self.client.delete_key(project, key).await,
             None => self.client.delete_service_account(project, &found.account).await,
@@ -327,16 +328,16 @@ impl<'a> LookUp<'a> {
         }
     }
 
-    /// The objects that a credential consists of: accounts, or keys if the triple has an account. `None` if the project
+    /// The objects that a credential consists of: accounts, or keys if the target has an account. `None` if the project
     /// is gone.
     async fn listed(&self) -> Result<Option<Arc<Vec<Found>>>, Error> {
-        let is_key = self.batch.triple.service_account_id.is_some();
+        let is_key = self.batch.target.service_account_id.is_some();
         Ok(self.list(if is_key { Objects::Keys } else { Objects::Accounts }).await?.found)
     }
 
     async fn list(&self, objects: Objects) -> Result<Listing, Error> {
         let Self { engine, client, batch, since, .. } = self;
-        let scope = Scope { client, project: &batch.triple.project_id, objects };
+        let scope = Scope { client, project: &batch.target.project_id, objects };
         engine.listings.list(scope, *since).await.map_err(Error::Revocation)
     }
 }

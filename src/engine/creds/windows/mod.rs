@@ -28,7 +28,7 @@ use self::look_up::Batch;
 pub(in crate::engine) use self::open::{WindowGuard, Windows};
 pub(in crate::engine) use self::own::tick;
 pub(in crate::engine) use self::recovery::{Recovery, begin};
-pub(in crate::engine) use self::window::{Stamp, Triple, WINDOW, Window, WindowId};
+pub(in crate::engine) use self::window::{Stamp, Target, WINDOW, Window, WindowId};
 use crate::engine::accounts::kind::Pending;
 use crate::engine::{Engine, Error};
 use crate::framework::{Swept, WalLog};
@@ -70,7 +70,7 @@ pub(in crate::engine) async fn sweep_legacy(
 async fn waits(engine: &Engine, batch: &Batch) -> Result<Swept, Error> {
     if engine.system.tainted().await? {
         tracing::warn!(
-            project = %batch.triple.project_id, tag = engine.tag.as_str(),
+            project = %batch.target.project_id, tag = engine.tag.as_str(),
             "{} is not looked up before the mount is moved or disabled: if it is disabled, an account or key whose name \
              ends in the mount's tag may stay at OpenAI",
             batch.entry
@@ -86,7 +86,7 @@ const OVERDUE_AGE: Duration = Duration::from_secs(1_320);
 pub(in crate::engine) fn overdue(log: &WalLog, now: DateTime<Utc>) -> Vec<Pending> {
     let windows = WINDOW.swept_from(OVERDUE_AGE).overdue(log).into_iter();
     let windows = windows.map(|(window, age)| {
-        Pending::look_up(None, window.id.to_string(), window.triple.organization_id, now - age)
+        Pending::look_up(None, window.id.to_string(), window.target.organization_id, now - age)
     });
     let legacy = LEGACY_ENTRY.swept_from(OVERDUE_AGE).overdue(log).into_iter();
     let legacy = legacy.map(|(entry, age)| {

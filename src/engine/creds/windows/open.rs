@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use super::window::{Stamp, Triple, WINDOW, Window, WindowId};
+use super::window::{Stamp, Target, WINDOW, Window, WindowId};
 use crate::engine::Error;
 use crate::engine::accounts::first_seen::settles_after;
 use crate::engine::config::clients::LONGEST_LAG;
@@ -39,7 +39,7 @@ const REOPENABLE_FOR: Duration = Duration::from_secs(600);
 /// The windows of one mount that this process opened.
 pub(in crate::engine) struct Windows {
     clock: Arc<dyn Clock>,
-    own: Mutex<HashMap<Triple, Vec<OwnWindow>>>,
+    own: Mutex<HashMap<Target, Vec<OwnWindow>>>,
     /// Ids that no new window may have: ids of these windows, and of entries that other processes wrote.
     reserved: Mutex<HashSet<WindowId>>,
     /// Wakes waiters when a request leaves a window.
@@ -102,28 +102,28 @@ impl Windows {
         Self { clock, own: Mutex::default(), reserved: Mutex::default(), left: Notify::new() }
     }
 
-    /// Joins an open window of this triple, or opens one.
+    /// Joins an open window of this target, or opens one.
     pub(in crate::engine) async fn join(
         self: &Arc<Self>,
         storage: &Arc<dyn Storage>,
-        triple: Triple,
+        target: Target,
     ) -> Result<WindowGuard, StorageError> {
-        let (guard, entry_write) = self.enter(storage, triple);
+        let (guard, entry_write) = self.enter(storage, target);
         entry_write.await?;
         Ok(guard)
     }
 
-    fn enter(self: &Arc<Self>, storage: &Arc<dyn Storage>, triple: Triple) -> (WindowGuard, EntryWrite) {
+    fn enter(self: &Arc<Self>, storage: &Arc<dyn Storage>, target: Target) -> (WindowGuard, EntryWrite) {
         let now = self.now();
         let mut own = self.own.lock();
-        let windows = own.entry(triple.clone()).or_default();
+        let windows = own.entry(target.clone()).or_default();
         let open = windows.iter().position(|window| window.is_joinable(&now));
         let place = open.unwrap_or_else(|| {
             if let Some(place) = windows.iter().position(|window| window.is_reopenable(&now)) {
                 windows[place].reopen(&now, storage);
                 return place;
             }
-            windows.push(OwnWindow::new(self.new_window(triple), &now, storage));
+            windows.push(OwnWindow::new(self.new_window(target), &now, storage));
             windows.len() - 1
         });
         let window = &mut windows[place];
@@ -138,11 +138,11 @@ impl Windows {
     }
 
     /// A window with an unused id, so that its names cannot be mistaken for names of another window.
-    fn new_window(&self, triple: Triple) -> Window {
+    fn new_window(&self, target: Target) -> Window {
         loop {
             let id = Uuid::new_v4();
             if self.reserve_id(WindowId::of(id)) {
-                return Window { triple, id, opened: self.clock.now() };
+                return Window { target, id, opened: self.clock.now() };
             }
         }
     }
@@ -198,10 +198,10 @@ impl Windows {
     pub(super) fn remove(&self, window: &Window) {
         self.release_id(window.window_id());
         let mut own = self.own.lock();
-        if let Some(windows) = own.get_mut(&window.triple) {
+        if let Some(windows) = own.get_mut(&window.target) {
             windows.retain(|own| own.window.id != window.id);
             if windows.is_empty() {
-                own.remove(&window.triple);
+                own.remove(&window.target);
             }
         }
     }
@@ -228,7 +228,7 @@ impl Windows {
 
     fn update<T>(&self, window: &Window, update: impl FnOnce(&mut OwnWindow) -> T) -> Option<T> {
         let mut own = self.own.lock();
-        own.get_mut(&window.triple)?.iter_mut().find(|own| own.window.id == window.id).map(update)
+        own.get_mut(&window.target)?.iter_mut().find(|own| own.window.id == window.id).map(update)
     }
 
     fn now(&self) -> Moment {

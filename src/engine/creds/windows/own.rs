@@ -67,7 +67,7 @@ async fn settle(
             engine.clock.pause(listed_since.saturating_sub(engine.clock.monotonic())).await;
         }
         let batch = Batch::of(&window);
-        let organization = &batch.triple.organization_id;
+        let organization = &batch.target.organization_id;
         // Without a client for this organization the work waits for another configuration.
         let Some(client) = clients::client_in_reach(engine, storage, organization).await? else {
             return Ok(());

@@ -98,7 +98,7 @@ pub(super) async fn sweep(engine: &Engine, storage: &dyn Storage, batch: &Batch)
     let (key, now) = (&batch.entry, engine.clock.monotonic());
     let entry = engine.recovery.know(key, now);
     let Some(since) = entry.due(now) else { return Ok(Swept::Waits) };
-    let organization = &batch.triple.organization_id;
+    let organization = &batch.target.organization_id;
     let Some(client) = clients::client_in_reach(engine, storage, organization).await? else {
         return Ok(Swept::Waits);
     };

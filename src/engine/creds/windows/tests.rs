@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use tokio::time::{Instant, sleep};
 
 use super::open::{WindowGuard, Windows};
-use super::window::{Stamp, Triple, WINDOW, Window};
+use super::window::{Stamp, Target, WINDOW, Window};
 use crate::engine::creds::ledger;
 use crate::engine::creds::ledger::LEDGER;
 use crate::engine::naming::names::MountTag;
@@ -78,7 +78,7 @@ impl Mount {
 
     async fn join(&self, project: &str) -> Result<WindowGuard, StorageError> {
         let storage: Arc<dyn Storage> = Arc::<SlowStorage>::clone(&self.storage);
-        self.windows.join(&storage, triple(project)).await
+        self.windows.join(&storage, target(project)).await
     }
 
     async fn crowd(&self, size: usize) -> Vec<Result<WindowGuard, StorageError>> {
@@ -109,8 +109,8 @@ impl Mount {
     }
 }
 
-fn triple(project: &str) -> Triple {
-    Triple {
+fn target(project: &str) -> Target {
+    Target {
         organization_id: "org-1".parse().unwrap(),
         project_id: project.parse().unwrap(),
         service_account_id: None,
@@ -269,7 +269,7 @@ async fn a_tainted_mount_waits_for_its_requests() {
 async fn a_record_is_found_at_either_place() {
     let (storage, tag) = (InMemory::new(), MountTag::of("7e5f"));
     let ends = "2026-03-01T12:01:59Z".parse::<DateTime<Utc>>().unwrap();
-    let window = Window { triple: triple("proj_1"), id: uuid::Uuid::new_v4(), opened: ends };
+    let window = Window { target: target("proj_1"), id: uuid::Uuid::new_v4(), opened: ends };
     let name = format!("vault-app-abcdefgh-{}-{tag}", window.stamp(ends));
     let stamp = Stamp::of(&name, &tag).unwrap();
     assert!(!ledger::is_recorded(&storage, stamp.end(), &name).await.unwrap());
@@ -332,7 +332,7 @@ fn a_name_without_a_stamp_has_none() {
 #[test]
 fn a_name_that_ends_in_ten_digits_may_be_no_credential() {
     let made = "2026-03-01T12:00:00Z".parse::<DateTime<Utc>>().unwrap();
-    let window = Window { triple: triple("proj_1"), id: uuid::Uuid::new_v4(), opened: made };
+    let window = Window { target: target("proj_1"), id: uuid::Uuid::new_v4(), opened: made };
     let is_plausible = |end: DateTime<Utc>, now| window.stamp(end).is_plausible(made, now);
     assert!(is_plausible(made + TimeDelta::hours(1), made));
     assert!(
@@ -347,7 +347,7 @@ proptest! {
     #[test]
     fn a_stamp_is_read_back_from_a_name(seconds in 0_i64..3_600_000_000, id: u128) {
         let (ends, tag) = (DateTime::UNIX_EPOCH + TimeDelta::seconds(seconds), MountTag::of("7e5f"));
-        let window = Window { triple: triple("proj_1"), id: uuid::Uuid::from_u128(id), opened: ends };
+        let window = Window { target: target("proj_1"), id: uuid::Uuid::from_u128(id), opened: ends };
         let name = format!("vault-app-abcdefgh-{}-{tag}", window.stamp(ends));
         let stamp = Stamp::of(&name, &tag).unwrap();
         prop_assert_eq!(stamp.window, window.window_id());

@@ -1,6 +1,6 @@
 //! The stored form of a creation window, and the part of a credential's name that refers to a window.
 //!
-//! In a window one process creates credentials for one [`Triple`]. A window accepts requests for 10 seconds.
+//! In a window one process creates credentials for one [`Target`]. Requests may join a window for 10 seconds.
 //!
 //! The name of a credential ends in `-<stamp>-<tag>`. The [`Stamp`] holds the minute in which the credential ends, and
 //! the window's id. So the name alone gives the credential's window and the place of its ledger record.
@@ -22,10 +22,11 @@ use crate::openai::{OrganizationId, ProjectId, ServiceAccountId};
 pub(in crate::engine) static WINDOW: WalKind<Window> =
     WalKind::new("window", Duration::ZERO).forgotten_after(FORGOTTEN_AFTER);
 
-/// The place at OpenAI where credentials are created. Credentials of one triple share windows.
+/// The organization, the project and perhaps the account in which credentials are created. Credentials of one target share
+/// windows.
 #[expect(clippy::struct_field_names, reason = "the names of the stored fields")]
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Triple {
+pub struct Target {
     /// Id of the organization.
     pub organization_id: OrganizationId,
     /// Id of the project.
@@ -37,9 +38,9 @@ pub struct Triple {
 /// A stored window.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Window {
-    /// The place of its credentials.
+    /// The target of its credentials.
     #[serde(flatten)]
-    pub triple: Triple,
+    pub target: Target,
     /// Determines the key of the entry, and the [`WindowId`].
     pub id: Uuid,
     /// Time of the last opening, by the wall clock. No deletion depends on this time alone: an account too old or too
