@@ -1,4 +1,4 @@
-//! Write-ahead entries of creations as the version before windows wrote them. Their sweep ends accounts and keys
+//! Write-ahead entries of early version-1 releases: one entry for each creation. Their sweep ends accounts and keys
 //! without an owner. Today, records of owners and creation windows hold creations in progress.
 
 use std::sync::Arc;

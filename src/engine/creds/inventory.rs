@@ -95,7 +95,7 @@ pub(in crate::engine) async fn is_owned(
 
 /// Refuses the account of a library set or a federated role, and an account that a static role created. A role's keys
 /// would break the exclusive loan or outlive the stop of a federated role, or end with the static role's account.
-pub(in crate::engine) async fn refuse_for_role(
+pub(in crate::engine) async fn check_for_role(
     engine: &Engine,
     storage: &dyn Storage,
     account: &ServiceAccountId,
@@ -112,7 +112,7 @@ pub(in crate::engine) async fn refuse_for_role(
 }
 
 /// Refuses accounts of dynamic credentials, which are deleted with their credential. `field` is the caller's field.
-pub(in crate::engine) async fn refuse_of_credentials(
+pub(in crate::engine) async fn check_not_of_credentials(
     engine: &Engine,
     storage: &dyn Storage,
     field: &str,
@@ -134,7 +134,7 @@ pub(in crate::engine) async fn refuse_of_credentials(
 
 /// Refuses accounts on which a role creates keys, because a loan must be exclusive. Each account comes with its name;
 /// `field` is the caller's field.
-pub(in crate::engine) async fn refuse_of_roles(
+pub(in crate::engine) async fn check_not_of_roles(
     engine: &Engine,
     storage: &dyn Storage,
     field: &str,

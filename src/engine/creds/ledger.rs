@@ -118,12 +118,13 @@ pub(in crate::engine) async fn names(storage: &dyn Storage) -> Result<Vec<String
     due_index::names(storage, LEDGER.prefix()).await
 }
 
-/// At most `most` places of records, with any end.
+/// At most `most` places of records with any end, after the place `after`.
 pub(in crate::engine) async fn places(
     storage: &dyn Storage,
+    after: &str,
     most: usize,
 ) -> Result<Vec<String>, StorageError> {
-    due_index::due_after(storage, LEDGER.prefix(), DateTime::<Utc>::MAX_UTC, "", most).await
+    due(storage, DateTime::<Utc>::MAX_UTC, after, most).await
 }
 
 /// Due time encoded in the place; `None` for early revocations.

@@ -170,8 +170,8 @@ pub(in crate::engine) async fn run_now(
     Pass::new(engine, storage, deadline, &engine.ledger_worker.stop, Which::Retried).run().await
 }
 
-/// Starts a pass after a revocation was queued, unless a running pass will see the record. Best effort; the next tick
-/// handles the rest.
+/// Starts a pass after a revocation was queued. If a pass of this function runs already, another follows. Any other running
+/// pass may miss the record; then the next tick handles the record.
 pub(in crate::engine) fn begin(engine: &Arc<Engine>, storage: &Arc<dyn Storage>) {
     engine.ledger_worker.is_requested.store(true, Ordering::Release);
     let (engine, storage) = (Arc::clone(engine), Arc::clone(storage));

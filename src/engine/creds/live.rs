@@ -112,7 +112,7 @@ impl LiveCredentials {
             Reading::Done => return Ok(()),
         };
         let storage = &*tick.storage;
-        let places = ledger::due(storage, DateTime::<Utc>::MAX_UTC, &after, PER_TICK).await?;
+        let places = ledger::places(storage, &after, PER_TICK).await?;
         for place in &places {
             if tick.is_over() {
                 return Ok(());

@@ -6,7 +6,7 @@
 //! - `ledger_worker` removes ended credentials whose revocation was queued, failed or never came.
 //! - `issuer` creates keys and accounts at OpenAI, and `accounts/deletion` ends them. `inventory` knows all their owners.
 //! - `live` counts the live credentials of each role. `scopes` and `caller` are parts of a read.
-//! - `former` works off write-ahead entries of the version before windows.
+//! - `former` sweeps the write-ahead entries of early version-1 releases.
 
 pub(in crate::engine) mod caller;
 pub(in crate::engine) mod credential_end;

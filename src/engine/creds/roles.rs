@@ -85,9 +85,18 @@ impl Record for Role {
     }
 }
 
-/// The values of `credential_type`.
-const API_KEY: &str = "api_key";
-const ACCESS_TOKEN: &str = "access_token";
+impl CredentialType {
+    /// All values of `credential_type`.
+    const WORDS: &[&str] = &[Self::ApiKey.word(), Self::AccessToken.word()];
+
+    /// The value of `credential_type`.
+    const fn word(self) -> &'static str {
+        match self {
+            Self::ApiKey => "api_key",
+            Self::AccessToken => "access_token",
+        }
+    }
+}
 
 pub(in crate::engine) static ROLES: Collection<Role> =
     Collection::new("role/").with_legacy_prefix(predecessor::ROLES);
@@ -135,8 +144,8 @@ static CREDENTIAL_TYPE: Field<String> = Field::new(
     "api_key: each read creates a key. access_token: each read answers a token that OpenAI gives for a signed identity \
     token; no key exists. It cannot be changed.",
 )
-.default(API_KEY)
-.allowed(&[API_KEY, ACCESS_TOKEN]);
+.default(CredentialType::ApiKey.word())
+.allowed(CredentialType::WORDS);
 static ENABLED: Field<bool> = Field::new(
     "enabled",
     "With credential_type=access_token: false stops the role here and disables its federation rule at OpenAI.",
@@ -231,7 +240,7 @@ impl Role {
                 self.service_account_id.as_ref().map_or("", ServiceAccountId::as_str).into(),
             ),
             ("metadata".to_owned(), metadata::shown(&self.metadata)),
-            ("credential_type".to_owned(), API_KEY.into()),
+            ("credential_type".to_owned(), CredentialType::ApiKey.word().into()),
         ])
     }
 
@@ -387,7 +396,7 @@ fn view_federated(role: &FederatedRole) -> Data {
     let id = |id: Option<&str>| Value::from(id.unwrap_or_default());
     let rule = role.managed.as_ref().and_then(|managed| managed.rule_id.as_ref());
     data([
-        ("credential_type", Value::from(ACCESS_TOKEN)),
+        ("credential_type", Value::from(CredentialType::AccessToken.word())),
         ("project", settings.project.as_str().into()),
         ("project_id", id(settings.project_id.as_ref().map(ProjectId::as_str))),
         ("ttl", settings.ttl.as_secs().into()),
@@ -413,10 +422,15 @@ async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Erro
     };
     let stands = federated.as_ref().filter(|federated| federated.deleted.is_none());
     call.patches(old.is_some() || stands.is_some(), || format!("role {:?}", &*name))?;
-    let before = old.is_some().then_some(API_KEY).or_else(|| stands.map(|_| ACCESS_TOKEN));
-    let warnings = match credential_type(&call, before)? {
+    let before = match (&old, stands) {
+        (Some(_), _) => Some(CredentialType::ApiKey),
+        (None, Some(_)) => Some(CredentialType::AccessToken),
+        (None, None) => None,
+    };
+    let wanted = credential_type(&call, before)?;
+    let warnings = match wanted {
         CredentialType::ApiKey => {
-            refuse_sent(&call, API_KEY, &ENABLED)?;
+            refuse_sent(&call, wanted, &ENABLED)?;
             if federated.is_some() {
                 return Err(Error::field(format!(
                     "an earlier role {:?} with credential_type=access_token is being deleted: try again in some minutes",
@@ -426,9 +440,9 @@ async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Erro
             write_role(&engine, &call, &name, old.as_deref()).await?
         }
         CredentialType::AccessToken => {
-            refuse_sent(&call, ACCESS_TOKEN, &TEMPLATE)?;
-            refuse_sent(&call, ACCESS_TOKEN, &DESCRIPTION)?;
-            refuse_sent(&call, ACCESS_TOKEN, &MAX_TTL)?;
+            refuse_sent(&call, wanted, &TEMPLATE)?;
+            refuse_sent(&call, wanted, &DESCRIPTION)?;
+            refuse_sent(&call, wanted, &MAX_TTL)?;
             let write = federated_write(&call, &name, stands.map(|role| &role.settings))?;
             let (metadata, path) = (write.metadata.clone(), format!("roles/{name}"));
             let warnings = role_writes::write(&engine, storage, write, federated).await?;
@@ -440,28 +454,31 @@ async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Erro
 }
 
 /// The type of the role: as sent, else as before, else by default. It cannot be changed.
-fn credential_type(call: &Call, before: Option<&str>) -> Result<CredentialType, Error> {
-    let sent = call.sent(&CREDENTIAL_TYPE)?.filter(|sent| !sent.is_empty());
-    let wanted = sent.as_deref().or(before).unwrap_or(API_KEY);
-    if let Some(before) = before.filter(|before| *before != wanted) {
+fn credential_type(call: &Call, before: Option<CredentialType>) -> Result<CredentialType, Error> {
+    let Some(sent) = call.sent(&CREDENTIAL_TYPE)?.filter(|sent| !sent.is_empty()) else {
+        return Ok(before.unwrap_or(CredentialType::ApiKey));
+    };
+    if let Some(before) = before.map(CredentialType::word).filter(|before| *before != sent) {
         return Err(Error::field(format!(
-            "credential_type cannot be changed from {before} to {wanted}: delete the role and write it anew"
+            "credential_type cannot be changed from {before} to {sent}: delete the role and write it anew"
         )));
     }
-    match wanted {
-        API_KEY => Ok(CredentialType::ApiKey),
-        ACCESS_TOKEN => Ok(CredentialType::AccessToken),
-        other => {
-            Err(Error::field(format!("credential_type must be {API_KEY} or {ACCESS_TOKEN}, not {other:?}")))
-        }
-    }
+    let all = [CredentialType::ApiKey, CredentialType::AccessToken];
+    all.into_iter().find(|one| one.word() == sent).ok_or_else(|| {
+        let [key, token] = all.map(CredentialType::word);
+        Error::field(format!("credential_type must be {key} or {token}, not {sent:?}"))
+    })
 }
 
 /// Refuses a field that the type of role does not have. Its default is no matter: a form sends every default.
-fn refuse_sent<T: Kind + PartialEq>(call: &Call, kind: &str, field: &Field<T>) -> Result<(), Error> {
+fn refuse_sent<T: Kind + PartialEq>(
+    call: &Call,
+    kind: CredentialType,
+    field: &Field<T>,
+) -> Result<(), Error> {
     match call.sent(field)? {
         Some(sent) if field.default_typed().as_ref() != Some(&sent) => {
-            let name = field.name();
+            let (name, kind) = (field.name(), kind.word());
             Err(Error::field(format!("{name} does not apply to a role with credential_type={kind}: omit it")))
         }
         _ => Ok(()),
@@ -522,7 +539,7 @@ async fn put(
         new_account.filter(|id| old.and_then(|old| old.service_account_id.as_ref()) != Some(*id));
     let Some(account) = new_account else { return Ok(engine.roles.put(storage, name, role).await?) };
     let _no_claim = claims::lock(engine, account).await;
-    inventory::refuse_for_role(engine, storage, account).await?;
+    inventory::check_for_role(engine, storage, account).await?;
     Ok(engine.roles.put(storage, name, role).await?)
 }
 
@@ -545,10 +562,10 @@ async fn check_at_openai(
     if let Some(name) = same.and_then(|old| old.account_name.clone()) {
         return Ok(Some(name));
     }
-    inventory::refuse_for_role(engine, storage, account).await?;
+    inventory::check_for_role(engine, storage, account).await?;
     let Configured { config, client } = clients::configured(engine, storage).await?;
     let found = key_records::check_account(&config, &client, ACCOUNT.name(), &project, account).await?;
-    inventory::refuse_of_credentials(engine, storage, ACCOUNT.name(), &[&found.name]).await?;
+    inventory::check_not_of_credentials(engine, storage, ACCOUNT.name(), &[&found.name]).await?;
     Ok(Some(found.name))
 }
 

@@ -204,7 +204,7 @@ impl SetWrite<'_> {
         let adopted: Vec<_> = members.iter().map(|member| (&member.id, member.name.as_str())).collect();
         key_records::refuse_owner_of_admin_key(&config, &home.client, ACCOUNTS.name(), &adopted).await?;
         let called: Vec<&str> = adopted.iter().map(|(_, name)| *name).collect();
-        inventory::refuse_of_credentials(engine, storage, ACCOUNTS.name(), &called).await?;
+        inventory::check_not_of_credentials(engine, storage, ACCOUNTS.name(), &called).await?;
         let found: HashSet<&str> = members.iter().map(|member| member.name.as_str()).collect();
         let lacking: Vec<&str> = names.iter().copied().filter(|name| !found.contains(name)).collect();
         listed.refuse_ids(&lacking)?;
@@ -220,7 +220,7 @@ impl SetWrite<'_> {
             self.adopt(&members).await?;
             // After the claim: a later write of a role sees the claim.
             let adopted: Vec<_> = members.iter().map(|member| (&member.id, member.name.as_str())).collect();
-            inventory::refuse_of_roles(engine, storage, ACCOUNTS.name(), &adopted).await?;
+            inventory::check_not_of_roles(engine, storage, ACCOUNTS.name(), &adopted).await?;
             self.warnings = home.warn_of_users(&members).await?;
         }
         for name in &lacking {

@@ -68,7 +68,7 @@ pub(super) async fn warn_of_leaving(
 
 async fn credentials(storage: &dyn Storage, organization: &OrganizationId) -> Result<usize, Error> {
     let mut count = 0;
-    for place in ledger::places(storage, MAX_COUNT).await? {
+    for place in ledger::places(storage, "", MAX_COUNT).await? {
         // An unreadable record names nothing that the configuration could delete.
         if let Some(entry) = StorageError::readable(LEDGER.get(storage, &place).await)? {
             count += usize::from(entry.credential.organization_id == *organization);

@@ -105,6 +105,6 @@ async fn check(work: &Work<'_>, given: &Given) -> Result<ServiceAccount, Error> 
     let config = clients::configured_in_storage(work.engine, work.storage).await?.config;
     let field = ACCOUNT.name();
     let found = key_records::check_account(&config, &client, field, &given.project, &given.account).await?;
-    inventory::refuse_of_credentials(work.engine, work.storage, field, &[&found.name]).await?;
+    inventory::check_not_of_credentials(work.engine, work.storage, field, &[&found.name]).await?;
     Ok(found)
 }

@@ -1,5 +1,4 @@
-//! Write-ahead entries of credentials as the version before windows wrote them. Each entry lists its credentials'
-//! names.
+//! Write-ahead entries of late version-1 releases: one entry for each batch of credentials, with the credentials' names.
 
 use std::time::Duration;
 
@@ -16,7 +15,7 @@ use crate::openai::{OrganizationId, ProjectId, ServiceAccountId};
 pub(in crate::engine) static LEGACY_ENTRY: WalKind<LegacyEntry> =
     WalKind::new("credentials", Duration::ZERO).forgotten_after(FORGOTTEN_AFTER);
 
-/// Credentials that the version before was about to create. Some may not exist.
+/// Credentials that such a release was about to create. Some may not exist.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LegacyEntry {
     /// Id of the organization.

@@ -56,7 +56,7 @@ pub(super) struct Batch {
 pub(super) enum Names {
     /// All names with this window id.
     Of(WindowId),
-    /// These names, with one end for all ledger records: an entry of the version before windows.
+    /// These names, with one end for all ledger records: an entry of a late version-1 release.
     Listed { names: Vec<String>, end: DateTime<Utc> },
 }
 

@@ -52,7 +52,7 @@ pub(in crate::engine) async fn sweep(
     Ok(Swept::Done)
 }
 
-/// The sweep of an entry of the version before windows.
+/// The sweep of an entry of a late version-1 release.
 pub(in crate::engine) async fn sweep_legacy(
     engine: Arc<Engine>,
     storage: Arc<dyn Storage>,
