@@ -61,6 +61,7 @@ if has shellcheck 'shell scripts'; then shell_scripts; fi
 if has ruby Vagrantfile; then ruby -c Vagrantfile; fi
 if has yamllint 'YAML files'; then yaml_files; fi
 if has check-jsonschema 'workflows and the composition'; then schemas; fi
+if has actionlint 'what workflows run'; then actionlint .github/workflows/*.yml examples/github-actions/*.yml; fi
 if has zizmor 'the safety of workflows'; then zizmor --offline --quiet .github examples/github-actions; fi
 if has terraform "$terraform_folders"; then terraform_files; fi
 if [ "$missing" = 1 ] && [ "${MUST_LINT:-0}" = 1 ]; then
