@@ -1,6 +1,7 @@
 # vault agent -config=agent.hcl, or bao agent -config=agent.hcl. VAULT_ADDR (BAO_ADDR) names the server.
 #
-# Paths are relative to the working directory: role_id and secret_id are input, openai.env is output.
+# Paths are relative to the working directory: role_id and secret_id are input, openai.env is output. The agent deletes secret_id when it
+# has read it, so another start needs another one: run setup.sh again.
 
 auto_auth {
   method "approle" {
