@@ -33,14 +33,14 @@ The plugin is at openai/, with the project my-project and the role my-role; Open
 
 After a change of the code:
 
-  cargo build --bin vault-plugin-secrets-openai
+  cargo build --workspace --bin vault-plugin-secrets-openai
   install -m 755 "$(built debug vault-plugin-secrets-openai)" "$plugins"
   make register BIN="$plugins/vault-plugin-secrets-openai"
   $cli plugin reload -plugin=vault-plugin-secrets-openai
 
-The server's log follows. Ctrl-C ends everything.
+The server's log is $stage_folder/server.log; what is new in it follows. Ctrl-C ends everything.
 
 TEXT
-tail -n +1 -f "$stage_folder/server.log" &
+tail -n 0 -f "$stage_folder/server.log" &
 helper_pid=$!
 wait "$server_pid"
