@@ -30,7 +30,7 @@ lacks() {
 
 # Everything that is missing, not only the first.
 check_this_machine() {
-  [ "$(uname -s)" = Linux ] || fail 'Vault runs containers on Linux only. `vagrant up` makes such a machine, see README, "Development Workflow".'
+  [ "$(uname -s)" = Linux ] || fail 'Vault runs containers on Linux only. `vagrant up` makes such a machine, see docs/development.md.'
   check_docker "$@"
   check_vault
   command -v python3 >/dev/null || lacks 'Python 3: apt-get install python3'
