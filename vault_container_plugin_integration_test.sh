@@ -79,7 +79,7 @@ build() {
   readonly image_id
   say "$image_id"
   say "$(docker image inspect --format '{{.Size}}' "$image_id") bytes"
-  [ -n "$openai_is_real" ] || cargo build --quiet --locked -p openai-simulator
+  [ -n "$openai_is_real" ] || cargo build --quiet --locked --workspace --bin openai-simulator
 }
 
 start() {
