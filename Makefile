@@ -12,10 +12,10 @@ SHA256 = $(firstword $(shell sha256sum $(BIN) 2>/dev/null || shasum -a 256 $(BIN
 TEST_THREADS = $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 
 .DEFAULT_GOAL := help
-.PHONY: help build test torture check lint audit demo register enable dev-setup load bench peer micro image test-container release clean
+.PHONY: help build test torture check lint audit demo register enable dev-setup load bench peer micro arm64 image test-container release clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## Build the plugin into bin/; on Linux it is one static program, as shipped
 	BUILD_COMMIT="$$(git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/null)" cargo build --release --locked --bin $(NAME)
@@ -70,6 +70,9 @@ micro: ## Count the instructions of each kind of request, under callgrind
 		cargo build --release --target-dir target/micro --bin $(NAME)
 	cargo build --release --workspace --bin openai-simulator --example load
 	@python3 scripts/bench/micro.py target/micro/$(shell rustc -vV | sed -n 's/^host: //p')/release/$(NAME)
+
+arm64: ## Build the plugin for Linux on arm64 and show the demo with it, under qemu-user
+	@scripts/arm64.sh
 
 image: ## Make the container image in Docker and print its id, Vault's -sha256
 	@scripts/image.sh

@@ -73,19 +73,20 @@ check_programs() {
   [ -z "$missing" ] || fail "this machine lacks:$missing"
 }
 
-# Builds the plugin, and the simulator unless the real OpenAI is used, in cargo's dev profile: the fastest to compile.
-# Both are built by one command, so that each crate is compiled once.
+# Builds the plugin unless $PLUGIN_BINARY names one, and the simulator unless the real OpenAI is used, in cargo's dev profile: the
+# fastest to compile. Both are built by one command, so that each crate is compiled once.
 build_for_trial() {
-  local packages=(--bin vault-plugin-secrets-openai)
+  local packages=()
+  [ -n "${PLUGIN_BINARY:-}" ] || packages+=(--bin vault-plugin-secrets-openai)
   openai_is_given || packages+=(--bin openai-simulator)
-  cargo build --workspace --locked "${packages[@]}"
+  [ ${#packages[@]} -eq 0 ] || cargo build --workspace --locked "${packages[@]}"
 }
 
-# Copies the built plugin to a plugin directory of the stage.
+# Copies the plugin to a plugin directory of the stage.
 place_plugin() {
   plugins=$stage_folder/plugins
   mkdir -p "$plugins"
-  install -m 755 "$(built debug vault-plugin-secrets-openai)" "$plugins"
+  install -m 755 "${PLUGIN_BINARY:-$(built debug vault-plugin-secrets-openai)}" "$plugins/vault-plugin-secrets-openai"
 }
 
 # $VAULT_BIN, else vault or bao on the PATH, else OpenBao, fetched.
