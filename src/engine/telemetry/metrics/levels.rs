@@ -1,6 +1,6 @@
 //! The gauges that are computed when metrics are read: from storage, except for those of refusals.
 
-use super::Metric;
+use super::registry::Metric;
 
 pub const OVERDUE_ROTATIONS: Metric = Metric { name: "openai_overdue_rotations", help: "Overdue rotations." };
 pub const ROTATION_OVERDUE: Metric =
