@@ -22,7 +22,6 @@ use super::connection::{Raw, handshake};
 use super::multiplexed::Session;
 use super::pb;
 use super::stream_dialer::{Outgoing, StreamDialer};
-use super::write_coalescing::WriteCoalescing;
 
 /// The name in the host's certificate, and the authority of calls to the host.
 const NAME: &str = "localhost";
@@ -84,7 +83,7 @@ impl Broker {
         let broker = self.clone();
         let connector = tower::service_fn(move |_: Uri| {
             let broker = broker.clone();
-            async move { broker.connect(id).await.map(WriteCoalescing::new).map(TokioIo::new) }
+            async move { broker.connect(id).await.map(TokioIo::new) }
         });
         let endpoint = Endpoint::from_static("http://localhost");
         endpoint.connect_with_connector(connector).await.map_err(Error::Dial)

@@ -12,7 +12,6 @@ use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
 use super::host_liveness::ConnectionGuard;
-use super::write_coalescing::WriteCoalescing;
 
 /// The longest TLS handshake. The host needs a millisecond; the limit is for peers that connect and send nothing.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -27,7 +26,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// A connection of the host to the plugin's server. The host counts as alive while the connection exists.
 pub(super) struct Connection {
-    stream: WriteCoalescing<TlsStream<Raw>>,
+    stream: TlsStream<Raw>,
     _guard: ConnectionGuard,
 }
 
@@ -40,7 +39,7 @@ pub(super) async fn handshake<T>(handshake: impl Future<Output = io::Result<T>>)
 impl Connection {
     /// A connection counts as present from here on.
     pub(super) fn new(stream: TlsStream<Raw>, guard: ConnectionGuard) -> Self {
-        Self { stream: WriteCoalescing::new(stream), _guard: guard }
+        Self { stream, _guard: guard }
     }
 }
 

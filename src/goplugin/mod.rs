@@ -28,7 +28,6 @@ mod stream_dialer;
 #[cfg(test)]
 mod tests;
 mod tls;
-mod write_coalescing;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;

@@ -13,7 +13,6 @@ use super::MESSAGE_LIMIT;
 use super::pb::events_client::EventsClient;
 use super::pb::storage_client::StorageClient;
 use super::pb::system_view_client::SystemViewClient;
-use super::peeked_body::{PeekingChannel, peeking};
 
 /// Opens channels to services of the server by broker id.
 #[async_trait]
@@ -34,7 +33,7 @@ pub struct DialError(pub String);
 pub(super) struct Host {
     dial: Arc<dyn Dial>,
     broker_id: u32,
-    channel: OnceCell<PeekingChannel>,
+    channel: OnceCell<Channel>,
     pages_unsupported: AtomicBool,
     events_unsupported: AtomicBool,
 }
@@ -50,19 +49,19 @@ impl Host {
         }
     }
 
-    pub(super) async fn storage(&self) -> Result<StorageClient<PeekingChannel>, DialError> {
+    pub(super) async fn storage(&self) -> Result<StorageClient<Channel>, DialError> {
         Ok(StorageClient::new(self.channel().await?)
             .max_decoding_message_size(MESSAGE_LIMIT)
             .max_encoding_message_size(MESSAGE_LIMIT))
     }
 
-    pub(super) async fn system(&self) -> Result<SystemViewClient<PeekingChannel>, DialError> {
+    pub(super) async fn system(&self) -> Result<SystemViewClient<Channel>, DialError> {
         Ok(SystemViewClient::new(self.channel().await?)
             .max_decoding_message_size(MESSAGE_LIMIT)
             .max_encoding_message_size(MESSAGE_LIMIT))
     }
 
-    pub(super) async fn events(&self) -> Result<EventsClient<PeekingChannel>, DialError> {
+    pub(super) async fn events(&self) -> Result<EventsClient<Channel>, DialError> {
         Ok(EventsClient::new(self.channel().await?)
             .max_decoding_message_size(MESSAGE_LIMIT)
             .max_encoding_message_size(MESSAGE_LIMIT))
@@ -89,8 +88,8 @@ impl Host {
     }
 
     /// The mount's channel. After a failed dial the next call dials again.
-    async fn channel(&self) -> Result<PeekingChannel, DialError> {
-        let dialled = || async { self.dial.dial(self.broker_id).await.map(peeking) };
+    async fn channel(&self) -> Result<Channel, DialError> {
+        let dialled = || async { self.dial.dial(self.broker_id).await };
         self.channel.get_or_try_init(dialled).await.cloned()
     }
 }

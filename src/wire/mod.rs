@@ -11,7 +11,6 @@ mod host;
 mod instances;
 mod multiplexing;
 mod pb;
-mod peeked_body;
 mod service;
 mod storage;
 mod system;

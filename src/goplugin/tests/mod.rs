@@ -4,4 +4,3 @@
 mod host;
 mod multiplexed;
 mod plain;
-mod write_coalescing;
