@@ -1,5 +1,5 @@
-//! Callers of a [`Host`] other than root: tokens, and users who log in. Their policy grants the minimum for borrowing
-//! accounts.
+//! Callers of a [`Host`] other than root: tokens, users and programs that log in. The policy of the tokens and users grants the
+//! minimum for borrowing accounts.
 
 use serde_json::json;
 
@@ -29,6 +29,17 @@ impl Host {
         let user = json!({"password": PASSWORD, "token_policies": ["borrower"]});
         self.api().write(&format!("auth/userpass/users/{name}"), user).await.ok();
         Person { host: self, name: name.to_owned() }
+    }
+
+    /// The role id and a secret id of a program with this policy.
+    pub(crate) async fn app_role(&self, policy: &str) -> (String, String) {
+        // The second program's call fails because the auth method exists.
+        self.api().write("sys/auth/approle", json!({"type": "approle"})).await;
+        let role = format!("auth/approle/role/{policy}");
+        self.api().write(&role, json!({"token_policies": [policy]})).await.ok();
+        let id = self.api().read(&format!("{role}/role-id")).await.ok();
+        let secret = self.api().write(&format!("{role}/secret-id"), json!({})).await.ok();
+        (id.text("role_id"), secret.text("secret_id"))
     }
 
     async fn write_policy(&self) {

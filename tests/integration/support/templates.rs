@@ -23,40 +23,42 @@ pub(crate) struct Renderer {
 }
 
 impl Renderer {
-    /// `vault agent` or `bao agent` with a token file.
-    pub(crate) fn agent(host: &Host, token: &str, templates: &[Template]) -> Self {
-        Self::start_agent("the agent", host, token, templates, "")
+    /// `vault agent` or `bao agent`. It has the policy `reader`.
+    pub(crate) async fn agent(host: &Host, templates: &[Template]) -> Self {
+        Self::start_agent("the agent", host, templates, "").await
     }
 
     /// The agent without retries: after a failed read it restarts all its templates. By default the agent does so
     /// after 12 retries.
-    pub(crate) fn agent_without_retries(host: &Host, token: &str, templates: &[Template]) -> Self {
+    pub(crate) async fn agent_without_retries(host: &Host, templates: &[Template]) -> Self {
         let retry = "retry { num_retries = -1 }";
-        Self::start_agent("the agent without retries", host, token, templates, retry)
+        Self::start_agent("the agent without retries", host, templates, retry).await
     }
 
-    fn start_agent(
-        name: &'static str,
-        host: &Host,
-        token: &str,
-        templates: &[Template],
-        retry: &str,
-    ) -> Self {
-        let folder = folder_with(token);
-        let token_file = folder.path().join("token");
+    /// The agent logs in with AppRole. It could read a token from a file only since Vault 1.13.
+    async fn start_agent(name: &'static str, host: &Host, templates: &[Template], retry: &str) -> Self {
+        let folder = folder();
+        let (role_id, secret_id) = (folder.path().join("role-id"), folder.path().join("secret-id"));
+        let (role, secret) = host.app_role("reader").await;
+        fs::write(&role_id, role).expect("the folder is writable");
+        fs::write(&secret_id, secret).expect("the folder is writable");
         let configuration = format!(
             r#"vault {{
                    address = "http://{}"
                    {retry}
                }}
                auto_auth {{
-                   method "token_file" {{
-                       config = {{ token_file_path = "{}" }}
+                   method "approle" {{
+                       config = {{
+                           role_id_file_path = "{}"
+                           secret_id_file_path = "{}"
+                       }}
                    }}
                }}
                {}"#,
             host.address(),
-            token_file.display(),
+            role_id.display(),
+            secret_id.display(),
             blocks(&folder, templates),
         );
         let command = host.command("", &["agent", "-log-level=debug"]);
@@ -73,7 +75,7 @@ impl Renderer {
             );
             return None;
         };
-        let folder = folder_with(token);
+        let folder = folder();
         let configuration = format!(
             r#"vault {{
                    address = "http://{}"
@@ -132,10 +134,8 @@ fn consul_template() -> Option<PathBuf> {
     named.or_else(|| on_the_path("consul-template"))
 }
 
-fn folder_with(token: &str) -> TempDir {
-    let folder = TempDir::with_prefix("openai-templates-").expect("a temporary folder can be created");
-    fs::write(folder.path().join("token"), token).expect("the folder is writable");
-    folder
+fn folder() -> TempDir {
+    TempDir::with_prefix("openai-templates-").expect("a temporary folder can be created")
 }
 
 fn blocks(folder: &TempDir, templates: &[Template]) -> String {

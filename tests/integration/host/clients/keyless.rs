@@ -99,7 +99,7 @@ async fn agents_keep_a_file_with_an_access_token_that_works_at_every_moment() {
                 format!("{{{{ with secret \"{IDENTITY}\" }}}}{{{{ .Data.identity_token }}}}{{{{ end }}}}"),
             ),
         ];
-        let mut renderers = vec![Renderer::agent(host, &token, &templates)];
+        let mut renderers = vec![Renderer::agent(host, &templates).await];
         renderers.extend(Renderer::consul_template(host, &token, &templates));
         for renderer in &renderers {
             for (file, _) in &templates {

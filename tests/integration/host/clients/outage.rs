@@ -53,7 +53,7 @@ async fn an_outage_that_outlives_a_lease_is_got_over_by_all_that_read() {
         assert_is_told_why(host).await;
         let mut readers: Vec<_> =
             join_all(renderers.into_iter().map(|renderer| Reader::of(host, renderer))).await;
-        let late = Reader::of(host, Renderer::agent(host, &token, &files())).await;
+        let late = Reader::of(host, Renderer::agent(host, &files()).await).await;
         assert_eq!(late.files[0], ("creds", String::new()));
         readers.push(late);
         lasts(began, &readers).await;
@@ -80,7 +80,7 @@ fn files() -> Vec<Template> {
 /// One agent with the retries that it has by itself, one with none, and consul-template.
 async fn start(host: &Host, token: &str) -> Vec<Renderer> {
     let mut renderers =
-        vec![Renderer::agent(host, token, &files()), Renderer::agent_without_retries(host, token, &files())];
+        vec![Renderer::agent(host, &files()).await, Renderer::agent_without_retries(host, &files()).await];
     renderers.extend(Renderer::consul_template(host, token, &files()));
     for renderer in &renderers {
         for (file, _) in files() {

@@ -80,7 +80,7 @@ async fn templates_are_rendered_again_after_a_rotation_and_go_on_after_openai_wa
         host.register().await;
         set_up(host, &openai).await;
         let token = reader(host).await;
-        let agent = Renderer::agent(host, &token, &templates());
+        let agent = Renderer::agent(host, &templates()).await;
         let mut renderers = vec![agent];
         renderers.extend(Renderer::consul_template(host, &token, &templates()));
 
