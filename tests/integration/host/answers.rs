@@ -142,11 +142,13 @@ async fn the_servers_api_document_has_our_paths() {
             assert!(document["paths"][path][method].is_object(), "no {method} for {path} in the document");
         }
         assert!(document["paths"]["/sys/mounts"].is_object(), "the rest of the document is there");
-        // Another the server refuses (PROTOCOL 8.11).
-        let patched = &document["paths"]["/openai/roles/{name}"]["patch"]["requestBody"]["content"];
-        let patched = &patched["application/merge-patch+json"]["schema"];
-        assert!(patched["properties"].is_object(), "{patched}");
-        assert_eq!(patched["example"], json!({}), "{patched}");
+        if !host.is_too_old_for("patches in the server's API document", 20).await {
+            // Another the server refuses (PROTOCOL 8.11).
+            let patched = &document["paths"]["/openai/roles/{name}"]["patch"]["requestBody"]["content"];
+            let patched = &patched["application/merge-patch+json"]["schema"];
+            assert!(patched["properties"].is_object(), "{patched}");
+            assert_eq!(patched["example"], json!({}), "{patched}");
+        }
         // As merged by the server, which drops what refers to other parts.
         is_valid(&document, "/openai/");
         let answer = &document["paths"]["/openai/creds/{name}"]["get"]["responses"]["200"];

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::api::Api;
 use super::process::signal;
-use super::programs::{self, Program};
+use super::programs::{self, Product, Program, say};
 use super::server::{Server, Storage};
 use super::wait::eventually;
 
@@ -169,6 +169,22 @@ impl Host {
 
     pub(crate) fn program(&self) -> &Program {
         self.server.program()
+    }
+
+    /// True on a Vault before 1.`minor`, which has no such `feature`. Prints a notice, because the test leaves it out.
+    pub(crate) async fn is_too_old_for(&self, feature: &str, minor: u32) -> bool {
+        if self.program().product == Product::OpenBao {
+            return false;
+        }
+        let health = self.api.read("sys/health").await.ok();
+        let version = health.body["version"].as_str().expect("sys/health tells the version").to_owned();
+        let its_minor =
+            version.strip_prefix("1.").and_then(|rest| rest.split('.').next()?.parse::<u32>().ok());
+        let is_old = its_minor.is_some_and(|its| its < minor);
+        if is_old {
+            say(&format!("NOT RUN ON VAULT {version}: {feature}, which Vault has from 1.{minor} on."));
+        }
+        is_old
     }
 
     /// Enables the audit log.
