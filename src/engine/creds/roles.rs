@@ -35,7 +35,8 @@ use crate::logical::{Collection, Data, Operation, Record, Response, Storage, Sto
 use crate::openai::{FederationRuleId, LONGEST_EXPIRY, ProjectId, ServiceAccountId};
 
 /// The type of a role.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 enum CredentialType {
     ApiKey,
     AccessToken,
@@ -86,9 +87,6 @@ impl Record for Role {
 }
 
 impl CredentialType {
-    /// All values of `credential_type`.
-    const WORDS: &[&str] = &[Self::ApiKey.word(), Self::AccessToken.word()];
-
     /// The value of `credential_type`.
     const fn word(self) -> &'static str {
         match self {
@@ -145,7 +143,7 @@ static CREDENTIAL_TYPE: Field<String> = Field::new(
     token; no key exists. It cannot be changed.",
 )
 .default(CredentialType::ApiKey.word())
-.allowed(CredentialType::WORDS);
+.allowed(&[CredentialType::ApiKey.word(), CredentialType::AccessToken.word()]);
 static ENABLED: Field<bool> = Field::new(
     "enabled",
     "With credential_type=access_token: false stops the role here and disables its federation rule at OpenAI.",
@@ -463,11 +461,7 @@ fn credential_type(call: &Call, before: Option<CredentialType>) -> Result<Creden
             "credential_type cannot be changed from {before} to {sent}: delete the role and write it anew"
         )));
     }
-    let all = [CredentialType::ApiKey, CredentialType::AccessToken];
-    all.into_iter().find(|one| one.word() == sent).ok_or_else(|| {
-        let [key, token] = all.map(CredentialType::word);
-        Error::field(format!("credential_type must be {key} or {token}, not {sent:?}"))
-    })
+    checks::word(&sent, &CREDENTIAL_TYPE)
 }
 
 /// Refuses a field that the type of role does not have. Its default is no matter: a form sends every default.
