@@ -8,7 +8,7 @@ use serde_json::json;
 use super::recovery::lists_nothing;
 use super::{MINUTE, PATH, TTL, ledger_place, mount, tick_after};
 use crate::simulator::endpoint;
-use crate::support::Mount;
+use crate::support::{Answered, Mount};
 
 #[tokio::test]
 async fn a_backup_that_was_restored_ends_nothing_that_it_does_not_know() {
@@ -96,23 +96,33 @@ async fn in_doubt_too_a_key_that_a_list_does_not_show_yet_is_left_alone() {
     mount.abandon();
 }
 
+/// Deletes the write-ahead entries of all windows except this one.
+async fn delete_entries_except(mount: &Mount, entry: &str) {
+    for key in mount.stored("wal/") {
+        if key != entry {
+            mount.storage.delete(&key).await.unwrap();
+        }
+    }
+}
+
+/// Uses windows one after the other: for 70 credentials, then for one.
+async fn read_in_later_windows(mount: &Mount) -> Answered {
+    next_window(mount);
+    for _ in 0..70 {
+        mount.read(PATH).await.done();
+    }
+    next_window(mount);
+    mount.read(PATH).await
+}
+
 #[tokio::test]
 async fn a_backup_is_doubted_however_many_credentials_it_knows() {
     let mount = mount().await;
     let in_its_window = mount.read(PATH).await;
     let entry = mount.stored("wal/").remove(0);
     // They are younger than the window's own, and on record.
-    next_window(&mount);
-    for _ in 0..70 {
-        mount.read(PATH).await.done();
-    }
-    next_window(&mount);
-    let later = mount.read(PATH).await;
-    for key in mount.stored("wal/") {
-        if key != entry {
-            mount.storage.delete(&key).await.unwrap();
-        }
-    }
+    let later = read_in_later_windows(&mount).await;
+    delete_entries_except(&mount, &entry).await;
     for lost in [&in_its_window, &later] {
         let place = ledger_place(&mount, &lost.text("service_account")).unwrap();
         mount.storage.delete(&place).await.unwrap();
@@ -131,17 +141,8 @@ async fn a_backup_is_doubted_though_nothing_of_its_windows_is_missing() {
     let mount = mount().await;
     mount.read(PATH).await.done();
     let entry = mount.stored("wal/").remove(0);
-    next_window(&mount);
-    for _ in 0..70 {
-        mount.read(PATH).await.done();
-    }
-    next_window(&mount);
-    let later = mount.read(PATH).await;
-    for key in mount.stored("wal/") {
-        if key != entry {
-            mount.storage.delete(&key).await.unwrap();
-        }
-    }
+    let later = read_in_later_windows(&mount).await;
+    delete_entries_except(&mount, &entry).await;
     let place = ledger_place(&mount, &later.text("service_account")).unwrap();
     mount.storage.delete(&place).await.unwrap();
     mount.restart().await;
