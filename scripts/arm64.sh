@@ -21,7 +21,7 @@ if grep -aq /ld-linux "$program"; then
   exit 1
 fi
 
-# What the server starts in place of the program.
+# The server starts this script, which runs the program in the emulator.
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 printf '#!/bin/sh\nexec %s "%s" "$@"\n' "$emulator" "$program" >"$folder/$name"
