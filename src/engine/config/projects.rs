@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
 
 use crate::engine::accounts::kind::Mount;
 use crate::engine::config::clients;
 use crate::engine::config::named_projects::{Project, check, users_lock};
 use crate::engine::{DEPENDENTS, Engine, Error};
 use crate::framework::{Call, Field, Help, Name, Path, ResponseField};
-use crate::logical::{Data, Operation, Response};
+use crate::logical::{Data, Operation, Response, data};
 
 static NAME: Field<Name> = Field::new("name", "Name of the project in Vault.");
 static PROJECT_ID: Field<String> =
@@ -56,9 +55,9 @@ pub(in crate::engine) fn paths() -> Vec<Path<Engine>> {
 
 impl Project {
     fn view(&self) -> Data {
-        Data::from_iter([
-            ("project_id".to_owned(), Value::from(self.project_id.as_str())),
-            ("description".to_owned(), Value::from(self.description.as_str())),
+        data([
+            ("project_id", self.project_id.as_str().into()),
+            ("description", self.description.as_str().into()),
         ])
     }
 }

@@ -225,20 +225,20 @@ pub(in crate::engine) fn paths() -> Vec<Path<Engine>> {
 
 impl Role {
     fn view(&self) -> Data {
-        Data::from_iter([
-            ("project".to_owned(), Value::from(self.project.as_str())),
-            ("project_id".to_owned(), Value::from(self.project_id.as_ref().map_or("", ProjectId::as_str))),
-            ("service_account_name_template".to_owned(), self.service_account_name_template.as_str().into()),
-            ("service_account_description".to_owned(), self.service_account_description.as_str().into()),
-            ("ttl".to_owned(), self.ttl.as_secs().into()),
-            ("max_ttl".to_owned(), self.max_ttl.as_secs().into()),
-            ("scopes".to_owned(), self.scopes.clone().into()),
+        data([
+            ("project", self.project.as_str().into()),
+            ("project_id", self.project_id.as_ref().map_or("", ProjectId::as_str).into()),
+            ("service_account_name_template", self.service_account_name_template.as_str().into()),
+            ("service_account_description", self.service_account_description.as_str().into()),
+            ("ttl", self.ttl.as_secs().into()),
+            ("max_ttl", self.max_ttl.as_secs().into()),
+            ("scopes", self.scopes.clone().into()),
             (
-                "service_account_id".to_owned(),
+                "service_account_id",
                 self.service_account_id.as_ref().map_or("", ServiceAccountId::as_str).into(),
             ),
-            ("metadata".to_owned(), metadata::shown(&self.metadata)),
-            ("credential_type".to_owned(), CredentialType::ApiKey.word().into()),
+            ("metadata", metadata::shown(&self.metadata)),
+            ("credential_type", CredentialType::ApiKey.word().into()),
         ])
     }
 
