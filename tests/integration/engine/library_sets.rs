@@ -5,7 +5,7 @@ use std::time::Duration;
 use openai_secrets::logical::{Kind, Operation};
 use serde_json::{Value, json};
 
-use crate::simulator::{Action, Fault, endpoint};
+use crate::simulator::{AccountState, Action, Fault, endpoint};
 use crate::support::Mount;
 use crate::support::library::{self, SET, SETTLED};
 use crate::support::storage::CrashPoint;
@@ -378,6 +378,21 @@ async fn a_renamed_account_stays_if_the_write_of_its_new_name_fails() {
         assert_eq!(mount.stored("account-owner/").len(), 2, "{crashes}");
         mount.finish().await;
     }
+}
+
+#[tokio::test]
+async fn a_set_keeps_its_accounts_if_its_projects_name_leads_elsewhere() {
+    let mount = library::mount_with("a,b").await.without_lag();
+    mount.sim.add_project("proj_elsewhere");
+    mount.sim.catch_up();
+    mount.advance(Duration::from_secs(3600));
+    let before = mount.sim.state().accounts;
+    mount.write("project/research", json!({"project_id": "proj_elsewhere"})).await.done();
+    mount.write(SET, json!({"service_account_names": "a,b"})).await.nothing();
+    let ids = |accounts: &[AccountState]| accounts.iter().map(|one| one.id.clone()).collect::<Vec<_>>();
+    assert_eq!(ids(&mount.sim.state().accounts), ids(&before), "the accounts are in the project of before");
+    library::check_out(&mount).await.done();
+    mount.finish().await;
 }
 
 #[tokio::test]
