@@ -36,7 +36,7 @@ use crate::engine::failpoint::failpoint;
 use crate::engine::time::backoff;
 use crate::engine::{Engine, Error};
 use crate::logical::{Storage, StorageError};
-use crate::openai::Urgency;
+use crate::openai::{ServiceAccountId, Urgency};
 
 /// Maximum wait of a call for its turn at OpenAI: in a request, and in the tick.
 const MAX_WAIT: Duration = Duration::from_secs(20);
@@ -239,8 +239,16 @@ async fn seek(
                 engine.first_seen.forget(&making.name);
             }
             Ok(false) => {}
-            Err(error) => *failure = Some(error),
+            Err(error) => note(failure, error),
         }
+    }
+}
+
+/// Keeps the failure that decides the next try. It is the last one, but an organization out of reach, which waits for an
+/// hour, delays no other work.
+fn note(failure: &mut Option<Error>, error: Error) {
+    if failure.is_none() || !error.is_out_of_reach() {
+        *failure = Some(error);
     }
 }
 
@@ -286,16 +294,19 @@ async fn let_go_all(
     failure: &mut Option<Error>,
 ) -> Vec<Ending> {
     let mut left = Vec::new();
-    let mut listed = listed(engine, storage, &due, limits).await;
+    let mut listed = listed(engine, storage, set, &due, limits, failure).await;
     for ending in due {
         if limits.is_over() || is_hopeless(engine, failure.as_ref()) {
             left.push(ending);
             continue;
         }
         let member = &ending.member;
-        let outcome = match listed.remove(member.id.as_str()) {
-            Some(Ok(keys)) => refuse_known(engine, storage, member, keys, limits.max_wait()).await,
-            Some(Err(error)) => Err(error),
+        let outcome = match listed.remove(&member.id) {
+            Some(None) => {
+                left.push(ending);
+                continue;
+            }
+            Some(Some(keys)) => refuse_known(engine, storage, member, keys, limits.max_wait()).await,
             None => Ok(()),
         };
         let outcome = match outcome {
@@ -308,36 +319,37 @@ async fn let_go_all(
                 account = member.name,
                 "an account that left its set is not deleted or released yet: {error}"
             );
-            *failure = Some(error);
+            note(failure, error);
             left.push(ending);
         }
     }
     left
 }
 
-/// The listed keys of accounts that Vault created, or the error of the listing, by the accounts' ids.
+/// The listed keys of accounts that Vault created, by account. An account without keys has no entry. `None` if the listing
+/// failed.
 async fn listed(
     engine: &Engine,
     storage: &dyn Storage,
+    set: &str,
     going: &[Ending],
     limits: Limits,
-) -> HashMap<String, Result<Vec<LiveKey>, Error>> {
-    let mut listed: HashMap<String, Result<Vec<LiveKey>, Error>> = HashMap::new();
+    failure: &mut Option<Error>,
+) -> HashMap<ServiceAccountId, Option<Vec<LiveKey>>> {
+    let mut listed: HashMap<_, Option<Vec<LiveKey>>> = HashMap::new();
     let made = going.iter().map(|ending| &ending.member).filter(|member| member.is_made());
     for (_, members) in by_place(made) {
         match listed_keys(engine, storage, &members, limits.listing()).await {
             Ok(keys) => {
                 for key in keys {
-                    let of_account = listed.entry(key.account.to_string()).or_insert_with(|| Ok(Vec::new()));
-                    if let Ok(of_account) = of_account {
-                        of_account.push(key);
-                    }
+                    let of_account = listed.entry(key.account.clone()).or_default();
+                    of_account.get_or_insert_default().push(key);
                 }
             }
             Err(error) => {
-                let sentence = error.to_string();
-                let why = |member: &&Member| (member.id.to_string(), Err(Error::field(sentence.clone())));
-                listed.extend(members.iter().map(why));
+                tracing::warn!(set, "accounts that left their set are not deleted yet: {error}");
+                note(failure, error);
+                listed.extend(members.iter().map(|member| (member.id.clone(), None)));
             }
         }
     }
