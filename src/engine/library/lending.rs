@@ -15,6 +15,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::loans::{Loan, State, Ticket};
+use super::members::Member;
 use crate::engine::accounts::due;
 use crate::engine::accounts::owner::Owner;
 use crate::engine::failpoint::failpoint;
@@ -86,6 +87,21 @@ pub(super) async fn of_set(storage: &dyn Storage, set: &str) -> Result<Vec<Loan>
         loans.extend(of_account(storage, set, &account).await?);
     }
     Ok(loans)
+}
+
+/// An account of these that a deleted set still lends, and that set. `set` is the set of the caller.
+pub(super) async fn lent_by_another<'a>(
+    storage: &dyn Storage,
+    set: &str,
+    members: &'a [Member],
+) -> Result<Option<(&'a Member, String)>, StorageError> {
+    for other in names_in(storage, "").await?.into_iter().filter(|other| other != set) {
+        let taken = taken(storage, &other).await?;
+        if let Some(member) = members.iter().find(|member| taken.contains(member.id.as_str())) {
+            return Ok(Some((member, other)));
+        }
+    }
+    Ok(None)
 }
 
 /// The loan of a ticket; `None` if it is over.

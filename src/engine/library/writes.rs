@@ -217,6 +217,10 @@ impl SetWrite<'_> {
         }
         fields::refuse_unfit(&lacking)?;
         if !members.is_empty() {
+            if let Some((member, set)) = lending::lent_by_another(storage, self.name, &members).await? {
+                let owner = format!("a check-out of library set {set}, which was deleted");
+                return Err(Error::AccountInUse { account: member.id.clone(), owner });
+            }
             self.adopt(&members).await?;
             // After the claim: a later write of a role sees the claim.
             let adopted: Vec<_> = members.iter().map(|member| (&member.id, member.name.as_str())).collect();

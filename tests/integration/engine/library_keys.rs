@@ -140,6 +140,22 @@ async fn force_ends_no_check_out_that_can_be_checked_in() {
 }
 
 #[tokio::test]
+async fn an_account_that_a_deleted_set_still_lends_joins_no_other_set() {
+    let mount = library::mount_with("a").await.without_lag();
+    let lent = library::check_out(&mount).await;
+    move_away(&mount).await;
+    mount.delete_by_force(SET).await.done();
+    move_back(&mount).await;
+    let (other, body) = ("library-sets/other", json!({"project": "research", "service_account_names": "a"}));
+    mount.write(other, body.clone()).await.refused("already belongs to a check-out of library set pool");
+    assert!(mount.sim.state().is_live(&lent.text("api_key")));
+    mount.revoke(lent.lease()).await.done();
+    mount.write(other, body).await.done();
+    mount.delete(other).await.done();
+    mount.abandon();
+}
+
+#[tokio::test]
 async fn accounts_that_left_a_set_wait_for_their_organization_and_go_at_once_when_it_is_back() {
     let mount = library::mount_with("a").await.without_lag();
     move_away(&mount).await;
