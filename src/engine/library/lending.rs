@@ -209,6 +209,25 @@ pub(super) async fn begin_return(
     Ok(Some(loan))
 }
 
+/// Stores the loan of a check-out that comes back, if the tick has ended its reservation: OpenAI may have made the key after
+/// that.
+pub(super) async fn reopen(
+    engine: &Engine,
+    storage: &dyn Storage,
+    loan: &Loan,
+    ticket: &Ticket,
+) -> Result<(), StorageError> {
+    let _alone = lock_loans(engine, &ticket.set).await;
+    if of_ticket(storage, ticket).await?.is_some() {
+        return Ok(());
+    }
+    let (now, times) = (engine.now(), (loan.ttl, loan.max_ttl));
+    let mut loan = Loan::reserved(loan.id.clone(), loan.account.clone(), loan.borrower.clone(), times, now);
+    loan.api_key_id.clone_from(&ticket.api_key_id);
+    loan.begin_return(now);
+    open(storage, &ticket.set, &loan).await
+}
+
 /// Ends the loan, whose key is dead.
 pub(super) async fn finish_return(
     engine: &Engine,
