@@ -262,7 +262,7 @@ pub(super) async fn put_off_return(
     keep(storage, &ticket.set, &loan).await
 }
 
-/// The loan of this owner. Times that were stored while the clock was ahead are corrected.
+/// The loan of this owner. Times that were stored while the clock was ahead are corrected, once OpenAI's time is known.
 pub(super) async fn corrected(
     engine: &Engine,
     storage: &dyn Storage,
@@ -271,7 +271,7 @@ pub(super) async fn corrected(
     let set = owner.name();
     let _alone = lock_loans(engine, set).await;
     let Some(mut loan) = of_owner(storage, owner).await? else { return Ok(None) };
-    if loan.correct_times(engine.latest_time()) {
+    if engine.times.latest_known().is_some_and(|now| loan.correct_times(now)) {
         mark(storage, set, &loan, loan.next_look()).await?;
         keep(storage, set, &loan).await?;
     }
