@@ -293,3 +293,29 @@ async fn a_set_without_its_missing_account_forgets_it() {
         mount.finish().await;
     }
 }
+
+#[tokio::test]
+async fn a_set_that_cannot_be_read_hides_no_missing_account_of_another() {
+    let mount = library::mount_with("a").await;
+    let others = "library-sets/any";
+    mount.write(others, json!({"project": "research", "service_account_names": "b"})).await.done();
+    mount.advance(HOUR);
+    mount.sim.fault(Fault::on(endpoint::CREATE_KEY, Action::status(404)).times(2));
+    for set in [SET, others] {
+        mount.write(&format!("{set}/check-out"), json!({})).await.refused("API key creation failed");
+    }
+    let mut entries = mount.storage.snapshot();
+    for entry in entries.iter_mut().filter(|entry| entry.key == "library-set/any") {
+        entry.value = br#"{"version": 99}"#.to_vec();
+    }
+    mount.storage.restore(entries);
+    mount.restart().await;
+    mount.advance(Duration::from_secs(90));
+    assert!(mount.tick().await.error().message().contains("a newer release"), "it is told");
+    assert_eq!(library::status(&mount).await["a"], "available");
+    assert_eq!(mount.stored("library-missing/").len(), 1, "the other record stays");
+    let _said = mount.tick().await;
+    let metrics = mount.read("metrics").await.text("http_raw_body");
+    assert!(metrics.contains("openai_library_accounts{set=\"pool\",state=\"free\"} 1"), "{metrics}");
+    mount.abandon();
+}
