@@ -247,6 +247,23 @@ async fn the_configuration_stays_while_something_needs_it_and_the_refusal_says_w
 }
 
 #[tokio::test]
+async fn a_credential_holds_the_configuration_behind_many_of_another_organization() {
+    let mount = mount().await;
+    let lease = mount.read("creds/app").await.lease().clone();
+    let key = mount.stored("ledger/").pop().unwrap();
+    let stored = mount.storage.get(&key).await.unwrap().unwrap();
+    let elsewhere = String::from_utf8(stored.value).unwrap().replace(mount.sim.organization(), "org-other");
+    for number in 0..1_000 {
+        let key = format!("ledger/00000000/00/elsewhere{number:04}");
+        mount.storage.put(Entry { key, value: elsewhere.clone().into(), seal_wrap: false }).await.unwrap();
+    }
+    mount.delete("config").await.refused("1 credential has still to be ended");
+    mount.revoke(&lease).await.done();
+    mount.delete("config").await.nothing();
+    mount.abandon();
+}
+
+#[tokio::test]
 async fn a_set_of_accounts_that_were_there_before_does_not_hold_the_configuration() {
     let mount = mount().await;
     mount.seed("mine", false);
