@@ -252,16 +252,19 @@ fn note(failure: &mut Option<Error>, error: Error) {
     }
 }
 
-/// Deletes the account if it exists. Returns true if the outcome is known. It stays unknown while the organization is out
-/// of reach, and while the account is absent and its name has not settled.
+/// Deletes the account if it exists. Returns true if the outcome is known. It stays unknown while the account is absent and
+/// its name has not settled. A creation in an organization out of reach is forgotten after a year.
 async fn undo(
     engine: &Engine,
     storage: &dyn Storage,
     making: &Making,
     max_wait: Duration,
 ) -> Result<bool, Error> {
-    let Some(client) = clients::client_in_reach(engine, storage, &making.organization_id).await? else {
-        return Ok(making.since + making::FORGOTTEN_AFTER < engine.now());
+    let client = match clients::client_of(engine, storage, &making.organization_id).await {
+        Err(error) if error.is_out_of_reach() && making.since + making::FORGOTTEN_AFTER < engine.now() => {
+            return Ok(true);
+        }
+        client => client?,
     };
     let Some(project) = &making.project_id else { return Ok(true) };
     let client = client.for_work(Urgency::Revocation, max_wait);
