@@ -29,6 +29,7 @@ use crate::engine::accounts::live_keys::LiveKey;
 use crate::engine::accounts::lookup::UniqueName;
 use crate::engine::accounts::making::Making;
 use crate::engine::accounts::owner::Owner;
+use crate::engine::accounts::retry::RetryState;
 use crate::engine::accounts::{claims, live_keys, lookup, making};
 use crate::engine::config::clients;
 use crate::engine::creds::ledger_worker;
@@ -108,6 +109,7 @@ pub(super) async fn reconcile(
     set.ending = due.iter().chain(&later).cloned().collect();
     if !due.is_empty() || !sought.is_empty() {
         // This write proves that this node may write. If the process dies in this run, the next try waits.
+        let (earlier, count) = (set.retry.clone(), set.unfinished());
         set.retry.failed(name, &"the plugin's process ended during the attempt", now, Duration::ZERO);
         sets::put(engine, storage, name, &set).await?;
         failpoint!("set.settling");
@@ -115,13 +117,10 @@ pub(super) async fn reconcile(
         seek(engine, storage, &mut set, &sought, limits, &mut failure).await;
         set.ending = let_go_all(engine, storage, name, due, limits, &mut failure).await;
         set.ending.extend(later);
+        // After a step forward the waits begin anew: OpenAI may allow only a few calls at a time.
+        set.retry = if set.unfinished() < count { RetryState::default() } else { earlier };
         match failure {
-            Some(error) => {
-                set.retry.last_error = Some(error.to_string());
-                if error.is_out_of_reach() {
-                    set.retry.next_try = Some(now + backoff::OUT_OF_REACH);
-                }
-            }
+            Some(error) => set.retry.failed_by(name, &error, now, Duration::ZERO),
             None => set.retry.succeeded(),
         }
         store(engine, storage, name, &set).await?;

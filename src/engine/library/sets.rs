@@ -156,6 +156,11 @@ impl LibrarySet {
         accounts.chain(self.making.iter().map(Holding::making)).collect()
     }
 
+    /// The number of accounts and creations that `reconcile` has to end.
+    pub(super) fn unfinished(&self) -> usize {
+        self.ending.len() + self.making.iter().count()
+    }
+
     /// True if the record can be deleted.
     pub(super) fn is_over(&self) -> bool {
         self.is_tombstone && self.making.is_empty() && self.ending.is_empty()
