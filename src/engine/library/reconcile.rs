@@ -42,7 +42,7 @@ use crate::openai::{ServiceAccountId, Urgency};
 /// Maximum wait of a call for its turn at OpenAI: in a request, and in the tick.
 const MAX_WAIT: Duration = Duration::from_secs(20);
 const MAX_TICK_WAIT: Duration = Duration::from_secs(5);
-/// Maximum time of this work in a request. The tick does the rest.
+/// Maximum time of this work after a write or a deletion. The tick does the rest.
 const MAX_REQUEST_TIME: Duration = Duration::from_secs(40);
 
 /// The limits of a run.
@@ -59,14 +59,10 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    /// For a request that has just written the record, so no other write is running.
-    fn of_request() -> Self {
-        Self {
-            max_wait: MAX_WAIT,
-            deadline: Instant::now() + MAX_REQUEST_TIME,
-            waits_for_writes: false,
-            is_last: false,
-        }
+    /// For a request, which holds the set's lock, so no write is running.
+    fn of_request(max_time: Duration) -> Self {
+        let deadline = Instant::now() + max_time;
+        Self { max_wait: MAX_WAIT, deadline, waits_for_writes: false, is_last: false }
     }
 
     /// For the tick.
@@ -179,10 +175,9 @@ impl Kind for LibrarySets {
         Ok(ending.chain(Pending::look_ups(owner, &set.making, now)).collect())
     }
 
-    async fn end_now(&self, mount: Mount<'_>, owner: &Owner, _: Duration) -> Result<(), Error> {
+    async fn end_now(&self, mount: Mount<'_>, owner: &Owner, max_wait: Duration) -> Result<(), Error> {
         let (Mount { engine, storage }, set) = (mount, owner.name());
-        let _alone = sets::lock_set(engine, set).await;
-        let left = reconcile(engine, storage, set, Limits::of_request()).await?;
+        let left = reconcile(engine, storage, set, Limits::of_request(max_wait)).await?;
         if left.is_empty() {
             return Ok(());
         }
@@ -383,7 +378,7 @@ async fn let_go(
 
 /// After a successful write or deletion. Returns a warning if accounts are left.
 pub(super) async fn finish(engine: &Engine, storage: &dyn Storage, set: &str) -> Option<String> {
-    match reconcile(engine, storage, set, Limits::of_request()).await {
+    match reconcile(engine, storage, set, Limits::of_request(MAX_REQUEST_TIME)).await {
         Ok(left) if left.is_empty() => None,
         Ok(left) => Some(format!("still to be deleted at OpenAI, and Vault retries: {}", left.join(", "))),
         Err(_) => Some("accounts that left the set are deleted or released later".to_owned()),
@@ -399,7 +394,7 @@ pub(super) async fn undo_write(engine: &Engine, storage: &dyn Storage, set: &str
         Error::Storage(StorageError::Failed(_)) => return Error::LeftBehind(Box::new(error)),
         _ => {}
     }
-    match reconcile(engine, storage, set, Limits::of_request()).await {
+    match reconcile(engine, storage, set, Limits::of_request(MAX_REQUEST_TIME)).await {
         Ok(left) if left.is_empty() => error,
         _ if matches!(error, Error::LeftBehind(_)) => error,
         _ => Error::LeftBehind(Box::new(error)),
