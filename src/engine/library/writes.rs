@@ -277,7 +277,9 @@ impl SetWrite<'_> {
             Err(failure) => return Err(failure.error),
         };
         self.record.making.end(&made_as);
-        let member = home.member(name, id, Some(made_as));
+        // A write may take minutes, and the account is new now.
+        let joined = Some(self.engine.now());
+        let member = Member { joined, ..home.member(name, id, Some(made_as)) };
         self.adopt(std::slice::from_ref(&member)).await?;
         self.engine.first_seen.forget(member.made_as.as_deref().unwrap_or_default());
         failpoint!("set.made");
