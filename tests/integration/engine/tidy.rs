@@ -393,3 +393,20 @@ async fn an_account_with_the_key_of_a_lease_stays_though_its_role_is_gone() {
     assert_eq!(tidy(&mount, order).await["removed"], 1);
     mount.finish().await;
 }
+
+/// The key at the end of a page is deleted before the next page is read.
+#[tokio::test]
+async fn a_list_of_keys_that_loses_its_place_keeps_the_accounts_that_somebody_may_use() {
+    let mount = mount().await.without_lag();
+    let stray = mount.seed(&tagged(&mount, "vault-stray123").await, false).id;
+    for number in 0..100 {
+        mount.seed(&format!("other-{number}"), true);
+    }
+    mount.advance(Duration::from_secs(600));
+    let (_, theirs) = mount.seed_key(&stray, "theirs");
+    mount.sim.fault(Fault::on(endpoint::LIST_KEYS, Action::status(404)).skipping(1).times(1));
+    let status = tidy(&mount, json!({"dry_run": false, "min_age": 0})).await;
+    assert!(mount.sim.state().is_live(&theirs), "{status}");
+    assert_eq!((&status["removed"], &status["failed"]), (&json!(0), &json!(1)), "{status}");
+    mount.finish().await;
+}
