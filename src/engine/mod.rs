@@ -369,8 +369,10 @@ impl framework::Engine for Engine {
         if reach_changed && !worked.is_whole {
             self.reach_changed.store(true, Ordering::Relaxed);
         }
-        // If the clock went back, its time is stored only after all owners are checked. Else the next tick repeats that.
-        let noted = if watched.is_ok() && (!went_back || worked.is_whole) {
+        // If the clock went back, its time is stored only after all owners are checked, by OpenAI's clock, too. Else the next
+        // tick repeats that.
+        let is_checked = worked.is_whole && self.times.latest_known().is_some();
+        let noted = if watched.is_ok() && (!went_back || is_checked) {
             config::clock_watch::note_time(&self, &*tick.storage).await
         } else {
             Ok(())

@@ -38,7 +38,8 @@ pub trait Kind: Send + Sync {
     /// The pending work of the owner.
     async fn pending(&self, mount: Mount<'_>, owner: &Owner) -> Result<Vec<Pending>, Error>;
 
-    /// Does the pending deletions of the owner now, for a caller that waits for the result.
+    /// Does the pending deletions of the owner now, for a request that waits for the result. The caller holds the owner's
+    /// lock.
     async fn end_now(&self, mount: Mount<'_>, owner: &Owner, max_wait: Duration) -> Result<(), Error>;
 
     /// All accounts and keys at OpenAI that the owner's record names, except admin keys.

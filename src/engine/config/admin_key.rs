@@ -175,7 +175,6 @@ impl Kind for Configuration {
 
     async fn end_now(&self, mount: Mount<'_>, _: &Owner, max_wait: Duration) -> Result<(), Error> {
         let Mount { engine, storage } = mount;
-        let _alone = engine.locks.lock(LOCK).await;
         let Some(config) = configuration::stored_config(engine, storage).await? else {
             return Err(Error::NotConfigured);
         };

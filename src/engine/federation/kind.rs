@@ -68,7 +68,6 @@ impl Kind for Federated {
 
     async fn end_now(&self, mount: Mount<'_>, _: &Owner, patience: Duration) -> Result<(), Error> {
         let Mount { engine, storage } = mount;
-        let _alone = engine.locks.lock(LOCK).await;
         let Some(federation) = engine.federation.latest(storage, ONLY).await? else { return Ok(()) };
         let mut federation = (*federation).clone();
         let work = Work::new(engine, storage, &federation, patience).await?;

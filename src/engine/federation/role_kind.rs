@@ -60,7 +60,6 @@ impl Kind for FederatedRoles {
 
     async fn end_now(&self, mount: Mount<'_>, owner: &Owner, _: Duration) -> Result<(), Error> {
         let (Mount { engine, storage }, name) = (mount, owner.name());
-        let _alone = engine.locks.lock(&self.lock(owner)).await;
         let Some(role) = engine.federated_roles.latest(storage, name).await? else { return Ok(()) };
         if role.deleted.is_none() {
             return Ok(());

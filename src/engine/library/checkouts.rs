@@ -18,7 +18,6 @@ use super::leases::CHECK_OUT;
 use super::loans::{Loan, State, Ticket};
 use super::members::Member;
 use super::{lending, missing, returns, sets, status};
-use crate::engine::accounts::deletion;
 use crate::engine::config::{clients, metadata};
 use crate::engine::creds::issuer;
 use crate::engine::failpoint::failpoint;
@@ -197,7 +196,9 @@ async fn lend_reserved(
     };
     let key = match made {
         Ok(key) => key,
-        Err(error) => return Err(explain(cancel(engine, storage, &ticket, error).await, request, &loan)),
+        Err(error) => {
+            return Err(explain(cancel(engine, storage, &loan, &ticket, error).await, request, &loan));
+        }
     };
     let ticket = Ticket { api_key_id: Some(key.id.clone()), ..ticket };
     match record(engine, storage, &ticket, &key).await {
@@ -237,11 +238,9 @@ fn explain(error: Error, request: &CheckOutRequest, loan: &Loan) -> Error {
 
 /// Frees an account whose key was not created. If the key may exist, its return begins and looks it up. If storage fails
 /// here, the tick finds the reservation.
-async fn cancel(engine: &Engine, storage: &dyn Storage, ticket: &Ticket, error: Error) -> Error {
+async fn cancel(engine: &Engine, storage: &dyn Storage, loan: &Loan, ticket: &Ticket, error: Error) -> Error {
     if matches!(error, Error::LeftBehind(_)) {
-        if let Ok(Some(_)) = lending::begin_return(engine, storage, ticket).await {
-            let _ = lending::put_off_return(engine, storage, ticket, &error).await;
-        }
+        let _ = returns::look_later(engine, storage, loan, ticket, &error).await;
     } else {
         let _ = lending::finish_return(engine, storage, ticket).await;
     }
@@ -270,7 +269,7 @@ async fn record(
     Ok(loan)
 }
 
-/// Deletes a key that could not be recorded. If the deletion fails too, the tick finds the reservation and its key.
+/// Deletes a key that could not be recorded. If the deletion fails too, the tick finds the loan and its key.
 async fn take_back(
     engine: &Engine,
     storage: &dyn Storage,
@@ -278,20 +277,10 @@ async fn take_back(
     ticket: &Ticket,
     error: Error,
 ) -> Error {
-    if !matches!(error, Error::LoanOver(_)) {
-        return match returns::give_back(engine, storage, ticket, MAX_WAIT).await {
-            Ok(()) => error,
-            Err(_) => Error::LeftBehind(Box::new(error)),
-        };
+    match returns::take_back(engine, storage, loan, ticket, MAX_WAIT).await {
+        Ok(()) => error,
+        Err(_) => Error::LeftBehind(Box::new(error)),
     }
-    let ended = match (
-        clients::client_of(engine, storage, &loan.account.organization_id).await,
-        &ticket.api_key_id,
-    ) {
-        (Ok(client), Some(key)) => deletion::end_key(&client, &loan.account.project_id, key).await.is_ok(),
-        _ => false,
-    };
-    if ended { error } else { Error::LeftBehind(Box::new(error)) }
 }
 
 fn answer(

@@ -8,8 +8,8 @@ use tokio::time::Instant;
 
 use super::lending;
 use super::members::{MAX_WAIT, Member};
-use crate::engine::accounts::live_keys;
 use crate::engine::accounts::live_keys::LiveKey;
+use crate::engine::accounts::{deletion, live_keys};
 use crate::engine::config::clients;
 use crate::engine::{Engine, Error};
 use crate::logical::Storage;
@@ -68,7 +68,7 @@ async fn live_keys(
     keys.map_err(Error::call(LISTING))
 }
 
-/// The listed keys of members of one project. The listing may take up to `within`.
+/// The listed keys of members of one project; none if the project is archived or gone. The listing may take up to `within`.
 pub(super) async fn listed_keys(
     engine: &Engine,
     storage: &dyn Storage,
@@ -79,8 +79,10 @@ pub(super) async fn listed_keys(
     let client =
         clients::client_of(engine, storage, &first.organization_id).await?.for_work(Urgency::Check, within);
     let (accounts, now) = (members.iter().map(|member| &member.id).collect(), || engine.certain_time());
-    let keys = live_keys::listed(&client, &first.project_id, &accounts, within, now).await;
-    keys.map_err(Error::call(LISTING))
+    match live_keys::listed(&client, &first.project_id, &accounts, within, now).await {
+        Err(error) if deletion::went_with_project(&client, &first.project_id, &error).await => Ok(Vec::new()),
+        keys => keys.map_err(Error::call(LISTING)),
+    }
 }
 
 /// Refuses to delete an account if OpenAI finds one of these keys by id.

@@ -15,6 +15,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::loans::{Loan, State, Ticket};
+use super::members::Member;
 use crate::engine::accounts::due;
 use crate::engine::accounts::owner::Owner;
 use crate::engine::failpoint::failpoint;
@@ -86,6 +87,21 @@ pub(super) async fn of_set(storage: &dyn Storage, set: &str) -> Result<Vec<Loan>
         loans.extend(of_account(storage, set, &account).await?);
     }
     Ok(loans)
+}
+
+/// An account of these that a deleted set still lends, and that set. `set` is the set of the caller.
+pub(super) async fn lent_by_another<'a>(
+    storage: &dyn Storage,
+    set: &str,
+    members: &'a [Member],
+) -> Result<Option<(&'a Member, String)>, StorageError> {
+    for other in names_in(storage, "").await?.into_iter().filter(|other| other != set) {
+        let taken = taken(storage, &other).await?;
+        if let Some(member) = members.iter().find(|member| taken.contains(member.id.as_str())) {
+            return Ok(Some((member, other)));
+        }
+    }
+    Ok(None)
 }
 
 /// The loan of a ticket; `None` if it is over.
@@ -193,6 +209,25 @@ pub(super) async fn begin_return(
     Ok(Some(loan))
 }
 
+/// Stores the loan of a check-out that comes back, if the tick has ended its reservation: OpenAI may have made the key after
+/// that.
+pub(super) async fn reopen(
+    engine: &Engine,
+    storage: &dyn Storage,
+    loan: &Loan,
+    ticket: &Ticket,
+) -> Result<(), StorageError> {
+    let _alone = lock_loans(engine, &ticket.set).await;
+    if of_ticket(storage, ticket).await?.is_some() {
+        return Ok(());
+    }
+    let (now, times) = (engine.now(), (loan.ttl, loan.max_ttl));
+    let mut loan = Loan::reserved(loan.id.clone(), loan.account.clone(), loan.borrower.clone(), times, now);
+    loan.api_key_id.clone_from(&ticket.api_key_id);
+    loan.begin_return(now);
+    open(storage, &ticket.set, &loan).await
+}
+
 /// Ends the loan, whose key is dead.
 pub(super) async fn finish_return(
     engine: &Engine,
@@ -227,7 +262,7 @@ pub(super) async fn put_off_return(
     keep(storage, &ticket.set, &loan).await
 }
 
-/// The loan of this owner. Times that were stored while the clock was ahead are corrected.
+/// The loan of this owner. Times that were stored while the clock was ahead are corrected, once OpenAI's time is known.
 pub(super) async fn corrected(
     engine: &Engine,
     storage: &dyn Storage,
@@ -236,7 +271,7 @@ pub(super) async fn corrected(
     let set = owner.name();
     let _alone = lock_loans(engine, set).await;
     let Some(mut loan) = of_owner(storage, owner).await? else { return Ok(None) };
-    if loan.correct_times(engine.latest_time()) {
+    if engine.times.latest_known().is_some_and(|now| loan.correct_times(now)) {
         mark(storage, set, &loan, loan.next_look()).await?;
         keep(storage, set, &loan).await?;
     }

@@ -2,7 +2,8 @@
 //! OpenAI.
 //!
 //! *States:* none (the account is free) -> `Reserved` (its key is being created) -> `Lent` -> `Returning` (its key is
-//! being deleted) -> none. A failed reservation goes back to none, or to `Returning` if the key's outcome is unknown.
+//! being deleted) -> none. A failed reservation goes back to none, or to `Returning` if the key's outcome is unknown. A key
+//! that came after the tick ended its reservation leads from none to `Returning`.
 
 use std::time::Duration;
 

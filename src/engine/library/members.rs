@@ -181,7 +181,7 @@ impl Home {
     async fn has(&self, account: &ServiceAccount) -> Result<bool, Error> {
         let is_young = self.now - account.created_at < YOUNG;
         let client = if is_young { self.client.retrying_not_found() } else { self.client.clone() };
-        match self.find_by_id(&client, &account.id).await? {
+        match Self::find_by_id(&client, &self.project_id, &account.id).await? {
             Some(found) if found.name == account.name => return Ok(true),
             Some(found) => {
                 return Err(Error::field(format!(
@@ -201,11 +201,11 @@ impl Home {
     }
 
     async fn find_by_id(
-        &self,
         client: &Client,
+        project: &ProjectId,
         account: &ServiceAccountId,
     ) -> Result<Option<ServiceAccount>, Error> {
-        match client.service_account(&self.project_id, account).await {
+        match client.service_account(project, account).await {
             Ok(found) => Ok(Some(found)),
             Err(error) if error.is_gone() => Ok(None),
             Err(error) => Err(Error::call("looking up a service account")(error)),
@@ -213,7 +213,8 @@ impl Home {
     }
 
     /// The ids of the members that OpenAI no longer has. Members that the list lacks or that `in_doubt` names are read by
-    /// id. A member that joined a moment ago never counts as gone.
+    /// id, in their own project: the set's project may have another id by now. A member that joined a moment ago never
+    /// counts as gone.
     pub(super) async fn gone(
         &self,
         listed: &Listed,
@@ -226,7 +227,7 @@ impl Home {
         });
         let asked = asked.map(|member| {
             async move {
-                let found = self.find_by_id(&self.client, &member.id).await;
+                let found = Self::find_by_id(&self.client, &member.project_id, &member.id).await;
                 found.map(|found| found.is_none().then(|| member.id.clone()))
             }
             .boxed()

@@ -122,8 +122,13 @@ async fn in_sets(storage: &dyn Storage) -> Result<Vec<String>, StorageError> {
 pub(in crate::engine) async fn tick(engine: &Engine, tick: &Tick) -> Result<(), Error> {
     let (storage, mut looks, mut outcome) = (&*tick.storage, 0, Ok(()));
     for set in in_sets(storage).await? {
-        let members = engine.library_sets.get(storage, &set).await;
-        let members = members?.map(|set| set.members.clone()).unwrap_or_default();
+        let members = match engine.library_sets.get(storage, &set).await {
+            Ok(set) => set.map(|set| set.members.clone()).unwrap_or_default(),
+            Err(error) => {
+                outcome = outcome.and(Err(error.into()));
+                continue;
+            }
+        };
         for account in of_set(storage, &set).await? {
             if tick.is_over() || looks >= MOST_PER_TICK {
                 return outcome;

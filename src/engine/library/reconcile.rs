@@ -29,6 +29,7 @@ use crate::engine::accounts::live_keys::LiveKey;
 use crate::engine::accounts::lookup::UniqueName;
 use crate::engine::accounts::making::Making;
 use crate::engine::accounts::owner::Owner;
+use crate::engine::accounts::retry::RetryState;
 use crate::engine::accounts::{claims, live_keys, lookup, making};
 use crate::engine::config::clients;
 use crate::engine::creds::ledger_worker;
@@ -36,12 +37,12 @@ use crate::engine::failpoint::failpoint;
 use crate::engine::time::backoff;
 use crate::engine::{Engine, Error};
 use crate::logical::{Storage, StorageError};
-use crate::openai::Urgency;
+use crate::openai::{ServiceAccountId, Urgency};
 
 /// Maximum wait of a call for its turn at OpenAI: in a request, and in the tick.
 const MAX_WAIT: Duration = Duration::from_secs(20);
 const MAX_TICK_WAIT: Duration = Duration::from_secs(5);
-/// Maximum time of this work in a request. The tick does the rest.
+/// Maximum time of this work after a write or a deletion. The tick does the rest.
 const MAX_REQUEST_TIME: Duration = Duration::from_secs(40);
 
 /// The limits of a run.
@@ -58,14 +59,10 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    /// For a request that has just written the record, so no other write is running.
-    fn of_request() -> Self {
-        Self {
-            max_wait: MAX_WAIT,
-            deadline: Instant::now() + MAX_REQUEST_TIME,
-            waits_for_writes: false,
-            is_last: false,
-        }
+    /// For a request, which holds the set's lock, so no write is running.
+    fn of_request(max_time: Duration) -> Self {
+        let deadline = Instant::now() + max_time;
+        Self { max_wait: MAX_WAIT, deadline, waits_for_writes: false, is_last: false }
     }
 
     /// For the tick.
@@ -108,6 +105,7 @@ pub(super) async fn reconcile(
     set.ending = due.iter().chain(&later).cloned().collect();
     if !due.is_empty() || !sought.is_empty() {
         // This write proves that this node may write. If the process dies in this run, the next try waits.
+        let (earlier, count) = (set.retry.clone(), set.unfinished());
         set.retry.failed(name, &"the plugin's process ended during the attempt", now, Duration::ZERO);
         sets::put(engine, storage, name, &set).await?;
         failpoint!("set.settling");
@@ -115,13 +113,10 @@ pub(super) async fn reconcile(
         seek(engine, storage, &mut set, &sought, limits, &mut failure).await;
         set.ending = let_go_all(engine, storage, name, due, limits, &mut failure).await;
         set.ending.extend(later);
+        // After a step forward the waits begin anew: OpenAI may allow only a few calls at a time.
+        set.retry = if set.unfinished() < count { RetryState::default() } else { earlier };
         match failure {
-            Some(error) => {
-                set.retry.last_error = Some(error.to_string());
-                if error.is_out_of_reach() {
-                    set.retry.next_try = Some(now + backoff::OUT_OF_REACH);
-                }
-            }
+            Some(error) => set.retry.failed_by(name, &error, now, Duration::ZERO),
             None => set.retry.succeeded(),
         }
         store(engine, storage, name, &set).await?;
@@ -180,10 +175,9 @@ impl Kind for LibrarySets {
         Ok(ending.chain(Pending::look_ups(owner, &set.making, now)).collect())
     }
 
-    async fn end_now(&self, mount: Mount<'_>, owner: &Owner, _: Duration) -> Result<(), Error> {
+    async fn end_now(&self, mount: Mount<'_>, owner: &Owner, max_wait: Duration) -> Result<(), Error> {
         let (Mount { engine, storage }, set) = (mount, owner.name());
-        let _alone = sets::lock_set(engine, set).await;
-        let left = reconcile(engine, storage, set, Limits::of_request()).await?;
+        let left = reconcile(engine, storage, set, Limits::of_request(max_wait)).await?;
         if left.is_empty() {
             return Ok(());
         }
@@ -239,21 +233,32 @@ async fn seek(
                 engine.first_seen.forget(&making.name);
             }
             Ok(false) => {}
-            Err(error) => *failure = Some(error),
+            Err(error) => note(failure, error),
         }
     }
 }
 
-/// Deletes the account if it exists. Returns true if the outcome is known. It stays unknown while the organization is out
-/// of reach, and while the account is absent and its name has not settled.
+/// Keeps the failure that decides the next try. It is the last one, but an organization out of reach, which waits for an
+/// hour, delays no other work.
+fn note(failure: &mut Option<Error>, error: Error) {
+    if failure.is_none() || !error.is_out_of_reach() {
+        *failure = Some(error);
+    }
+}
+
+/// Deletes the account if it exists. Returns true if the outcome is known. It stays unknown while the account is absent and
+/// its name has not settled. A creation in an organization out of reach is forgotten after a year.
 async fn undo(
     engine: &Engine,
     storage: &dyn Storage,
     making: &Making,
     max_wait: Duration,
 ) -> Result<bool, Error> {
-    let Some(client) = clients::client_in_reach(engine, storage, &making.organization_id).await? else {
-        return Ok(making.since + making::FORGOTTEN_AFTER < engine.now());
+    let client = match clients::client_of(engine, storage, &making.organization_id).await {
+        Err(error) if error.is_out_of_reach() && making.since + making::FORGOTTEN_AFTER < engine.now() => {
+            return Ok(true);
+        }
+        client => client?,
     };
     let Some(project) = &making.project_id else { return Ok(true) };
     let client = client.for_work(Urgency::Revocation, max_wait);
@@ -286,16 +291,19 @@ async fn let_go_all(
     failure: &mut Option<Error>,
 ) -> Vec<Ending> {
     let mut left = Vec::new();
-    let mut listed = listed(engine, storage, &due, limits).await;
+    let mut listed = listed(engine, storage, set, &due, limits, failure).await;
     for ending in due {
         if limits.is_over() || is_hopeless(engine, failure.as_ref()) {
             left.push(ending);
             continue;
         }
         let member = &ending.member;
-        let outcome = match listed.remove(member.id.as_str()) {
-            Some(Ok(keys)) => refuse_known(engine, storage, member, keys, limits.max_wait()).await,
-            Some(Err(error)) => Err(error),
+        let outcome = match listed.remove(&member.id) {
+            Some(None) => {
+                left.push(ending);
+                continue;
+            }
+            Some(Some(keys)) => refuse_known(engine, storage, member, keys, limits.max_wait()).await,
             None => Ok(()),
         };
         let outcome = match outcome {
@@ -308,36 +316,37 @@ async fn let_go_all(
                 account = member.name,
                 "an account that left its set is not deleted or released yet: {error}"
             );
-            *failure = Some(error);
+            note(failure, error);
             left.push(ending);
         }
     }
     left
 }
 
-/// The listed keys of accounts that Vault created, or the error of the listing, by the accounts' ids.
+/// The listed keys of accounts that Vault created, by account. An account without keys has no entry. `None` if the listing
+/// failed.
 async fn listed(
     engine: &Engine,
     storage: &dyn Storage,
+    set: &str,
     going: &[Ending],
     limits: Limits,
-) -> HashMap<String, Result<Vec<LiveKey>, Error>> {
-    let mut listed: HashMap<String, Result<Vec<LiveKey>, Error>> = HashMap::new();
+    failure: &mut Option<Error>,
+) -> HashMap<ServiceAccountId, Option<Vec<LiveKey>>> {
+    let mut listed: HashMap<_, Option<Vec<LiveKey>>> = HashMap::new();
     let made = going.iter().map(|ending| &ending.member).filter(|member| member.is_made());
     for (_, members) in by_place(made) {
         match listed_keys(engine, storage, &members, limits.listing()).await {
             Ok(keys) => {
                 for key in keys {
-                    let of_account = listed.entry(key.account.to_string()).or_insert_with(|| Ok(Vec::new()));
-                    if let Ok(of_account) = of_account {
-                        of_account.push(key);
-                    }
+                    let of_account = listed.entry(key.account.clone()).or_default();
+                    of_account.get_or_insert_default().push(key);
                 }
             }
             Err(error) => {
-                let sentence = error.to_string();
-                let why = |member: &&Member| (member.id.to_string(), Err(Error::field(sentence.clone())));
-                listed.extend(members.iter().map(why));
+                tracing::warn!(set, "accounts that left their set are not deleted yet: {error}");
+                note(failure, error);
+                listed.extend(members.iter().map(|member| (member.id.clone(), None)));
             }
         }
     }
@@ -369,7 +378,7 @@ async fn let_go(
 
 /// After a successful write or deletion. Returns a warning if accounts are left.
 pub(super) async fn finish(engine: &Engine, storage: &dyn Storage, set: &str) -> Option<String> {
-    match reconcile(engine, storage, set, Limits::of_request()).await {
+    match reconcile(engine, storage, set, Limits::of_request(MAX_REQUEST_TIME)).await {
         Ok(left) if left.is_empty() => None,
         Ok(left) => Some(format!("still to be deleted at OpenAI, and Vault retries: {}", left.join(", "))),
         Err(_) => Some("accounts that left the set are deleted or released later".to_owned()),
@@ -385,7 +394,7 @@ pub(super) async fn undo_write(engine: &Engine, storage: &dyn Storage, set: &str
         Error::Storage(StorageError::Failed(_)) => return Error::LeftBehind(Box::new(error)),
         _ => {}
     }
-    match reconcile(engine, storage, set, Limits::of_request()).await {
+    match reconcile(engine, storage, set, Limits::of_request(MAX_REQUEST_TIME)).await {
         Ok(left) if left.is_empty() => error,
         _ if matches!(error, Error::LeftBehind(_)) => error,
         _ => Error::LeftBehind(Box::new(error)),

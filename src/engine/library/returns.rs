@@ -46,6 +46,37 @@ pub(in crate::engine) async fn give_back(
     give_back_locked(engine, storage, ticket, max_wait).await
 }
 
+/// Ends the key of a check-out that failed after OpenAI made the key. The tick may have ended the reservation meanwhile.
+pub(super) async fn take_back(
+    engine: &Engine,
+    storage: &dyn Storage,
+    loan: &Loan,
+    ticket: &Ticket,
+    max_wait: Duration,
+) -> Result<(), Error> {
+    let _alone = engine.locks.lock(&lock(&ticket.loan)).await;
+    if lending::reopen(engine, storage, loan, ticket).await.is_err() {
+        // Only this process knows the key.
+        let loan = Loan { api_key_id: ticket.api_key_id.clone(), ..loan.clone() };
+        return end_key(engine, storage, &loan, max_wait).await;
+    }
+    give_back_locked(engine, storage, ticket, max_wait).await
+}
+
+/// Begins the return of a check-out whose key may exist, for the tick. The tick may have ended the reservation meanwhile.
+pub(super) async fn look_later(
+    engine: &Engine,
+    storage: &dyn Storage,
+    loan: &Loan,
+    ticket: &Ticket,
+    error: &Error,
+) -> Result<(), Error> {
+    let _alone = engine.locks.lock(&lock(&ticket.loan)).await;
+    lending::reopen(engine, storage, loan, ticket).await?;
+    lending::begin_return(engine, storage, ticket).await?;
+    Ok(lending::put_off_return(engine, storage, ticket, error).await?)
+}
+
 /// The key of the lock for the return of a check-out. The second of two concurrent returns finds the check-out over.
 fn lock(loan: &str) -> String {
     format!("library-return/{loan}")
@@ -227,7 +258,7 @@ impl Kind for Loans {
     async fn end_now(&self, mount: Mount<'_>, owner: &Owner, max_wait: Duration) -> Result<(), Error> {
         let Mount { engine, storage } = mount;
         match lending::of_owner(storage, owner).await? {
-            Some(loan) => give_back(engine, storage, &loan.ticket(owner.name()), max_wait).await,
+            Some(loan) => give_back_locked(engine, storage, &loan.ticket(owner.name()), max_wait).await,
             None => Ok(()),
         }
     }

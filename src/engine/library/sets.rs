@@ -126,12 +126,15 @@ impl LibrarySet {
         self.members.iter().chain(self.ending.iter().map(|ending| &ending.member))
     }
 
-    /// Adds these accounts to `ending`. Until `not_before`, a write may still make them members.
+    /// Adds these accounts to `ending`, except members: a failed write must not end a member that it names by another name.
+    /// Until `not_before`, a write may still make the accounts members.
     pub(super) fn let_go(&mut self, accounts: &[Member], now: DateTime<Utc>, not_before: DateTime<Utc>) {
-        let new: HashSet<_> = accounts.iter().map(|member| &member.id).collect();
+        let members: HashSet<_> = self.members.iter().map(|member| &member.id).collect();
+        let new: HashSet<_> =
+            accounts.iter().map(|member| &member.id).filter(|id| !members.contains(id)).collect();
         self.ending.retain(|old| !new.contains(&old.member.id));
         let ending = |member: &Member| Ending { member: member.clone(), since: now, not_before };
-        self.ending.extend(accounts.iter().map(ending));
+        self.ending.extend(accounts.iter().filter(|member| new.contains(&member.id)).map(ending));
     }
 
     /// Makes these accounts the set's members.
@@ -151,6 +154,11 @@ impl LibrarySet {
             ..Holding::in_project(&member.organization_id, Some(&member.project_id))
         });
         accounts.chain(self.making.iter().map(Holding::making)).collect()
+    }
+
+    /// The number of accounts and creations that `reconcile` has to end.
+    pub(super) fn unfinished(&self) -> usize {
+        self.ending.len() + self.making.iter().count()
     }
 
     /// True if the record can be deleted.

@@ -14,7 +14,7 @@ use crate::engine::telemetry::metrics::MAX_LABELS;
 use crate::engine::time::rfc3339;
 use crate::engine::{Engine, Error};
 use crate::framework::{Call, Help, Path, ResponseField, Tick};
-use crate::logical::{Data, Operation, Response, Storage, data};
+use crate::logical::{Data, Operation, Response, Storage, StorageError, data};
 
 const HELP: Help = Help {
     synopsis: "Read the states and borrowers of a library set's accounts.",
@@ -118,7 +118,7 @@ fn who(loan: &Loan) -> Value {
 }
 
 /// Updates the metrics of a set's accounts.
-pub(super) async fn count(engine: &Engine, storage: &dyn Storage, name: &str) -> Result<(), Error> {
+pub(super) async fn count(engine: &Engine, storage: &dyn Storage, name: &str) -> Result<(), StorageError> {
     let set = engine.library_sets.get(storage, name).await?;
     let members = set.as_ref().map_or(&[][..], |set| &set.members);
     let (out, missing) = (lending::taken(storage, name).await?, missing::of_set(storage, name).await?);
@@ -129,11 +129,12 @@ pub(super) async fn count(engine: &Engine, storage: &dyn Storage, name: &str) ->
     Ok(())
 }
 
-/// Part of the tick: updates the metrics of all sets, as they are empty after a failover.
+/// Part of the tick: updates the metrics of all sets, as they are empty after a failover. An unreadable set, which other
+/// parts of the tick report, hides no other.
 pub(in crate::engine) async fn tick(engine: &Engine, tick: &Tick) -> Result<(), Error> {
     let names = sets::SETS.names(&*tick.storage).await?;
     for name in names.into_iter().take(MAX_LABELS).take_while(|_| !tick.is_over()) {
-        count(engine, &*tick.storage, &name).await?;
+        StorageError::readable(count(engine, &*tick.storage, &name).await)?;
     }
     Ok(())
 }

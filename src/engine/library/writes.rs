@@ -217,6 +217,10 @@ impl SetWrite<'_> {
         }
         fields::refuse_unfit(&lacking)?;
         if !members.is_empty() {
+            if let Some((member, set)) = lending::lent_by_another(storage, self.name, &members).await? {
+                let owner = format!("a check-out of library set {set}, which was deleted");
+                return Err(Error::AccountInUse { account: member.id.clone(), owner });
+            }
             self.adopt(&members).await?;
             // After the claim: a later write of a role sees the claim.
             let adopted: Vec<_> = members.iter().map(|member| (&member.id, member.name.as_str())).collect();
@@ -273,7 +277,9 @@ impl SetWrite<'_> {
             Err(failure) => return Err(failure.error),
         };
         self.record.making.end(&made_as);
-        let member = home.member(name, id, Some(made_as));
+        // A write may take minutes, and the account is new now.
+        let joined = Some(self.engine.now());
+        let member = Member { joined, ..home.member(name, id, Some(made_as)) };
         self.adopt(std::slice::from_ref(&member)).await?;
         self.engine.first_seen.forget(member.made_as.as_deref().unwrap_or_default());
         failpoint!("set.made");

@@ -44,6 +44,9 @@ struct Spent {
     asked: DateTime<Utc>,
     /// First day that the next look asks for.
     from: DateTime<Utc>,
+    /// The same for accounts, whose costs OpenAI may refuse; `None` as in earlier releases, which had one day for both.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    accounts_from: Option<DateTime<Utc>>,
     projects: BTreeMap<ProjectId, Total>,
     /// Accounts with days that may still change.
     #[serde(default)]
@@ -97,14 +100,26 @@ impl Spent {
         now - self.asked >= INTERVAL || self.asked > now
     }
 
-    /// Adds up the days that no later look asks for.
-    fn settle(&mut self, now: DateTime<Utc>) {
+    /// Corrects days that were stored while the clock was ahead.
+    fn correct(&mut self, now: DateTime<Utc>) {
+        self.from = self.from.min(day(now));
+        self.accounts_from = Some(self.accounts_from.unwrap_or(self.from).min(day(now)));
+    }
+
+    /// Adds up the days of projects that no later look asks for.
+    fn settle_projects(&mut self, now: DateTime<Utc>) {
         self.from = self.from.max(day(now) - SETTLING);
         for total in self.projects.values_mut() {
             total.settle(self.from);
         }
+    }
+
+    /// The same for accounts.
+    fn settle_accounts(&mut self, now: DateTime<Utc>) {
+        let from = self.accounts_from.unwrap_or(self.from).max(day(now) - SETTLING);
+        self.accounts_from = Some(from);
         for total in self.accounts.values_mut() {
-            total.settle(self.from);
+            total.settle(from);
             if total.settled > 0.0 && self.owners.len() < MAX_TOTALS || self.owners.contains_key(&total.label)
             {
                 *self.owners.entry(total.label.clone()).or_default() += std::mem::take(&mut total.settled);
@@ -160,11 +175,18 @@ pub(in crate::engine) async fn track(engine: &Engine, tick: &Tick) -> Result<(),
         return Ok(());
     }
     spent.asked = now;
+    spent.correct(now);
     SPENT.put(storage, ONLY, &spent).await?;
     let client = client.for_work(Urgency::Check, MAX_WAIT);
+    // Days that could not be read stay days to ask for. OpenAI's response has set the time.
     let projects = ask_for_projects(engine, storage, &client, &mut spent).await;
+    if projects.is_ok() {
+        spent.settle_projects(engine.now());
+    }
     let accounts = ask_for_accounts(engine, storage, &client, &mut spent).await;
-    spent.settle(now);
+    if accounts.is_ok() {
+        spent.settle_accounts(engine.now());
+    }
     SPENT.put(storage, ONLY, &spent).await?;
     projects.and(accounts)
 }
@@ -195,7 +217,8 @@ async fn ask_for_accounts(
     if known.is_empty() {
         return Ok(());
     }
-    for bucket in ask(client, spent.from, CostGroup::User).await? {
+    let from = spent.accounts_from.unwrap_or(spent.from);
+    for bucket in ask(client, from, CostGroup::User).await? {
         charge(&mut spent.accounts, &bucket, &known, |line| line.service_account_id.as_ref());
     }
     for (id, total) in &mut spent.accounts {
@@ -285,7 +308,7 @@ mod tests {
         total.charge(at("2026-03-05T00:00:00Z"), 1.5);
         spent.accounts.insert(account, total);
         assert_eq!(cents(spent.by_owner()["static role app"]), 150);
-        spent.settle(at("2026-03-20T13:00:00Z"));
+        spent.settle_accounts(at("2026-03-20T13:00:00Z"));
         assert!(spent.accounts.is_empty());
         assert_eq!(cents(spent.by_owner()["static role app"]), 150);
     }
@@ -294,9 +317,9 @@ mod tests {
     fn a_look_asks_again_for_days_that_may_have_changed() {
         let mut spent = Spent::beginning(at("2026-03-05T13:00:00Z"));
         assert_eq!(spent.from, at("2026-03-05T00:00:00Z"));
-        spent.settle(at("2026-03-06T13:00:00Z"));
+        spent.settle_projects(at("2026-03-06T13:00:00Z"));
         assert_eq!(spent.from, at("2026-03-05T00:00:00Z"));
-        spent.settle(at("2026-03-20T13:00:00.5Z"));
+        spent.settle_projects(at("2026-03-20T13:00:00.5Z"));
         assert_eq!(spent.from, at("2026-03-18T00:00:00Z"));
     }
 

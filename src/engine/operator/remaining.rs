@@ -66,15 +66,23 @@ pub(super) async fn warn_of_leaving(
     }))
 }
 
+/// The number of credentials in this organization. Records of another organization may be many, and stand before them.
 async fn credentials(storage: &dyn Storage, organization: &OrganizationId) -> Result<usize, Error> {
-    let mut count = 0;
-    for place in ledger::places(storage, "", MAX_COUNT).await? {
-        // An unreadable record names nothing that the configuration could delete.
-        if let Some(entry) = StorageError::readable(LEDGER.get(storage, &place).await)? {
-            count += usize::from(entry.credential.organization_id == *organization);
+    let (mut count, mut after) = (0, String::new());
+    loop {
+        let places = ledger::places(storage, &after, ledger::PAGE).await?;
+        let Some(last) = places.last() else { return Ok(count) };
+        after.clone_from(last);
+        for place in places {
+            // An unreadable record names nothing that the configuration could delete.
+            if let Some(entry) = StorageError::readable(LEDGER.get(storage, &place).await)? {
+                count += usize::from(entry.credential.organization_id == *organization);
+            }
+            if count == MAX_COUNT {
+                return Ok(count);
+            }
         }
     }
-    Ok(count)
 }
 
 async fn creations(storage: &dyn Storage, organization: &OrganizationId) -> Result<usize, Error> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 use serde_json::Value;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::engine::accounts::kind::{Mount, Pending, PendingWork};
 use crate::engine::accounts::owner::Owner;
@@ -21,6 +21,8 @@ use crate::engine::{Engine, Error, kind_of};
 use crate::framework::{Call, Field, Help, Name, Path, ResponseField};
 use crate::logical::{Data, Operation, Response, Storage, StorageError, data};
 
+/// Maximum wait for another request that changes an owner.
+const MAX_LOCK_WAIT: Duration = Duration::from_secs(5);
 /// Maximum time of a retry of all pending deletions.
 const MAX_RETRY_TIME: Duration = Duration::from_secs(45);
 /// Number of owners whose deletions are retried concurrently.
@@ -212,7 +214,7 @@ async fn end_owners(
             if max_wait.is_zero() {
                 return ledger_worker::Step::Skipped;
             }
-            let ended = kind_of(owner).end_now(Mount { engine, storage }, owner, max_wait).await;
+            let ended = end_owner(engine, storage, owner, max_wait).await;
             ended.map_or_else(ledger_worker::Step::Failed, |()| ledger_worker::Step::Removed)
         }
         .boxed()
@@ -225,11 +227,25 @@ async fn end_owners(
     Ok(outcome)
 }
 
+/// Retries the pending deletions of one owner. Another request may hold the owner's lock for minutes.
+async fn end_owner(
+    engine: &Engine,
+    storage: &dyn Storage,
+    owner: &Owner,
+    max_wait: Duration,
+) -> Result<(), Error> {
+    let kind = kind_of(owner);
+    let Ok(_alone) = timeout(MAX_LOCK_WAIT.min(max_wait), engine.locks.lock(&kind.lock(owner))).await else {
+        return Err(Error::field(format!("another request changes {}: try again later", owner.described())));
+    };
+    kind.end_now(Mount { engine, storage }, owner, max_wait).await
+}
+
 /// Retries one pending deletion, and returns its failure.
 async fn end_now(engine: &Engine, storage: &dyn Storage, pending: &Pending) -> Result<(), Error> {
     let owner = pending.owner.as_ref().filter(|_| pending.work == PendingWork::Deletion);
     match owner {
-        Some(owner) => kind_of(owner).end_now(Mount { engine, storage }, owner, MAX_WAIT).await,
+        Some(owner) => end_owner(engine, storage, owner, MAX_WAIT).await,
         None => {
             Err(Error::field("name: this is a creation that was cut off; the tick looks it up once a minute"))
         }

@@ -60,8 +60,9 @@ async fn treat_due(
 ) -> Result<Option<Error>, Error> {
     let now = work.engine.now();
     let passed = if role.current.is_some() { work.engine.certain_time() } else { DateTime::<Utc>::MAX_UTC };
-    let latest = work.engine.latest_time();
-    let corrected = role.ending.iter_mut().filter_map(|old| old.correct_end(latest).then_some(())).count();
+    let latest = work.engine.times.latest_known();
+    let is_corrected = |old: &mut Ending| latest.is_some_and(|latest| old.correct_end(latest));
+    let corrected = role.ending.iter_mut().filter_map(|old| is_corrected(old).then_some(())).count();
     // A limited key needs no work until its end has surely passed.
     let waits = |old: &Ending| old.next(now) > now || old.limited && old.ends > passed;
     let ours = role.keys().map(|(key, _)| key.clone()).collect();

@@ -77,7 +77,6 @@ impl Kind for StaticRoles {
     async fn end_now(&self, mount: Mount<'_>, owner: &Owner, max_wait: Duration) -> Result<(), Error> {
         let Mount { engine, storage } = mount;
         let name = owner.name();
-        let _alone = engine.locks.lock(&self.lock(owner)).await;
         let Some(mut role) = stored::get(storage, name).await? else { return Ok(()) };
         let client = clients::client_of(engine, storage, &role.organization_id).await?;
         let work = Work { engine, storage, name, client, max_wait };

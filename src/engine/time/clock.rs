@@ -83,7 +83,13 @@ impl Times {
 
     /// The later of both clocks: a duration that counts from this time is never cut short.
     pub(in crate::engine) fn latest(&self) -> DateTime<Utc> {
-        self.openai().map_or_else(|| self.clock.now(), |openai| openai.max(self.clock.now()))
+        self.latest_known().unwrap_or_else(|| self.clock.now())
+    }
+
+    /// The later of both clocks; `None` while OpenAI's time is unknown. A stored time that is too far ahead of it was stored by
+    /// a wrong clock. This machine's clock alone proves nothing: it may be behind, as after a start without a network.
+    pub(in crate::engine) fn latest_known(&self) -> Option<DateTime<Utc>> {
+        self.openai().map(|openai| openai.max(self.clock.now()))
     }
 
     /// True if OpenAI's clock must be read: its time is unknown, or it is behind this machine's clock and the reading is

@@ -335,6 +335,38 @@ async fn a_key_that_comes_after_its_reservation_was_taken_back_is_ended() {
     }
 }
 
+/// OpenAI makes the key after the tick has taken the reservation back, and then the key cannot be deleted at once.
+#[tokio::test]
+async fn an_account_is_not_free_while_a_key_lives_that_came_too_late() {
+    for is_answered in [true, false] {
+        let mount = library::mount_with("a").await;
+        let create_key = endpoint::CREATE_KEY;
+        mount.sim.fault(Fault::on(create_key, Action::delay(Duration::from_millis(200))).times(1));
+        if !is_answered {
+            mount.sim.fault(Fault::on(create_key, Action::Drop).after_the_work().times(1));
+        }
+        let check_out = path("check-out");
+        let mut late = Box::pin(mount.write(&check_out, json!({})));
+        while mount.stored("library-loan/").is_empty() {
+            tokio::select! {
+                biased;
+                answer = &mut late => panic!("{answer:?}"),
+                () = tokio::task::yield_now() => {}
+            }
+        }
+        mount.advance(Duration::from_secs(400));
+        mount.tick().await.done();
+        assert!(mount.stored("library-loan/").is_empty(), "the reservation is taken back");
+        mount.sim.fault(Fault::on(endpoint::DELETE_KEY, Action::status(403)));
+        late.await.refused("is removed within 10 minutes");
+        assert_eq!(library::status(&mount).await, json!({"a": "returning"}), "{is_answered}");
+        mount.sim.clear_faults();
+        library::settle(&mount).await;
+        library::assert_at_rest(&mount, &["a"]).await;
+        mount.finish().await;
+    }
+}
+
 #[tokio::test]
 async fn an_account_deleted_at_openai_is_passed_over_and_the_rest_is_lent() {
     let mount = library::mount_with("a,b").await.without_lag();

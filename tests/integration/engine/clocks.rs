@@ -208,6 +208,61 @@ async fn a_loan_is_renewed_under_a_clock_that_is_ahead() {
     mount.finish().await;
 }
 
+/// A server starts with a clock that is behind, and OpenAI cannot be reached; then `happens`, and both are put right.
+async fn starts_behind_without_openai(mount: &Mount, by: Duration, happens: impl AsyncFnOnce()) {
+    mount.tick().await.done();
+    mount.put_clock_back(by);
+    mount.sim.fault(Fault::everywhere(Action::status(403)));
+    mount.restart().await;
+    let _said = mount.tick_now().await;
+    happens().await;
+    mount.sim.clear_faults();
+    mount.put_clock_ahead(by);
+    ticks(mount).await;
+}
+
+#[tokio::test]
+async fn a_start_under_a_clock_that_is_behind_shortens_no_loan() {
+    let mount = mount_with("a").await;
+    let lent = check_out(&mount).await;
+    starts_behind_without_openai(&mount, DAY * 3, async || ()).await;
+    assert!(is_live(&mount, &lent.text("api_key")));
+    assert_eq!(status(&mount).await, json!({"a": "checked-out"}));
+    mount.sim.fault(Fault::everywhere(Action::status(403)));
+    check_in(&mount, &lent).await.error();
+    mount.sim.clear_faults();
+    check_in(&mount, &lent).await.done();
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_renewal_under_a_clock_that_is_behind_shortens_no_loan() {
+    let mount = mount_with("a").await;
+    let lent = check_out(&mount).await;
+    starts_behind_without_openai(&mount, HOUR * 5, async || {
+        mount.renew(lent.lease(), HOUR).await.done();
+    })
+    .await;
+    assert!(is_live(&mount, &lent.text("api_key")));
+    assert_eq!(status(&mount).await, json!({"a": "checked-out"}));
+    check_in(&mount, &lent).await.done();
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_start_under_a_clock_that_is_behind_shortens_no_grace() {
+    let mount = with_static_role().await;
+    let first = static_key(&mount).await;
+    mount.write("static-creds/app/rotate", json!({"grace_period": "2h"})).await.done();
+    starts_behind_without_openai(&mount, DAY * 3, async || ()).await;
+    assert!(is_live(&mount, &first), "its grace is not over");
+    mount.advance(HOUR * 3);
+    mount.tick().await.done();
+    assert!(!is_live(&mount, &first));
+    mount.delete("static-roles/app").await.done();
+    mount.finish().await;
+}
+
 #[tokio::test]
 async fn a_clock_that_is_ahead_rotates_no_key_and_ends_no_grace() {
     let mount = with_static_role().await;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::simulator::{Action, Fault, endpoint};
 use crate::support::Mount;
 use crate::support::library::{self, SET, SETTLED};
 
@@ -136,4 +137,47 @@ async fn force_ends_no_check_out_that_can_be_checked_in() {
     mount.delete_by_force(SET).await.nothing();
     assert!(library::names(&mount).is_empty());
     mount.finish().await;
+}
+
+#[tokio::test]
+async fn an_account_that_a_deleted_set_still_lends_joins_no_other_set() {
+    let mount = library::mount_with("a").await.without_lag();
+    let lent = library::check_out(&mount).await;
+    move_away(&mount).await;
+    mount.delete_by_force(SET).await.done();
+    move_back(&mount).await;
+    let (other, body) = ("library-sets/other", json!({"project": "research", "service_account_names": "a"}));
+    mount.write(other, body.clone()).await.refused("already belongs to a check-out of library set pool");
+    assert!(mount.sim.state().is_live(&lent.text("api_key")));
+    mount.revoke(lent.lease()).await.done();
+    mount.write(other, body).await.done();
+    mount.delete(other).await.done();
+    mount.abandon();
+}
+
+#[tokio::test]
+async fn accounts_that_left_a_set_wait_for_their_organization_and_go_at_once_when_it_is_back() {
+    let mount = library::mount_with("a").await.without_lag();
+    move_away(&mount).await;
+    mount.delete(SET).await.done();
+    mount.tick().await.done();
+    let record: Value = serde_json::from_str(&mount.storage_text("library-set/pool")).unwrap();
+    let next_try: chrono::DateTime<chrono::Utc> = record["retry_at"].as_str().unwrap().parse().unwrap();
+    assert!((next_try - mount.now()).num_minutes() > 50, "{record}");
+    move_back(&mount).await;
+    mount.tick().await.done();
+    assert!(library::names(&mount).is_empty() && mount.stored("library").is_empty());
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn accounts_of_an_archived_project_leave_with_it() {
+    let mount = library::mount_with("a,b").await.without_lag();
+    mount.sim.archive_project(mount.sim.project());
+    let archived = json!({"error": {"message": "Project is archived.", "type": "invalid_request_error",
+        "param": null, "code": "project_archived"}});
+    mount.sim.fault(Fault::on(endpoint::LIST_KEYS, Action::status_with(400, archived)));
+    mount.delete(SET).await.nothing();
+    assert!(mount.stored("library").is_empty() && mount.stored("account-owner/").is_empty());
+    mount.abandon();
 }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::simulator::{Action, Fault, Lag, endpoint};
 use crate::support::Mount;
 use crate::support::library::{self, SET};
+use crate::support::storage::Access;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -119,6 +120,27 @@ async fn an_adopted_account_that_was_made_anew_elsewhere_is_adopted_anew() {
 async fn an_account_made_a_moment_ago_that_openai_does_not_know_yet_is_not_replaced() {
     let mount = library::mount_with("a").await;
     let id = mount.sim.state().accounts[0].id.clone();
+    lag(&mount, json!({"object": "list", "first_id": null, "last_id": null, "data": [], "has_more": false}));
+    mount.sim.fault(Fault::on("GET /organization/projects/*/service_accounts/*", Action::status(404)));
+    mount.write(SET, json!({"service_account_names": "a"})).await.done();
+    assert_eq!(mount.sim.state().accounts[0].id, id);
+    assert_eq!(mount.sim.state().created.accounts, 1);
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn an_account_made_at_the_end_of_a_long_write_is_young_after_a_restart() {
+    let mount = library::mount().await.without_lag();
+    mount.watched.hold(Access::Write, "library-set/");
+    let write = mount.write(SET, json!({"project": "research", "service_account_names": "a"}));
+    let long = async {
+        mount.watched.held().await;
+        mount.advance(Duration::from_secs(120));
+        mount.watched.release();
+    };
+    tokio::join!(write, long).0.done();
+    let id = mount.sim.state().accounts[0].id.clone();
+    mount.restart().await;
     lag(&mount, json!({"object": "list", "first_id": null, "last_id": null, "data": [], "has_more": false}));
     mount.sim.fault(Fault::on("GET /organization/projects/*/service_accounts/*", Action::status(404)));
     mount.write(SET, json!({"service_account_names": "a"})).await.done();
@@ -292,4 +314,30 @@ async fn a_set_without_its_missing_account_forgets_it() {
         assert_eq!(mount.read("health").await.json()["status"], "ok");
         mount.finish().await;
     }
+}
+
+#[tokio::test]
+async fn a_set_that_cannot_be_read_hides_no_missing_account_of_another() {
+    let mount = library::mount_with("a").await;
+    let others = "library-sets/any";
+    mount.write(others, json!({"project": "research", "service_account_names": "b"})).await.done();
+    mount.advance(HOUR);
+    mount.sim.fault(Fault::on(endpoint::CREATE_KEY, Action::status(404)).times(2));
+    for set in [SET, others] {
+        mount.write(&format!("{set}/check-out"), json!({})).await.refused("API key creation failed");
+    }
+    let mut entries = mount.storage.snapshot();
+    for entry in entries.iter_mut().filter(|entry| entry.key == "library-set/any") {
+        entry.value = br#"{"version": 99}"#.to_vec();
+    }
+    mount.storage.restore(entries);
+    mount.restart().await;
+    mount.advance(Duration::from_secs(90));
+    assert!(mount.tick().await.error().message().contains("a newer release"), "it is told");
+    assert_eq!(library::status(&mount).await["a"], "available");
+    assert_eq!(mount.stored("library-missing/").len(), 1, "the other record stays");
+    let _said = mount.tick().await;
+    let metrics = mount.read("metrics").await.text("http_raw_body");
+    assert!(metrics.contains("openai_library_accounts{set=\"pool\",state=\"free\"} 1"), "{metrics}");
+    mount.abandon();
 }

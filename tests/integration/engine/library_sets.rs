@@ -5,9 +5,10 @@ use std::time::Duration;
 use openai_secrets::logical::{Kind, Operation};
 use serde_json::{Value, json};
 
-use crate::simulator::{Action, Fault, endpoint};
+use crate::simulator::{AccountState, Action, Fault, endpoint};
 use crate::support::Mount;
 use crate::support::library::{self, SET, SETTLED};
+use crate::support::storage::CrashPoint;
 
 #[tokio::test]
 async fn existing_accounts_are_adopted_and_missing_ones_made_without_a_key() {
@@ -341,6 +342,56 @@ async fn an_account_renamed_at_openai_stays_the_same_account() {
     assert_eq!(library::names(&mount), ["z", "b"]);
     mount.delete(SET).await.nothing();
     assert!(library::names(&mount).is_empty());
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_refused_name_of_a_renamed_account_gives_the_account_to_no_other_set() {
+    let mount = library::mount_with("a,b").await.without_lag();
+    let id = mount.sim.state().accounts[0].id.clone();
+    library::rename(&mount, &id, "z").await;
+    let twice = json!({"service_account_names": "a,b,z"});
+    mount.write(SET, twice).await.refused("must not name an account twice");
+    let other = json!({"project": "research", "service_account_names": "z"});
+    mount.write("library-sets/other", other).await.refused("already belongs to library set pool");
+    mount.finish().await;
+}
+
+/// The write fails, or the process ends in it.
+#[tokio::test]
+async fn a_renamed_account_stays_if_the_write_of_its_new_name_fails() {
+    for crashes in [false, true] {
+        let mount = library::mount_with("a,b").await.without_lag();
+        let id = mount.sim.state().accounts[0].id.clone();
+        library::rename(&mount, &id, "z").await;
+        let body = json!({"service_account_names": "b,z,c"});
+        if crashes {
+            let request = mount.request(Operation::Update, SET, body);
+            assert!(mount.killed(request, CrashPoint::Before(4)).await);
+            library::settle(&mount).await;
+        } else {
+            mount.sim.fault(Fault::on(endpoint::CREATE_ACCOUNT, Action::status(403)));
+            mount.write(SET, body).await.error();
+        }
+        assert_eq!(mount.read(SET).await.json()["service_account_names"], json!(["a", "b"]));
+        assert_eq!(library::names(&mount), ["z", "b"], "{crashes}");
+        assert_eq!(mount.stored("account-owner/").len(), 2, "{crashes}");
+        mount.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn a_set_keeps_its_accounts_if_its_projects_name_leads_elsewhere() {
+    let mount = library::mount_with("a,b").await.without_lag();
+    mount.sim.add_project("proj_elsewhere");
+    mount.sim.catch_up();
+    mount.advance(Duration::from_secs(3600));
+    let before = mount.sim.state().accounts;
+    mount.write("project/research", json!({"project_id": "proj_elsewhere"})).await.done();
+    mount.write(SET, json!({"service_account_names": "a,b"})).await.nothing();
+    let ids = |accounts: &[AccountState]| accounts.iter().map(|one| one.id.clone()).collect::<Vec<_>>();
+    assert_eq!(ids(&mount.sim.state().accounts), ids(&before), "the accounts are in the project of before");
+    library::check_out(&mount).await.done();
     mount.finish().await;
 }
 

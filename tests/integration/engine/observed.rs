@@ -390,6 +390,59 @@ async fn costs_that_cannot_be_read_are_asked_for_an_hour_later_and_stop_nothing(
     mount.finish().await;
 }
 
+/// The costs of a project, and of an account that stays.
+#[tokio::test]
+async fn costs_of_days_that_could_not_be_read_are_counted_when_they_can() {
+    for first_to_fail in [0, 1] {
+        let mount = mount().await;
+        let account = mount.seed("one", false).id;
+        mount.sim.catch_up();
+        let role = json!({"project": "research", "service_account_id": account});
+        mount.write("roles/batch", role).await.done();
+        mount.write("config", json!({"quota_tracking": true})).await.done();
+        mount.tick().await.done();
+        mount.sim.spend_by_user(mount.sim.project(), &account, 2.0);
+        let fault = mount.sim.fault(
+            Fault::on(endpoint::READ_COSTS, refusal(400)).skipping(first_to_fail).times(5 - first_to_fail),
+        );
+        for _ in 0..5 {
+            mount.advance(HOUR * 24);
+            let _said = mount.tick().await;
+        }
+        mount.sim.remove_fault(fault);
+        mount.advance(HOUR * 24);
+        mount.tick().await.done();
+        let text = metrics(&mount).await;
+        shows(&text, r#"openai_quota_used{project="research"}"#, 200.0);
+        shows(&text, r#"openai_owner_costs_cents_total{owner="role batch"}"#, 200.0);
+    }
+}
+
+#[tokio::test]
+async fn costs_are_counted_after_a_clock_that_was_ahead() {
+    for is_known in [true, false] {
+        let mount = mount().await;
+        mount.write("config", json!({"quota_tracking": true})).await.done();
+        mount.put_clock_ahead(HOUR * 24 * 400);
+        mount.restart().await;
+        if !is_known {
+            mount.sim.fault(Fault::everywhere(refusal(403)));
+        }
+        let _said = mount.tick().await;
+        mount.sim.clear_faults();
+        mount.put_clock_back(HOUR * 24 * 400);
+        // The client of before pauses after the failures.
+        mount.restart().await;
+        mount.sim.spend(mount.sim.project(), 2.0);
+        for _ in 0..3 {
+            mount.advance(HOUR * 2);
+            mount.tick().await.done();
+            let text = metrics(&mount).await;
+            shows(&text, r#"openai_quota_used{project="research"}"#, 200.0);
+        }
+    }
+}
+
 #[tokio::test]
 async fn costs_are_not_asked_for_unless_tracking_is_on() {
     let mount = mount().await;

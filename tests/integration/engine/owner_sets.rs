@@ -83,6 +83,46 @@ async fn more_than_five_creations_without_an_outcome_are_refused() {
 }
 
 #[tokio::test]
+async fn a_creation_in_an_organization_that_is_gone_costs_no_writes_and_is_undone_when_it_is_back() {
+    let mount = library::mount().await;
+    lose_the_next_creation(&mount);
+    mount.write(SET, names("a")).await.error();
+    mount.sim.clear_faults();
+    let mut elsewhere = mount.config();
+    elsewhere["organization_id"] = json!("org-other");
+    elsewhere["verify_connection"] = json!(false);
+    mount.write("config", elsewhere).await.done();
+    tick_after(&mount, A_WHILE).await;
+    let puts = mount.storage.calls().puts;
+    for _ in 0..10 {
+        tick_after(&mount, Duration::from_secs(60)).await;
+    }
+    assert!(mount.storage.calls().puts - puts < 3, "{} writes", mount.storage.calls().puts - puts);
+    assert_eq!(library::names(&mount).len(), 1);
+    mount.write("config", mount.config()).await.done();
+    mount.tick_immediately().await.done();
+    assert!(library::names(&mount).is_empty() && mount.stored("library").is_empty());
+    mount.finish().await;
+}
+
+/// Each time one deletion succeeds, as at an OpenAI that allows few, and the others fail.
+#[tokio::test]
+async fn accounts_go_one_after_another_without_ever_longer_waits() {
+    let mount = library::mount_with("a,b,c,d,e,f,g,h").await.without_lag();
+    for left in (0..8).rev() {
+        mount.sim.clear_faults();
+        mount.sim.fault(Fault::on(endpoint::DELETE_ACCOUNT, Action::status(403)).skipping(1));
+        if left == 7 {
+            mount.delete(SET).await.done();
+        } else {
+            tick_after(&mount, Duration::from_secs(60)).await;
+        }
+        assert_eq!(library::names(&mount).len(), left);
+    }
+    mount.finish().await;
+}
+
+#[tokio::test]
 async fn a_deleted_set_stays_as_a_tombstone_until_its_accounts_are_gone_and_a_new_one_inherits_it() {
     let mount = library::mount_with("a,b").await.without_lag();
     let id = mount.sim.state().accounts[0].id.clone();

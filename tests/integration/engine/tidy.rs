@@ -352,3 +352,61 @@ async fn an_admin_key_that_a_rotation_made_and_a_restored_backup_does_not_name_i
     assert_eq!(live, [kept]);
     mount.finish().await;
 }
+
+/// The role is written, and its key handed out, after `tidy` has read the owners.
+#[tokio::test]
+async fn an_account_that_a_role_takes_while_tidy_runs_stays() {
+    let mount = mount().await.without_lag();
+    let stray = mount.seed(&tagged(&mount, "vault-stray123").await, false).id;
+    mount.sim.fault(Fault::on(endpoint::DELETE_ACCOUNT, Action::delay(Duration::from_secs(2))).times(1));
+    let other = mount.seed(&tagged(&mount, "vault-another1").await, false).id;
+    mount.write("tidy", json!({"dry_run": false, "min_age": 0})).await.done();
+    eventually("the first account is being removed", async || {
+        (mount.read("tidy/status").await.json()["found_count"] == 1).then_some(())
+    })
+    .await;
+    let taken = mount.read("tidy/status").await.json()["found"][0]["id"].clone();
+    let free = [stray, other].into_iter().find(|id| taken != json!(id)).unwrap();
+    let role = json!({"project": "research", "service_account_id": free});
+    mount.write("roles/on-it", role).await.done();
+    let lent = mount.read("creds/on-it").await;
+    ended(&mount).await;
+    assert!(mount.sim.state().is_live(&lent.text("api_key")));
+    mount.abandon();
+}
+
+#[tokio::test]
+async fn an_account_with_the_key_of_a_lease_stays_though_its_role_is_gone() {
+    let mount = mount().await.without_lag();
+    let stray = mount.seed(&tagged(&mount, "vault-stray123").await, false).id;
+    mount.advance(Duration::from_secs(600));
+    let role = json!({"project": "research", "service_account_id": stray, "ttl": "96h", "max_ttl": "96h"});
+    mount.write("roles/on-it", role).await.done();
+    let lent = mount.read("creds/on-it").await;
+    mount.delete("roles/on-it").await.done();
+    assert_eq!(mount.entries_left().await, 0, "no window names the account");
+    let order = json!({"dry_run": false, "min_age": 0});
+    let status = tidy(&mount, order.clone()).await;
+    assert!(mount.sim.state().is_live(&lent.text("api_key")), "{status}");
+    assert!(status["last_error"].as_str().unwrap().contains(&lent.text("api_key_id")), "{status}");
+    mount.revoke(lent.lease()).await.done();
+    assert_eq!(tidy(&mount, order).await["removed"], 1);
+    mount.finish().await;
+}
+
+/// The key at the end of a page is deleted before the next page is read.
+#[tokio::test]
+async fn a_list_of_keys_that_loses_its_place_keeps_the_accounts_that_somebody_may_use() {
+    let mount = mount().await.without_lag();
+    let stray = mount.seed(&tagged(&mount, "vault-stray123").await, false).id;
+    for number in 0..100 {
+        mount.seed(&format!("other-{number}"), true);
+    }
+    mount.advance(Duration::from_secs(600));
+    let (_, theirs) = mount.seed_key(&stray, "theirs");
+    mount.sim.fault(Fault::on(endpoint::LIST_KEYS, Action::status(404)).skipping(1).times(1));
+    let status = tidy(&mount, json!({"dry_run": false, "min_age": 0})).await;
+    assert!(mount.sim.state().is_live(&theirs), "{status}");
+    assert_eq!((&status["removed"], &status["failed"]), (&json!(0), &json!(1)), "{status}");
+    mount.finish().await;
+}

@@ -1,6 +1,6 @@
 //! What waits for its end is seen: in `revocations`, in `health`, as a metric; and can be tried again at once.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use openai_secrets::logical::{Entry, Storage as _};
 use serde_json::{Value, json};
@@ -9,6 +9,7 @@ use crate::simulator::{Action, Fault, endpoint};
 use crate::support::Mount;
 use crate::support::library::check_out;
 use crate::support::mount::PROJECT;
+use crate::support::storage::Access;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const SET: &str = "library-sets/pool";
@@ -84,6 +85,31 @@ async fn an_account_that_left_its_set_is_told() {
     refuse_deletions(&mount);
     mount.delete(SET).await.done();
     is_told_and_ends(mount, "pool").await;
+}
+
+/// A write of the set waits for OpenAI or for storage, and holds the set's lock.
+#[tokio::test]
+async fn a_retry_waits_a_few_seconds_for_a_request_that_changes_the_owner() {
+    let mount = mount().await.without_lag();
+    mount.write(SET, json!({"project": PROJECT, "service_account_names": "a,b"})).await.done();
+    mount.sim.fault(Fault::on(endpoint::DELETE_ACCOUNT, Action::status(403)).times(1));
+    mount.write(SET, json!({"service_account_names": "a"})).await.done();
+    let name = mount.list("revocations").await.keys()[0].clone();
+    mount.watched.hold(Access::Write, "library-set/");
+    let retries = async {
+        mount.watched.held().await;
+        let began = Instant::now();
+        mount.write(&format!("revocations/{name}/retry"), json!({})).await.refused("another request changes");
+        let answer = mount.write("revocations/retry", json!({})).await.json();
+        assert_eq!((&answer["failed"], &answer["waiting"]), (&json!(1), &json!(1)), "{answer}");
+        assert!(began.elapsed() < Duration::from_secs(20));
+        mount.watched.release();
+    };
+    let (write, ()) = tokio::join!(mount.write(SET, json!({"description": "shared"})), retries);
+    write.done();
+    mount.write("revocations/retry", json!({})).await.done();
+    assert!(mount.list("revocations").await.keys().is_empty());
+    mount.finish().await;
 }
 
 #[tokio::test]
@@ -244,6 +270,23 @@ async fn the_configuration_stays_while_something_needs_it_and_the_refusal_says_w
     mount.delete("config").await.refused("delete the library sets");
     mount.delete(SET).await.done();
     mount.delete("config").await.nothing();
+}
+
+#[tokio::test]
+async fn a_credential_holds_the_configuration_behind_many_of_another_organization() {
+    let mount = mount().await;
+    let lease = mount.read("creds/app").await.lease().clone();
+    let key = mount.stored("ledger/").pop().unwrap();
+    let stored = mount.storage.get(&key).await.unwrap().unwrap();
+    let elsewhere = String::from_utf8(stored.value).unwrap().replace(mount.sim.organization(), "org-other");
+    for number in 0..1_000 {
+        let key = format!("ledger/00000000/00/elsewhere{number:04}");
+        mount.storage.put(Entry { key, value: elsewhere.clone().into(), seal_wrap: false }).await.unwrap();
+    }
+    mount.delete("config").await.refused("1 credential has still to be ended");
+    mount.revoke(&lease).await.done();
+    mount.delete("config").await.nothing();
+    mount.abandon();
 }
 
 #[tokio::test]

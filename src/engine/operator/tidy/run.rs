@@ -2,10 +2,10 @@
 //! rest.
 //!
 //! *Guarantees:* an account or key is removed only under three conditions: its name has this mount's tag, OpenAI created
-//! it at least `min_age` ago, and no record names it. An account with a live key of somebody else stays as well. Accounts
-//! and keys are listed before their owners, so a creation in progress always finds its owner. A claim of an account waits
-//! for the account's removal, and an earlier claim prevents the removal. One failure does not stop the run. After a
-//! crash, the next run finds the rest.
+//! it at least `min_age` ago, and no record names it. An account with a live key of somebody else, or of a credential here,
+//! stays as well. Accounts and keys are listed before their owners, so a creation in progress always finds its owner. A
+//! claim of an account, and a role on it, wait for the account's removal; an earlier claim or role prevents the removal.
+//! One failure does not stop the run. After a crash, the next run finds the rest.
 //!
 //! *Assumptions:* no other server has a mount with this tag. A copy of the storage must not tidy.
 
@@ -88,14 +88,11 @@ impl Run {
 
     /// Counts a failed listing of a project. Returns false after a failure.
     fn note(&self, what: &'static str, listed: Result<(), openai::Error>) -> bool {
-        match listed {
-            // The project is deleted, with its accounts and keys.
-            Err(error) if !error.is_gone() => {
-                self.failed(&Error::call(what)(error));
-                false
-            }
-            _ => true,
+        let listed = listed.map_err(Error::call(what));
+        if let Err(error) = &listed {
+            self.failed(error);
         }
+        listed.is_ok()
     }
 
     async fn accounts_in(
@@ -104,16 +101,18 @@ impl Run {
         found: &mut Vec<Candidate>,
     ) -> Result<(), openai::Error> {
         let mut pages = Pages::within(MAX_LISTING_TIME);
-        while let Some(page) = self.client.next_service_accounts(project_id, &mut pages).await? {
+        loop {
+            let page = self.client.next_service_accounts(project_id, &mut pages).await;
+            let Some(page) = unless_deleted(page, &pages)? else { return Ok(()) };
             self.engine.tidying.looked_at(page.len());
             let carry_tag =
                 page.into_iter().filter(|account| self.is_candidate(&account.name, account.created_at));
-            found.extend(carry_tag.map(|account| Candidate::new(project_id, Object::Account(account, None))));
+            let candidate = |account| Candidate::new(project_id, Object::Account(account, Vec::new()));
+            found.extend(carry_tag.map(candidate));
         }
-        Ok(())
     }
 
-    /// Lists the project's keys with the tag. Notes for each account a key that somebody else created on it.
+    /// Lists the project's keys with the tag. Notes for each account its unexpired keys.
     async fn keys_in(
         &self,
         project_id: &ProjectId,
@@ -125,11 +124,17 @@ impl Run {
             .filter_map(|candidate| Some((candidate.account_id()?.clone(), candidate)))
             .collect();
         let mut pages = Pages::within(MAX_LISTING_TIME);
-        while let Some(page) = self.client.next_keys(project_id, &mut pages).await? {
+        loop {
+            let page = self.client.next_keys(project_id, &mut pages).await;
+            let Some(page) = unless_deleted(page, &pages)? else { return Ok(()) };
             self.engine.tidying.looked_at_keys(page.len());
             for key in &page {
-                if let Some(candidate) = key.service_account().and_then(|owner| accounts.get_mut(owner)) {
-                    self.note_foreign(key, candidate);
+                let is_over = key.expires_at.is_some_and(|end| end <= self.engine.certain_time());
+                if let Some(candidate) = key.service_account().and_then(|owner| accounts.get_mut(owner))
+                    && let Object::Account(_, keys) = &mut candidate.object
+                    && !is_over
+                {
+                    keys.push(key.clone());
                 }
             }
             let carry_tag = page
@@ -140,19 +145,13 @@ impl Run {
                 carry_tag.filter_map(|key| key.service_account().cloned().map(|owner| (key, owner)));
             found.extend(of_accounts.map(|(key, owner)| Candidate::new(project_id, Object::Key(key, owner))));
         }
-        Ok(())
     }
 
-    fn note_foreign(&self, key: &KeyRecord, candidate: &mut Candidate) {
+    /// True if somebody uses the key, so that its account stays: a record names the key, or somebody else created it.
+    fn is_used(&self, owned: &Owned, account: &ServiceAccount, key: &KeyRecord) -> bool {
         let is_ours = key.name.as_ref().is_some_and(|name| self.engine.tag.owns(name));
-        let is_over = key.expires_at.is_some_and(|end| end <= self.engine.certain_time());
-        if let Object::Account(account, foreign) = &mut candidate.object
-            && key.created_at > account.created_at + FIRST_KEY_DELAY
-            && !is_ours
-            && !is_over
-        {
-            *foreign = Some(key.id.clone());
-        }
+        let is_first = key.created_at <= account.created_at + FIRST_KEY_DELAY;
+        owned.names_key(key, &self.engine.tag) || !is_ours && !is_first
     }
 
     pub(super) fn is_candidate(&self, name: &str, created_at: DateTime<Utc>) -> bool {
@@ -177,14 +176,8 @@ impl Run {
 
     async fn tidy_candidate(&self, owned: &Owned, candidate: &Candidate) -> Result<(), Error> {
         match (&candidate.object, &candidate.project_id) {
-            (Object::Account(account, None), Some(project)) => {
-                self.tidy_account(owned, candidate, project, account).await
-            }
-            (Object::Account(account, Some(key)), _) => {
-                if inventory::is_owned(&self.engine, &*self.storage, owned, account).await? {
-                    return Ok(());
-                }
-                Err(Error::AccountHasKeys { account: account.id.clone(), key: key.clone() })
+            (Object::Account(account, keys), Some(project)) => {
+                self.tidy_account(owned, candidate, project, account, keys).await
             }
             (Object::Key(key, _), Some(project)) => self.tidy_key(owned, candidate, project, key).await,
             _ => Ok(()),
@@ -197,9 +190,18 @@ impl Run {
         candidate: &Candidate,
         project: &ProjectId,
         account: &ServiceAccount,
+        keys: &[KeyRecord],
     ) -> Result<(), Error> {
-        let _no_claim = claims::lock(&self.engine, &account.id).await;
-        if inventory::is_owned(&self.engine, &*self.storage, owned, account).await? {
+        let (engine, storage) = (&self.engine, &*self.storage);
+        let _no_claim = claims::lock(engine, &account.id).await;
+        if inventory::is_owned(engine, storage, owned, account).await? {
+            return Ok(());
+        }
+        if let Some(key) = keys.iter().find(|key| self.is_used(owned, account, key)) {
+            return Err(Error::AccountHasKeys { account: account.id.clone(), key: key.id.clone() });
+        }
+        // A role has no claim, and may have taken the account after the owners were read.
+        if !self.options.dry_run && inventory::user_of(engine, storage, &account.id).await?.is_some() {
             return Ok(());
         }
         self.engine.tidying.found(candidate);
@@ -247,6 +249,18 @@ impl Candidate {
             Object::Account(account, _) => Some(&account.id),
             Object::Key(..) | Object::AdminKey(_) => None,
         }
+    }
+}
+
+/// The next page; `None` at the end of the list, and for a deleted project, whose accounts and keys are deleted with it. A 404
+/// for a later page concerns the cursor.
+fn unless_deleted<T>(
+    page: Result<Option<T>, openai::Error>,
+    pages: &Pages,
+) -> Result<Option<T>, openai::Error> {
+    match page {
+        Err(error) if error.is_gone() && pages.is_at_start() => Ok(None),
+        page => page,
     }
 }
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::engine::Error;
 use crate::engine::time::rfc3339;
 use crate::logical::{Data, data};
-use crate::openai::{AdminKeyRecord, ApiKeyId, KeyRecord, ProjectId, ServiceAccount, ServiceAccountId};
+use crate::openai::{AdminKeyRecord, KeyRecord, ProjectId, ServiceAccount, ServiceAccountId};
 
 /// Number of found accounts and keys that the status lists.
 const MAX_LISTED: usize = 1_000;
@@ -52,8 +52,8 @@ pub(super) struct Candidate {
 /// The account or key of a candidate.
 #[derive(Clone, Debug)]
 pub(super) enum Object {
-    /// An account, and one of its keys that somebody else created.
-    Account(ServiceAccount, Option<ApiKeyId>),
+    /// An account with its unexpired keys.
+    Account(ServiceAccount, Vec<KeyRecord>),
     /// A key on this account.
     Key(KeyRecord, ServiceAccountId),
     /// An admin key.
