@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
-use super::provider::{self, Work};
+use super::provider::{self, MAX_WAIT, Work};
 use super::record::{Federation, LOCK, ONLY, Provider};
 use super::rotation;
 use crate::engine::accounts::kind::{Holding, Kind, Mount, Pending, Turn};
@@ -14,9 +14,6 @@ use crate::engine::accounts::owner::Owner;
 use crate::engine::failpoint::failpoint;
 use crate::engine::{Engine, Error};
 use crate::logical::{Storage, StorageError};
-
-/// Maximum time that a call waits for its turn: in a request, and in the tick.
-pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The federation, as the worker knows it.
 #[derive(Debug)]
@@ -44,7 +41,7 @@ impl Kind for Federated {
             return Ok(None);
         }
         let mut federation = (*federation).clone();
-        let work = match Work::new(engine, storage, &federation, turn.max_wait().min(PATIENCE)).await {
+        let work = match Work::new(engine, storage, &federation, turn.max_wait().min(MAX_WAIT)).await {
             Ok(work) => work,
             Err(Error::NotConfigured) => return Ok(None),
             Err(error) => return keep(turn, &mut federation, error).await,
@@ -66,12 +63,12 @@ impl Kind for Federated {
         Ok(waiting(&federation, owner, engine.now()))
     }
 
-    async fn end_now(&self, mount: Mount<'_>, _: &Owner, patience: Duration) -> Result<(), Error> {
+    async fn end_now(&self, mount: Mount<'_>, _: &Owner, max_wait: Duration) -> Result<(), Error> {
         let Mount { engine, storage } = mount;
         let _alone = engine.locks.lock(LOCK).await;
         let Some(federation) = engine.federation.latest(storage, ONLY).await? else { return Ok(()) };
         let mut federation = (*federation).clone();
-        let work = Work::new(engine, storage, &federation, patience).await?;
+        let work = Work::new(engine, storage, &federation, max_wait).await?;
         if federation.is_deleted {
             return end(&work, &mut federation).await;
         }

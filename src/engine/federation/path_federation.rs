@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::kind::{self, PATIENCE};
-use super::provider::{self, Work};
+use super::kind;
+use super::provider::{self, MAX_WAIT, Work};
 use super::record::{Federation, Key, LOCK, ONLY, Provider};
 use super::role::FEDERATED_ROLES;
 use super::role_registration::{MOST_RULES, is_refusal};
@@ -171,7 +171,7 @@ async fn create(engine: &Engine, storage: &dyn Storage, sent: &Sent) -> Result<V
         Provider::ByHand { id: id.clone() }
     } else {
         let Configured { config, client } = clients::configured_in_storage(engine, storage).await?;
-        warnings.extend(provider::check_room(&client.for_work(Urgency::Check, PATIENCE)).await?);
+        warnings.extend(provider::check_room(&client.for_work(Urgency::Check, MAX_WAIT)).await?);
         let name = ServiceAccountName::beginning("vault", &engine.tag, &mut rand::rng()).to_string();
         engine.first_seen.begin(&name);
         let organization_id = config.organization_id.clone();
@@ -195,7 +195,7 @@ async fn create(engine: &Engine, storage: &dyn Storage, sent: &Sent) -> Result<V
         retry: RetryState::default(),
     };
     provider::put(engine, storage, &federation).await?;
-    let work = Work::new(engine, storage, &federation, PATIENCE).await?;
+    let work = Work::new(engine, storage, &federation, MAX_WAIT).await?;
     let Err(error) = provider::register(&work, &mut federation).await else {
         warnings.extend(warn_of_keys(&federation));
         return Ok(warnings);
@@ -262,7 +262,7 @@ async fn update(
     }
     federation.retry.retry_now();
     provider::put(engine, storage, &federation).await?;
-    let work = Work::new(engine, storage, &federation, PATIENCE).await?;
+    let work = Work::new(engine, storage, &federation, MAX_WAIT).await?;
     match provider::register(&work, &mut federation).await {
         Ok(()) => {
             if federation.next.is_none() && federation.retry != RetryState::default() {
@@ -334,7 +334,7 @@ async fn delete(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Err
 
 /// Ends the provider, and removes the record. After the tombstone is stored, the worker repeats what fails.
 async fn end(engine: &Engine, storage: &dyn Storage, federation: &mut Federation) -> Result<(), Error> {
-    let work = Work::new(engine, storage, federation, PATIENCE).await?;
+    let work = Work::new(engine, storage, federation, MAX_WAIT).await?;
     provider::refuse_rules(&work, federation).await?;
     federation.is_deleted = true;
     federation.retry.retry_now();
@@ -344,7 +344,7 @@ async fn end(engine: &Engine, storage: &dyn Storage, federation: &mut Federation
 
 /// Completes an earlier deletion.
 async fn finish(engine: &Engine, storage: &dyn Storage, mut federation: Federation) -> Result<(), Error> {
-    let work = Work::new(engine, storage, &federation, PATIENCE).await?;
+    let work = Work::new(engine, storage, &federation, MAX_WAIT).await?;
     kind::end(&work, &mut federation).await?;
     match engine.federation.latest(storage, ONLY).await? {
         None => Ok(()),
@@ -373,7 +373,7 @@ async fn rotate(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Err
     let federation = engine.federation.latest(storage, ONLY).await?;
     let federation = federation.filter(|federation| !federation.is_deleted).ok_or(Error::NotFederated)?;
     let mut federation = (*federation).clone();
-    let work = Work::new(&engine, storage, &federation, PATIENCE).await?;
+    let work = Work::new(&engine, storage, &federation, MAX_WAIT).await?;
     provider::register(&work, &mut federation).await?;
     rotation::begin(&mut federation, engine.now())?;
     work.put(&federation).await?;

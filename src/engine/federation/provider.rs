@@ -20,6 +20,8 @@ use crate::openai::{
     Client, IdentityProvider, IdentityProviderChange, IdentityProviderId, NewIdentityProvider, Urgency,
 };
 
+/// Maximum time that a call waits for its turn: in a request, and in the tick.
+pub(super) const MAX_WAIT: Duration = Duration::from_secs(20);
 /// Maximum number of providers of an organization at OpenAI.
 const MOST_PROVIDERS: usize = 50;
 /// From so many providers on, the registration warns of the limit.
@@ -34,18 +36,18 @@ pub(super) struct Work<'a> {
 }
 
 impl<'a> Work<'a> {
-    /// Work on this record, whose calls wait for their turn at most for `patience`.
+    /// Work on this record, whose calls wait for their turn at most for `max_wait`.
     pub(super) async fn new(
         engine: &'a Engine,
         storage: &'a dyn Storage,
         federation: &Federation,
-        patience: Duration,
+        max_wait: Duration,
     ) -> Result<Self, Error> {
         let client = match federation.provider.organization() {
             Some(organization) => Some(clients::client_of(engine, storage, organization).await?),
             None => None,
         };
-        let client = client.map(|client| client.for_work(Urgency::Rotation, patience));
+        let client = client.map(|client| client.for_work(Urgency::Rotation, max_wait));
         Ok(Self { engine, storage, client })
     }
 
@@ -214,7 +216,7 @@ pub(super) async fn delete(work: &Work<'_>, federation: &Federation) -> Result<b
     let (Some(client), Provider::Managed { name, id, .. }) = (&work.client, &federation.provider) else {
         return Ok(true);
     };
-    let client = client.for_work(Urgency::Revocation, Duration::from_secs(20));
+    let client = client.for_work(Urgency::Revocation, MAX_WAIT);
     let id = match id {
         Some(id) => Some(id.clone()),
         None => find(&client, name).await?.map(|provider| provider.id),

@@ -11,7 +11,7 @@ use super::record::{self, Federation, Provider};
 use super::role::{FederatedRole, Managed, Settings, owner};
 use super::role_ending;
 use super::role_registration::{MOST_RULES, is_refusal, name_rule, register};
-use super::role_work::{PATIENCE, Work, mark, put, remove};
+use super::role_work::{MAX_WAIT, Work, mark, put, remove};
 use crate::engine::accounts::claims;
 use crate::engine::accounts::kind::Mount;
 use crate::engine::accounts::making::MakingList;
@@ -125,7 +125,7 @@ async fn finish(
     name: &str,
     mut role: FederatedRole,
 ) -> Result<FederatedRole, Error> {
-    let work = Work::new(engine, storage, name, &role, PATIENCE).await?;
+    let work = Work::new(engine, storage, name, &role, MAX_WAIT).await?;
     role_ending::end(&work, &mut role).await?;
     if role.has_only_creations_left() { Ok(role) } else { Err(still_deleted(name)) }
 }
@@ -209,7 +209,7 @@ async fn begin(
     mut role: FederatedRole,
 ) -> Result<(), Error> {
     let is_managed = role.managed.is_some();
-    let work = if is_managed { Some(Work::new(engine, storage, name, &role, PATIENCE).await?) } else { None };
+    let work = if is_managed { Some(Work::new(engine, storage, name, &role, MAX_WAIT).await?) } else { None };
     if let Some(work) = work.as_ref().filter(|_| role.given_account_id.is_some()) {
         name_rule(work, &mut role);
     }
@@ -264,7 +264,7 @@ async fn update(
     };
     managed.is_applied = false;
     role.retry.retry_now();
-    let work = Work::new(engine, storage, &write.name, &role, PATIENCE).await?;
+    let work = Work::new(engine, storage, &write.name, &role, MAX_WAIT).await?;
     mark(engine, storage, &write.name).await?;
     work.put(&role).await?;
     match register(&work, &mut role, false).await {
@@ -310,7 +310,7 @@ pub(in crate::engine) async fn delete(
     }
     mark(engine, storage, name).await?;
     put(engine, storage, name, &role).await?;
-    let ended = match Work::new(engine, storage, name, &role, PATIENCE).await {
+    let ended = match Work::new(engine, storage, name, &role, MAX_WAIT).await {
         Ok(work) => role_ending::end(&work, &mut role).await,
         Err(error) => Err(error),
     };
@@ -348,7 +348,7 @@ impl Home {
         };
         clients::configured_in_storage(engine, storage).await?;
         let client = clients::client_of(engine, storage, organization_id).await?;
-        let client = client.for_work(Urgency::Check, PATIENCE);
+        let client = client.for_work(Urgency::Check, MAX_WAIT);
         Ok(Some(Self { organization: organization_id.clone(), provider, client }))
     }
 }
