@@ -23,8 +23,6 @@ pub struct FederatedRole {
     /// Settings from the operator.
     #[serde(flatten)]
     pub settings: Settings,
-    /// Random: a late step for an earlier role of this name touches nothing of this one.
-    pub id: String,
     /// The exact `sub` of its tokens.
     pub subject: String,
     /// The project of its account, whatever the project's name in Vault is pointed at later.

@@ -178,7 +178,6 @@ async fn create(
         claim(engine, storage, &write.name, account).await?;
     }
     let role = FederatedRole {
-        id: uuid::Uuid::new_v4().to_string(),
         subject: federation.subject_of(&write.name),
         account_project_id: project,
         given_account_id: given,
