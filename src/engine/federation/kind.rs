@@ -66,13 +66,10 @@ impl Kind for Federated {
     async fn end_now(&self, mount: Mount<'_>, _: &Owner, max_wait: Duration) -> Result<(), Error> {
         let Mount { engine, storage } = mount;
         let _alone = engine.locks.lock(LOCK).await;
-        let Some(federation) = engine.federation.latest(storage, ONLY).await? else { return Ok(()) };
-        let mut federation = (*federation).clone();
+        let federation = engine.federation.latest(storage, ONLY).await?;
+        let Some(federation) = federation.filter(|federation| federation.is_deleted) else { return Ok(()) };
         let work = Work::new(engine, storage, &federation, max_wait).await?;
-        if federation.is_deleted {
-            return end(&work, &mut federation).await;
-        }
-        rotation::advance(&work, &mut federation).await
+        end(&work, &federation).await
     }
 
     async fn holdings(&self, mount: Mount<'_>, _: &Owner) -> Result<Vec<Holding>, StorageError> {
@@ -117,7 +114,7 @@ fn is_rotation_due(engine: &Engine, federation: &Federation) -> Result<bool, Err
 }
 
 /// Deletes the provider, and the record with it.
-pub(super) async fn end(work: &Work<'_>, federation: &mut Federation) -> Result<(), Error> {
+pub(super) async fn end(work: &Work<'_>, federation: &Federation) -> Result<(), Error> {
     if !provider::delete(work, federation).await? {
         return Ok(());
     }

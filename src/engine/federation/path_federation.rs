@@ -157,7 +157,7 @@ async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Erro
         update(&engine, storage, &sent, old).await?
     } else {
         if let Some(tombstone) = stored.as_deref() {
-            finish(&engine, storage, tombstone.clone()).await?;
+            finish(&engine, storage, tombstone).await?;
         }
         create(&engine, storage, &sent).await?
     };
@@ -343,9 +343,9 @@ async fn end(engine: &Engine, storage: &dyn Storage, federation: &mut Federation
 }
 
 /// Completes an earlier deletion.
-async fn finish(engine: &Engine, storage: &dyn Storage, mut federation: Federation) -> Result<(), Error> {
-    let work = Work::new(engine, storage, &federation, MAX_WAIT).await?;
-    kind::end(&work, &mut federation).await?;
+async fn finish(engine: &Engine, storage: &dyn Storage, federation: &Federation) -> Result<(), Error> {
+    let work = Work::new(engine, storage, federation, MAX_WAIT).await?;
+    kind::end(&work, federation).await?;
     match engine.federation.latest(storage, ONLY).await? {
         None => Ok(()),
         Some(_) => Err(Error::field(
