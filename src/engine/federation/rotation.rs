@@ -34,7 +34,7 @@ const VISIBLE_AFTER: TimeDelta = TimeDelta::minutes(10);
 const PROOF: Duration = Duration::from_secs(60);
 /// Maximum number of roles to try. Somebody may have changed the rule of one at OpenAI.
 const MOST_TRIES: usize = 3;
-/// Pauses between the proofs of a rotation by hand.
+/// Pauses between the proofs while an operator waits, in seconds.
 const PAUSES: [u64; 4] = [1, 2, 4, 8];
 
 /// Result of a proof of the new key.
