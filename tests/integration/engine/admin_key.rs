@@ -233,6 +233,22 @@ async fn a_given_key_that_is_no_good_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_given_key_that_only_reads_changes_nothing() {
+    let mount = start().await.without_lag();
+    let given = operators_key(&mount).await;
+    let body = json!({"new_admin_api_key": given.value.expose()});
+    mount.sim.restrict_admin_keys(true);
+    mount
+        .write("config/rotate-admin-key", body.clone())
+        .await
+        .refused("error validating OpenAI configuration: the admin key may not change anything");
+    assert_eq!((stored(&mount).as_str(), live(&mount).len()), (mount.sim.admin_key(), 2));
+    mount.sim.restrict_admin_keys(false);
+    mount.write("config/rotate-admin-key", body).await.done();
+    recovers(&mount, "after a key that only read").await;
+}
+
+#[tokio::test]
 async fn an_old_key_that_is_gone_already_is_warned_of() {
     let mount = start().await.without_lag();
     let given = operators_key(&mount).await;
