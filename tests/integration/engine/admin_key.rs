@@ -249,6 +249,24 @@ async fn a_given_key_that_only_reads_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_key_that_a_rotation_made_ends_after_config_names_another() {
+    let mount = start().await.without_lag();
+    let (first, second) = (operators_key(&mount).await, operators_key(&mount).await);
+    mount.write("config/rotate", json!({})).await.done();
+    let made = mount.read("config").await.text("admin_api_key_id");
+    mount.write("config", json!({"admin_api_key": first.value.expose()})).await.done();
+    assert_eq!(mount.read("config").await.json()["retiring_admin_api_key_ids"], json!([made]));
+    mount.tick().await.done();
+    let ids = || live(&mount).into_iter().map(|key| key.id).collect::<Vec<_>>();
+    assert_eq!(ids(), [first.id.as_str(), second.id.as_str()], "nobody has the key of the rotation");
+    // An operator's key is the operator's.
+    mount.write("config", json!({"admin_api_key": second.value.expose()})).await.done();
+    mount.tick().await.done();
+    assert_eq!(ids(), [first.id.as_str(), second.id.as_str()]);
+    mount.finish().await;
+}
+
+#[tokio::test]
 async fn an_old_key_that_is_gone_already_is_warned_of() {
     let mount = start().await.without_lag();
     let given = operators_key(&mount).await;
