@@ -444,6 +444,20 @@ async fn a_period_and_a_schedule_replace_each_other() {
 }
 
 #[tokio::test]
+async fn a_key_that_would_expire_between_two_times_of_the_schedule_is_refused() {
+    let mount = start().await;
+    let too_short = "admin_key_ttl must be 0 or at least two rotation periods";
+    let monthly = |ttl: &str| json!({"rotation_schedule": "0 3 1 * *", "admin_key_ttl": ttl});
+    for ttl in ["1d", "61d"] {
+        mount.write("config", monthly(ttl)).await.refused(too_short);
+    }
+    mount.write("config", monthly("62d")).await.done();
+    mount.write("config", json!({"rotation_schedule": "0 3 1 1 *"})).await.refused(too_short);
+    mount.write("config", json!({"rotation_schedule": "0 3 * * *", "admin_key_ttl": "2d"})).await.done();
+    mount.finish().await;
+}
+
+#[tokio::test]
 async fn a_failed_rotation_backs_off_and_is_shown() {
     let mount = start_with(json!({"automatic_rotation_period": "24h"})).await;
     mount.sim.fault(Fault::on(endpoint::CREATE_ADMIN_KEY, Action::status(403)));
