@@ -458,6 +458,18 @@ async fn a_key_that_would_expire_between_two_times_of_the_schedule_is_refused() 
 }
 
 #[tokio::test]
+async fn a_key_that_expires_before_its_rotation_is_warned_of() {
+    let mount = start().await.without_lag();
+    let given = operator(&mount).create_admin_key("by hand", Some(DAY * 30)).await.unwrap();
+    let written = mount.write("config", json!({"admin_api_key": given.value.expose()})).await;
+    assert!(written.warnings()[0].contains("no rotation replaces it before"), "{:?}", written.warnings());
+    let late = mount.write("config", json!({"automatic_rotation_period": "31d"})).await;
+    assert!(late.warnings()[0].contains("no rotation replaces it before"), "{:?}", late.warnings());
+    mount.write("config", json!({"automatic_rotation_period": "15d"})).await.nothing();
+    mount.finish().await;
+}
+
+#[tokio::test]
 async fn a_failed_rotation_backs_off_and_is_shown() {
     let mount = start_with(json!({"automatic_rotation_period": "24h"})).await;
     mount.sim.fault(Fault::on(endpoint::CREATE_ADMIN_KEY, Action::status(403)));
