@@ -350,7 +350,9 @@ impl framework::Engine for Engine {
             let failures = [created, removed, counted].into_iter().filter_map(Result::err);
             return failures.map(logical::Error::from).collect();
         }
-        let (went_back, watched) = match config::clock_watch::clock_went_back(&self, &*tick.storage).await {
+        let begun = self.now();
+        let went_back = config::clock_watch::clock_went_back(&self, &*tick.storage, begun).await;
+        let (went_back, watched) = match went_back {
             Ok(went_back) => (went_back, Ok(())),
             Err(error) => (false, Err(error)),
         };
@@ -371,7 +373,7 @@ impl framework::Engine for Engine {
         }
         // If the clock went back, its time is stored only after all owners are checked. Else the next tick repeats that.
         let noted = if watched.is_ok() && (!went_back || worked.is_whole) {
-            config::clock_watch::note_time(&self, &*tick.storage).await
+            config::clock_watch::note_time(&self, &*tick.storage, begun).await
         } else {
             Ok(())
         };
