@@ -194,8 +194,8 @@ async fn create(engine: &Engine, storage: &dyn Storage, sent: &Sent) -> Result<V
         is_deleted: false,
         retry: RetryState::default(),
     };
-    provider::put(engine, storage, &federation).await?;
     let work = Work::new(engine, storage, &federation, MAX_WAIT).await?;
+    work.put(&federation).await?;
     let Err(error) = provider::register(&work, &mut federation).await else {
         warnings.extend(warn_of_keys(&federation));
         return Ok(warnings);
@@ -261,8 +261,8 @@ async fn update(
         _ => {}
     }
     federation.retry.retry_now();
-    provider::put(engine, storage, &federation).await?;
     let work = Work::new(engine, storage, &federation, MAX_WAIT).await?;
+    work.put(&federation).await?;
     match provider::register(&work, &mut federation).await {
         Ok(()) => {
             if federation.next.is_none() && federation.retry != RetryState::default() {
@@ -272,7 +272,7 @@ async fn update(
             Ok(warnings)
         }
         Err(error) if is_refusal(&error) && old.provider.id().is_some() => {
-            provider::put(engine, storage, old).await?;
+            work.put(old).await?;
             Err(error)
         }
         Err(error) => Err(pending(&work, federation, error).await),

@@ -53,19 +53,10 @@ impl<'a> Work<'a> {
 
     /// Stores the record.
     pub(super) async fn put(&self, federation: &Federation) -> Result<(), Error> {
-        put(self.engine, self.storage, federation).await
+        self.engine.federation.put(self.storage, ONLY, federation).await?;
+        failpoint!("federation.put");
+        Ok(())
     }
-}
-
-/// Stores the record.
-pub(super) async fn put(
-    engine: &Engine,
-    storage: &dyn Storage,
-    federation: &Federation,
-) -> Result<(), Error> {
-    engine.federation.put(storage, ONLY, federation).await?;
-    failpoint!("federation.put");
-    Ok(())
 }
 
 /// Refuses a provider above OpenAI's limit. Answers a warning when the limit is near.

@@ -140,6 +140,19 @@ async fn enabled_false_stops_the_role_here_and_at_openai() {
 }
 
 #[tokio::test]
+async fn a_write_for_another_organization_than_configs_stores_nothing() {
+    let mount = managed().await;
+    let before = mount.read("config/federation").await.json();
+    let elsewhere = json!({"organization_id": "org-other", "verify_connection": false});
+    mount.write("config", elsewhere).await.done();
+    let write = json!({"key_rotation_period": "30d"});
+    mount.write("config/federation", write).await.refused("this belongs to organization");
+    assert_eq!(mount.read("config/federation").await.json(), before);
+    mount.write("config", mount.config()).await.done();
+    mount.finish().await;
+}
+
+#[tokio::test]
 async fn a_change_of_where_tokens_go_needs_the_admin_key() {
     let mount = with_app().await;
     for change in [
