@@ -141,13 +141,13 @@ async fn keep(
 /// Everything that waits for OpenAI.
 fn waiting(federation: &Federation, owner: &Owner, now: DateTime<Utc>) -> Vec<Pending> {
     let mut waiting = Vec::new();
-    let Provider::Managed { name, since, .. } = &federation.provider else {
+    let Provider::Managed { name, since, id, is_applied, .. } = &federation.provider else {
         return rotation_of(federation, owner, now).into_iter().collect();
     };
     if federation.is_deleted {
         let deletion = Pending::deletion(name, Some(owner), *since, &federation.retry);
         waiting.push(Pending { key_dead: true, ..deletion });
-    } else if federation.provider.id().is_none() {
+    } else if id.is_none() || !is_applied {
         waiting.push(Pending::change(owner, (*since).min(now), &federation.retry));
     }
     waiting.extend(rotation_of(federation, owner, now));

@@ -227,3 +227,21 @@ async fn a_role_that_somebody_writes_again_and_again_has_its_turn_in_the_tick() 
     assert!(left.len() == 1 && left != stray, "{left:?}: the stray is gone, the role's account stays");
     mount.finish().await;
 }
+
+#[tokio::test]
+async fn a_change_of_the_issuer_that_openai_has_not_taken_is_told() {
+    let mount = managed().await;
+    mount.sim.fault(Fault::on(endpoint::UPDATE_PROVIDER, Action::status(500)));
+    let change =
+        json!({"audience": "https://api.openai.com/v1#other", "admin_api_key": mount.sim.admin_key()});
+    mount.write("config/federation", change).await.error();
+    mount.advance(Duration::from_secs(300));
+    let health = mount.read("health").await.json();
+    let says = "config/federation is not as written at OpenAI";
+    assert!(health["reasons"].to_string().contains(says), "{health}");
+    mount.sim.clear_faults();
+    mount.advance(HOUR);
+    mount.tick().await.done();
+    assert_eq!(mount.read("health").await.json()["status"], "ok");
+    mount.finish().await;
+}
