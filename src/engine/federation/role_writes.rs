@@ -2,7 +2,7 @@
 //!
 //! *Guarantees:* the record that says what is wanted is stored before OpenAI is asked. If OpenAI refuses a new role, what
 //! was made for it is removed; if OpenAI refuses a change, the settings before stay. After any other failure the record
-//! stays, and the worker completes the work.
+//! stays, and the worker completes the work. A stop stays in any case: the role hands out no more tokens.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -256,6 +256,7 @@ async fn update(
     let settings = write.settings(Some(&old.settings), old.managed.is_some())?;
     let _no_deletion = engine.locks.lock(&named_projects::users_lock(&settings.project)).await;
     refuse_other_project(engine, storage, &settings, old).await?;
+    let is_stop = old.settings.enabled && !settings.enabled;
     let mut role = FederatedRole { settings, ..old.clone() };
     let Some(managed) = &mut role.managed else {
         put(engine, storage, &write.name, &role).await?;
@@ -274,7 +275,7 @@ async fn update(
             }
             Ok(Vec::new())
         }
-        Err(error) if is_refusal(&error) && old.is_settled() => {
+        Err(error) if is_refusal(&error) && old.is_settled() && !is_stop => {
             put(engine, storage, &write.name, old).await?;
             Err(error)
         }

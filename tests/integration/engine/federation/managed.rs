@@ -140,6 +140,22 @@ async fn enabled_false_stops_the_role_here_and_at_openai() {
 }
 
 #[tokio::test]
+async fn a_stop_that_openai_refuses_stops_the_role_here() {
+    let mount = with_app().await;
+    mount.sim.fault(Fault::on(endpoint::UPDATE_RULE, Action::status(403)));
+    let stop = mount.write("roles/app", json!({"enabled": false})).await;
+    assert!(stop.error().message().contains("what was written is stored"), "{}", stop.error());
+    for path in ["creds/app", "identity-token/app"] {
+        mount.read(path).await.refused("is disabled");
+    }
+    mount.sim.clear_faults();
+    mount.advance(HOUR);
+    mount.tick().await.done();
+    assert!(!rule(&mount).enabled);
+    mount.finish().await;
+}
+
+#[tokio::test]
 async fn a_write_for_another_organization_than_configs_stores_nothing() {
     let mount = managed().await;
     let before = mount.read("config/federation").await.json();
