@@ -111,9 +111,8 @@ async fn find_or_make(client: &Client, federation: &Federation) -> Result<Identi
         Ok(provider) => return Ok(provider),
         Err(error) => error,
     };
-    // An earlier attempt may have made it, or the answer of this one was lost.
-    let is_doubtful = error.status() == Some(409) || error.is_unknown_outcome();
-    let found = if is_doubtful { find(client, name).await? } else { None };
+    // An earlier attempt may have made it, too.
+    let found = if error.may_have_created() { find(client, name).await? } else { None };
     found.ok_or_else(|| Error::call("registering the workload identity provider")(error))
 }
 

@@ -228,6 +228,44 @@ async fn a_role_that_somebody_writes_again_and_again_has_its_turn_in_the_tick() 
     mount.finish().await;
 }
 
+/// What OpenAI's lists answer while they are late.
+fn nothing_listed() -> Action {
+    Action::status_with(200, json!({"object": "list", "data": [], "has_more": false}))
+}
+
+#[tokio::test]
+async fn a_provider_or_a_rule_that_openai_makes_although_it_refuses_is_taken_over() {
+    let mount = mount().await.without_lag();
+    for made in [endpoint::CREATE_PROVIDER, endpoint::CREATE_RULE] {
+        mount.sim.fault(Fault::on(made, Action::status(400)).after_the_work().times(1));
+    }
+    mount.write("config/federation", json!({"token_endpoint": mount.sim.token_url()})).await.done();
+    mount.write("roles/app", role()).await.done();
+    assert_eq!((mount.sim.faults_left(), mount.sim.state().providers.len(), rules(&mount).len()), (0, 1, 1));
+    token(&mount).await;
+    mount.delete("roles/app").await.nothing();
+    mount.delete("config/federation").await.nothing();
+    assert!(mount.sim.state().providers.is_empty());
+    assert_gone(mount).await;
+}
+
+#[tokio::test]
+async fn a_rule_whose_answer_was_lost_is_found_although_openai_lists_it_late() {
+    let mount = managed().await.without_lag();
+    let late = mount.sim.fault(Fault::on(endpoint::LIST_RULES, nothing_listed()));
+    mount.sim.fault(Fault::on(endpoint::CREATE_RULE, Action::Drop).after_the_work().times(1));
+    mount.write("roles/app", role()).await.error();
+    mount.write("roles/app", json!({"ttl": "10m"})).await.error();
+    mount.sim.remove_fault(late);
+    mount.advance(HOUR);
+    mount.tick().await.done();
+    token(&mount).await;
+    assert_eq!(mount.read("health").await.json()["status"], "ok");
+    mount.delete("roles/app").await.nothing();
+    mount.delete("config/federation").await.nothing();
+    assert_gone(mount).await;
+}
+
 #[tokio::test]
 async fn a_change_of_the_issuer_that_openai_has_not_taken_is_told() {
     let mount = managed().await;
