@@ -78,7 +78,7 @@ pub enum Error {
         /// The name.
         name: String,
     },
-    /// Another static role or library set owns the account.
+    /// Another role or library set owns the account.
     #[error("service account {account} already belongs to {owner}")]
     AccountInUse {
         /// The account.

@@ -350,7 +350,9 @@ impl framework::Engine for Engine {
             let failures = [created, removed, counted].into_iter().filter_map(Result::err);
             return failures.map(logical::Error::from).collect();
         }
-        let (went_back, watched) = match config::clock_watch::clock_went_back(&self, &*tick.storage).await {
+        let begun = self.now();
+        let went_back = config::clock_watch::clock_went_back(&self, &*tick.storage, begun).await;
+        let (went_back, watched) = match went_back {
             Ok(went_back) => (went_back, Ok(())),
             Err(error) => (false, Err(error)),
         };
@@ -373,7 +375,7 @@ impl framework::Engine for Engine {
         // tick repeats that.
         let is_checked = worked.is_whole && self.times.latest_known().is_some();
         let noted = if watched.is_ok() && (!went_back || is_checked) {
-            config::clock_watch::note_time(&self, &*tick.storage).await
+            config::clock_watch::note_time(&self, &*tick.storage, begun).await
         } else {
             Ok(())
         };
@@ -401,6 +403,9 @@ impl framework::Engine for Engine {
             self.federation.invalidate(key);
         }
         self.federated_roles.invalidate(key);
+        if let Some(role) = federation::role::FEDERATED_ROLES.name_of(key) {
+            self.exchanges.forget(role);
+        }
         self.seen.invalidate(key);
         self.library_sets.invalidate(key);
     }

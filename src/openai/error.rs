@@ -197,6 +197,13 @@ impl Error {
         call.effect() != Effect::None
     }
 
+    /// True if the object of a failed creation may exist. OpenAI sometimes makes what it refuses, except where it refuses the
+    /// key or sets a rate limit.
+    pub fn may_have_created(&self) -> bool {
+        let is_refused = self.status().is_some() && !self.is_unauthorized() && !self.is_limited();
+        self.is_unknown_outcome() || is_refused
+    }
+
     /// True for a 404 about an object so new that the 404 proves nothing.
     pub fn is_not_found_yet(&self) -> bool {
         matches!(self, Self::NotFoundYet(_))

@@ -1,4 +1,4 @@
-//! Claims: each account at OpenAI belongs to at most one static role or library set.
+//! Claims: each account at OpenAI belongs to at most one static role, federated role or library set.
 //!
 //! *Guarantees:* a claim is stored before its owner's record, under the account's lock. So storage never has two owners
 //! of one account. A crash or a failed write may leave a claim whose owner's record does not name the account. Such a

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::engine::accounts::making;
 use crate::engine::accounts::making::Making;
 use crate::engine::config::admin_keys::Ending;
 use crate::engine::config::configuration::Config;
@@ -120,7 +119,8 @@ pub(in crate::engine) async fn end(client: &Client, id: &AdminKeyId) -> Result<(
 }
 
 /// Finds the key of an interrupted creation and deletes it, unless it is in use. True if the outcome is now known. The
-/// outcome stays unknown while the organization cannot be reached, or while an absent key may still appear.
+/// outcome stays unknown while an absent key may still appear, and while the organization cannot be reached, however long
+/// that is: an admin key may live for ever.
 async fn undo(
     engine: &Engine,
     storage: &dyn Storage,
@@ -132,7 +132,7 @@ async fn undo(
         return Ok(true);
     }
     let Some(client) = clients::client_in_reach(engine, storage, &making.organization_id).await? else {
-        return Ok(making.since + making::FORGOTTEN_AFTER < engine.now());
+        return Ok(false);
     };
     clients::wait_until_making_listed(engine, making).await;
     let client = client.for_work(Urgency::Revocation, time_left(deadline));

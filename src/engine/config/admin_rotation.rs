@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::engine::accounts::making::Making;
 use crate::engine::config::admin_reconcile::Which;
+use crate::engine::config::check::{self, MayWrite};
 use crate::engine::config::clients::Configured;
 use crate::engine::config::configuration::Config;
 use crate::engine::config::{admin_keys, admin_reconcile, clients, configuration, key_records};
@@ -261,6 +262,9 @@ impl<'a> Rotation<'a> {
             Some(id) => Some(key_records::check_id(&client, NEW_KEY_ID, &id, &key).await?),
             None => client.find_admin_key(&key).await.map_err(Error::Validation)?,
         };
+        if let MayWrite::No(error) = check::may_write(&client).await {
+            return Err(Error::ReadOnlyKey(error));
+        }
         let managed = key_records::warn_of_managed_owner(self.engine, self.storage, record.as_ref()).await;
         let (id, expires_at) = record.map_or((None, None), |record| (Some(record.id), record.expires_at));
         self.note_made(&config);

@@ -15,7 +15,7 @@ use crate::framework::Tick;
 use crate::logical::{Collection, Record, Storage, StorageError};
 use crate::openai::{Pages, Urgency};
 
-/// The time of the latest tick.
+/// The time at which the latest tick began.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Seen {
     at: DateTime<Utc>,
@@ -56,21 +56,26 @@ async fn ask(engine: &Engine, tick: &Tick) {
     drop(timeout(MAX_WAIT, client.next_admin_keys(&mut Pages::within(MAX_WAIT))).await);
 }
 
-/// True if the clock was set back since the time was stored, or if the stored time is unreadable.
+/// True if the clock was set back since the time was stored, or if the stored time is unreadable. `now` is the time at which
+/// the tick begins.
 pub(in crate::engine) async fn clock_went_back(
     engine: &Engine,
     storage: &dyn Storage,
+    now: DateTime<Utc>,
 ) -> Result<bool, Error> {
-    let now = engine.now();
     match engine.seen.get(storage, ONLY).await {
         Err(StorageError::Malformed { .. }) => Ok(true),
         seen => Ok(seen?.is_some_and(|seen| seen.at - now > SLACK)),
     }
 }
 
-/// Stores the time if it differs enough from the stored time.
-pub(in crate::engine) async fn note_time(engine: &Engine, storage: &dyn Storage) -> Result<(), Error> {
-    let now = engine.now();
+/// Stores the time at which the tick began, if it differs enough from the stored time. A later time would hide that the clock
+/// was set back during the tick.
+pub(in crate::engine) async fn note_time(
+    engine: &Engine,
+    storage: &dyn Storage,
+    now: DateTime<Utc>,
+) -> Result<(), Error> {
     let seen = engine.seen.get_readable(storage, ONLY).await?;
     if seen.is_none_or(|seen| (now - seen.at).abs() > SLACK) {
         engine.seen.put(storage, ONLY, &Seen { at: now }).await?;
@@ -84,39 +89,34 @@ mod tests {
 
     use super::*;
     use crate::engine::Engines;
-    use crate::engine::time::clock::Clock;
     use crate::logical::{FixedSystem, InMemory, Setup};
 
-    /// Minutes since 1970.
-    #[derive(Debug)]
-    struct Minutes(i64);
-
-    impl Clock for Minutes {
-        fn now(&self) -> DateTime<Utc> {
-            DateTime::UNIX_EPOCH + TimeDelta::minutes(self.0)
-        }
-    }
-
-    /// An engine on this storage, at this minute.
-    fn engine(storage: &Arc<InMemory>, minute: i64) -> Engine {
+    /// An engine on this storage, after a start.
+    fn engine(storage: &Arc<InMemory>) -> Engine {
         let setup = Setup {
             config: std::collections::HashMap::new(),
             backend_uuid: "7e5f".to_owned(),
             storage: Arc::<InMemory>::clone(storage),
             system: Arc::new(FixedSystem::default()),
         };
-        Engine::new(&Engines::by(Arc::new(Minutes(minute))), &setup)
+        Engine::new(&Engines::default(), &setup)
+    }
+
+    /// Minutes since 1970.
+    fn at(minute: i64) -> DateTime<Utc> {
+        DateTime::UNIX_EPOCH + TimeDelta::minutes(minute)
     }
 
     #[tokio::test]
     async fn a_clock_set_back_is_detected_across_a_restart_until_the_time_is_stored() {
         let storage = Arc::new(InMemory::new());
-        let went_back = async |minute| clock_went_back(&engine(&storage, minute), &*storage).await.unwrap();
+        let went_back =
+            async |minute| clock_went_back(&engine(&storage), &*storage, at(minute)).await.unwrap();
         assert!(!went_back(500).await);
-        note_time(&engine(&storage, 500), &*storage).await.unwrap();
+        note_time(&engine(&storage), &*storage, at(500)).await.unwrap();
         assert!(!went_back(491).await);
         assert!(went_back(400).await);
-        note_time(&engine(&storage, 400), &*storage).await.unwrap();
+        note_time(&engine(&storage), &*storage, at(400)).await.unwrap();
         assert!(!went_back(400).await);
     }
 
@@ -124,7 +124,7 @@ mod tests {
     async fn the_time_is_stored_every_ten_minutes() {
         let storage = Arc::new(InMemory::new());
         for minute in 0..40 {
-            note_time(&engine(&storage, minute), &*storage).await.unwrap();
+            note_time(&engine(&storage), &*storage, at(minute)).await.unwrap();
         }
         assert_eq!(storage.calls().puts, 4);
     }

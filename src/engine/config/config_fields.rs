@@ -258,13 +258,15 @@ impl Config {
     /// Refuses an invalid configuration. The errors contain the field names that the call used.
     pub(in crate::engine) fn check(&self, call: &Call) -> Result<(), Error> {
         let (period, window) = (call.name_of(&PERIOD), call.name_of(&WINDOW));
-        self.schedule_fields().schedule().map_err(|error| Error::field(error.naming(period, window)))?;
+        let schedule = self.schedule_fields().schedule();
+        let schedule = schedule.map_err(|error| Error::field(error.naming(period, window)))?;
         admin_schedule::check_window(self.automatic_rotation_window, window)?;
         if self.admin_key_ttl > LONGEST_EXPIRY {
             return Err(Error::field("admin_key_ttl must be at most one year"));
         }
-        let shortest = self.automatic_rotation_period.saturating_mul(2);
-        if !self.admin_key_ttl.is_zero() && self.admin_key_ttl < shortest.max(SHORTEST_ADMIN_KEY) {
+        let longest_interval = schedule.map(|schedule| schedule.longest_interval()).unwrap_or_default();
+        let shortest = longest_interval.saturating_mul(2).max(SHORTEST_ADMIN_KEY);
+        if !self.admin_key_ttl.is_zero() && self.admin_key_ttl < shortest {
             return Err(Error::field(format!(
                 "admin_key_ttl must be 0 or at least two rotation periods, and at least {}",
                 seconds::text(SHORTEST_ADMIN_KEY)

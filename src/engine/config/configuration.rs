@@ -175,17 +175,19 @@ impl Config {
         }
     }
 
-    /// Replaces the key by an operator's key. The same key changes nothing.
+    /// Replaces the key by an operator's key. The same key changes nothing. A key that a rotation made is deleted, because
+    /// nobody else has it.
     pub(in crate::engine) fn take_key(&mut self, key: AdminKey, now: DateTime<Utc>) -> Result<(), Error> {
         if key == self.admin_api_key {
             return Ok(());
         }
         self.refuse_retired("admin_api_key", &key)?;
-        self.admin_api_key = key;
-        self.admin_api_key_id = None;
+        let (old, id) = (std::mem::replace(&mut self.admin_api_key, key), self.admin_api_key_id.take());
+        if self.keys.name.take().is_some() {
+            self.keys.retire(&old, id, &self.organization_id, self.last_rotated);
+        }
         self.admin_key_expires_at = None;
         self.last_rotated = now;
-        self.keys.name = None;
         self.keys.retry.succeeded();
         Ok(())
     }

@@ -142,6 +142,7 @@ async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Erro
         unknown,
         managed,
         left,
+        warn_of_expiry(&config, now)?,
         config.warn_of_retiring(),
         config.warn_of_margin(),
         config.warn_of_rotation_job(),
@@ -177,6 +178,19 @@ async fn prove(
             .to_owned()
     });
     Ok((unknown, found))
+}
+
+/// A warning that no rotation replaces the admin key before it expires, which would lock Vault out.
+fn warn_of_expiry(config: &Config, now: DateTime<Utc>) -> Result<Option<String>, Error> {
+    let Some(end) = config.admin_key_expires_at else { return Ok(None) };
+    let is_replaced = admin_schedule::next(config, now)?.is_some_and(|next| next < end);
+    Ok((!is_replaced).then(|| {
+        format!(
+            "the admin key expires at OpenAI at {}, and no rotation replaces it before: set automatic_rotation_period or \
+             rotation_schedule, or write another key in time",
+            rfc3339::text(end)
+        )
+    }))
 }
 
 async fn delete(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {

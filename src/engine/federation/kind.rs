@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
-use super::provider::{self, Work};
+use super::provider::{self, MAX_WAIT, Work};
 use super::record::{Federation, LOCK, ONLY, Provider};
 use super::rotation;
 use crate::engine::accounts::kind::{Holding, Kind, Mount, Pending, Turn};
@@ -14,9 +14,6 @@ use crate::engine::accounts::owner::Owner;
 use crate::engine::failpoint::failpoint;
 use crate::engine::{Engine, Error};
 use crate::logical::{Storage, StorageError};
-
-/// Maximum time that a call waits for its turn: in a request, and in the tick.
-pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The federation, as the worker knows it.
 #[derive(Debug)]
@@ -44,7 +41,7 @@ impl Kind for Federated {
             return Ok(None);
         }
         let mut federation = (*federation).clone();
-        let work = match Work::new(engine, storage, &federation, turn.max_wait().min(PATIENCE)).await {
+        let work = match Work::new(engine, storage, &federation, turn.max_wait().min(MAX_WAIT)).await {
             Ok(work) => work,
             Err(Error::NotConfigured) => return Ok(None),
             Err(error) => return keep(turn, &mut federation, error).await,
@@ -66,15 +63,12 @@ impl Kind for Federated {
         Ok(waiting(&federation, owner, engine.now()))
     }
 
-    async fn end_now(&self, mount: Mount<'_>, _: &Owner, patience: Duration) -> Result<(), Error> {
+    async fn end_now(&self, mount: Mount<'_>, _: &Owner, max_wait: Duration) -> Result<(), Error> {
         let Mount { engine, storage } = mount;
-        let Some(federation) = engine.federation.latest(storage, ONLY).await? else { return Ok(()) };
-        let mut federation = (*federation).clone();
-        let work = Work::new(engine, storage, &federation, patience).await?;
-        if federation.is_deleted {
-            return end(&work, &mut federation).await;
-        }
-        rotation::advance(&work, &mut federation).await
+        let federation = engine.federation.latest(storage, ONLY).await?;
+        let Some(federation) = federation.filter(|federation| federation.is_deleted) else { return Ok(()) };
+        let work = Work::new(engine, storage, &federation, max_wait).await?;
+        end(&work, &federation).await
     }
 
     async fn holdings(&self, mount: Mount<'_>, _: &Owner) -> Result<Vec<Holding>, StorageError> {
@@ -119,7 +113,7 @@ fn is_rotation_due(engine: &Engine, federation: &Federation) -> Result<bool, Err
 }
 
 /// Deletes the provider, and the record with it.
-pub(super) async fn end(work: &Work<'_>, federation: &mut Federation) -> Result<(), Error> {
+pub(super) async fn end(work: &Work<'_>, federation: &Federation) -> Result<(), Error> {
     if !provider::delete(work, federation).await? {
         return Ok(());
     }
@@ -146,13 +140,13 @@ async fn keep(
 /// Everything that waits for OpenAI.
 fn waiting(federation: &Federation, owner: &Owner, now: DateTime<Utc>) -> Vec<Pending> {
     let mut waiting = Vec::new();
-    let Provider::Managed { name, since, .. } = &federation.provider else {
+    let Provider::Managed { name, since, id, is_applied, .. } = &federation.provider else {
         return rotation_of(federation, owner, now).into_iter().collect();
     };
     if federation.is_deleted {
         let deletion = Pending::deletion(name, Some(owner), *since, &federation.retry);
         waiting.push(Pending { key_dead: true, ..deletion });
-    } else if federation.provider.id().is_none() {
+    } else if id.is_none() || !is_applied {
         waiting.push(Pending::change(owner, (*since).min(now), &federation.retry));
     }
     waiting.extend(rotation_of(federation, owner, now));

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::kind::{self, PATIENCE};
-use super::provider::{self, Work};
+use super::kind;
+use super::provider::{self, MAX_WAIT, Work};
 use super::record::{Federation, Key, LOCK, ONLY, Provider};
 use super::role::FEDERATED_ROLES;
 use super::role_registration::{MOST_RULES, is_refusal};
@@ -157,7 +157,7 @@ async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Erro
         update(&engine, storage, &sent, old).await?
     } else {
         if let Some(tombstone) = stored.as_deref() {
-            finish(&engine, storage, tombstone.clone()).await?;
+            finish(&engine, storage, tombstone).await?;
         }
         create(&engine, storage, &sent).await?
     };
@@ -171,7 +171,7 @@ async fn create(engine: &Engine, storage: &dyn Storage, sent: &Sent) -> Result<V
         Provider::ByHand { id: id.clone() }
     } else {
         let Configured { config, client } = clients::configured_in_storage(engine, storage).await?;
-        warnings.extend(provider::check_room(&client.for_work(Urgency::Check, PATIENCE)).await?);
+        warnings.extend(provider::check_room(&client.for_work(Urgency::Check, MAX_WAIT)).await?);
         let name = ServiceAccountName::beginning("vault", &engine.tag, &mut rand::rng()).to_string();
         engine.first_seen.begin(&name);
         let organization_id = config.organization_id.clone();
@@ -194,8 +194,8 @@ async fn create(engine: &Engine, storage: &dyn Storage, sent: &Sent) -> Result<V
         is_deleted: false,
         retry: RetryState::default(),
     };
-    provider::put(engine, storage, &federation).await?;
-    let work = Work::new(engine, storage, &federation, PATIENCE).await?;
+    let work = Work::new(engine, storage, &federation, MAX_WAIT).await?;
+    work.put(&federation).await?;
     let Err(error) = provider::register(&work, &mut federation).await else {
         warnings.extend(warn_of_keys(&federation));
         return Ok(warnings);
@@ -261,8 +261,8 @@ async fn update(
         _ => {}
     }
     federation.retry.retry_now();
-    provider::put(engine, storage, &federation).await?;
-    let work = Work::new(engine, storage, &federation, PATIENCE).await?;
+    let work = Work::new(engine, storage, &federation, MAX_WAIT).await?;
+    work.put(&federation).await?;
     match provider::register(&work, &mut federation).await {
         Ok(()) => {
             if federation.next.is_none() && federation.retry != RetryState::default() {
@@ -272,7 +272,7 @@ async fn update(
             Ok(warnings)
         }
         Err(error) if is_refusal(&error) && old.provider.id().is_some() => {
-            provider::put(engine, storage, old).await?;
+            work.put(old).await?;
             Err(error)
         }
         Err(error) => Err(pending(&work, federation, error).await),
@@ -334,7 +334,7 @@ async fn delete(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Err
 
 /// Ends the provider, and removes the record. After the tombstone is stored, the worker repeats what fails.
 async fn end(engine: &Engine, storage: &dyn Storage, federation: &mut Federation) -> Result<(), Error> {
-    let work = Work::new(engine, storage, federation, PATIENCE).await?;
+    let work = Work::new(engine, storage, federation, MAX_WAIT).await?;
     provider::refuse_rules(&work, federation).await?;
     federation.is_deleted = true;
     federation.retry.retry_now();
@@ -343,9 +343,9 @@ async fn end(engine: &Engine, storage: &dyn Storage, federation: &mut Federation
 }
 
 /// Completes an earlier deletion.
-async fn finish(engine: &Engine, storage: &dyn Storage, mut federation: Federation) -> Result<(), Error> {
-    let work = Work::new(engine, storage, &federation, PATIENCE).await?;
-    kind::end(&work, &mut federation).await?;
+async fn finish(engine: &Engine, storage: &dyn Storage, federation: &Federation) -> Result<(), Error> {
+    let work = Work::new(engine, storage, federation, MAX_WAIT).await?;
+    kind::end(&work, federation).await?;
     match engine.federation.latest(storage, ONLY).await? {
         None => Ok(()),
         Some(_) => Err(Error::field(
@@ -373,7 +373,7 @@ async fn rotate(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Err
     let federation = engine.federation.latest(storage, ONLY).await?;
     let federation = federation.filter(|federation| !federation.is_deleted).ok_or(Error::NotFederated)?;
     let mut federation = (*federation).clone();
-    let work = Work::new(&engine, storage, &federation, PATIENCE).await?;
+    let work = Work::new(&engine, storage, &federation, MAX_WAIT).await?;
     provider::register(&work, &mut federation).await?;
     rotation::begin(&mut federation, engine.now())?;
     work.put(&federation).await?;

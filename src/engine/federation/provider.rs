@@ -20,6 +20,8 @@ use crate::openai::{
     Client, IdentityProvider, IdentityProviderChange, IdentityProviderId, NewIdentityProvider, Urgency,
 };
 
+/// Maximum time that a call waits for its turn: in a request, and in the tick.
+pub(super) const MAX_WAIT: Duration = Duration::from_secs(20);
 /// Maximum number of providers of an organization at OpenAI.
 const MOST_PROVIDERS: usize = 50;
 /// From so many providers on, the registration warns of the limit.
@@ -34,36 +36,35 @@ pub(super) struct Work<'a> {
 }
 
 impl<'a> Work<'a> {
-    /// Work on this record, whose calls wait for their turn at most for `patience`.
+    /// Work on this record, whose calls wait for their turn at most for `max_wait`.
     pub(super) async fn new(
         engine: &'a Engine,
         storage: &'a dyn Storage,
         federation: &Federation,
-        patience: Duration,
+        max_wait: Duration,
     ) -> Result<Self, Error> {
         let client = match federation.provider.organization() {
             Some(organization) => Some(clients::client_of(engine, storage, organization).await?),
             None => None,
         };
-        let client = client.map(|client| client.for_work(Urgency::Rotation, patience));
+        let client = client.map(|client| client.for_work(Urgency::Rotation, max_wait));
+        note_made(engine, federation);
         Ok(Self { engine, storage, client })
     }
 
     /// Stores the record.
     pub(super) async fn put(&self, federation: &Federation) -> Result<(), Error> {
-        put(self.engine, self.storage, federation).await
+        self.engine.federation.put(self.storage, ONLY, federation).await?;
+        failpoint!("federation.put");
+        Ok(())
     }
 }
 
-/// Stores the record.
-pub(super) async fn put(
-    engine: &Engine,
-    storage: &dyn Storage,
-    federation: &Federation,
-) -> Result<(), Error> {
-    engine.federation.put(storage, ONLY, federation).await?;
-    failpoint!("federation.put");
-    Ok(())
+/// Notes that the provider may be young, even if another process registered it.
+pub(super) fn note_made(engine: &Engine, federation: &Federation) {
+    if let Provider::Managed { id: Some(id), since, .. } = &federation.provider {
+        clients::note_made(engine, &[id.as_str()], *since);
+    }
 }
 
 /// Refuses a provider above OpenAI's limit. Answers a warning when the limit is near.
@@ -95,6 +96,9 @@ pub(super) async fn register(work: &Work<'_>, federation: &mut Federation) -> Re
             failpoint!("federation.registered");
             let is_same = provider.issuer == federation.issuer && provider.audience == federation.audience;
             note(federation, provider.id.clone(), is_same);
+            if let Provider::Managed { since, .. } = &mut federation.provider {
+                *since = work.engine.now();
+            }
             work.put(federation).await?;
             if is_same { Ok(()) } else { apply(work, client, federation, provider.id).await }
         }
@@ -118,9 +122,8 @@ async fn find_or_make(client: &Client, federation: &Federation) -> Result<Identi
         Ok(provider) => return Ok(provider),
         Err(error) => error,
     };
-    // An earlier attempt may have made it, or the answer of this one was lost.
-    let is_doubtful = error.status() == Some(409) || error.is_unknown_outcome();
-    let found = if is_doubtful { find(client, name).await? } else { None };
+    // An earlier attempt may have made it, too.
+    let found = if error.may_have_created() { find(client, name).await? } else { None };
     found.ok_or_else(|| Error::call("registering the workload identity provider")(error))
 }
 
@@ -214,7 +217,7 @@ pub(super) async fn delete(work: &Work<'_>, federation: &Federation) -> Result<b
     let (Some(client), Provider::Managed { name, id, .. }) = (&work.client, &federation.provider) else {
         return Ok(true);
     };
-    let client = client.for_work(Urgency::Revocation, Duration::from_secs(20));
+    let client = client.for_work(Urgency::Revocation, MAX_WAIT);
     let id = match id {
         Some(id) => Some(id.clone()),
         None => find(&client, name).await?.map(|provider| provider.id),

@@ -23,8 +23,6 @@ pub struct FederatedRole {
     /// Settings from the operator.
     #[serde(flatten)]
     pub settings: Settings,
-    /// Random: a late step for an earlier role of this name touches nothing of this one.
-    pub id: String,
     /// The exact `sub` of its tokens.
     pub subject: String,
     /// The project of its account, whatever the project's name in Vault is pointed at later.
@@ -82,6 +80,9 @@ pub struct MadeAccount {
     pub name: String,
     /// It has the role of a member.
     pub is_member: bool,
+    /// When OpenAI made it; none in earlier records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made: Option<DateTime<Utc>>,
 }
 
 /// The rule at OpenAI.

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
 use super::role::{FEDERATED_ROLES, FederatedRole, lock};
-use super::role_work::{PATIENCE, Work, mark, next_look, waiting};
+use super::role_work::{MAX_WAIT, Work, mark, next_look, waiting};
 use super::{role_ending, role_registration};
 use crate::engine::Error;
 use crate::engine::accounts::kind::{Holding, Kind, Mount, Pending, Turn};
@@ -40,7 +40,7 @@ impl Kind for FederatedRoles {
             return Ok(next_look(&role, now));
         }
         let mut role = (*role).clone();
-        match Work::new(engine, storage, name, &role, turn.max_wait().min(PATIENCE)).await {
+        match Work::new(engine, storage, name, &role, turn.max_wait().min(MAX_WAIT)).await {
             Ok(work) => attend(turn, &work, &mut role).await?,
             // Whatever is due waits for a configuration: when one comes, the worker looks at all.
             Err(Error::NotConfigured) => return Ok(Some(now + backoff::OUT_OF_REACH)),
@@ -65,7 +65,7 @@ impl Kind for FederatedRoles {
             return Ok(());
         }
         let mut role = (*role).clone();
-        let work = Work::new(engine, storage, name, &role, PATIENCE).await?;
+        let work = Work::new(engine, storage, name, &role, MAX_WAIT).await?;
         mark(engine, storage, name).await?;
         role_ending::end(&work, &mut role).await?;
         if role.is_over() {

@@ -73,7 +73,8 @@ async fn make_account(work: &Work<'_>, role: &mut FederatedRole) -> Result<(), E
     claims::claim(work.engine, work.storage, &id, &owner(work.name)).await?;
     failpoint!("federated.account_claimed");
     role.making.end(&name);
-    role.made_account = Some(MadeAccount { id, name: name.clone(), is_member: false });
+    role.made_account =
+        Some(MadeAccount { id, name: name.clone(), is_member: false, made: Some(work.engine.now()) });
     name_rule(work, role);
     work.put(role).await?;
     work.engine.first_seen.forget(&name);
@@ -91,9 +92,7 @@ async fn ask_for_account(
         Ok(account) => return Ok(account.id),
         Err(error) => error,
     };
-    // OpenAI sometimes makes what it refuses.
-    let is_refused = error.status().is_some() && !error.is_unauthorized() && !error.is_limited();
-    if error.is_unknown_outcome() || is_refused {
+    if error.may_have_created() {
         let client = work.ending().for_work(Urgency::Revocation, LOOK_UP);
         let unique_name = UniqueName { project, account: None, name };
         if let Ok(Some(found)) = lookup::find_now(&client, &unique_name).await {
@@ -152,29 +151,26 @@ async fn make_rule(
         enabled: role.settings.enabled,
     };
     failpoint!("federated.rule_announced");
-    match client.create_federation_rule(&provider_id, &new).await {
+    let error = match client.create_federation_rule(&provider_id, &new).await {
         Ok(rule) => {
             failpoint!("federated.rule_made");
             note_rule(work, role, &rule);
             work.engine.first_seen.forget(&name);
-            work.put(role).await
+            return work.put(role).await;
         }
-        // An earlier attempt may have made it.
-        Err(error) if error.status() == Some(409) => match find_rule(&client, &provider_id, &name).await? {
-            Some(rule) => adopt(work, role, &rule).await,
-            None => Err(refused(role, error)),
-        },
-        Err(error) => Err(refused(role, error)),
+        Err(error) => error,
+    };
+    if error.may_have_created()
+        && let Some(rule) = find_rule(&client, &provider_id, &name).await?
+    {
+        return adopt(work, role, &rule).await;
     }
-}
-
-/// After a refusal there is no rule of this name.
-fn refused(role: &mut FederatedRole, error: openai::Error) -> Error {
     let error = Error::call("making the role's federation rule")(error);
-    if let Some(managed) = role.managed.as_mut().filter(|_| is_refusal(&error)) {
+    // The refusal of a repeated attempt says nothing about the first one, whose rule OpenAI may list late.
+    if let Some(managed) = role.managed.as_mut().filter(|_| is_new && is_refusal(&error)) {
         managed.rule_name = None;
     }
-    error
+    Err(error)
 }
 
 /// Takes the rule of an earlier attempt over. Its settings may be older than the record's.

@@ -16,7 +16,7 @@ use crate::logical::Storage;
 use crate::openai::{Client, Urgency};
 
 /// Maximum time that each call of a request waits for its turn. Vault gives a request 90 s.
-pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const MAX_WAIT: Duration = Duration::from_secs(20);
 
 /// One piece of work on a role. The caller holds the role's lock.
 pub(super) struct Work<'a> {
@@ -25,30 +25,30 @@ pub(super) struct Work<'a> {
     pub(super) name: &'a str,
     /// The client of the rule's organization.
     client: Client,
-    patience: Duration,
+    max_wait: Duration,
 }
 
 impl<'a> Work<'a> {
-    /// Work whose calls each wait at most for `patience`.
+    /// Work whose calls each wait at most for `max_wait`.
     pub(super) async fn new(
         engine: &'a Engine,
         storage: &'a dyn Storage,
         name: &'a str,
         role: &FederatedRole,
-        patience: Duration,
+        max_wait: Duration,
     ) -> Result<Self, Error> {
         let client = client_of(engine, storage, role).await?;
-        Ok(Self { engine, storage, name, client, patience })
+        Ok(Self { engine, storage, name, client, max_wait })
     }
 
     /// The client for calls that make or change something.
     pub(super) fn making(&self) -> Client {
-        self.client.for_work(Urgency::Rotation, self.patience).retrying_not_found()
+        self.client.for_work(Urgency::Rotation, self.max_wait).retrying_not_found()
     }
 
     /// The client for calls that end something.
     pub(super) fn ending(&self) -> Client {
-        self.client.for_work(Urgency::Revocation, self.patience)
+        self.client.for_work(Urgency::Revocation, self.max_wait)
     }
 
     /// A new unique name, of an account or a rule.

@@ -2,16 +2,17 @@
 //!
 //! *Guarantees:* the record that says what is wanted is stored before OpenAI is asked. If OpenAI refuses a new role, what
 //! was made for it is removed; if OpenAI refuses a change, the settings before stay. After any other failure the record
-//! stays, and the worker completes the work.
+//! stays, and the worker completes the work. A stop stays in any case: the role hands out no more tokens.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::provider;
 use super::record::{self, Federation, Provider};
 use super::role::{FederatedRole, Managed, Settings, owner};
 use super::role_ending;
 use super::role_registration::{MOST_RULES, is_refusal, name_rule, register};
-use super::role_work::{PATIENCE, Work, mark, put, remove};
+use super::role_work::{MAX_WAIT, Work, mark, put, remove};
 use crate::engine::accounts::claims;
 use crate::engine::accounts::kind::Mount;
 use crate::engine::accounts::making::MakingList;
@@ -21,6 +22,7 @@ use crate::engine::config::project_fields::NamedProject;
 use crate::engine::config::{clients, key_records, named_projects, project_fields};
 use crate::engine::time::seconds;
 use crate::engine::{DEPENDENTS, Engine, Error};
+use crate::framework::LockGuard;
 use crate::logical::Storage;
 use crate::openai::{Client, IdentityProviderId, OrganizationId, ProjectId, ServiceAccountId, Urgency};
 
@@ -125,7 +127,7 @@ async fn finish(
     name: &str,
     mut role: FederatedRole,
 ) -> Result<FederatedRole, Error> {
-    let work = Work::new(engine, storage, name, &role, PATIENCE).await?;
+    let work = Work::new(engine, storage, name, &role, MAX_WAIT).await?;
     role_ending::end(&work, &mut role).await?;
     if role.has_only_creations_left() { Ok(role) } else { Err(still_deleted(name)) }
 }
@@ -178,7 +180,6 @@ async fn create(
         claim(engine, storage, &write.name, account).await?;
     }
     let role = FederatedRole {
-        id: uuid::Uuid::new_v4().to_string(),
         subject: federation.subject_of(&write.name),
         account_project_id: project,
         given_account_id: given,
@@ -209,7 +210,7 @@ async fn begin(
     mut role: FederatedRole,
 ) -> Result<(), Error> {
     let is_managed = role.managed.is_some();
-    let work = if is_managed { Some(Work::new(engine, storage, name, &role, PATIENCE).await?) } else { None };
+    let work = if is_managed { Some(Work::new(engine, storage, name, &role, MAX_WAIT).await?) } else { None };
     if let Some(work) = work.as_ref().filter(|_| role.given_account_id.is_some()) {
         name_rule(work, &mut role);
     }
@@ -217,7 +218,13 @@ async fn begin(
         let _no_deletion = engine.locks.lock(&named_projects::users_lock(&role.settings.project)).await;
         let _no_end = engine.locks.lock(record::LOCK).await;
         project_fields::agreed_project(engine, storage, &role.settings.named_project()).await?;
-        federation(engine, storage).await?;
+        if !is_of(&role, &*federation(engine, storage).await?) {
+            return Err(Error::field("config/federation was deleted and written anew meanwhile: try again"));
+        }
+        let _no_other_user = match &role.given_account_id {
+            Some(account) => Some(unused(engine, storage, account).await?),
+            None => None,
+        };
         if is_managed {
             mark(engine, storage, name).await?;
         }
@@ -233,6 +240,15 @@ async fn begin(
     match role_ending::end(&work, &mut role).await {
         Ok(()) if role.is_over() => Err(error),
         _ => Err(Error::LeftBehind(Box::new(error))),
+    }
+}
+
+/// True if the role is made for this provider.
+fn is_of(role: &FederatedRole, federation: &Federation) -> bool {
+    match (&role.managed, &federation.provider) {
+        (Some(managed), Provider::Managed { id, .. }) => id.as_ref() == Some(&managed.provider_id),
+        (None, Provider::ByHand { .. }) => true,
+        _ => false,
     }
 }
 
@@ -255,8 +271,9 @@ async fn update(
 ) -> Result<Vec<String>, Error> {
     refuse_other_account(&write, old)?;
     let settings = write.settings(Some(&old.settings), old.managed.is_some())?;
-    let _no_deletion = engine.locks.lock(&named_projects::users_lock(&settings.project)).await;
+    let no_deletion = engine.locks.lock(&named_projects::users_lock(&settings.project)).await;
     refuse_other_project(engine, storage, &settings, old).await?;
+    let is_stop = old.settings.enabled && !settings.enabled;
     let mut role = FederatedRole { settings, ..old.clone() };
     let Some(managed) = &mut role.managed else {
         put(engine, storage, &write.name, &role).await?;
@@ -264,9 +281,11 @@ async fn update(
     };
     managed.is_applied = false;
     role.retry.retry_now();
-    let work = Work::new(engine, storage, &write.name, &role, PATIENCE).await?;
+    let work = Work::new(engine, storage, &write.name, &role, MAX_WAIT).await?;
     mark(engine, storage, &write.name).await?;
     work.put(&role).await?;
+    // From now on the record refuses the deletion, and others need not wait for OpenAI.
+    drop(no_deletion);
     match register(&work, &mut role, false).await {
         Ok(()) => {
             if role.retry != RetryState::default() {
@@ -275,7 +294,7 @@ async fn update(
             }
             Ok(Vec::new())
         }
-        Err(error) if is_refusal(&error) && old.is_settled() => {
+        Err(error) if is_refusal(&error) && old.is_settled() && !is_stop => {
             put(engine, storage, &write.name, old).await?;
             Err(error)
         }
@@ -310,7 +329,7 @@ pub(in crate::engine) async fn delete(
     }
     mark(engine, storage, name).await?;
     put(engine, storage, name, &role).await?;
-    let ended = match Work::new(engine, storage, name, &role, PATIENCE).await {
+    let ended = match Work::new(engine, storage, name, &role, MAX_WAIT).await {
         Ok(work) => role_ending::end(&work, &mut role).await,
         Err(error) => Err(error),
     };
@@ -348,7 +367,8 @@ impl Home {
         };
         clients::configured_in_storage(engine, storage).await?;
         let client = clients::client_of(engine, storage, organization_id).await?;
-        let client = client.for_work(Urgency::Check, PATIENCE);
+        let client = client.for_work(Urgency::Check, MAX_WAIT);
+        provider::note_made(engine, federation);
         Ok(Some(Self { organization: organization_id.clone(), provider, client }))
     }
 }
@@ -407,9 +427,19 @@ async fn claim(
     account: &ServiceAccountId,
 ) -> Result<(), Error> {
     refuse_used(engine, storage, account).await?;
-    claims::claim(engine, storage, account, &owner(name)).await?;
-    // After the claim: a role that is written from now on sees it.
-    refuse_used(engine, storage, account).await
+    claims::claim(engine, storage, account, &owner(name)).await
+}
+
+/// Refuses an account that a role took after the claim. While the guard is held, no other role can take the account.
+/// Afterwards the stored record of this role refuses that.
+async fn unused(
+    engine: &Engine,
+    storage: &dyn Storage,
+    account: &ServiceAccountId,
+) -> Result<LockGuard, Error> {
+    let alone = claims::lock(engine, account).await;
+    refuse_used(engine, storage, account).await?;
+    Ok(alone)
 }
 
 async fn refuse_used(

@@ -233,6 +233,40 @@ async fn a_given_key_that_is_no_good_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_given_key_that_only_reads_changes_nothing() {
+    let mount = start().await.without_lag();
+    let given = operators_key(&mount).await;
+    let body = json!({"new_admin_api_key": given.value.expose()});
+    mount.sim.restrict_admin_keys(true);
+    mount
+        .write("config/rotate-admin-key", body.clone())
+        .await
+        .refused("error validating OpenAI configuration: the admin key may not change anything");
+    assert_eq!((stored(&mount).as_str(), live(&mount).len()), (mount.sim.admin_key(), 2));
+    mount.sim.restrict_admin_keys(false);
+    mount.write("config/rotate-admin-key", body).await.done();
+    recovers(&mount, "after a key that only read").await;
+}
+
+#[tokio::test]
+async fn a_key_that_a_rotation_made_ends_after_config_names_another() {
+    let mount = start().await.without_lag();
+    let (first, second) = (operators_key(&mount).await, operators_key(&mount).await);
+    mount.write("config/rotate", json!({})).await.done();
+    let made = mount.read("config").await.text("admin_api_key_id");
+    mount.write("config", json!({"admin_api_key": first.value.expose()})).await.done();
+    assert_eq!(mount.read("config").await.json()["retiring_admin_api_key_ids"], json!([made]));
+    mount.tick().await.done();
+    let ids = || live(&mount).into_iter().map(|key| key.id).collect::<Vec<_>>();
+    assert_eq!(ids(), [first.id.as_str(), second.id.as_str()], "nobody has the key of the rotation");
+    // An operator's key is the operator's.
+    mount.write("config", json!({"admin_api_key": second.value.expose()})).await.done();
+    mount.tick().await.done();
+    assert_eq!(ids(), [first.id.as_str(), second.id.as_str()]);
+    mount.finish().await;
+}
+
+#[tokio::test]
 async fn an_old_key_that_is_gone_already_is_warned_of() {
     let mount = start().await.without_lag();
     let given = operators_key(&mount).await;
@@ -407,6 +441,32 @@ async fn a_period_and_a_schedule_replace_each_other() {
     mount.write("config", both).await.refused("mutually exclusive");
     mount.write("config", json!({"automatic_rotation_window": 90})).await.refused("at least 2m");
     mount.write("config", json!({"automatic_rotation_period": 0})).await.done();
+}
+
+#[tokio::test]
+async fn a_key_that_would_expire_between_two_times_of_the_schedule_is_refused() {
+    let mount = start().await;
+    let too_short = "admin_key_ttl must be 0 or at least two rotation periods";
+    let monthly = |ttl: &str| json!({"rotation_schedule": "0 3 1 * *", "admin_key_ttl": ttl});
+    for ttl in ["1d", "61d"] {
+        mount.write("config", monthly(ttl)).await.refused(too_short);
+    }
+    mount.write("config", monthly("62d")).await.done();
+    mount.write("config", json!({"rotation_schedule": "0 3 1 1 *"})).await.refused(too_short);
+    mount.write("config", json!({"rotation_schedule": "0 3 * * *", "admin_key_ttl": "2d"})).await.done();
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_key_that_expires_before_its_rotation_is_warned_of() {
+    let mount = start().await.without_lag();
+    let given = operator(&mount).create_admin_key("by hand", Some(DAY * 30)).await.unwrap();
+    let written = mount.write("config", json!({"admin_api_key": given.value.expose()})).await;
+    assert!(written.warnings()[0].contains("no rotation replaces it before"), "{:?}", written.warnings());
+    let late = mount.write("config", json!({"automatic_rotation_period": "31d"})).await;
+    assert!(late.warnings()[0].contains("no rotation replaces it before"), "{:?}", late.warnings());
+    mount.write("config", json!({"automatic_rotation_period": "15d"})).await.nothing();
+    mount.finish().await;
 }
 
 #[tokio::test]

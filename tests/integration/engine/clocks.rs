@@ -6,6 +6,7 @@ use serde_json::json;
 
 use crate::simulator::{Action, Fault};
 use crate::support::library::{SET, check_in, check_out, mount_with, status};
+use crate::support::storage::Access;
 use crate::support::wait::eventually;
 use crate::support::{Granted, Mount};
 
@@ -433,6 +434,29 @@ async fn a_role_that_cannot_be_read_hides_from_no_other_that_the_clock_was_put_b
     let key = mount.read("static-creds/other").await.text("api_key");
     mount.put_clocks_back(DAY * 300);
     mount.restart().await;
+    for _ in 0..2 {
+        let _said = mount.tick().await;
+    }
+    assert_ne!(mount.read("static-creds/other").await.text("api_key"), key, "its time is not believed");
+    mount.abandon();
+}
+
+#[tokio::test]
+async fn a_clock_that_is_put_back_during_a_tick_is_noticed() {
+    let mount = with_static_role().await;
+    mount.advance(DAY * 300);
+    let account = mount.seed("other", false).id;
+    let other = json!({"project": "research", "service_account_id": account, "rotation_period": "24h"});
+    mount.write("static-roles/other", other).await.done();
+    let key = mount.read("static-creds/other").await.text("api_key");
+    // The tick rotates the other role, which is overdue.
+    mount.watched.hold(Access::Write, "static-role/app");
+    let put_back = async {
+        mount.watched.held().await;
+        mount.put_clocks_back(DAY * 300);
+        mount.watched.release();
+    };
+    let (_said, ()) = tokio::join!(mount.tick(), put_back);
     for _ in 0..2 {
         let _said = mount.tick().await;
     }

@@ -107,3 +107,22 @@ async fn an_entry_of_the_release_before_moves_to_the_record() {
     assert!(!live(&mount).contains(&name) && mount.stored("wal/").is_empty());
     mount.finish().await;
 }
+
+#[tokio::test]
+async fn a_key_that_may_live_for_ever_is_looked_for_however_late_its_organization_is_named_again() {
+    let mount = Mount::start().await.configured().await;
+    let name = lose_a_creation(&mount).await;
+    let mut config = mount.config();
+    config["organization_id"] = json!("org-other");
+    config["verify_connection"] = json!(false);
+    mount.write("config", config).await.done();
+    mount.advance(Duration::from_secs(400 * 86_400));
+    mount.tick_now().await.done();
+    mount.write("config", mount.config()).await.done();
+    for _ in 0..2 {
+        mount.advance(A_WHILE);
+        mount.tick_now().await.done();
+    }
+    assert!(!live(&mount).contains(&name));
+    mount.finish().await;
+}

@@ -1,7 +1,10 @@
 //! A provider that Vault registers: the way from the first write to the last deletion.
 
+use std::time::Instant;
+
 use super::*;
 use crate::simulator::{Action, Fault, endpoint};
+use crate::support::wait::eventually;
 
 #[tokio::test]
 async fn a_role_gets_an_account_a_rule_and_tokens_and_takes_them_along() {
@@ -53,17 +56,6 @@ async fn a_role_gets_an_account_a_rule_and_tokens_and_takes_them_along() {
     assert!(mount.sim.state().providers.is_empty());
     mount.read("config/federation").await.nothing();
     assert_gone(mount).await;
-}
-
-/// An application's SDK exchanges the identity token by itself.
-async fn exchange_elsewhere(mount: &Mount, identity: &Value) -> Value {
-    let body = json!({
-        "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange", "subject_token": identity["identity_token"],
-        "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
-        "identity_provider_id": identity["identity_provider_id"], "service_account_id": identity["service_account_id"],
-    });
-    let headers = [("Content-Type", "application/json")];
-    send(mount, "POST", "/oauth/token", &headers, Some(body)).await.ok().body
 }
 
 #[tokio::test]
@@ -136,6 +128,53 @@ async fn enabled_false_stops_the_role_here_and_at_openai() {
     mount.patch("roles/app", json!({"enabled": true, "scopes": ""})).await.nothing();
     assert!(rule(&mount).enabled && rule(&mount).scopes.is_none());
     assert_eq!(mount.read("creds/app").await.json()["rotation_period"], 300);
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_stop_that_openai_refuses_stops_the_role_here() {
+    let mount = with_app().await;
+    mount.sim.fault(Fault::on(endpoint::UPDATE_RULE, Action::status(403)));
+    let stop = mount.write("roles/app", json!({"enabled": false})).await;
+    assert!(stop.error().message().contains("what was written is stored"), "{}", stop.error());
+    for path in ["creds/app", "identity-token/app"] {
+        mount.read(path).await.refused("is disabled");
+    }
+    mount.sim.clear_faults();
+    mount.advance(HOUR);
+    mount.tick().await.done();
+    assert!(!rule(&mount).enabled);
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_change_that_openai_answers_slowly_holds_up_no_other_role_of_the_project() {
+    let mount = with_app().await;
+    mount.sim.fault(Fault::on(endpoint::UPDATE_RULE, Action::delay(Duration::from_secs(3))).times(1));
+    let asked = async || (mount.sim.calls(endpoint::UPDATE_RULE) > 0).then_some(());
+    let other = async {
+        eventually("the change waits for OpenAI", asked).await;
+        let begun = Instant::now();
+        mount.write("roles/dynamic", json!({"project": PROJECT})).await.done();
+        begun.elapsed()
+    };
+    let change = mount.write("roles/app", json!({"scopes": "api.model.read"}));
+    let (changed, took) = tokio::join!(change, other);
+    changed.nothing();
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_write_for_another_organization_than_configs_stores_nothing() {
+    let mount = managed().await;
+    let before = mount.read("config/federation").await.json();
+    let elsewhere = json!({"organization_id": "org-other", "verify_connection": false});
+    mount.write("config", elsewhere).await.done();
+    let write = json!({"key_rotation_period": "30d"});
+    mount.write("config/federation", write).await.refused("this belongs to organization");
+    assert_eq!(mount.read("config/federation").await.json(), before);
+    mount.write("config", mount.config()).await.done();
     mount.finish().await;
 }
 

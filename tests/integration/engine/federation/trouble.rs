@@ -3,6 +3,7 @@
 use super::*;
 use crate::simulator::{Action, Fault, endpoint};
 use crate::support::library::SETTLED;
+use crate::support::storage::Access;
 use crate::support::wait::eventually;
 
 /// A refusal of the exchange that says what to look at; `health` tells it after some minutes.
@@ -225,5 +226,144 @@ async fn a_role_that_somebody_writes_again_and_again_has_its_turn_in_the_tick() 
     tokio::join!(write("api.model.read"), write("api.responses.write"), tick);
     let left = accounts(&mount);
     assert!(left.len() == 1 && left != stray, "{left:?}: the stray is gone, the role's account stays");
+    mount.finish().await;
+}
+
+/// What OpenAI's lists answer while they are late.
+fn nothing_listed() -> Action {
+    Action::status_with(200, json!({"object": "list", "data": [], "has_more": false}))
+}
+
+#[tokio::test]
+async fn a_provider_or_a_rule_that_openai_makes_although_it_refuses_is_taken_over() {
+    let mount = mount().await.without_lag();
+    for made in [endpoint::CREATE_PROVIDER, endpoint::CREATE_RULE] {
+        mount.sim.fault(Fault::on(made, Action::status(400)).after_the_work().times(1));
+    }
+    mount.write("config/federation", json!({"token_endpoint": mount.sim.token_url()})).await.done();
+    mount.write("roles/app", role()).await.done();
+    assert_eq!((mount.sim.faults_left(), mount.sim.state().providers.len(), rules(&mount).len()), (0, 1, 1));
+    token(&mount).await;
+    mount.delete("roles/app").await.nothing();
+    mount.delete("config/federation").await.nothing();
+    assert!(mount.sim.state().providers.is_empty());
+    assert_gone(mount).await;
+}
+
+#[tokio::test]
+async fn a_rule_whose_answer_was_lost_is_found_although_openai_lists_it_late() {
+    let mount = managed().await.without_lag();
+    let late = mount.sim.fault(Fault::on(endpoint::LIST_RULES, nothing_listed()));
+    mount.sim.fault(Fault::on(endpoint::CREATE_RULE, Action::Drop).after_the_work().times(1));
+    mount.write("roles/app", role()).await.error();
+    mount.write("roles/app", json!({"ttl": "10m"})).await.error();
+    mount.sim.remove_fault(late);
+    mount.advance(HOUR);
+    mount.tick().await.done();
+    token(&mount).await;
+    assert_eq!(mount.read("health").await.json()["status"], "ok");
+    mount.delete("roles/app").await.nothing();
+    mount.delete("config/federation").await.nothing();
+    assert_gone(mount).await;
+}
+
+/// A deletion that OpenAI answers with this 404 keeps its record, and the tick repeats the deletion.
+async fn proves_nothing(mount: &Mount, missing: &str, path: &str, record: &str) {
+    mount.restart().await;
+    let fault = mount.sim.fault(Fault::on(missing, Action::status(404)));
+    let _said = mount.delete(path).await;
+    mount.sim.remove_fault(fault);
+    assert_eq!(mount.stored(record).len(), 1, "{missing}");
+    mount.advance(HOUR);
+    mount.tick().await.done();
+    assert_eq!(mount.stored(record), Vec::<String>::new(), "{missing}");
+}
+
+#[tokio::test]
+async fn a_404_for_what_another_process_made_a_moment_ago_proves_nothing() {
+    let mount = with_app().await;
+    proves_nothing(&mount, endpoint::DELETE_RULE, "roles/app", "federated-role/").await;
+    assert!(rules(&mount).is_empty() && accounts(&mount).is_empty());
+
+    // The account is much younger than the role's record.
+    let fault = mount.sim.fault(Fault::on(endpoint::CREATE_ACCOUNT, Action::status(503)));
+    mount.write("roles/app", role()).await.error();
+    mount.sim.remove_fault(fault);
+    mount.advance(HOUR);
+    mount.tick().await.done();
+    assert_eq!(rules(&mount).len(), 1);
+    proves_nothing(&mount, endpoint::DELETE_ACCOUNT, "roles/app", "federated-role/").await;
+    assert!(rules(&mount).is_empty() && accounts(&mount).is_empty());
+
+    mount.delete("config/federation").await.nothing();
+    let fault = mount.sim.fault(Fault::on(endpoint::CREATE_PROVIDER, Action::status(503)));
+    mount.write("config/federation", json!({"token_endpoint": mount.sim.token_url()})).await.error();
+    mount.sim.remove_fault(fault);
+    mount.advance(HOUR);
+    mount.tick().await.done();
+    assert_eq!(mount.sim.state().providers.len(), 1);
+    proves_nothing(&mount, endpoint::DELETE_PROVIDER, "config/federation", "federation").await;
+    assert!(mount.sim.state().providers.is_empty());
+    assert_gone(mount).await;
+}
+
+#[tokio::test]
+async fn a_change_of_the_issuer_that_openai_has_not_taken_is_told() {
+    let mount = managed().await;
+    mount.sim.fault(Fault::on(endpoint::UPDATE_PROVIDER, Action::status(500)));
+    let change =
+        json!({"audience": "https://api.openai.com/v1#other", "admin_api_key": mount.sim.admin_key()});
+    mount.write("config/federation", change).await.error();
+    mount.advance(Duration::from_secs(300));
+    let health = mount.read("health").await.json();
+    let says = "config/federation is not as written at OpenAI";
+    assert!(health["reasons"].to_string().contains(says), "{health}");
+    mount.sim.clear_faults();
+    mount.advance(HOUR);
+    mount.tick().await.done();
+    assert_eq!(mount.read("health").await.json()["status"], "ok");
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn an_account_that_two_roles_take_at_the_same_time_has_one_of_them() {
+    let mount = managed().await;
+    let account = mount.seed("agent", false).id;
+    let dynamic = json!({"project_id": mount.sim.project(), "service_account_id": account});
+    // The federated role has claimed the account, and its record is not stored yet.
+    mount.watched.hold(Access::Write, "federated-role/");
+    let dynamic = async {
+        mount.watched.held().await;
+        let release = async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            mount.watched.release();
+        };
+        tokio::join!(mount.write("roles/dynamic", dynamic), release).0
+    };
+    let federated = mount.write("roles/app", role_with(json!({"service_account_id": account})));
+    let (app, dynamic) = tokio::join!(federated, dynamic);
+    app.done();
+    dynamic.refused("federated role app");
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_role_of_a_provider_that_was_replaced_meanwhile_is_not_stored() {
+    let mount = mount().await;
+    let by_hand = json!({"identity_provider_id": "idp_hand", "token_endpoint": mount.sim.token_url()});
+    mount.write("config/federation", by_hand).await.done();
+    let account = mount.seed("agent", false).id;
+    mount.watched.hold(Access::Write, "account-owner/");
+    let replaced = async {
+        mount.watched.held().await;
+        mount.delete("config/federation").await.nothing();
+        mount.write("config/federation", json!({"token_endpoint": mount.sim.token_url()})).await.done();
+        mount.watched.release();
+    };
+    let role = role_with(json!({"service_account_id": account}));
+    let (app, ()) = tokio::join!(mount.write("roles/app", role.clone()), replaced);
+    app.refused("try again");
+    mount.write("roles/app", role).await.done();
+    token(&mount).await;
     mount.finish().await;
 }
