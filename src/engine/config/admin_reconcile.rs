@@ -132,7 +132,7 @@ async fn undo(
         return Ok(true);
     }
     let Some(client) = clients::client_in_reach(engine, storage, &making.organization_id).await? else {
-        return Ok(making.since + making::FORGOTTEN_AFTER < engine.now());
+        return Ok(making.since + making::FORGOTTEN_AFTER < engine.certain_time());
     };
     clients::wait_until_making_listed(engine, making).await;
     let client = client.for_work(Urgency::Revocation, time_left(deadline));

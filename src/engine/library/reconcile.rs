@@ -253,7 +253,7 @@ async fn undo(
     max_wait: Duration,
 ) -> Result<bool, Error> {
     let Some(client) = clients::client_in_reach(engine, storage, &making.organization_id).await? else {
-        return Ok(making.since + making::FORGOTTEN_AFTER < engine.now());
+        return Ok(making.since + making::FORGOTTEN_AFTER < engine.certain_time());
     };
     let Some(project) = &making.project_id else { return Ok(true) };
     let client = client.for_work(Urgency::Revocation, max_wait);
