@@ -326,7 +326,7 @@ impl framework::Engine for Engine {
         // After a failure the first sweep learns the entries.
         let _ = creds::windows::begin(&self).await;
         // A new mount has nothing to count.
-        self.live.is_complete(&*self.storage).await;
+        creds::live::is_complete(&self, &*self.storage).await;
         Ok(())
     }
 
