@@ -23,6 +23,8 @@ use crate::openai::{
 
 /// Maximum number of rules of a provider at OpenAI.
 pub(in crate::engine) const MOST_RULES: usize = 50;
+/// The creation of a rule, in the text of an error.
+const MAKING: &str = "making the role's federation rule";
 /// Maximum time of a look-up right after a lost answer.
 const LOOK_UP: Duration = Duration::from_secs(10);
 
@@ -162,6 +164,8 @@ async fn make_rule(
         // An earlier attempt may have made it.
         Err(error) if error.status() == Some(409) => match find_rule(&client, &provider_id, &name).await? {
             Some(rule) => adopt(work, role, &rule).await,
+            // OpenAI may list the rule of an earlier attempt late, so its name stays.
+            None if !is_new => Err(Error::call(MAKING)(error)),
             None => Err(refused(role, error)),
         },
         Err(error) => Err(refused(role, error)),
@@ -170,7 +174,7 @@ async fn make_rule(
 
 /// After a refusal there is no rule of this name.
 fn refused(role: &mut FederatedRole, error: openai::Error) -> Error {
-    let error = Error::call("making the role's federation rule")(error);
+    let error = Error::call(MAKING)(error);
     if let Some(managed) = role.managed.as_mut().filter(|_| is_refusal(&error)) {
         managed.rule_name = None;
     }
