@@ -326,7 +326,7 @@ impl framework::Engine for Engine {
         // After a failure the first sweep learns the entries.
         let _ = creds::windows::begin(&self).await;
         // A new mount has nothing to count.
-        self.live.is_complete(&*self.storage).await;
+        creds::live::is_complete(&self, &*self.storage).await;
         Ok(())
     }
 
@@ -383,6 +383,10 @@ impl framework::Engine for Engine {
         let parts = [watched, created, removed, moved, found, measured, tracked, counted, noted];
         let failures = parts.into_iter().filter_map(Result::err).map(logical::Error::from);
         failures.chain(worked.failures).collect()
+    }
+
+    fn surely_passed(&self) -> DateTime<Utc> {
+        self.certain_time()
     }
 
     fn observe_mount_point(&self, mount_point: &str) {

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -33,10 +34,15 @@ pub trait Engine: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// A time that has surely passed. A write-ahead entry reaches its maximum age by this time and by this machine's clock.
+    fn surely_passed(&self) -> DateTime<Utc> {
+        Utc::now()
+    }
+
     /// Called with the mount point of each request, such as `openai/`. A mount can be moved.
     fn observe_mount_point(&self, _mount_point: &str) {}
 
-    /// Why every request has to be refused, if it has: help alone is answered then.
+    /// The reason to refuse every request except help, if there is one.
     fn refusal(&self) -> Option<Error> {
         None
     }

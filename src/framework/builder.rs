@@ -104,7 +104,7 @@ impl<E: Engine> Builder<E> {
         self.wal_by_key(kind, move |engine, storage, _, entry| undo(engine, storage, entry))
     }
 
-    /// The same, for an undoing that has to know the entry's storage key.
+    /// The same, for an undo that needs the entry's storage key.
     #[must_use]
     pub fn wal_by_key<T, Done, Err, F>(
         mut self,

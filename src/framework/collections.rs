@@ -8,7 +8,6 @@ use crate::logical::Data;
 
 use super::decode::{self, Refusal};
 use super::kind::{Kind, Shape};
-use super::values::StringSlice;
 
 /// The only possible default of an object is the empty object.
 impl Kind for Data {
@@ -38,26 +37,6 @@ impl Kind for Vec<Data> {
     }
     fn show_default((): ()) -> Value {
         Value::Array(Vec::new())
-    }
-}
-
-impl Kind for StringSlice {
-    type Default = &'static [&'static str];
-    const SHAPE: Shape = Shape::Strings;
-    fn parse(value: &Value) -> Result<Option<Self>, Refusal> {
-        match value {
-            Value::String(text) if text.is_empty() => Ok(Some(Self::default())),
-            other => decode::strings(other).map(|texts| Some(Self(texts))),
-        }
-    }
-    fn repeated(&self) -> Option<&str> {
-        decode::repeated(&self.0)
-    }
-    fn of_default(default: &'static [&'static str]) -> Self {
-        Self(Vec::of_default(default))
-    }
-    fn show_default(default: &'static [&'static str]) -> Value {
-        Value::from(default)
     }
 }
 
@@ -115,22 +94,6 @@ mod tests {
         assert_eq!(refusal::<Data>(json!("a")), "'' expected a map, got 'string'");
         assert_eq!(refusal::<Data>(json!(1)), "'' expected a map, got 'float64'");
         assert_eq!(refusal::<Data>(json!(["a"])), "'[0]' expected a map, got 'string'");
-    }
-
-    #[test]
-    fn a_list_of_strings_keeps_commas_and_trims() {
-        for (value, texts) in [
-            (json!([" a ", 1, true]), &["a", "1", "1"][..]),
-            (json!("a,b"), &["a,b"]),
-            (json!(5), &["5"]),
-            (json!(""), &[]),
-            (json!(["", " "]), &[]),
-            (json!(["a,b", null]), &["a,b"]),
-            (json!({}), &[]),
-            (Value::Null, &[]),
-        ] {
-            assert_eq!(taken::<StringSlice>(value).0, texts);
-        }
     }
 
     #[test]

@@ -81,29 +81,6 @@ pub(super) fn int(value: &Value) -> Result<i64, Refusal> {
     }
 }
 
-pub(super) fn float(value: &Value) -> Result<f64, Refusal> {
-    match value {
-        Value::Null => Ok(0.0),
-        Value::Bool(flag) => Ok(f64::from(u8::from(*flag))),
-        Value::Number(number) => Ok(number.as_f64().unwrap_or_default()),
-        Value::String(text) if text.is_empty() => Ok(0.0),
-        Value::String(text) => float_text(text)
-            .map_err(|fault| Refusal::unparsable("", "float", "ParseFloat", text, fault.text())),
-        Value::Array(_) | Value::Object(_) => Err(Refusal::unconvertible("", "float64", value)),
-    }
-}
-
-/// Go also accepts `inf` and `NaN`, but JSON cannot represent them.
-fn float_text(text: &str) -> Result<f64, integer::Fault> {
-    let number: f64 = text.parse().map_err(|_| integer::Fault::Syntax)?;
-    let spelled_out = text.bytes().all(|byte| byte.is_ascii_alphabetic() || matches!(byte, b'+' | b'-'));
-    match number.is_finite() {
-        true => Ok(number),
-        false if spelled_out => Err(integer::Fault::Syntax),
-        false => Err(integer::Fault::Range),
-    }
-}
-
 pub(super) fn bool(value: &Value) -> Result<bool, Refusal> {
     match value {
         Value::Null => Ok(false),

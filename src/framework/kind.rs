@@ -27,14 +27,10 @@ pub trait Kind: Sized + Send + Sync + 'static {
 pub enum Shape {
     /// Any text.
     String,
-    /// Text in lower case.
-    Lowercase,
     /// A name that matches Vault's name pattern.
     Name,
     /// A whole number.
     Integer,
-    /// A number.
-    Float,
     /// True or false.
     Bool,
     /// An object.
@@ -58,10 +54,8 @@ impl Shape {
     pub fn help_name(self) -> &'static str {
         match self {
             Self::String => "string",
-            Self::Lowercase => "lowercase string",
             Self::Name => "name string",
             Self::Integer => "int",
-            Self::Float => "float",
             Self::Bool => "bool",
             Self::Map => "map",
             Self::Duration => "duration (sec)",
@@ -82,7 +76,7 @@ pub(super) mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::framework::{LowercaseString, Name, StringSlice};
+    use crate::framework::Name;
     use crate::logical::Data;
 
     pub(in crate::framework) fn taken<T: Kind>(value: Value) -> T {
@@ -121,14 +115,11 @@ pub(super) mod tests {
         #[test]
         fn no_value_makes_any_kind_panic(value in any_value()) {
             let _ = String::parse(&value);
-            let _ = LowercaseString::parse(&value);
             let _ = Name::parse(&value);
             let _ = i64::parse(&value);
-            let _ = f64::parse(&value);
             let _ = bool::parse(&value);
             let _ = Data::parse(&value);
             let _ = Duration::parse(&value);
-            let _ = StringSlice::parse(&value);
             let _ = Vec::<String>::parse(&value);
             let _ = BTreeMap::<String, String>::parse(&value);
             let _ = DateTime::<Utc>::parse(&value);

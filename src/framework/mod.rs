@@ -39,7 +39,7 @@ pub use kind::{Kind, Shape};
 pub use lease::{LeaseCall, LeaseType};
 pub use locks::{LockGuard, Locks};
 pub use path::{Help, Path, ResponseField, Shown, show};
-pub use values::{LowercaseString, Name, StringSlice};
+pub use values::Name;
 pub use wal::{PREFIX as WAL_PREFIX, Swept, WalKind, WalLog};
 
 #[cfg(test)]

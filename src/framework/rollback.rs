@@ -3,8 +3,8 @@
 //! # Guarantees
 //! - One failure, even a panic, stops neither the sweep nor other entries.
 //! - The sweep undoes the oldest entries first; entries that failed in the last tick come after all others.
-//! - An entry is deleted only after its undo succeeded, or after it has waited for its kind's maximum age. An unknown
-//!   or unreadable entry stays and is reported.
+//! - An entry is deleted only after its undo succeeded, or after it has waited for its kind's maximum age, which no wrong
+//!   clock of this machine shortens. An unknown or unreadable entry stays and is reported.
 //! - When the tick's time is up or Vault stops waiting, the sweep starts nothing more and cancels running undos.
 //!
 //! # Assumptions
@@ -160,7 +160,8 @@ impl<E: Engine> Backend<E> {
             return Ok(());
         }
         let Due { key, record, undo } = due;
-        let age = record.age(Utc::now().timestamp());
+        let now = Utc::now().min(self.engine.surely_passed());
+        let is_over_age = record.is_older(undo.max_age, now.timestamp());
         let entry = (Arc::clone(&request.storage), key.clone(), record.data);
         let undoing = async { (undo.run)(self.engine(), entry).await };
         let undone = tokio::select! {
@@ -169,7 +170,7 @@ impl<E: Engine> Backend<E> {
             () = request.cancelled.cancelled() => Err(Error::internal("Vault stopped waiting")),
         };
         let deleted = match undone {
-            Ok(Swept::Waits) if age <= undo.max_age => Ok(()),
+            Ok(Swept::Waits) if !is_over_age => Ok(()),
             Ok(swept) => {
                 if swept == Swept::Waits {
                     tracing::warn!(kind = %record.kind, "{key} is forgotten: for too long nothing could undo it");

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::decode::{self, Refusal};
 use super::kind::{Kind, Shape};
-use super::values::{LowercaseString, Name};
+use super::values::Name;
 use super::{duration, integer};
 
 impl Kind for String {
@@ -18,20 +18,6 @@ impl Kind for String {
     }
     fn of_default(default: &'static str) -> Self {
         default.to_owned()
-    }
-    fn show_default(default: &'static str) -> Value {
-        Value::from(default)
-    }
-}
-
-impl Kind for LowercaseString {
-    type Default = &'static str;
-    const SHAPE: Shape = Shape::Lowercase;
-    fn parse(value: &Value) -> Result<Option<Self>, Refusal> {
-        decode::string(value).map(|text| Some(Self::new(&text)))
-    }
-    fn of_default(default: &'static str) -> Self {
-        Self::new(default)
     }
     fn show_default(default: &'static str) -> Value {
         Value::from(default)
@@ -62,20 +48,6 @@ impl Kind for i64 {
         default
     }
     fn show_default(default: i64) -> Value {
-        Value::from(default)
-    }
-}
-
-impl Kind for f64 {
-    type Default = f64;
-    const SHAPE: Shape = Shape::Float;
-    fn parse(value: &Value) -> Result<Option<Self>, Refusal> {
-        decode::float(value).map(Some)
-    }
-    fn of_default(default: f64) -> Self {
-        default
-    }
-    fn show_default(default: f64) -> Value {
         Value::from(default)
     }
 }
@@ -176,12 +148,6 @@ mod tests {
     }
 
     #[test]
-    fn a_lowercase_string_is_lowered() {
-        assert_eq!(&*taken::<LowercaseString>(json!("AbC")), "abc");
-        assert_eq!(&*LowercaseString::of_default("AbC"), "abc");
-    }
-
-    #[test]
     fn a_name_matches_its_pattern() {
         for name in ["a", "_", "1", "a-b", "a.b", "a.-.b", "A_1"] {
             assert_eq!(&*taken::<Name>(json!(name)), name);
@@ -230,25 +196,6 @@ mod tests {
             assert_eq!(refusal::<i64>(value), text);
         }
         assert!(refusal::<i64>(json!(1e300)).ends_with("value out of range"));
-    }
-
-    #[test]
-    fn a_float_takes_numbers_flags_and_texts() {
-        for (value, number) in
-            [(json!(1.5), 1.5), (json!("1.5"), 1.5), (json!(true), 1.0), (json!(""), 0.0), (Value::Null, 0.0)]
-        {
-            assert!((taken::<f64>(value) - number).abs() < f64::EPSILON);
-        }
-        for text in ["x", "NaN", "inf"] {
-            let expected =
-                format!("cannot parse '' as float: strconv.ParseFloat: parsing {text:?}: invalid syntax");
-            assert_eq!(refusal::<f64>(json!(text)), expected);
-        }
-        assert_eq!(
-            refusal::<f64>(json!("1e999")),
-            r#"cannot parse '' as float: strconv.ParseFloat: parsing "1e999": value out of range"#
-        );
-        assert!(refusal::<f64>(json!({})).starts_with("'' expected type 'float64'"));
     }
 
     #[test]

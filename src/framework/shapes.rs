@@ -16,9 +16,7 @@ pub(super) fn of_shape(shape: Shape) -> Schema {
     let (kind, more) = match shape {
         Shape::String => ("string", None),
         Shape::Name => ("string", Some(("pattern", json!(r"\w([\w.-]*\w)?")))),
-        Shape::Lowercase => ("string", Some(("format", json!("lowercase")))),
         Shape::Integer => ("integer", None),
-        Shape::Float => ("number", Some(("format", json!("float")))),
         Shape::Bool => ("boolean", None),
         Shape::Map => ("object", Some(("format", json!("map")))),
         Shape::Duration => ("string", Some(("format", json!("duration")))),
@@ -66,8 +64,8 @@ pub(super) fn offered(fields: &[(&str, &dyn AnyField)]) -> Schema {
 /// An empty value of this shape.
 fn empty(shape: Shape) -> Value {
     match shape {
-        Shape::String | Shape::Name | Shape::Lowercase | Shape::Duration | Shape::Time => json!(""),
-        Shape::Integer | Shape::Float => json!(0),
+        Shape::String | Shape::Name | Shape::Duration | Shape::Time => json!(""),
+        Shape::Integer => json!(0),
         Shape::Bool => json!(false),
         Shape::Map | Shape::KeyValues => json!({}),
         Shape::Strings | Shape::CommaStrings | Shape::Maps => json!([]),

@@ -1,4 +1,4 @@
-//! Field types for names, lower-case texts and lists.
+//! The field type for names.
 
 use std::fmt;
 use std::ops::Deref;
@@ -11,14 +11,6 @@ pub(super) const LONGEST_NAME: usize = 128;
 /// A name that matches Vault's name pattern and is valid in a storage key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Name(String);
-
-/// Text in lower case.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct LowercaseString(String);
-
-/// A list of texts. Unlike `Vec<String>`, it keeps the commas of a single text.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct StringSlice(pub Vec<String>);
 
 impl Name {
     /// Checks a text.
@@ -68,31 +60,5 @@ impl fmt::Display for Name {
 impl From<Name> for String {
     fn from(name: Name) -> Self {
         name.0
-    }
-}
-
-impl LowercaseString {
-    /// The text in lower case.
-    pub fn new(text: &str) -> Self {
-        Self(text.to_lowercase())
-    }
-}
-
-impl Deref for LowercaseString {
-    type Target = str;
-    fn deref(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for LowercaseString {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl From<LowercaseString> for String {
-    fn from(text: LowercaseString) -> Self {
-        text.0
     }
 }

@@ -180,4 +180,9 @@ impl<T> Record<T> {
     pub(super) fn age(&self, now: i64) -> Duration {
         Duration::from_secs(now.abs_diff(self.created_at))
     }
+
+    /// True if the entry is older than `age` at `now`. An entry from the future is not.
+    pub(super) fn is_older(&self, age: Duration, now: i64) -> bool {
+        now > self.created_at && self.age(now) > age
+    }
 }

@@ -37,13 +37,13 @@ pub(super) async fn handshake<T>(handshake: impl Future<Output = io::Result<T>>)
 }
 
 impl Connection {
-    /// A connection counts as present from here on.
+    /// The connection of an authenticated host. `guard` counts the connection until its end.
     pub(super) fn new(stream: TlsStream<Raw>, guard: ConnectionGuard) -> Self {
         Self { stream, _guard: guard }
     }
 }
 
-/// There is one peer, the pinned host: nothing to tell apart.
+/// The pinned host is the only peer, so connections carry no information about it.
 impl Connected for Connection {
     type ConnectInfo = ();
 

@@ -99,13 +99,6 @@ pub enum Error {
     Dial(#[source] tonic::transport::Error),
 }
 
-impl Error {
-    /// True if a user, not a host, started the process.
-    pub fn is_started_by_hand(&self) -> bool {
-        matches!(self, Self::StartedByHand(_))
-    }
-}
-
 /// The cause of a transport error. The error's own text is only "transport error".
 fn reason(error: &tonic::transport::Error) -> String {
     std::error::Error::source(error).map_or_else(|| error.to_string(), error_chain)

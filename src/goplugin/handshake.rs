@@ -66,7 +66,7 @@ mod tests {
         assert!(check_cookie(&PLUGIN, &with_cookie(Some("crumbs"))).is_ok());
         for other in [None, Some(""), Some("crumb"), Some("crumbs ")] {
             let error = check_cookie(&PLUGIN, &with_cookie(other)).unwrap_err();
-            assert!(error.is_started_by_hand());
+            assert!(matches!(error, Error::StartedByHand(_)));
             assert_eq!(error.to_string(), "This is a plugin.");
         }
     }

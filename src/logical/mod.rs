@@ -18,7 +18,7 @@ pub use collection::{Collection, Record};
 pub use error::{Error, Kind};
 pub use memory::{Calls, InMemory, test_seed};
 pub use request::{Operation, Request, Secret};
-pub use response::{Lease, Response, WrapInfo, data};
+pub use response::{Lease, Response, data};
 pub use storage::{Entry, Storage, StorageError, page};
 pub use system::{Event, FixedSystem, ReplicationState, SystemError, SystemView, Writable};
 

@@ -20,8 +20,6 @@ pub struct Response {
     pub warnings: Vec<String>,
     /// Response headers. Vault passes on those that the mount's tuning allows.
     pub headers: HashMap<String, Vec<String>>,
-    /// A request for response wrapping.
-    pub wrap: Option<WrapInfo>,
 }
 
 /// Data with these fields.
@@ -140,11 +138,4 @@ impl fmt::Debug for Lease {
             .field("renewable", &self.renewable)
             .finish_non_exhaustive()
     }
-}
-
-/// A request for response wrapping. Vault uses the smaller TTL of this request and the caller's.
-#[derive(Clone, Copy, Debug)]
-pub struct WrapInfo {
-    /// The lifetime of the wrapping token.
-    pub ttl: Duration,
 }

@@ -244,9 +244,9 @@ impl Client {
     pub(super) async fn send<T: DeserializeOwned>(&self, request: Request) -> Result<T, Error> {
         let mut retries = self.not_found_retries();
         loop {
-            // An answer may come when what it is about is recent no more.
+            // Checked before the call: the object may no longer be recent when the response arrives.
             let is_recent = self.is_recent(&request);
-            let error = match self.send_with_retries(&request).await {
+            let error = match self.send_with_retries(&request, retries.max_wait()).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
@@ -256,9 +256,13 @@ impl Client {
         }
     }
 
-    async fn send_with_retries<T: DeserializeOwned>(&self, request: &Request) -> Result<T, Error> {
+    async fn send_with_retries<T: DeserializeOwned>(
+        &self,
+        request: &Request,
+        max_wait: Duration,
+    ) -> Result<T, Error> {
         let inner = &*self.inner;
-        let options = CallOptions { call: request.call, urgency: self.urgency, max_wait: self.max_wait };
+        let options = CallOptions { call: request.call, urgency: self.urgency, max_wait };
         let attempt = |info| inner.attempt(request, self.urgency, info);
         let result = retry::with_retries(&inner.limiter, options, attempt).await;
         if matches!(result, Err(Error::Throttled { .. } | Error::Unavailable { .. })) {

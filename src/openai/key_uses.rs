@@ -1,5 +1,5 @@
-//! When keys were last used, as OpenAI's lists told it. The client notes it from each list that somebody reads for another
-//! purpose; no call is made for it.
+//! Times of last use of keys. The client notes them from each list that somebody reads for another purpose; it makes no
+//! call for them.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,8 @@ use parking_lot::Mutex;
 
 use super::{ApiKeyId, Client, KeyRecord};
 
-/// Maximum number of keys that are noted. A list of more keys than that does not fill the memory.
+/// Maximum number of noted keys. Beyond it, the keys that were not used for the longest time are forgotten: most of them no
+/// longer exist.
 const MAX_KEYS: usize = 10_000;
 
 /// Times of last use by key.
@@ -21,11 +22,8 @@ impl KeyUses {
     /// Notes the uses that a page of a list shows.
     pub(super) fn note(&self, keys: &[KeyRecord]) {
         let mut used = self.used.lock();
-        for (key, at) in keys.iter().filter_map(|key| Some((&key.id, key.last_used_at?))) {
-            if used.len() < MAX_KEYS || used.contains_key(key) {
-                used.insert(key.clone(), at);
-            }
-        }
+        used.extend(keys.iter().filter_map(|key| Some((key.id.clone(), key.last_used_at?))));
+        forget_oldest(&mut used);
     }
 
     fn forget(&self, key: &ApiKeyId) {
@@ -37,8 +35,23 @@ impl KeyUses {
     }
 }
 
+/// Forgets the oldest uses beyond the maximum.
+fn forget_oldest(used: &mut HashMap<ApiKeyId, DateTime<Utc>>) {
+    let mut excess = used.len().saturating_sub(MAX_KEYS);
+    if excess == 0 {
+        return;
+    }
+    let mut times: Vec<_> = used.values().copied().collect();
+    let (_, last, _) = times.select_nth_unstable(excess - 1);
+    used.retain(|_, at| {
+        let is_kept = excess == 0 || *at > *last;
+        excess -= usize::from(!is_kept);
+        is_kept
+    });
+}
+
 impl Client {
-    /// When the key was last used, as far as a list has told it.
+    /// Time of the last use of the key, as far as a list showed one.
     pub fn last_use(&self, key: &ApiKeyId) -> Option<DateTime<Utc>> {
         self.key_uses().of(key)
     }
@@ -79,5 +92,16 @@ mod tests {
         assert_eq!(uses.used.lock().len(), MAX_KEYS);
         uses.note(&[record("key_0", Some(2))]);
         assert_eq!(uses.of(&"key_0".parse().unwrap()).map(|at| at.timestamp()), Some(2));
+    }
+
+    #[test]
+    fn keys_that_are_used_no_more_make_room_for_others() {
+        let uses = KeyUses::default();
+        let old: Vec<_> = (0..MAX_KEYS).map(|number| record(&format!("old_{number}"), Some(1))).collect();
+        uses.note(&old);
+        uses.note(&[record("key_1", Some(10)), record("key_2", Some(20))]);
+        let at = |id: &str| uses.of(&id.parse().unwrap()).map(|at| at.timestamp());
+        assert_eq!((at("key_1"), at("key_2")), (Some(10), Some(20)));
+        assert_eq!(uses.used.lock().len(), MAX_KEYS);
     }
 }

@@ -45,8 +45,8 @@ impl Pages {
         self.deadline = Instant::now() + time;
     }
 
-    /// True before the first page. A 404 then concerns the list, and not the cursor.
-    pub fn is_at_start(&self) -> bool {
+    /// True before the first page.
+    fn is_at_start(&self) -> bool {
         self.after.is_none() && !self.is_whole
     }
 
@@ -96,7 +96,8 @@ impl Pages {
 }
 
 impl Client {
-    /// The next page of the list that `request` asks for; `None` after the last page.
+    /// The next page of the list that `request` asks for; `None` after the last page. An error with [`Error::is_gone`] proves
+    /// that the list's project or provider is gone.
     pub(super) async fn next_page<T: DeserializeOwned>(
         &self,
         pages: &mut Pages,
@@ -105,7 +106,10 @@ impl Client {
     ) -> Result<Option<Vec<T>>, Error> {
         let call = request.call;
         let Some(client) = pages.client(self, call)? else { return Ok(None) };
-        let page: WirePage<T> = client.send(request.page(pages.after(), MAX_PAGE_SIZE)).await?;
+        let page: WirePage<T> = match client.send(request.page(pages.after(), MAX_PAGE_SIZE)).await {
+            Err(error) if error.is_gone() && !pages.is_at_start() => return Err(cursor_gone(call, &error)),
+            page => page?,
+        };
         let page = page.take(call, pages.after(), id)?;
         pages.accept(call, page).map(Some)
     }
@@ -122,6 +126,13 @@ impl Client {
         }
         Ok(all)
     }
+}
+
+/// The error for a 404 after the first page. The cursor was deleted meanwhile, so the 404 does not prove that anything else
+/// is gone.
+fn cursor_gone(call: Call, error: &Error) -> Error {
+    let reason = "the object after which the next page of the list begins is gone".to_owned();
+    Error::Malformed { call, reason, request_id: error.request_id().map(ToOwned::to_owned) }
 }
 
 /// A page as OpenAI sends it.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::call::Request;
 use super::{Client, Clock, Error, WallClock};
@@ -40,6 +41,10 @@ struct Entry(u64);
 pub(super) struct NotFoundRetries<'a> {
     client: &'a Client,
     backoff: Backoff,
+    /// End of the call's maximum wait, which all attempts share.
+    deadline: Instant,
+    /// The last 404 that proved nothing.
+    not_found_yet: Option<Error>,
 }
 
 /// Growing delays between the attempts of one call. Their sum is bounded by the call's maximum wait.
@@ -180,15 +185,29 @@ impl Client {
     /// The 404 retries for one call.
     pub(super) fn not_found_retries(&self) -> NotFoundRetries<'_> {
         let left = self.max_wait.min(MAX_RETRY_TIME);
-        NotFoundRetries { client: self, backoff: Backoff { next: FIRST_PAUSE, left } }
+        NotFoundRetries {
+            client: self,
+            backoff: Backoff { next: FIRST_PAUSE, left },
+            deadline: Instant::now() + self.max_wait,
+            not_found_yet: None,
+        }
     }
 }
 
 impl NotFoundRetries<'_> {
+    /// Maximum wait of the next attempt for the rate limit.
+    pub(super) fn max_wait(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
     /// Answers the final error, or `None` if the call is to be repeated: OpenAI answered 404 for an object that was
     /// recent when the request was sent, and time for another delay is left. A 404 changes nothing, so every kind of
     /// call may be repeated.
     pub(super) async fn resolve(&mut self, is_recent: bool, error: Error) -> Option<Error> {
+        if matches!(error, Error::Throttled { .. } | Error::Unavailable { .. }) {
+            // The earlier 404 concerns this object alone, and the rate limit would stop the caller's other work.
+            return Some(self.not_found_yet.take().unwrap_or(error));
+        }
         if !error.is_gone() {
             return Some(error);
         }
@@ -197,9 +216,10 @@ impl NotFoundRetries<'_> {
             return Some(error);
         }
         let Some(pause) = self.backoff.next() else {
-            // The client has waited for the object, so the 404 is conclusive.
+            // After the wait a client that retries every 404 takes it as conclusive.
             return Some(if is_recent && !retries_not_found { error.not_found_yet() } else { error });
         };
+        self.not_found_yet = (is_recent && !retries_not_found).then(|| error.not_found_yet());
         recent_ids.clock.pause(pause).await;
         None
     }

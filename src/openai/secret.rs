@@ -22,7 +22,7 @@ pub struct AdminKey(Zeroizing<String>);
 #[derive(Clone)]
 pub struct AccessTokenValue(Zeroizing<String>);
 
-/// A signed token that an issuer vouches for an application with. The token exchange takes it.
+/// A signed token, by which an issuer identifies an application to the token exchange.
 #[derive(Clone)]
 pub struct SubjectToken {
     value: Zeroizing<String>,

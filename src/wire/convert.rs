@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::logical::{Error, Lease, Operation, Request, Response, Secret, SpecialPaths, Storage, WrapInfo};
+use crate::logical::{Error, Lease, Operation, Request, Response, Secret, SpecialPaths, Storage};
 
 use super::pb;
 use super::value;
@@ -64,12 +64,11 @@ fn malformed(what: &str, error: value::NotAnObject) -> Error {
 
 /// Writes a response.
 pub(super) fn response(response: Response) -> pb::Response {
-    let Response { data, lease, warnings, headers, wrap } = response;
+    let Response { data, lease, warnings, headers } = response;
     pb::Response {
         secret: lease.map(lease_message),
         data: value::json(&data),
         warnings,
-        wrap_info: wrap.map(wrap_message),
         headers: value::header_messages(headers),
     }
 }
@@ -88,11 +87,6 @@ fn lease_message(lease: Lease) -> pb::Secret {
         internal_data: value::json(&internal),
         lease_id: String::new(),
     }
-}
-
-/// Converts a request for response wrapping. Vault requires a creation time and ignores its value.
-fn wrap_message(wrap: WrapInfo) -> pb::ResponseWrapInfo {
-    pb::ResponseWrapInfo { ttl: value::nanoseconds(wrap.ttl), creation_time: Some(value::ZERO_TIME) }
 }
 
 /// Converts special paths.
@@ -272,21 +266,18 @@ mod tests {
     }
 
     #[test]
-    fn lease_and_wrapping_carry_the_times_that_servers_demand() {
+    fn a_lease_carries_the_time_that_servers_demand() {
         let lease = Lease {
             internal: Data::new(),
             ttl: Duration::from_secs(5),
             max_ttl: Duration::ZERO,
             renewable: false,
         };
-        let wrap = Some(WrapInfo { ttl: Duration::from_secs(7) });
-        let sent = response(Response { wrap, ..Response::default() }.with_lease(lease));
+        let sent = response(Response::default().with_lease(lease));
         let secret = sent.secret.unwrap();
         let options = secret.lease_options.unwrap();
         assert_eq!((options.ttl, options.issue_time), (5_000_000_000, Some(value::ZERO_TIME)));
         assert_eq!(secret.internal_data, "null");
-        let wrap = sent.wrap_info.unwrap();
-        assert_eq!((wrap.ttl, wrap.creation_time), (7_000_000_000, Some(value::ZERO_TIME)));
     }
 
     #[test]

@@ -153,7 +153,7 @@ fn is_never_supported(operation: Operation) -> bool {
     matches!(operation, Operation::ResolvePath | Operation::Scan | Operation::Other)
 }
 
-/// Asks a mount to handle a request, and makes a reply of whatever comes of it.
+/// Passes a request to its mount, and converts the answer or the error to a reply.
 async fn handle(
     backend: Arc<dyn Backend>,
     asked: pb::Request,

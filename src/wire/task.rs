@@ -23,8 +23,7 @@ where
     outcome.map_err(|_| Status::internal("the plugin is shutting down"))
 }
 
-/// Converts a panic of `work` into a value. State that is shared with other calls is behind locks, which report a panic
-/// by poisoning.
+/// Converts a panic of `work` into a value. State that is shared with other calls is behind locks, which a panic releases.
 pub(super) fn caught<T>(work: impl Future<Output = T>) -> impl Future<Output = Result<T, Panicked>> {
     AssertUnwindSafe(work).catch_unwind().map(|outcome| outcome.map_err(|_| Panicked))
 }

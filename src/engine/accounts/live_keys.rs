@@ -89,7 +89,7 @@ pub(in crate::engine) async fn listed(
     loop {
         let page = match client.next_keys(project, &mut pages).await {
             // The project is deleted, with all its keys.
-            Err(error) if error.is_gone() && pages.is_at_start() => return Ok(found),
+            Err(error) if error.is_gone() => return Ok(found),
             page => page?,
         };
         let Some(page) = page else { return Ok(found) };

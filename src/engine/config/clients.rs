@@ -94,6 +94,16 @@ impl Clients {
         client.with_admin_key(key, Arc::new(Recorder { metrics: Arc::clone(&self.metrics), status: None }))
     }
 
+    /// A client of the stored configuration. A key of a rotation a moment ago is new for it, whichever process rotated.
+    fn connect_stored(&self, config: &Config) -> Result<Client, Error> {
+        let client = self.connect(config, Some(Arc::clone(&self.status)))?;
+        let age = (self.clock.now() - config.last_rotated).abs().to_std();
+        if config.keys.name.is_some() && age.is_ok_and(|age| age < PROPAGATION_TIME) {
+            client.set_admin_key(&config.admin_api_key)?;
+        }
+        Ok(client)
+    }
+
     fn connect(&self, config: &Config, status: Option<Arc<OpenAiStatus>>) -> Result<Client, Error> {
         let observer = Arc::new(Recorder { metrics: Arc::clone(&self.metrics), status });
         let client = Client::new(Settings {
@@ -137,7 +147,7 @@ impl Clients {
         }
         let client = match current.as_ref().filter(|held| held.config.connects_like(&config)) {
             Some(held) => held.client_for(&config)?,
-            None => self.connect(&config, Some(Arc::clone(&self.status)))?,
+            None => self.connect_stored(&config)?,
         };
         let configured = Configured { config, client };
         *current = Some(configured.clone());

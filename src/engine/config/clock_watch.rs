@@ -42,9 +42,10 @@ pub(in crate::engine) async fn ask_openai(engine: &Engine, tick: &Tick) {
     }
 }
 
-/// Calls OpenAI during an outage. `health` would otherwise report the outage until the next request.
+/// Calls OpenAI during an outage, and while OpenAI refuses the admin key. `health` and the metrics would otherwise report
+/// that until the next request.
 pub(in crate::engine) async fn ask_while_failing(engine: &Engine, tick: &Tick) {
-    if engine.clients.openai_status().outcomes().failing_since.is_some() && !tick.is_over() {
+    if engine.clients.openai_status().outcomes().are_failing() && !tick.is_over() {
         ask(engine, tick).await;
     }
 }

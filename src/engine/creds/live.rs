@@ -4,10 +4,11 @@
 //! *Cost:* memory holds 16 bytes for each live credential (100,000: 1.6 MB, in the hash map up to 4 MB). Creation and end
 //! of a credential change one entry. A new process reads the ledger's records of the future once, at most [`PER_TICK`]
 //! in a tick. So 100,000 records take 10 minutes, and until then the numbers are too low; answers warn of that, and the
-//! metric is absent. A request reads no record.
+//! metric is absent. A standby reads no records, and its answers always warn. A request reads no record.
 //!
 //! *Guarantee:* when the ledger is read, each number is exact: every change is idempotent by the credential's name. But a
-//! new process does not count a credential whose early revocation waits for OpenAI.
+//! new process may not count a credential whose early revocation waits for OpenAI. A wrong clock hides a credential only
+//! while it is wrong: records are passed over, and credentials are forgotten, only after their end has surely come.
 
 use std::collections::{HashMap, HashSet};
 
@@ -17,7 +18,7 @@ use parking_lot::Mutex;
 use crate::engine::creds::ledger::{self, Credential, LEDGER};
 use crate::engine::{Engine, Error, fingerprint};
 use crate::framework::Tick;
-use crate::logical::{Storage, StorageError};
+use crate::logical::{Storage, StorageError, Writable};
 
 /// Records that one tick reads.
 const PER_TICK: usize = 10_000;
@@ -82,17 +83,17 @@ impl LiveCredentials {
         self.counted.lock().of_role(role, now)
     }
 
-    /// The number of live credentials of each role; `None` until the ledger is read. Forgets those that have ended.
-    pub(in crate::engine) fn by_role(&self, now: DateTime<Utc>) -> Option<Vec<(String, u64)>> {
+    /// The number of credentials of each role that are live at `now`; `None` until the ledger is read. Forgets those that
+    /// ended before `certain`.
+    fn by_role(&self, now: DateTime<Utc>, certain: DateTime<Utc>) -> Option<Vec<(String, u64)>> {
         let mut counted = self.counted.lock();
         if !matches!(counted.ledger, Reading::Done) {
             return None;
         }
-        Some(counted.forget_ended(now))
+        Some(counted.numbers(now, certain))
     }
 
-    /// True if the numbers are complete: the ledger is read, or empty.
-    pub(in crate::engine) async fn is_complete(&self, storage: &dyn Storage) -> bool {
+    async fn is_complete(&self, storage: &dyn Storage) -> bool {
         if matches!(self.counted.lock().ledger, Reading::Done) {
             return true;
         }
@@ -104,10 +105,10 @@ impl LiveCredentials {
         is_empty
     }
 
-    /// Goes on reading the records of credentials that end after `now`.
-    async fn read(&self, tick: &Tick, now: DateTime<Utc>) -> Result<(), StorageError> {
+    /// Goes on reading the records of credentials that end after `certain`.
+    async fn read(&self, tick: &Tick, certain: DateTime<Utc>) -> Result<(), StorageError> {
         let after = match &self.counted.lock().ledger {
-            Reading::UpTo { place, .. } if place.is_empty() => ledger::place(now, ""),
+            Reading::UpTo { place, .. } if place.is_empty() => ledger::place(certain, ""),
             Reading::UpTo { place, .. } => place.clone(),
             Reading::Done => return Ok(()),
         };
@@ -158,12 +159,12 @@ impl Counted {
     }
 
     /// A role without live credentials is answered with 0 once.
-    fn forget_ended(&mut self, now: DateTime<Utc>) -> Vec<(String, u64)> {
+    fn numbers(&mut self, now: DateTime<Utc>, certain: DateTime<Utc>) -> Vec<(String, u64)> {
         for live in self.roles.values_mut() {
-            live.retain(|_, end| *end > now.timestamp());
+            live.retain(|_, end| *end > certain.timestamp());
             live.shrink_to(live.len() * 2);
         }
-        let numbers = self.roles.iter().map(|(role, live)| (role.clone(), live.len() as u64)).collect();
+        let numbers = self.roles.keys().map(|role| (role.clone(), self.of_role(role, now).count)).collect();
         self.roles.retain(|_, live| !live.is_empty());
         numbers
     }
@@ -171,14 +172,20 @@ impl Counted {
 
 /// Part of the tick: goes on reading the ledger, and updates the metric.
 pub(in crate::engine) async fn tick(engine: &Engine, tick: &Tick) -> Result<(), Error> {
-    engine.live.read(tick, engine.now()).await?;
+    engine.live.read(tick, engine.certain_time()).await?;
     measure(engine);
     Ok(())
 }
 
 /// Sets the metric, if the ledger is read.
 pub(in crate::engine) fn measure(engine: &Engine) {
-    if let Some(numbers) = engine.live.by_role(engine.now()) {
+    if let Some(numbers) = engine.live.by_role(engine.now(), engine.certain_time()) {
         engine.metrics.live_credentials(&numbers);
     }
+}
+
+/// True if the numbers are complete: the ledger is read, or empty. A node that does not write the ledger counts nothing.
+pub(in crate::engine) async fn is_complete(engine: &Engine, storage: &dyn Storage) -> bool {
+    let writes_ledger = engine.system.writable().await.is_ok_and(|it| it >= Writable::LocalOnly);
+    writes_ledger && engine.live.is_complete(storage).await
 }

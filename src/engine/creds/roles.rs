@@ -18,7 +18,7 @@ use crate::engine::config::{
 };
 use crate::engine::creds::caller::Caller;
 use crate::engine::creds::live::OfRole;
-use crate::engine::creds::{inventory, scopes};
+use crate::engine::creds::{inventory, live, scopes};
 use crate::engine::federation::role;
 use crate::engine::federation::role::{FederatedRole, Settings};
 use crate::engine::federation::role_writes;
@@ -378,7 +378,7 @@ async fn exists(engine: Arc<Engine>, call: Call) -> Result<bool, Error> {
 async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let (storage, name) = (&**call.storage(), call.get(&NAME)?);
     if let Some(role) = engine.roles.get(storage, &name).await? {
-        let is_complete = engine.live.is_complete(storage).await;
+        let is_complete = live::is_complete(&engine, storage).await;
         let mut view = role.view();
         let live = engine.live.of_role(&name, engine.now());
         view.insert("live_credentials".to_owned(), live.count.into());
@@ -581,7 +581,7 @@ async fn delete(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Err
             engine.roles.delete(storage, &name).await?;
             let live = engine.live.of_role(&name, engine.now());
             let warning = warn_of_live(&live, &name, &call.request.mount_point);
-            warning.into_iter().chain(warn_of_count(engine.live.is_complete(storage).await)).collect()
+            warning.into_iter().chain(warn_of_count(live::is_complete(&engine, storage).await)).collect()
         }
     };
     events::emit(&engine, EventKind::RoleDelete, &format!("roles/{name}"));
@@ -590,7 +590,7 @@ async fn delete(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Err
 
 async fn list(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let storage = &**call.storage();
-    let is_complete = engine.live.is_complete(storage).await;
+    let is_complete = live::is_complete(&engine, storage).await;
     let mut roles = engine.roles.listed(storage, Role::info).await?;
     for (name, info) in &mut roles {
         info.insert("live_credentials".to_owned(), engine.live.of_role(name, engine.now()).count.into());

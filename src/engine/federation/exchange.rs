@@ -165,15 +165,12 @@ pub(super) async fn once(
         Err(error) => error,
     };
     if let ExchangeError::Refused(refusal) = &error
-        && let Some(date) = refusal.date
+        && let Some(date) = refusal.date.filter(|date| (*date - before).abs() > CLOCK_DIFFERENCE)
     {
-        engine.times.answered(Some(date));
-        let now = time_of_token(engine);
-        if (date - before).abs() > CLOCK_DIFFERENCE && (now - before).abs() > CLOCK_DIFFERENCE {
-            let token = sign(federation, key, role, lifetime, now)?;
-            let again = client.exchange(&token, provider, account).await;
-            return again.map_err(|error| explained(error, federation, key, role, provider));
-        }
+        // A proxy may have refused. So its date counts for this token alone, and a success shows that it is OpenAI's.
+        let token = sign(federation, key, role, lifetime, date)?;
+        let again = client.exchange(&token, provider, account).await;
+        return again.map_err(|error| explained(error, federation, key, role, provider));
     }
     Err(explained(error, federation, key, role, provider))
 }

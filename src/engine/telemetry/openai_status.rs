@@ -119,6 +119,11 @@ impl OpenAiStatus {
 }
 
 impl Outcomes {
+    /// True during an outage, and while OpenAI refuses the stored key.
+    pub(in crate::engine) fn are_failing(&self) -> bool {
+        self.failing_since.is_some() || self.refused
+    }
+
     /// True unless the last calls show that OpenAI accepts the stored key.
     pub(in crate::engine) fn is_key_doubtful(&self) -> bool {
         self.refused || self.last_success.is_none()

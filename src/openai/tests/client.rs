@@ -373,6 +373,20 @@ async fn a_limited_creation_is_sent_again_when_openai_says() {
 }
 
 #[tokio::test]
+async fn a_404_of_a_new_object_does_not_start_the_wait_for_the_limit_anew() {
+    let gone = || json(404, json!({"error": {"message": "no", "type": "x", "param": null, "code": null}}));
+    let limited = || (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "1")]).into_response();
+    let later = (0..8).flat_map(|_| [limited(), gone()]);
+    let server = Server::answering([json(200, created()), gone()].into_iter().chain(later));
+    let client = server.start().await.for_work(Urgency::Revocation, Duration::from_secs(2));
+    create(&client).await.unwrap();
+    let begun = Instant::now();
+    let error = client.delete_service_account(&project(), &account()).await.unwrap_err();
+    assert!(error.is_not_found_yet(), "{error}");
+    assert!(begun.elapsed() < Duration::from_millis(3_500), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
 async fn a_limited_creation_without_time_to_wait_reports_the_wait_time() {
     let limited = (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "7")]).into_response();
     let error = refused(limited).await;

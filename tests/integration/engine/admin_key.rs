@@ -289,27 +289,45 @@ async fn a_new_key_may_take_a_moment_to_work() {
     recovers(&mount, "a young key").await;
 }
 
+/// OpenAI's refusal of a key that it does not know.
+fn unknown_key() -> Action {
+    let error = json!({"message": "Incorrect API key provided", "type": "invalid_request_error", "param": null,
+        "code": "invalid_api_key"});
+    Action::status_with(401, json!({"error": error}))
+}
+
 #[tokio::test]
 async fn a_new_key_that_openai_does_not_know_everywhere_yet_fails_nobody() {
     let mount = start().await;
     mount.write("config/rotate", json!({})).await.done();
-    let error = json!({"message": "Incorrect API key provided", "type": "invalid_request_error", "param": null,
-        "code": "invalid_api_key"});
-    let unknown = Action::status_with(401, json!({"error": error}));
     for endpoint in [endpoint::CREATE_ACCOUNT, endpoint::READ_PROJECT] {
-        mount.sim.fault(Fault::on(endpoint, unknown.clone()).times(2));
+        mount.sim.fault(Fault::on(endpoint, unknown_key()).times(2));
     }
     let made = mount.read("creds/app").await;
     mount.revoke(made.lease()).await.done();
     mount.write("project/other", json!({"project_id": mount.sim.project()})).await.done();
     assert_eq!((mount.sim.faults_left(), mount.sim.state().created.accounts), (0, 1));
     // A key that is not new is refused at once, and so is a new one for what it may not do.
+    mount.advance(Duration::from_secs(120));
     mount.restart().await;
-    mount.sim.fault(Fault::on(endpoint::CREATE_ACCOUNT, unknown).times(1));
+    mount.sim.fault(Fault::on(endpoint::CREATE_ACCOUNT, unknown_key()).times(1));
     mount.read("creds/app").await.refused("Incorrect API key provided");
     mount.write("config/rotate", json!({})).await.done();
     mount.sim.fault(Fault::on(endpoint::CREATE_ACCOUNT, Action::status(403)).times(1));
     mount.read("creds/app").await.error();
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_new_key_that_openai_does_not_know_everywhere_yet_fails_nobody_after_a_restart() {
+    let mount = start().await;
+    mount.write("config/rotate", json!({})).await.done();
+    mount.restart().await;
+    mount.sim.fault(Fault::on(endpoint::CREATE_ACCOUNT, unknown_key()).times(2));
+    let made = mount.read("creds/app").await;
+    mount.revoke(made.lease()).await.done();
+    assert_eq!((mount.sim.faults_left(), mount.sim.state().created.accounts), (0, 1));
+    assert_eq!(mount.read("health").await.json()["status"], "ok");
     mount.finish().await;
 }
 

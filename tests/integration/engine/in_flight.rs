@@ -124,6 +124,26 @@ async fn leave_behind(mount: &Mount, role: &str) {
 }
 
 #[tokio::test]
+async fn a_clock_that_is_years_ahead_forgets_nothing_that_waits_for_openai() {
+    const YEARS: i64 = 100_000_000;
+    let mount = mount().await;
+    leave_behind(&mount, "app").await;
+    mount.sim.fault(Fault::everywhere(Action::status(503)));
+    mount.restart().await;
+    make_older(&mount, YEARS).await;
+    let _failed = mount.tick().await;
+    assert_eq!(mount.stored("wal/").len(), 1);
+    make_older(&mount, -YEARS).await;
+    mount.sim.clear_faults();
+    for _ in 0..2 {
+        mount.advance(MINUTE * 10);
+        mount.tick_now().await.done();
+    }
+    assert_eq!((mount.orphans(), mount.stored("wal/")), (Vec::new(), Vec::new()));
+    mount.finish().await;
+}
+
+#[tokio::test]
 async fn a_project_whose_list_hangs_keeps_no_other_projects_leftover_from_its_turn() {
     let mount = Mount::start().await.configured().await.with_project().await.with_role(json!({})).await;
     mount.sim.add_project("proj_healthy");

@@ -5,6 +5,7 @@ use std::time::Duration;
 use openai_secrets::logical::Operation;
 use serde_json::{Value, json};
 
+use crate::simulator::{Action, Fault};
 use crate::support::Mount;
 use crate::support::mount::PROJECT;
 
@@ -98,6 +99,52 @@ async fn after_a_restart_the_numbers_come_from_the_ledger() {
     // Where nothing was ever made, the number is known at once.
     mount.restart().await;
     assert_eq!(told(&mount.read("roles/app").await), 0);
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_clock_that_is_ahead_hides_no_credential() {
+    const DAYS: Duration = Duration::from_secs(2 * 86_400);
+    for begins_ahead in [true, false] {
+        let mount = mount(json!({"ttl": "1h"})).await;
+        let made = mount.read("creds/app").await;
+        // A new process cannot ask OpenAI for the time.
+        mount.sim.fault(Fault::everywhere(Action::status(503)));
+        if !begins_ahead {
+            mount.restart().await;
+            let _failed = mount.tick().await;
+        }
+        mount.put_clock_ahead(DAYS);
+        if begins_ahead {
+            mount.restart().await;
+        }
+        let _failed = mount.tick().await;
+        mount.put_clock_back(DAYS);
+        mount.sim.clear_faults();
+        mount.tick().await.done();
+        assert_eq!(told(&mount.read("roles/app").await), 1, "{begins_ahead}");
+        assert_eq!(metric(&mount, "app").await, Some(1), "{begins_ahead}");
+        mount.revoke(made.lease()).await.done();
+        mount.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn a_standby_that_began_with_an_empty_ledger_says_that_it_counts_none() {
+    let mount = mount(json!({"ttl": "1h"})).await;
+    mount.host.set_performance_standby(true);
+    mount.restart().await;
+    let standby = mount.backend();
+    mount.host.set_performance_standby(false);
+    mount.restart().await;
+    let made = mount.read("creds/app").await;
+    mount.host.set_performance_standby(true);
+    let read = standby.handle(mount.request(Operation::Read, "roles/app", json!({}))).await;
+    let warnings = read.unwrap().unwrap().warnings;
+    assert!(warnings.iter().any(|it| it.starts_with("live_credentials may be too low")), "{warnings:?}");
+    mount.host.set_performance_standby(false);
+    assert_eq!(told(&mount.read("roles/app").await), 1);
+    mount.revoke(made.lease()).await.done();
     mount.finish().await;
 }
 

@@ -174,6 +174,24 @@ async fn a_refused_admin_key_is_told_until_a_call_succeeds() {
 }
 
 #[tokio::test]
+async fn the_tick_of_a_quiet_mount_finds_out_that_openai_takes_the_admin_key_again() {
+    let mount = mount().await;
+    mount.sim.fault(Fault::on(endpoint::CREATE_ACCOUNT, dead_key()).times(1));
+    mount.read("creds/app").await.error();
+    shows(&metrics(&mount).await, "openai_admin_key_refused", 1.0);
+    mount.tick().await.done();
+    shows(&metrics(&mount).await, "openai_admin_key_refused", 0.0);
+    assert_eq!(health(&mount).await["status"], "ok");
+
+    mount.sim.fault(Fault::everywhere(dead_key()));
+    mount.read("creds/app").await.error();
+    mount.tick().await.done();
+    shows(&metrics(&mount).await, "openai_admin_key_refused", 1.0);
+    mount.sim.clear_faults();
+    mount.finish().await;
+}
+
+#[tokio::test]
 async fn what_is_only_tried_says_nothing_of_the_stored_key() {
     let mount = mount().await;
     let key = mount.sim.admin_key();

@@ -74,6 +74,31 @@ async fn a_key_is_looked_for_only_in_the_organization_that_was_asked_for_it() {
 }
 
 #[tokio::test]
+async fn a_clock_that_is_years_ahead_forgets_no_creation_in_another_organization() {
+    const YEARS: Duration = Duration::from_secs(100_000_000);
+    let mount = Mount::start().await.configured().await;
+    let name = lose_a_creation(&mount).await;
+    let mut config = mount.config();
+    config["organization_id"] = json!("org-other");
+    config["verify_connection"] = json!(false);
+    mount.write("config", config).await.done();
+    // A new process cannot ask OpenAI for the time.
+    mount.sim.fault(Fault::everywhere(Action::status(503)));
+    mount.put_clock_ahead(YEARS);
+    mount.restart().await;
+    for _ in 0..2 {
+        mount.advance(A_WHILE);
+        let _failed = mount.tick_now().await;
+    }
+    mount.put_clock_back(YEARS);
+    mount.sim.clear_faults();
+    mount.write("config", mount.config()).await.done();
+    mount.tick_now().await.done();
+    assert!(!live(&mount).contains(&name));
+    mount.finish().await;
+}
+
+#[tokio::test]
 async fn more_than_five_creations_without_an_outcome_are_refused() {
     let mount = Mount::start().await.configured().await;
     for _ in 0..5 {

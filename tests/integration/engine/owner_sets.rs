@@ -69,6 +69,32 @@ async fn a_first_write_without_an_outcome_is_no_set_for_readers_and_a_later_one_
 }
 
 #[tokio::test]
+async fn a_clock_that_is_years_ahead_forgets_no_creation_in_another_organization() {
+    const YEARS: Duration = Duration::from_secs(100_000_000);
+    let mount = library::mount_with("a").await;
+    lose_the_next_creation(&mount);
+    mount.write(SET, names("a,b")).await.error();
+    let mut config = mount.config();
+    config["organization_id"] = json!("org-other");
+    config["verify_connection"] = json!(false);
+    mount.write("config", config).await.done();
+    // A new process cannot ask OpenAI for the time.
+    mount.sim.fault(Fault::everywhere(Action::status(503)));
+    mount.put_clock_ahead(YEARS);
+    mount.restart().await;
+    for _ in 0..2 {
+        mount.advance(A_WHILE);
+        let _failed = mount.tick_immediately().await;
+    }
+    mount.put_clock_back(YEARS);
+    mount.sim.clear_faults();
+    mount.write("config", mount.config()).await.done();
+    tick_after(&mount, A_WHILE).await;
+    library::assert_at_rest(&mount, &["a"]).await;
+    mount.finish().await;
+}
+
+#[tokio::test]
 async fn more_than_five_creations_without_an_outcome_are_refused() {
     let mount = library::mount_with("a").await;
     for _ in 0..5 {

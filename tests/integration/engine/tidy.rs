@@ -328,6 +328,22 @@ async fn a_list_of_keys_that_fails_keeps_the_accounts_that_somebody_may_use_and_
 }
 
 #[tokio::test]
+async fn a_404_in_the_middle_of_the_list_of_keys_keeps_the_accounts_that_somebody_may_use() {
+    let mount = mount().await.without_lag();
+    let stray = mount.seed(&tagged(&mount, "vault-stray123").await, false).id;
+    mount.advance(DAY);
+    for number in 0..100 {
+        mount.seed(&format!("other-{number}"), true);
+    }
+    let (_, in_use) = mount.seed_key(&stray, "of-somebody");
+    // The key at which the first page ended was deleted meanwhile.
+    mount.sim.fault(Fault::on(endpoint::LIST_KEYS, Action::status(404)).skipping(1));
+    let status = tidy(&mount, json!({"dry_run": false, "min_age": 0})).await;
+    assert_eq!((&status["removed"], &status["failed"]), (&json!(0), &json!(1)), "{status}");
+    assert!(mount.sim.state().is_live(&in_use));
+}
+
+#[tokio::test]
 async fn an_admin_key_that_a_rotation_made_and_a_restored_backup_does_not_name_is_found_and_removed() {
     let mount = Mount::start().await.configured().await;
     let (operator, _) = library::admin(&mount);

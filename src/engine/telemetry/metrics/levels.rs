@@ -1,4 +1,4 @@
-//! The gauges that are computed when metrics are read: from storage, except for those of refusals.
+//! The gauges that are computed when metrics are read. Those of refusals come from memory, the others from storage.
 
 use super::registry::Metric;
 

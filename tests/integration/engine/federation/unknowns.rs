@@ -1,7 +1,9 @@
 //! What OpenAI's documents leave open: the mount works either way.
 
+use std::collections::BTreeMap;
+
 use super::*;
-use crate::simulator::Federation;
+use crate::simulator::{Action, Fault, Federation, endpoint};
 
 #[tokio::test]
 async fn a_new_rule_that_the_exchange_sees_late_is_waited_for() {
@@ -43,6 +45,48 @@ async fn the_longest_ttl_keeps_to_the_strict_lifetime() {
             token(&mount).await;
         }
     }
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_rule_whose_answer_was_lost_is_taken_over_although_the_list_shows_it_late() {
+    let mount = managed().await.without_lag();
+    mount.sim.fault(Fault::on(endpoint::CREATE_RULE, Action::Cut).times(1).after_the_work());
+    mount.write("roles/app", role()).await.error();
+    let nothing = Action::status_with(200, json!({"data": [], "has_more": false}));
+    mount.sim.fault(Fault::on(endpoint::LIST_RULES, nothing).times(2));
+    mount.write("roles/app", role()).await.error();
+    mount.advance(HOUR);
+    mount.tick().await.done();
+    token(&mount).await;
+    mount.delete("roles/app").await.done();
+    mount.delete("config/federation").await.done();
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn the_date_of_a_refusal_by_a_proxy_ends_no_credential() {
+    const DAY: Duration = Duration::from_secs(86_400);
+    let mount = with_app().await;
+    mount.write("roles/keys", json!({"project": PROJECT, "ttl": "1h"})).await.done();
+    let lease = mount.read("creds/keys").await.lease().clone();
+    // The clocks of this server and of the proxy are wrong alike.
+    mount.put_clock_ahead(DAY);
+    let date = mount.now().format("%a, %d %b %Y %H:%M:%S GMT").to_string();
+    mount.sim.fault(Fault::on(
+        endpoint::EXCHANGE_TOKEN,
+        Action::Status {
+            status: 403,
+            headers: BTreeMap::from([("date".to_owned(), date)]),
+            body: Some(json!({"error": "access_denied"})),
+        },
+    ));
+    mount.read("creds/app").await.error();
+    mount.tick().await.done();
+    assert!(mount.sim.state().is_live(&lease.api_key));
+    mount.put_clock_back(DAY);
+    mount.sim.clear_faults();
+    mount.revoke(&lease).await.done();
     mount.finish().await;
 }
 
