@@ -169,7 +169,8 @@ async fn find_and_end(work: &Work<'_>, role: &mut StaticRole, making: &Making) -
     let client = clients::client_of(work.engine, work.storage, &making.organization_id).await?;
     let client = client.for_work(Urgency::Revocation, work.max_wait.min(LOOK_UP));
     let unique_name = UniqueName { project, account: making.service_account_id.as_ref(), name: &making.name };
-    let found = match work.engine.listings.find(&client, &unique_name, making.since).await {
+    let age = work.engine.first_seen.age(&making.name);
+    let found = match work.engine.listings.find(&client, &unique_name, age).await {
         Ok(Look::Later) => return Ok(false),
         Ok(Look::Done(None)) => return Ok(true),
         Ok(Look::Done(Some(found))) => Ok(found),

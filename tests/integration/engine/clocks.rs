@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::simulator::{Action, Fault};
+use crate::simulator::{Action, Fault, endpoint};
 use crate::support::library::{SET, check_in, check_out, mount_with, status};
 use crate::support::wait::eventually;
 use crate::support::{Granted, Mount};
@@ -396,4 +396,44 @@ async fn a_clock_that_is_behind_for_a_tick_rotates_no_key() {
     assert!(ttl <= 86_400, "they are not told to come back later than that: {ttl}");
     mount.put_clock_ahead(DAY * 3);
     mount.abandon();
+}
+
+/// A mount with a static role of these settings.
+async fn with_static_role_of(mut role: serde_json::Value) -> Mount {
+    let mount = Mount::start().await.configured().await.with_project().await.without_lag();
+    role["service_account_id"] = mount.seed("app", false).id.into();
+    role["project"] = "research".into();
+    mount.write("static-roles/app", role).await.done();
+    mount
+}
+
+/// OpenAI makes the next key of the role, and neither its answer nor a list arrives.
+async fn lose_the_next_key(mount: &Mount, role: &str) {
+    mount.sim.fault(Fault::on(endpoint::CREATE_KEY, Action::Drop).times(1).after_the_work());
+    mount.sim.fault(Fault::on(endpoint::LIST_KEYS, Action::Html));
+    mount.write(&format!("static-creds/{role}/rotate"), json!({})).await.error();
+    mount.sim.clear_faults();
+}
+
+fn live_count(mount: &Mount) -> usize {
+    mount.sim.state().live_keys().count()
+}
+
+#[tokio::test]
+async fn a_lost_key_is_found_under_a_clock_that_is_ahead() {
+    let mount = with_static_role_of(json!({"rotation_period": 0})).await;
+    let other = json!({"project": "research", "service_account_id": mount.seed("other", false).id, "rotation_period": 0});
+    mount.write("static-roles/other", other).await.done();
+    mount.put_clock_ahead(MINUTE * 10);
+    for role in ["app", "other"] {
+        lose_the_next_key(&mount, role).await;
+        mount.advance(MINUTE * 4);
+        mount.tick().await.done();
+    }
+    for _ in 0..3 {
+        mount.advance(MINUTE * 4);
+        mount.tick().await.done();
+    }
+    assert_eq!(live_count(&mount), 2, "one of each role");
+    mount.finish().await;
 }
