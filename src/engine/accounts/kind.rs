@@ -8,7 +8,6 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 
-use super::first_seen;
 use super::making::{Making, MakingList};
 use super::owner::Owner;
 use super::retry::RetryState;
@@ -179,9 +178,7 @@ impl Pending {
         making: &'a MakingList,
         now: DateTime<Utc>,
     ) -> impl Iterator<Item = Self> {
-        let is_due = move |making: &&Making| {
-            (now - making.since).to_std().is_ok_and(|age| age >= first_seen::settles_after())
-        };
+        let is_due = move |making: &&Making| making.settles_at(now) <= now;
         making.iter().filter(is_due).map(|making| {
             let (name, organization) = (making.name.clone(), making.organization_id.clone());
             Self::look_up(Some(owner.clone()), name, organization, making.since)

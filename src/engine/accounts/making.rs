@@ -8,6 +8,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::first_seen;
 use crate::engine::Error;
 use crate::engine::failpoint::shortened;
 use crate::openai::{LONGEST_EXPIRY, OrganizationId, ProjectId, ServiceAccountId};
@@ -35,6 +36,13 @@ pub struct Making {
     pub service_account_id: Option<ServiceAccountId>,
     /// The time of the call to OpenAI.
     pub since: DateTime<Utc>,
+}
+
+impl Making {
+    /// The time at which the name has settled. A creation in the future means that the clock was ahead then.
+    pub fn settles_at(&self, now: DateTime<Utc>) -> DateTime<Utc> {
+        self.since.min(now) + first_seen::settles_after()
+    }
 }
 
 /// The creations of an owner with an unknown outcome.

@@ -11,7 +11,6 @@ use chrono::{DateTime, Utc};
 use super::record::{Current, Ending, StaticRole};
 use super::settings::ROOM_TO_RETRY;
 use crate::engine::Error;
-use crate::engine::accounts::first_seen;
 use crate::engine::time::schedule::Schedule;
 use crate::openai::LONGEST_EXPIRY;
 
@@ -38,7 +37,7 @@ impl StaticRole {
 
     /// The time of the worker's next work. A past time is due in the next tick. `None` if there is no work.
     pub fn next_look(&self, name: &str, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, Error> {
-        let making = self.making.iter().map(|making| making.since + first_seen::settles_after());
+        let making = self.making.iter().map(|making| making.settles_at(now));
         Ok(making.chain(self.next_step(name, now)?).min())
     }
 
@@ -71,7 +70,9 @@ impl StaticRole {
         let current = self.current.as_ref()?;
         let by_schedule =
             schedule.map(|schedule| schedule.next(now, current.last_rotation, schedule.spread(name)));
-        self.asked.map(|asked| asked.at).into_iter().chain(by_schedule).chain(current.replaced_by()).min()
+        // A request in the future means that the clock was ahead then.
+        let asked = self.asked.map(|asked| asked.at.min(now));
+        asked.into_iter().chain(by_schedule).chain(current.replaced_by()).min()
     }
 
     /// Longest wait of a retry: the time between rotations; zero (no limit) for rotation by hand only.
@@ -109,6 +110,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::engine::accounts::first_seen;
     use crate::engine::static_roles::ending::note_failure;
 
     /// A role whose key was made at this second of time.

@@ -437,3 +437,31 @@ async fn a_lost_key_is_found_under_a_clock_that_is_ahead() {
     assert_eq!(live_count(&mount), 2, "one of each role");
     mount.finish().await;
 }
+
+#[tokio::test]
+async fn a_rotation_that_failed_under_a_clock_that_was_ahead_is_made_up_for_soon() {
+    let mount = with_static_role_of(json!({"rotation_period": 0})).await;
+    let key = static_key(&mount).await;
+    mount.put_clock_ahead(DAY * 2);
+    mount.restart().await;
+    mount.sim.fault(Fault::everywhere(Action::status(500)));
+    mount.write("static-creds/app/rotate", json!({})).await.error();
+    mount.sim.clear_faults();
+    within_a_wait(&mount).await;
+    assert!(!is_live(&mount, &key), "it was rotated by hand, perhaps after a leak");
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_key_that_was_lost_under_a_clock_that_was_ahead_is_deleted_soon() {
+    let mount = with_static_role_of(json!({"rotation_period": 0})).await;
+    mount.put_clock_ahead(DAY * 2);
+    mount.restart().await;
+    lose_the_next_key(&mount, "app").await;
+    for _ in 0..10 {
+        mount.advance(MINUTE);
+        mount.tick().await.done();
+    }
+    assert_eq!(live_count(&mount), 1, "the rotation by hand was repeated, and the lost key is gone");
+    mount.finish().await;
+}
