@@ -11,6 +11,7 @@ use chrono::{DateTime, Utc};
 use super::record::{Current, Ending, StaticRole};
 use super::settings::ROOM_TO_RETRY;
 use crate::engine::Error;
+use crate::engine::time::clock::Times;
 use crate::engine::time::schedule::Schedule;
 use crate::openai::LONGEST_EXPIRY;
 
@@ -27,6 +28,23 @@ impl StaticRole {
         let schedule = self.settings.schedule()?;
         let Some(planned) = self.planned(schedule.as_ref(), name, now) else { return Ok(None) };
         Ok(Some(self.retry.waits_until(now).map_or(planned, |retry| planned.max(retry))))
+    }
+
+    /// True if a rotation may start. Both clocks must be past its planned time: a wrong clock alone would rotate a key long
+    /// before its readers come back. But OpenAI's clock alone ends a key that expires.
+    pub fn is_due(&self, name: &str, times: &Times) -> Result<bool, Error> {
+        let (schedule, now) = (self.settings.schedule()?, times.now());
+        if self.retry.waits(now) {
+            return Ok(false);
+        }
+        let any_time = schedule.as_ref().map(Schedule::without_window);
+        let is_planned = |schedule: Option<&Schedule>, now| {
+            self.planned(schedule, name, now).is_some_and(|planned| planned <= now)
+        };
+        let agreed =
+            times.agree(|now| is_planned(schedule.as_ref(), now), |now| is_planned(any_time.as_ref(), now));
+        let expires = self.current.as_ref().and_then(Current::replaced_by);
+        Ok(agreed || times.are_known() && expires.is_some_and(|at| at <= now))
     }
 
     /// The time since which a rotation is due, whatever the planned next try after a failure.

@@ -105,12 +105,9 @@ impl Kind for StaticRoles {
 /// Does all due work of the role.
 async fn attend(turn: &Turn<'_>, work: &Work<'_>, role: &mut StaticRole) -> Result<(), Error> {
     look_up(work, role).await?;
-    // Both clocks must agree: a wrong clock alone would rotate a key long before its readers come back.
-    let is_due = work.engine.times.agree(|now| {
-        let next = role.next_rotation(work.name, now)?;
-        Ok::<_, Error>(next.is_some_and(|at| at <= now))
-    })?;
-    if is_due && let Err(error) = rotate(work, role).await {
+    if role.is_due(work.name, &work.engine.times)?
+        && let Err(error) = rotate(work, role).await
+    {
         if error.is_unsent() {
             turn.set_no_room();
         } else if is_the_roles_failure(&error) {

@@ -407,6 +407,80 @@ async fn with_static_role_of(mut role: serde_json::Value) -> Mount {
     mount
 }
 
+#[tokio::test]
+async fn a_wrong_clock_keeps_no_rotation_from_its_window() {
+    let settings = json!({"rotation_schedule": "0 3 * * *", "rotation_window": "1h"});
+    for (ahead, back) in [(HOUR * 2, Duration::ZERO), (Duration::ZERO, HOUR * 2)] {
+        let mount = with_static_role_of(settings.clone()).await;
+        let key = static_key(&mount).await;
+        mount.put_clock_ahead(ahead);
+        mount.put_clock_back(back);
+        for _ in 0..150 {
+            mount.advance(MINUTE * 30);
+            mount.tick().await.done();
+        }
+        assert_ne!(static_key(&mount).await, key, "{ahead:?} {back:?}");
+        mount.delete("static-roles/app").await.done();
+        mount.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn readers_come_back_before_a_rotation_in_its_window_under_a_wrong_clock() {
+    for (ahead, back) in [(HOUR * 2, Duration::ZERO), (Duration::ZERO, HOUR * 2)] {
+        let settings = json!({"rotation_schedule": "0 3 * * *", "rotation_window": "1h"});
+        let mount = with_static_role_of(settings).await;
+        mount.put_clock_ahead(ahead);
+        mount.put_clock_back(back);
+        mount.tick().await.done();
+        let (mut key, mut comes_back) = (static_key(&mount).await, Duration::ZERO);
+        for step in 0..450 {
+            let passed = MINUTE * 10 * step;
+            mount.tick().await.done();
+            let read = mount.read("static-creds/app").await.json();
+            assert!(read["api_key"] == key.as_str() || comes_back <= passed, "{ahead:?} {back:?} {passed:?}");
+            key = read["api_key"].as_str().unwrap().to_owned();
+            comes_back = passed + Duration::from_secs(read["ttl"].as_u64().unwrap());
+            mount.advance(MINUTE * 10);
+        }
+        mount.delete("static-roles/app").await.done();
+        mount.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_clock_keeps_no_rotation_of_the_admin_key_from_its_window() {
+    for (ahead, back) in [(HOUR * 2, Duration::ZERO), (Duration::ZERO, HOUR * 2)] {
+        let mount = Mount::start().await;
+        let mut config = mount.config();
+        config["rotation_schedule"] = "0 3 * * *".into();
+        config["rotation_window"] = "1h".into();
+        mount.write("config", config).await.done();
+        let id = mount.read("config").await.text("admin_api_key_id");
+        mount.put_clock_ahead(ahead);
+        mount.put_clock_back(back);
+        for _ in 0..150 {
+            mount.advance(MINUTE * 30);
+            mount.tick().await.done();
+        }
+        assert_ne!(mount.read("config").await.text("admin_api_key_id"), id, "{ahead:?} {back:?}");
+        mount.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn a_key_with_an_end_is_replaced_before_it_expires_under_a_clock_that_is_behind() {
+    let mount = with_static_role_of(json!({"rotation_period": "1h", "key_ttl": "75m"})).await;
+    mount.put_clock_back(MINUTE * 50);
+    for minute in 0..300 {
+        mount.advance(MINUTE);
+        mount.tick().await.done();
+        assert!(is_live(&mount, &static_key(&mount).await), "minute {minute}");
+    }
+    mount.delete("static-roles/app").await.done();
+    mount.finish().await;
+}
+
 /// OpenAI makes the next key of the role, and neither its answer nor a list arrives.
 async fn lose_the_next_key(mount: &Mount, role: &str) {
     mount.sim.fault(Fault::on(endpoint::CREATE_KEY, Action::Drop).times(1).after_the_work());
