@@ -133,7 +133,12 @@ impl<'a> Turn<'a> {
 
     /// True if no further work may begin.
     pub fn is_over(&self) -> bool {
-        self.tick.is_over() || self.no_room.load(Ordering::Relaxed)
+        self.tick.is_over()
+    }
+
+    /// True if OpenAI's rate limit may have room for a creation. Deletions and look-ups do not wait for creations.
+    pub fn has_room(&self) -> bool {
+        !self.no_room.load(Ordering::Relaxed)
     }
 
     /// The time from which on no work may begin.
@@ -151,7 +156,7 @@ impl<'a> Turn<'a> {
         self.is_last || self.reach_changed && retry.waits_for_reach(self.engine.now())
     }
 
-    /// Notes that OpenAI's rate limit has no room for a call.
+    /// Notes that OpenAI's rate limit has no room for a creation.
     pub fn set_no_room(&self) {
         self.no_room.store(true, Ordering::Relaxed);
     }

@@ -106,6 +106,7 @@ impl Kind for StaticRoles {
 async fn attend(turn: &Turn<'_>, work: &Work<'_>, role: &mut StaticRole) -> Result<(), Error> {
     look_up(work, role).await?;
     if role.is_due(work.name, &work.engine.times)?
+        && turn.has_room()
         && let Err(error) = rotate(work, role).await
     {
         if error.is_unsent() {
