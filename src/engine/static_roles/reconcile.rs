@@ -14,7 +14,6 @@ use crate::engine::Error;
 use crate::engine::accounts::deletion as endings;
 use crate::engine::accounts::kind::{Holding, Kind, Mount, Pending, Turn};
 use crate::engine::accounts::lookup::{Look, UniqueName};
-use crate::engine::accounts::making;
 use crate::engine::accounts::making::Making;
 use crate::engine::accounts::owner::Owner;
 use crate::engine::config::clients;
@@ -211,7 +210,6 @@ async fn keep_failure(
     for old in role.ending.iter_mut().filter(|old| old.next(now) <= now) {
         note_failure(old, error, now);
     }
-    role.making.forget_before(engine.certain_time() - making::FORGOTTEN_AFTER);
     stored::store(engine, turn.storage(), name, role, &[]).await?;
     let look_up = (!role.making.is_empty()).then(|| now + backoff::OUT_OF_REACH);
     Ok(role.next_step(name, now)?.into_iter().chain(look_up).min())
