@@ -65,18 +65,16 @@ async fn treat_due(
     // A limited key needs no work until its end has surely passed.
     let waits = |old: &Ending| old.next(now) > now || old.limited && old.ends > passed;
     let ours = role.keys().map(|(key, _)| key.clone()).collect();
-    let (waiting, due): (Vec<_>, Vec<_>) = std::mem::take(&mut role.ending).into_iter().partition(waits);
-    role.ending = waiting;
-    if due.is_empty() && corrected == 0 {
+    if role.ending.iter().all(waits) && corrected == 0 {
         return Ok(None);
     }
     let project = role.account_project_id.clone();
     let keys = Keys { project: &project, ours, passed };
     let (mut ended, mut failure, deadline) = (Vec::new(), None, Instant::now() + work.max_wait);
     let mut is_changed = keeps_limits || corrected > 0;
-    for mut old in due {
+    for mut old in std::mem::take(&mut role.ending) {
         let max_wait = deadline.saturating_duration_since(Instant::now());
-        if max_wait.is_zero() && !work.max_wait.is_zero() {
+        if waits(&old) || max_wait.is_zero() && !work.max_wait.is_zero() {
             role.ending.push(old);
             continue;
         }
