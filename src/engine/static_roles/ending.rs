@@ -19,7 +19,7 @@ use crate::engine::accounts::{claims, live_keys};
 use crate::engine::config::clients;
 use crate::engine::failpoint::failpoint;
 use crate::engine::time::key_lifetime;
-use crate::openai::{ApiKeyId, Client, LONGEST_EXPIRY, ProjectId, ServiceAccountId, Urgency};
+use crate::openai::{ApiKeyId, Client, LONGEST_EXPIRY, ProjectId, Urgency};
 
 /// The outcome for one key.
 enum Outcome {
@@ -146,7 +146,7 @@ impl Keys<'_> {
             return deletion::end_key(&client, project, &old.api_key_id).await.map_err(Error::Revocation);
         }
         let _no_claim = claims::lock(work.engine, account).await;
-        let refused = match self.refuse_claimed(work, account).await {
+        let refused = match claims::refuse_claimed(work.engine, work.storage, account, &work.owner()).await {
             Ok(()) => {
                 let now = || work.engine.certain_time();
                 live_keys::refuse_used(&client, project, account, &self.ours, now).await
@@ -158,15 +158,6 @@ impl Keys<'_> {
             return Err(error);
         }
         deletion::end_account(&client, project, account).await.map_err(Error::Revocation)
-    }
-
-    /// Refuses an account that another owner claims.
-    async fn refuse_claimed(&self, work: &Work<'_>, account: &ServiceAccountId) -> Result<(), Error> {
-        let mut claimants = claims::claimants(work.storage, account).await?.into_iter();
-        match claimants.find(|owner| *owner != work.owner()) {
-            Some(owner) => Err(Error::AccountInUse { account: account.clone(), owner: owner.described() }),
-            None => Ok(()),
-        }
     }
 }
 

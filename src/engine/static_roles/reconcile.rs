@@ -11,16 +11,18 @@ use super::record::{STATIC_ROLES, StaticRole};
 use super::rotate::{Work, is_the_roles_failure};
 use super::{deletion, rotate, stored};
 use crate::engine::Error;
+use crate::engine::accounts::claims;
 use crate::engine::accounts::deletion as endings;
 use crate::engine::accounts::kind::{Holding, Kind, Mount, Pending, Turn};
 use crate::engine::accounts::lookup::{Look, UniqueName};
 use crate::engine::accounts::making::Making;
 use crate::engine::accounts::owner::Owner;
 use crate::engine::config::clients;
+use crate::engine::creds::inventory;
 use crate::engine::failpoint::failpoint;
 use crate::engine::time::backoff;
 use crate::logical::{Storage, StorageError};
-use crate::openai::Urgency;
+use crate::openai::{ServiceAccountId, Urgency};
 
 /// Maximum wait of a look-up for its turn at OpenAI. The next tick looks again.
 const LOOK_UP: Duration = Duration::from_secs(10);
@@ -160,7 +162,8 @@ async fn look_up(work: &Work<'_>, role: &mut StaticRole) -> Result<(), Error> {
     stored::store(work.engine, work.storage, work.name, role, &accounts).await
 }
 
-/// Returns true if the outcome is known: the name does not exist, or its key or account is deleted.
+/// Returns true if the outcome is known: the name does not exist, its key or account is deleted, or somebody adopted the
+/// account.
 async fn find_and_end(work: &Work<'_>, role: &mut StaticRole, making: &Making) -> Result<bool, Error> {
     let Some(project) = &making.project_id else { return Ok(false) };
     let client = clients::client_of(work.engine, work.storage, &making.organization_id).await?;
@@ -170,16 +173,34 @@ async fn find_and_end(work: &Work<'_>, role: &mut StaticRole, making: &Making) -
     let found = match work.engine.listings.find(&client, &unique_name, age).await {
         Ok(Look::Later) => return Ok(false),
         Ok(Look::Done(None)) => return Ok(true),
-        Ok(Look::Done(Some(found))) => Ok(found),
-        Err(error) => Err(error),
+        Ok(Look::Done(Some(found))) => found,
+        Err(error) if endings::went_with_project(&client, project, &error).await => return Ok(true),
+        Err(error) => return Err(Error::Revocation(error)),
     };
-    if let Ok(found) = &found {
-        confirm(work, role, making).await?;
-        clients::note_made(work.engine, &found.ids().collect::<Vec<_>>(), making.since);
+    let (account, is_account) = (found.account.clone(), making.service_account_id.is_none());
+    let _no_claim = claims::lock(work.engine, &account).await;
+    if is_account && is_taken(work, &account).await? {
+        return Ok(true);
     }
-    endings::end_found(&client, project, found.map(Some)).await.map_err(Error::Revocation)?;
+    confirm(work, role, making).await?;
+    clients::note_made(work.engine, &found.ids().collect::<Vec<_>>(), making.since);
+    endings::end_found(&client, project, Ok(Some(found))).await.map_err(Error::Revocation)?;
     failpoint!("static.undone");
+    if is_account {
+        // A claim that stays is void.
+        let _ = claims::release_locked(work.storage, &account, &work.owner()).await;
+    }
     Ok(true)
+}
+
+/// True if somebody adopted the account of a creation with an unknown outcome. Fails while another owner may be about to
+/// adopt the account.
+async fn is_taken(work: &Work<'_>, account: &ServiceAccountId) -> Result<bool, Error> {
+    if inventory::user_of(work.engine, work.storage, account).await?.is_some() {
+        return Ok(true);
+    }
+    claims::refuse_claimed(work.engine, work.storage, account, &work.owner()).await?;
+    Ok(false)
 }
 
 /// Writes the record and reads it again, before a deletion at OpenAI. A former leader fails here. Fails as well if the

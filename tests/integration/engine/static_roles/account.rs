@@ -1,5 +1,6 @@
 //! `rotation_method=account`: each rotation makes a new account.
 
+use openai_secrets::logical::{Entry, Storage as _};
 use serde_json::json;
 
 use super::*;
@@ -132,4 +133,55 @@ async fn force_leaves_an_account_that_somebody_else_has_a_key_on() {
     assert!(state.is_live(&theirs.1) && !state.is_live(made["api_key"].as_str().unwrap()));
     assert!(mount.stored("static-").is_empty());
     mount.abandon();
+}
+
+/// A rotation made an account whose answer was lost, and whose name no list shows until the faults are cleared.
+async fn lose_the_next_account(mount: &Mount) -> String {
+    let before: Vec<String> = mount.sim.state().accounts.into_iter().map(|account| account.id).collect();
+    mount.sim.fault(Fault::on(endpoint::CREATE_ACCOUNT, Action::Drop).times(1).after_the_work());
+    mount.sim.fault(Fault::on(endpoint::LIST_ACCOUNTS, Action::Html));
+    mount.write("static-creds/app/rotate", json!({})).await.error();
+    mount.sim.clear_faults();
+    let lost = mount.sim.state().accounts.into_iter().find(|account| !before.contains(&account.id));
+    lost.expect("OpenAI made it").id
+}
+
+#[tokio::test]
+async fn a_lost_account_that_somebody_took_over_meanwhile_is_not_deleted() {
+    for (taker, reads) in [("static-roles/other", "static-creds/other"), ("roles/other", "creds/other")] {
+        let (mount, _) = with_app(json!({"rotation_method": "account", "rotation_period": 0})).await;
+        let mount = mount.without_lag();
+        let lost = lose_the_next_account(&mount).await;
+        let taken = json!({"service_account_id": lost, "project": PROJECT});
+        mount.write(taker, taken).await.done();
+        let key = mount.read(reads).await.text("api_key");
+        for _ in 0..4 {
+            mount.advance(MINUTE * 4);
+            mount.tick().await.done();
+        }
+        assert!(mount.sim.state().is_live(&key), "{taker} uses the account");
+        assert!(
+            !mount.storage_text("static-role/app").contains("making"),
+            "{taker}: nothing is left to look for"
+        );
+        mount.abandon();
+    }
+}
+
+#[tokio::test]
+async fn a_lost_account_leaves_no_claim() {
+    let (mount, _) = with_app(json!({"rotation_method": "account", "rotation_period": 0})).await;
+    let mount = mount.without_lag();
+    let lost = lose_the_next_account(&mount).await;
+    // The process died after it had claimed the account and before it stored the role.
+    let claim = json!({"version": 1, "owner": {"static_role": "app"}, "made": mount.now()});
+    let (key, value) = (format!("account-owner/{lost}/some-id"), serde_json::to_vec(&claim).unwrap());
+    mount.storage.put(Entry { key, value, seal_wrap: false }).await.unwrap();
+    for _ in 0..3 {
+        mount.advance(MINUTE * 4);
+        mount.tick().await.done();
+    }
+    assert!(mount.sim.state().account(&lost).is_none());
+    assert_eq!(mount.stored(&format!("account-owner/{lost}")), Vec::<String>::new());
+    mount.finish().await;
 }
