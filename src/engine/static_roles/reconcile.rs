@@ -5,24 +5,26 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use tokio::time::timeout;
 
 use super::ending::{note_failure, settle, settle_in_turn};
 use super::record::{STATIC_ROLES, StaticRole};
 use super::rotate::{Work, is_the_roles_failure};
 use super::{deletion, rotate, stored};
 use crate::engine::Error;
-use crate::engine::accounts::claims;
 use crate::engine::accounts::deletion as endings;
 use crate::engine::accounts::kind::{Holding, Kind, Mount, Pending, Turn};
+use crate::engine::accounts::listing::{Found, Objects, Scope};
 use crate::engine::accounts::lookup::{Look, UniqueName};
 use crate::engine::accounts::making::Making;
 use crate::engine::accounts::owner::Owner;
+use crate::engine::accounts::{claims, live_keys};
 use crate::engine::config::clients;
 use crate::engine::creds::inventory;
 use crate::engine::failpoint::failpoint;
 use crate::engine::time::backoff;
 use crate::logical::{Storage, StorageError};
-use crate::openai::{ServiceAccountId, Urgency};
+use crate::openai::{Client, ProjectId, ServiceAccountId, Urgency};
 
 /// Maximum wait of a look-up for its turn at OpenAI. The next tick looks again.
 const LOOK_UP: Duration = Duration::from_secs(10);
@@ -162,8 +164,7 @@ async fn look_up(work: &Work<'_>, role: &mut StaticRole) -> Result<(), Error> {
     stored::store(work.engine, work.storage, work.name, role, &accounts).await
 }
 
-/// Returns true if the outcome is known: the name does not exist, its key or account is deleted, or somebody adopted the
-/// account.
+/// Returns true if the outcome is known: the name does not exist, its key or account is deleted, or somebody uses it.
 async fn find_and_end(work: &Work<'_>, role: &mut StaticRole, making: &Making) -> Result<bool, Error> {
     let Some(project) = &making.project_id else { return Ok(false) };
     let client = clients::client_of(work.engine, work.storage, &making.organization_id).await?;
@@ -182,6 +183,13 @@ async fn find_and_end(work: &Work<'_>, role: &mut StaticRole, making: &Making) -
     if is_account && is_taken(work, &account).await? {
         return Ok(true);
     }
+    if is_used(work, &client, project, &found).await? {
+        tracing::warn!(
+            static_role = %work.name, name = making.name,
+            "a creation that was cut off is in use, so storage was restored from a backup: it is not undone"
+        );
+        return Ok(true);
+    }
     confirm(work, role, making).await?;
     clients::note_made(work.engine, &found.ids().collect::<Vec<_>>(), making.since);
     endings::end_found(&client, project, Ok(Some(found))).await.map_err(Error::Revocation)?;
@@ -191,6 +199,24 @@ async fn find_and_end(work: &Work<'_>, role: &mut StaticRole, making: &Making) -
         let _ = claims::release_locked(work.storage, &account, &work.owner()).await;
     }
     Ok(true)
+}
+
+/// True if somebody called OpenAI with the key, or with a key on the account. Nobody knows a lost key, so a restored backup
+/// has lost the record of this key.
+async fn is_used(
+    work: &Work<'_>,
+    client: &Client,
+    project: &ProjectId,
+    found: &Found,
+) -> Result<bool, Error> {
+    if found.key.is_some() {
+        return Ok(found.was_used);
+    }
+    let (scope, now) = (Scope { client, project, objects: Objects::Keys }, work.engine.clock.monotonic());
+    let listed = timeout(live_keys::MAX_WAIT, work.engine.listings.list(scope, now)).await;
+    let listed = listed.map_err(|_| Error::NoTimeLeft)?.map_err(Error::Revocation)?;
+    let keys = listed.found.iter().flat_map(|keys| keys.iter());
+    Ok(keys.filter(|key| key.account == found.account).any(|key| key.was_used))
 }
 
 /// True if somebody adopted the account of a creation with an unknown outcome. Fails while another owner may be about to

@@ -185,3 +185,31 @@ async fn a_lost_account_leaves_no_claim() {
     assert_eq!(mount.stored(&format!("account-owner/{lost}")), Vec::<String>::new());
     mount.finish().await;
 }
+
+#[tokio::test]
+async fn a_lost_key_that_somebody_uses_is_not_deleted_because_a_backup_was_restored() {
+    for (method, creation) in [("key", endpoint::CREATE_KEY), ("account", endpoint::CREATE_ACCOUNT)] {
+        let (mount, _) = with_app(json!({"rotation_method": method, "rotation_period": 0})).await;
+        let mount = mount.without_lag();
+        let before: Vec<String> = mount.sim.state().live_keys().map(|key| key.value.clone()).collect();
+        mount.sim.fault(Fault::on(creation, Action::Drop).times(1).after_the_work());
+        for list in [endpoint::LIST_KEYS, endpoint::LIST_ACCOUNTS] {
+            mount.sim.fault(Fault::on(list, Action::Html));
+        }
+        mount.write("static-creds/app/rotate", json!({})).await.error();
+        mount.sim.clear_faults();
+        let lost =
+            mount.sim.state().live_keys().map(|key| key.value.clone()).find(|key| !before.contains(key));
+        let lost = lost.expect("OpenAI made it");
+        // The rotation succeeded, readers got the key, and then a backup of the moment of the creation was restored.
+        mount.sim.use_key(&lost);
+        mount.restart().await;
+        for _ in 0..4 {
+            mount.advance(MINUTE * 4);
+            mount.tick().await.done();
+        }
+        assert!(mount.sim.state().is_live(&lost), "{method}");
+        assert!(!mount.storage_text("static-role/app").contains("making"), "{method}");
+        mount.abandon();
+    }
+}
