@@ -151,7 +151,8 @@ impl StaticRole {
         current.chain(making).any(|id| id == account) || self.ends_account(account)
     }
 
-    fn ends_account(&self, account: &ServiceAccountId) -> bool {
+    /// True if the account has to be deleted.
+    pub fn ends_account(&self, account: &ServiceAccountId) -> bool {
         self.ending.iter().any(|old| old.with_account && old.service_account_id == *account)
     }
 

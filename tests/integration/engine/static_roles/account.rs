@@ -187,6 +187,23 @@ async fn a_lost_account_leaves_no_claim() {
 }
 
 #[tokio::test]
+async fn an_account_that_a_deleted_role_still_has_to_delete_is_refused_to_a_new_role_of_its_name() {
+    let (mount, _) = with_app(json!({"rotation_method": "account"})).await;
+    let mount = mount.without_lag();
+    let made = mount.write("static-creds/app/rotate", json!({})).await.text("service_account_id");
+    mount.sim.fault(Fault::on(endpoint::DELETE_ACCOUNT, Action::status(403)));
+    mount.delete("static-roles/app").await.refused("is being deleted");
+    let body = json!({"service_account_id": made, "project": PROJECT});
+    mount.write("static-roles/app", body).await.refused("is being deleted");
+    mount.sim.clear_faults();
+    mount.advance(HOUR);
+    mount.tick().await.done();
+    assert!(mount.sim.state().account(&made).is_none());
+    assert!(mount.stored("static-").is_empty() && mount.stored("account-owner/").is_empty());
+    mount.finish().await;
+}
+
+#[tokio::test]
 async fn a_lost_key_that_somebody_uses_is_not_deleted_because_a_backup_was_restored() {
     for (method, creation) in [("key", endpoint::CREATE_KEY), ("account", endpoint::CREATE_ACCOUNT)] {
         let (mount, _) = with_app(json!({"rotation_method": method, "rotation_period": 0})).await;
