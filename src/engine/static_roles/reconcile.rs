@@ -107,7 +107,7 @@ impl Kind for StaticRoles {
 
 /// Does all due work of the role.
 async fn attend(turn: &Turn<'_>, work: &Work<'_>, role: &mut StaticRole) -> Result<(), Error> {
-    look_up(work, role).await?;
+    look_up(turn, work, role).await?;
     if role.is_due(work.name, &work.engine.times)?
         && turn.has_room()
         && let Err(error) = rotate(work, role).await
@@ -137,11 +137,14 @@ async fn rotate(work: &Work<'_>, role: &mut StaticRole) -> Result<(), Error> {
 }
 
 /// Looks up the creations with an unknown outcome, and deletes the keys and accounts that exist.
-async fn look_up(work: &Work<'_>, role: &mut StaticRole) -> Result<(), Error> {
-    let is_last = work.engine.system.tainted().await?;
-    let settled = role.making.iter().filter(|it| work.engine.first_seen.has_settled(&it.name, is_last));
+async fn look_up(turn: &Turn<'_>, work: &Work<'_>, role: &mut StaticRole) -> Result<(), Error> {
+    let is_settled = |making: &&Making| work.engine.first_seen.has_settled(&making.name, turn.is_last);
+    let settled = role.making.iter().filter(is_settled);
     let (mut known, mut accounts) = (Vec::new(), Vec::new());
     for making in settled.cloned().collect::<Vec<_>>() {
+        if turn.is_over() {
+            break;
+        }
         match find_and_end(work, role, &making).await {
             Ok(true) => {
                 accounts.extend(making.service_account_id);
