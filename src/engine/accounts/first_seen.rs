@@ -106,6 +106,7 @@ mod tests {
         assert!(names.has_settled("ours", false) && !names.has_settled("found", false));
         clock.0.store(280, Ordering::Relaxed);
         assert!(names.has_settled("found", false));
+        assert_eq!(["ours", "found", "unknown"].map(|name| names.age(name).as_secs()), [280, 180, 0]);
         names.forget("found");
         assert!(!names.has_settled("found", false));
     }

@@ -148,13 +148,21 @@ async fn lose_the_next_account(mount: &Mount) -> String {
 
 #[tokio::test]
 async fn a_lost_account_that_somebody_took_over_meanwhile_is_not_deleted() {
-    for (taker, reads) in [("static-roles/other", "static-creds/other"), ("roles/other", "creds/other")] {
+    for taker in ["static-roles/other", "roles/other", "library-sets/other"] {
         let (mount, _) = with_app(json!({"rotation_method": "account", "rotation_period": 0})).await;
         let mount = mount.without_lag();
         let lost = lose_the_next_account(&mount).await;
-        let taken = json!({"service_account_id": lost, "project": PROJECT});
-        mount.write(taker, taken).await.done();
-        let key = mount.read(reads).await.text("api_key");
+        let name = mount.sim.state().account(&lost).unwrap().name.clone();
+        let is_set = taker.starts_with("library-sets/");
+        let (field, account) =
+            if is_set { ("service_account_names", &name) } else { ("service_account_id", &lost) };
+        mount.write(taker, json!({field: account, "project": PROJECT})).await.done();
+        let key = match taker {
+            "static-roles/other" => mount.read("static-creds/other").await,
+            "roles/other" => mount.read("creds/other").await,
+            _ => mount.write("library-sets/other/check-out", json!({})).await,
+        };
+        let key = key.text("api_key");
         for _ in 0..4 {
             mount.advance(MINUTE * 4);
             mount.tick().await.done();
