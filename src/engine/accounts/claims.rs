@@ -98,16 +98,39 @@ pub(in crate::engine) async fn claim(
     owner: &Owner,
 ) -> Result<(), Error> {
     let _alone = lock(engine, account).await;
-    let (held, now) = (claims(storage, account).await?, engine.now());
+    let held = claims(storage, account).await?;
+    refuse_held(engine, storage, account, owner, &held).await?;
+    let name = format!("{account}/{}", uuid::Uuid::new_v4());
+    CLAIMS.put(storage, &name, &Claim { owner: owner.clone(), made: engine.now() }).await?;
+    for (name, _) in held {
+        CLAIMS.delete(storage, &name).await?;
+    }
+    Ok(())
+}
+
+/// Refuses an account that another owner's record names or may name soon. The caller holds the account's [`lock`].
+pub(in crate::engine) async fn refuse_claimed(
+    engine: &Engine,
+    storage: &dyn Storage,
+    account: &ServiceAccountId,
+    owner: &Owner,
+) -> Result<(), Error> {
+    let held = claims(storage, account).await?;
+    refuse_held(engine, storage, account, owner, &held).await
+}
+
+async fn refuse_held(
+    engine: &Engine,
+    storage: &dyn Storage,
+    account: &ServiceAccountId,
+    owner: &Owner,
+    held: &Claims,
+) -> Result<(), Error> {
+    let now = engine.now();
     for (_, held) in held.iter().filter(|(_, held)| held.owner != *owner) {
         if held.may_be_under_way(now) || names_account(engine, storage, &held.owner, account).await? {
             return Err(Error::AccountInUse { account: account.clone(), owner: held.owner.described() });
         }
-    }
-    let name = format!("{account}/{}", uuid::Uuid::new_v4());
-    CLAIMS.put(storage, &name, &Claim { owner: owner.clone(), made: now }).await?;
-    for (name, _) in held {
-        CLAIMS.delete(storage, &name).await?;
     }
     Ok(())
 }

@@ -60,6 +60,12 @@ impl FirstSeen {
         is_last && seen.is_ours || now.saturating_sub(seen.at) >= settles_after()
     }
 
+    /// The time for which this process has known the name. The request of the creation began at least that long ago.
+    pub fn age(&self, name: &str) -> Duration {
+        let names = self.names.lock();
+        names.get(name).map_or(Duration::ZERO, |seen| self.clock.monotonic().saturating_sub(seen.at))
+    }
+
     /// The outcome of the name is known.
     pub fn forget(&self, name: &str) {
         self.names.lock().remove(name);
@@ -100,6 +106,7 @@ mod tests {
         assert!(names.has_settled("ours", false) && !names.has_settled("found", false));
         clock.0.store(280, Ordering::Relaxed);
         assert!(names.has_settled("found", false));
+        assert_eq!(["ours", "found", "unknown"].map(|name| names.age(name).as_secs()), [280, 180, 0]);
         names.forget("found");
         assert!(!names.has_settled("found", false));
     }

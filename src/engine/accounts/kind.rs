@@ -8,7 +8,6 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 
-use super::first_seen;
 use super::making::{Making, MakingList};
 use super::owner::Owner;
 use super::retry::RetryState;
@@ -135,7 +134,12 @@ impl<'a> Turn<'a> {
 
     /// True if no further work may begin.
     pub fn is_over(&self) -> bool {
-        self.tick.is_over() || self.no_room.load(Ordering::Relaxed)
+        self.tick.is_over()
+    }
+
+    /// True if OpenAI's rate limit may have room for a creation. Deletions and look-ups do not wait for creations.
+    pub fn has_room(&self) -> bool {
+        !self.no_room.load(Ordering::Relaxed)
     }
 
     /// The time from which on no work may begin.
@@ -153,7 +157,7 @@ impl<'a> Turn<'a> {
         self.is_last || self.reach_changed && retry.waits_for_reach(self.engine.now())
     }
 
-    /// Notes that OpenAI's rate limit has no room for a call.
+    /// Notes that OpenAI's rate limit has no room for a creation.
     pub fn set_no_room(&self) {
         self.no_room.store(true, Ordering::Relaxed);
     }
@@ -180,9 +184,7 @@ impl Pending {
         making: &'a MakingList,
         now: DateTime<Utc>,
     ) -> impl Iterator<Item = Self> {
-        let is_due = move |making: &&Making| {
-            (now - making.since).to_std().is_ok_and(|age| age >= first_seen::settles_after())
-        };
+        let is_due = move |making: &&Making| making.settles_at(now) <= now;
         making.iter().filter(is_due).map(|making| {
             let (name, organization) = (making.name.clone(), making.organization_id.clone());
             Self::look_up(Some(owner.clone()), name, organization, making.since)

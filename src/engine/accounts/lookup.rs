@@ -2,12 +2,9 @@
 //!
 //! *Guarantees:* a listing that began after a creation was surely over contains the created account or key, or nothing
 //! was created. A younger creation waits for a later listing.
-//!
-//! *Assumption:* the clocks of two nodes differ by less than half a minute.
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use tokio::time::timeout;
 
 use super::listing::{self, Found, Listings, Objects, Scope};
@@ -53,18 +50,17 @@ impl UniqueName<'_> {
 }
 
 impl Listings {
-    /// Looks up the name of a creation that began at this time. Returns [`Look::Later`] after a short wait for others,
-    /// so that a project with a slow list does not delay other projects.
+    /// Looks up the name of a creation that began at least this long ago. Returns [`Look::Later`] after a short wait for
+    /// others, so that a project with a slow list does not delay other projects.
     pub(in crate::engine) async fn find(
         &self,
         client: &Client,
         unique_name: &UniqueName<'_>,
-        began: DateTime<Utc>,
+        age: Duration,
     ) -> Result<Look, openai::Error> {
         let (now, scope) = (self.clock.monotonic(), unique_name.scope(client));
-        let age = (self.clock.now() - began).to_std().unwrap_or_default();
         let over = shortened!("OPENAI_CREATION_IS_OVER", CREATION_IS_OVER);
-        // A wrong wall clock never requests a future listing.
+        // In the mount's last tick a creation may be younger. No listing begins in the future.
         let since = (now + over).saturating_sub(age).min(now);
         let progress = self.progress(scope);
         let Ok(mut progress) = timeout(MAX_WAIT, progress.lock()).await else { return Ok(Look::Later) };

@@ -8,13 +8,15 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::first_seen;
 use crate::engine::Error;
 use crate::engine::failpoint::shortened;
 use crate::openai::{LONGEST_EXPIRY, OrganizationId, ProjectId, ServiceAccountId};
 
 /// A younger write-ahead entry may belong to a running request: Vault ends a request after 90 s.
 pub(in crate::engine) const SWEEP_AGE: Duration = Duration::from_secs(300);
-/// Time for which a creation in an unconfigured organization is kept. After that, no key of the creation can be live.
+/// Time for which a creation in an unconfigured organization is kept. After that, no key that expires can be live. Static
+/// roles keep their creations longer, because their keys need not expire.
 pub(in crate::engine) const FORGOTTEN_AFTER: Duration =
     Duration::from_secs(LONGEST_EXPIRY.as_secs() + 86_400);
 /// Maximum number of unknown outcomes. Further creations are refused until a look-up clears one.
@@ -35,6 +37,13 @@ pub struct Making {
     pub service_account_id: Option<ServiceAccountId>,
     /// The time of the call to OpenAI.
     pub since: DateTime<Utc>,
+}
+
+impl Making {
+    /// The time at which the name has settled. A creation in the future means that the clock was ahead then.
+    pub fn settles_at(&self, now: DateTime<Utc>) -> DateTime<Utc> {
+        self.since.min(now) + first_seen::settles_after()
+    }
 }
 
 /// The creations of an owner with an unknown outcome.
@@ -79,11 +88,6 @@ impl MakingList {
         };
         self.0.push(making.clone());
         Ok(making)
-    }
-
-    /// Drops the entries before this time, which can have no live keys.
-    pub fn forget_before(&mut self, time: DateTime<Utc>) {
-        self.0.retain(|making| making.since >= time);
     }
 
     /// Removes the name: its outcome is known.

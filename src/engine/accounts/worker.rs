@@ -2,9 +2,9 @@
 //!
 //! *Guarantees:* storage decides: each owner's record is read again under its lock. So a tick may be interrupted,
 //! repeated, or run on another node. Owners that may have live keys come first, and older markers before younger ones.
-//! No owner begins after the tick's deadline, or while OpenAI's rate limit has no room; the next tick continues. A
-//! failure or panic of one owner stops neither other owners nor the next tick. The owner's record keeps the failure, or
-//! the tick returns it with the owner's name.
+//! No owner begins after the tick's deadline, and no rotation while OpenAI's rate limit has no room for a creation; the
+//! next tick continues. A failure or panic of one owner stops neither other owners nor the next tick. The owner's record
+//! keeps the failure, or the tick returns it with the owner's name.
 //!
 //! *Assumptions:* one tick at a time, about once a minute.
 

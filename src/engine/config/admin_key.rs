@@ -151,7 +151,7 @@ impl Kind for Configuration {
         let deadline = turn.deadline().min(Instant::now() + MAX_TICK_WAIT);
         let Some(config) = configuration::stored_config(engine, storage).await? else { return Ok(None) };
         let ended = admin_reconcile::reconcile(engine, storage, &config, deadline, Which::Due).await;
-        if !turn.is_over() && engine.times.agree(|now| admin_schedule::is_due(&config, now))? {
+        if !turn.is_over() && admin_schedule::is_due(&config, &engine.times)? {
             Rotation::new(engine, storage, deadline).rotate().await?;
         }
         ended.map(|()| None)

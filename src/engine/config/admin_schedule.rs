@@ -12,6 +12,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::engine::Error;
 use crate::engine::config::configuration::Config;
+use crate::engine::time::clock::Times;
 use crate::engine::time::schedule::{MIN_WINDOW, Schedule};
 use crate::engine::time::seconds;
 
@@ -39,9 +40,16 @@ pub(in crate::engine) fn overdue_since(
         .filter(|planned| *planned <= now))
 }
 
-/// True if a rotation may start now.
-pub(in crate::engine) fn is_due(config: &Config, now: DateTime<Utc>) -> Result<bool, Error> {
-    Ok(next(config, now)?.is_some_and(|next| next <= now))
+/// True if a rotation may start now, by both clocks.
+pub(in crate::engine) fn is_due(config: &Config, times: &Times) -> Result<bool, Error> {
+    let Some(schedule) = config.schedule()?.filter(|_| !config.disable_automated_rotation) else {
+        return Ok(false);
+    };
+    let (last, window) = (config.last_rotated, config.automatic_rotation_window);
+    let any_time = schedule.without_window();
+    let is_due = |now| planned(&schedule, window, now, last) <= now;
+    let is_planned = |now| planned(&any_time, Duration::ZERO, now, last) <= now;
+    Ok(!config.keys.retry.waits(times.now()) && times.agree(is_due, is_planned))
 }
 
 /// Refuses a window that Vault's tick, once a minute, could miss. A window without a period or schedule is valid.
@@ -98,6 +106,11 @@ mod tests {
         serde_json::from_value(fields).unwrap()
     }
 
+    /// True if a rotation may start at this time.
+    fn is_due(config: &Config, now: DateTime<Utc>) -> bool {
+        next(config, now).unwrap().is_some_and(|next| next <= now)
+    }
+
     fn next_of(config: &Config, now: &str) -> Option<DateTime<Utc>> {
         next(config, at(now)).unwrap()
     }
@@ -135,7 +148,7 @@ mod tests {
     #[test]
     fn a_window_applies_to_a_cron_schedule_too() {
         let nightly = config(json!({"rotation_schedule": "0 3 * * *", "automatic_rotation_window": 3600}));
-        assert!(is_due(&nightly, at("04T03:59:00")).unwrap());
+        assert!(is_due(&nightly, at("04T03:59:00")));
         assert_eq!(next_of(&nightly, "04T04:00:00"), Some(at("05T03:00:00")));
     }
 
@@ -146,8 +159,8 @@ mod tests {
             "last_rotation_failure": "2025-06-02T12:00:05Z"
         });
         let failed = config(failed);
-        assert!(!is_due(&failed, at("02T12:00:20")).unwrap());
-        assert!(is_due(&failed, at("02T12:00:36")).unwrap());
+        assert!(!is_due(&failed, at("02T12:00:20")));
+        assert!(is_due(&failed, at("02T12:00:36")));
         assert_eq!(next_of(&failed, "02T12:10:00"), Some(at("03T12:00:00")));
         let late = json!({
             "automatic_rotation_period": 86_400, "automatic_rotation_window": 600, "rotation_failures": 9,
@@ -180,14 +193,14 @@ mod tests {
                 let longest = Duration::from_secs(period.into());
                 config.keys.retry.failed("admin-key", &"why", now, longest);
             }
-            prop_assert!(!is_due(&config, config.last_rotated).unwrap(), "just rotated");
+            prop_assert!(!is_due(&config, config.last_rotated), "just rotated");
             let planned = next(&config, now).unwrap().unwrap();
             let longest = now + TimeDelta::seconds(2 * i64::from(period)) + TimeDelta::minutes(15);
             prop_assert!(planned <= longest);
             // At the latest, a tick comes 59 s after the window opens.
-            prop_assert!(is_due(&config, planned.max(now)).unwrap());
+            prop_assert!(is_due(&config, planned.max(now)));
             if failures == 0 {
-                prop_assert!(is_due(&config, planned.max(now) + TimeDelta::seconds(59)).unwrap() || planned <= now);
+                prop_assert!(is_due(&config, planned.max(now) + TimeDelta::seconds(59)) || planned <= now);
             }
         }
     }

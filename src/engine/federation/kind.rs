@@ -90,7 +90,7 @@ async fn attend(work: &Work<'_>, federation: &mut Federation) -> Result<(), Erro
         return end(work, federation).await;
     }
     provider::register(work, federation).await?;
-    if federation.next.is_none() && is_rotation_due(work.engine, federation)? {
+    if federation.next.is_none() && is_rotation_due(work.engine, federation) {
         rotation::begin(federation, work.engine.now())?;
         work.put(federation).await?;
     }
@@ -103,13 +103,9 @@ async fn attend(work: &Work<'_>, federation: &mut Federation) -> Result<(), Erro
 }
 
 /// True if a rotation is due by both clocks. By hand perhaps no call has told OpenAI's time, and nothing changes at OpenAI.
-fn is_rotation_due(engine: &Engine, federation: &Federation) -> Result<bool, Error> {
+fn is_rotation_due(engine: &Engine, federation: &Federation) -> bool {
     let is_due = |now| federation.next_rotation().is_some_and(|next| next <= now);
-    if federation.provider.is_managed() {
-        engine.times.agree(|now| Ok(is_due(now)))
-    } else {
-        Ok(is_due(engine.now()))
-    }
+    if federation.provider.is_managed() { engine.times.agree(is_due, is_due) } else { is_due(engine.now()) }
 }
 
 /// Deletes the provider, and the record with it.

@@ -112,7 +112,8 @@ async fn undo(work: &Work<'_>, making: &Making) -> Result<bool, Error> {
     let Some(project) = &making.project_id else { return Ok(true) };
     let client = work.ending().for_work(Urgency::Revocation, LOOK_UP);
     let unique_name = UniqueName { project, account: None, name: &making.name };
-    let found = match work.engine.listings.find(&client, &unique_name, making.since).await {
+    let age = work.engine.first_seen.age(&making.name);
+    let found = match work.engine.listings.find(&client, &unique_name, age).await {
         Ok(Look::Later) => return Ok(false),
         Ok(Look::Done(None)) => return Ok(true),
         Ok(Look::Done(Some(found))) => found,

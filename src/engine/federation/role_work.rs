@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use super::role::{FederatedRole, owner};
 use crate::engine::accounts::kind::Pending;
 use crate::engine::accounts::owner::Owner;
-use crate::engine::accounts::{claims, due, first_seen};
+use crate::engine::accounts::{claims, due};
 use crate::engine::config::clients;
 use crate::engine::failpoint::failpoint;
 use crate::engine::naming::names::ServiceAccountName;
@@ -112,7 +112,7 @@ pub(super) fn next_look(role: &FederatedRole, now: DateTime<Utc>) -> Option<Date
     if role.is_settled() {
         return None;
     }
-    let look_up = role.making.iter().map(|making| making.since + first_seen::settles_after()).min();
+    let look_up = role.making.iter().map(|making| making.settles_at(now)).min();
     let retry = role.retry.waits_until(now).unwrap_or(now);
     let is_only_look_up = role.deleted.is_none() && role.is_registered();
     Some(look_up.filter(|_| is_only_look_up).unwrap_or(retry))

@@ -36,7 +36,7 @@ pub(super) async fn create(
     given: Given,
     earlier: Option<StaticRole>,
 ) -> Result<(), Error> {
-    refuse_other_home(work.name, &given, earlier.as_ref())?;
+    refuse_earlier(work.name, &given, earlier.as_ref())?;
     let account = check(work, &given).await?;
     claims::claim(work.engine, work.storage, &account.id, &work.owner()).await?;
     failpoint!("static.claimed");
@@ -92,11 +92,14 @@ async fn begin(work: &Work<'_>, role: &mut StaticRole) -> Result<(Making, Marker
 }
 
 /// Refuses another organization or project than that of an earlier role, as the record has one place for all its keys.
-fn refuse_other_home(name: &str, given: &Given, earlier: Option<&StaticRole>) -> Result<(), Error> {
-    let is_elsewhere = earlier.is_some_and(|earlier| {
-        earlier.organization_id != given.organization || earlier.account_project_id != given.project
+/// Refuses an account that the earlier role still has to delete, as its deletion would delete the new key.
+fn refuse_earlier(name: &str, given: &Given, earlier: Option<&StaticRole>) -> Result<(), Error> {
+    let is_refused = earlier.is_some_and(|earlier| {
+        earlier.organization_id != given.organization
+            || earlier.account_project_id != given.project
+            || earlier.ends_account(&given.account)
     });
-    if is_elsewhere { Err(Error::BeingDeleted(name.to_owned())) } else { Ok(()) }
+    if is_refused { Err(Error::BeingDeleted(name.to_owned())) } else { Ok(()) }
 }
 
 /// The account must exist, and must own neither the admin key nor a credential.

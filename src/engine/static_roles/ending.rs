@@ -19,7 +19,7 @@ use crate::engine::accounts::{claims, live_keys};
 use crate::engine::config::clients;
 use crate::engine::failpoint::failpoint;
 use crate::engine::time::key_lifetime;
-use crate::openai::{ApiKeyId, Client, LONGEST_EXPIRY, ProjectId, ServiceAccountId, Urgency};
+use crate::openai::{ApiKeyId, Client, LONGEST_EXPIRY, ProjectId, Urgency};
 
 /// The outcome for one key.
 enum Outcome {
@@ -66,18 +66,16 @@ async fn treat_due(
     // A limited key needs no work until its end has surely passed.
     let waits = |old: &Ending| old.next(now) > now || old.limited && old.ends > passed;
     let ours = role.keys().map(|(key, _)| key.clone()).collect();
-    let (waiting, due): (Vec<_>, Vec<_>) = std::mem::take(&mut role.ending).into_iter().partition(waits);
-    role.ending = waiting;
-    if due.is_empty() && corrected == 0 {
+    if role.ending.iter().all(waits) && corrected == 0 {
         return Ok(None);
     }
     let project = role.account_project_id.clone();
     let keys = Keys { project: &project, ours, passed };
     let (mut ended, mut failure, deadline) = (Vec::new(), None, Instant::now() + work.max_wait);
     let mut is_changed = keeps_limits || corrected > 0;
-    for mut old in due {
+    for mut old in std::mem::take(&mut role.ending) {
         let max_wait = deadline.saturating_duration_since(Instant::now());
-        if max_wait.is_zero() && !work.max_wait.is_zero() {
+        if waits(&old) || max_wait.is_zero() && !work.max_wait.is_zero() {
             role.ending.push(old);
             continue;
         }
@@ -149,7 +147,7 @@ impl Keys<'_> {
             return deletion::end_key(&client, project, &old.api_key_id).await.map_err(Error::Revocation);
         }
         let _no_claim = claims::lock(work.engine, account).await;
-        let refused = match self.refuse_claimed(work, account).await {
+        let refused = match claims::refuse_claimed(work.engine, work.storage, account, &work.owner()).await {
             Ok(()) => {
                 let now = || work.engine.certain_time();
                 live_keys::refuse_used(&client, project, account, &self.ours, now).await
@@ -161,15 +159,6 @@ impl Keys<'_> {
             return Err(error);
         }
         deletion::end_account(&client, project, account).await.map_err(Error::Revocation)
-    }
-
-    /// Refuses an account that another owner claims.
-    async fn refuse_claimed(&self, work: &Work<'_>, account: &ServiceAccountId) -> Result<(), Error> {
-        let mut claimants = claims::claimants(work.storage, account).await?.into_iter();
-        match claimants.find(|owner| *owner != work.owner()) {
-            Some(owner) => Err(Error::AccountInUse { account: account.clone(), owner: owner.described() }),
-            None => Ok(()),
-        }
     }
 }
 

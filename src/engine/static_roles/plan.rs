@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use super::record::{Current, Ending, StaticRole};
 use super::settings::ROOM_TO_RETRY;
 use crate::engine::Error;
-use crate::engine::accounts::first_seen;
+use crate::engine::time::clock::Times;
 use crate::engine::time::schedule::Schedule;
 use crate::openai::LONGEST_EXPIRY;
 
@@ -30,6 +30,23 @@ impl StaticRole {
         Ok(Some(self.retry.waits_until(now).map_or(planned, |retry| planned.max(retry))))
     }
 
+    /// True if a rotation may start. Both clocks must be past its planned time: a wrong clock alone would rotate a key long
+    /// before its readers come back. But OpenAI's clock alone ends a key that expires.
+    pub fn is_due(&self, name: &str, times: &Times) -> Result<bool, Error> {
+        let (schedule, now) = (self.settings.schedule()?, times.now());
+        if self.retry.waits(now) {
+            return Ok(false);
+        }
+        let any_time = schedule.as_ref().map(Schedule::without_window);
+        let is_planned = |schedule: Option<&Schedule>, now| {
+            self.planned(schedule, name, now).is_some_and(|planned| planned <= now)
+        };
+        let agreed =
+            times.agree(|now| is_planned(schedule.as_ref(), now), |now| is_planned(any_time.as_ref(), now));
+        let expires = self.current.as_ref().and_then(Current::replaced_by);
+        Ok(agreed || times.are_known() && expires.is_some_and(|at| at <= now))
+    }
+
     /// The time since which a rotation is due, whatever the planned next try after a failure.
     pub fn overdue_since(&self, name: &str, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, Error> {
         let planned = self.planned(self.settings.schedule()?.as_ref(), name, now);
@@ -38,7 +55,7 @@ impl StaticRole {
 
     /// The time of the worker's next work. A past time is due in the next tick. `None` if there is no work.
     pub fn next_look(&self, name: &str, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, Error> {
-        let making = self.making.iter().map(|making| making.since + first_seen::settles_after());
+        let making = self.making.iter().map(|making| making.settles_at(now));
         Ok(making.chain(self.next_step(name, now)?).min())
     }
 
@@ -71,7 +88,9 @@ impl StaticRole {
         let current = self.current.as_ref()?;
         let by_schedule =
             schedule.map(|schedule| schedule.next(now, current.last_rotation, schedule.spread(name)));
-        self.asked.map(|asked| asked.at).into_iter().chain(by_schedule).chain(current.replaced_by()).min()
+        // A request in the future means that the clock was ahead then.
+        let asked = self.asked.map(|asked| asked.at.min(now));
+        asked.into_iter().chain(by_schedule).chain(current.replaced_by()).min()
     }
 
     /// Longest wait of a retry: the time between rotations; zero (no limit) for rotation by hand only.
@@ -109,6 +128,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::engine::accounts::first_seen;
     use crate::engine::static_roles::ending::note_failure;
 
     /// A role whose key was made at this second of time.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use tokio::time::timeout;
 
 use super::ending::{note_failure, settle, settle_in_turn};
 use super::record::{STATIC_ROLES, StaticRole};
@@ -13,15 +14,17 @@ use super::{deletion, rotate, stored};
 use crate::engine::Error;
 use crate::engine::accounts::deletion as endings;
 use crate::engine::accounts::kind::{Holding, Kind, Mount, Pending, Turn};
+use crate::engine::accounts::listing::{Found, Objects, Scope};
 use crate::engine::accounts::lookup::{Look, UniqueName};
-use crate::engine::accounts::making;
 use crate::engine::accounts::making::Making;
 use crate::engine::accounts::owner::Owner;
+use crate::engine::accounts::{claims, live_keys};
 use crate::engine::config::clients;
+use crate::engine::creds::inventory;
 use crate::engine::failpoint::failpoint;
 use crate::engine::time::backoff;
 use crate::logical::{Storage, StorageError};
-use crate::openai::Urgency;
+use crate::openai::{Client, ProjectId, ServiceAccountId, Urgency};
 
 /// Maximum wait of a look-up for its turn at OpenAI. The next tick looks again.
 const LOOK_UP: Duration = Duration::from_secs(10);
@@ -103,13 +106,11 @@ impl Kind for StaticRoles {
 
 /// Does all due work of the role.
 async fn attend(turn: &Turn<'_>, work: &Work<'_>, role: &mut StaticRole) -> Result<(), Error> {
-    look_up(work, role).await?;
-    // Both clocks must agree: a wrong clock alone would rotate a key long before its readers come back.
-    let is_due = work.engine.times.agree(|now| {
-        let next = role.next_rotation(work.name, now)?;
-        Ok::<_, Error>(next.is_some_and(|at| at <= now))
-    })?;
-    if is_due && let Err(error) = rotate(work, role).await {
+    look_up(turn, work, role).await?;
+    if role.is_due(work.name, &work.engine.times)?
+        && turn.has_room()
+        && let Err(error) = rotate(work, role).await
+    {
         if error.is_unsent() {
             turn.set_no_room();
         } else if is_the_roles_failure(&error) {
@@ -135,11 +136,14 @@ async fn rotate(work: &Work<'_>, role: &mut StaticRole) -> Result<(), Error> {
 }
 
 /// Looks up the creations with an unknown outcome, and deletes the keys and accounts that exist.
-async fn look_up(work: &Work<'_>, role: &mut StaticRole) -> Result<(), Error> {
-    let is_last = work.engine.system.tainted().await?;
-    let settled = role.making.iter().filter(|it| work.engine.first_seen.has_settled(&it.name, is_last));
+async fn look_up(turn: &Turn<'_>, work: &Work<'_>, role: &mut StaticRole) -> Result<(), Error> {
+    let is_settled = |making: &&Making| work.engine.first_seen.has_settled(&making.name, turn.is_last);
+    let settled = role.making.iter().filter(is_settled);
     let (mut known, mut accounts) = (Vec::new(), Vec::new());
     for making in settled.cloned().collect::<Vec<_>>() {
+        if turn.is_over() {
+            break;
+        }
         match find_and_end(work, role, &making).await {
             Ok(true) => {
                 accounts.extend(making.service_account_id);
@@ -162,25 +166,69 @@ async fn look_up(work: &Work<'_>, role: &mut StaticRole) -> Result<(), Error> {
     stored::store(work.engine, work.storage, work.name, role, &accounts).await
 }
 
-/// Returns true if the outcome is known: the name does not exist, or its key or account is deleted.
+/// Returns true if the outcome is known: the name does not exist, its key or account is deleted, or somebody uses it.
 async fn find_and_end(work: &Work<'_>, role: &mut StaticRole, making: &Making) -> Result<bool, Error> {
     let Some(project) = &making.project_id else { return Ok(false) };
     let client = clients::client_of(work.engine, work.storage, &making.organization_id).await?;
     let client = client.for_work(Urgency::Revocation, work.max_wait.min(LOOK_UP));
     let unique_name = UniqueName { project, account: making.service_account_id.as_ref(), name: &making.name };
-    let found = match work.engine.listings.find(&client, &unique_name, making.since).await {
+    let age = work.engine.first_seen.age(&making.name);
+    let found = match work.engine.listings.find(&client, &unique_name, age).await {
         Ok(Look::Later) => return Ok(false),
         Ok(Look::Done(None)) => return Ok(true),
-        Ok(Look::Done(Some(found))) => Ok(found),
-        Err(error) => Err(error),
+        Ok(Look::Done(Some(found))) => found,
+        Err(error) if endings::went_with_project(&client, project, &error).await => return Ok(true),
+        Err(error) => return Err(Error::Revocation(error)),
     };
-    if let Ok(found) = &found {
-        confirm(work, role, making).await?;
-        clients::note_made(work.engine, &found.ids().collect::<Vec<_>>(), making.since);
+    let (account, is_account) = (found.account.clone(), making.service_account_id.is_none());
+    let _no_claim = claims::lock(work.engine, &account).await;
+    if is_account && is_taken(work, &account).await? {
+        return Ok(true);
     }
-    endings::end_found(&client, project, found.map(Some)).await.map_err(Error::Revocation)?;
+    if is_used(work, &client, project, &found).await? {
+        tracing::warn!(
+            static_role = %work.name, name = making.name,
+            "a creation that was cut off is in use, so storage was restored from a backup: it is not undone"
+        );
+        return Ok(true);
+    }
+    confirm(work, role, making).await?;
+    clients::note_made(work.engine, &found.ids().collect::<Vec<_>>(), making.since);
+    endings::end_found(&client, project, Ok(Some(found))).await.map_err(Error::Revocation)?;
     failpoint!("static.undone");
+    if is_account {
+        // A claim that stays is void.
+        let _ = claims::release_locked(work.storage, &account, &work.owner()).await;
+    }
     Ok(true)
+}
+
+/// True if somebody called OpenAI with the key, or with a key on the account. Nobody knows a lost key, so a restored backup
+/// has lost the record of this key.
+async fn is_used(
+    work: &Work<'_>,
+    client: &Client,
+    project: &ProjectId,
+    found: &Found,
+) -> Result<bool, Error> {
+    if found.key.is_some() {
+        return Ok(found.was_used);
+    }
+    let (scope, now) = (Scope { client, project, objects: Objects::Keys }, work.engine.clock.monotonic());
+    let listed = timeout(live_keys::MAX_WAIT, work.engine.listings.list(scope, now)).await;
+    let listed = listed.map_err(|_| Error::NoTimeLeft)?.map_err(Error::Revocation)?;
+    let keys = listed.found.iter().flat_map(|keys| keys.iter());
+    Ok(keys.filter(|key| key.account == found.account).any(|key| key.was_used))
+}
+
+/// True if somebody adopted the account of a creation with an unknown outcome. Fails while another owner may be about to
+/// adopt the account.
+async fn is_taken(work: &Work<'_>, account: &ServiceAccountId) -> Result<bool, Error> {
+    if inventory::user_of(work.engine, work.storage, account).await?.is_some() {
+        return Ok(true);
+    }
+    claims::refuse_claimed(work.engine, work.storage, account, &work.owner()).await?;
+    Ok(false)
 }
 
 /// Writes the record and reads it again, before a deletion at OpenAI. A former leader fails here. Fails as well if the
@@ -211,7 +259,6 @@ async fn keep_failure(
     for old in role.ending.iter_mut().filter(|old| old.next(now) <= now) {
         note_failure(old, error, now);
     }
-    role.making.forget_before(engine.certain_time() - making::FORGOTTEN_AFTER);
     stored::store(engine, turn.storage(), name, role, &[]).await?;
     let look_up = (!role.making.is_empty()).then(|| now + backoff::OUT_OF_REACH);
     Ok(role.next_step(name, now)?.into_iter().chain(look_up).min())

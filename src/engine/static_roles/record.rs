@@ -39,7 +39,7 @@ pub struct StaticRole {
     /// Creations of keys or accounts with an unknown outcome.
     #[serde(default, skip_serializing_if = "MakingList::is_empty")]
     pub making: MakingList,
-    /// Replaced keys that are not deleted yet.
+    /// Replaced keys that are not deleted yet, in the order of their replacement.
     #[serde(default, alias = "retiring", skip_serializing_if = "Vec::is_empty")]
     pub ending: Vec<Ending>,
     /// Failed attempts to rotate.
@@ -151,7 +151,8 @@ impl StaticRole {
         current.chain(making).any(|id| id == account) || self.ends_account(account)
     }
 
-    fn ends_account(&self, account: &ServiceAccountId) -> bool {
+    /// True if the account has to be deleted.
+    pub fn ends_account(&self, account: &ServiceAccountId) -> bool {
         self.ending.iter().any(|old| old.with_account && old.service_account_id == *account)
     }
 

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use super::ending::settle;
@@ -80,8 +79,10 @@ pub(in crate::engine) fn paths() -> Vec<Path<Engine>> {
     ]
 }
 
-fn answer(role: &StaticRole, name: &str, now: DateTime<Utc>) -> Result<Response, Error> {
+fn answer(engine: &Engine, role: &StaticRole, name: &str) -> Result<Response, Error> {
     let key = role.current(name)?;
+    // By the clock whose next window opens first, so that no reader comes back too late.
+    let ttl = role.told_ttl(name, engine.latest_time())?.min(role.told_ttl(name, engine.now())?);
     let made = rfc3339::text(key.last_rotation);
     Ok(Response::of([
         ("api_key", Value::from(key.api_key.expose())),
@@ -91,7 +92,7 @@ fn answer(role: &StaticRole, name: &str, now: DateTime<Utc>) -> Result<Response,
         ("last_rotation", made.as_str().into()),
         ("last_vault_rotation", made.as_str().into()),
         ("rotation_period", role.told_period()?.as_secs().into()),
-        ("ttl", role.told_ttl(name, now)?.as_secs().into()),
+        ("ttl", ttl.as_secs().into()),
         ("role", name.into()),
         ("project_id", role.account_project_id.as_str().into()),
         (metadata::ECHO, metadata::shown(&role.settings.metadata)),
@@ -101,7 +102,7 @@ fn answer(role: &StaticRole, name: &str, now: DateTime<Utc>) -> Result<Response,
 async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let name = call.get(&NAME)?;
     let role = stored::find(&**call.storage(), &name).await?;
-    answer(&role, &name, engine.latest_time()).map(Some)
+    answer(&engine, &role, &name).map(Some)
 }
 
 async fn rotate(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
@@ -116,7 +117,7 @@ async fn rotate(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Err
     let cut_short = rotate::rotate_by_hand(&work, &mut role, grace).await?;
     // The rotation has succeeded; a failure with the old key is only a warning.
     let settled = settle(&work, &mut role).await;
-    let mut answer = answer(&role, &name, engine.latest_time())?;
+    let mut answer = answer(&engine, &role, &name)?;
     if let Some(key) = cut_short {
         answer = answer.with_warning(rotate::ended_early(&key));
     }

@@ -73,13 +73,22 @@ impl Times {
         agreed(now, reading.and_then(|reading| reading.at(arrived)))
     }
 
-    /// True if `is_due` is true for both clocks. False while OpenAI's time is unknown.
-    pub(in crate::engine) fn agree<E>(
+    /// True if work is due now, and if its planned time has passed by the other clock as well. False while OpenAI's time is
+    /// unknown. `is_due` may ask for an open window, and `is_planned` may not: clocks that differ by more than a window never
+    /// agree on the window.
+    pub(in crate::engine) fn agree(
         &self,
-        is_due: impl Fn(DateTime<Utc>) -> Result<bool, E>,
-    ) -> Result<bool, E> {
-        let (now, Some(openai)) = (self.clock.now(), self.openai()) else { return Ok(false) };
-        Ok(is_due(now)? && ((now - openai).abs() <= TOLERANCE || is_due(openai)?))
+        is_due: impl Fn(DateTime<Utc>) -> bool,
+        is_planned: impl Fn(DateTime<Utc>) -> bool,
+    ) -> bool {
+        let (machines, Some(openai)) = (self.clock.now(), self.openai()) else { return false };
+        let now = agreed(machines, Some(openai));
+        is_due(now) && (now == machines || is_planned(machines))
+    }
+
+    /// True if this process knows OpenAI's time.
+    pub(in crate::engine) fn are_known(&self) -> bool {
+        self.openai().is_some()
     }
 
     /// The earlier of both clocks: every earlier moment has passed. 1970 while OpenAI's time is unknown.
@@ -211,15 +220,29 @@ mod tests {
     fn work_is_due_when_both_clocks_agree() {
         let clock = Arc::new(TestClock::default());
         let times = Times::new(Arc::<TestClock>::clone(&clock));
-        let due = |times: &Times| times.agree(|now| Ok::<_, ()>(now >= at(500)));
+        let due = |times: &Times| times.agree(|now| now >= at(500), |now| now >= at(500));
         set(&clock, 600, 0);
-        assert_eq!(due(&times), Ok(false), "OpenAI's time is unknown");
+        assert!(!due(&times), "OpenAI's time is unknown");
         for (wall, openai, is_due) in
             [(600, 400, false), (400, 600, false), (600, 600, true), (500, 499, true)]
         {
             set(&clock, wall, 0);
             times.answered(Some(at(openai)));
-            assert_eq!(due(&times), Ok(is_due), "{wall} {openai}");
+            assert_eq!(due(&times), is_due, "{wall} {openai}");
+        }
+    }
+
+    #[test]
+    fn a_window_is_open_by_openais_clock_alone() {
+        let clock = Arc::new(TestClock::default());
+        let times = Times::new(Arc::<TestClock>::clone(&clock));
+        let is_open = |now| (at(500)..at(600)).contains(&now);
+        for (wall, openai, is_due) in
+            [(500, 900, false), (900, 500, true), (400, 550, false), (900, 700, false), (550, 560, true)]
+        {
+            set(&clock, wall, 0);
+            times.answered(Some(at(openai)));
+            assert_eq!(times.agree(is_open, |now| now >= at(500)), is_due, "{wall} {openai}");
         }
     }
 }

@@ -68,6 +68,15 @@ impl Schedule {
         later(planned, spread)
     }
 
+    /// The same schedule without a window.
+    #[must_use]
+    pub fn without_window(&self) -> Self {
+        match self {
+            Self::Period(period) => Self::Period(*period),
+            Self::Cron { cron, .. } => Self::Cron { cron: cron.clone(), window: None },
+        }
+    }
+
     /// The delay of the role with this name, so that roles with the same schedule do not all start at once.
     pub fn spread(&self, name: &str) -> Duration {
         let period = self.approximate_period(DateTime::UNIX_EPOCH);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::simulator::{Action, Fault};
+use crate::simulator::{Action, Fault, endpoint};
 use crate::support::library::{SET, check_in, check_out, mount_with, status};
 use crate::support::storage::Access;
 use crate::support::wait::eventually;
@@ -475,4 +475,146 @@ async fn a_clock_that_is_behind_for_a_tick_rotates_no_key() {
     assert!(ttl <= 86_400, "they are not told to come back later than that: {ttl}");
     mount.put_clock_ahead(DAY * 3);
     mount.abandon();
+}
+
+/// A mount with a static role of these settings.
+async fn with_static_role_of(mut role: serde_json::Value) -> Mount {
+    let mount = Mount::start().await.configured().await.with_project().await.without_lag();
+    role["service_account_id"] = mount.seed("app", false).id.into();
+    role["project"] = "research".into();
+    mount.write("static-roles/app", role).await.done();
+    mount
+}
+
+#[tokio::test]
+async fn a_wrong_clock_keeps_no_rotation_from_its_window() {
+    let settings = json!({"rotation_schedule": "0 3 * * *", "rotation_window": "1h"});
+    for (ahead, back) in [(HOUR * 2, Duration::ZERO), (Duration::ZERO, HOUR * 2)] {
+        let mount = with_static_role_of(settings.clone()).await;
+        let key = static_key(&mount).await;
+        mount.put_clock_ahead(ahead);
+        mount.put_clock_back(back);
+        for _ in 0..150 {
+            mount.advance(MINUTE * 30);
+            mount.tick().await.done();
+        }
+        assert_ne!(static_key(&mount).await, key, "{ahead:?} {back:?}");
+        mount.delete("static-roles/app").await.done();
+        mount.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn readers_come_back_before_a_rotation_in_its_window_under_a_wrong_clock() {
+    for (ahead, back) in [(HOUR * 2, Duration::ZERO), (Duration::ZERO, HOUR * 2)] {
+        let settings = json!({"rotation_schedule": "0 3 * * *", "rotation_window": "1h"});
+        let mount = with_static_role_of(settings).await;
+        mount.put_clock_ahead(ahead);
+        mount.put_clock_back(back);
+        mount.tick().await.done();
+        let (mut key, mut comes_back) = (static_key(&mount).await, Duration::ZERO);
+        for step in 0..450 {
+            let passed = MINUTE * 10 * step;
+            mount.tick().await.done();
+            let read = mount.read("static-creds/app").await.json();
+            assert!(read["api_key"] == key.as_str() || comes_back <= passed, "{ahead:?} {back:?} {passed:?}");
+            key = read["api_key"].as_str().unwrap().to_owned();
+            comes_back = passed + Duration::from_secs(read["ttl"].as_u64().unwrap());
+            mount.advance(MINUTE * 10);
+        }
+        mount.delete("static-roles/app").await.done();
+        mount.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_clock_keeps_no_rotation_of_the_admin_key_from_its_window() {
+    for (ahead, back) in [(HOUR * 2, Duration::ZERO), (Duration::ZERO, HOUR * 2)] {
+        let mount = Mount::start().await;
+        let mut config = mount.config();
+        config["rotation_schedule"] = "0 3 * * *".into();
+        config["rotation_window"] = "1h".into();
+        mount.write("config", config).await.done();
+        let id = mount.read("config").await.text("admin_api_key_id");
+        mount.put_clock_ahead(ahead);
+        mount.put_clock_back(back);
+        for _ in 0..150 {
+            mount.advance(MINUTE * 30);
+            mount.tick().await.done();
+        }
+        assert_ne!(mount.read("config").await.text("admin_api_key_id"), id, "{ahead:?} {back:?}");
+        mount.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn a_key_with_an_end_is_replaced_before_it_expires_under_a_clock_that_is_behind() {
+    let mount = with_static_role_of(json!({"rotation_period": "1h", "key_ttl": "75m"})).await;
+    mount.put_clock_back(MINUTE * 50);
+    for minute in 0..300 {
+        mount.advance(MINUTE);
+        mount.tick().await.done();
+        assert!(is_live(&mount, &static_key(&mount).await), "minute {minute}");
+    }
+    mount.delete("static-roles/app").await.done();
+    mount.finish().await;
+}
+
+/// OpenAI makes the next key of the role, and neither its answer nor a list arrives.
+async fn lose_the_next_key(mount: &Mount, role: &str) {
+    mount.sim.fault(Fault::on(endpoint::CREATE_KEY, Action::Drop).times(1).after_the_work());
+    mount.sim.fault(Fault::on(endpoint::LIST_KEYS, Action::Html));
+    mount.write(&format!("static-creds/{role}/rotate"), json!({})).await.error();
+    mount.sim.clear_faults();
+}
+
+fn live_count(mount: &Mount) -> usize {
+    mount.sim.state().live_keys().count()
+}
+
+#[tokio::test]
+async fn a_lost_key_is_found_under_a_clock_that_is_ahead() {
+    let mount = with_static_role_of(json!({"rotation_period": 0})).await;
+    let other = json!({"project": "research", "service_account_id": mount.seed("other", false).id, "rotation_period": 0});
+    mount.write("static-roles/other", other).await.done();
+    mount.put_clock_ahead(MINUTE * 10);
+    for role in ["app", "other"] {
+        lose_the_next_key(&mount, role).await;
+        mount.advance(MINUTE * 4);
+        mount.tick().await.done();
+    }
+    for _ in 0..3 {
+        mount.advance(MINUTE * 4);
+        mount.tick().await.done();
+    }
+    assert_eq!(live_count(&mount), 2, "one of each role");
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_rotation_that_failed_under_a_clock_that_was_ahead_is_made_up_for_soon() {
+    let mount = with_static_role_of(json!({"rotation_period": 0})).await;
+    let key = static_key(&mount).await;
+    mount.put_clock_ahead(DAY * 2);
+    mount.restart().await;
+    mount.sim.fault(Fault::everywhere(Action::status(500)));
+    mount.write("static-creds/app/rotate", json!({})).await.error();
+    mount.sim.clear_faults();
+    within_a_wait(&mount).await;
+    assert!(!is_live(&mount, &key), "it was rotated by hand, perhaps after a leak");
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_key_that_was_lost_under_a_clock_that_was_ahead_is_deleted_soon() {
+    let mount = with_static_role_of(json!({"rotation_period": 0})).await;
+    mount.put_clock_ahead(DAY * 2);
+    mount.restart().await;
+    lose_the_next_key(&mount, "app").await;
+    for _ in 0..10 {
+        mount.advance(MINUTE);
+        mount.tick().await.done();
+    }
+    assert_eq!(live_count(&mount), 1, "the rotation by hand was repeated, and the lost key is gone");
+    mount.finish().await;
 }

@@ -395,3 +395,23 @@ async fn a_deletion_that_an_earlier_release_stored_goes_on() {
     }
     mount.finish().await;
 }
+
+#[tokio::test]
+async fn a_key_without_an_end_is_looked_for_however_long_its_organization_was_out_of_reach() {
+    let (mount, _) = with_app(json!({"rotation_period": 0})).await;
+    lose_the_next_key(&mount);
+    mount.write("static-creds/app/rotate", json!({})).await.error();
+    mount.sim.clear_faults();
+    let mut elsewhere = mount.config();
+    elsewhere["organization_id"] = "org-other".into();
+    elsewhere["verify_connection"] = false.into();
+    mount.write("config", elsewhere).await.done();
+    mount.advance(HOUR * 24 * 400);
+    mount.tick().await.done();
+    mount.write("config", mount.config()).await.done();
+    for _ in 0..2 {
+        settle(&mount).await;
+    }
+    assert_eq!(live(&mount).iter().map(|it| it.value.clone()).collect::<Vec<_>>(), [key(&mount).await]);
+    mount.finish().await;
+}

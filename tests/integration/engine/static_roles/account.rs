@@ -1,5 +1,6 @@
 //! `rotation_method=account`: each rotation makes a new account.
 
+use openai_secrets::logical::{Entry, Storage as _};
 use serde_json::json;
 
 use super::*;
@@ -132,4 +133,108 @@ async fn force_leaves_an_account_that_somebody_else_has_a_key_on() {
     assert!(state.is_live(&theirs.1) && !state.is_live(made["api_key"].as_str().unwrap()));
     assert!(mount.stored("static-").is_empty());
     mount.abandon();
+}
+
+/// A rotation made an account whose answer was lost, and whose name no list shows until the faults are cleared.
+async fn lose_the_next_account(mount: &Mount) -> String {
+    let before: Vec<String> = mount.sim.state().accounts.into_iter().map(|account| account.id).collect();
+    mount.sim.fault(Fault::on(endpoint::CREATE_ACCOUNT, Action::Drop).times(1).after_the_work());
+    mount.sim.fault(Fault::on(endpoint::LIST_ACCOUNTS, Action::Html));
+    mount.write("static-creds/app/rotate", json!({})).await.error();
+    mount.sim.clear_faults();
+    let lost = mount.sim.state().accounts.into_iter().find(|account| !before.contains(&account.id));
+    lost.expect("OpenAI made it").id
+}
+
+#[tokio::test]
+async fn a_lost_account_that_somebody_took_over_meanwhile_is_not_deleted() {
+    for taker in ["static-roles/other", "roles/other", "library-sets/other"] {
+        let (mount, _) = with_app(json!({"rotation_method": "account", "rotation_period": 0})).await;
+        let mount = mount.without_lag();
+        let lost = lose_the_next_account(&mount).await;
+        let name = mount.sim.state().account(&lost).unwrap().name.clone();
+        let is_set = taker.starts_with("library-sets/");
+        let (field, account) =
+            if is_set { ("service_account_names", &name) } else { ("service_account_id", &lost) };
+        mount.write(taker, json!({field: account, "project": PROJECT})).await.done();
+        let key = match taker {
+            "static-roles/other" => mount.read("static-creds/other").await,
+            "roles/other" => mount.read("creds/other").await,
+            _ => mount.write("library-sets/other/check-out", json!({})).await,
+        };
+        let key = key.text("api_key");
+        for _ in 0..4 {
+            mount.advance(MINUTE * 4);
+            mount.tick().await.done();
+        }
+        assert!(mount.sim.state().is_live(&key), "{taker} uses the account");
+        assert!(
+            !mount.storage_text("static-role/app").contains("making"),
+            "{taker}: nothing is left to look for"
+        );
+        mount.abandon();
+    }
+}
+
+#[tokio::test]
+async fn a_lost_account_leaves_no_claim() {
+    let (mount, _) = with_app(json!({"rotation_method": "account", "rotation_period": 0})).await;
+    let mount = mount.without_lag();
+    let lost = lose_the_next_account(&mount).await;
+    // The process died after it had claimed the account and before it stored the role.
+    let claim = json!({"version": 1, "owner": {"static_role": "app"}, "made": mount.now()});
+    let (key, value) = (format!("account-owner/{lost}/some-id"), serde_json::to_vec(&claim).unwrap());
+    mount.storage.put(Entry { key, value, seal_wrap: false }).await.unwrap();
+    for _ in 0..3 {
+        mount.advance(MINUTE * 4);
+        mount.tick().await.done();
+    }
+    assert!(mount.sim.state().account(&lost).is_none());
+    assert_eq!(mount.stored(&format!("account-owner/{lost}")), Vec::<String>::new());
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn an_account_that_a_deleted_role_still_has_to_delete_is_refused_to_a_new_role_of_its_name() {
+    let (mount, _) = with_app(json!({"rotation_method": "account"})).await;
+    let mount = mount.without_lag();
+    let made = mount.write("static-creds/app/rotate", json!({})).await.text("service_account_id");
+    mount.sim.fault(Fault::on(endpoint::DELETE_ACCOUNT, Action::status(403)));
+    mount.delete("static-roles/app").await.refused("is being deleted");
+    let body = json!({"service_account_id": made, "project": PROJECT});
+    mount.write("static-roles/app", body).await.refused("is being deleted");
+    mount.sim.clear_faults();
+    mount.advance(HOUR);
+    mount.tick().await.done();
+    assert!(mount.sim.state().account(&made).is_none());
+    assert!(mount.stored("static-").is_empty() && mount.stored("account-owner/").is_empty());
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_lost_key_that_somebody_uses_is_not_deleted_because_a_backup_was_restored() {
+    for (method, creation) in [("key", endpoint::CREATE_KEY), ("account", endpoint::CREATE_ACCOUNT)] {
+        let (mount, _) = with_app(json!({"rotation_method": method, "rotation_period": 0})).await;
+        let mount = mount.without_lag();
+        let before: Vec<String> = mount.sim.state().live_keys().map(|key| key.value.clone()).collect();
+        mount.sim.fault(Fault::on(creation, Action::Drop).times(1).after_the_work());
+        for list in [endpoint::LIST_KEYS, endpoint::LIST_ACCOUNTS] {
+            mount.sim.fault(Fault::on(list, Action::Html));
+        }
+        mount.write("static-creds/app/rotate", json!({})).await.error();
+        mount.sim.clear_faults();
+        let lost =
+            mount.sim.state().live_keys().map(|key| key.value.clone()).find(|key| !before.contains(key));
+        let lost = lost.expect("OpenAI made it");
+        // The rotation succeeded, readers got the key, and then a backup of the moment of the creation was restored.
+        mount.sim.use_key(&lost);
+        mount.restart().await;
+        for _ in 0..4 {
+            mount.advance(MINUTE * 4);
+            mount.tick().await.done();
+        }
+        assert!(mount.sim.state().is_live(&lost), "{method}");
+        assert!(!mount.storage_text("static-role/app").contains("making"), "{method}");
+        mount.abandon();
+    }
 }

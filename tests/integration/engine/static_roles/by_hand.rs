@@ -149,6 +149,27 @@ async fn twenty_long_graces_stop_no_rotation_and_the_oldest_ends_first() {
 }
 
 #[tokio::test]
+async fn the_oldest_grace_ends_first_whatever_happened_to_its_end_at_openai() {
+    let (mount, _) = with_app(json!({})).await;
+    let oldest = key(&mount, "app").await;
+    mount.sim.fault(Fault::on(endpoint::UPDATE_KEY, Action::status(403)));
+    rotate_with(&mount, "8000h").await.done();
+    let second = key(&mount, "app").await;
+    mount.sim.clear_faults();
+    rotate_with(&mount, "8000h").await.done();
+    mount.advance(MINUTE);
+    for _ in 0..18 {
+        rotate_with(&mount, "8000h").await.done();
+    }
+    let state = mount.sim.state();
+    assert!(state.is_live(&oldest) && state.is_live(&second));
+    rotate_with(&mount, "8000h").await.done();
+    let state = mount.sim.state();
+    assert!(!state.is_live(&oldest) && state.is_live(&second));
+    mount.delete("static-roles/app").await.nothing();
+}
+
+#[tokio::test]
 async fn where_openai_ends_no_key_graces_are_not_traded_for_more_keys() {
     let (mount, account) = with_app(json!({})).await;
     for _ in 0..20 {

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde_json::json;
 
 use super::*;
-use crate::simulator::{Limit, Per, Retry, endpoint};
+use crate::simulator::{Action, Fault, Limit, Per, Retry, endpoint};
 
 /// Ticks and answers whether the key is another one.
 async fn rotates(mount: &Mount, name: &str) -> bool {
@@ -228,4 +228,22 @@ async fn the_oldest_go_first() {
     let place = |account: &String| made.iter().position(|call| call.path.contains(account)).unwrap();
     // Sixteen go at once: the last begins when eight are done, the first is among them.
     assert!(place(&accounts[0]) >= 8 && place(&accounts[23]) < 16);
+}
+
+#[tokio::test]
+async fn where_openai_has_no_room_for_creations_keys_are_deleted_all_the_same() {
+    let mount = mount().await.without_lag();
+    for n in 0..24 {
+        write_role(&mount, &format!("r{n:02}"), json!({"rotation_period": "1h"})).await;
+    }
+    mount.advance(HOUR * 2);
+    let account = write_role(&mount, "gone", json!({"rotation_period": 0})).await;
+    let refusal = mount.sim.fault(Fault::on(endpoint::DELETE_KEY, Action::status(403)));
+    mount.delete("static-roles/gone").await.refused("is being deleted");
+    mount.sim.remove_fault(refusal);
+    mount.sim.limit(Limit::on(endpoint::CREATE_KEY, 0, Per::Minute).telling(Retry::Seconds));
+    mount.advance(MINUTE);
+    mount.tick().await.done();
+    assert_eq!(live_keys(&mount, &account.id).len(), 1, "only the key that was there before");
+    mount.abandon();
 }
