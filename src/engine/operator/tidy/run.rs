@@ -88,11 +88,14 @@ impl Run {
 
     /// Counts a failed listing of a project. Returns false after a failure.
     fn note(&self, what: &'static str, listed: Result<(), openai::Error>) -> bool {
-        let listed = listed.map_err(Error::call(what));
-        if let Err(error) = &listed {
-            self.failed(error);
+        match listed {
+            // The project is deleted, with its accounts and keys.
+            Err(error) if !error.is_gone() => {
+                self.failed(&Error::call(what)(error));
+                false
+            }
+            _ => true,
         }
-        listed.is_ok()
     }
 
     async fn accounts_in(
@@ -101,15 +104,14 @@ impl Run {
         found: &mut Vec<Candidate>,
     ) -> Result<(), openai::Error> {
         let mut pages = Pages::within(MAX_LISTING_TIME);
-        loop {
-            let page = self.client.next_service_accounts(project_id, &mut pages).await;
-            let Some(page) = unless_deleted(page, &pages)? else { return Ok(()) };
+        while let Some(page) = self.client.next_service_accounts(project_id, &mut pages).await? {
             self.engine.tidying.looked_at(page.len());
             let carry_tag =
                 page.into_iter().filter(|account| self.is_candidate(&account.name, account.created_at));
             let candidate = |account| Candidate::new(project_id, Object::Account(account, Vec::new()));
             found.extend(carry_tag.map(candidate));
         }
+        Ok(())
     }
 
     /// Lists the project's keys with the tag. Notes for each account its unexpired keys.
@@ -124,9 +126,7 @@ impl Run {
             .filter_map(|candidate| Some((candidate.account_id()?.clone(), candidate)))
             .collect();
         let mut pages = Pages::within(MAX_LISTING_TIME);
-        loop {
-            let page = self.client.next_keys(project_id, &mut pages).await;
-            let Some(page) = unless_deleted(page, &pages)? else { return Ok(()) };
+        while let Some(page) = self.client.next_keys(project_id, &mut pages).await? {
             self.engine.tidying.looked_at_keys(page.len());
             for key in &page {
                 let is_over = key.expires_at.is_some_and(|end| end <= self.engine.certain_time());
@@ -145,6 +145,7 @@ impl Run {
                 carry_tag.filter_map(|key| key.service_account().cloned().map(|owner| (key, owner)));
             found.extend(of_accounts.map(|(key, owner)| Candidate::new(project_id, Object::Key(key, owner))));
         }
+        Ok(())
     }
 
     /// True if somebody uses the key, so that its account stays: a record names the key, or somebody else created it.
@@ -249,18 +250,6 @@ impl Candidate {
             Object::Account(account, _) => Some(&account.id),
             Object::Key(..) | Object::AdminKey(_) => None,
         }
-    }
-}
-
-/// The next page; `None` at the end of the list, and for a deleted project, whose accounts and keys are deleted with it. A 404
-/// for a later page concerns the cursor.
-fn unless_deleted<T>(
-    page: Result<Option<T>, openai::Error>,
-    pages: &Pages,
-) -> Result<Option<T>, openai::Error> {
-    match page {
-        Err(error) if error.is_gone() && pages.is_at_start() => Ok(None),
-        page => page,
     }
 }
 
