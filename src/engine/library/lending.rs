@@ -242,7 +242,8 @@ pub(super) async fn finish_return(
 }
 
 /// Records a failed deletion of the key. The tick retries with a growing wait, at the latest when the key has expired. If
-/// it is unknown whether the key was created, the tick looks again when the outcome is certain.
+/// it is unknown whether the key was created, the tick looks again when the outcome is certain. After a failed check-out
+/// that time counts from now.
 pub(super) async fn put_off_return(
     engine: &Engine,
     storage: &dyn Storage,
@@ -251,7 +252,12 @@ pub(super) async fn put_off_return(
 ) -> Result<(), StorageError> {
     let _alone = lock_loans(engine, &ticket.set).await;
     let Some(mut loan) = of_ticket(storage, ticket).await? else { return Ok(()) };
-    loan.retry.failed_by(&ticket.loan, error, engine.now(), Duration::ZERO);
+    let now = engine.now();
+    if matches!(error, Error::LeftBehind(_)) {
+        loan.since = now;
+        loan.expires = loan.expires.max(now + loan.max_ttl);
+    }
+    loan.retry.failed_by(&ticket.loan, error, now, Duration::ZERO);
     let is_in_doubt = matches!(error, Error::KeyInDoubt | Error::LeftBehind(_));
     loan.retry.next_try = if is_in_doubt {
         Some(loan.doubt_ends())

@@ -367,6 +367,35 @@ async fn an_account_is_not_free_while_a_key_lives_that_came_too_late() {
     }
 }
 
+/// The answer to the creation is lost minutes after the reservation, and OpenAI lists the key some seconds later.
+#[tokio::test]
+async fn the_key_of_a_slow_check_out_is_awaited_from_its_failure_on() {
+    let mount = library::mount_with("a").await;
+    let create_key = endpoint::CREATE_KEY;
+    mount.sim.fault(Fault::on(create_key, Action::delay(Duration::from_millis(200))).times(1));
+    mount.sim.fault(Fault::on(create_key, Action::Drop).after_the_work().times(1));
+    let empty = json!({"object": "list", "first_id": null, "last_id": null, "data": [], "has_more": false});
+    mount.sim.fault(Fault::on(endpoint::LIST_KEYS, Action::status_with(200, empty)));
+    let check_out = path("check-out");
+    let mut late = Box::pin(mount.write(&check_out, json!({})));
+    while mount.stored("library-loan/").is_empty() {
+        tokio::select! {
+            biased;
+            answer = &mut late => panic!("{answer:?}"),
+            () = tokio::task::yield_now() => {}
+        }
+    }
+    mount.advance(Duration::from_secs(295));
+    late.await.refused("is removed within 10 minutes");
+    mount.advance(Duration::from_secs(15));
+    mount.tick().await.done();
+    assert_eq!(library::status(&mount).await, json!({"a": "returning"}));
+    mount.sim.clear_faults();
+    library::settle(&mount).await;
+    library::assert_at_rest(&mount, &["a"]).await;
+    mount.finish().await;
+}
+
 #[tokio::test]
 async fn an_account_deleted_at_openai_is_passed_over_and_the_rest_is_lent() {
     let mount = library::mount_with("a,b").await.without_lag();
