@@ -88,6 +88,9 @@ pub(super) async fn register(work: &Work<'_>, federation: &mut Federation) -> Re
             failpoint!("federation.registered");
             let is_same = provider.issuer == federation.issuer && provider.audience == federation.audience;
             note(federation, provider.id.clone(), is_same);
+            if let Provider::Managed { since, .. } = &mut federation.provider {
+                *since = work.engine.now();
+            }
             work.put(federation).await?;
             if is_same { Ok(()) } else { apply(work, client, federation, provider.id).await }
         }
@@ -203,7 +206,8 @@ pub(super) async fn refuse_rules(work: &Work<'_>, federation: &Federation) -> Re
 
 /// Deletes the provider, found by its name if its id is not known. Answers false while its creation may be under way.
 pub(super) async fn delete(work: &Work<'_>, federation: &Federation) -> Result<bool, Error> {
-    let (Some(client), Provider::Managed { name, id, .. }) = (&work.client, &federation.provider) else {
+    let (Some(client), Provider::Managed { name, id, since, .. }) = (&work.client, &federation.provider)
+    else {
         return Ok(true);
     };
     let client = client.for_work(Urgency::Revocation, MAX_WAIT);
@@ -214,6 +218,7 @@ pub(super) async fn delete(work: &Work<'_>, federation: &Federation) -> Result<b
     let Some(id) = id else {
         return Ok(work.engine.first_seen.has_settled(name, work.engine.system.tainted().await?));
     };
+    clients::note_made(work.engine, &[id.as_str()], *since);
     deletion::done_or_gone(client.delete_identity_provider(&id).await).map_err(Error::Revocation)?;
     failpoint!("federation.provider_ended");
     Ok(true)

@@ -70,7 +70,7 @@ pub enum Provider {
         id: Option<IdentityProviderId>,
         /// OpenAI has the issuer and the audience of this record.
         is_applied: bool,
-        /// Time of the first write.
+        /// Time of the registration at OpenAI; before that, of the first write.
         since: DateTime<Utc>,
     },
 }

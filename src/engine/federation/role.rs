@@ -80,6 +80,9 @@ pub struct MadeAccount {
     pub name: String,
     /// It has the role of a member.
     pub is_member: bool,
+    /// When OpenAI made it; none in earlier records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made: Option<DateTime<Utc>>,
 }
 
 /// The rule at OpenAI.

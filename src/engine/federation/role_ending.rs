@@ -63,6 +63,7 @@ async fn end_rule(work: &Work<'_>, role: &mut FederatedRole) -> Result<(), Error
     };
     match id {
         Some(id) => {
+            clients::note_made(work.engine, &[id.as_str()], managed.changed);
             let deleted = client.delete_federation_rule(provider_id, &id).await;
             deletion::done_or_gone(deleted).map_err(Error::Revocation)?;
         }
@@ -86,7 +87,7 @@ async fn end_account(work: &Work<'_>, role: &FederatedRole, made: &MadeAccount) 
         return Ok(claims::release_locked(work.storage, &made.id, &ours).await?);
     }
     let (client, project) = (work.ending(), &role.account_project_id);
-    clients::note_made(work.engine, &[made.id.as_str()], role.since);
+    clients::note_made(work.engine, &[made.id.as_str()], made.made);
     // Nobody made a key on it.
     live_keys::refuse_used(&client, project, &made.id, &[], || work.engine.certain_time()).await?;
     deletion::end_account(&client, project, &made.id).await.map_err(Error::Revocation)?;

@@ -73,7 +73,8 @@ async fn make_account(work: &Work<'_>, role: &mut FederatedRole) -> Result<(), E
     claims::claim(work.engine, work.storage, &id, &owner(work.name)).await?;
     failpoint!("federated.account_claimed");
     role.making.end(&name);
-    role.made_account = Some(MadeAccount { id, name: name.clone(), is_member: false });
+    role.made_account =
+        Some(MadeAccount { id, name: name.clone(), is_member: false, made: Some(work.engine.now()) });
     name_rule(work, role);
     work.put(role).await?;
     work.engine.first_seen.forget(&name);

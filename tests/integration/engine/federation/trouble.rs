@@ -266,6 +266,46 @@ async fn a_rule_whose_answer_was_lost_is_found_although_openai_lists_it_late() {
     assert_gone(mount).await;
 }
 
+/// A deletion that OpenAI answers with this 404 keeps its record, and the tick repeats the deletion.
+async fn proves_nothing(mount: &Mount, missing: &str, path: &str, record: &str) {
+    mount.restart().await;
+    let fault = mount.sim.fault(Fault::on(missing, Action::status(404)));
+    let _said = mount.delete(path).await;
+    mount.sim.remove_fault(fault);
+    assert_eq!(mount.stored(record).len(), 1, "{missing}");
+    mount.advance(HOUR);
+    mount.tick().await.done();
+    assert_eq!(mount.stored(record), Vec::<String>::new(), "{missing}");
+}
+
+#[tokio::test]
+async fn a_404_for_what_another_process_made_a_moment_ago_proves_nothing() {
+    let mount = with_app().await.without_lag();
+    proves_nothing(&mount, endpoint::DELETE_RULE, "roles/app", "federated-role/").await;
+    assert!(rules(&mount).is_empty() && accounts(&mount).is_empty());
+
+    // The account is much younger than the role's record.
+    let fault = mount.sim.fault(Fault::on(endpoint::CREATE_ACCOUNT, Action::status(503)));
+    mount.write("roles/app", role()).await.error();
+    mount.sim.remove_fault(fault);
+    mount.advance(HOUR);
+    mount.tick().await.done();
+    assert_eq!(rules(&mount).len(), 1);
+    proves_nothing(&mount, endpoint::DELETE_ACCOUNT, "roles/app", "federated-role/").await;
+    assert!(rules(&mount).is_empty() && accounts(&mount).is_empty());
+
+    mount.delete("config/federation").await.nothing();
+    let fault = mount.sim.fault(Fault::on(endpoint::CREATE_PROVIDER, Action::status(503)));
+    mount.write("config/federation", json!({"token_endpoint": mount.sim.token_url()})).await.error();
+    mount.sim.remove_fault(fault);
+    mount.advance(HOUR);
+    mount.tick().await.done();
+    assert_eq!(mount.sim.state().providers.len(), 1);
+    proves_nothing(&mount, endpoint::DELETE_PROVIDER, "config/federation", "federation").await;
+    assert!(mount.sim.state().providers.is_empty());
+    assert_gone(mount).await;
+}
+
 #[tokio::test]
 async fn a_change_of_the_issuer_that_openai_has_not_taken_is_told() {
     let mount = managed().await;
