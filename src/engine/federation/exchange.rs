@@ -87,8 +87,22 @@ impl Exchanges {
     }
 }
 
-/// A token of the role, signed by this mount.
-pub(super) fn sign(
+/// A token of the role, signed by this mount now.
+pub(super) fn sign_now(
+    engine: &Engine,
+    federation: &Federation,
+    key: &SigningKey,
+    role: &FederatedRole,
+    lifetime: Duration,
+) -> Result<SubjectToken, Error> {
+    sign(federation, key, role, lifetime, time_of_token(engine))
+}
+
+fn time_of_token(engine: &Engine) -> DateTime<Utc> {
+    engine.times.of_token(CLOCK_DIFFERENCE)
+}
+
+fn sign(
     federation: &Federation,
     key: &SigningKey,
     role: &FederatedRole,
@@ -143,7 +157,7 @@ pub(super) async fn once(
         return Err(Error::field("the role is not registered at OpenAI yet"));
     };
     let client = client(engine, storage, federation).await?;
-    let before = engine.now();
+    let before = time_of_token(engine);
     let token = sign(federation, key, role, lifetime, before)?;
     let error = match client.exchange(&token, provider, account).await {
         Ok(granted) => return Ok(granted),
@@ -153,8 +167,9 @@ pub(super) async fn once(
         && let Some(date) = refusal.date
     {
         engine.times.answered(Some(date));
-        if (date - before).abs() > CLOCK_DIFFERENCE && (engine.now() - before).abs() > CLOCK_DIFFERENCE {
-            let token = sign(federation, key, role, lifetime, engine.now())?;
+        let now = time_of_token(engine);
+        if (date - before).abs() > CLOCK_DIFFERENCE && (now - before).abs() > CLOCK_DIFFERENCE {
+            let token = sign(federation, key, role, lifetime, now)?;
             let again = client.exchange(&token, provider, account).await;
             return again.map_err(|error| explained(error, federation, key, role, provider));
         }

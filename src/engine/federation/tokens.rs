@@ -90,8 +90,7 @@ async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error
         name: name.to_string(),
     })?;
     let (federation, account, ttl) = usable(&engine, storage, &name, &role, call.sent(&TTL)?).await?;
-    let now = engine.now();
-    let token = exchange::sign(&federation, &federation.current.key, &role, ttl, now)?;
+    let token = exchange::sign_now(&engine, &federation, &federation.current.key, &role, ttl)?;
     engine.metrics.identity_token_signed(&name);
     let provider = federation.provider.id().map_or("", |id| id.as_str());
     Ok(Some(Response::of([
@@ -100,7 +99,7 @@ async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error
         ("service_account_id", account.as_str().into()),
         ("expires_at", rfc3339::text(token.expires_at()).into()),
         ("rotation_period", ttl.as_secs().into()),
-        ("ttl", read_again(token.expires_at() - now).into()),
+        ("ttl", read_again(token.expires_at() - token.signed_at()).into()),
     ])))
 }
 

@@ -51,6 +51,12 @@ impl Times {
         agreed(self.clock.now(), self.openai())
     }
 
+    /// The time of a token, which OpenAI compares with its own clock: by this machine's clock, or by OpenAI's if the clocks
+    /// differ by more than `tolerance`.
+    pub(in crate::engine) fn of_token(&self, tolerance: TimeDelta) -> DateTime<Utc> {
+        within(tolerance, self.clock.now(), self.openai())
+    }
+
     /// Records a successful response with its `Date`, if it had one, and answers the current time.
     pub(in crate::engine) fn answered(&self, date: Option<DateTime<Utc>>) -> DateTime<Utc> {
         // Each clock is read once: this runs with every response.
@@ -109,7 +115,12 @@ impl Reading {
 
 /// This machine's time, or OpenAI's if the two differ.
 fn agreed(now: DateTime<Utc>, openai: Option<DateTime<Utc>>) -> DateTime<Utc> {
-    openai.filter(|openai| (now - *openai).abs() > TOLERANCE).unwrap_or(now)
+    within(TOLERANCE, now, openai)
+}
+
+/// This machine's time, or OpenAI's if the two differ by more than this.
+fn within(tolerance: TimeDelta, now: DateTime<Utc>, openai: Option<DateTime<Utc>>) -> DateTime<Utc> {
+    openai.filter(|openai| (now - *openai).abs() > tolerance).unwrap_or(now)
 }
 
 #[cfg(test)]

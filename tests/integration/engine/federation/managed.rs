@@ -55,17 +55,6 @@ async fn a_role_gets_an_account_a_rule_and_tokens_and_takes_them_along() {
     assert_gone(mount).await;
 }
 
-/// An application's SDK exchanges the identity token by itself.
-async fn exchange_elsewhere(mount: &Mount, identity: &Value) -> Value {
-    let body = json!({
-        "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange", "subject_token": identity["identity_token"],
-        "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
-        "identity_provider_id": identity["identity_provider_id"], "service_account_id": identity["service_account_id"],
-    });
-    let headers = [("Content-Type", "application/json")];
-    send(mount, "POST", "/oauth/token", &headers, Some(body)).await.ok().body
-}
-
 #[tokio::test]
 async fn the_issuer_is_read_back_and_a_second_write_changes_nothing() {
     let mount = managed().await;

@@ -122,3 +122,14 @@ async fn assert_gone(mount: Mount) {
     assert_eq!(mount.stored("federated-role/"), Vec::<String>::new());
     mount.finish().await;
 }
+
+/// An application's SDK exchanges the identity token by itself.
+async fn exchange_elsewhere(mount: &Mount, identity: &Value) -> Value {
+    let body = json!({
+        "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange", "subject_token": identity["identity_token"],
+        "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+        "identity_provider_id": identity["identity_provider_id"], "service_account_id": identity["service_account_id"],
+    });
+    let headers = [("Content-Type", "application/json")];
+    send(mount, "POST", "/oauth/token", &headers, Some(body)).await.ok().body
+}

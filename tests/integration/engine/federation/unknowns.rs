@@ -64,6 +64,26 @@ async fn clocks_that_are_apart_by_minutes_fail_no_read() {
 }
 
 #[tokio::test]
+async fn clocks_that_are_apart_by_less_than_a_minute_fail_no_read() {
+    for seconds in [10, 31, 45, 59] {
+        for is_ahead in [true, false] {
+            let (mount, by) = (with_app().await, Duration::from_secs(seconds));
+            if is_ahead {
+                mount.put_clock_ahead(by);
+            } else {
+                mount.put_clock_back(by);
+            }
+            token(&mount).await;
+            let identity = mount.read("identity-token/app").await.json();
+            exchange_elsewhere(&mount, &identity).await;
+            mount.restart().await;
+            token(&mount).await;
+            mount.finish().await;
+        }
+    }
+}
+
+#[tokio::test]
 async fn tokens_that_end_with_a_change_are_followed_by_others() {
     let mount = with_app().await;
     for both in [true, false] {
