@@ -32,7 +32,7 @@ const MARGIN: TimeDelta = TimeDelta::minutes(5);
 const VISIBLE_AFTER: TimeDelta = TimeDelta::minutes(10);
 /// Lifetime of a token that only proves its key.
 const PROOF: Duration = Duration::from_secs(60);
-/// Maximum number of roles to try. Somebody may have changed the rule of one at OpenAI.
+/// Maximum number of roles to try at once. Somebody may have changed the rule of one at OpenAI.
 const MOST_TRIES: usize = 3;
 /// Pauses between the proofs while an operator waits, in seconds.
 const PAUSES: [u64; 4] = [1, 2, 4, 8];
@@ -118,9 +118,11 @@ fn is_visible(federation: &Federation, certain: DateTime<Utc>) -> bool {
 /// Exchanges a token of the new key for one of a role's account.
 async fn prove(work: &Work<'_>, federation: &Federation) -> Result<Proof, Error> {
     let Some(next) = &federation.next else { return Ok(Proof::NoRole) };
-    let mut failure = None;
-    for role in usable_roles(work.engine, work.storage).await?.into_iter().take(MOST_TRIES) {
-        match exchange::once(work.engine, work.storage, federation, &next.key.key, &role, PROOF).await {
+    let (roles, mut failure) = (usable_roles(work.engine, work.storage).await?, None);
+    // After a failure the next roles have their turn.
+    let first = MOST_TRIES.saturating_mul(federation.retry.failures as usize) % roles.len().max(1);
+    for role in roles.iter().cycle().skip(first).take(MOST_TRIES.min(roles.len())) {
+        match exchange::once(work.engine, work.storage, federation, &next.key.key, role, PROOF).await {
             Ok(_) => {
                 failpoint!("federation.proved");
                 return Ok(Proof::Good);

@@ -85,6 +85,27 @@ async fn without_a_role_the_new_key_signs_after_a_while() {
 }
 
 #[tokio::test]
+async fn a_rotation_is_proved_by_a_role_that_works() {
+    let mount = managed().await;
+    for name in ["a", "b", "c", "d"] {
+        mount.write(&format!("roles/{name}"), role()).await.done();
+    }
+    let provider = provider(&mount).id;
+    for name in ["a", "b", "c"] {
+        let rule = mount.read(&format!("roles/{name}")).await.text("federation_rule_id");
+        let path = format!("/workload_identity_providers/{provider}/federation_rules/{rule}");
+        administer(&mount, "POST", &path, Some(json!({"enabled": false}))).await.ok();
+    }
+    let old = kid(&mount).await;
+    mount.write("config/federation/rotate", json!({})).await.done();
+    mount.advance(HOUR);
+    mount.tick().await.done();
+    assert_ne!(kid(&mount).await, old);
+    mount.read("creds/d").await.done();
+    mount.finish().await;
+}
+
+#[tokio::test]
 async fn an_upload_that_fails_is_repeated() {
     let mount = with_app().await;
     let fault = mount.sim.fault(Fault::on(endpoint::UPDATE_PROVIDER, Action::status(403)));
