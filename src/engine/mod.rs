@@ -401,6 +401,9 @@ impl framework::Engine for Engine {
             self.federation.invalidate(key);
         }
         self.federated_roles.invalidate(key);
+        if let Some(role) = federation::role::FEDERATED_ROLES.name_of(key) {
+            self.exchanges.forget(role);
+        }
         self.seen.invalidate(key);
         self.library_sets.invalidate(key);
     }

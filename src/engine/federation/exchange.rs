@@ -74,7 +74,7 @@ impl Exchanges {
     }
 
     /// Forgets the refusals of a role that was written or deleted, or whose tokens OpenAI takes.
-    pub(super) fn forget(&self, role: &str) {
+    pub(in crate::engine) fn forget(&self, role: &str) {
         self.refused.lock().remove(role);
     }
 

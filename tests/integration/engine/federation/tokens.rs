@@ -76,6 +76,23 @@ async fn a_change_on_another_node_is_seen_after_its_invalidation() {
 }
 
 #[tokio::test]
+async fn a_refusal_is_forgotten_with_a_role_that_another_node_deleted() {
+    let mount = with_app().await;
+    change_rule(&mount, json!({"enabled": false})).await;
+    mount.advance(HOUR);
+    mount.read("creds/app").await.refused("invalid_grant");
+    let standby = mount.backend();
+    mount.restart().await;
+    mount.delete("roles/app").await.nothing();
+    standby.invalidate("federated-role/app");
+    mount.advance(HOUR);
+    let request = mount.request(openai_secrets::logical::Operation::Read, "health", json!({}));
+    let health = standby.handle(request).await.unwrap().unwrap();
+    assert!(!health.data["reasons"].to_string().contains("role app"), "{:?}", health.data);
+    mount.finish().await;
+}
+
+#[tokio::test]
 async fn an_answer_that_is_no_access_token_is_refused() {
     let mount = with_app().await;
     let good = json!({"access_token": "eyJx.y.z", "token_type": "Bearer", "expires_in": 600});
