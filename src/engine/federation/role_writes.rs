@@ -216,7 +216,9 @@ async fn begin(
         let _no_deletion = engine.locks.lock(&named_projects::users_lock(&role.settings.project)).await;
         let _no_end = engine.locks.lock(record::LOCK).await;
         project_fields::agreed_project(engine, storage, &role.settings.named_project()).await?;
-        federation(engine, storage).await?;
+        if !is_of(&role, &*federation(engine, storage).await?) {
+            return Err(Error::field("config/federation was deleted and written anew meanwhile: try again"));
+        }
         if is_managed {
             mark(engine, storage, name).await?;
         }
@@ -232,6 +234,15 @@ async fn begin(
     match role_ending::end(&work, &mut role).await {
         Ok(()) if role.is_over() => Err(error),
         _ => Err(Error::LeftBehind(Box::new(error))),
+    }
+}
+
+/// True if the role is made for this provider.
+fn is_of(role: &FederatedRole, federation: &Federation) -> bool {
+    match (&role.managed, &federation.provider) {
+        (Some(managed), Provider::Managed { id, .. }) => id.as_ref() == Some(&managed.provider_id),
+        (None, Provider::ByHand { .. }) => true,
+        _ => false,
     }
 }
 

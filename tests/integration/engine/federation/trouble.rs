@@ -3,6 +3,7 @@
 use super::*;
 use crate::simulator::{Action, Fault, endpoint};
 use crate::support::library::SETTLED;
+use crate::support::storage::Access;
 use crate::support::wait::eventually;
 
 /// A refusal of the exchange that says what to look at; `health` tells it after some minutes.
@@ -321,5 +322,26 @@ async fn a_change_of_the_issuer_that_openai_has_not_taken_is_told() {
     mount.advance(HOUR);
     mount.tick().await.done();
     assert_eq!(mount.read("health").await.json()["status"], "ok");
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_role_of_a_provider_that_was_replaced_meanwhile_is_not_stored() {
+    let mount = mount().await;
+    let by_hand = json!({"identity_provider_id": "idp_hand", "token_endpoint": mount.sim.token_url()});
+    mount.write("config/federation", by_hand).await.done();
+    let account = mount.seed("agent", false).id;
+    mount.watched.hold(Access::Write, "account-owner/");
+    let replaced = async {
+        mount.watched.held().await;
+        mount.delete("config/federation").await.nothing();
+        mount.write("config/federation", json!({"token_endpoint": mount.sim.token_url()})).await.done();
+        mount.watched.release();
+    };
+    let role = role_with(json!({"service_account_id": account}));
+    let (app, ()) = tokio::join!(mount.write("roles/app", role.clone()), replaced);
+    app.refused("try again");
+    mount.write("roles/app", role).await.done();
+    token(&mount).await;
     mount.finish().await;
 }
