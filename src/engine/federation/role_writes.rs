@@ -21,6 +21,7 @@ use crate::engine::config::project_fields::NamedProject;
 use crate::engine::config::{clients, key_records, named_projects, project_fields};
 use crate::engine::time::seconds;
 use crate::engine::{DEPENDENTS, Engine, Error};
+use crate::framework::LockGuard;
 use crate::logical::Storage;
 use crate::openai::{Client, IdentityProviderId, OrganizationId, ProjectId, ServiceAccountId, Urgency};
 
@@ -219,6 +220,10 @@ async fn begin(
         if !is_of(&role, &*federation(engine, storage).await?) {
             return Err(Error::field("config/federation was deleted and written anew meanwhile: try again"));
         }
+        let _no_other_user = match &role.given_account_id {
+            Some(account) => Some(unused(engine, storage, account).await?),
+            None => None,
+        };
         if is_managed {
             mark(engine, storage, name).await?;
         }
@@ -418,9 +423,19 @@ async fn claim(
     account: &ServiceAccountId,
 ) -> Result<(), Error> {
     refuse_used(engine, storage, account).await?;
-    claims::claim(engine, storage, account, &owner(name)).await?;
-    // After the claim: a role that is written from now on sees it.
-    refuse_used(engine, storage, account).await
+    claims::claim(engine, storage, account, &owner(name)).await
+}
+
+/// Refuses an account that a role took after the claim. While the guard is held, no other role can take the account.
+/// Afterwards the stored record of this role refuses that.
+async fn unused(
+    engine: &Engine,
+    storage: &dyn Storage,
+    account: &ServiceAccountId,
+) -> Result<LockGuard, Error> {
+    let alone = claims::lock(engine, account).await;
+    refuse_used(engine, storage, account).await?;
+    Ok(alone)
 }
 
 async fn refuse_used(

@@ -326,6 +326,28 @@ async fn a_change_of_the_issuer_that_openai_has_not_taken_is_told() {
 }
 
 #[tokio::test]
+async fn an_account_that_two_roles_take_at_the_same_time_has_one_of_them() {
+    let mount = managed().await;
+    let account = mount.seed("agent", false).id;
+    let dynamic = json!({"project_id": mount.sim.project(), "service_account_id": account});
+    // The federated role has claimed the account, and its record is not stored yet.
+    mount.watched.hold(Access::Write, "federated-role/");
+    let dynamic = async {
+        mount.watched.held().await;
+        let release = async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            mount.watched.release();
+        };
+        tokio::join!(mount.write("roles/dynamic", dynamic), release).0
+    };
+    let federated = mount.write("roles/app", role_with(json!({"service_account_id": account})));
+    let (app, dynamic) = tokio::join!(federated, dynamic);
+    app.done();
+    dynamic.refused("federated role app");
+    mount.finish().await;
+}
+
+#[tokio::test]
 async fn a_role_of_a_provider_that_was_replaced_meanwhile_is_not_stored() {
     let mount = mount().await;
     let by_hand = json!({"identity_provider_id": "idp_hand", "token_endpoint": mount.sim.token_url()});
