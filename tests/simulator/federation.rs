@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 use super::call::Call;
 use super::id;
 use super::input::Fields;
+use super::lag::Operation;
 use super::page::{cursor, page};
 use super::refusal::Refusal;
 use super::world::World;
@@ -80,6 +81,8 @@ impl Federated {
 pub struct Versions<T> {
     created_at: u64,
     updated_at: u64,
+    /// Creation time; `None` for an object that OpenAI finds everywhere.
+    pub made: Option<Duration>,
     history: Vec<(Duration, T)>,
 }
 
@@ -182,20 +185,27 @@ impl World {
 
     fn versions<T>(&self, first: T) -> Versions<T> {
         let now = self.now();
-        Versions { created_at: now, updated_at: now, history: vec![(self.clock.now(), first)] }
+        let made = self.clock.now();
+        Versions { created_at: now, updated_at: now, made: Some(made), history: vec![(made, first)] }
     }
 
-    fn provider(&self, id: &str) -> Result<u64, Refusal> {
+    fn provider(&self, id: &str, operation: Operation) -> Result<u64, Refusal> {
         self.may_federate()?;
+        let is_it =
+            |one: &Versions<Provider>| one.latest().id == id && self.is_visible(id, one.made, operation);
         id::serial(PROVIDER, id)
-            .filter(|serial| self.federated.providers.get(serial).is_some_and(|one| one.latest().id == id))
+            .filter(|serial| self.federated.providers.get(serial).is_some_and(is_it))
             .ok_or_else(|| Refusal::not_found("Workload identity provider", id))
     }
 
-    fn rule(&self, call: &Call) -> Result<u64, Refusal> {
-        let provider = self.provider(call.id("workload_identity_provider_id"))?;
+    fn rule(&self, call: &Call, operation: Operation) -> Result<u64, Refusal> {
+        let provider = self.provider(call.id("workload_identity_provider_id"), operation)?;
         let id = call.id("workload_identity_federation_rule_id");
-        let is_it = |one: &Versions<Rule>| one.latest().id == id && one.latest().provider == provider;
+        let is_it = |one: &Versions<Rule>| {
+            one.latest().id == id
+                && one.latest().provider == provider
+                && self.is_visible(id, one.made, operation)
+        };
         id::serial(RULE, id)
             .filter(|serial| self.federated.rules.get(serial).is_some_and(is_it))
             .ok_or_else(|| Refusal::not_found("Federation rule", id))
@@ -246,18 +256,19 @@ pub fn create_provider(world: &mut World, call: &Call) -> Result<Value, Refusal>
 pub fn list_providers(world: &mut World, call: &Call) -> Result<Value, Refusal> {
     world.may_federate()?;
     let all = world.federated.providers.iter();
+    let all = all.filter(|(_, one)| world.is_visible(&one.latest().id, one.made, Operation::List));
     listed(call, PROVIDER, all.map(|(serial, one)| (*serial, provider_shape(one))).collect())
 }
 
 /// `GET /organization/workload_identity_providers/{id}`
 pub fn read_provider(world: &mut World, call: &Call) -> Result<Value, Refusal> {
-    let serial = world.provider(call.id("workload_identity_provider_id"))?;
+    let serial = world.provider(call.id("workload_identity_provider_id"), Operation::Get)?;
     Ok(provider_shape(&world.federated.providers[&serial]))
 }
 
 /// `POST /organization/workload_identity_providers/{id}` keeps omitted fields.
 pub fn update_provider(world: &mut World, call: &Call) -> Result<Value, Refusal> {
-    let serial = world.provider(call.id("workload_identity_provider_id"))?;
+    let serial = world.provider(call.id("workload_identity_provider_id"), Operation::Post)?;
     let before = world.federated.providers[&serial].latest().clone();
     let mut after = before.clone();
     let mut fields = Fields::of(call)?;
@@ -293,7 +304,7 @@ pub fn update_provider(world: &mut World, call: &Call) -> Result<Value, Refusal>
 
 /// `DELETE /organization/workload_identity_providers/{id}` needs all rules deleted first.
 pub fn delete_provider(world: &mut World, call: &Call) -> Result<Value, Refusal> {
-    let serial = world.provider(call.id("workload_identity_provider_id"))?;
+    let serial = world.provider(call.id("workload_identity_provider_id"), Operation::Delete)?;
     if world.rules_of(serial).next().is_some() {
         return Err(Refusal::conflict("Delete the federation rules of this provider first.".to_owned()));
     }
@@ -307,7 +318,7 @@ pub fn delete_provider(world: &mut World, call: &Call) -> Result<Value, Refusal>
 
 /// `POST .../federation_rules`
 pub fn create_rule(world: &mut World, call: &Call) -> Result<Value, Refusal> {
-    let provider = world.provider(call.id("workload_identity_provider_id"))?;
+    let provider = world.provider(call.id("workload_identity_provider_id"), Operation::Post)?;
     let mut fields = Fields::of(call)?.nullable(&["name", "description"]);
     let (project, account) =
         (fields.required_text("project_id")?, fields.required_text("service_account_id")?);
@@ -319,7 +330,7 @@ pub fn create_rule(world: &mut World, call: &Call) -> Result<Value, Refusal> {
     let scopes = fields.value("permissions").map(permissions).transpose()?.flatten();
     fields.end()?;
     world.active_project(&project)?;
-    world.account(&project, &account, super::lag::Operation::Get)?;
+    world.account(&project, &account, Operation::Get)?;
     check_rule_name(world, provider, name.as_deref(), None)?;
     if world.rules_of(provider).any(|(_, rule)| rule.account == account) {
         let message = "This provider already has a federation rule for this service account.";
@@ -338,22 +349,25 @@ pub fn create_rule(world: &mut World, call: &Call) -> Result<Value, Refusal> {
 
 /// `GET .../federation_rules`
 pub fn list_rules(world: &mut World, call: &Call) -> Result<Value, Refusal> {
-    let provider = world.provider(call.id("workload_identity_provider_id"))?;
+    let provider = world.provider(call.id("workload_identity_provider_id"), Operation::Get)?;
     let wanted = call.parameter("service_account_id");
-    let rules =
-        world.rules_of(provider).filter(|(_, rule)| wanted.is_none_or(|wanted| rule.account == wanted));
+    let rules = world.rules_of(provider).filter(|(serial, rule)| {
+        let made = world.federated.rules[serial].made;
+        wanted.is_none_or(|wanted| rule.account == wanted)
+            && world.is_visible(&rule.id, made, Operation::List)
+    });
     listed(call, RULE, rules.map(|(serial, _)| (serial, rule_shape(world, serial))).collect())
 }
 
 /// `GET .../federation_rules/{id}`
 pub fn read_rule(world: &mut World, call: &Call) -> Result<Value, Refusal> {
-    let serial = world.rule(call)?;
+    let serial = world.rule(call, Operation::Get)?;
     Ok(rule_shape(world, serial))
 }
 
 /// `POST .../federation_rules/{id}` keeps omitted fields; project and account cannot be changed.
 pub fn update_rule(world: &mut World, call: &Call) -> Result<Value, Refusal> {
-    let serial = world.rule(call)?;
+    let serial = world.rule(call, Operation::Post)?;
     let before = world.federated.rules[&serial].latest().clone();
     let mut after = before.clone();
     let mut fields = Fields::of(call)?;
@@ -385,7 +399,7 @@ pub fn update_rule(world: &mut World, call: &Call) -> Result<Value, Refusal> {
 
 /// `DELETE .../federation_rules/{id}`
 pub fn delete_rule(world: &mut World, call: &Call) -> Result<Value, Refusal> {
-    let serial = world.rule(call)?;
+    let serial = world.rule(call, Operation::Delete)?;
     world.federated.rules.remove(&serial);
     if world.federated.switches.revoke_on_disable {
         world.revoke_tokens(|token| token.rule == serial);

@@ -341,6 +341,8 @@ impl World {
         self.accounts.values_mut().for_each(|one| one.made = None);
         self.keys.values_mut().for_each(|one| one.made = None);
         self.admin_keys.values_mut().for_each(|one| one.made = None);
+        self.federated.providers.values_mut().for_each(|one| one.made = None);
+        self.federated.rules.values_mut().for_each(|one| one.made = None);
     }
 
     /// Ends the lag of all objects that exist or were deleted.

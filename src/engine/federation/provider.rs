@@ -48,6 +48,7 @@ impl<'a> Work<'a> {
             None => None,
         };
         let client = client.map(|client| client.for_work(Urgency::Rotation, max_wait));
+        note_made(engine, federation);
         Ok(Self { engine, storage, client })
     }
 
@@ -56,6 +57,13 @@ impl<'a> Work<'a> {
         self.engine.federation.put(self.storage, ONLY, federation).await?;
         failpoint!("federation.put");
         Ok(())
+    }
+}
+
+/// Notes that the provider may be young, even if another process registered it.
+pub(super) fn note_made(engine: &Engine, federation: &Federation) {
+    if let Provider::Managed { id: Some(id), since, .. } = &federation.provider {
+        clients::note_made(engine, &[id.as_str()], *since);
     }
 }
 
@@ -206,8 +214,7 @@ pub(super) async fn refuse_rules(work: &Work<'_>, federation: &Federation) -> Re
 
 /// Deletes the provider, found by its name if its id is not known. Answers false while its creation may be under way.
 pub(super) async fn delete(work: &Work<'_>, federation: &Federation) -> Result<bool, Error> {
-    let (Some(client), Provider::Managed { name, id, since, .. }) = (&work.client, &federation.provider)
-    else {
+    let (Some(client), Provider::Managed { name, id, .. }) = (&work.client, &federation.provider) else {
         return Ok(true);
     };
     let client = client.for_work(Urgency::Revocation, MAX_WAIT);
@@ -218,7 +225,6 @@ pub(super) async fn delete(work: &Work<'_>, federation: &Federation) -> Result<b
     let Some(id) = id else {
         return Ok(work.engine.first_seen.has_settled(name, work.engine.system.tainted().await?));
     };
-    clients::note_made(work.engine, &[id.as_str()], *since);
     deletion::done_or_gone(client.delete_identity_provider(&id).await).map_err(Error::Revocation)?;
     failpoint!("federation.provider_ended");
     Ok(true)

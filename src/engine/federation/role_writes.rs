@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::provider;
 use super::record::{self, Federation, Provider};
 use super::role::{FederatedRole, Managed, Settings, owner};
 use super::role_ending;
@@ -365,6 +366,7 @@ impl Home {
         clients::configured_in_storage(engine, storage).await?;
         let client = clients::client_of(engine, storage, organization_id).await?;
         let client = client.for_work(Urgency::Check, MAX_WAIT);
+        provider::note_made(engine, federation);
         Ok(Some(Self { organization: organization_id.clone(), provider, client }))
     }
 }

@@ -428,3 +428,59 @@ async fn a_lost_answer_to_a_creation_is_made_good_when_openai_lists_what_was_mad
         }
     }
 }
+
+/// Writes the issuer and a role with access tokens.
+async fn write_federated(case: Case, mount: &Mount) {
+    let issuer = json!({"token_endpoint": mount.sim.token_url()});
+    case.check(&mount.write("config/federation", issuer).await);
+    case.pass(mount).await;
+    let role = json!({"project": "research", "credential_type": "access_token"});
+    case.check(&mount.write("roles/agent", role).await);
+    case.pass(mount).await;
+}
+
+#[tokio::test]
+async fn a_federated_role_and_its_provider_go_a_moment_after_they_were_made() {
+    for case in Case::all() {
+        let mount = case.mount().await;
+        write_federated(case, &mount).await;
+        let deleted = mount.delete("roles/agent").await;
+        case.check(&deleted);
+        case.pass(&mount).await;
+        // The role may have left something to delete.
+        let _refused = mount.delete("config/federation").await;
+        settle(&mount).await;
+        mount.delete("config/federation").await.done();
+        let state = mount.sim.state();
+        assert_eq!((state.rules.len(), state.accounts.len(), state.providers.len()), (0, 0, 0), "{case:?}");
+        for prefix in ["federat", "account-owner/", "due/"] {
+            assert_eq!(mount.stored(prefix), Vec::<String>::new(), "{case:?}");
+        }
+        mount.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn a_federated_role_is_changed_and_its_key_rotated_a_moment_after_they_were_made() {
+    for case in Case::all() {
+        let mount = case.mount().await;
+        write_federated(case, &mount).await;
+        let role =
+            json!({"project": "research", "credential_type": "access_token", "scopes": "api.model.read"});
+        case.check(&mount.write("roles/agent", role.clone()).await);
+        case.pass(&mount).await;
+        case.check(&mount.write("config/federation/rotate", json!({})).await);
+        case.pass(&mount).await;
+        settle(&mount).await;
+        if !case.is_waited_for() {
+            // OpenAI did not find the new provider in time.
+            mount.sim.lag(None);
+        }
+        mount.write("roles/agent", role).await.done();
+        let state = mount.sim.state();
+        assert_eq!((state.rules.len(), state.accounts.len(), state.providers.len()), (1, 1, 1), "{case:?}");
+        let granted = mount.read("creds/agent").await.json();
+        assert_eq!(granted["scope"], "api.model.read", "{case:?}");
+        mount.finish().await;
+    }
+}

@@ -127,7 +127,7 @@ async fn two_mounts_with_one_provider_leave_each_other_their_keys() {
 
 #[tokio::test]
 async fn rules_of_others_stop_the_deletion_of_the_provider() {
-    let mount = managed().await;
+    let mount = managed().await.without_lag();
     let account = mount.seed("agent", false).id;
     let rule = json!({
         "name": "theirs", "project_id": mount.sim.project(), "service_account_id": account,
