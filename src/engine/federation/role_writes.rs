@@ -271,7 +271,7 @@ async fn update(
 ) -> Result<Vec<String>, Error> {
     refuse_other_account(&write, old)?;
     let settings = write.settings(Some(&old.settings), old.managed.is_some())?;
-    let _no_deletion = engine.locks.lock(&named_projects::users_lock(&settings.project)).await;
+    let no_deletion = engine.locks.lock(&named_projects::users_lock(&settings.project)).await;
     refuse_other_project(engine, storage, &settings, old).await?;
     let is_stop = old.settings.enabled && !settings.enabled;
     let mut role = FederatedRole { settings, ..old.clone() };
@@ -284,6 +284,8 @@ async fn update(
     let work = Work::new(engine, storage, &write.name, &role, MAX_WAIT).await?;
     mark(engine, storage, &write.name).await?;
     work.put(&role).await?;
+    // From now on the record refuses the deletion, and others need not wait for OpenAI.
+    drop(no_deletion);
     match register(&work, &mut role, false).await {
         Ok(()) => {
             if role.retry != RetryState::default() {

@@ -1,7 +1,10 @@
 //! A provider that Vault registers: the way from the first write to the last deletion.
 
+use std::time::Instant;
+
 use super::*;
 use crate::simulator::{Action, Fault, endpoint};
+use crate::support::wait::eventually;
 
 #[tokio::test]
 async fn a_role_gets_an_account_a_rule_and_tokens_and_takes_them_along() {
@@ -141,6 +144,24 @@ async fn a_stop_that_openai_refuses_stops_the_role_here() {
     mount.advance(HOUR);
     mount.tick().await.done();
     assert!(!rule(&mount).enabled);
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_change_that_openai_answers_slowly_holds_up_no_other_role_of_the_project() {
+    let mount = with_app().await;
+    mount.sim.fault(Fault::on(endpoint::UPDATE_RULE, Action::delay(Duration::from_secs(3))).times(1));
+    let asked = async || (mount.sim.calls(endpoint::UPDATE_RULE) > 0).then_some(());
+    let other = async {
+        eventually("the change waits for OpenAI", asked).await;
+        let begun = Instant::now();
+        mount.write("roles/dynamic", json!({"project": PROJECT})).await.done();
+        begun.elapsed()
+    };
+    let change = mount.write("roles/app", json!({"scopes": "api.model.read"}));
+    let (changed, took) = tokio::join!(change, other);
+    changed.nothing();
+    assert!(took < Duration::from_secs(2), "{took:?}");
     mount.finish().await;
 }
 
