@@ -98,7 +98,8 @@ pub(super) fn sign_now(
     sign(federation, key, role, lifetime, time_of_token(engine))
 }
 
-fn time_of_token(engine: &Engine) -> DateTime<Utc> {
+/// The time with which tokens are signed and their ends are compared.
+pub(super) fn time_of_token(engine: &Engine) -> DateTime<Utc> {
     engine.times.of_token(CLOCK_DIFFERENCE)
 }
 

@@ -78,7 +78,7 @@ pub(in crate::engine) async fn access_token(
         (metadata::ECHO, metadata::shown(&role.settings.metadata)),
         ("last_vault_rotation", rfc3339::text(now).into()),
         ("rotation_period", ttl.as_secs().into()),
-        ("ttl", read_again(granted.expires_at - now).into()),
+        ("ttl", read_again(granted.expires_at - exchange::time_of_token(engine)).into()),
     ]))
 }
 

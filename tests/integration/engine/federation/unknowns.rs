@@ -74,6 +74,9 @@ async fn clocks_that_are_apart_by_less_than_a_minute_fail_no_read() {
                 mount.put_clock_back(by);
             }
             token(&mount).await;
+            let answer = mount.read_with("creds/app", json!({"ttl": 300})).await.json();
+            let again = answer["ttl"].as_u64().unwrap();
+            assert!((190..=200).contains(&again), "two thirds of what is left: {again}");
             let identity = mount.read("identity-token/app").await.json();
             exchange_elsewhere(&mount, &identity).await;
             mount.restart().await;
