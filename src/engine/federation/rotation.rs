@@ -71,11 +71,12 @@ pub(super) async fn advance(work: &Work<'_>, federation: &mut Federation) -> Res
     remove_ended(work, federation).await
 }
 
-/// The same for somebody who waits: the proof is repeated for some seconds.
+/// The same for somebody who waits: the proof is repeated for some seconds. Not by hand, where an operator first has to
+/// upload the key.
 pub(super) async fn advance_now(work: &Work<'_>, federation: &mut Federation) -> Result<(), Error> {
     let mut outcome = advance(work, federation).await;
     for pause in PAUSES {
-        if !matches!(&outcome, Err(Error::Exchange { .. })) {
+        if !federation.provider.is_managed() || !matches!(&outcome, Err(Error::Exchange { .. })) {
             break;
         }
         work.engine.clock.pause(Duration::from_secs(pause)).await;

@@ -1,7 +1,7 @@
 //! A provider that an operator registers: the mount needs no admin key.
 
 use super::*;
-use crate::simulator::Fault;
+use crate::simulator::{Fault, endpoint};
 
 /// A mount without a configuration, whose provider an operator registered with the mount's public key, and whose role
 /// `app` an operator mapped.
@@ -91,8 +91,12 @@ async fn what_only_vault_can_do_is_refused_by_name() {
 async fn a_rotation_by_hand_waits_for_the_operator() {
     let (mount, _) = by_hand().await;
     let old = mount.read("config/federation").await.text("current_kid");
+    let (asked, before) = (|| mount.sim.calls(endpoint::EXCHANGE_TOKEN), mount.now());
+    let proofs = asked();
     let begun = mount.write("config/federation/rotate", json!({})).await;
     assert!(begun.text("rotation_waits_for").contains("by an operator"), "{:?}", begun.json());
+    assert_eq!(asked() - proofs, 1, "nobody can have uploaded the key yet");
+    assert!((mount.now() - before).num_seconds() < 5);
     assert_eq!(begun.text("current_kid"), old);
     token(&mount).await;
     upload(&mount).await;

@@ -127,7 +127,7 @@ async fn two_mounts_with_one_provider_leave_each_other_their_keys() {
 
 #[tokio::test]
 async fn rules_of_others_stop_the_deletion_of_the_provider() {
-    let mount = managed().await;
+    let mount = managed().await.without_lag();
     let account = mount.seed("agent", false).id;
     let rule = json!({
         "name": "theirs", "project_id": mount.sim.project(), "service_account_id": account,
@@ -281,7 +281,7 @@ async fn proves_nothing(mount: &Mount, missing: &str, path: &str, record: &str) 
 
 #[tokio::test]
 async fn a_404_for_what_another_process_made_a_moment_ago_proves_nothing() {
-    let mount = with_app().await;
+    let mount = with_app().await.without_lag();
     proves_nothing(&mount, endpoint::DELETE_RULE, "roles/app", "federated-role/").await;
     assert!(rules(&mount).is_empty() && accounts(&mount).is_empty());
 
