@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-
 use crate::engine::accounts::kind::Mount;
 use crate::engine::config::clients;
 use crate::engine::config::named_projects::{Project, check, users_lock};

@@ -255,7 +255,9 @@ async fn undo(
     max_wait: Duration,
 ) -> Result<bool, Error> {
     let client = match clients::client_of(engine, storage, &making.organization_id).await {
-        Err(error) if error.is_out_of_reach() && making.since + making::FORGOTTEN_AFTER < engine.certain_time() => {
+        Err(error)
+            if error.is_out_of_reach() && making.since + making::FORGOTTEN_AFTER < engine.certain_time() =>
+        {
             return Ok(true);
         }
         client => client?,

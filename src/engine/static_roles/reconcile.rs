@@ -24,7 +24,7 @@ use crate::engine::creds::inventory;
 use crate::engine::failpoint::failpoint;
 use crate::engine::time::backoff;
 use crate::logical::{Storage, StorageError};
-use crate::openai::{Client, ProjectId, ServiceAccountId, Urgency};
+use crate::openai::{ApiKeyId, Client, ProjectId, ServiceAccountId, Urgency};
 
 /// Maximum wait of a look-up for its turn at OpenAI. The next tick looks again.
 const LOOK_UP: Duration = Duration::from_secs(10);
@@ -166,7 +166,7 @@ async fn look_up(turn: &Turn<'_>, work: &Work<'_>, role: &mut StaticRole) -> Res
     stored::store(work.engine, work.storage, work.name, role, &accounts).await
 }
 
-/// Returns true if the outcome is known: the name does not exist, its key or account is deleted, or somebody uses it.
+/// Returns true if the outcome is known: the name does not exist, its key or account is deleted, or it is used and ends later.
 async fn find_and_end(work: &Work<'_>, role: &mut StaticRole, making: &Making) -> Result<bool, Error> {
     let Some(project) = &making.project_id else { return Ok(false) };
     let client = clients::client_of(work.engine, work.storage, &making.organization_id).await?;
@@ -185,11 +185,14 @@ async fn find_and_end(work: &Work<'_>, role: &mut StaticRole, making: &Making) -
     if is_account && is_taken(work, &account).await? {
         return Ok(true);
     }
-    if is_used(work, &client, project, &found).await? {
+    if role.current.is_some()
+        && let Some(key) = used_key(work, &client, project, &found).await?
+    {
         tracing::warn!(
             static_role = %work.name, name = making.name,
-            "a creation that was cut off is in use, so storage was restored from a backup: it is not undone"
+            "key {key} of a creation that was cut off is in use, so storage was restored from a backup: it ends later"
         );
+        role.end_later(making, account, key, work.engine.latest_time())?;
         return Ok(true);
     }
     confirm(work, role, making).await?;
@@ -203,22 +206,22 @@ async fn find_and_end(work: &Work<'_>, role: &mut StaticRole, making: &Making) -
     Ok(true)
 }
 
-/// True if somebody called OpenAI with the key, or with a key on the account. Nobody knows a lost key, so a restored backup
-/// has lost the record of this key.
-async fn is_used(
+/// The key of the creation if somebody called OpenAI with it. Nobody knows a lost key, so a restored backup has lost the
+/// record of this key.
+async fn used_key(
     work: &Work<'_>,
     client: &Client,
     project: &ProjectId,
     found: &Found,
-) -> Result<bool, Error> {
-    if found.key.is_some() {
-        return Ok(found.was_used);
+) -> Result<Option<ApiKeyId>, Error> {
+    if let Some(key) = &found.key {
+        return Ok(found.was_used.then(|| key.clone()));
     }
     let (scope, now) = (Scope { client, project, objects: Objects::Keys }, work.engine.clock.monotonic());
     let listed = timeout(live_keys::MAX_WAIT, work.engine.listings.list(scope, now)).await;
     let listed = listed.map_err(|_| Error::NoTimeLeft)?.map_err(Error::Revocation)?;
-    let keys = listed.found.iter().flat_map(|keys| keys.iter());
-    Ok(keys.filter(|key| key.account == found.account).any(|key| key.was_used))
+    let mut keys = listed.found.iter().flat_map(|keys| keys.iter());
+    Ok(keys.find(|key| key.account == found.account && key.was_used).and_then(|key| key.key.clone()))
 }
 
 /// True if somebody adopted the account of a creation with an unknown outcome. Fails while another owner may be about to

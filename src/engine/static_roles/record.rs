@@ -17,6 +17,10 @@ use crate::engine::accounts::retry::RetryState;
 use crate::logical::{Collection, Record};
 use crate::openai::{ApiKey, ApiKeyId, OrganizationId, ProjectId, ServiceAccountId};
 
+/// Time within which the readers of a key surely come back: Vault's default maximum TTL. A longer rotation period counts
+/// instead.
+const READERS_COME_BACK: Duration = Duration::from_secs(32 * 86_400);
+
 /// A static role with its key.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct StaticRole {
@@ -235,6 +239,29 @@ impl StaticRole {
         }
         self.retry.succeeded();
         self.asked = None;
+    }
+
+    /// Ends the key of a creation with a lost outcome after its readers have come back: a backup lost the record of the key.
+    pub fn end_later(
+        &mut self,
+        making: &Making,
+        account: ServiceAccountId,
+        key: ApiKeyId,
+        now: DateTime<Utc>,
+    ) -> Result<(), Error> {
+        let grace = self.longest_wait()?.max(READERS_COME_BACK) + self.settings.grace()?;
+        self.ending.push(Ending {
+            with_account: making.service_account_id.is_none(),
+            service_account_id: account,
+            api_key_id: key,
+            unique_name: making.name.clone(),
+            made: Some(making.since),
+            ends: now + grace,
+            grace: Some(grace),
+            limited: false,
+            retry: RetryState::default(),
+        });
+        Ok(())
     }
 
     /// Deletes the role: all its keys are due for deletion now, the current one first.

@@ -52,9 +52,9 @@ async fn the_longest_ttl_keeps_to_the_strict_lifetime() {
 async fn a_rule_whose_answer_was_lost_is_taken_over_although_the_list_shows_it_late() {
     let mount = managed().await.without_lag();
     mount.sim.fault(Fault::on(endpoint::CREATE_RULE, Action::Cut).times(1).after_the_work());
-    mount.write("roles/app", role()).await.error();
     let nothing = Action::status_with(200, json!({"data": [], "has_more": false}));
-    mount.sim.fault(Fault::on(endpoint::LIST_RULES, nothing).times(2));
+    mount.sim.fault(Fault::on(endpoint::LIST_RULES, nothing).times(3));
+    mount.write("roles/app", role()).await.error();
     mount.write("roles/app", role()).await.error();
     mount.advance(HOUR);
     mount.tick().await.done();

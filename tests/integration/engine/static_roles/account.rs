@@ -234,7 +234,11 @@ async fn a_lost_key_that_somebody_uses_is_not_deleted_because_a_backup_was_resto
             mount.tick().await.done();
         }
         assert!(mount.sim.state().is_live(&lost), "{method}");
-        assert!(!mount.storage_text("static-role/app").contains("making"), "{method}");
-        mount.abandon();
+        let stored = mount.storage_text("static-role/app");
+        assert!(!stored.contains("making") && stored.contains("ending"), "{method}: {stored}");
+        mount.advance(MINUTE * 60 * 24 * 33);
+        mount.tick().await.done();
+        assert!(!mount.sim.state().is_live(&lost), "{method}");
+        mount.finish().await;
     }
 }
