@@ -27,8 +27,9 @@ const LONGEST_WINDOW: Duration = Duration::from_secs(60);
 /// Consecutive failures that count as an outage.
 const OUTAGE_THRESHOLD: u32 = 3;
 const OUTAGE_PAUSE: Duration = Duration::from_millis(500);
-/// Short, so that one broken endpoint of OpenAI delays the others little.
-const OUTAGE_PAUSE_MAX: Duration = Duration::from_secs(5);
+/// Short, so that one broken endpoint of OpenAI delays the others little. With its spread the pause is shorter than the wait
+/// of an issue in an outage (5 s), so each issue finds out whether the outage is over.
+const OUTAGE_PAUSE_MAX: Duration = Duration::from_millis(4_500);
 /// First pause without an estimate. Most limits are per second or per minute.
 const LIMIT_PAUSE: Duration = Duration::from_secs(1);
 const LIMIT_PAUSE_MIN: Duration = Duration::from_millis(250);

@@ -175,6 +175,26 @@ async fn in_an_outage_a_call_with_a_short_deadline_fails_unsent() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_call_that_comes_right_after_a_failed_probe_finds_out_that_the_outage_is_over() {
+    let simulation = Simulation::new(Limit::None, QUICK);
+    simulation.fail(true);
+    let after_a_probe = async {
+        sleep(MINUTE).await;
+        let probes = simulation.seen().len();
+        while simulation.seen().len() == probes {
+            sleep(QUICK).await;
+        }
+        sleep(QUICK).await;
+    };
+    tokio::select! {
+        _ = simulation.call(Call::DeleteKey, Urgency::Revocation, 20 * MINUTE) => panic!("OpenAI fails"),
+        () = after_a_probe => {}
+    }
+    simulation.fail(false);
+    simulation.call(Call::CreateKey, Urgency::Issue, MINUTE).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn waiting_calls_fail_at_once_when_the_limit_outlasts_their_deadline() {
     let limit = Limit::Window { calls: 1, span: 10 * MINUTE };
     let simulation = Simulation::new(limit, QUICK).with_retry_after();
