@@ -53,9 +53,11 @@ async fn a_rule_whose_answer_was_lost_is_taken_over_although_the_list_shows_it_l
     let mount = managed().await.without_lag();
     mount.sim.fault(Fault::on(endpoint::CREATE_RULE, Action::Cut).times(1).after_the_work());
     let nothing = Action::status_with(200, json!({"data": [], "has_more": false}));
-    mount.sim.fault(Fault::on(endpoint::LIST_RULES, nothing).times(3));
-    mount.write("roles/app", role()).await.error();
-    mount.write("roles/app", role()).await.error();
+    let late = mount.sim.fault(Fault::on(endpoint::LIST_RULES, nothing));
+    for _ in 0..2 {
+        mount.write("roles/app", role()).await.error();
+    }
+    mount.sim.remove_fault(late);
     mount.advance(HOUR);
     mount.tick().await.done();
     token(&mount).await;
