@@ -1,6 +1,7 @@
 //! `library-sets/:name/check-out`: one borrower for each account, for as long as the lease is kept alive.
 
 use std::collections::BTreeSet;
+use std::pin::Pin;
 use std::time::Duration;
 
 use openai_secrets::logical::{Kind, Operation};
@@ -9,6 +10,7 @@ use serde_json::{Value, json};
 use crate::simulator::{Action, Fault, Policy, endpoint};
 use crate::support::library::{self, SET, SETTLED};
 use crate::support::storage::CrashPoint;
+use crate::support::{Answered, Mount};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -307,6 +309,19 @@ async fn a_key_that_never_came_into_being_is_given_up_after_a_while() {
     mount.finish().await;
 }
 
+/// A check-out whose reservation is stored, and which waits for OpenAI.
+async fn reserved(mount: &Mount) -> Pin<Box<impl Future<Output = Answered>>> {
+    let mut check_out = Box::pin(async { mount.write(&path("check-out"), json!({})).await });
+    while mount.stored("library-loan/").is_empty() {
+        tokio::select! {
+            biased;
+            answer = &mut check_out => panic!("{answer:?}"),
+            () = tokio::task::yield_now() => {}
+        }
+    }
+    check_out
+}
+
 #[tokio::test]
 async fn a_key_that_comes_after_its_reservation_was_taken_back_is_ended() {
     for key_list_fails in [false, true] {
@@ -315,15 +330,7 @@ async fn a_key_that_comes_after_its_reservation_was_taken_back_is_ended() {
         if key_list_fails {
             mount.sim.fault(Fault::on(endpoint::LIST_KEYS, Action::status(403)).times(1));
         }
-        let check_out = path("check-out");
-        let mut late = Box::pin(mount.write(&check_out, json!({})));
-        while mount.stored("library-loan/").is_empty() {
-            tokio::select! {
-                biased;
-                answer = &mut late => panic!("{answer:?}"),
-                () = tokio::task::yield_now() => {}
-            }
-        }
+        let late = reserved(&mount).await;
         mount.advance(Duration::from_secs(400));
         mount.tick().await.done();
         let answer = late.await;
@@ -345,15 +352,7 @@ async fn an_account_is_not_free_while_a_key_lives_that_came_too_late() {
         if !is_answered {
             mount.sim.fault(Fault::on(create_key, Action::Drop).after_the_work().times(1));
         }
-        let check_out = path("check-out");
-        let mut late = Box::pin(mount.write(&check_out, json!({})));
-        while mount.stored("library-loan/").is_empty() {
-            tokio::select! {
-                biased;
-                answer = &mut late => panic!("{answer:?}"),
-                () = tokio::task::yield_now() => {}
-            }
-        }
+        let late = reserved(&mount).await;
         mount.advance(Duration::from_secs(400));
         mount.tick().await.done();
         assert!(mount.stored("library-loan/").is_empty(), "the reservation is taken back");
@@ -376,15 +375,7 @@ async fn the_key_of_a_slow_check_out_is_awaited_from_its_failure_on() {
     mount.sim.fault(Fault::on(create_key, Action::Drop).after_the_work().times(1));
     let empty = json!({"object": "list", "first_id": null, "last_id": null, "data": [], "has_more": false});
     mount.sim.fault(Fault::on(endpoint::LIST_KEYS, Action::status_with(200, empty)));
-    let check_out = path("check-out");
-    let mut late = Box::pin(mount.write(&check_out, json!({})));
-    while mount.stored("library-loan/").is_empty() {
-        tokio::select! {
-            biased;
-            answer = &mut late => panic!("{answer:?}"),
-            () = tokio::task::yield_now() => {}
-        }
-    }
+    let late = reserved(&mount).await;
     mount.advance(Duration::from_secs(295));
     late.await.refused("is removed within 10 minutes");
     mount.advance(Duration::from_secs(15));
