@@ -80,9 +80,10 @@ const SHORT: Size = Size {
     between_blows: seconds(2),
     // OpenAI's lists may lag for 25 s; as in a shipped plugin, a tick's sweeps of one project share a listing.
     environment: &["OPENAI_SWEEP_AGE=5", "OPENAI_CREATION_IS_OVER=25", "OPENAI_LEDGER_GRACE=1"],
-    plugin_sweep: seconds(150),
-    plugin_ttl: seconds(180),
-    plugin_removal: seconds(300),
+    // Three ticks: beside a build of the program, 3 of 81 accounts were left after two.
+    plugin_sweep: seconds(210),
+    plugin_ttl: seconds(240),
+    plugin_removal: seconds(360),
     server_ttl: seconds(10),
     server_sweep: seconds(150),
     flood: 240,
