@@ -20,7 +20,7 @@ use crate::openai::{
     Client, IdentityProvider, IdentityProviderChange, IdentityProviderId, NewIdentityProvider, Urgency,
 };
 
-/// Maximum time that a call waits for its turn: in a request, and in the tick.
+/// Maximum time that a call waits for its turn: in a request, and in the tick. Vault gives a request 90 s.
 pub(super) const MAX_WAIT: Duration = Duration::from_secs(20);
 /// Maximum number of providers of an organization at OpenAI.
 const MOST_PROVIDERS: usize = 50;

@@ -6,8 +6,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
+use super::provider::MAX_WAIT;
 use super::role::{FEDERATED_ROLES, FederatedRole, lock};
-use super::role_work::{MAX_WAIT, Work, mark, next_look, waiting};
+use super::role_work::{Work, mark, next_look, waiting};
 use super::{role_ending, role_registration};
 use crate::engine::Error;
 use crate::engine::accounts::kind::{Holding, Kind, Mount, Pending, Turn};

@@ -15,9 +15,6 @@ use crate::engine::{Engine, Error};
 use crate::logical::Storage;
 use crate::openai::{Client, Urgency};
 
-/// Maximum time that each call of a request waits for its turn. Vault gives a request 90 s.
-pub(super) const MAX_WAIT: Duration = Duration::from_secs(20);
-
 /// One piece of work on a role. The caller holds the role's lock.
 pub(super) struct Work<'a> {
     pub(super) engine: &'a Engine,

@@ -7,12 +7,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::provider;
+use super::provider::{self, MAX_WAIT};
 use super::record::{self, Federation, Provider};
 use super::role::{FederatedRole, Managed, Settings, owner};
 use super::role_ending;
 use super::role_registration::{MOST_RULES, is_refusal, name_rule, register};
-use super::role_work::{MAX_WAIT, Work, mark, put, remove};
+use super::role_work::{Work, mark, put, remove};
 use crate::engine::accounts::claims;
 use crate::engine::accounts::kind::Mount;
 use crate::engine::accounts::making::MakingList;

@@ -484,10 +484,7 @@ async fn it_goes_by_force_with_a_warning_and_what_it_made_is_ended_once_there_is
 async fn what_another_organization_has_to_end_does_not_hold_it() {
     let mount = Mount::start().await.configured().await.with_project().await.with_role(json!({})).await;
     let made = mount.read("creds/app").await;
-    let mut elsewhere = mount.config();
-    elsewhere["organization_id"] = "org-other".into();
-    elsewhere["verify_connection"] = false.into();
-    mount.write("config", elsewhere).await.done();
+    mount.configure_elsewhere().await;
     mount.delete("config").await.nothing();
     let mount = mount.configured().await;
     mount.revoke(made.lease()).await.done();

@@ -196,10 +196,7 @@ async fn what_was_cut_off_in_another_organization_waits_for_it_and_is_told_of() 
     mount.delete_by_force("config").await.done();
     mount.tick().await.done();
     assert_eq!(mount.stored("wal/").len(), 1);
-    let mut elsewhere = mount.config();
-    elsewhere["organization_id"] = "org-other".into();
-    elsewhere["verify_connection"] = false.into();
-    mount.write("config", elsewhere).await.done();
+    mount.configure_elsewhere().await;
     // The simulator knows one organization. The other one has the project, and nothing in it.
     let project = json!({"object": "organization.project", "id": mount.sim.project(), "name": "Project",
         "created_at": 1, "status": "active"});

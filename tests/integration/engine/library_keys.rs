@@ -8,14 +8,6 @@ use crate::simulator::{Action, Fault, endpoint};
 use crate::support::Mount;
 use crate::support::library::{self, SET, SETTLED};
 
-/// Names another organization in the configuration, so that this one's accounts are out of reach.
-async fn move_away(mount: &Mount) {
-    let mut config: Value = mount.config();
-    config["organization_id"] = json!("org-other");
-    config["verify_connection"] = json!(false);
-    mount.write("config", config).await.done();
-}
-
 async fn move_back(mount: &Mount) {
     mount.write("config", mount.config()).await.done();
 }
@@ -94,7 +86,7 @@ async fn an_account_whose_name_some_vault_mount_gave_is_warned_of_at_its_adoptio
 async fn a_set_of_an_organization_that_is_gone_is_deleted_by_force() {
     let mount = library::mount_with("a,b").await;
     let lent = library::check_out(&mount).await;
-    move_away(&mount).await;
+    mount.configure_elsewhere().await;
     mount.delete(SET).await.refused("must be checked in first");
     let answer = mount.delete_by_force(SET).await;
     let said = answer.warnings().join("\n");
@@ -115,7 +107,7 @@ async fn a_set_of_an_organization_that_is_gone_is_deleted_by_force() {
 #[tokio::test]
 async fn what_an_earlier_deletion_left_in_an_organization_that_is_gone_is_forgotten_by_force() {
     let mount = library::mount_with("a").await;
-    move_away(&mount).await;
+    mount.configure_elsewhere().await;
     let answer = mount.delete(SET).await;
     assert!(answer.warnings()[0].contains("still to be deleted at OpenAI"), "{answer:?}");
     assert_eq!(mount.stored("library-set/").len(), 1, "a tombstone");
@@ -130,7 +122,7 @@ async fn force_ends_no_check_out_that_can_be_checked_in() {
     let lent = library::check_out(&mount).await;
     mount.delete_by_force(SET).await.refused("must be checked in first");
     assert!(mount.sim.state().is_live(&lent.text("api_key")));
-    move_away(&mount).await;
+    mount.configure_elsewhere().await;
     move_back(&mount).await;
     library::check_in(&mount, &lent).await.done();
     mount.revoke(lent.lease()).await.done();
@@ -143,7 +135,7 @@ async fn force_ends_no_check_out_that_can_be_checked_in() {
 async fn an_account_that_a_deleted_set_still_lends_joins_no_other_set() {
     let mount = library::mount_with("a").await.without_lag();
     let lent = library::check_out(&mount).await;
-    move_away(&mount).await;
+    mount.configure_elsewhere().await;
     mount.delete_by_force(SET).await.done();
     move_back(&mount).await;
     let (other, body) = ("library-sets/other", json!({"project": "research", "service_account_names": "a"}));
@@ -158,7 +150,7 @@ async fn an_account_that_a_deleted_set_still_lends_joins_no_other_set() {
 #[tokio::test]
 async fn accounts_that_left_a_set_wait_for_their_organization_and_go_at_once_when_it_is_back() {
     let mount = library::mount_with("a").await.without_lag();
-    move_away(&mount).await;
+    mount.configure_elsewhere().await;
     mount.delete(SET).await.done();
     mount.tick().await.done();
     let record: Value = serde_json::from_str(&mount.storage_text("library-set/pool")).unwrap();

@@ -426,10 +426,7 @@ async fn without_a_configuration_a_set_says_so() {
 async fn a_set_of_another_organization_is_not_mistaken_for_one_that_is_gone() {
     let mount = library::mount_with("a").await;
     let lent = library::check_out(&mount).await;
-    let mut config: Value = mount.config();
-    config["organization_id"] = json!("org-other");
-    config["verify_connection"] = json!(false);
-    mount.write("config", config).await.done();
+    mount.configure_elsewhere().await;
     let id = lent.text("service_account_id");
     let answer = mount.write(&format!("{SET}/check-in"), json!({"service_account_id": id})).await;
     answer.refused("belongs to organization");

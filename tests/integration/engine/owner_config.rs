@@ -58,10 +58,7 @@ async fn a_key_whose_creation_has_no_answer_is_named_by_the_record_until_it_is_f
 async fn a_key_is_looked_for_only_in_the_organization_that_was_asked_for_it() {
     let mount = Mount::start().await.configured().await;
     let name = lose_a_creation(&mount).await;
-    let mut config = mount.config();
-    config["organization_id"] = json!("org-other");
-    config["verify_connection"] = json!(false);
-    mount.write("config", config).await.done();
+    mount.configure_elsewhere().await;
     for _ in 0..2 {
         mount.advance(A_WHILE);
         mount.tick_now().await.done();
@@ -78,10 +75,7 @@ async fn a_clock_that_is_years_ahead_forgets_no_creation_in_another_organization
     const YEARS: Duration = Duration::from_secs(100_000_000);
     let mount = Mount::start().await.configured().await;
     let name = lose_a_creation(&mount).await;
-    let mut config = mount.config();
-    config["organization_id"] = json!("org-other");
-    config["verify_connection"] = json!(false);
-    mount.write("config", config).await.done();
+    mount.configure_elsewhere().await;
     // A new process cannot ask OpenAI for the time.
     mount.sim.fault(Fault::everywhere(Action::status(503)));
     mount.put_clock_ahead(YEARS);
@@ -137,10 +131,7 @@ async fn an_entry_of_the_release_before_moves_to_the_record() {
 async fn a_key_that_may_live_for_ever_is_looked_for_however_late_its_organization_is_named_again() {
     let mount = Mount::start().await.configured().await;
     let name = lose_a_creation(&mount).await;
-    let mut config = mount.config();
-    config["organization_id"] = json!("org-other");
-    config["verify_connection"] = json!(false);
-    mount.write("config", config).await.done();
+    mount.configure_elsewhere().await;
     mount.advance(Duration::from_secs(400 * 86_400));
     mount.tick_now().await.done();
     mount.write("config", mount.config()).await.done();

@@ -74,10 +74,7 @@ async fn a_clock_that_is_years_ahead_forgets_no_creation_in_another_organization
     let mount = library::mount_with("a").await;
     lose_the_next_creation(&mount);
     mount.write(SET, names("a,b")).await.error();
-    let mut config = mount.config();
-    config["organization_id"] = json!("org-other");
-    config["verify_connection"] = json!(false);
-    mount.write("config", config).await.done();
+    mount.configure_elsewhere().await;
     // A new process cannot ask OpenAI for the time.
     mount.sim.fault(Fault::everywhere(Action::status(503)));
     mount.put_clock_ahead(YEARS);
@@ -114,10 +111,7 @@ async fn a_creation_in_an_organization_that_is_gone_costs_no_writes_and_is_undon
     lose_the_next_creation(&mount);
     mount.write(SET, names("a")).await.error();
     mount.sim.clear_faults();
-    let mut elsewhere = mount.config();
-    elsewhere["organization_id"] = json!("org-other");
-    elsewhere["verify_connection"] = json!(false);
-    mount.write("config", elsewhere).await.done();
+    mount.configure_elsewhere().await;
     tick_after(&mount, A_WHILE).await;
     let puts = mount.storage.calls().puts;
     for _ in 0..10 {

@@ -117,10 +117,7 @@ async fn a_name_is_looked_for_in_its_own_organization_alone() {
     lose_the_next_key(&mount);
     mount.write("static-creds/app/rotate", json!({})).await.error();
     mount.sim.clear_faults();
-    let mut elsewhere = mount.config();
-    elsewhere["organization_id"] = "org-other".into();
-    elsewhere["verify_connection"] = false.into();
-    mount.write("config", elsewhere).await.done();
+    mount.configure_elsewhere().await;
     for _ in 0..3 {
         mount.advance(HOUR);
         mount.tick().await.done();
@@ -321,10 +318,7 @@ async fn an_organization_that_cannot_be_reached_is_tried_hourly_and_at_once_when
     let (mount, _) = with_app(json!({"rotation_period": "1h"})).await;
     let old = key(&mount).await;
     let failures = async || mount.read("static-roles/app").await.json()["rotation_failures"].clone();
-    let mut elsewhere = mount.config();
-    elsewhere["organization_id"] = "org-other".into();
-    elsewhere["verify_connection"] = false.into();
-    mount.write("config", elsewhere).await.done();
+    mount.configure_elsewhere().await;
     mount.advance(HOUR * 2);
     mount.tick().await.done();
     assert_eq!(failures().await, 1);
@@ -402,10 +396,7 @@ async fn a_key_without_an_end_is_looked_for_however_long_its_organization_was_ou
     lose_the_next_key(&mount);
     mount.write("static-creds/app/rotate", json!({})).await.error();
     mount.sim.clear_faults();
-    let mut elsewhere = mount.config();
-    elsewhere["organization_id"] = "org-other".into();
-    elsewhere["verify_connection"] = false.into();
-    mount.write("config", elsewhere).await.done();
+    mount.configure_elsewhere().await;
     mount.advance(HOUR * 24 * 400);
     mount.tick().await.done();
     mount.write("config", mount.config()).await.done();

@@ -68,10 +68,7 @@ async fn nothing_is_ended_without_a_configuration_or_under_another_organization(
     let made = mount.read(PATH).await;
     mount.delete_by_force("config").await.done();
     mount.revoke(made.lease()).await.failed(Kind::Internal, "OpenAI client not configured");
-    let mut elsewhere = mount.config();
-    elsewhere["organization_id"] = "org-other".into();
-    elsewhere["verify_connection"] = false.into();
-    mount.write("config", elsewhere).await.done();
+    mount.configure_elsewhere().await;
     // Its 404 would prove nothing there.
     mount.revoke(made.lease()).await.failed(Kind::Internal, "org-other");
     mount.delete_by_force("config").await.done();

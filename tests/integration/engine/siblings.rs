@@ -580,10 +580,7 @@ async fn another_organization_in_the_configuration_is_refused_or_warned_of_while
 async fn a_check_out_of_a_set_that_was_deleted_by_force_holds_the_configuration() {
     let mount = mount_with("a").await;
     let _lent = check_out(&mount).await;
-    let mut config = mount.config();
-    config["organization_id"] = json!("org-other");
-    config["verify_connection"] = json!(false);
-    mount.write("config", config).await.done();
+    mount.configure_elsewhere().await;
     mount.delete_by_force(SET).await.done();
     mount.write("config", mount.config()).await.done();
     mount.delete("config").await.refused("check-out");

@@ -238,10 +238,7 @@ async fn a_record_of_another_organization_goes_a_year_and_a_day_after_its_keys_e
     let lease = mount.read("creds/app").await.lease().clone();
     mount.lose(&lease);
     mount.delete_by_force("config").await.done();
-    let mut elsewhere = mount.config();
-    elsewhere["organization_id"] = "org-other".into();
-    elsewhere["verify_connection"] = false.into();
-    mount.write("config", elsewhere).await.done();
+    mount.configure_elsewhere().await;
     let day = MINUTE * 60 * 24;
     mount.advance(day * 364);
     let _said = mount.tick().await;

@@ -148,6 +148,14 @@ impl Mount {
         })
     }
 
+    /// Names another organization in the configuration.
+    pub async fn configure_elsewhere(&self) {
+        let mut config = self.config();
+        config["organization_id"] = json!("org-other");
+        config["verify_connection"] = json!(false);
+        self.write("config", config).await.done();
+    }
+
     /// Creates an account at OpenAI before the test, with or without a key.
     pub fn seed(&self, name: &str, with_key: bool) -> Seeded {
         self.seed_in(self.sim.project(), name, with_key)

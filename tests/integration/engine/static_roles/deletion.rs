@@ -109,10 +109,7 @@ async fn force_removes_a_role_whose_organization_is_gone_and_names_what_is_left(
     let given = mount.read("static-creds/app").await.text("api_key_id");
     rotate(&mount, "app").await;
     let made = mount.read("static-creds/app").await.json();
-    let mut config = mount.config();
-    config["organization_id"] = json!("org-other");
-    config["verify_connection"] = json!(false);
-    mount.write("config", config).await.done();
+    mount.configure_elsewhere().await;
     mount.delete("static-roles/app").await.refused("this belongs to organization");
 
     let said = force(&mount).await;

@@ -130,10 +130,7 @@ async fn a_role_that_cannot_be_read_stops_no_other() {
 async fn under_another_organization_nothing_is_taken_for_gone() {
     let (mount, _) = with_app(json!({})).await;
     let old = key(&mount, "app").await;
-    let mut config = mount.config();
-    config["organization_id"] = json!("org-other");
-    config["verify_connection"] = json!(false);
-    mount.write("config", config).await.done();
+    mount.configure_elsewhere().await;
     mount.advance(DAY + MINUTE);
     mount.tick().await.done();
     let read = role(&mount, "app").await;
