@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use openai_secrets::engine::Engines;
 use openai_secrets::engine::telemetry::listener::{Listener, Source};
 use openai_secrets::logical::{
@@ -436,10 +437,17 @@ async fn costs_of_days_that_could_not_be_read_are_counted_when_they_can() {
     }
 }
 
+/// The time until half past eleven in the evening, UTC.
+fn until_the_last_hour(now: DateTime<Utc>) -> Duration {
+    let passed = now.timestamp().rem_euclid(86_400) as u64;
+    Duration::from_secs((23 * 3600 + 1800 + 86_400 - passed) % 86_400)
+}
+
 #[tokio::test]
 async fn costs_are_counted_after_a_clock_that_was_ahead() {
     for is_known in [true, false] {
         let mount = mount().await;
+        mount.advance(until_the_last_hour(mount.now()));
         mount.write("config", json!({"quota_tracking": true})).await.done();
         mount.put_clock_ahead(HOUR * 24 * 400);
         mount.restart().await;
@@ -451,12 +459,19 @@ async fn costs_are_counted_after_a_clock_that_was_ahead() {
         mount.put_clock_back(HOUR * 24 * 400);
         // The client of before pauses after the failures.
         mount.restart().await;
-        mount.sim.spend(mount.sim.project(), 2.0);
+        // Midnight passes. Costs count from the day of the first look to which OpenAI's clock is known.
+        let spend = || mount.sim.spend(mount.sim.project(), 2.0);
+        if is_known {
+            spend();
+        }
+        mount.advance(HOUR * 2);
+        if !is_known {
+            spend();
+        }
         for _ in 0..3 {
-            mount.advance(HOUR * 2);
             mount.tick().await.done();
-            let text = metrics(&mount).await;
-            shows(&text, r#"openai_quota_used{project="research"}"#, 200.0);
+            shows(&metrics(&mount).await, r#"openai_quota_used{project="research"}"#, 200.0);
+            mount.advance(HOUR * 2);
         }
     }
 }
