@@ -172,7 +172,7 @@ impl Configured {
 /// See [`Clients::note_made`].
 pub(in crate::engine) fn note_made(engine: &Engine, ids: &[&str], made: impl Into<Option<DateTime<Utc>>>) {
     if let Some(made) = made.into() {
-        engine.clients.note_made(ids, made, &engine.times);
+        engine.config.clients.note_made(ids, made, &engine.times);
     }
 }
 
@@ -191,7 +191,7 @@ pub(in crate::engine) async fn wait_until_making_listed(engine: &Engine, making:
 async fn wait_for_lag(engine: &Engine, age: Duration) {
     let left = LONGEST_LAG.saturating_sub(age);
     if !left.is_zero() {
-        engine.clients.clock.pause(left).await;
+        engine.config.clients.clock.pause(left).await;
     }
 }
 
@@ -200,8 +200,8 @@ pub(in crate::engine) async fn configured(
     engine: &Engine,
     storage: &dyn Storage,
 ) -> Result<Configured, Error> {
-    let config = engine.config.get(storage, ONLY).await?.ok_or(Error::NotConfigured)?;
-    engine.clients.of(config)
+    let config = engine.config.stored.get(storage, ONLY).await?.ok_or(Error::NotConfigured)?;
+    engine.config.clients.of(config)
 }
 
 /// Like [`configured`], for the creation of objects without expiry. Refused if storage has no configuration

@@ -16,6 +16,7 @@ pub(in crate::engine) mod issuer;
 pub(in crate::engine) mod ledger;
 pub(in crate::engine) mod ledger_worker;
 pub(in crate::engine) mod live;
+pub(in crate::engine) mod memory;
 pub(in crate::engine) mod path_creds;
 pub(in crate::engine) mod predecessor_leases;
 pub(in crate::engine) mod roles;

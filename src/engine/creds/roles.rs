@@ -26,7 +26,6 @@ use crate::engine::federation::role_writes::{RoleWrite, SentAccount};
 use crate::engine::naming::names;
 use crate::engine::naming::names::{MountTag, ServiceAccountName};
 use crate::engine::naming::template::{Template, Values};
-use crate::engine::telemetry::events;
 use crate::engine::telemetry::events::EventKind;
 use crate::engine::time::rfc3339;
 use crate::engine::{Engine, Error};
@@ -356,7 +355,8 @@ pub(in crate::engine) async fn of_project(
     storage: &dyn Storage,
     project: &str,
 ) -> Result<Vec<String>, Error> {
-    let named = engine.roles.all(storage).await?.into_iter().filter(|(_, role)| role.project == project);
+    let named =
+        engine.creds.roles.all(storage).await?.into_iter().filter(|(_, role)| role.project == project);
     Ok(named.map(|(name, _)| format!("role {name}")).collect())
 }
 
@@ -365,27 +365,27 @@ pub(in crate::engine) async fn raw_projects(
     engine: &Engine,
     storage: &dyn Storage,
 ) -> Result<Vec<ProjectId>, Error> {
-    let roles = engine.roles.all(storage).await?;
+    let roles = engine.creds.roles.all(storage).await?;
     Ok(roles.into_iter().filter_map(|(_, role)| role.project_id.clone()).collect())
 }
 
 async fn exists(engine: Arc<Engine>, call: Call) -> Result<bool, Error> {
     let (storage, name) = (&**call.storage(), call.get(&NAME)?);
-    Ok(engine.roles.get(storage, &name).await?.is_some()
-        || engine.federated_roles.get(storage, &name).await?.is_some())
+    Ok(engine.creds.roles.get(storage, &name).await?.is_some()
+        || engine.federation.roles.get(storage, &name).await?.is_some())
 }
 
 async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let (storage, name) = (&**call.storage(), call.get(&NAME)?);
-    if let Some(role) = engine.roles.get(storage, &name).await? {
+    if let Some(role) = engine.creds.roles.get(storage, &name).await? {
         let is_complete = live::is_complete(&engine, storage).await;
         let mut view = role.view();
-        let live = engine.live.of_role(&name, engine.now());
+        let live = engine.creds.live.of_role(&name, engine.now());
         view.insert("live_credentials".to_owned(), live.count.into());
         let warnings = warn_of_count(is_complete).into_iter().collect();
         return Ok(Some(Response { warnings, ..Response::new(view) }));
     }
-    let role = engine.federated_roles.get(storage, &name).await?;
+    let role = engine.federation.roles.get(storage, &name).await?;
     Ok(role.map(|role| Response::new(view_federated(&role))))
 }
 
@@ -412,11 +412,11 @@ fn view_federated(role: &FederatedRole) -> Data {
 async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let (storage, name) = (&**call.storage(), call.get(&NAME)?);
     let _alone = engine.locks.lock(&role::lock(&name)).await;
-    let old = engine.roles.get(storage, &name).await?;
+    let old = engine.creds.roles.get(storage, &name).await?;
     // The storage of the other type is read only where the name may be of that type.
     let federated = match old {
         Some(_) => None,
-        None => engine.federated_roles.latest(storage, &name).await?,
+        None => engine.federation.roles.latest(storage, &name).await?,
     };
     let stands = federated.as_ref().filter(|federated| federated.deleted.is_none());
     call.patches(old.is_some() || stands.is_some(), || format!("role {:?}", &*name))?;
@@ -444,7 +444,7 @@ async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Erro
             let write = federated_write(&call, &name, stands.map(|role| &role.settings))?;
             let (metadata, path) = (write.metadata.clone(), format!("roles/{name}"));
             let warnings = role_writes::write(&engine, storage, write, federated).await?;
-            events::emit_with(&engine, EventKind::RoleWrite, &path, &metadata);
+            engine.events.emit_with(EventKind::RoleWrite, &path, &metadata);
             warnings
         }
     };
@@ -516,7 +516,7 @@ async fn write_role(
     let before = old.map(Role::named_project);
     project_fields::written_project(engine, storage, &role.named_project(), before.as_ref()).await?;
     put(engine, storage, name, &role, old).await?;
-    events::emit_with(engine, EventKind::RoleWrite, &format!("roles/{name}"), &role.metadata);
+    engine.events.emit_with(EventKind::RoleWrite, &format!("roles/{name}"), &role.metadata);
     Ok(warnings)
 }
 
@@ -531,10 +531,10 @@ async fn put(
     let new_account = role.service_account_id.as_ref();
     let new_account =
         new_account.filter(|id| old.and_then(|old| old.service_account_id.as_ref()) != Some(*id));
-    let Some(account) = new_account else { return Ok(engine.roles.put(storage, name, role).await?) };
-    let _no_claim = claims::lock(engine, account).await;
+    let Some(account) = new_account else { return Ok(engine.creds.roles.put(storage, name, role).await?) };
+    let _no_claim = claims::lock(&engine.locks, account).await;
     inventory::check_for_role(engine, storage, account).await?;
-    Ok(engine.roles.put(storage, name, role).await?)
+    Ok(engine.creds.roles.put(storage, name, role).await?)
 }
 
 /// Checks that a changed project and a changed account exist at OpenAI. Returns the account's name.
@@ -566,11 +566,11 @@ async fn check_at_openai(
 async fn delete(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let (storage, name) = (&**call.storage(), call.get(&NAME)?);
     let _alone = engine.locks.lock(&role::lock(&name)).await;
-    let federated = engine.federated_roles.latest(storage, &name).await;
+    let federated = engine.federation.roles.latest(storage, &name).await;
     let warnings: Vec<String> = match federated {
         // Nobody can tell what a record that cannot be read was about.
         Err(error @ StorageError::Malformed { .. }) => {
-            engine.federated_roles.delete(storage, &name).await?;
+            engine.federation.roles.delete(storage, &name).await?;
             vec![format!("{error}; the record is removed: look at OpenAI for the role's rule and account")]
         }
         Err(error) => return Err(error.into()),
@@ -578,25 +578,28 @@ async fn delete(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Err
             role_writes::delete(&engine, storage, &name, &federated).await?.into_iter().collect()
         }
         Ok(None) => {
-            engine.roles.delete(storage, &name).await?;
-            let live = engine.live.of_role(&name, engine.now());
+            engine.creds.roles.delete(storage, &name).await?;
+            let live = engine.creds.live.of_role(&name, engine.now());
             let warning = warn_of_live(&live, &name, &call.request.mount_point);
             warning.into_iter().chain(warn_of_count(live::is_complete(&engine, storage).await)).collect()
         }
     };
-    events::emit(&engine, EventKind::RoleDelete, &format!("roles/{name}"));
+    engine.events.emit(EventKind::RoleDelete, &format!("roles/{name}"));
     Ok((!warnings.is_empty()).then(|| Response { warnings, ..Response::default() }))
 }
 
 async fn list(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let storage = &**call.storage();
     let is_complete = live::is_complete(&engine, storage).await;
-    let mut roles = engine.roles.listed(storage, Role::info).await?;
+    let mut roles = engine.creds.roles.listed(storage, Role::info).await?;
     for (name, info) in &mut roles {
-        info.insert("live_credentials".to_owned(), engine.live.of_role(name, engine.now()).count.into());
+        info.insert(
+            "live_credentials".to_owned(),
+            engine.creds.live.of_role(name, engine.now()).count.into(),
+        );
     }
     let counted = !roles.is_empty();
-    roles.extend(engine.federated_roles.listed(storage, info_federated).await?);
+    roles.extend(engine.federation.roles.listed(storage, info_federated).await?);
     roles.sort_by(|(one, _), (other, _)| one.cmp(other));
     let warnings = warn_of_count(is_complete).filter(|_| counted).into_iter().collect();
     Ok(Some(Response { warnings, ..Response::list(roles) }))

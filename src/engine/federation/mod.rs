@@ -9,6 +9,7 @@
 
 pub(in crate::engine) mod exchange;
 mod kind;
+pub(in crate::engine) mod memory;
 pub(in crate::engine) mod observation;
 mod path_federation;
 mod provider;

@@ -58,7 +58,7 @@ pub(super) async fn known_projects(
     // A project's name may point to another project by now, while the accounts stay in the old project.
     raw.extend(holdings::all(engine, storage).await?.into_iter().filter_map(|holding| holding.project_id));
     let mut known: BTreeMap<_, _> = raw.into_iter().map(|id| (id.clone(), id.to_string())).collect();
-    let named = engine.projects.all(storage).await?.into_iter();
+    let named = engine.config.projects.all(storage).await?.into_iter();
     known.extend(named.map(|(name, project)| (project.project_id.clone(), name)));
     Ok(known)
 }
@@ -70,7 +70,7 @@ pub(super) async fn lasting_accounts(
     storage: &dyn Storage,
 ) -> Result<BTreeMap<ServiceAccountId, String>, Error> {
     let mut known = BTreeMap::new();
-    for (name, role) in engine.roles.all(storage).await? {
+    for (name, role) in engine.creds.roles.all(storage).await? {
         if let Some(account) = &role.service_account_id {
             known.entry(account.clone()).or_insert_with(|| format!("role {name}"));
         }
