@@ -276,6 +276,42 @@ impl Engine {
     fn located(&self) -> String {
         self.mount_point.lock().clone()
     }
+
+    /// The part of a tick that writes replicated storage. A performance secondary writes only its credentials.
+    async fn work_of_primary(&self, tick: &Tick, reach_changed: bool) -> Vec<logical::Error> {
+        if tick.writable == Writable::LocalOnly {
+            return Vec::new();
+        }
+        let (mut failures, moved, found, measured, tracked) = tokio::join!(
+            self.reconcile_owners(tick, reach_changed),
+            library::legacy::tick(self, tick),
+            library::missing::tick(self, tick),
+            library::status::tick(self, tick),
+            operator::costs::track(self, tick),
+        );
+        let others = [moved, found, measured, tracked].into_iter().filter_map(Result::err);
+        failures.extend(others.map(logical::Error::from));
+        failures
+    }
+
+    async fn reconcile_owners(&self, tick: &Tick, reach_changed: bool) -> Vec<logical::Error> {
+        let (storage, begun) = (&*tick.storage, self.now());
+        let went_back = config::clock_watch::clock_went_back(self, storage, begun).await;
+        let worked = worker::tick(self, tick, matches!(went_back, Ok(true)), reach_changed).await;
+        if reach_changed && !worked.is_whole {
+            self.reach_changed.store(true, Ordering::Relaxed);
+        }
+        // If the clock went back, its time is stored only after all owners are checked, by OpenAI's clock, too. Else the next
+        // tick repeats that.
+        let is_checked = worked.is_whole && self.times.latest_known().is_some();
+        let noted = match went_back {
+            Ok(went_back) if !went_back || is_checked => {
+                config::clock_watch::note_time(self, storage, begun).await
+            }
+            went_back => went_back.map(drop),
+        };
+        noted.err().into_iter().map(logical::Error::from).chain(worked.failures).collect()
+    }
 }
 
 #[async_trait]
@@ -306,50 +342,17 @@ impl framework::Engine for Engine {
         self.config.clients.upkeep();
         self.accounts.listings.drop_old();
         config::clock_watch::ask_openai(&self, &tick).await;
-        if tick.writable == Writable::LocalOnly {
-            // A performance secondary writes only credentials. The primary does the other work.
-            let (created, removed, counted) = tokio::join!(
-                creds::windows::tick(&self, &tick),
-                creds::ledger_worker::tick(&self, &tick, false),
-                creds::live::tick(&self, &tick)
-            );
-            config::clock_watch::ask_while_failing(&self, &tick).await;
-            let failures = [created, removed, counted].into_iter().filter_map(Result::err);
-            return failures.map(logical::Error::from).collect();
-        }
-        let begun = self.now();
-        let went_back = config::clock_watch::clock_went_back(&self, &*tick.storage, begun).await;
-        let (went_back, watched) = match went_back {
-            Ok(went_back) => (went_back, Ok(())),
-            Err(error) => (false, Err(error)),
-        };
         let reach_changed = self.reach_changed.swap(false, Ordering::Relaxed);
         // Concurrently, so that a slow or failed part does not delay the others.
-        let (created, removed, worked, moved, found, measured, tracked, counted) = tokio::join!(
+        let (created, removed, counted, others) = tokio::join!(
             creds::windows::tick(&self, &tick),
             creds::ledger_worker::tick(&self, &tick, reach_changed),
-            worker::tick(&self, &tick, went_back, reach_changed),
-            library::legacy::tick(&self, &tick),
-            library::missing::tick(&self, &tick),
-            library::status::tick(&self, &tick),
-            operator::costs::track(&self, &tick),
             creds::live::tick(&self, &tick),
+            self.work_of_primary(&tick, reach_changed),
         );
-        if reach_changed && !worked.is_whole {
-            self.reach_changed.store(true, Ordering::Relaxed);
-        }
-        // If the clock went back, its time is stored only after all owners are checked, by OpenAI's clock, too. Else the next
-        // tick repeats that.
-        let is_checked = worked.is_whole && self.times.latest_known().is_some();
-        let noted = if watched.is_ok() && (!went_back || is_checked) {
-            config::clock_watch::note_time(&self, &*tick.storage, begun).await
-        } else {
-            Ok(())
-        };
         config::clock_watch::ask_while_failing(&self, &tick).await;
-        let parts = [watched, created, removed, moved, found, measured, tracked, counted, noted];
-        let failures = parts.into_iter().filter_map(Result::err).map(logical::Error::from);
-        failures.chain(worked.failures).collect()
+        let failures = [created, removed, counted].into_iter().filter_map(Result::err);
+        failures.map(logical::Error::from).chain(others).collect()
     }
 
     fn surely_passed(&self) -> DateTime<Utc> {
