@@ -142,7 +142,7 @@ fn paths() -> Vec<Path<Engine>> {
         config::projects::paths(),
         federation::paths(),
         federation::tokens::paths(),
-        creds::roles::paths(),
+        creds::path_roles::paths(),
         creds::path_creds::paths(),
         operator::revocations::paths(),
         static_roles::paths(),

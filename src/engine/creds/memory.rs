@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::ledger_worker::LedgerWorker;
 use super::live::LiveCredentials;
-use super::roles::{ROLES, Role};
+use super::role::{ROLES, Role};
 use super::windows::{Recovery, Windows};
 use crate::engine::cache::Cache;
 use crate::engine::time::clock::Clock;

@@ -29,7 +29,7 @@ use crate::engine::config::{checks, clients, metadata, named_projects};
 use crate::engine::creds::caller::Caller;
 use crate::engine::creds::issuer::{Created, Failure, Remains};
 use crate::engine::creds::ledger::{Credential, LEDGER};
-use crate::engine::creds::roles::Role;
+use crate::engine::creds::role::Role;
 use crate::engine::creds::windows::{Target, WindowGuard};
 use crate::engine::creds::{credential_end, issuer, ledger, scopes};
 use crate::engine::failpoint::failpoint;

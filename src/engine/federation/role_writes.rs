@@ -1,4 +1,4 @@
-//! Writes and deletions of roles with `credential_type=access_token`. `creds/roles.rs` has the path and its fields.
+//! Writes and deletions of roles with `credential_type=access_token`. `creds/path_roles.rs` has the path and its fields.
 //!
 //! *Guarantees:* the record that says what is wanted is stored before OpenAI is asked. If OpenAI refuses a new role, what
 //! was made for it is removed; if OpenAI refuses a change, the settings before stay. After any other failure the record
