@@ -170,9 +170,10 @@ async fn read_key(engine: &Arc<Engine>, call: &Call) -> Result<Response, Error> 
     if let Err(error) = guard.check_age() {
         return Err(revoke_late(engine, storage, &credential, error).await);
     }
+    // The end of the credential tells the client its age. A thousand reads in a second leave no ids in memory.
+    client.recent_ids().forget(credential.api_key_id.as_str());
     if credential.with_account {
-        // The credential ends with its account. This halves the memory of recent ids.
-        client.recent_ids().forget(credential.api_key_id.as_str());
+        client.recent_ids().forget(credential.service_account_id.as_str());
     }
     engine.metrics.credential_issued(&request.role_name);
     request.emit(engine, EventKind::CredsCreate);
