@@ -226,6 +226,18 @@ async fn lost_after_the_list<T>(mount: &Mount, work: impl Future<Output = T>) {
 }
 
 #[tokio::test]
+async fn a_lost_key_of_a_check_out_is_found_and_goes() {
+    let mount = library::mount_with("a").await.without_lag();
+    crowd_of_keys(&mount);
+    let before = mount.sim.state().live_keys().count();
+    let check_out = mount.write("library-sets/pool/check-out", json!({"ttl": "24h"}));
+    lost(&mount, endpoint::CREATE_KEY, check_out).await;
+    assert_eq!(mount.sim.state().live_keys().count(), before + 1);
+    until(&mount, "the key goes", |mount| mount.sim.state().live_keys().count() == before).await;
+    mount.finish().await;
+}
+
+#[tokio::test]
 async fn a_lost_credential_is_found_and_goes() {
     let mount = library::mount().await.with_role(json!({})).await.without_lag();
     crowd_of_accounts(&mount);
