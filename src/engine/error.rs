@@ -135,6 +135,12 @@ pub enum Error {
     /// The deletions of other keys of a static role used up the time.
     #[error("no time was left for this key; the next tick continues")]
     NoTimeLeft,
+    /// The list of the project's keys is so long, or OpenAI's rate limit so low, that the listing takes several ticks.
+    #[error(
+        "the list of the project's keys is not read to its end yet, because it is long and OpenAI allows few calls: the \
+         next tick continues"
+    )]
+    KeysUnlisted,
     /// Too many replaced keys of a static role wait for their deletion.
     #[error("{0} replaced keys of this static role are not ended yet: no more are made until they are")]
     ReplacedKeysLeft(usize),
@@ -302,7 +308,7 @@ impl From<Error> for logical::Error {
             Error::System(error) => error.into(),
             Error::Framework(error) => error,
             Error::Panicked => Self::internal(sentence),
-            Error::TookTooLong => Self::status(503, sentence),
+            Error::TookTooLong | Error::KeysUnlisted => Self::status(503, sentence),
             // A revocation can always be repeated. Only a refusal in OpenAI's error format is the caller's error.
             Error::Revocation(openai::Error::Malformed { .. } | openai::Error::Untrusted { .. }) => {
                 Self::internal(sentence)
@@ -326,6 +332,7 @@ impl From<Error> for logical::Error {
             },
             Error::Undeleted { error, .. } => match *error {
                 Error::Revocation(error) => of_openai(&error, sentence),
+                Error::KeysUnlisted => Self::status(503, sentence),
                 _ => Self::bad_request(sentence),
             },
             // Vault's client repeats 429 and 5xx, and a repeat of `LeftBehind` would leave more objects.

@@ -70,26 +70,25 @@ pub(in crate::engine) async fn remove_account(
     done_or_gone(client.delete_service_account(project_id, account).await)
 }
 
-/// Ends the key of this unique name on an account.
-pub(in crate::engine) async fn end_key_named(
-    client: &Client,
-    project: &ProjectId,
-    account: &ServiceAccountId,
-    name: &str,
-) -> Result<Undone, openai::Error> {
-    end_named(client, &UniqueName { project, account: Some(account), name }).await
-}
-
 /// Looks up an account or key by its unique name, and ends it. The object may be new.
 pub(in crate::engine) async fn end_named(
     client: &Client,
     unique_name: &UniqueName<'_>,
 ) -> Result<Undone, openai::Error> {
     let found = lookup::find_now(client, unique_name).await;
+    end_new(client, unique_name.project, found).await
+}
+
+/// Ends the result of a look-up. The object may be new.
+pub(in crate::engine) async fn end_new(
+    client: &Client,
+    project: &ProjectId,
+    found: Result<Option<Found>, openai::Error>,
+) -> Result<Undone, openai::Error> {
     if let Ok(Some(found)) = &found {
         found.ids().for_each(|id| client.recent_ids().insert(id, Duration::ZERO));
     }
-    end_found(client, unique_name.project, found).await
+    end_found(client, project, found).await
 }
 
 /// Ends the result of a look-up. An object whose project is archived or gone counts as ended.

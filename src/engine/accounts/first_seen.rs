@@ -53,17 +53,21 @@ impl FirstSeen {
     }
 
     /// True if the name has settled. The time counts from [`FirstSeen::begin`], or else from the first call of this
-    /// function. In the mount's last tick (`is_last`), each name that this process asked OpenAI for has settled.
+    /// function or of [`FirstSeen::age`]. In the mount's last tick (`is_last`), each name that this process asked OpenAI for
+    /// has settled.
     pub fn has_settled(&self, name: &str, is_last: bool) -> bool {
-        let now = self.clock.monotonic();
-        let seen = *self.names.lock().entry(name.to_owned()).or_insert(Seen { at: now, is_ours: false });
-        is_last && seen.is_ours || now.saturating_sub(seen.at) >= settles_after()
+        is_last && self.seen(name).is_ours || self.age(name) >= settles_after()
     }
 
-    /// The time for which this process has known the name. The request of the creation began at least that long ago.
+    /// The time for which this process has known the name, at least from this call on. The request of the creation began at
+    /// least that long ago.
     pub fn age(&self, name: &str) -> Duration {
-        let names = self.names.lock();
-        names.get(name).map_or(Duration::ZERO, |seen| self.clock.monotonic().saturating_sub(seen.at))
+        self.clock.monotonic().saturating_sub(self.seen(name).at)
+    }
+
+    fn seen(&self, name: &str) -> Seen {
+        let now = Seen { at: self.clock.monotonic(), is_ours: false };
+        *self.names.lock().entry(name.to_owned()).or_insert(now)
     }
 
     /// The outcome of the name is known.

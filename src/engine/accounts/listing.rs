@@ -23,6 +23,8 @@ const FAILURE_KEPT_FOR: Duration = Duration::from_secs(30);
 const MAX_PAGE_WAIT: Duration = Duration::from_secs(20);
 /// Time after its end, or without use, after which a listing is dropped.
 pub(super) const MAX_AGE: Duration = Duration::from_secs(600);
+/// Longest pause of a question about an account's keys: three ticks. After a longer pause the question is a new one.
+const MAX_PAUSE: Duration = Duration::from_secs(180);
 
 /// The kind of the listed objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -67,6 +69,14 @@ pub(in crate::engine) struct Listing {
 pub(in crate::engine) struct Listings {
     pub(super) clock: Arc<dyn Clock>,
     latest: Mutex<HashMap<(ProjectId, Objects), Shared>>,
+    /// The questions about an account's keys that have no answer yet.
+    questions: Mutex<HashMap<ServiceAccountId, Question>>,
+}
+
+/// The first and the latest time of a question, by the monotonic clock.
+struct Question {
+    first: Duration,
+    latest: Duration,
 }
 
 /// Locked while the project is listed.
@@ -94,7 +104,7 @@ impl Found {
 impl Listings {
     /// No listings yet.
     pub(in crate::engine) fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, latest: Mutex::default() }
+        Self { clock, latest: Mutex::default(), questions: Mutex::default() }
     }
 
     /// All accounts or keys of the project, by a listing that began at `since` or later by the monotonic clock.
@@ -106,6 +116,22 @@ impl Listings {
         let progress = self.progress(scope);
         let mut progress = progress.lock().await;
         progress.list(&*self.clock, scope, since).await
+    }
+
+    /// Asks for the keys of the account. Returns the time of the first question, as an older listing may lack a key that
+    /// was created since.
+    pub(super) fn ask(&self, account: &ServiceAccountId) -> Duration {
+        let now = self.clock.monotonic();
+        let mut questions = self.questions.lock();
+        questions.retain(|_, question| now.saturating_sub(question.latest) < MAX_PAUSE);
+        let question = questions.entry(account.clone()).or_insert(Question { first: now, latest: now });
+        question.latest = now;
+        question.first
+    }
+
+    /// The question has its answer. The next one needs a new listing.
+    pub(super) fn answered(&self, account: &ServiceAccountId) {
+        self.questions.lock().remove(account);
     }
 
     /// The listing of this project.
@@ -223,5 +249,40 @@ pub(super) async fn page(scope: Scope<'_>, pages: &mut Pages) -> Result<Vec<Foun
             });
             Ok(found.collect())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+
+    #[derive(Debug, Default)]
+    struct Seconds(AtomicU64);
+
+    impl Clock for Seconds {
+        fn now(&self) -> DateTime<Utc> {
+            DateTime::UNIX_EPOCH
+        }
+
+        fn monotonic(&self) -> Duration {
+            Duration::from_secs(self.0.load(Ordering::Relaxed))
+        }
+    }
+
+    #[test]
+    fn a_question_is_new_after_its_answer_and_after_a_long_pause() {
+        let clock = Arc::new(Seconds::default());
+        let listings = Listings::new(Arc::<Seconds>::clone(&clock));
+        let account: ServiceAccountId = "svc_acct_1".parse().unwrap();
+        let ask_at = |seconds| {
+            clock.0.store(seconds, Ordering::Relaxed);
+            listings.ask(&account).as_secs()
+        };
+        assert_eq!([10, 100, 279, 458].map(ask_at), [10; 4], "each tick asks again");
+        assert_eq!([638, 700].map(ask_at), [638; 2], "nobody asked for three minutes");
+        listings.answered(&account);
+        assert_eq!(ask_at(710), 710);
     }
 }

@@ -1,5 +1,7 @@
 //! The live keys of accounts at OpenAI. OpenAI deletes an account with all its keys, so each deletion of an account asks
 //! here first. This file changes nothing at OpenAI.
+//!
+//! *Limitation:* a key that somebody creates while the list is read may be missed. A long list takes several ticks.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -7,13 +9,13 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::deletion;
-use crate::engine::Error;
+use crate::engine::{Engine, Error};
 use crate::openai::{self, ApiKeyId, Client, Pages, ProjectId, ServiceAccountId};
 
 /// Longest time by which OpenAI's clock may be behind ours. An expired key counts as live for this time.
 const CLOCK_SKEW: TimeDelta = TimeDelta::seconds(5);
 
-/// Maximum time of a project's listing.
+/// Maximum time of one part of a project's listing.
 pub(in crate::engine) const MAX_WAIT: Duration = Duration::from_secs(30);
 
 /// A key that has not expired.
@@ -25,8 +27,8 @@ pub(in crate::engine) struct LiveKey {
     pub(in crate::engine) id: ApiKeyId,
 }
 
-/// The live keys of these accounts: OpenAI lists them and still finds each by id. `now` is called after each page,
-/// because each response contains OpenAI's time.
+/// The live keys of these accounts, for a request: OpenAI lists them and still finds each by id. `now` is called after each
+/// page, because each response contains OpenAI's time.
 pub(in crate::engine) async fn of_accounts(
     client: &Client,
     project: &ProjectId,
@@ -34,39 +36,56 @@ pub(in crate::engine) async fn of_accounts(
     now: impl Fn() -> DateTime<Utc> + Send + Sync,
 ) -> Result<Vec<LiveKey>, openai::Error> {
     let mut live = Vec::new();
-    for key in listed(client, project, accounts, MAX_WAIT, now).await? {
-        if is_known(client, project, &key).await? {
+    for key in listed(client, project, accounts, now).await? {
+        if is_known(client, project, &key.id).await? {
             live.push(key);
         }
     }
     Ok(live)
 }
 
-/// Refuses an account with a live key that is none of `ours`. A deleted project has no accounts with keys.
+/// Refuses an account with a live key that is none of `ours`. A deleted project has no accounts with keys. The listing may
+/// take up to `within`. After [`Error::KeysUnlisted`] the next tick continues it.
 pub(in crate::engine) async fn refuse_used(
+    engine: &Engine,
     client: &Client,
     project: &ProjectId,
     account: &ServiceAccountId,
     ours: &[ApiKeyId],
-    now: impl Fn() -> DateTime<Utc> + Send + Sync,
+    within: Duration,
 ) -> Result<(), Error> {
-    match of_accounts(client, project, &HashSet::from([account]), now).await {
-        Ok(keys) => match keys.into_iter().find(|key| !ours.contains(&key.id)) {
-            Some(key) => Err(Error::AccountHasKeys { account: account.clone(), key: key.id }),
-            None => Ok(()),
-        },
-        Err(error) if deletion::went_with_project(client, project, &error).await => Ok(()),
-        Err(error) => Err(Error::Revocation(error)),
+    match other_key(engine, client, project, account, ours, within).await {
+        Ok(Some(key)) => Err(Error::AccountHasKeys { account: account.clone(), key }),
+        Ok(None) => Ok(()),
+        Err(Error::Revocation(error)) if deletion::went_with_project(client, project, &error).await => Ok(()),
+        Err(error) => Err(error),
     }
 }
 
-/// True if OpenAI finds the listed key by id. A list may still contain a key that was deleted a moment ago.
-pub(in crate::engine) async fn is_known(
+/// A live key of the account that is none of `ours`.
+async fn other_key(
+    engine: &Engine,
     client: &Client,
     project: &ProjectId,
-    key: &LiveKey,
-) -> Result<bool, openai::Error> {
-    match client.key(project, &key.id).await {
+    account: &ServiceAccountId,
+    ours: &[ApiKeyId],
+    within: Duration,
+) -> Result<Option<ApiKeyId>, Error> {
+    let listed = engine.accounts.listings.keys_of(client, project, account, within).await;
+    let listed = listed.map_err(Error::Revocation)?.ok_or(Error::KeysUnlisted)?;
+    let over = engine.certain_time() - CLOCK_SKEW;
+    let live = listed.into_iter().filter(|key| key.expires_at.is_none_or(|end| end > over));
+    for key in live.filter_map(|key| key.key).filter(|key| !ours.contains(key)) {
+        if is_known(client, project, &key).await.map_err(Error::Revocation)? {
+            return Ok(Some(key));
+        }
+    }
+    Ok(None)
+}
+
+/// True if OpenAI finds the listed key by id. A list may still contain a key that was deleted a moment ago.
+async fn is_known(client: &Client, project: &ProjectId, key: &ApiKeyId) -> Result<bool, openai::Error> {
+    match client.key(project, key).await {
         Ok(_) => Ok(true),
         Err(error) if error.is_gone() => Ok(false),
         Err(error) => Err(error),
@@ -74,15 +93,14 @@ pub(in crate::engine) async fn is_known(
 }
 
 /// The unexpired keys of these accounts in the project's list. OpenAI lists keys by project only; the listing fails if
-/// it takes longer than `within`.
-pub(in crate::engine) async fn listed(
+/// it takes longer than [`MAX_WAIT`].
+async fn listed(
     client: &Client,
     project: &ProjectId,
     accounts: &HashSet<&ServiceAccountId>,
-    within: Duration,
     now: impl Fn() -> DateTime<Utc> + Send + Sync,
 ) -> Result<Vec<LiveKey>, openai::Error> {
-    let (mut found, mut pages) = (Vec::new(), Pages::within(within));
+    let (mut found, mut pages) = (Vec::new(), Pages::within(MAX_WAIT));
     if accounts.is_empty() {
         return Ok(found);
     }

@@ -1,13 +1,14 @@
-//! Looks up accounts and keys by their unique names.
+//! Looks up accounts and keys by their unique names, and the keys of an account.
 //!
 //! *Guarantees:* a listing that began after a creation was surely over contains the created account or key, or nothing
-//! was created. A younger creation waits for a later listing.
+//! was created. A younger creation waits for a later listing. A listing that takes longer than one tick goes on in the
+//! next one.
 
 use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::listing::{self, Found, Listings, Objects, Scope};
+use super::listing::{self, Found, Listing, Listings, Objects, Scope};
 use crate::engine::failpoint::shortened;
 use crate::openai::{self, Client, Pages, ProjectId, ServiceAccountId};
 
@@ -50,8 +51,7 @@ impl UniqueName<'_> {
 }
 
 impl Listings {
-    /// Looks up the name of a creation that began at least this long ago. Returns [`Look::Later`] after a short wait for
-    /// others, so that a project with a slow list does not delay other projects.
+    /// Looks up the name of a creation that began at least this long ago.
     pub(in crate::engine) async fn find(
         &self,
         client: &Client,
@@ -62,13 +62,46 @@ impl Listings {
         let over = shortened!("OPENAI_CREATION_IS_OVER", CREATION_IS_OVER);
         // In the mount's last tick a creation may be younger. No listing begins in the future.
         let since = (now + over).saturating_sub(age).min(now);
-        let progress = self.progress(scope);
-        let Ok(mut progress) = timeout(MAX_WAIT, progress.lock()).await else { return Ok(Look::Later) };
-        progress.drop_old(&*self.clock);
-        let listed = progress.list(&*self.clock, scope, since);
-        let Ok(listing) = timeout(MAX_LISTING_TIME, listed).await else { return Ok(Look::Later) };
-        let found = listing?.found;
+        let listed = self.listed(scope, since, MAX_LISTING_TIME).await?;
+        let Some(Listing { found, .. }) = listed else { return Ok(Look::Later) };
         Ok(Look::Done(found.and_then(|found| found.iter().find(|found| unique_name.is(found)).cloned())))
+    }
+
+    /// The keys of the account, by a listing that began after the first question for them. `None` if the listing takes too
+    /// long. Then the same question in the next tick continues the listing.
+    pub(in crate::engine) async fn keys_of(
+        &self,
+        client: &Client,
+        project: &ProjectId,
+        account: &ServiceAccountId,
+        within: Duration,
+    ) -> Result<Option<Vec<Found>>, openai::Error> {
+        let (since, scope) = (self.ask(account), Scope { client, project, objects: Objects::Keys });
+        let listed = self.listed(scope, since, within).await;
+        if !matches!(listed, Ok(None)) {
+            self.answered(account);
+        }
+        let Some(Listing { found, .. }) = listed? else { return Ok(None) };
+        let keys = found.iter().flat_map(|found| found.iter()).filter(|found| found.account == *account);
+        Ok(Some(keys.cloned().collect()))
+    }
+
+    /// A listing that began at `since` or later. `None` if it takes too long, as under a tight rate limit, or after a short
+    /// wait for others, so that a project with a slow list does not delay other projects.
+    async fn listed(
+        &self,
+        scope: Scope<'_>,
+        since: Duration,
+        within: Duration,
+    ) -> Result<Option<Listing>, openai::Error> {
+        let progress = self.progress(scope);
+        let Ok(mut progress) = timeout(MAX_WAIT, progress.lock()).await else { return Ok(None) };
+        progress.drop_old(&*self.clock);
+        match timeout(within, progress.list(&*self.clock, scope, since)).await {
+            Ok(Err(error)) if error.is_limited() => Ok(None),
+            Ok(listed) => listed.map(Some),
+            Err(_) => Ok(None),
+        }
     }
 }
 

@@ -31,11 +31,14 @@ impl RetryState {
         self.next_try = Some(backoff::retry_at(name, self.failures, now, longest));
     }
 
-    /// Counts a failed attempt with this error. If the organization is out of reach, the next try is in an hour.
+    /// Counts a failed attempt with this error. If the organization is out of reach, the next try is in an hour. A list that
+    /// is not read to its end is no failure, so the next tick goes on.
     pub fn failed_by(&mut self, name: &str, error: &Error, now: DateTime<Utc>, longest: Duration) {
         self.failed(name, error, now, longest);
         if error.is_out_of_reach() {
             self.next_try = Some(now + backoff::OUT_OF_REACH);
+        } else if matches!(error, Error::KeysUnlisted) {
+            self.retry_now();
         }
     }
 

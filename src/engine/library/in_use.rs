@@ -2,14 +2,11 @@
 //! account's deletion would delete.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
-
-use tokio::time::Instant;
 
 use super::lending;
 use super::members::{MAX_WAIT, Member};
+use crate::engine::accounts::live_keys;
 use crate::engine::accounts::live_keys::LiveKey;
-use crate::engine::accounts::{deletion, live_keys};
 use crate::engine::config::clients;
 use crate::engine::{Engine, Error};
 use crate::logical::Storage;
@@ -68,49 +65,8 @@ async fn live_keys(
     keys.map_err(Error::call(LISTING))
 }
 
-/// The listed keys of members of one project; none if the project is archived or gone. The listing may take up to `within`.
-pub(super) async fn listed_keys(
-    engine: &Engine,
-    storage: &dyn Storage,
-    members: &[&Member],
-    within: Duration,
-) -> Result<Vec<LiveKey>, Error> {
-    let Some(first) = members.first() else { return Ok(Vec::new()) };
-    let client =
-        clients::client_of(engine, storage, &first.organization_id).await?.for_work(Urgency::Check, within);
-    let (accounts, now) = (members.iter().map(|member| &member.id).collect(), || engine.certain_time());
-    match live_keys::listed(&client, &first.project_id, &accounts, within, now).await {
-        Err(error) if deletion::went_with_project(&client, &first.project_id, &error).await => Ok(Vec::new()),
-        keys => keys.map_err(Error::call(LISTING)),
-    }
-}
-
-/// Refuses to delete an account if OpenAI finds one of these keys by id.
-pub(super) async fn refuse_known(
-    engine: &Engine,
-    storage: &dyn Storage,
-    member: &Member,
-    keys: Vec<LiveKey>,
-    max_wait: Duration,
-) -> Result<(), Error> {
-    let deadline = Instant::now() + max_wait;
-    for key in keys {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let client = clients::client_of(engine, storage, &member.organization_id)
-            .await?
-            .for_work(Urgency::Check, left);
-        let is_known = live_keys::is_known(&client, &member.project_id, &key).await;
-        if is_known.map_err(Error::call(LISTING))? {
-            return Err(Error::AccountHasKeys { account: key.account, key: key.id });
-        }
-    }
-    Ok(())
-}
-
 /// Members by organization and project.
-pub(super) fn by_place<'a>(
-    members: impl Iterator<Item = &'a Member>,
-) -> BTreeMap<(&'a str, &'a str), Vec<&'a Member>> {
+fn by_place<'a>(members: impl Iterator<Item = &'a Member>) -> BTreeMap<(&'a str, &'a str), Vec<&'a Member>> {
     let mut places: BTreeMap<_, Vec<&Member>> = BTreeMap::new();
     for member in members {
         places.entry((member.organization_id.as_str(), member.project_id.as_str())).or_default().push(member);

@@ -11,33 +11,30 @@
 //!
 //! *Assumptions:* the caller holds the set's [`lock`](super::sets::lock_set).
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 
-use super::in_use::{by_place, listed_keys, refuse_known};
 use super::members::Member;
 use super::sets;
 use super::sets::{Ending, LibrarySet};
 use crate::engine::accounts::deletion;
 use crate::engine::accounts::deletion::Undone;
 use crate::engine::accounts::kind::{Holding, Kind, Mount, Pending, Turn};
-use crate::engine::accounts::live_keys::LiveKey;
-use crate::engine::accounts::lookup::UniqueName;
+use crate::engine::accounts::lookup::{Look, UniqueName};
 use crate::engine::accounts::making::Making;
 use crate::engine::accounts::owner::Owner;
 use crate::engine::accounts::retry::RetryState;
-use crate::engine::accounts::{claims, live_keys, lookup, making};
+use crate::engine::accounts::{claims, live_keys, making};
 use crate::engine::config::clients;
 use crate::engine::creds::ledger_worker;
 use crate::engine::failpoint::failpoint;
 use crate::engine::time::backoff;
 use crate::engine::{Engine, Error};
 use crate::logical::{Storage, StorageError};
-use crate::openai::{ServiceAccountId, Urgency};
+use crate::openai::Urgency;
 
 /// Maximum wait of a call for its turn at OpenAI: in a request, and in the tick.
 const MAX_WAIT: Duration = Duration::from_secs(20);
@@ -74,7 +71,7 @@ impl Limits {
         self.max_wait.min(self.left())
     }
 
-    /// Maximum time of a listing of a project's keys.
+    /// Maximum time of one part of a listing of a project's keys.
     fn listing(self) -> Duration {
         live_keys::MAX_WAIT.min(self.left())
     }
@@ -246,8 +243,9 @@ fn note(failure: &mut Option<Error>, error: Error) {
     }
 }
 
-/// Deletes the account if it exists. Returns true if the outcome is known. It stays unknown while the account is absent and
-/// its name has not settled. A creation in an organization out of reach is forgotten after a year.
+/// Deletes the account if it exists. Returns true if the outcome is known. It stays unknown while the listing takes too
+/// long, and while the account is absent and its name has not settled. A creation in an organization out of reach is
+/// forgotten after a year.
 async fn undo(
     engine: &Engine,
     storage: &dyn Storage,
@@ -266,7 +264,12 @@ async fn undo(
     let client = client.for_work(Urgency::Revocation, max_wait);
     let unique_name = UniqueName { project, account: None, name: &making.name };
     clients::wait_until_making_listed(engine, making).await;
-    let found = lookup::find_now(&client, &unique_name).await;
+    let age = engine.accounts.first_seen.age(&making.name);
+    let found = match engine.accounts.listings.find(&client, &unique_name, age).await {
+        Ok(Look::Later) => return Ok(false),
+        Ok(Look::Done(found)) => Ok(found),
+        Err(error) => Err(error),
+    };
     let _alone = match &found {
         Ok(Some(found)) => {
             clients::note_made(engine, &[found.account.as_str()], making.since);
@@ -293,26 +296,13 @@ async fn let_go_all(
     failure: &mut Option<Error>,
 ) -> Vec<Ending> {
     let mut left = Vec::new();
-    let mut listed = listed(engine, storage, set, &due, limits, failure).await;
     for ending in due {
         if limits.is_over() || is_hopeless(engine, failure.as_ref()) {
             left.push(ending);
             continue;
         }
         let member = &ending.member;
-        let outcome = match listed.remove(&member.id) {
-            Some(None) => {
-                left.push(ending);
-                continue;
-            }
-            Some(Some(keys)) => refuse_known(engine, storage, member, keys, limits.max_wait()).await,
-            None => Ok(()),
-        };
-        let outcome = match outcome {
-            Ok(()) => let_go(engine, storage, set, member, limits.max_wait()).await,
-            refused => refused,
-        };
-        if let Err(error) = outcome {
+        if let Err(error) = let_go(engine, storage, set, member, limits).await {
             tracing::warn!(
                 set,
                 account = member.name,
@@ -325,43 +315,14 @@ async fn let_go_all(
     left
 }
 
-/// The listed keys of accounts that Vault created, by account. An account without keys has no entry. `None` if the listing
-/// failed.
-async fn listed(
-    engine: &Engine,
-    storage: &dyn Storage,
-    set: &str,
-    going: &[Ending],
-    limits: Limits,
-    failure: &mut Option<Error>,
-) -> HashMap<ServiceAccountId, Option<Vec<LiveKey>>> {
-    let mut listed: HashMap<_, Option<Vec<LiveKey>>> = HashMap::new();
-    let made = going.iter().map(|ending| &ending.member).filter(|member| member.is_made());
-    for (_, members) in by_place(made) {
-        match listed_keys(engine, storage, &members, limits.listing()).await {
-            Ok(keys) => {
-                for key in keys {
-                    let of_account = listed.entry(key.account.clone()).or_default();
-                    of_account.get_or_insert_default().push(key);
-                }
-            }
-            Err(error) => {
-                tracing::warn!(set, "accounts that left their set are not deleted yet: {error}");
-                note(failure, error);
-                listed.extend(members.iter().map(|member| (member.id.clone(), None)));
-            }
-        }
-    }
-    listed
-}
-
-/// Deletes an account that Vault created, and releases its claim. Skips an account that another owner claims.
+/// Deletes an account that Vault created, and releases its claim. Skips an account that another owner claims, and refuses one
+/// with a live key.
 async fn let_go(
     engine: &Engine,
     storage: &dyn Storage,
     set: &str,
     member: &Member,
-    max_wait: Duration,
+    limits: Limits,
 ) -> Result<(), Error> {
     let _no_claim = claims::lock(&engine.locks, &member.id).await;
     let ours = Owner::LibrarySet(set.to_owned());
@@ -369,10 +330,13 @@ async fn let_go(
         return Ok(());
     }
     if member.is_made() {
-        let client = clients::client_of(engine, storage, &member.organization_id).await?;
-        let client = client.for_work(Urgency::Revocation, max_wait);
+        let (client, project) =
+            (clients::client_of(engine, storage, &member.organization_id).await?, &member.project_id);
+        let (listing, within) = (client.for_work(Urgency::Check, limits.listing()), limits.listing());
         clients::note_made(engine, &[member.id.as_str()], member.joined);
-        deletion::end_account(&client, &member.project_id, &member.id).await.map_err(Error::Revocation)?;
+        live_keys::refuse_used(engine, &listing, project, &member.id, &[], within).await?;
+        let client = client.for_work(Urgency::Revocation, limits.max_wait());
+        deletion::end_account(&client, project, &member.id).await.map_err(Error::Revocation)?;
         failpoint!("set.account_ended");
     }
     Ok(claims::release_locked(storage, &member.id, &ours).await?)

@@ -18,13 +18,14 @@ use super::sets::SETS;
 use crate::engine::accounts::deletion;
 use crate::engine::accounts::deletion::Undone;
 use crate::engine::accounts::kind::{Holding, Kind, Mount, Pending, Turn};
+use crate::engine::accounts::lookup::{Look, UniqueName};
 use crate::engine::accounts::owner::Owner;
 use crate::engine::config::clients;
 use crate::engine::failpoint::failpoint;
 use crate::engine::telemetry::events::EventKind;
 use crate::engine::{Engine, Error};
 use crate::logical::{Storage, StorageError};
-use crate::openai::{ApiKeyId, Urgency};
+use crate::openai::{ApiKeyId, Client, Urgency};
 
 /// Maximum time of a return in the background. Then the tick continues.
 const MAX_QUEUE_WAIT: Duration = Duration::from_secs(60);
@@ -198,11 +199,26 @@ async fn end_key(
         clients::note_made(engine, &[key.as_str()], loan.since);
         return deletion::end_key(&client, &account.project_id, key).await.map_err(Error::Revocation);
     }
-    let found = deletion::end_key_named(&client, &account.project_id, &account.id, &loan.id).await;
-    match found.map_err(Error::Revocation)? {
+    match end_unknown_key(engine, &client, loan).await? {
         Undone::NothingFound if engine.certain_time() < loan.doubt_ends() => Err(Error::KeyInDoubt),
         Undone::NothingFound | Undone::Ended => Ok(()),
     }
+}
+
+/// Looks up the key by the loan's id, and ends it. While the creation is in doubt, only a new listing counts.
+async fn end_unknown_key(engine: &Engine, client: &Client, loan: &Loan) -> Result<Undone, Error> {
+    let (project, account, name) = (&loan.account.project_id, Some(&loan.account.id), loan.id.as_str());
+    let unique_name = UniqueName { project, account, name };
+    let is_in_doubt = engine.certain_time() < loan.doubt_ends();
+    let age = if is_in_doubt { Duration::ZERO } else { engine.accounts.first_seen.age(name) };
+    let found = match engine.accounts.listings.find(client, &unique_name, age).await {
+        Ok(Look::Later) => return Err(Error::KeysUnlisted),
+        Ok(Look::Done(found)) => Ok(found),
+        Err(error) => Err(error),
+    };
+    let undone = deletion::end_new(client, project, found).await.map_err(Error::Revocation)?;
+    engine.accounts.first_seen.forget(name);
+    Ok(undone)
 }
 
 /// Loans as a kind of owner.

@@ -149,8 +149,8 @@ impl Keys<'_> {
         let _no_claim = claims::lock(&work.engine.locks, account).await;
         let refused = match claims::refuse_claimed(work.engine, work.storage, account, &work.owner()).await {
             Ok(()) => {
-                let now = || work.engine.certain_time();
-                live_keys::refuse_used(&client, project, account, &self.ours, now).await
+                let within = live_keys::MAX_WAIT;
+                live_keys::refuse_used(work.engine, &client, project, account, &self.ours, within).await
             }
             refused => refused,
         };

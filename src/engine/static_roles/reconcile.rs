@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use tokio::time::timeout;
 
 use super::ending::{note_failure, settle, settle_in_turn};
 use super::record::{STATIC_ROLES, StaticRole};
@@ -14,7 +13,7 @@ use super::{deletion, rotate, stored};
 use crate::engine::Error;
 use crate::engine::accounts::deletion as endings;
 use crate::engine::accounts::kind::{Holding, Kind, Mount, Pending, Turn};
-use crate::engine::accounts::listing::{Found, Objects, Scope};
+use crate::engine::accounts::listing::Found;
 use crate::engine::accounts::lookup::{Look, UniqueName};
 use crate::engine::accounts::making::Making;
 use crate::engine::accounts::owner::Owner;
@@ -218,11 +217,19 @@ async fn used_key(
     if let Some(key) = &found.key {
         return Ok(found.was_used.then(|| key.clone()));
     }
-    let (scope, now) = (Scope { client, project, objects: Objects::Keys }, work.engine.clock.monotonic());
-    let listed = timeout(live_keys::MAX_WAIT, work.engine.accounts.listings.list(scope, now)).await;
-    let listed = listed.map_err(|_| Error::NoTimeLeft)?.map_err(Error::Revocation)?;
-    let mut keys = listed.found.iter().flat_map(|keys| keys.iter());
-    Ok(keys.find(|key| key.account == found.account && key.was_used).and_then(|key| key.key.clone()))
+    let listed =
+        work.engine.accounts.listings.keys_of(client, project, &found.account, live_keys::MAX_WAIT).await;
+    let listed = listed.map_err(Error::Revocation)?.ok_or(Error::KeysUnlisted)?;
+    for key in listed.into_iter().filter_map(|key| key.key) {
+        // The listing may be some minutes old.
+        match client.key(project, &key).await {
+            Ok(record) if record.last_used_at.is_some() => return Ok(Some(key)),
+            Ok(_) => {}
+            Err(error) if error.is_gone() => {}
+            Err(error) => return Err(Error::Revocation(error)),
+        }
+    }
+    Ok(None)
 }
 
 /// True if somebody adopted the account of a creation with an unknown outcome. Fails while another owner may be about to

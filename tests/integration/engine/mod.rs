@@ -26,6 +26,7 @@ mod library_missing;
 mod library_names;
 mod library_sets;
 mod live_credentials;
+mod long_lists;
 mod mutated_answers;
 mod observed;
 mod outcomes;
