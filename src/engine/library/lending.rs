@@ -89,7 +89,7 @@ pub(super) async fn of_set(storage: &dyn Storage, set: &str) -> Result<Vec<Loan>
     Ok(loans)
 }
 
-/// An account of these that a deleted set still lends, and that set. `set` is the set of the caller.
+/// An account of these that another set still lends, perhaps a deleted one, and that set. `set` is the set of the caller.
 pub(super) async fn lent_by_another<'a>(
     storage: &dyn Storage,
     set: &str,

@@ -218,7 +218,7 @@ impl SetWrite<'_> {
         fields::refuse_unfit(&lacking)?;
         if !members.is_empty() {
             if let Some((member, set)) = lending::lent_by_another(storage, self.name, &members).await? {
-                let owner = format!("a check-out of library set {set}, which was deleted");
+                let owner = format!("a check-out of library set {set}");
                 return Err(Error::AccountInUse { account: member.id.clone(), owner });
             }
             self.adopt(&members).await?;
