@@ -32,7 +32,7 @@ use crate::engine::accounts::owner::Owner;
 use crate::engine::accounts::retry::RetryState;
 use crate::engine::accounts::{claims, live_keys, lookup, making};
 use crate::engine::config::clients;
-use crate::engine::creds::ledger_worker;
+use crate::engine::creds::{inventory, ledger_worker};
 use crate::engine::failpoint::failpoint;
 use crate::engine::time::backoff;
 use crate::engine::{Engine, Error};
@@ -271,7 +271,9 @@ async fn undo(
         Ok(Some(found)) => {
             clients::note_made(engine, &[found.account.as_str()], making.since);
             let alone = claims::lock(engine, &found.account).await;
-            if !claims::claimants(storage, &found.account).await?.is_empty() {
+            let is_claimed = claims::is_claimed(storage, &found.account).await?;
+            // A role has no claim.
+            if is_claimed || inventory::user_of(engine, storage, &found.account).await?.is_some() {
                 return Ok(true);
             }
             Some(alone)

@@ -125,6 +125,24 @@ async fn a_creation_in_an_organization_that_is_gone_costs_no_writes_and_is_undon
     mount.finish().await;
 }
 
+#[tokio::test]
+async fn a_lost_account_that_a_role_took_meanwhile_is_not_deleted() {
+    let mount = library::mount().await;
+    lose_the_next_creation(&mount);
+    mount.write(SET, names("a")).await.error();
+    mount.sim.clear_faults();
+    mount.advance(Duration::from_secs(60));
+    let lost = mount.sim.state().accounts[0].id.clone();
+    mount.write("roles/on-it", json!({"project": "research", "service_account_id": lost})).await.done();
+    let key = mount.read("creds/on-it").await.text("api_key");
+    for _ in 0..3 {
+        tick_after(&mount, A_WHILE).await;
+    }
+    assert!(mount.sim.state().is_live(&key), "the role uses the account");
+    assert_eq!(mount.stored("library-set/"), Vec::<String>::new(), "nothing is left to look for");
+    mount.abandon();
+}
+
 /// Each time one deletion succeeds, as at an OpenAI that allows few, and the others fail.
 #[tokio::test]
 async fn accounts_go_one_after_another_without_ever_longer_waits() {
