@@ -32,6 +32,7 @@ use crate::engine::accounts::owner::Owner;
 use crate::engine::accounts::retry::RetryState;
 use crate::engine::accounts::{claims, live_keys, lookup, making};
 use crate::engine::config::clients;
+use crate::engine::config::clients::Configured;
 use crate::engine::creds::{inventory, ledger_worker};
 use crate::engine::failpoint::failpoint;
 use crate::engine::time::backoff;
@@ -116,6 +117,10 @@ pub(super) async fn reconcile(
         // After a step forward the waits begin anew: OpenAI may allow only a few calls at a time.
         set.retry = if set.unfinished() < count { RetryState::default() } else { earlier };
         match failure {
+            // What is in reach and had no turn in this run does not wait for an hour.
+            Some(error) if error.is_out_of_reach() && is_any_in_reach(engine, storage, &set).await => {
+                set.retry.failed(name, &error, now, Duration::ZERO);
+            }
             Some(error) => set.retry.failed_by(name, &error, now, Duration::ZERO),
             None => set.retry.succeeded(),
         }
@@ -207,6 +212,14 @@ async fn store(
         return engine.library_sets.delete(storage, name).await;
     }
     sets::put(engine, storage, name, set).await
+}
+
+/// True if something is left to do in the organization that the configuration names.
+async fn is_any_in_reach(engine: &Engine, storage: &dyn Storage, set: &LibrarySet) -> bool {
+    let Ok(Configured { config, .. }) = clients::configured(engine, storage).await else { return false };
+    let ending = set.ending.iter().map(|ending| &ending.member.organization_id);
+    let making = set.making.iter().map(|making| &making.organization_id);
+    ending.chain(making).any(|organization| *organization == config.organization_id)
 }
 
 /// True if further calls to OpenAI would fail, too.

@@ -47,7 +47,9 @@ pub(super) async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Resp
     set.check_move(old, &project_id)?;
 
     let mut warnings = warn_of_cut(&engine, &set).await?;
-    let record = stored.unwrap_or_else(|| set.clone());
+    let mut record = stored.unwrap_or_else(|| set.clone());
+    // New work does not wait for earlier failures.
+    record.retry.retry_now();
     let looks = asked.is_some();
     let mut write = SetWrite {
         engine: &engine,
