@@ -70,16 +70,6 @@ pub(in crate::engine) async fn remove_account(
     done_or_gone(client.delete_service_account(project_id, account).await)
 }
 
-/// Ends the key of this unique name on an account.
-pub(in crate::engine) async fn end_key_named(
-    client: &Client,
-    project: &ProjectId,
-    account: &ServiceAccountId,
-    name: &str,
-) -> Result<Undone, openai::Error> {
-    end_named(client, &UniqueName { project, account: Some(account), name }).await
-}
-
 /// Looks up an account or key by its unique name, and ends it. The object may be new.
 pub(in crate::engine) async fn end_named(
     client: &Client,

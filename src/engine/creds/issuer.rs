@@ -76,7 +76,7 @@ pub(in crate::engine) async fn make_bare_account(
 }
 
 /// Creates a key whose unique name the caller has stored. After [`Error::LeftBehind`] the key may exist, and the caller
-/// ends the key by [`end_key_named`](crate::engine::accounts::deletion::end_key_named) later. After any other error no key exists.
+/// ends the key by its name later. After any other error no key exists.
 pub(in crate::engine) async fn issue_recorded_key(
     client: &Client,
     project_id: &ProjectId,

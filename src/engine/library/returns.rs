@@ -18,6 +18,8 @@ use super::sets::SETS;
 use crate::engine::accounts::deletion;
 use crate::engine::accounts::deletion::Undone;
 use crate::engine::accounts::kind::{Holding, Kind, Mount, Pending, Turn};
+use crate::engine::accounts::lookup;
+use crate::engine::accounts::lookup::UniqueName;
 use crate::engine::accounts::owner::Owner;
 use crate::engine::config::clients;
 use crate::engine::failpoint::failpoint;
@@ -96,6 +98,12 @@ async fn give_back_locked(
     };
     failpoint!("return.begun");
     match end_key(engine, storage, &loan, max_wait).await {
+        Err(Error::KeyUsed(key)) if loan.expires > engine.certain_time() => {
+            lending::lend_again(engine, storage, ticket, &key).await?;
+            let error = Error::KeyUsed(key);
+            tracing::warn!(set = ticket.set, "{error}");
+            return Err(error);
+        }
         Err(error) if loan.expires > engine.certain_time() => {
             tracing::warn!(set = ticket.set, key = ticket.loan, "a lent key is not ended yet: {error}");
             lending::put_off_return(engine, storage, ticket, &error).await?;
@@ -199,8 +207,16 @@ async fn end_key(
         clients::note_made(engine, &[key.as_str()], loan.since);
         return deletion::end_key(&client, &account.project_id, key).await.map_err(Error::Revocation);
     }
-    let found = deletion::end_key_named(&client, &account.project_id, &account.id, &loan.id).await;
-    match found.map_err(Error::Revocation)? {
+    let unique_name = UniqueName { project: &account.project_id, account: Some(&account.id), name: &loan.id };
+    let found = lookup::find_now(&client, &unique_name).await;
+    if let Ok(Some(found)) = &found {
+        found.ids().for_each(|id| client.recent_ids().insert(id, Duration::ZERO));
+        if let Some(key) = found.key.as_ref().filter(|_| found.was_used) {
+            return Err(Error::KeyUsed(key.clone()));
+        }
+    }
+    let undone = deletion::end_found(&client, &account.project_id, found).await;
+    match undone.map_err(Error::Revocation)? {
         Undone::NothingFound if engine.certain_time() < loan.doubt_ends() => Err(Error::KeyInDoubt),
         Undone::NothingFound | Undone::Ended => Ok(()),
     }
