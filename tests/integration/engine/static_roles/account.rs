@@ -4,7 +4,7 @@ use openai_secrets::logical::{Entry, Storage as _};
 use serde_json::json;
 
 use super::*;
-use crate::simulator::{Action, Fault, endpoint};
+use crate::simulator::{AccountState, Action, Fault, endpoint};
 
 #[tokio::test]
 async fn the_given_account_stays_with_its_own_key_and_the_made_ones_go() {
@@ -246,6 +246,24 @@ async fn a_lost_key_that_somebody_uses_is_not_deleted_because_a_backup_was_resto
         assert!(!mount.sim.state().is_live(&lost), "{method}");
         mount.finish().await;
     }
+}
+
+#[tokio::test]
+async fn the_account_of_a_lost_key_that_somebody_uses_is_refused_to_others_until_it_ends() {
+    let (mount, _) = with_app(json!({"rotation_method": "account", "rotation_period": 0})).await;
+    let mount = mount.without_lag();
+    let lost = restore_a_backup_from_before_a_rotation(&mount, endpoint::CREATE_ACCOUNT).await;
+    let has_it = |account: &AccountState| account.keys.iter().any(|key| key.value == lost);
+    let account = mount.sim.state().accounts.into_iter().find(has_it).unwrap().id;
+    let on_it = json!({"service_account_id": account, "project": PROJECT});
+    for taker in ["roles/other", "static-roles/other"] {
+        mount.write(taker, on_it.clone()).await.refused("already belongs to static role app");
+    }
+    mount.advance(DAY * 33);
+    mount.tick().await.done();
+    assert!(mount.sim.state().account(&account).is_none());
+    assert_eq!(mount.stored(&format!("account-owner/{account}")), Vec::<String>::new());
+    mount.finish().await;
 }
 
 /// OpenAI takes no end that is more than a year away.
