@@ -35,7 +35,6 @@ use crate::engine::config::clients;
 use crate::engine::config::clients::Configured;
 use crate::engine::creds::{inventory, ledger_worker};
 use crate::engine::failpoint::failpoint;
-use crate::engine::time::backoff;
 use crate::engine::{Engine, Error};
 use crate::logical::{Storage, StorageError};
 use crate::openai::{ServiceAccountId, Urgency};
@@ -100,7 +99,7 @@ pub(super) async fn reconcile(
     let now = engine.now();
     let (due, later): (Vec<_>, Vec<_>) = std::mem::take(&mut set.ending)
         .into_iter()
-        .partition(|ending| !(limits.waits_for_writes && backoff::is_wait(ending.not_before, now)));
+        .partition(|ending| !limits.waits_for_writes || ending.due(now) <= now);
     let is_sought = |making: &&Making| engine.first_seen.has_settled(&making.name, limits.is_last);
     let sought: Vec<Making> = set.making.iter().filter(is_sought).cloned().collect();
     set.ending = due.iter().chain(&later).cloned().collect();
@@ -148,16 +147,13 @@ impl Kind for LibrarySets {
     async fn reconcile(&self, turn: &Turn<'_>, owner: &Owner) -> Result<Option<DateTime<Utc>>, Error> {
         let (engine, storage, now, name) = (turn.engine, turn.storage(), turn.engine.now(), owner.name());
         let Some(set) = engine.library_sets.latest(storage, name).await? else { return Ok(None) };
-        match set.next_look() {
-            Some(next_look) if !turn.is_tried_now(&set.retry) && backoff::is_wait(next_look, now) => {
-                return Ok(Some(next_look));
-            }
-            None if !set.is_over() => return Ok(None),
-            Some(_) | None => {}
+        let next_look = set.next_look(now);
+        if set.retry.waits(now) && !turn.is_tried_now(&set.retry) || next_look.is_none() && !set.is_over() {
+            return Ok(next_look);
         }
         reconcile(engine, storage, name, Limits::of_tick(turn.deadline(), turn.is_last)).await?;
         let set = engine.library_sets.record(storage, name).await?;
-        Ok(set.and_then(|set| set.next_look()))
+        Ok(set.and_then(|set| set.next_look(engine.now())))
     }
 
     /// Accounts that Vault created for the set and that left it, and creations with an unknown outcome.
@@ -167,7 +163,7 @@ impl Kind for LibrarySets {
             return Ok(Vec::new());
         };
         let now = engine.now();
-        let ending = set.ending.iter().filter(|ending| !backoff::is_wait(ending.not_before, now));
+        let ending = set.ending.iter().filter(|ending| ending.due(now) <= now);
         let ending = ending.filter(|ending| ending.member.is_made()).map(|ending| {
             let name = ending.member.made_as.as_ref().unwrap_or(&ending.member.name);
             Pending {
