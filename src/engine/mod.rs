@@ -5,7 +5,8 @@
 //!
 //! # The folders, from top to bottom
 //! A folder uses the folders below it and the files beside this one. Where a folder needs one above it, it declares a
-//! trait, and this file names the implementation. A test holds both rules.
+//! trait, and this file names the implementation. What a process remembers for a folder is its `Memory`, and the folders
+//! above it may read that. A test holds these rules.
 //!
 //! ```text
 //! operator/      health, metrics, info, revocations, tidy, costs
@@ -45,29 +46,19 @@ use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use self::accounts::first_seen::FirstSeen;
 use self::accounts::kind::{Kind, Pending};
-use self::accounts::listing::Listings;
 use self::accounts::owner::Owner;
 use self::accounts::worker;
 use self::cache::Cache;
-use self::config::clients::Clients;
-use self::config::configuration::Config;
 use self::config::dependents::Dependents;
-use self::config::named_projects::Project;
-use self::creds::roles::Role;
-use self::creds::windows::{LEGACY_ENTRY, Recovery, WINDOW, Windows};
+use self::creds::windows::{LEGACY_ENTRY, WINDOW};
 pub use self::error::Error;
-use self::federation::exchange::Exchanges;
-use self::federation::record::Federation;
-use self::federation::role::FederatedRole;
 use self::library::sets::LibrarySet;
 use self::naming::names::MountTag;
 use self::operator::tidy::Tidying;
 use self::telemetry::events::Events;
 use self::telemetry::listener::{Listener, Source};
 use self::telemetry::metrics::Metrics;
-use self::telemetry::openai_status::OpenAiStatus;
 use self::time::clock::{Clock, Times, WallClock};
 use crate::framework::{self, Backend, Locks, Path, Tick, WalLog};
 use crate::logical::{self, Factory, Setup, SpecialPaths, Storage, SystemView, Writable};
@@ -151,7 +142,7 @@ fn paths() -> Vec<Path<Engine>> {
         config::projects::paths(),
         federation::paths(),
         federation::tokens::paths(),
-        creds::roles::paths(),
+        creds::path_roles::paths(),
         creds::path_creds::paths(),
         operator::revocations::paths(),
         static_roles::paths(),
@@ -208,43 +199,33 @@ fn special_paths() -> SpecialPaths {
     }
 }
 
-/// One mount.
+/// One mount: what all rooms share, and the memory of each room.
 pub struct Engine {
     version: &'static str,
     tag: MountTag,
     system: Arc<dyn SystemView>,
+    /// The mount's storage, for work without a request.
+    storage: Arc<dyn Storage>,
     clock: Arc<dyn Clock>,
     times: Arc<Times>,
-    windows: Arc<Windows>,
-    recovery: Recovery,
-    first_seen: FirstSeen,
     locks: Locks,
-    listings: Listings,
-    clients: Clients,
     metrics: Arc<Metrics>,
     events: Events,
     listener: Option<Arc<Listener>>,
-    tidying: Tidying,
-    /// The mount's storage, for work without a request.
-    storage: Arc<dyn Storage>,
     /// The mount point; empty before the first request.
     mount_point: Mutex<String>,
     /// Cancelled when this process unloads the mount.
     gone: CancellationToken,
-    config: Cache<Config>,
-    projects: Cache<Project>,
-    roles: Cache<Role>,
-    federation: Cache<Federation>,
-    federated_roles: Cache<FederatedRole>,
-    exchanges: Exchanges,
-    seen: Cache<config::clock_watch::Seen>,
-    library_sets: Cache<LibrarySet>,
-    ledger_worker: creds::ledger_worker::LedgerWorker,
-    live: creds::live::LiveCredentials,
     /// Set when the configuration names another organization. The next ticks retry everything that waits for that.
     reach_changed: AtomicBool,
     /// The reason to refuse every request: a newer release wrote the mount's storage.
     refusal: OnceLock<String>,
+    accounts: accounts::memory::Memory,
+    config: config::memory::Memory,
+    federation: federation::memory::Memory,
+    creds: creds::memory::Memory,
+    library_sets: Cache<LibrarySet>,
+    tidying: Tidying,
 }
 
 impl Engine {
@@ -256,37 +237,23 @@ impl Engine {
             version,
             tag: MountTag::of(&setup.backend_uuid),
             system: Arc::clone(&setup.system),
-            clients: Clients::new(
-                Arc::clone(&metrics),
-                OpenAiStatus::new(Arc::clone(&times)),
-                Arc::clone(clock),
-            ),
-            exchanges: Exchanges::new(Arc::clone(&times)),
+            storage: Arc::clone(&setup.storage),
             clock: Arc::clone(clock),
-            windows: Arc::new(Windows::new(Arc::clone(clock))),
-            recovery: Recovery::default(),
-            first_seen: FirstSeen::new(Arc::clone(clock)),
-            times,
             locks: Locks::new(),
-            listings: Listings::new(Arc::clone(clock)),
-            metrics,
             events: Events::new(Arc::clone(&setup.system)),
             listener: listener.clone(),
-            tidying: Tidying::default(),
-            storage: Arc::clone(&setup.storage),
             mount_point: Mutex::default(),
             gone: CancellationToken::new(),
-            config: Cache::new(&config::configuration::CONFIG),
-            projects: Cache::new(&config::named_projects::PROJECTS),
-            roles: Cache::new(&creds::roles::ROLES),
-            federation: Cache::new(&federation::record::FEDERATION),
-            federated_roles: Cache::new(&federation::role::FEDERATED_ROLES),
-            seen: Cache::new(&config::clock_watch::SEEN),
-            library_sets: Cache::new(&library::sets::SETS),
-            ledger_worker: creds::ledger_worker::LedgerWorker::default(),
-            live: creds::live::LiveCredentials::default(),
             reach_changed: AtomicBool::new(false),
             refusal: OnceLock::new(),
+            accounts: accounts::memory::Memory::new(clock),
+            config: config::memory::Memory::new(&metrics, &times, clock),
+            federation: federation::memory::Memory::new(&times),
+            creds: creds::memory::Memory::new(clock),
+            library_sets: Cache::new(&library::sets::SETS),
+            tidying: Tidying::default(),
+            times,
+            metrics,
         }
     }
 
@@ -308,6 +275,42 @@ impl Engine {
     /// The mount point; empty before the first request.
     fn located(&self) -> String {
         self.mount_point.lock().clone()
+    }
+
+    /// The part of a tick that writes replicated storage. A performance secondary writes only its credentials.
+    async fn work_of_primary(&self, tick: &Tick, reach_changed: bool) -> Vec<logical::Error> {
+        if tick.writable == Writable::LocalOnly {
+            return Vec::new();
+        }
+        let (mut failures, moved, found, measured, tracked) = tokio::join!(
+            self.reconcile_owners(tick, reach_changed),
+            library::legacy::tick(self, tick),
+            library::missing::tick(self, tick),
+            library::status::tick(self, tick),
+            operator::costs::track(self, tick),
+        );
+        let others = [moved, found, measured, tracked].into_iter().filter_map(Result::err);
+        failures.extend(others.map(logical::Error::from));
+        failures
+    }
+
+    async fn reconcile_owners(&self, tick: &Tick, reach_changed: bool) -> Vec<logical::Error> {
+        let (storage, begun) = (&*tick.storage, self.now());
+        let went_back = config::clock_watch::clock_went_back(self, storage, begun).await;
+        let worked = worker::tick(self, tick, matches!(went_back, Ok(true)), reach_changed).await;
+        if reach_changed && !worked.is_whole {
+            self.reach_changed.store(true, Ordering::Relaxed);
+        }
+        // If the clock went back, its time is stored only after all owners are checked, by OpenAI's clock, too. Else the next
+        // tick repeats that.
+        let is_checked = worked.is_whole && self.times.latest_known().is_some();
+        let noted = match went_back {
+            Ok(went_back) if !went_back || is_checked => {
+                config::clock_watch::note_time(self, storage, begun).await
+            }
+            went_back => went_back.map(drop),
+        };
+        noted.err().into_iter().map(logical::Error::from).chain(worked.failures).collect()
     }
 }
 
@@ -336,53 +339,20 @@ impl framework::Engine for Engine {
 
     async fn periodic(self: Arc<Self>, tick: Tick) -> Vec<logical::Error> {
         self.metrics.upkeep();
-        self.clients.upkeep();
-        self.listings.drop_old();
+        self.config.clients.upkeep();
+        self.accounts.listings.drop_old();
         config::clock_watch::ask_openai(&self, &tick).await;
-        if tick.writable == Writable::LocalOnly {
-            // A performance secondary writes only credentials. The primary does the other work.
-            let (created, removed, counted) = tokio::join!(
-                creds::windows::tick(&self, &tick),
-                creds::ledger_worker::tick(&self, &tick, false),
-                creds::live::tick(&self, &tick)
-            );
-            config::clock_watch::ask_while_failing(&self, &tick).await;
-            let failures = [created, removed, counted].into_iter().filter_map(Result::err);
-            return failures.map(logical::Error::from).collect();
-        }
-        let begun = self.now();
-        let went_back = config::clock_watch::clock_went_back(&self, &*tick.storage, begun).await;
-        let (went_back, watched) = match went_back {
-            Ok(went_back) => (went_back, Ok(())),
-            Err(error) => (false, Err(error)),
-        };
         let reach_changed = self.reach_changed.swap(false, Ordering::Relaxed);
         // Concurrently, so that a slow or failed part does not delay the others.
-        let (created, removed, worked, moved, found, measured, tracked, counted) = tokio::join!(
+        let (created, removed, counted, others) = tokio::join!(
             creds::windows::tick(&self, &tick),
             creds::ledger_worker::tick(&self, &tick, reach_changed),
-            worker::tick(&self, &tick, went_back, reach_changed),
-            library::legacy::tick(&self, &tick),
-            library::missing::tick(&self, &tick),
-            library::status::tick(&self, &tick),
-            operator::costs::track(&self, &tick),
             creds::live::tick(&self, &tick),
+            self.work_of_primary(&tick, reach_changed),
         );
-        if reach_changed && !worked.is_whole {
-            self.reach_changed.store(true, Ordering::Relaxed);
-        }
-        // If the clock went back, its time is stored only after all owners are checked, by OpenAI's clock, too. Else the next
-        // tick repeats that.
-        let is_checked = worked.is_whole && self.times.latest_known().is_some();
-        let noted = if watched.is_ok() && (!went_back || is_checked) {
-            config::clock_watch::note_time(&self, &*tick.storage, begun).await
-        } else {
-            Ok(())
-        };
         config::clock_watch::ask_while_failing(&self, &tick).await;
-        let parts = [watched, created, removed, moved, found, measured, tracked, counted, noted];
-        let failures = parts.into_iter().filter_map(Result::err).map(logical::Error::from);
-        failures.chain(worked.failures).collect()
+        let failures = [created, removed, counted].into_iter().filter_map(Result::err);
+        failures.map(logical::Error::from).chain(others).collect()
     }
 
     fn surely_passed(&self) -> DateTime<Utc> {
@@ -397,25 +367,14 @@ impl framework::Engine for Engine {
     }
 
     fn invalidate(&self, key: &str) {
-        if key == config::configuration::CONFIG.prefix() {
-            self.config.invalidate(key);
-            self.clients.forget();
-        }
-        self.projects.invalidate(key);
-        self.roles.invalidate(key);
-        if key == federation::record::FEDERATION.prefix() {
-            self.federation.invalidate(key);
-        }
-        self.federated_roles.invalidate(key);
-        if let Some(role) = federation::role::FEDERATED_ROLES.name_of(key) {
-            self.exchanges.forget(role);
-        }
-        self.seen.invalidate(key);
+        self.config.invalidate(key);
+        self.creds.invalidate(key);
+        self.federation.invalidate(key);
         self.library_sets.invalidate(key);
     }
 
     async fn cleanup(&self) {
-        self.ledger_worker.stop();
+        self.creds.stop();
         self.gone.cancel();
     }
 }

@@ -250,6 +250,7 @@ impl Client {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
+            let is_recent = is_recent || self.was_recent(&request, &error);
             if let Some(error) = retries.resolve(is_recent, error).await {
                 return Err(error);
             }

@@ -7,6 +7,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -30,6 +31,17 @@ pub struct RecentIds {
     clock: Arc<dyn Clock>,
     hashes: RandomState,
     ids: Mutex<HashMap<u64, Entry>>,
+    /// Objects of unknown age, because OpenAI's time was unknown.
+    made: Mutex<HashMap<u64, Made>>,
+}
+
+/// An object of unknown age.
+#[derive(Clone, Copy, Debug)]
+struct Made {
+    /// Time of the creation by OpenAI's clock.
+    at: DateTime<Utc>,
+    /// Time of this entry by the monotonic clock.
+    noted: Duration,
 }
 
 /// State of one id in 8 bytes. The lowest bit is 1 if OpenAI confirmed the deletion, so a 404 is conclusive. The others are
@@ -62,7 +74,7 @@ impl Default for RecentIds {
 impl RecentIds {
     /// An empty set that reads the time from `clock`.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, hashes: RandomState::new(), ids: Mutex::default() }
+        Self { clock, hashes: RandomState::new(), ids: Mutex::default(), made: Mutex::default() }
     }
 
     /// Inserts an id whose object was created, or first seen, this long ago.
@@ -72,6 +84,12 @@ impl RecentIds {
         let entry = ids.entry(self.hash(id)).or_insert(Entry::new(until, false));
         *entry = Entry::new(until.max(entry.until()), entry.is_deleted());
         evict_if_full(&mut ids, now);
+    }
+
+    /// Inserts an id whose object was created at this time by OpenAI's clock, whose present time is unknown. The `Date` of a
+    /// 404 tells whether the object was recent.
+    pub fn insert_made(&self, id: &str, at: DateTime<Utc>) {
+        self.made.lock().insert(self.hash(id), Made { at, noted: self.clock.monotonic() });
     }
 
     /// Forgets an id that no later call names.
@@ -84,6 +102,7 @@ impl RecentIds {
         let (now, mut ids) = (self.clock.monotonic(), self.ids.lock());
         ids.retain(|_, entry| entry.is_recent(now));
         ids.shrink_to_fit();
+        self.made.lock().retain(|_, made| now.saturating_sub(made.noted) < PROPAGATION_TIME);
     }
 
     /// Records that OpenAI confirmed the deletion.
@@ -98,6 +117,14 @@ impl RecentIds {
     pub fn contains(&self, id: &str) -> bool {
         let now = self.clock.monotonic();
         self.entry(id).is_some_and(|entry| entry.is_recent(now) && !entry.is_deleted())
+    }
+
+    /// Learns the age of an object from the date of a 404 for it.
+    fn learn_age(&self, id: &str, date: DateTime<Utc>) {
+        let made = self.made.lock().remove(&self.hash(id));
+        if let Some(age) = made.and_then(|made| (date - made.at).abs().to_std().ok()) {
+            self.insert(id, age);
+        }
     }
 
     fn is_deleted(&self, id: &str) -> bool {
@@ -180,6 +207,15 @@ impl Client {
     pub(super) fn is_recent(&self, request: &Request) -> bool {
         let is_deleted = request.path.iter().any(|segment| self.recent_ids.is_deleted(segment));
         !is_deleted && request.path.iter().any(|segment| self.recent_ids.contains(segment))
+    }
+
+    /// The same for a request that OpenAI has answered with this error. Its date tells the age of an object whose age was
+    /// unknown.
+    pub(super) fn was_recent(&self, request: &Request, error: &Error) -> bool {
+        if let Some(date) = error.refusal().and_then(|refusal| refusal.date) {
+            request.path.iter().for_each(|segment| self.recent_ids.learn_age(segment, date));
+        }
+        self.is_recent(request)
     }
 
     /// The 404 retries for one call.

@@ -67,9 +67,9 @@ const LOOPS: [Loop; 27] = [
     looped(
         "a name template",
         ("engine/naming/template/mod.rs", "reader::read(text)"),
-        ("engine/creds/roles.rs", ".longest(Template::MAX_LENGTH)"),
+        ("engine/creds/path_roles.rs", ".longest(Template::MAX_LENGTH)"),
     ),
-    looped("scopes", ("engine/creds/roles.rs", "static SCOPES: Field<Vec<String>>"), LIST),
+    looped("scopes", ("engine/creds/path_roles.rs", "static SCOPES: Field<Vec<String>>"), LIST),
     looped("scopes of a read", ("engine/creds/path_creds.rs", "static SCOPES: Field<Vec<String>>"), LIST),
     looped(
         "labels",

@@ -45,6 +45,24 @@ fn no_file_uses_a_room_above_its_own() {
 }
 
 #[test]
+fn no_file_uses_the_memory_of_a_room_above_its_own() {
+    let (rooms, mut uses) = (rooms(), 0);
+    for source in sources().iter().filter(|source| source.path.starts_with("engine")) {
+        let Some(own) = rooms.iter().position(|room| source.path.starts_with(Path::new("engine").join(room)))
+        else {
+            continue;
+        };
+        let code: String = source.code.split_whitespace().collect();
+        for (floor, room) in rooms.iter().enumerate() {
+            let is_used = code.contains(&format!("engine.{room}."));
+            uses += usize::from(is_used && floor > own);
+            assert!(!is_used || floor >= own, "{} uses the memory of {room}/", source.path.display());
+        }
+    }
+    assert!(uses > 20, "only {uses} uses are found");
+}
+
+#[test]
 fn only_the_head_of_the_engine_has_methods_of_the_whole_engine() {
     for source in sources().iter().filter(|source| source.path.starts_with("engine")) {
         let is_head = source.path == Path::new("engine/mod.rs");

@@ -23,7 +23,8 @@ struct Group {
 pub fn read(world: &mut World, call: &Call) -> Result<Value, Refusal> {
     call.one_of("bucket_width", &["1d"])?;
     let start = instant(call, "start_time")?.ok_or_else(|| Refusal::missing("start_time"))?;
-    let end = instant(call, "end_time")?.unwrap_or_else(|| world.now());
+    // The second that runs counts: a day may be asked for from its first one on.
+    let end = instant(call, "end_time")?.unwrap_or_else(|| world.now() + 1);
     if end <= start {
         return Err(Refusal::invalid("end_time", "'end_time' must be after 'start_time'.".to_owned()));
     }

@@ -19,7 +19,7 @@ use super::holdings;
 use super::owner::Owner;
 use crate::engine::accounts::making;
 use crate::engine::{Engine, Error};
-use crate::framework::LockGuard;
+use crate::framework::{LockGuard, Locks};
 use crate::logical::{Collection, Record, Storage, StorageError};
 use crate::openai::ServiceAccountId;
 
@@ -45,8 +45,8 @@ impl Record for Claim {
 static CLAIMS: Collection<Claim> = Collection::new("account-owner/");
 
 /// Locks the account against other claims and deletions.
-pub(in crate::engine) async fn lock(engine: &Engine, account: &ServiceAccountId) -> LockGuard {
-    engine.locks.lock(&format!("account/{account}")).await
+pub(in crate::engine) async fn lock(locks: &Locks, account: &ServiceAccountId) -> LockGuard {
+    locks.lock(&format!("account/{account}")).await
 }
 
 /// The claims of an account, by their names in [`CLAIMS`]: none, one, or more after a crash.
@@ -97,7 +97,7 @@ pub(in crate::engine) async fn claim(
     account: &ServiceAccountId,
     owner: &Owner,
 ) -> Result<(), Error> {
-    let _alone = lock(engine, account).await;
+    let _alone = lock(&engine.locks, account).await;
     claim_locked(engine, storage, account, owner).await
 }
 
@@ -147,12 +147,12 @@ async fn refuse_held(
 
 /// Deletes the claims of `owner` on the account.
 pub(in crate::engine) async fn release(
-    engine: &Engine,
+    locks: &Locks,
     storage: &dyn Storage,
     account: &ServiceAccountId,
     owner: &Owner,
 ) -> Result<(), StorageError> {
-    let _alone = lock(engine, account).await;
+    let _alone = lock(locks, account).await;
     release_locked(storage, account, owner).await
 }
 

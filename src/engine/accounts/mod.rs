@@ -16,6 +16,7 @@ pub(in crate::engine) mod listing;
 pub(in crate::engine) mod live_keys;
 pub(in crate::engine) mod lookup;
 pub mod making;
+pub(in crate::engine) mod memory;
 pub mod owner;
 pub mod pending;
 pub mod retry;

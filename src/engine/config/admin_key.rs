@@ -159,7 +159,7 @@ impl Kind for Configuration {
 
     async fn pending(&self, mount: Mount<'_>, owner: &Owner) -> Result<Vec<Pending>, Error> {
         let Mount { engine, storage } = mount;
-        let Some(config) = engine.config.get(storage, ONLY).await? else { return Ok(Vec::new()) };
+        let Some(config) = engine.config.stored.get(storage, ONLY).await? else { return Ok(Vec::new()) };
         let now = engine.now();
         let replaced = config.keys.ending.iter().map(|old| Pending {
             api_key_id: old.id.to_string(),

@@ -44,7 +44,7 @@ pub(in crate::engine) async fn reconcile(
     let now = engine.now();
     let is_last = engine.system.tainted().await?;
     let is_due = |waits: bool| which == Which::All || !waits;
-    let is_sought = |making: &&Making| is_due(!engine.first_seen.has_settled(&making.name, is_last));
+    let is_sought = |making: &&Making| is_due(!engine.accounts.first_seen.has_settled(&making.name, is_last));
     let sought: Vec<&Making> = config.keys.making.iter().filter(is_sought).collect();
     let going: Vec<&Ending> = config.keys.ending.iter().filter(|old| is_due(old.retry.waits(now))).collect();
     if sought.is_empty() && going.is_empty() {
@@ -58,7 +58,7 @@ pub(in crate::engine) async fn reconcile(
         match undo(engine, storage, config, making, deadline).await {
             Ok(true) => {
                 after.keys.making.end(&making.name);
-                engine.first_seen.forget(&making.name);
+                engine.accounts.first_seen.forget(&making.name);
             }
             Ok(false) => {}
             Err(error) => failure = Some(error),
@@ -138,7 +138,7 @@ async fn undo(
     let client = client.for_work(Urgency::Revocation, time_left(deadline));
     let found = undo_found(engine, &client, config, making, deadline).await.map_err(Error::Revocation)?;
     failpoint!("sweep.admin_undone");
-    Ok(found || engine.first_seen.has_settled(&making.name, false))
+    Ok(found || engine.accounts.first_seen.has_settled(&making.name, false))
 }
 
 /// Deletes the key of this name, unless it is in use. True if a key was found.

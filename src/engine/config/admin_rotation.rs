@@ -24,7 +24,6 @@ use crate::engine::config::configuration::Config;
 use crate::engine::config::{admin_keys, admin_reconcile, clients, configuration, key_records};
 use crate::engine::failpoint::failpoint;
 use crate::engine::naming::names::ServiceAccountName;
-use crate::engine::telemetry::events;
 use crate::engine::telemetry::events::EventKind;
 use crate::engine::telemetry::metrics::{RotationKind, RotationResult};
 use crate::engine::{Engine, Error};
@@ -95,7 +94,7 @@ impl<'a> Rotation<'a> {
         let result = if outcome.is_ok() { RotationResult::Done } else { RotationResult::Failed };
         self.engine.metrics.rotated(RotationKind::AdminKey, result);
         let event_kind = if outcome.is_ok() { EventKind::RootRotate } else { EventKind::RootRotateFail };
-        events::emit(self.engine, event_kind, "config");
+        self.engine.events.emit(event_kind, "config");
         if let Err(error) = &outcome {
             self.note_failure(config, error).await;
         }
@@ -149,7 +148,7 @@ impl<'a> Rotation<'a> {
         let (organization, now) = (&config.organization_id, self.engine.now());
         let making = config.keys.making.begin(name.into(), organization, None, None, now)?;
         configuration::store_config(self.engine, self.storage, config).await?;
-        self.engine.first_seen.begin(&making.name);
+        self.engine.accounts.first_seen.begin(&making.name);
         Ok(making)
     }
 
@@ -199,7 +198,7 @@ impl<'a> Rotation<'a> {
     /// Tries the new key: it reads its own record.
     async fn prove(&self, client: &Client, made: &CreatedAdminKey) -> Result<(), Error> {
         let deadline = self.deadline.min(Instant::now() + MAX_PROOF_WAIT);
-        let client = self.engine.clients.with_key_on_trial(client, &made.value)?;
+        let client = self.engine.config.clients.with_key_on_trial(client, &made.value)?;
         let mut wait = FIRST_PROOF_DELAY;
         loop {
             let time_left = deadline.saturating_duration_since(Instant::now());
@@ -230,7 +229,7 @@ impl<'a> Rotation<'a> {
         config.admin_key_expires_at = new.expires_at;
         config.last_rotated = self.engine.now();
         configuration::store_config(self.engine, self.storage, &mut config).await?;
-        self.engine.clients.openai_status().key_stored(true);
+        self.engine.config.clients.openai_status().key_stored(true);
         Ok(config)
     }
 
@@ -257,7 +256,7 @@ impl<'a> Rotation<'a> {
             return Ok(Rotated { config, warnings: vec![warning] });
         }
         config.refuse_retired(NEW_KEY, &key)?;
-        let client = self.in_time(&self.engine.clients.with_key_on_trial(&client, &key)?);
+        let client = self.in_time(&self.engine.config.clients.with_key_on_trial(&client, &key)?);
         let record = match id {
             Some(id) => Some(key_records::check_id(&client, NEW_KEY_ID, &id, &key).await?),
             None => client.find_admin_key(&key).await.map_err(Error::Validation)?,
@@ -273,7 +272,7 @@ impl<'a> Rotation<'a> {
         let warnings = warn_of_unknown(old_id.as_ref(), id.as_ref());
         let config = self.store(config, Proven { key, id, name: None, expires_at }, old_id).await?;
         self.engine.metrics.rotated(RotationKind::AdminKey, RotationResult::Done);
-        events::emit(self.engine, EventKind::RootRotate, "config");
+        self.engine.events.emit(EventKind::RootRotate, "config");
         let mut rotated = self.delete_old(config).await;
         rotated.warnings.extend(warnings.into_iter().chain(managed));
         Ok(rotated)

@@ -11,7 +11,7 @@ use crate::engine::config::configuration;
 use crate::engine::config::configuration::{Config, ONLY};
 use crate::engine::telemetry::metrics::Metrics;
 use crate::engine::telemetry::openai_status::OpenAiStatus;
-use crate::engine::time::clock::Clock;
+use crate::engine::time::clock::{Clock, Times};
 use crate::engine::{Engine, Error};
 use crate::logical::Storage;
 use crate::openai::{
@@ -120,12 +120,15 @@ impl Clients {
 
     /// Notes the creation time of these ids from a record. For a minute after its creation, OpenAI's 404 for an id proves
     /// nothing, whichever process created the object.
-    pub(in crate::engine) fn note_made(&self, ids: &[&str], made: Option<DateTime<Utc>>, now: DateTime<Utc>) {
+    fn note_made(&self, ids: &[&str], made: DateTime<Utc>, times: &Times) {
         // A creation time in the future means that the clock was set back.
-        let age = made.and_then(|made| (now - made).abs().to_std().ok());
-        let Some(age) = age.filter(|age| *age < PROPAGATION_TIME) else { return };
+        let age = (times.now() - made).abs().to_std().unwrap_or_default();
         for id in ids {
-            self.recent.insert(id, age);
+            if age < PROPAGATION_TIME {
+                self.recent.insert(id, age);
+            } else if !times.are_known() {
+                self.recent.insert_made(id, made);
+            }
         }
     }
 
@@ -168,7 +171,9 @@ impl Configured {
 
 /// See [`Clients::note_made`].
 pub(in crate::engine) fn note_made(engine: &Engine, ids: &[&str], made: impl Into<Option<DateTime<Utc>>>) {
-    engine.clients.note_made(ids, made.into(), engine.now());
+    if let Some(made) = made.into() {
+        engine.config.clients.note_made(ids, made, &engine.times);
+    }
 }
 
 /// Waits until OpenAI surely lists the object of a creation that began at this time, by the machine's clock.
@@ -186,7 +191,7 @@ pub(in crate::engine) async fn wait_until_making_listed(engine: &Engine, making:
 async fn wait_for_lag(engine: &Engine, age: Duration) {
     let left = LONGEST_LAG.saturating_sub(age);
     if !left.is_zero() {
-        engine.clients.clock.pause(left).await;
+        engine.config.clients.clock.pause(left).await;
     }
 }
 
@@ -195,8 +200,8 @@ pub(in crate::engine) async fn configured(
     engine: &Engine,
     storage: &dyn Storage,
 ) -> Result<Configured, Error> {
-    let config = engine.config.get(storage, ONLY).await?.ok_or(Error::NotConfigured)?;
-    engine.clients.of(config)
+    let config = engine.config.stored.get(storage, ONLY).await?.ok_or(Error::NotConfigured)?;
+    engine.config.clients.of(config)
 }
 
 /// Like [`configured`], for the creation of objects without expiry. Refused if storage has no configuration

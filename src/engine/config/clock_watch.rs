@@ -45,7 +45,7 @@ pub(in crate::engine) async fn ask_openai(engine: &Engine, tick: &Tick) {
 /// Calls OpenAI during an outage, and while OpenAI refuses the admin key. `health` and the metrics would otherwise report
 /// that until the next request.
 pub(in crate::engine) async fn ask_while_failing(engine: &Engine, tick: &Tick) {
-    if engine.clients.openai_status().outcomes().are_failing() && !tick.is_over() {
+    if engine.config.clients.openai_status().outcomes().are_failing() && !tick.is_over() {
         ask(engine, tick).await;
     }
 }
@@ -64,7 +64,7 @@ pub(in crate::engine) async fn clock_went_back(
     storage: &dyn Storage,
     now: DateTime<Utc>,
 ) -> Result<bool, Error> {
-    match engine.seen.get(storage, ONLY).await {
+    match engine.config.seen.get(storage, ONLY).await {
         Err(StorageError::Malformed { .. }) => Ok(true),
         seen => Ok(seen?.is_some_and(|seen| seen.at - now > SLACK)),
     }
@@ -77,9 +77,9 @@ pub(in crate::engine) async fn note_time(
     storage: &dyn Storage,
     now: DateTime<Utc>,
 ) -> Result<(), Error> {
-    let seen = engine.seen.get_readable(storage, ONLY).await?;
+    let seen = engine.config.seen.get_readable(storage, ONLY).await?;
     if seen.is_none_or(|seen| (now - seen.at).abs() > SLACK) {
-        engine.seen.put(storage, ONLY, &Seen { at: now }).await?;
+        engine.config.seen.put(storage, ONLY, &Seen { at: now }).await?;
     }
     Ok(())
 }

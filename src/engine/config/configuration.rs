@@ -243,7 +243,7 @@ pub(in crate::engine) async fn stored_config(
     engine: &Engine,
     storage: &dyn Storage,
 ) -> Result<Option<Arc<Config>>, Error> {
-    Ok(engine.config.latest(storage, ONLY).await?)
+    Ok(engine.config.stored.latest(storage, ONLY).await?)
 }
 
 /// Removes the Go plugin's rotation job from Vault, if there may be one.
@@ -267,13 +267,13 @@ pub(in crate::engine) async fn store_config(
     if let Err(error) = end_rotation_job(engine, config).await {
         tracing::warn!(%error, "the Go plugin's rotation job could not be removed from Vault");
     }
-    let before = engine.config.get_readable(storage, ONLY).await?;
+    let before = engine.config.stored.get_readable(storage, ONLY).await?;
     if before.is_none_or(|before| before.organization_id != config.organization_id) {
         engine.reach_changed.store(true, Ordering::Relaxed);
     }
     let clock = u64::try_from(engine.now().timestamp_millis()).unwrap_or_default();
     config.revision = clock.max(config.revision.saturating_add(1));
-    Ok(engine.config.put(storage, ONLY, config).await?)
+    Ok(engine.config.stored.put(storage, ONLY, config).await?)
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ pub(in crate::engine) mod configuration;
 pub(in crate::engine) mod dependents;
 pub(in crate::engine) mod former;
 pub(in crate::engine) mod key_records;
+pub(in crate::engine) mod memory;
 pub(in crate::engine) mod metadata;
 pub(in crate::engine) mod named_projects;
 pub(in crate::engine) mod path_config;

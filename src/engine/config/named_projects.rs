@@ -51,6 +51,6 @@ pub(in crate::engine) async fn project_id(
     if let Some(id) = project_id {
         return Ok(id.clone());
     }
-    let found = engine.projects.get(storage, project).await?;
+    let found = engine.config.projects.get(storage, project).await?;
     Ok(found.ok_or_else(|| Error::ProjectNotFound(project.to_owned()))?.project_id.clone())
 }

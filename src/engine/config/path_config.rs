@@ -10,7 +10,6 @@ use crate::engine::config::check::{self, MayWrite};
 use crate::engine::config::config_fields::FORCE;
 use crate::engine::config::configuration::{Config, LOCK, ONLY};
 use crate::engine::config::{admin_reconcile, admin_schedule, config_fields, configuration, key_records};
-use crate::engine::telemetry::events;
 use crate::engine::telemetry::events::EventKind;
 use crate::engine::time::rfc3339;
 use crate::engine::{DEPENDENTS, Engine, Error, fingerprint};
@@ -96,11 +95,11 @@ impl Config {
 }
 
 async fn exists(engine: Arc<Engine>, call: Call) -> Result<bool, Error> {
-    Ok(engine.config.get(&**call.storage(), ONLY).await?.is_some())
+    Ok(engine.config.stored.get(&**call.storage(), ONLY).await?.is_some())
 }
 
 async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
-    let config = engine.config.get(&**call.storage(), ONLY).await?;
+    let config = engine.config.stored.get(&**call.storage(), ONLY).await?;
     let Some(config) = config else { return Ok(None) };
     Ok(Some(Response::new(config.view(engine.now())?)))
 }
@@ -116,7 +115,7 @@ async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Erro
     };
     config.change(&call, now)?;
     config.check(&call, old.as_deref())?;
-    let status = engine.clients.openai_status();
+    let status = engine.config.clients.openai_status();
     let changed = old.as_deref().is_none_or(|old| !old.reaches_like(&config));
     // An unchanged key is tried again, unless the last calls show that OpenAI accepts it.
     let doubtful = config_fields::sends_key(&call)? && status.outcomes().is_key_doubtful();
@@ -124,7 +123,7 @@ async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Erro
         if changed || doubtful { prove(&engine, &mut config).await? } else { (None, None) };
     if old.as_deref() != Some(&config) {
         configuration::store_config(&engine, storage, &mut config).await?;
-        events::emit(&engine, EventKind::ConfigWrite, "config");
+        engine.events.emit(EventKind::ConfigWrite, "config");
     }
     if changed || (doubtful && config.verify_connection) {
         status.key_stored(config.verify_connection);
@@ -157,7 +156,7 @@ async fn prove(
     config: &mut Config,
 ) -> Result<(Option<String>, Option<AdminKeyRecord>), Error> {
     // The client is made even without a trial, so that invalid certificates are refused now.
-    let client = engine.clients.on_trial(config)?.for_work(Urgency::Check, MAX_WAIT);
+    let client = engine.config.clients.on_trial(config)?.for_work(Urgency::Check, MAX_WAIT);
     if !config.verify_connection {
         return Ok((None, None));
     }
@@ -211,9 +210,9 @@ async fn delete(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Err
         Err(error) if force => Some(error.to_string()),
         Err(error) => return Err(error),
     };
-    engine.config.delete(&**storage, ONLY).await?;
-    engine.clients.forget();
-    events::emit(&engine, EventKind::ConfigDelete, "config");
+    engine.config.stored.delete(&**storage, ONLY).await?;
+    engine.config.clients.forget();
+    engine.events.emit(EventKind::ConfigDelete, "config");
     let mount_point = &call.request.mount_point;
     let warning = warning.map(|warning| format!("{warning}. {}", disabling(mount_point)));
     Ok(warning.map(|warning| Response::default().with_warning(warning)))

@@ -124,7 +124,7 @@ mod tests {
     use super::*;
     use crate::engine::config::configuration;
     use crate::engine::config::configuration::{CONFIG, ONLY};
-    use crate::engine::creds::roles;
+    use crate::engine::creds::role;
     use crate::logical::{self, InMemory, Storage as _};
 
     async fn config_of(changes: Value) -> configuration::Config {
@@ -142,7 +142,7 @@ mod tests {
         CONFIG.get(&storage, ONLY).await.unwrap().unwrap()
     }
 
-    async fn role_of(ttl: i64, max_ttl: i64) -> roles::Role {
+    async fn role_of(ttl: i64, max_ttl: i64) -> role::Role {
         let entry = json!({
             "project_id": "proj_1", "service_account_name_template": "{{.RoleName}}",
             "service_account_description": "d", "ttl": ttl, "max_ttl": max_ttl
@@ -151,7 +151,7 @@ mod tests {
         let entry =
             logical::Entry { key: "roles/a".into(), value: entry.to_string().into(), seal_wrap: false };
         storage.put(entry).await.unwrap();
-        roles::ROLES.get(&storage, "a").await.unwrap().unwrap()
+        role::ROLES.get(&storage, "a").await.unwrap().unwrap()
     }
 
     #[tokio::test]

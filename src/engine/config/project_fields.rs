@@ -73,7 +73,7 @@ pub(in crate::engine) async fn agreed_project(
     if project.is_empty() {
         return named_projects::project_id(engine, storage, project, project_id.as_ref()).await;
     }
-    let known = engine.projects.get(storage, project).await?;
+    let known = engine.config.projects.get(storage, project).await?;
     let known = known.ok_or_else(|| Error::ProjectNotFound(project.clone()))?;
     let Project { project_id: known, .. } = &*known;
     match project_id {

@@ -62,17 +62,17 @@ impl Project {
 }
 
 async fn exists(engine: Arc<Engine>, call: Call) -> Result<bool, Error> {
-    Ok(engine.projects.get(&**call.storage(), &call.get(&NAME)?).await?.is_some())
+    Ok(engine.config.projects.get(&**call.storage(), &call.get(&NAME)?).await?.is_some())
 }
 
 async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
-    let project = engine.projects.get(&**call.storage(), &call.get(&NAME)?).await?;
+    let project = engine.config.projects.get(&**call.storage(), &call.get(&NAME)?).await?;
     Ok(project.map(|project| Response::new(project.view())))
 }
 
 async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let (storage, name) = (&**call.storage(), call.get(&NAME)?);
-    let old = engine.projects.get(storage, &name).await?;
+    let old = engine.config.projects.get(storage, &name).await?;
     call.patches(old.is_some(), || format!("project {:?}", &*name))?;
     let project_id = match (call.sent(&PROJECT_ID)?, &old) {
         (None, Some(old)) => old.project_id.clone(),
@@ -83,7 +83,7 @@ async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Erro
     if old.as_ref().is_none_or(|old| old.project_id != project_id) {
         check(&clients::configured(&engine, storage).await?.client, &project_id).await?;
     }
-    engine.projects.put(storage, &name, &Project { project_id, description }).await?;
+    engine.config.projects.put(storage, &name, &Project { project_id, description }).await?;
     Ok(None)
 }
 
@@ -94,10 +94,10 @@ async fn delete(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Err
     if !users.is_empty() {
         return Err(Error::ProjectInUse(users));
     }
-    engine.projects.delete(storage, &name).await?;
+    engine.config.projects.delete(storage, &name).await?;
     Ok(None)
 }
 
 async fn list(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
-    Ok(Some(Response::list(engine.projects.listed(&**call.storage(), Project::view).await?)))
+    Ok(Some(Response::list(engine.config.projects.listed(&**call.storage(), Project::view).await?)))
 }

@@ -84,7 +84,7 @@ pub(in crate::engine) async fn queues_revocations(
 }
 
 async fn mode(engine: &Engine, storage: &dyn Storage) -> Result<RevocationMode, Error> {
-    let config = engine.config.get(storage, ONLY).await?;
+    let config = engine.config.stored.get(storage, ONLY).await?;
     Ok(config.map(|config| config.revocation_mode).unwrap_or_default())
 }
 

@@ -88,7 +88,7 @@ pub(in crate::engine) async fn sweep(
     let (project, account) = (&creation.project_id, creation.service_account_id.as_ref());
     let unique_name = UniqueName { project, account, name: &creation.name };
     let age = (engine.now() - creation.announced).to_std().unwrap_or_default();
-    let found = match engine.listings.find(&client, &unique_name, age).await {
+    let found = match engine.accounts.listings.find(&client, &unique_name, age).await {
         Ok(Look::Later) => return Ok(Swept::Waits),
         Ok(Look::Done(found)) => Ok(found),
         Err(error) => Err(error),

@@ -38,7 +38,7 @@ impl Owned {
         storage: &dyn Storage,
     ) -> Result<Self, StorageError> {
         let mut owned = Self::of_credentials(storage).await?;
-        let roles = engine.roles.all(storage).await?.into_iter();
+        let roles = engine.creds.roles.all(storage).await?.into_iter();
         owned.accounts.extend(roles.filter_map(|(_, role)| role.service_account_id.clone()));
         // A static role also owns accounts without a claim: a former account may still have a key of the role.
         for holding in holdings::all(engine, storage).await? {
@@ -143,7 +143,7 @@ pub(in crate::engine) async fn check_not_of_roles(
     if accounts.is_empty() {
         return Ok(());
     }
-    for (role_name, role) in engine.roles.all(storage).await? {
+    for (role_name, role) in engine.creds.roles.all(storage).await? {
         let taken = accounts.iter().find(|(id, _)| role.service_account_id.as_ref() == Some(*id));
         if let Some((id, name)) = taken {
             return Err(Error::field(format!(
@@ -165,7 +165,7 @@ pub(in crate::engine) async fn user_of(
             return Ok(Some(owner.described()));
         }
     }
-    let mut roles = engine.roles.all(storage).await?.into_iter();
+    let mut roles = engine.creds.roles.all(storage).await?.into_iter();
     let role = roles.find(|(_, role)| role.service_account_id.as_ref() == Some(account));
     Ok(role.map(|(name, _)| format!("role {name}")))
 }

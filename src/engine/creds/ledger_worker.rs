@@ -25,7 +25,6 @@ use crate::engine::config::clients;
 use crate::engine::creds::ledger;
 use crate::engine::creds::ledger::{Credential, LEDGER};
 use crate::engine::failpoint::{failpoint, shortened};
-use crate::engine::telemetry::events;
 use crate::engine::telemetry::events::EventKind;
 use crate::engine::{Engine, Error};
 use crate::framework::Tick;
@@ -133,9 +132,9 @@ pub(in crate::engine) async fn end(
     let Credential { project_id, service_account_id, api_key_id, with_account, .. } = credential;
     let ended = deletion::end(&client, project_id, service_account_id, api_key_id, *with_account).await;
     ended.map_err(Error::Revocation)?;
-    engine.live.remove(credential);
+    engine.creds.live.remove(credential);
     engine.metrics.credential_revoked(&credential.role);
-    events::emit(engine, EventKind::CredsRevoke, &format!("creds/{}", credential.role));
+    engine.events.emit(EventKind::CredsRevoke, &format!("creds/{}", credential.role));
     Ok(())
 }
 
@@ -143,7 +142,7 @@ pub(in crate::engine) async fn end(
 /// once. If this tick does not come to all of them, the next tick continues.
 pub(in crate::engine) async fn tick(engine: &Engine, tick: &Tick, reach_changed: bool) -> Result<(), Error> {
     // A running pass does the same work, except after a change of the organization.
-    let Ok(_turn) = engine.ledger_worker.turn.try_lock() else {
+    let Ok(_turn) = engine.creds.ledger_worker.turn.try_lock() else {
         engine.reach_changed.fetch_or(reach_changed, Ordering::Relaxed);
         return Ok(());
     };
@@ -164,23 +163,23 @@ pub(in crate::engine) async fn run_now(
     max_wait: Duration,
 ) -> Outcome {
     let deadline = Instant::now() + max_wait;
-    let Ok(_turn) = tokio::time::timeout_at(deadline, engine.ledger_worker.turn.lock()).await else {
+    let Ok(_turn) = tokio::time::timeout_at(deadline, engine.creds.ledger_worker.turn.lock()).await else {
         return Outcome::default();
     };
-    Pass::new(engine, storage, deadline, &engine.ledger_worker.stop, Which::Retried).run().await
+    Pass::new(engine, storage, deadline, &engine.creds.ledger_worker.stop, Which::Retried).run().await
 }
 
 /// Starts a pass after a revocation was queued. If a pass of this function runs already, another follows. Any other running
 /// pass may miss the record; then the next tick handles the record.
 pub(in crate::engine) fn begin(engine: &Arc<Engine>, storage: &Arc<dyn Storage>) {
-    engine.ledger_worker.is_requested.store(true, Ordering::Release);
+    engine.creds.ledger_worker.is_requested.store(true, Ordering::Release);
     let (engine, storage) = (Arc::clone(engine), Arc::clone(storage));
     tokio::spawn(async move {
-        while engine.ledger_worker.is_requested.load(Ordering::Acquire) {
-            let Ok(_turn) = engine.ledger_worker.turn.try_lock() else { return };
-            engine.ledger_worker.is_requested.store(false, Ordering::Release);
+        while engine.creds.ledger_worker.is_requested.load(Ordering::Acquire) {
+            let Ok(_turn) = engine.creds.ledger_worker.turn.try_lock() else { return };
+            engine.creds.ledger_worker.is_requested.store(false, Ordering::Release);
             let deadline = Instant::now() + MAX_PASS;
-            let pass = Pass::new(&engine, &*storage, deadline, &engine.ledger_worker.stop, Which::Due);
+            let pass = Pass::new(&engine, &*storage, deadline, &engine.creds.ledger_worker.stop, Which::Due);
             if pass.run().await.error.is_some() {
                 return;
             }
@@ -210,7 +209,7 @@ impl<'a> Pass<'a> {
             outcome.error.get_or_insert(error);
         }
         let halt = self.halt.into_inner();
-        *self.engine.ledger_worker.halt.lock() = halt.as_ref().map(ToString::to_string);
+        *self.engine.creds.ledger_worker.halt.lock() = halt.as_ref().map(ToString::to_string);
         outcome.error = halt.or(outcome.error);
         outcome
     }
@@ -242,7 +241,7 @@ impl<'a> Pass<'a> {
     fn is_over(&self) -> bool {
         self.halt.get().is_some()
             || self.cancelled.is_cancelled()
-            || self.engine.ledger_worker.stop.is_cancelled()
+            || self.engine.creds.ledger_worker.stop.is_cancelled()
             || Instant::now() >= self.deadline
     }
 
@@ -329,7 +328,7 @@ pub(in crate::engine) fn concerns_all(engine: &Engine, error: &Error) -> bool {
         Error::Revocation(error) => {
             // Any other 401 or 403 may concern this record alone: its project, its address, a permission.
             let is_key = error.refuses_key()
-                || (error.is_unexplained_401() && engine.clients.openai_status().outcomes().refused);
+                || (error.is_unexplained_401() && engine.config.clients.openai_status().outcomes().refused);
             is_key || matches!(error, openai::Error::Throttled { .. } | openai::Error::Unavailable { .. })
         }
         _ => false,

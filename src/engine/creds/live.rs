@@ -172,14 +172,14 @@ impl Counted {
 
 /// Part of the tick: goes on reading the ledger, and updates the metric.
 pub(in crate::engine) async fn tick(engine: &Engine, tick: &Tick) -> Result<(), Error> {
-    engine.live.read(tick, engine.certain_time()).await?;
+    engine.creds.live.read(tick, engine.certain_time()).await?;
     measure(engine);
     Ok(())
 }
 
 /// Sets the metric, if the ledger is read.
 pub(in crate::engine) fn measure(engine: &Engine) {
-    if let Some(numbers) = engine.live.by_role(engine.now(), engine.certain_time()) {
+    if let Some(numbers) = engine.creds.live.by_role(engine.now(), engine.certain_time()) {
         engine.metrics.live_credentials(&numbers);
     }
 }
@@ -187,5 +187,5 @@ pub(in crate::engine) fn measure(engine: &Engine) {
 /// True if the numbers are complete: the ledger is read, or empty. A node that does not write the ledger counts nothing.
 pub(in crate::engine) async fn is_complete(engine: &Engine, storage: &dyn Storage) -> bool {
     let writes_ledger = engine.system.writable().await.is_ok_and(|it| it >= Writable::LocalOnly);
-    writes_ledger && engine.live.is_complete(storage).await
+    writes_ledger && engine.creds.live.is_complete(storage).await
 }

@@ -1,6 +1,7 @@
 //! Dynamic credentials: `roles/:name`, `creds/:name` and the end of their leases.
 //!
-//! - `roles` and `path_creds` are the paths. The head of `path_creds` says what a crash leaves after each step.
+//! - `path_roles` and `path_creds` are the paths. The head of `path_creds` says what a crash leaves after each step.
+//! - `role` is the record of a role.
 //! - `windows` covers a credential from the call to OpenAI until its record in the `ledger`.
 //! - `credential_end` revokes leases, `predecessor_leases` those of the Go plugin.
 //! - `ledger_worker` removes ended credentials whose revocation was queued, failed or never came.
@@ -16,8 +17,10 @@ pub(in crate::engine) mod issuer;
 pub(in crate::engine) mod ledger;
 pub(in crate::engine) mod ledger_worker;
 pub(in crate::engine) mod live;
+pub(in crate::engine) mod memory;
 pub(in crate::engine) mod path_creds;
+pub(in crate::engine) mod path_roles;
 pub(in crate::engine) mod predecessor_leases;
-pub(in crate::engine) mod roles;
+pub(in crate::engine) mod role;
 pub(in crate::engine) mod scopes;
 pub(in crate::engine) mod windows;

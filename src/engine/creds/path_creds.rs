@@ -29,13 +29,12 @@ use crate::engine::config::{checks, clients, metadata, named_projects};
 use crate::engine::creds::caller::Caller;
 use crate::engine::creds::issuer::{Created, Failure, Remains};
 use crate::engine::creds::ledger::{Credential, LEDGER};
-use crate::engine::creds::roles::Role;
+use crate::engine::creds::role::Role;
 use crate::engine::creds::windows::{Target, WindowGuard};
 use crate::engine::creds::{credential_end, issuer, ledger, scopes};
 use crate::engine::failpoint::failpoint;
 use crate::engine::federation::role::FederatedRole;
 use crate::engine::federation::tokens;
-use crate::engine::telemetry::events;
 use crate::engine::telemetry::events::EventKind;
 use crate::engine::time::{key_lifetime, rfc3339, seconds};
 use crate::engine::{Engine, Error};
@@ -150,24 +149,24 @@ async fn federated_role(
     storage: &dyn Storage,
     name: &str,
 ) -> Result<Option<Arc<FederatedRole>>, Error> {
-    if let Some(role) = engine.federated_roles.peek(name) {
+    if let Some(role) = engine.federation.roles.peek(name) {
         return Ok(Some(role));
     }
-    match engine.roles.get(storage, name).await? {
+    match engine.creds.roles.get(storage, name).await? {
         Some(_) => Ok(None),
-        None => Ok(engine.federated_roles.get(storage, name).await?),
+        None => Ok(engine.federation.roles.get(storage, name).await?),
     }
 }
 
 async fn read_key(engine: &Arc<Engine>, call: &Call) -> Result<Response, Error> {
     let storage = call.storage();
     let (request, client) = IssueRequest::new(engine, call).await?;
-    let mut guard = engine.windows.join(storage, request.target()).await?;
+    let mut guard = engine.creds.windows.join(storage, request.target()).await?;
     failpoint!("creds.joined");
     let created = request.create(engine, &client, &mut guard).await;
     let (made, credential) = created.inspect_err(|_| request.emit(engine, EventKind::CredsCreateFail))?;
     record(&client, &**storage, &credential, &mut guard).await?;
-    engine.live.add(&credential);
+    engine.creds.live.add(&credential);
     if let Err(error) = guard.check_age() {
         return Err(revoke_late(engine, storage, &credential, error).await);
     }
@@ -186,7 +185,7 @@ async fn read_key(engine: &Arc<Engine>, call: &Call) -> Result<Response, Error> 
 impl IssueRequest {
     async fn new(engine: &Engine, call: &Call) -> Result<(Self, Client), Error> {
         let (storage, role_name) = (&**call.storage(), call.get(&NAME)?);
-        let role = engine.roles.get(storage, &role_name).await?;
+        let role = engine.creds.roles.get(storage, &role_name).await?;
         let role = role.ok_or_else(|| Error::NotFound { kind: "role", name: role_name.to_string() })?;
         let (ttl, warning) = ttl(engine, &role, call.sent(&TTL)?).await?;
         let asked = call.sent(&SCOPES)?.filter(|asked| !asked.is_empty());
@@ -313,7 +312,7 @@ impl IssueRequest {
     }
 
     fn emit(&self, engine: &Engine, kind: EventKind) {
-        events::emit_with(engine, kind, &format!("creds/{}", self.role_name), &self.role.metadata);
+        engine.events.emit_with(kind, &format!("creds/{}", self.role_name), &self.role.metadata);
     }
 
     fn response(&self, made: &Created, credential: &Credential) -> Response {

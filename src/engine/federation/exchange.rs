@@ -135,9 +135,9 @@ pub(super) async fn exchange(
     }
     engine.metrics.token_exchanged(name, result_of(&outcome));
     match &outcome {
-        Ok(_) => engine.exchanges.forget(name),
+        Ok(_) => engine.federation.exchanges.forget(name),
         Err(error @ Error::Exchange { error: ExchangeError::Refused(_), .. }) => {
-            engine.exchanges.note_refused(name, error, engine.now());
+            engine.federation.exchanges.note_refused(name, error, engine.now());
         }
         Err(_) => {}
     }
@@ -205,11 +205,11 @@ async fn client(
     storage: &dyn Storage,
     federation: &Federation,
 ) -> Result<TokenExchange, Error> {
-    let held = engine.exchanges.connected.lock().clone();
+    let held = engine.federation.exchanges.connected.lock().clone();
     let config = match (&federation.provider, &held) {
         // Without a configuration, each look for one would read storage.
-        (Provider::ByHand { .. }, Some(Connected { revision: None, .. })) => engine.config.peek(ONLY),
-        _ => engine.config.get(storage, ONLY).await?,
+        (Provider::ByHand { .. }, Some(Connected { revision: None, .. })) => engine.config.stored.peek(ONLY),
+        _ => engine.config.stored.get(storage, ONLY).await?,
     };
     let revision = config.as_ref().map(|config| config.revision);
     let fits =
@@ -219,7 +219,8 @@ async fn client(
     }
     let client = connect(engine, federation, config.as_deref())?;
     let token_endpoint = federation.token_endpoint.clone();
-    *engine.exchanges.connected.lock() = Some(Connected { token_endpoint, revision, client: client.clone() });
+    *engine.federation.exchanges.connected.lock() =
+        Some(Connected { token_endpoint, revision, client: client.clone() });
     Ok(client)
 }
 
@@ -232,7 +233,7 @@ fn connect(
     let authorities = config.map(|config| config.ca_cert.as_str()).filter(|pem| !pem.is_empty());
     let certificate = config.and_then(Config::client_certificate);
     let client = TokenExchange::new(endpoint, authorities, certificate.as_ref())?;
-    Ok(client.observed_by(engine.clients.recorder(&engine.exchanges.status)))
+    Ok(client.observed_by(engine.config.clients.recorder(&engine.federation.exchanges.status)))
 }
 
 /// Adds what to look at to a refusal.

@@ -35,7 +35,9 @@ impl Kind for Federated {
 
     async fn reconcile(&self, turn: &Turn<'_>, _: &Owner) -> Result<Option<DateTime<Utc>>, Error> {
         let (engine, storage, now) = (turn.engine, turn.storage(), turn.engine.now());
-        let Some(federation) = engine.federation.latest(storage, ONLY).await? else { return Ok(None) };
+        let Some(federation) = engine.federation.record.latest(storage, ONLY).await? else {
+            return Ok(None);
+        };
         let waits = federation.retry.waits(now) && !turn.is_tried_now(&federation.retry);
         if waits || !is_due(engine, &federation, now) || turn.is_last && !federation.is_deleted {
             return Ok(None);
@@ -59,13 +61,15 @@ impl Kind for Federated {
 
     async fn pending(&self, mount: Mount<'_>, owner: &Owner) -> Result<Vec<Pending>, Error> {
         let Mount { engine, storage } = mount;
-        let Some(federation) = engine.federation.record(storage, ONLY).await? else { return Ok(Vec::new()) };
+        let Some(federation) = engine.federation.record.record(storage, ONLY).await? else {
+            return Ok(Vec::new());
+        };
         Ok(waiting(&federation, owner, engine.now()))
     }
 
     async fn end_now(&self, mount: Mount<'_>, _: &Owner, max_wait: Duration) -> Result<(), Error> {
         let Mount { engine, storage } = mount;
-        let federation = engine.federation.latest(storage, ONLY).await?;
+        let federation = engine.federation.record.latest(storage, ONLY).await?;
         let Some(federation) = federation.filter(|federation| federation.is_deleted) else { return Ok(()) };
         let work = Work::new(engine, storage, &federation, max_wait).await?;
         end(&work, &federation).await
@@ -73,7 +77,7 @@ impl Kind for Federated {
 
     async fn holdings(&self, mount: Mount<'_>, _: &Owner) -> Result<Vec<Holding>, StorageError> {
         let Mount { engine, storage } = mount;
-        let federation = engine.federation.record(storage, ONLY).await?;
+        let federation = engine.federation.record.record(storage, ONLY).await?;
         Ok(federation.map(|federation| federation.holdings()).unwrap_or_default())
     }
 }
@@ -113,7 +117,7 @@ pub(super) async fn end(work: &Work<'_>, federation: &Federation) -> Result<(), 
     if !provider::delete(work, federation).await? {
         return Ok(());
     }
-    work.engine.federation.delete(work.storage, ONLY).await?;
+    work.engine.federation.record.delete(work.storage, ONLY).await?;
     failpoint!("federation.removed");
     Ok(())
 }
@@ -129,7 +133,7 @@ async fn keep(
         rotation::failed(turn.engine);
     }
     federation.retry.failed_by("federation", &error, turn.engine.now(), Duration::ZERO);
-    turn.engine.federation.put(turn.storage(), ONLY, federation).await?;
+    turn.engine.federation.record.put(turn.storage(), ONLY, federation).await?;
     Ok(None)
 }
 

@@ -2,13 +2,14 @@
 //!
 //! - `path_federation` is `config/federation`, with its `settings` and its `record`. `provider` is what happens at OpenAI,
 //!   `rotation` replaces the signing key, `kind` is what the worker does.
-//! - `role` is the record of a role with access tokens. `role_writes` writes and deletes roles for `creds/roles.rs`,
+//! - `role` is the record of a role with access tokens. `role_writes` writes and deletes roles for `creds/path_roles.rs`,
 //!   `role_registration` and `role_ending` are what happens at OpenAI, `role_kind` is what the worker does.
 //! - `tokens` answers `creds/:name` and `identity-token/:name`. `signing` and `token` sign, `exchange` asks OpenAI.
 //! - `observation` is what `health` and the metrics tell.
 
 pub(in crate::engine) mod exchange;
 mod kind;
+pub(in crate::engine) mod memory;
 pub(in crate::engine) mod observation;
 mod path_federation;
 mod provider;

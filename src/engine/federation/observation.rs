@@ -30,14 +30,16 @@ pub(in crate::engine) struct Observation {
 /// Reads no storage: the list of what waits, which the caller reads first, has the federation's record brought into
 /// memory.
 pub(in crate::engine) fn observe(engine: &Engine, now: DateTime<Utc>) -> Observation {
-    let Some(federation) = engine.federation.peek(ONLY) else { return Observation::default() };
-    let refused = engine.exchanges.refused();
+    let Some(federation) = engine.federation.record.peek(ONLY) else {
+        return Observation::default();
+    };
+    let refused = engine.federation.exchanges.refused();
     let mut reasons: Vec<String> = refused
         .iter()
         .filter(|(_, refused)| is_older(refused.since, now, TOLERATED))
         .map(|(role, refused)| format!("OpenAI refuses the tokens of role {role}: {}", refused.error))
         .collect();
-    let failing = engine.exchanges.outcomes().failing_since;
+    let failing = engine.federation.exchanges.outcomes().failing_since;
     if failing.is_some_and(|since| is_older(since, now, TOLERATED)) {
         reasons.push(
             "no token exchange has succeeded for some minutes: OpenAI or token_endpoint fails".to_owned(),

@@ -16,7 +16,6 @@ use crate::engine::accounts::retry::RetryState;
 use crate::engine::config::clients;
 use crate::engine::config::clients::Configured;
 use crate::engine::naming::names::ServiceAccountName;
-use crate::engine::telemetry::events;
 use crate::engine::telemetry::events::EventKind;
 use crate::engine::time::rfc3339;
 use crate::engine::{Engine, Error};
@@ -136,12 +135,14 @@ impl Federation {
 }
 
 async fn exists(engine: Arc<Engine>, call: Call) -> Result<bool, Error> {
-    Ok(engine.federation.get(&**call.storage(), ONLY).await?.is_some())
+    Ok(engine.federation.record.get(&**call.storage(), ONLY).await?.is_some())
 }
 
 async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let storage = &**call.storage();
-    let Some(federation) = engine.federation.get(storage, ONLY).await? else { return Ok(None) };
+    let Some(federation) = engine.federation.record.get(storage, ONLY).await? else {
+        return Ok(None);
+    };
     let rules = FEDERATED_ROLES.names(storage).await?.len();
     Ok(Some(Response::new(federation.view(rules))))
 }
@@ -149,7 +150,7 @@ async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error
 async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let storage = &**call.storage();
     let _alone = engine.locks.lock(LOCK).await;
-    let stored = engine.federation.latest(storage, ONLY).await?;
+    let stored = engine.federation.record.latest(storage, ONLY).await?;
     let old = stored.as_deref().filter(|stored| !stored.is_deleted);
     call.patches(old.is_some(), || "config/federation".to_owned())?;
     let sent = Sent::of(&call)?;
@@ -161,7 +162,7 @@ async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Erro
         }
         create(&engine, storage, &sent).await?
     };
-    events::emit(&engine, EventKind::ConfigWrite, "config/federation");
+    engine.events.emit(EventKind::ConfigWrite, "config/federation");
     Ok((!warnings.is_empty()).then(|| Response { warnings, ..Response::default() }))
 }
 
@@ -173,7 +174,7 @@ async fn create(engine: &Engine, storage: &dyn Storage, sent: &Sent) -> Result<V
         let Configured { config, client } = clients::configured_in_storage(engine, storage).await?;
         warnings.extend(provider::check_room(&client.for_work(Urgency::Check, MAX_WAIT)).await?);
         let name = ServiceAccountName::beginning("vault", &engine.tag, &mut rand::rng()).to_string();
-        engine.first_seen.begin(&name);
+        engine.accounts.first_seen.begin(&name);
         let organization_id = config.organization_id.clone();
         Provider::Managed { organization_id, name, id: None, is_applied: false, since: now }
     };
@@ -201,7 +202,7 @@ async fn create(engine: &Engine, storage: &dyn Storage, sent: &Sent) -> Result<V
         return Ok(warnings);
     };
     if is_refusal(&error) && federation.provider.id().is_none() {
-        engine.federation.delete(storage, ONLY).await?;
+        engine.federation.record.delete(storage, ONLY).await?;
         return Err(error);
     }
     Err(pending(&work, federation, error).await)
@@ -309,15 +310,17 @@ async fn require_admin_key(engine: &Engine, storage: &dyn Storage, sent: &Sent) 
 async fn delete(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let (storage, force) = (&**call.storage(), call.get(&FORCE)?);
     let _alone = engine.locks.lock(LOCK).await;
-    let Some(federation) = engine.federation.latest(storage, ONLY).await? else { return Ok(None) };
+    let Some(federation) = engine.federation.record.latest(storage, ONLY).await? else {
+        return Ok(None);
+    };
     let mut federation = (*federation).clone();
     refuse_roles(storage).await?;
     let ended = end(&engine, storage, &mut federation).await;
-    events::emit(&engine, EventKind::ConfigDelete, "config/federation");
+    engine.events.emit(EventKind::ConfigDelete, "config/federation");
     match ended {
         Ok(()) => Ok(None),
         Err(error) if force => {
-            engine.federation.delete(storage, ONLY).await?;
+            engine.federation.record.delete(storage, ONLY).await?;
             let (id, name) = match &federation.provider {
                 Provider::Managed { id, name, .. } => {
                     (id.as_ref().map_or("", |id| id.as_str()), name.as_str())
@@ -346,7 +349,7 @@ async fn end(engine: &Engine, storage: &dyn Storage, federation: &mut Federation
 async fn finish(engine: &Engine, storage: &dyn Storage, federation: &Federation) -> Result<(), Error> {
     let work = Work::new(engine, storage, federation, MAX_WAIT).await?;
     kind::end(&work, federation).await?;
-    match engine.federation.latest(storage, ONLY).await? {
+    match engine.federation.record.latest(storage, ONLY).await? {
         None => Ok(()),
         Some(_) => Err(Error::field(
             "an earlier config/federation is being deleted, and its provider is still looked for: try again in some \
@@ -370,7 +373,7 @@ async fn refuse_roles(storage: &dyn Storage) -> Result<(), Error> {
 async fn rotate(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let storage = &**call.storage();
     let _alone = engine.locks.lock(LOCK).await;
-    let federation = engine.federation.latest(storage, ONLY).await?;
+    let federation = engine.federation.record.latest(storage, ONLY).await?;
     let federation = federation.filter(|federation| !federation.is_deleted).ok_or(Error::NotFederated)?;
     let mut federation = (*federation).clone();
     let work = Work::new(&engine, storage, &federation, MAX_WAIT).await?;

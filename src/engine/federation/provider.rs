@@ -54,7 +54,7 @@ impl<'a> Work<'a> {
 
     /// Stores the record.
     pub(super) async fn put(&self, federation: &Federation) -> Result<(), Error> {
-        self.engine.federation.put(self.storage, ONLY, federation).await?;
+        self.engine.federation.record.put(self.storage, ONLY, federation).await?;
         failpoint!("federation.put");
         Ok(())
     }
@@ -223,7 +223,7 @@ pub(super) async fn delete(work: &Work<'_>, federation: &Federation) -> Result<b
         None => find(&client, name).await?.map(|provider| provider.id),
     };
     let Some(id) = id else {
-        return Ok(work.engine.first_seen.has_settled(name, work.engine.system.tainted().await?));
+        return Ok(work.engine.accounts.first_seen.has_settled(name, work.engine.system.tainted().await?));
     };
     deletion::done_or_gone(client.delete_identity_provider(&id).await).map_err(Error::Revocation)?;
     failpoint!("federation.provider_ended");

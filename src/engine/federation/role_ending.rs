@@ -69,20 +69,20 @@ async fn end_rule(work: &Work<'_>, role: &mut FederatedRole) -> Result<(), Error
             deletion::done_or_gone(deleted).map_err(Error::Revocation)?;
         }
         // While the creation may still be under way, absence proves nothing.
-        None if !work.engine.first_seen.has_settled(name, work.engine.system.tainted().await?) => {
+        None if !work.engine.accounts.first_seen.has_settled(name, work.engine.system.tainted().await?) => {
             return Ok(());
         }
         None => {}
     }
     failpoint!("federated.rule_ended");
-    work.engine.first_seen.forget(name);
+    work.engine.accounts.first_seen.forget(name);
     (managed.rule_name, managed.rule_id) = (None, None);
     Ok(())
 }
 
 /// Deletes the account that Vault made, and gives it up. One that somebody else claims is somebody else's.
 async fn end_account(work: &Work<'_>, role: &FederatedRole, made: &MadeAccount) -> Result<(), Error> {
-    let _no_claim = claims::lock(work.engine, &made.id).await;
+    let _no_claim = claims::lock(&work.engine.locks, &made.id).await;
     let ours = owner(work.name);
     if claims::claimants(work.storage, &made.id).await?.iter().any(|owner| *owner != ours) {
         return Ok(claims::release_locked(work.storage, &made.id, &ours).await?);
@@ -98,11 +98,12 @@ async fn end_account(work: &Work<'_>, role: &FederatedRole, made: &MadeAccount) 
 /// Looks for accounts whose creation was cut off, and deletes them. The caller stores the record.
 pub(super) async fn look_up(work: &Work<'_>, role: &mut FederatedRole) -> Result<(), Error> {
     let is_last = work.engine.system.tainted().await?;
-    let settled = role.making.iter().filter(|it| work.engine.first_seen.has_settled(&it.name, is_last));
+    let settled =
+        role.making.iter().filter(|it| work.engine.accounts.first_seen.has_settled(&it.name, is_last));
     for making in settled.cloned().collect::<Vec<_>>() {
         if undo(work, &making).await? {
             role.making.end(&making.name);
-            work.engine.first_seen.forget(&making.name);
+            work.engine.accounts.first_seen.forget(&making.name);
         }
     }
     Ok(())
@@ -113,15 +114,15 @@ async fn undo(work: &Work<'_>, making: &Making) -> Result<bool, Error> {
     let Some(project) = &making.project_id else { return Ok(true) };
     let client = work.ending().for_work(Urgency::Revocation, LOOK_UP);
     let unique_name = UniqueName { project, account: None, name: &making.name };
-    let age = work.engine.first_seen.age(&making.name);
-    let found = match work.engine.listings.find(&client, &unique_name, age).await {
+    let age = work.engine.accounts.first_seen.age(&making.name);
+    let found = match work.engine.accounts.listings.find(&client, &unique_name, age).await {
         Ok(Look::Later) => return Ok(false),
         Ok(Look::Done(None)) => return Ok(true),
         Ok(Look::Done(Some(found))) => found,
         Err(error) if deletion::went_with_project(&client, project, &error).await => return Ok(true),
         Err(error) => return Err(Error::Revocation(error)),
     };
-    let _no_claim = claims::lock(work.engine, &found.account).await;
+    let _no_claim = claims::lock(&work.engine.locks, &found.account).await;
     let ours = owner(work.name);
     if claims::claimants(work.storage, &found.account).await?.iter().any(|owner| *owner != ours) {
         return Ok(true);

@@ -32,7 +32,7 @@ impl Kind for FederatedRoles {
 
     async fn reconcile(&self, turn: &Turn<'_>, owner: &Owner) -> Result<Option<DateTime<Utc>>, Error> {
         let (engine, storage, name) = (turn.engine, turn.storage(), owner.name());
-        let Some(role) = engine.federated_roles.latest(storage, name).await? else { return Ok(None) };
+        let Some(role) = engine.federation.roles.latest(storage, name).await? else { return Ok(None) };
         let now = engine.now();
         if role.is_settled() {
             return Ok(None);
@@ -47,7 +47,7 @@ impl Kind for FederatedRoles {
             Err(Error::NotConfigured) => return Ok(Some(now + backoff::OUT_OF_REACH)),
             Err(error) => {
                 role.retry.failed_by(name, &error, now, Duration::ZERO);
-                engine.federated_roles.put(storage, name, &role).await?;
+                engine.federation.roles.put(storage, name, &role).await?;
             }
         }
         if role.is_over() { Ok(None) } else { Ok(next_look(&role, engine.now())) }
@@ -55,13 +55,13 @@ impl Kind for FederatedRoles {
 
     async fn pending(&self, mount: Mount<'_>, owner: &Owner) -> Result<Vec<Pending>, Error> {
         let Mount { engine, storage } = mount;
-        let role = engine.federated_roles.record(storage, owner.name()).await?;
+        let role = engine.federation.roles.record(storage, owner.name()).await?;
         Ok(role.map(|role| waiting(&role, owner.name(), engine.now())).unwrap_or_default())
     }
 
     async fn end_now(&self, mount: Mount<'_>, owner: &Owner, _: Duration) -> Result<(), Error> {
         let (Mount { engine, storage }, name) = (mount, owner.name());
-        let Some(role) = engine.federated_roles.latest(storage, name).await? else { return Ok(()) };
+        let Some(role) = engine.federation.roles.latest(storage, name).await? else { return Ok(()) };
         if role.deleted.is_none() {
             return Ok(());
         }
@@ -79,7 +79,7 @@ impl Kind for FederatedRoles {
 
     async fn holdings(&self, mount: Mount<'_>, owner: &Owner) -> Result<Vec<Holding>, StorageError> {
         let Mount { engine, storage } = mount;
-        let role = engine.federated_roles.record(storage, owner.name()).await?;
+        let role = engine.federation.roles.record(storage, owner.name()).await?;
         Ok(role.map(|role| role.holdings()).unwrap_or_default())
     }
 }

@@ -56,7 +56,7 @@ async fn make_account(work: &Work<'_>, role: &mut FederatedRole) -> Result<(), E
     let Some(managed) = &role.managed else { return Ok(()) };
     let (organization, project) = (&managed.organization_id, Some(&role.account_project_id));
     let name = role.making.begin(work.new_name(), organization, project, None, work.engine.now())?.name;
-    work.engine.first_seen.begin(&name);
+    work.engine.accounts.first_seen.begin(&name);
     work.put(role).await?;
     failpoint!("federated.account_announced");
     let id = match ask_for_account(work, role, &name).await {
@@ -64,7 +64,7 @@ async fn make_account(work: &Work<'_>, role: &mut FederatedRole) -> Result<(), E
         Err(error) => {
             if is_refusal(&error) {
                 role.making.end(&name);
-                work.engine.first_seen.forget(&name);
+                work.engine.accounts.first_seen.forget(&name);
             }
             return Err(error);
         }
@@ -77,7 +77,7 @@ async fn make_account(work: &Work<'_>, role: &mut FederatedRole) -> Result<(), E
         Some(MadeAccount { id, name: name.clone(), is_member: false, made: Some(work.engine.now()) });
     name_rule(work, role);
     work.put(role).await?;
-    work.engine.first_seen.forget(&name);
+    work.engine.accounts.first_seen.forget(&name);
     Ok(())
 }
 
@@ -118,7 +118,7 @@ async fn make_member(work: &Work<'_>, role: &mut FederatedRole) -> Result<(), Er
 pub(super) fn name_rule(work: &Work<'_>, role: &mut FederatedRole) {
     if let Some(managed) = role.managed.as_mut().filter(|it| it.rule_name.is_none()) {
         let name = work.new_name();
-        work.engine.first_seen.begin(&name);
+        work.engine.accounts.first_seen.begin(&name);
         managed.rule_name = Some(name);
     }
 }
@@ -155,7 +155,7 @@ async fn make_rule(
         Ok(rule) => {
             failpoint!("federated.rule_made");
             note_rule(work, role, &rule);
-            work.engine.first_seen.forget(&name);
+            work.engine.accounts.first_seen.forget(&name);
             return work.put(role).await;
         }
         Err(error) => error,

@@ -83,7 +83,7 @@ pub(super) async fn put(
     name: &str,
     role: &FederatedRole,
 ) -> Result<(), Error> {
-    engine.federated_roles.put(storage, name, role).await?;
+    engine.federation.roles.put(storage, name, role).await?;
     failpoint!("federated.put");
     Ok(())
 }
@@ -95,11 +95,11 @@ pub(super) async fn remove(
     name: &str,
     role: &FederatedRole,
 ) -> Result<(), Error> {
-    engine.federated_roles.delete(storage, name).await?;
+    engine.federation.roles.delete(storage, name).await?;
     failpoint!("federated.removed");
     if let Some(account) = &role.given_account_id {
         // A claim that stays is void.
-        let _ = claims::release(engine, storage, account, &owner(name)).await;
+        let _ = claims::release(&engine.locks, storage, account, &owner(name)).await;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Writes and deletions of roles with `credential_type=access_token`. `creds/roles.rs` has the path and its fields.
+//! Writes and deletions of roles with `credential_type=access_token`. `creds/path_roles.rs` has the path and its fields.
 //!
 //! *Guarantees:* the record that says what is wanted is stored before OpenAI is asked. If OpenAI refuses a new role, what
 //! was made for it is removed; if OpenAI refuses a change, the settings before stay. After any other failure the record
@@ -72,7 +72,7 @@ pub(in crate::engine) async fn write(
     write: RoleWrite,
     old: Option<Arc<FederatedRole>>,
 ) -> Result<Vec<String>, Error> {
-    engine.exchanges.forget(&write.name);
+    engine.federation.exchanges.forget(&write.name);
     match old {
         Some(old) if old.deleted.is_none() => update(engine, storage, write, &old).await,
         Some(tombstone) => {
@@ -324,7 +324,7 @@ pub(in crate::engine) async fn delete(
     name: &str,
     role: &FederatedRole,
 ) -> Result<Option<String>, Error> {
-    engine.exchanges.forget(name);
+    engine.federation.exchanges.forget(name);
     let mut role = role.clone();
     role.deleted = role.deleted.or_else(|| Some(engine.now()));
     role.retry.retry_now();
@@ -352,7 +352,7 @@ pub(in crate::engine) async fn delete(
 
 /// The federation, which must be there.
 async fn federation(engine: &Engine, storage: &dyn Storage) -> Result<Arc<Federation>, Error> {
-    let federation = engine.federation.latest(storage, record::ONLY).await?;
+    let federation = engine.federation.record.latest(storage, record::ONLY).await?;
     federation.filter(|federation| !federation.is_deleted).ok_or(Error::NotFederated)
 }
 
@@ -442,7 +442,7 @@ async fn unused(
     storage: &dyn Storage,
     account: &ServiceAccountId,
 ) -> Result<LockGuard, Error> {
-    let alone = claims::lock(engine, account).await;
+    let alone = claims::lock(&engine.locks, account).await;
     refuse_used(engine, storage, account).await?;
     Ok(alone)
 }
@@ -499,7 +499,7 @@ pub(in crate::engine) async fn of_project(
     storage: &dyn Storage,
     project: &str,
 ) -> Result<Vec<String>, Error> {
-    let roles = engine.federated_roles.all(storage).await?.into_iter();
+    let roles = engine.federation.roles.all(storage).await?.into_iter();
     let named = roles.filter(|(_, role)| role.settings.project == project);
     Ok(named.map(|(name, _)| format!("federated role {name}")).collect())
 }

@@ -20,7 +20,6 @@ use super::record::{EndingKey, Federation, Key, NextKey};
 use super::role::FederatedRole;
 use super::role_writes::LONGEST_TTL;
 use crate::engine::failpoint::failpoint;
-use crate::engine::telemetry::events;
 use crate::engine::telemetry::events::EventKind;
 use crate::engine::telemetry::metrics::{RotationKind, RotationResult};
 use crate::engine::{Engine, Error};
@@ -136,7 +135,7 @@ async fn prove(work: &Work<'_>, federation: &Federation) -> Result<Proof, Error>
 }
 
 async fn usable_roles(engine: &Engine, storage: &dyn Storage) -> Result<Vec<Arc<FederatedRole>>, Error> {
-    let roles = engine.federated_roles.all(storage).await?.into_iter().map(|(_, role)| role);
+    let roles = engine.federation.roles.all(storage).await?.into_iter().map(|(_, role)| role);
     Ok(roles.filter(|role| role.settings.enabled && role.is_registered()).collect())
 }
 
@@ -155,14 +154,14 @@ async fn replace(work: &Work<'_>, federation: &mut Federation) -> Result<(), Err
     work.put(federation).await?;
     failpoint!("federation.replaced");
     work.engine.metrics.rotated(RotationKind::SigningKey, RotationResult::Done);
-    events::emit(work.engine, EventKind::Rotate, "config/federation");
+    work.engine.events.emit(EventKind::Rotate, "config/federation");
     Ok(())
 }
 
 /// Tells that an attempt failed. The record, which the caller stores, has the reason.
 pub(super) fn failed(engine: &Engine) {
     engine.metrics.rotated(RotationKind::SigningKey, RotationResult::Failed);
-    events::emit(engine, EventKind::RotateFail, "config/federation");
+    engine.events.emit(EventKind::RotateFail, "config/federation");
 }
 
 /// Removes replaced keys whose last token has ended.

@@ -13,7 +13,6 @@ use super::exchange;
 use super::record::{Federation, ONLY};
 use super::role::FederatedRole;
 use crate::engine::config::metadata;
-use crate::engine::telemetry::events;
 use crate::engine::telemetry::events::EventKind;
 use crate::engine::time::{rfc3339, seconds};
 use crate::engine::{Engine, Error};
@@ -63,8 +62,8 @@ pub(in crate::engine) async fn access_token(
 ) -> Result<Response, Error> {
     let (federation, account, ttl) = usable(engine, storage, name, role, requested).await?;
     let granted = exchange::exchange(engine, storage, &federation, name, role, ttl).await;
-    let granted = granted
-        .inspect_err(|_| events::emit(engine, EventKind::CredsCreateFail, &format!("creds/{name}")))?;
+    let granted =
+        granted.inspect_err(|_| engine.events.emit(EventKind::CredsCreateFail, &format!("creds/{name}")))?;
     engine.metrics.credential_issued(name);
     let now = engine.now();
     Ok(Response::of([
@@ -84,7 +83,7 @@ pub(in crate::engine) async fn access_token(
 
 async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let (storage, name) = (&**call.storage(), call.get(&NAME)?);
-    let role = engine.federated_roles.get(storage, &name).await?;
+    let role = engine.federation.roles.get(storage, &name).await?;
     let role = role.ok_or_else(|| Error::NotFound {
         kind: "role with credential_type=access_token",
         name: name.to_string(),
@@ -111,7 +110,7 @@ async fn usable(
     role: &FederatedRole,
     requested: Option<Duration>,
 ) -> Result<(Arc<Federation>, ServiceAccountId, Duration), Error> {
-    let federation = engine.federation.get(storage, ONLY).await?.ok_or(Error::NotFederated)?;
+    let federation = engine.federation.record.get(storage, ONLY).await?.ok_or(Error::NotFederated)?;
     if !role.settings.enabled {
         return Err(Error::field(format!("role {name:?} is disabled: an operator set enabled=false")));
     }

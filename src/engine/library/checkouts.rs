@@ -21,7 +21,6 @@ use super::{lending, missing, returns, sets, status};
 use crate::engine::config::{clients, metadata};
 use crate::engine::creds::issuer;
 use crate::engine::failpoint::failpoint;
-use crate::engine::telemetry::events;
 use crate::engine::telemetry::events::EventKind;
 use crate::engine::telemetry::metrics::CheckOutResult;
 use crate::engine::time::{key_lifetime, rfc3339, seconds};
@@ -88,7 +87,7 @@ fn record_check_out(engine: &Engine, request: &CheckOutRequest, result: CheckOut
         CheckOutResult::Failed => EventKind::CheckOutFail,
         CheckOutResult::Refused => return,
     };
-    events::emit_with(engine, event_kind, &format!("library-sets/{}/status", request.set), &request.metadata);
+    engine.events.emit_with(event_kind, &format!("library-sets/{}/status", request.set), &request.metadata);
 }
 
 fn counted(outcome: &Result<Response, Error>) -> CheckOutResult {

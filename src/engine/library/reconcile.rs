@@ -100,7 +100,7 @@ pub(super) async fn reconcile(
     let (due, later): (Vec<_>, Vec<_>) = std::mem::take(&mut set.ending)
         .into_iter()
         .partition(|ending| !limits.waits_for_writes || ending.due(now) <= now);
-    let is_sought = |making: &&Making| engine.first_seen.has_settled(&making.name, limits.is_last);
+    let is_sought = |making: &&Making| engine.accounts.first_seen.has_settled(&making.name, limits.is_last);
     let sought: Vec<Making> = set.making.iter().filter(is_sought).cloned().collect();
     set.ending = due.iter().chain(&later).cloned().collect();
     if !due.is_empty() || !sought.is_empty() {
@@ -239,7 +239,7 @@ async fn seek(
         match undo(engine, storage, making, limits.max_wait()).await {
             Ok(true) => {
                 set.making.end(&making.name);
-                engine.first_seen.forget(&making.name);
+                engine.accounts.first_seen.forget(&making.name);
             }
             Ok(false) => {}
             Err(error) => note(failure, error),
@@ -279,7 +279,7 @@ async fn undo(
     let _alone = match &found {
         Ok(Some(found)) => {
             clients::note_made(engine, &[found.account.as_str()], making.since);
-            let alone = claims::lock(engine, &found.account).await;
+            let alone = claims::lock(&engine.locks, &found.account).await;
             let is_claimed = claims::is_claimed(storage, &found.account).await?;
             // A role has no claim.
             if is_claimed || inventory::user_of(engine, storage, &found.account).await?.is_some() {
@@ -291,7 +291,7 @@ async fn undo(
     };
     let undone = deletion::end_found(&client, project, found).await.map_err(Error::Revocation)?;
     failpoint!("set.undone");
-    Ok(matches!(undone, Undone::Ended) || engine.first_seen.has_settled(&making.name, false))
+    Ok(matches!(undone, Undone::Ended) || engine.accounts.first_seen.has_settled(&making.name, false))
 }
 
 /// Deletes or releases these accounts. Returns the accounts that are left.
@@ -374,7 +374,7 @@ async fn let_go(
     member: &Member,
     max_wait: Duration,
 ) -> Result<(), Error> {
-    let _no_claim = claims::lock(engine, &member.id).await;
+    let _no_claim = claims::lock(&engine.locks, &member.id).await;
     let ours = Owner::LibrarySet(set.to_owned());
     if claims::claimants(storage, &member.id).await?.iter().any(|owner| *owner != ours) {
         return Ok(());

@@ -23,7 +23,6 @@ use crate::engine::accounts::lookup::UniqueName;
 use crate::engine::accounts::owner::Owner;
 use crate::engine::config::clients;
 use crate::engine::failpoint::failpoint;
-use crate::engine::telemetry::events;
 use crate::engine::telemetry::events::EventKind;
 use crate::engine::{Engine, Error};
 use crate::logical::{Storage, StorageError};
@@ -123,7 +122,7 @@ async fn record_check_in(engine: &Engine, storage: &dyn Storage, ticket: &Ticket
     // The check-in is over. Without the set's labels its event is worth something, too.
     let set = engine.library_sets.get(storage, &ticket.set).await.ok().flatten();
     let labels = set.map(|set| set.metadata.clone()).unwrap_or_default();
-    events::emit_with(engine, EventKind::CheckIn, &format!("library-sets/{}/status", ticket.set), &labels);
+    engine.events.emit_with(EventKind::CheckIn, &format!("library-sets/{}/status", ticket.set), &labels);
 }
 
 /// Deletes the key on a node that may not write the loan. It is a performance secondary, which does not forward the end

@@ -265,14 +265,14 @@ impl SetWrite<'_> {
         let (name_at_openai, now) = (sets::new_name_for_set(self.engine, self.name), self.engine.now());
         let made_as = self.record.making.begin(name_at_openai, organization, project, None, now)?.name;
         self.put_record().await?;
-        self.engine.first_seen.begin(&made_as);
+        self.engine.accounts.first_seen.begin(&made_as);
         failpoint!("issue.bare_announced");
         let unique_name = UniqueName { project: &home.project_id, account: None, name: &made_as };
         let id = match issuer::make_bare_account(&home.client, &unique_name).await {
             Ok(id) => id,
             Err(failure) if failure.remains != issuer::Remains::Unknown => {
                 self.record.making.end(&made_as);
-                self.engine.first_seen.forget(&made_as);
+                self.engine.accounts.first_seen.forget(&made_as);
                 self.put_record().await?;
                 return Err(failure.error);
             }
@@ -283,7 +283,7 @@ impl SetWrite<'_> {
         let joined = Some(self.engine.now());
         let member = Member { joined, ..home.member(name, id, Some(made_as)) };
         self.adopt(std::slice::from_ref(&member)).await?;
-        self.engine.first_seen.forget(member.made_as.as_deref().unwrap_or_default());
+        self.engine.accounts.first_seen.forget(member.made_as.as_deref().unwrap_or_default());
         failpoint!("set.made");
         home.rename(&member).await?;
         Ok(member)

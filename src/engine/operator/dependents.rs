@@ -10,7 +10,7 @@ use crate::engine::accounts::kind::Mount;
 use crate::engine::accounts::owner::Owner;
 use crate::engine::config::configuration::Config;
 use crate::engine::config::dependents::Dependents;
-use crate::engine::creds::{inventory, roles};
+use crate::engine::creds::{inventory, role};
 use crate::engine::federation::role_writes;
 use crate::engine::library::sets;
 use crate::engine::{Engine, Error, static_roles};
@@ -24,7 +24,7 @@ pub(in crate::engine) struct AllRooms;
 impl Dependents for AllRooms {
     async fn of_project(&self, mount: Mount<'_>, project: &str) -> Result<Vec<String>, Error> {
         let Mount { engine, storage } = mount;
-        let mut users = roles::of_project(engine, storage, project).await?;
+        let mut users = role::of_project(engine, storage, project).await?;
         users.extend(role_writes::of_project(engine, storage, project).await?);
         users.extend(static_roles::of_project(storage, project).await?);
         users.extend(sets::of_project(engine, storage, project).await?);
@@ -54,11 +54,11 @@ pub(super) async fn known_projects(
     engine: &Engine,
     storage: &dyn Storage,
 ) -> Result<BTreeMap<ProjectId, String>, Error> {
-    let mut raw = roles::raw_projects(engine, storage).await?;
+    let mut raw = role::raw_projects(engine, storage).await?;
     // A project's name may point to another project by now, while the accounts stay in the old project.
     raw.extend(holdings::all(engine, storage).await?.into_iter().filter_map(|holding| holding.project_id));
     let mut known: BTreeMap<_, _> = raw.into_iter().map(|id| (id.clone(), id.to_string())).collect();
-    let named = engine.projects.all(storage).await?.into_iter();
+    let named = engine.config.projects.all(storage).await?.into_iter();
     known.extend(named.map(|(name, project)| (project.project_id.clone(), name)));
     Ok(known)
 }
@@ -70,7 +70,7 @@ pub(super) async fn lasting_accounts(
     storage: &dyn Storage,
 ) -> Result<BTreeMap<ServiceAccountId, String>, Error> {
     let mut known = BTreeMap::new();
-    for (name, role) in engine.roles.all(storage).await? {
+    for (name, role) in engine.creds.roles.all(storage).await? {
         if let Some(account) = &role.service_account_id {
             known.entry(account.clone()).or_insert_with(|| format!("role {name}"));
         }

@@ -147,7 +147,7 @@ async fn observe(engine: &Engine, storage: &dyn Storage) -> Result<Observation, 
     let creations = Due::of(&pending, |work| matches!(work, PendingWork::LookUp(_)));
     Ok(Observation {
         now,
-        config: engine.config.get(storage, ONLY).await?,
+        config: engine.config.stored.get(storage, ONLY).await?,
         rotations: Due::of(&pending, |work| *work == PendingWork::Rotation),
         deletions: Due {
             count: (credentials + deletions.count + creations.count).min(MAX_COUNT),
@@ -158,8 +158,8 @@ async fn observe(engine: &Engine, storage: &dyn Storage) -> Result<Observation, 
         federation: federation::observation::observe(engine, now),
         pending,
         missing: library::missing::counts(storage).await?,
-        outcomes: engine.clients.openai_status().outcomes(),
-        unknown_credentials: engine.recovery.unknown_credentials(),
+        outcomes: engine.config.clients.openai_status().outcomes(),
+        unknown_credentials: engine.creds.recovery.unknown_credentials(),
     })
 }
 

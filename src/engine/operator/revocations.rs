@@ -323,7 +323,7 @@ fn view_credential(engine: &Engine, place: &str, entry: &Entry) -> Data {
     let credential = &entry.credential;
     let mut retry = entry.retry.clone();
     retry.next_try = retry.next_try.max(ledger_worker::waits_until(engine, place));
-    retry.last_error = retry.last_error.or_else(|| engine.ledger_worker.trouble());
+    retry.last_error = retry.last_error.or_else(|| engine.creds.ledger_worker.trouble());
     let pending = Pending {
         service_account_id: credential.service_account_id.to_string(),
         api_key_id: credential.api_key_id.to_string(),

@@ -70,7 +70,7 @@ pub(super) async fn create(
     let stored = stored::store_marked(work.storage, work.name, &role, now).await;
     stored.map_err(|error| Error::LeftBehind(Box::new(error)))?;
     failpoint!("static.stored");
-    work.engine.first_seen.forget(&making.name);
+    work.engine.accounts.first_seen.forget(&making.name);
     // Best effort: the worker deletes a remaining marker in the marker's minute.
     let (owner, next) = (soon.owner.clone(), role.next_look(work.name, now)?);
     let _ = due::replace(work.storage, &owner, &[soon], next).await;
@@ -84,7 +84,7 @@ async fn begin(work: &Work<'_>, role: &mut StaticRole) -> Result<(Making, Marker
     project_fields::agreed_project(work.engine, storage, &role.settings.named_project()).await?;
     let account = role.given_account_id.clone();
     let making = role.begin_making(work.new_name(&role.settings), Some(&account), now)?;
-    work.engine.first_seen.begin(&making.name);
+    work.engine.accounts.first_seen.begin(&making.name);
     let soon = stored::mark(storage, work.name, now + first_seen::settles_after()).await?;
     stored::store_marked(storage, work.name, role, now).await?;
     failpoint!("static.begun");

@@ -59,7 +59,7 @@ pub(super) async fn finish_by_force(
     STATIC_ROLES.delete(storage, name).await?;
     for account in role.accounts() {
         // A claim that stays is void.
-        let _ = claims::release(engine, storage, account, &owner).await;
+        let _ = claims::release(&engine.locks, storage, account, &owner).await;
     }
     let keys = role.ending.iter().map(|old| match old.retry.last_error.as_ref().or(why.as_ref()) {
         Some(why) => format!("{old} ({why})"),

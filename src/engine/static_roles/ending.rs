@@ -149,7 +149,7 @@ impl Keys<'_> {
         if !old.with_account {
             return deletion::end_key(&client, project, &old.api_key_id).await.map_err(Error::Revocation);
         }
-        let _no_claim = claims::lock(work.engine, account).await;
+        let _no_claim = claims::lock(&work.engine.locks, account).await;
         let refused = match claims::refuse_claimed(work.engine, work.storage, account, &work.owner()).await {
             Ok(()) => {
                 let now = || work.engine.certain_time();

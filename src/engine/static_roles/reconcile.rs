@@ -137,7 +137,8 @@ async fn rotate(work: &Work<'_>, role: &mut StaticRole) -> Result<(), Error> {
 
 /// Looks up the creations with an unknown outcome, and deletes the keys and accounts that exist.
 async fn look_up(turn: &Turn<'_>, work: &Work<'_>, role: &mut StaticRole) -> Result<(), Error> {
-    let is_settled = |making: &&Making| work.engine.first_seen.has_settled(&making.name, turn.is_last);
+    let is_settled =
+        |making: &&Making| work.engine.accounts.first_seen.has_settled(&making.name, turn.is_last);
     let settled = role.making.iter().filter(is_settled);
     let (mut known, mut accounts) = (Vec::new(), Vec::new());
     for making in settled.cloned().collect::<Vec<_>>() {
@@ -161,7 +162,7 @@ async fn look_up(turn: &Turn<'_>, work: &Work<'_>, role: &mut StaticRole) -> Res
     }
     for name in &known {
         role.making.end(name);
-        work.engine.first_seen.forget(name);
+        work.engine.accounts.first_seen.forget(name);
     }
     stored::store(work.engine, work.storage, work.name, role, &accounts).await
 }
@@ -172,8 +173,8 @@ async fn find_and_end(work: &Work<'_>, role: &mut StaticRole, making: &Making) -
     let client = clients::client_of(work.engine, work.storage, &making.organization_id).await?;
     let client = client.for_work(Urgency::Revocation, work.max_wait.min(LOOK_UP));
     let unique_name = UniqueName { project, account: making.service_account_id.as_ref(), name: &making.name };
-    let age = work.engine.first_seen.age(&making.name);
-    let found = match work.engine.listings.find(&client, &unique_name, age).await {
+    let age = work.engine.accounts.first_seen.age(&making.name);
+    let found = match work.engine.accounts.listings.find(&client, &unique_name, age).await {
         Ok(Look::Later) => return Ok(false),
         Ok(Look::Done(None)) => return Ok(true),
         Ok(Look::Done(Some(found))) => found,
@@ -181,7 +182,7 @@ async fn find_and_end(work: &Work<'_>, role: &mut StaticRole, making: &Making) -
         Err(error) => return Err(Error::Revocation(error)),
     };
     let (account, is_account) = (found.account.clone(), making.service_account_id.is_none());
-    let _no_claim = claims::lock(work.engine, &account).await;
+    let _no_claim = claims::lock(&work.engine.locks, &account).await;
     if is_account && is_taken(work, &account).await? {
         return Ok(true);
     }
@@ -221,7 +222,7 @@ async fn used_key(
         return Ok(found.was_used.then(|| key.clone()));
     }
     let (scope, now) = (Scope { client, project, objects: Objects::Keys }, work.engine.clock.monotonic());
-    let listed = timeout(live_keys::MAX_WAIT, work.engine.listings.list(scope, now)).await;
+    let listed = timeout(live_keys::MAX_WAIT, work.engine.accounts.listings.list(scope, now)).await;
     let listed = listed.map_err(|_| Error::NoTimeLeft)?.map_err(Error::Revocation)?;
     let mut keys = listed.found.iter().flat_map(|keys| keys.iter());
     Ok(keys.find(|key| key.account == found.account && key.was_used).and_then(|key| key.key.clone()))

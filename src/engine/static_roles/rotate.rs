@@ -25,7 +25,6 @@ use crate::engine::creds::issuer;
 use crate::engine::creds::issuer::{Created, Failure, Remains};
 use crate::engine::failpoint::failpoint;
 use crate::engine::naming::names::ServiceAccountName;
-use crate::engine::telemetry::events;
 use crate::engine::telemetry::events::EventKind;
 use crate::engine::telemetry::metrics::{RotationKind, RotationResult};
 use crate::engine::time::{key_lifetime, seconds};
@@ -86,7 +85,7 @@ pub(super) async fn ask(work: &Work<'_>, role: &mut StaticRole, making: &Making)
         Err(Failure { error, remains }) => {
             if remains != Remains::Unknown {
                 role.making.end(&making.name);
-                work.engine.first_seen.forget(&making.name);
+                work.engine.accounts.first_seen.forget(&making.name);
             }
             let error = on_account(making.service_account_id.as_ref(), error);
             Err(key_lifetime::explained(error, || advice(key_ttl)))
@@ -175,7 +174,7 @@ pub(super) async fn rotate(
     let Err(error) = &outcome else {
         work.engine.metrics.rotated(RotationKind::StaticRole, RotationResult::Done);
         let (path, labels) = (format!("static-creds/{}", work.name), &role.settings.metadata);
-        events::emit_with(work.engine, EventKind::Rotate, &path, labels);
+        work.engine.events.emit_with(EventKind::Rotate, &path, labels);
         return outcome;
     };
     if is_the_roles_failure(error) {
@@ -190,7 +189,7 @@ pub(super) async fn rotate(
     if !error.is_unsent() && !matches!(error, Error::Storage(StorageError::ReadOnly)) {
         work.engine.metrics.rotated(RotationKind::StaticRole, RotationResult::Failed);
         let (path, labels) = (format!("static-creds/{}", work.name), &role.settings.metadata);
-        events::emit_with(work.engine, EventKind::RotateFail, &path, labels);
+        work.engine.events.emit_with(EventKind::RotateFail, &path, labels);
     }
     outcome
 }
@@ -237,7 +236,7 @@ async fn replace(work: &Work<'_>, role: &mut StaticRole, grace: Duration) -> Res
     let old = role.current(work.name)?.service_account_id.clone();
     let account = Some(&old).filter(|_| role.settings.rotation_method == Method::Key);
     let making = role.begin_making(work.new_name(&role.settings), account, work.engine.now())?;
-    work.engine.first_seen.begin(&making.name);
+    work.engine.accounts.first_seen.begin(&making.name);
     STATIC_ROLES.put(storage, work.name, role).await?;
     failpoint!("rotate.begun");
     let key = ask(work, role, &making).await?;
@@ -246,11 +245,11 @@ async fn replace(work: &Work<'_>, role: &mut StaticRole, grace: Duration) -> Res
     rotated.replace_current(new, grace, grace_ends(work.engine, grace));
     store_new(work, &rotated, account.is_none()).await.map_err(|error| Error::LeftBehind(Box::new(error)))?;
     failpoint!("rotate.stored");
-    work.engine.first_seen.forget(&making.name);
+    work.engine.accounts.first_seen.forget(&making.name);
     *role = rotated;
     if !role.names_account(&old) {
         // A claim that stays is void.
-        let _ = claims::release(work.engine, storage, &old, &work.owner()).await;
+        let _ = claims::release(&work.engine.locks, storage, &old, &work.owner()).await;
     }
     Ok(cut_short)
 }

@@ -64,7 +64,7 @@ pub(super) async fn store(
     let owner = Owner::StaticRole(name.to_owned());
     for account in accounts.into_iter().filter(|account| !role.names_account(account)) {
         // A claim that stays is void.
-        let _ = claims::release(engine, storage, account, &owner).await;
+        let _ = claims::release(&engine.locks, storage, account, &owner).await;
     }
     Ok(())
 }

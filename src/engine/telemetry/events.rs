@@ -8,7 +8,6 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::sync::Semaphore;
 
-use crate::engine::Engine;
 use crate::logical::{Event, SystemView};
 
 /// Maximum number of events that wait for the server. Further events are dropped.
@@ -96,6 +95,25 @@ impl Events {
         Self { system, pending: Arc::new(Semaphore::new(MAX_PENDING)) }
     }
 
+    /// Sends an event about this path of the mount.
+    pub(in crate::engine) fn emit(&self, event_kind: EventKind, path: &str) {
+        self.send(event_kind.event(path));
+    }
+
+    /// Sends an event about a role or library set, with the set's or role's `metadata` as JSON.
+    pub(in crate::engine) fn emit_with(
+        &self,
+        event_kind: EventKind,
+        path: &str,
+        metadata: &BTreeMap<String, String>,
+    ) {
+        let mut event = event_kind.event(path);
+        if !metadata.is_empty() {
+            event.metadata.push(("metadata", json!(metadata).to_string()));
+        }
+        self.send(event);
+    }
+
     fn send(&self, event: Event) {
         let Ok(permit) = Arc::clone(&self.pending).try_acquire_owned() else {
             tracing::debug!(kind = event.kind, "an event is dropped: the server takes events too slowly");
@@ -112,25 +130,6 @@ impl Events {
             drop(permit);
         });
     }
-}
-
-/// Sends an event about this path of the mount.
-pub(in crate::engine) fn emit(engine: &Engine, event_kind: EventKind, path: &str) {
-    engine.events.send(event_kind.event(path));
-}
-
-/// Sends an event about a role or library set, with the set's or role's `metadata` as JSON.
-pub(in crate::engine) fn emit_with(
-    engine: &Engine,
-    event_kind: EventKind,
-    path: &str,
-    metadata: &BTreeMap<String, String>,
-) {
-    let mut event = event_kind.event(path);
-    if !metadata.is_empty() {
-        event.metadata.push(("metadata", json!(metadata).to_string()));
-    }
-    engine.events.send(event);
 }
 
 #[cfg(test)]

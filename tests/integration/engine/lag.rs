@@ -136,6 +136,39 @@ async fn a_404_of_a_new_credential_proves_nothing_under_a_clock_that_is_ahead() 
     mount.finish().await;
 }
 
+/// The first call of a process is a deletion that OpenAI answers with 404. Nothing else tells OpenAI's time.
+#[tokio::test]
+async fn the_date_of_a_404_tells_that_the_object_is_new() {
+    let all = Lag::of(Duration::from_secs(45));
+    for (is_ahead, is_static) in [(false, false), (false, true), (true, false), (true, true)] {
+        let mount = Mount::start().await.configured().await.with_project().await.with_role(json!({})).await;
+        let role = json!({"project": "research", "service_account_id": mount.seed("there", false).id});
+        mount.sim.lag(Some(Lag { get: false, post: false, list: false, ..all }));
+        let lease = if is_static {
+            mount.write("static-roles/app", role).await.done();
+            None
+        } else {
+            Some(mount.read("creds/app").await.lease().clone())
+        };
+        if is_ahead {
+            mount.put_clock_ahead(MINUTE * 10);
+        } else {
+            mount.put_clock_back(MINUTE * 10);
+        }
+        mount.restart().await;
+        // The mount under test checks that the key is dead where this says so.
+        let ended = match &lease {
+            Some(lease) => mount.revoke(lease).await,
+            None => mount.delete("static-roles/app").await,
+        };
+        let said = ended.error().message();
+        assert!(said.contains("OpenAI may not find it yet"), "{said}");
+        settle(&mount).await;
+        assert!(live(&mount).is_empty(), "{is_ahead} {is_static}");
+        mount.finish().await;
+    }
+}
+
 #[tokio::test]
 async fn a_credential_is_revoked_by_the_queue_a_moment_after_it_was_read() {
     for case in Case::all() {

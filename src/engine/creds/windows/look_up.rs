@@ -303,7 +303,7 @@ impl<'a> LookUp<'a> {
 
     /// Deletes the account or key, unless a claim or the ledger has it, or another node has deleted the entry.
     async fn end(&self, found: &Found) -> Result<Step, Error> {
-        let _no_claim = claims::lock(self.engine, &found.account).await;
+        let _no_claim = claims::lock(&self.engine.locks, &found.account).await;
         if found.key.is_none() && claims::is_claimed(self.storage, &found.account).await? {
             return Ok(Step::Settled);
         }
@@ -338,6 +338,6 @@ impl<'a> LookUp<'a> {
     async fn list(&self, objects: Objects) -> Result<Listing, Error> {
         let Self { engine, client, batch, since, .. } = self;
         let scope = Scope { client, project: &batch.target.project_id, objects };
-        engine.listings.list(scope, *since).await.map_err(Error::Revocation)
+        engine.accounts.listings.list(scope, *since).await.map_err(Error::Revocation)
     }
 }

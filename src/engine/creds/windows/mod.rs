@@ -41,14 +41,14 @@ pub(in crate::engine) async fn sweep(
     window: Window,
 ) -> Result<Swept, Error> {
     let batch = Batch::of(&window);
-    if engine.windows.has_id_of(&window) {
+    if engine.creds.windows.has_id_of(&window) {
         return waits(&engine, &batch).await;
     }
-    engine.windows.reserve_id(window.window_id());
+    engine.creds.windows.reserve_id(window.window_id());
     if recovery::sweep(&engine, &*storage, &batch).await? == Swept::Waits {
         return waits(&engine, &batch).await;
     }
-    engine.windows.release_id(window.window_id());
+    engine.creds.windows.release_id(window.window_id());
     Ok(Swept::Done)
 }
 

@@ -30,12 +30,12 @@ const TAINTED_WAIT: Duration = Duration::from_secs(60);
 pub(in crate::engine) async fn tick(engine: &Engine, tick: &Tick) -> Result<(), Error> {
     let is_tainted = engine.system.tainted().await?;
     if is_tainted {
-        let wait = timeout_at(Instant::now() + TAINTED_WAIT, engine.windows.wait_until_empty());
+        let wait = timeout_at(Instant::now() + TAINTED_WAIT, engine.creds.windows.wait_until_empty());
         // After a timeout the entries of the remaining requests stay.
         let _ = wait.await;
     }
     // Concurrently, so that a project that OpenAI does not list delays no other window.
-    let due = engine.windows.due(is_tainted).into_iter();
+    let due = engine.creds.windows.due(is_tainted).into_iter();
     let work = due.map(|due| settle(engine, &*tick.storage, due, is_tainted).boxed()).collect::<Vec<_>>();
     let mut work = stream::iter(work).buffer_unordered(CONCURRENCY);
     let mut failure = None;
@@ -74,14 +74,14 @@ async fn settle(
         };
         let look_up = LookUp::new(engine, storage, &client, &batch, listed_since);
         if !look_up.of_names(&unsettled).await? {
-            engine.windows.postpone(&window, &unsettled);
+            engine.creds.windows.postpone(&window, &unsettled);
             return Ok(());
         }
     }
-    if engine.windows.settle(&window, &unsettled, is_tainted) {
+    if engine.creds.windows.settle(&window, &unsettled, is_tainted) {
         failpoint!("sweep.own_window_over");
         storage.delete(&window.key()).await?;
-        engine.windows.remove(&window);
+        engine.creds.windows.remove(&window);
     }
     Ok(())
 }

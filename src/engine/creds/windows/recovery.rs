@@ -88,7 +88,7 @@ impl Recovery {
 pub(in crate::engine) async fn begin(engine: &Engine) -> Result<(), StorageError> {
     let now = engine.clock.monotonic();
     for name in engine.storage.list(WAL_PREFIX).await? {
-        engine.recovery.know(&format!("{WAL_PREFIX}{name}"), now);
+        engine.creds.recovery.know(&format!("{WAL_PREFIX}{name}"), now);
     }
     Ok(())
 }
@@ -96,7 +96,7 @@ pub(in crate::engine) async fn begin(engine: &Engine) -> Result<(), StorageError
 /// The sweep of an entry of another process. The entry is deleted after two look-ups that settled everything.
 pub(super) async fn sweep(engine: &Engine, storage: &dyn Storage, batch: &Batch) -> Result<Swept, Error> {
     let (key, now) = (&batch.entry, engine.clock.monotonic());
-    let entry = engine.recovery.know(key, now);
+    let entry = engine.creds.recovery.know(key, now);
     let Some(since) = entry.due(now) else { return Ok(Swept::Waits) };
     let organization = &batch.target.organization_id;
     let Some(client) = clients::client_in_reach(engine, storage, organization).await? else {
@@ -116,10 +116,10 @@ pub(super) async fn sweep(engine: &Engine, storage: &dyn Storage, batch: &Batch)
     };
     if matches!(outcome, Outcome::Settled) && entry.is_last(since) {
         failpoint!("sweep.window_over");
-        engine.recovery.forget(key);
+        engine.creds.recovery.forget(key);
         return Ok(Swept::Done);
     }
-    engine.recovery.record_outcome(key, outcome, now);
+    engine.creds.recovery.record_outcome(key, outcome, now);
     Ok(Swept::Waits)
 }
 

@@ -194,7 +194,7 @@ impl Run {
         keys: &[KeyRecord],
     ) -> Result<(), Error> {
         let (engine, storage) = (&self.engine, &*self.storage);
-        let _no_claim = claims::lock(engine, &account.id).await;
+        let _no_claim = claims::lock(&engine.locks, &account.id).await;
         if inventory::is_owned(engine, storage, owned, account).await? {
             return Ok(());
         }

@@ -1,38 +1,32 @@
 //! `roles/:name`: the settings of dynamic credentials, and the fields of roles with access tokens, which `federation/`
 //! stores.
 
-use std::fmt::Display;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use chrono::Utc;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::engine::accounts::claims;
 use crate::engine::config::clients::Configured;
-use crate::engine::config::metadata::Metadata;
 use crate::engine::config::project_fields::NamedProject;
-use crate::engine::config::{
-    checks, clients, key_records, metadata, named_projects, predecessor, project_fields,
-};
+use crate::engine::config::{checks, clients, key_records, metadata, named_projects, project_fields};
 use crate::engine::creds::caller::Caller;
 use crate::engine::creds::live::OfRole;
+use crate::engine::creds::role::Role;
 use crate::engine::creds::{inventory, live, scopes};
 use crate::engine::federation::role;
 use crate::engine::federation::role::{FederatedRole, Settings};
 use crate::engine::federation::role_writes;
 use crate::engine::federation::role_writes::{RoleWrite, SentAccount};
 use crate::engine::naming::names;
-use crate::engine::naming::names::{MountTag, ServiceAccountName};
-use crate::engine::naming::template::{Template, Values};
-use crate::engine::telemetry::events;
+use crate::engine::naming::template::Template;
 use crate::engine::telemetry::events::EventKind;
 use crate::engine::time::rfc3339;
 use crate::engine::{Engine, Error};
 use crate::framework::{Call, Field, Help, Kind, Name, Path, ResponseField};
-use crate::logical::{Collection, Data, Operation, Record, Response, Storage, StorageError, data};
-use crate::openai::{FederationRuleId, LONGEST_EXPIRY, ProjectId, ServiceAccountId};
+use crate::logical::{Data, Operation, Response, Storage, StorageError, data};
+use crate::openai::{FederationRuleId, ProjectId, ServiceAccountId};
 
 /// The type of a role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -40,50 +34,6 @@ use crate::openai::{FederationRuleId, LONGEST_EXPIRY, ProjectId, ServiceAccountI
 enum CredentialType {
     ApiKey,
     AccessToken,
-}
-
-/// The settings of one role.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Role {
-    /// Name of the project in Vault; empty if the role has the project's id.
-    #[serde(default)]
-    pub project: String,
-    /// OpenAI's id of the project, if the role has no name of a project.
-    #[serde(default)]
-    pub project_id: Option<ProjectId>,
-    /// Template of the account's name.
-    pub service_account_name_template: String,
-    /// Description for people, which OpenAI does not get.
-    #[serde(default)]
-    pub service_account_description: String,
-    /// Lifetime of a credential without a requested ttl; zero means the mount's default.
-    #[serde(with = "crate::engine::time::seconds")]
-    pub ttl: Duration,
-    /// Maximum ttl; zero means the mount's maximum.
-    #[serde(with = "crate::engine::time::seconds")]
-    pub max_ttl: Duration,
-    /// Permissions of the key; empty means OpenAI's default.
-    #[serde(default)]
-    pub scopes: Vec<String>,
-    /// Labels of the operator.
-    #[serde(default, skip_serializing_if = "Metadata::is_empty")]
-    pub metadata: Metadata,
-    /// The account that keys are created on; `None` creates an account for each key.
-    #[serde(default)]
-    pub service_account_id: Option<ServiceAccountId>,
-    /// Name of that account when the role was written.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub account_name: Option<String>,
-    /// The parsed template, set at first use.
-    #[serde(skip)]
-    template: OnceLock<Arc<Template>>,
-}
-
-impl Record for Role {
-    const VERSION: u32 = 1;
-    fn import_legacy(entry: Value) -> Result<Value, serde_json::Error> {
-        predecessor::role(entry)
-    }
 }
 
 impl CredentialType {
@@ -95,9 +45,6 @@ impl CredentialType {
         }
     }
 }
-
-pub(in crate::engine) static ROLES: Collection<Role> =
-    Collection::new("role/").with_legacy_prefix(predecessor::ROLES);
 
 static NAME: Field<Name> = Field::new("name", "Name of the role.");
 static TEMPLATE: Field<String> = Field::new(
@@ -278,16 +225,6 @@ impl Role {
         })
     }
 
-    /// The project, by name or by id.
-    fn named_project(&self) -> NamedProject {
-        NamedProject { project: self.project.clone(), project_id: self.project_id.clone() }
-    }
-
-    /// Maximum ttl of a credential, without the mount's maximum.
-    pub(in crate::engine) fn longest_ttl(&self) -> Duration {
-        if self.max_ttl.is_zero() { LONGEST_EXPIRY } else { self.max_ttl }
-    }
-
     /// Warnings about times that exceed the mount's maximum.
     fn mount_warnings(&self, limit: Duration) -> Vec<String> {
         let times = [("ttl", self.ttl), ("max_ttl", self.max_ttl)];
@@ -296,39 +233,6 @@ impl Role {
             .filter_map(|(field, time)| checks::warn_above_mount_limit(field, time, limit))
             .collect()
     }
-
-    /// The parsed template of names.
-    pub(in crate::engine) fn template(&self) -> Result<&Template, Error> {
-        if let Some(template) = self.template.get() {
-            return Ok(template);
-        }
-        let parsed = Template::parse(&self.service_account_name_template);
-        let parsed = parsed.map_err(|error| of_template(&error))?;
-        Ok(self.template.get_or_init(|| Arc::new(parsed)))
-    }
-
-    /// A new unique name for an account or key of the role. The name ends in this stamp and the mount's tag.
-    pub(in crate::engine) fn new_name(
-        &self,
-        tag: &MountTag,
-        role_name: &str,
-        caller: &Caller,
-        stamp: &str,
-    ) -> Result<String, Error> {
-        let values = Values {
-            role_name,
-            project_name: &self.project,
-            display_name: &caller.display_name,
-            entity_name: &caller.entity_name,
-        };
-        let (template, now) = (self.template()?, Utc::now());
-        let name = ServiceAccountName::stamped(template, &values, stamp, tag, now, &mut rand::rng());
-        Ok(name.map_err(|error| of_template(&error))?.into())
-    }
-}
-
-fn of_template(error: &dyn Display) -> Error {
-    Error::field(format!("service_account_name_template: {error}"))
 }
 
 /// A warning that the ledger is not read yet, as after a start of the plugin.
@@ -350,42 +254,23 @@ fn warn_of_live(live: &OfRole, name: &str, mount_point: &str) -> Option<String> 
     ))
 }
 
-/// The roles with this name of a project.
-pub(in crate::engine) async fn of_project(
-    engine: &Engine,
-    storage: &dyn Storage,
-    project: &str,
-) -> Result<Vec<String>, Error> {
-    let named = engine.roles.all(storage).await?.into_iter().filter(|(_, role)| role.project == project);
-    Ok(named.map(|(name, _)| format!("role {name}")).collect())
-}
-
-/// Ids of the projects that roles refer to by id.
-pub(in crate::engine) async fn raw_projects(
-    engine: &Engine,
-    storage: &dyn Storage,
-) -> Result<Vec<ProjectId>, Error> {
-    let roles = engine.roles.all(storage).await?;
-    Ok(roles.into_iter().filter_map(|(_, role)| role.project_id.clone()).collect())
-}
-
 async fn exists(engine: Arc<Engine>, call: Call) -> Result<bool, Error> {
     let (storage, name) = (&**call.storage(), call.get(&NAME)?);
-    Ok(engine.roles.get(storage, &name).await?.is_some()
-        || engine.federated_roles.get(storage, &name).await?.is_some())
+    Ok(engine.creds.roles.get(storage, &name).await?.is_some()
+        || engine.federation.roles.get(storage, &name).await?.is_some())
 }
 
 async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let (storage, name) = (&**call.storage(), call.get(&NAME)?);
-    if let Some(role) = engine.roles.get(storage, &name).await? {
+    if let Some(role) = engine.creds.roles.get(storage, &name).await? {
         let is_complete = live::is_complete(&engine, storage).await;
         let mut view = role.view();
-        let live = engine.live.of_role(&name, engine.now());
+        let live = engine.creds.live.of_role(&name, engine.now());
         view.insert("live_credentials".to_owned(), live.count.into());
         let warnings = warn_of_count(is_complete).into_iter().collect();
         return Ok(Some(Response { warnings, ..Response::new(view) }));
     }
-    let role = engine.federated_roles.get(storage, &name).await?;
+    let role = engine.federation.roles.get(storage, &name).await?;
     Ok(role.map(|role| Response::new(view_federated(&role))))
 }
 
@@ -412,11 +297,11 @@ fn view_federated(role: &FederatedRole) -> Data {
 async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let (storage, name) = (&**call.storage(), call.get(&NAME)?);
     let _alone = engine.locks.lock(&role::lock(&name)).await;
-    let old = engine.roles.get(storage, &name).await?;
+    let old = engine.creds.roles.get(storage, &name).await?;
     // The storage of the other type is read only where the name may be of that type.
     let federated = match old {
         Some(_) => None,
-        None => engine.federated_roles.latest(storage, &name).await?,
+        None => engine.federation.roles.latest(storage, &name).await?,
     };
     let stands = federated.as_ref().filter(|federated| federated.deleted.is_none());
     call.patches(old.is_some() || stands.is_some(), || format!("role {:?}", &*name))?;
@@ -444,7 +329,7 @@ async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Erro
             let write = federated_write(&call, &name, stands.map(|role| &role.settings))?;
             let (metadata, path) = (write.metadata.clone(), format!("roles/{name}"));
             let warnings = role_writes::write(&engine, storage, write, federated).await?;
-            events::emit_with(&engine, EventKind::RoleWrite, &path, &metadata);
+            engine.events.emit_with(EventKind::RoleWrite, &path, &metadata);
             warnings
         }
     };
@@ -516,7 +401,7 @@ async fn write_role(
     let before = old.map(Role::named_project);
     project_fields::written_project(engine, storage, &role.named_project(), before.as_ref()).await?;
     put(engine, storage, name, &role, old).await?;
-    events::emit_with(engine, EventKind::RoleWrite, &format!("roles/{name}"), &role.metadata);
+    engine.events.emit_with(EventKind::RoleWrite, &format!("roles/{name}"), &role.metadata);
     Ok(warnings)
 }
 
@@ -531,10 +416,10 @@ async fn put(
     let new_account = role.service_account_id.as_ref();
     let new_account =
         new_account.filter(|id| old.and_then(|old| old.service_account_id.as_ref()) != Some(*id));
-    let Some(account) = new_account else { return Ok(engine.roles.put(storage, name, role).await?) };
-    let _no_claim = claims::lock(engine, account).await;
+    let Some(account) = new_account else { return Ok(engine.creds.roles.put(storage, name, role).await?) };
+    let _no_claim = claims::lock(&engine.locks, account).await;
     inventory::check_for_role(engine, storage, account).await?;
-    Ok(engine.roles.put(storage, name, role).await?)
+    Ok(engine.creds.roles.put(storage, name, role).await?)
 }
 
 /// Checks that a changed project and a changed account exist at OpenAI. Returns the account's name.
@@ -566,11 +451,11 @@ async fn check_at_openai(
 async fn delete(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let (storage, name) = (&**call.storage(), call.get(&NAME)?);
     let _alone = engine.locks.lock(&role::lock(&name)).await;
-    let federated = engine.federated_roles.latest(storage, &name).await;
+    let federated = engine.federation.roles.latest(storage, &name).await;
     let warnings: Vec<String> = match federated {
         // Nobody can tell what a record that cannot be read was about.
         Err(error @ StorageError::Malformed { .. }) => {
-            engine.federated_roles.delete(storage, &name).await?;
+            engine.federation.roles.delete(storage, &name).await?;
             vec![format!("{error}; the record is removed: look at OpenAI for the role's rule and account")]
         }
         Err(error) => return Err(error.into()),
@@ -578,25 +463,28 @@ async fn delete(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Err
             role_writes::delete(&engine, storage, &name, &federated).await?.into_iter().collect()
         }
         Ok(None) => {
-            engine.roles.delete(storage, &name).await?;
-            let live = engine.live.of_role(&name, engine.now());
+            engine.creds.roles.delete(storage, &name).await?;
+            let live = engine.creds.live.of_role(&name, engine.now());
             let warning = warn_of_live(&live, &name, &call.request.mount_point);
             warning.into_iter().chain(warn_of_count(live::is_complete(&engine, storage).await)).collect()
         }
     };
-    events::emit(&engine, EventKind::RoleDelete, &format!("roles/{name}"));
+    engine.events.emit(EventKind::RoleDelete, &format!("roles/{name}"));
     Ok((!warnings.is_empty()).then(|| Response { warnings, ..Response::default() }))
 }
 
 async fn list(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let storage = &**call.storage();
     let is_complete = live::is_complete(&engine, storage).await;
-    let mut roles = engine.roles.listed(storage, Role::info).await?;
+    let mut roles = engine.creds.roles.listed(storage, Role::info).await?;
     for (name, info) in &mut roles {
-        info.insert("live_credentials".to_owned(), engine.live.of_role(name, engine.now()).count.into());
+        info.insert(
+            "live_credentials".to_owned(),
+            engine.creds.live.of_role(name, engine.now()).count.into(),
+        );
     }
     let counted = !roles.is_empty();
-    roles.extend(engine.federated_roles.listed(storage, info_federated).await?);
+    roles.extend(engine.federation.roles.listed(storage, info_federated).await?);
     roles.sort_by(|(one, _), (other, _)| one.cmp(other));
     let warnings = warn_of_count(is_complete).filter(|_| counted).into_iter().collect();
     Ok(Some(Response { warnings, ..Response::list(roles) }))

@@ -1,0 +1,42 @@
+//! What this process remembers of credentials: roles of storage, the open windows, and the work of the ledger.
+
+use std::sync::Arc;
+
+use super::ledger_worker::LedgerWorker;
+use super::live::LiveCredentials;
+use super::role::{ROLES, Role};
+use super::windows::{Recovery, Windows};
+use crate::engine::cache::Cache;
+use crate::engine::time::clock::Clock;
+
+/// The memory of this room.
+pub(in crate::engine) struct Memory {
+    pub(super) windows: Arc<Windows>,
+    pub(in crate::engine) recovery: Recovery,
+    pub(in crate::engine) roles: Cache<Role>,
+    pub(in crate::engine) ledger_worker: LedgerWorker,
+    pub(super) live: LiveCredentials,
+}
+
+impl Memory {
+    /// Nothing yet.
+    pub(in crate::engine) fn new(clock: &Arc<dyn Clock>) -> Self {
+        Self {
+            windows: Arc::new(Windows::new(Arc::clone(clock))),
+            recovery: Recovery::default(),
+            roles: Cache::new(&ROLES),
+            ledger_worker: LedgerWorker::default(),
+            live: LiveCredentials::default(),
+        }
+    }
+
+    /// Forgets what another node changed in storage.
+    pub(in crate::engine) fn invalidate(&self, key: &str) {
+        self.roles.invalidate(key);
+    }
+
+    /// Ends the work in the background.
+    pub(in crate::engine) fn stop(&self) {
+        self.ledger_worker.stop();
+    }
+}
