@@ -227,6 +227,12 @@ pub enum Error {
     /// OpenAI did not answer the creation of a key, so the key may still appear.
     #[error("OpenAI has not said yet whether it made the key")]
     KeyInDoubt,
+    /// Somebody uses a key that nobody should have: a backup of the moment of the check-out was restored.
+    #[error(
+        "key {0} of an unfinished check-out is in use, so storage was restored from a backup: the check-out lasts until the \
+         key expires, or until the account is checked in"
+    )]
+    KeyUsed(openai::ApiKeyId),
     /// Another check-in of the same check-out waits for OpenAI.
     #[error("another return of this check-out is under way")]
     ReturnUnderWay,
@@ -367,6 +373,7 @@ impl From<Error> for logical::Error {
             | Error::AccountMissing { .. }
             | Error::AccountHasKeys { .. }
             | Error::KeyInDoubt
+            | Error::KeyUsed(_)
             | Error::ReturnUnderWay
             | Error::NoTimeLeft
             | Error::Replicated

@@ -98,6 +98,16 @@ pub(in crate::engine) async fn claim(
     owner: &Owner,
 ) -> Result<(), Error> {
     let _alone = lock(&engine.locks, account).await;
+    claim_locked(engine, storage, account, owner).await
+}
+
+/// Like [`claim`], for a caller that holds the account's [`lock`].
+pub(in crate::engine) async fn claim_locked(
+    engine: &Engine,
+    storage: &dyn Storage,
+    account: &ServiceAccountId,
+    owner: &Owner,
+) -> Result<(), Error> {
     let held = claims(storage, account).await?;
     refuse_held(engine, storage, account, owner, &held).await?;
     let name = format!("{account}/{}", uuid::Uuid::new_v4());

@@ -19,7 +19,7 @@ pub(in crate::engine) const SWEEP_AGE: Duration = Duration::from_secs(300);
 /// roles keep their creations longer, because their keys need not expire.
 pub(in crate::engine) const FORGOTTEN_AFTER: Duration =
     Duration::from_secs(LONGEST_EXPIRY.as_secs() + 86_400);
-/// Maximum number of unknown outcomes. Further creations are refused until a look-up clears one.
+/// Maximum number of unknown outcomes in an organization. Further creations there are refused until a look-up clears one.
 const MOST: usize = 5;
 
 /// A creation with an unknown outcome.
@@ -76,8 +76,9 @@ impl MakingList {
         account: Option<&ServiceAccountId>,
         since: DateTime<Utc>,
     ) -> Result<Making, Error> {
-        if self.0.len() >= MOST {
-            return Err(Error::UnknownOutcomes(self.0.len()));
+        let unknown = self.0.iter().filter(|making| making.organization_id == *organization).count();
+        if unknown >= MOST {
+            return Err(Error::UnknownOutcomes(unknown));
         }
         let making = Making {
             name,

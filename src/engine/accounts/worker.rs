@@ -37,7 +37,7 @@ const MOST_PER_TICK: usize = 5_000;
 pub struct Outcome {
     /// The failures that no record keeps.
     pub failures: Vec<logical::Error>,
-    /// True if every readable owner of this tick was reconciled.
+    /// True if every readable owner of this tick was reconciled, and no rotation lacked room at OpenAI.
     pub is_whole: bool,
 }
 
@@ -112,7 +112,7 @@ async fn work_on(turn: &Turn<'_>, looks: Vec<Look>) -> Outcome {
         let attempts = stream::iter(attempts.collect::<Vec<_>>()).buffer_unordered(CONCURRENCY);
         failures.extend(attempts.filter_map(std::future::ready).collect::<Vec<_>>().await);
     }
-    Outcome { failures, is_whole: !left_out.into_inner() }
+    Outcome { failures, is_whole: !left_out.into_inner() && turn.has_room() }
 }
 
 async fn attempt(turn: &Turn<'_>, look: Look, left_out: &AtomicBool) -> Option<logical::Error> {

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::engine::config::configuration::Config;
 use crate::engine::config::{admin_schedule, checks};
+use crate::engine::time::schedule::Schedule;
 use crate::engine::time::seconds;
 use crate::engine::{Engine, Error};
 use crate::framework::{Call, Field, Path, ResponseField, Shown};
@@ -255,25 +256,38 @@ impl Config {
         Ok(())
     }
 
-    /// Refuses an invalid configuration. The errors contain the field names that the call used.
-    pub(in crate::engine) fn check(&self, call: &Call) -> Result<(), Error> {
+    /// Refuses an invalid configuration. The errors contain the field names that the call used. A write of other fields is not
+    /// refused because of the times in the configuration before, which earlier releases checked less.
+    pub(in crate::engine) fn check(&self, call: &Call, before: Option<&Self>) -> Result<(), Error> {
         let (period, window) = (call.name_of(&PERIOD), call.name_of(&WINDOW));
         let schedule = self.schedule_fields().schedule();
         let schedule = schedule.map_err(|error| Error::field(error.naming(period, window)))?;
         admin_schedule::check_window(self.automatic_rotation_window, window)?;
+        if before.is_none_or(|before| before.times() != self.times()) {
+            self.check_admin_key_ttl(schedule.as_ref())?;
+        }
+        if self.key_expiry_margin >= LONGEST_EXPIRY {
+            return Err(Error::field("key_expiry_margin must be below one year"));
+        }
+        Ok(())
+    }
+
+    /// The times that are checked against each other.
+    fn times(&self) -> (Duration, Duration, &str) {
+        (self.admin_key_ttl, self.automatic_rotation_period, &self.rotation_schedule)
+    }
+
+    fn check_admin_key_ttl(&self, schedule: Option<&Schedule>) -> Result<(), Error> {
         if self.admin_key_ttl > LONGEST_EXPIRY {
             return Err(Error::field("admin_key_ttl must be at most one year"));
         }
-        let longest_interval = schedule.map(|schedule| schedule.longest_interval()).unwrap_or_default();
+        let longest_interval = schedule.map(Schedule::longest_interval).unwrap_or_default();
         let shortest = longest_interval.saturating_mul(2).max(SHORTEST_ADMIN_KEY);
         if !self.admin_key_ttl.is_zero() && self.admin_key_ttl < shortest {
             return Err(Error::field(format!(
                 "admin_key_ttl must be 0 or at least two rotation periods, and at least {}",
                 seconds::text(SHORTEST_ADMIN_KEY)
             )));
-        }
-        if self.key_expiry_margin >= LONGEST_EXPIRY {
-            return Err(Error::field("key_expiry_margin must be below one year"));
         }
         Ok(())
     }

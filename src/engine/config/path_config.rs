@@ -114,7 +114,7 @@ async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Erro
         None => Config::first(&call, now)?,
     };
     config.change(&call, now)?;
-    config.check(&call)?;
+    config.check(&call, old.as_deref())?;
     let status = engine.config.clients.openai_status();
     let changed = old.as_deref().is_none_or(|old| !old.reaches_like(&config));
     // An unchanged key is tried again, unless the last calls show that OpenAI accepts it.

@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use super::role::{FederatedRole, MadeAccount, Managed, owner};
 use super::role_work::{self, Work};
-use crate::engine::Error;
+use crate::engine::accounts::kind::Mount;
 use crate::engine::accounts::lookup::{Look, UniqueName};
 use crate::engine::accounts::making::Making;
 use crate::engine::accounts::{claims, deletion, live_keys};
 use crate::engine::config::clients;
 use crate::engine::failpoint::failpoint;
+use crate::engine::{DEPENDENTS, Error};
 use crate::openai::Urgency;
 
 /// Maximum wait of a look-up for its turn at OpenAI; the next tick looks again.
@@ -124,6 +125,11 @@ async fn undo(work: &Work<'_>, making: &Making) -> Result<bool, Error> {
     let _no_claim = claims::lock(&work.engine.locks, &found.account).await;
     let ours = owner(work.name);
     if claims::claimants(work.storage, &found.account).await?.iter().any(|owner| *owner != ours) {
+        return Ok(true);
+    }
+    // A role of keys has no claim.
+    let mount = Mount { engine: work.engine, storage: work.storage };
+    if DEPENDENTS.user_of(mount, &found.account).await?.is_some() {
         return Ok(true);
     }
     clients::note_made(work.engine, &[found.account.as_str()], making.since);

@@ -281,9 +281,14 @@ async fn update(
     };
     managed.is_applied = false;
     role.retry.retry_now();
-    let work = Work::new(engine, storage, &write.name, &role, MAX_WAIT).await?;
+    let work = match Work::new(engine, storage, &write.name, &role, MAX_WAIT).await {
+        // A stop is stored without a configuration, too.
+        Err(error) if is_stop => Err(Error::Pending(Box::new(error))),
+        work => Ok(work?),
+    };
     mark(engine, storage, &write.name).await?;
-    work.put(&role).await?;
+    put(engine, storage, &write.name, &role).await?;
+    let work = work?;
     // From now on the record refuses the deletion, and others need not wait for OpenAI.
     drop(no_deletion);
     match register(&work, &mut role, false).await {

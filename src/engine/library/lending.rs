@@ -22,6 +22,7 @@ use crate::engine::failpoint::failpoint;
 use crate::engine::{Engine, Error};
 use crate::framework::LockGuard;
 use crate::logical::{Collection, Storage, StorageError};
+use crate::openai::ApiKeyId;
 
 static LOANS: Collection<Loan> = Collection::new("library-loan/");
 
@@ -89,7 +90,7 @@ pub(super) async fn of_set(storage: &dyn Storage, set: &str) -> Result<Vec<Loan>
     Ok(loans)
 }
 
-/// An account of these that a deleted set still lends, and that set. `set` is the set of the caller.
+/// An account of these that another set still lends, perhaps a deleted one, and that set. `set` is the set of the caller.
 pub(super) async fn lent_by_another<'a>(
     storage: &dyn Storage,
     set: &str,
@@ -264,6 +265,21 @@ pub(super) async fn put_off_return(
     } else {
         loan.retry.next_try.map(|next_try| next_try.min(loan.expires))
     };
+    mark(storage, &ticket.set, &loan, loan.next_look()).await?;
+    keep(storage, &ticket.set, &loan).await
+}
+
+/// Notes the key of a loan, which somebody uses although the loan does not know it. The loan lasts until the key expires, or
+/// until somebody checks the account in.
+pub(super) async fn lend_again(
+    engine: &Engine,
+    storage: &dyn Storage,
+    ticket: &Ticket,
+    key: &ApiKeyId,
+) -> Result<(), StorageError> {
+    let _alone = lock_loans(engine, &ticket.set).await;
+    let Some(mut loan) = of_ticket(storage, ticket).await? else { return Ok(()) };
+    loan.lend_again(key.clone());
     mark(storage, &ticket.set, &loan, loan.next_look()).await?;
     keep(storage, &ticket.set, &loan).await
 }

@@ -3,7 +3,8 @@
 //!
 //! *States:* none (the account is free) -> `Reserved` (its key is being created) -> `Lent` -> `Returning` (its key is
 //! being deleted) -> none. A failed reservation goes back to none, or to `Returning` if the key's outcome is unknown. A key
-//! that came after the tick ended its reservation leads from none to `Returning`.
+//! that came after the tick ended its reservation leads from none to `Returning`. A used key of a reservation that a backup
+//! restored leads from `Returning` to `Lent`.
 
 use std::time::Duration;
 
@@ -142,6 +143,15 @@ impl Loan {
         self.ends = now + self.ttl;
         self.expires = now + self.max_ttl;
         self.api_key_id = Some(key.id.clone());
+    }
+
+    /// Records a key that somebody uses: a backup lost the record of the check-out. The loan ends with the key.
+    pub fn lend_again(&mut self, key: ApiKeyId) {
+        self.state = State::Lent;
+        self.ends = self.expires;
+        self.api_key_id = Some(key);
+        self.returning_since = None;
+        self.retry.succeeded();
     }
 
     /// The account and key at OpenAI that the record names.

@@ -29,9 +29,9 @@ use crate::engine::accounts::owner::Owner;
 use crate::engine::accounts::retry::RetryState;
 use crate::engine::accounts::{claims, live_keys, making};
 use crate::engine::config::clients;
-use crate::engine::creds::ledger_worker;
+use crate::engine::config::clients::Configured;
+use crate::engine::creds::{inventory, ledger_worker};
 use crate::engine::failpoint::failpoint;
-use crate::engine::time::backoff;
 use crate::engine::{Engine, Error};
 use crate::logical::{Storage, StorageError};
 use crate::openai::Urgency;
@@ -96,7 +96,7 @@ pub(super) async fn reconcile(
     let now = engine.now();
     let (due, later): (Vec<_>, Vec<_>) = std::mem::take(&mut set.ending)
         .into_iter()
-        .partition(|ending| !(limits.waits_for_writes && backoff::is_wait(ending.not_before, now)));
+        .partition(|ending| !limits.waits_for_writes || ending.due(now) <= now);
     let is_sought = |making: &&Making| engine.accounts.first_seen.has_settled(&making.name, limits.is_last);
     let sought: Vec<Making> = set.making.iter().filter(is_sought).cloned().collect();
     set.ending = due.iter().chain(&later).cloned().collect();
@@ -113,6 +113,10 @@ pub(super) async fn reconcile(
         // After a step forward the waits begin anew: OpenAI may allow only a few calls at a time.
         set.retry = if set.unfinished() < count { RetryState::default() } else { earlier };
         match failure {
+            // What is in reach and had no turn in this run does not wait for an hour.
+            Some(error) if error.is_out_of_reach() && is_any_in_reach(engine, storage, &set).await => {
+                set.retry.failed(name, &error, now, Duration::ZERO);
+            }
             Some(error) => set.retry.failed_by(name, &error, now, Duration::ZERO),
             None => set.retry.succeeded(),
         }
@@ -140,16 +144,13 @@ impl Kind for LibrarySets {
     async fn reconcile(&self, turn: &Turn<'_>, owner: &Owner) -> Result<Option<DateTime<Utc>>, Error> {
         let (engine, storage, now, name) = (turn.engine, turn.storage(), turn.engine.now(), owner.name());
         let Some(set) = engine.library_sets.latest(storage, name).await? else { return Ok(None) };
-        match set.next_look() {
-            Some(next_look) if !turn.is_tried_now(&set.retry) && backoff::is_wait(next_look, now) => {
-                return Ok(Some(next_look));
-            }
-            None if !set.is_over() => return Ok(None),
-            Some(_) | None => {}
+        let next_look = set.next_look(now);
+        if set.retry.waits(now) && !turn.is_tried_now(&set.retry) || next_look.is_none() && !set.is_over() {
+            return Ok(next_look);
         }
         reconcile(engine, storage, name, Limits::of_tick(turn.deadline(), turn.is_last)).await?;
         let set = engine.library_sets.record(storage, name).await?;
-        Ok(set.and_then(|set| set.next_look()))
+        Ok(set.and_then(|set| set.next_look(engine.now())))
     }
 
     /// Accounts that Vault created for the set and that left it, and creations with an unknown outcome.
@@ -159,7 +160,7 @@ impl Kind for LibrarySets {
             return Ok(Vec::new());
         };
         let now = engine.now();
-        let ending = set.ending.iter().filter(|ending| !backoff::is_wait(ending.not_before, now));
+        let ending = set.ending.iter().filter(|ending| ending.due(now) <= now);
         let ending = ending.filter(|ending| ending.member.is_made()).map(|ending| {
             let name = ending.member.made_as.as_ref().unwrap_or(&ending.member.name);
             Pending {
@@ -204,6 +205,14 @@ async fn store(
         return engine.library_sets.delete(storage, name).await;
     }
     sets::put(engine, storage, name, set).await
+}
+
+/// True if something is left to do in the organization that the configuration names.
+async fn is_any_in_reach(engine: &Engine, storage: &dyn Storage, set: &LibrarySet) -> bool {
+    let Ok(Configured { config, .. }) = clients::configured(engine, storage).await else { return false };
+    let ending = set.ending.iter().map(|ending| &ending.member.organization_id);
+    let making = set.making.iter().map(|making| &making.organization_id);
+    ending.chain(making).any(|organization| *organization == config.organization_id)
 }
 
 /// True if further calls to OpenAI would fail, too.
@@ -274,7 +283,9 @@ async fn undo(
         Ok(Some(found)) => {
             clients::note_made(engine, &[found.account.as_str()], making.since);
             let alone = claims::lock(&engine.locks, &found.account).await;
-            if !claims::claimants(storage, &found.account).await?.is_empty() {
+            let is_claimed = claims::is_claimed(storage, &found.account).await?;
+            // A role has no claim.
+            if is_claimed || inventory::user_of(engine, storage, &found.account).await?.is_some() {
                 return Ok(true);
             }
             Some(alone)

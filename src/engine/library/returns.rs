@@ -18,6 +18,7 @@ use super::sets::SETS;
 use crate::engine::accounts::deletion;
 use crate::engine::accounts::deletion::Undone;
 use crate::engine::accounts::kind::{Holding, Kind, Mount, Pending, Turn};
+use crate::engine::accounts::listing::Found;
 use crate::engine::accounts::lookup::{Look, UniqueName};
 use crate::engine::accounts::owner::Owner;
 use crate::engine::config::clients;
@@ -96,6 +97,12 @@ async fn give_back_locked(
     };
     failpoint!("return.begun");
     match end_key(engine, storage, &loan, max_wait).await {
+        Err(Error::KeyUsed(key)) if loan.expires > engine.certain_time() => {
+            lending::lend_again(engine, storage, ticket, &key).await?;
+            let error = Error::KeyUsed(key);
+            tracing::warn!(set = ticket.set, "{error}");
+            return Err(error);
+        }
         Err(error) if loan.expires > engine.certain_time() => {
             tracing::warn!(set = ticket.set, key = ticket.loan, "a lent key is not ended yet: {error}");
             lending::put_off_return(engine, storage, ticket, &error).await?;
@@ -216,6 +223,9 @@ async fn end_unknown_key(engine: &Engine, client: &Client, loan: &Loan) -> Resul
         Ok(Look::Done(found)) => Ok(found),
         Err(error) => Err(error),
     };
+    if let Ok(Some(Found { key: Some(key), was_used: true, .. })) = &found {
+        return Err(Error::KeyUsed(key.clone()));
+    }
     let undone = deletion::end_new(client, project, found).await.map_err(Error::Revocation)?;
     engine.accounts.first_seen.forget(name);
     Ok(undone)

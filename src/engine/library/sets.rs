@@ -15,14 +15,15 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::members::Member;
+use crate::engine::accounts::due;
 use crate::engine::accounts::kind::Holding;
 use crate::engine::accounts::making::MakingList;
 use crate::engine::accounts::owner::Owner;
 use crate::engine::accounts::retry::RetryState;
-use crate::engine::accounts::{due, first_seen};
 use crate::engine::config::metadata::Metadata;
 use crate::engine::config::project_fields::NamedProject;
 use crate::engine::naming::names::ServiceAccountName;
+use crate::engine::time::backoff;
 use crate::engine::{Engine, Error};
 use crate::framework::LockGuard;
 use crate::logical::{Collection, Record, Storage, StorageError};
@@ -81,6 +82,13 @@ pub struct Ending {
     pub since: DateTime<Utc>,
     /// Until this time, a running write of the set may make the account a member.
     pub not_before: DateTime<Utc>,
+}
+
+impl Ending {
+    /// The time from which on no write makes the account a member. A time far ahead means that the clock was ahead then.
+    pub(super) fn due(&self, now: DateTime<Utc>) -> DateTime<Utc> {
+        if backoff::is_wait(self.not_before, now) { self.not_before } else { self.not_before.min(now) }
+    }
 }
 
 /// The first release had no such field and always created accounts.
@@ -167,10 +175,10 @@ impl LibrarySet {
     }
 
     /// The time of the next work of the tick; `None` if there is no work.
-    pub(super) fn next_look(&self) -> Option<DateTime<Utc>> {
-        let making = self.making.iter().map(|making| making.since + first_seen::settles_after());
-        let first = making.chain(self.ending.iter().map(|ending| ending.not_before)).min()?;
-        Some(self.retry.next_try.map_or(first, |next_try| next_try.max(first)))
+    pub(super) fn next_look(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let making = self.making.iter().map(|making| making.settles_at(now));
+        let first = making.chain(self.ending.iter().map(|ending| ending.due(now))).min()?;
+        Some(self.retry.waits_until(now).map_or(first, |next_try| next_try.max(first)))
     }
 
     /// An empty tombstone, from which a first write starts.
@@ -221,7 +229,8 @@ pub(super) async fn put(
     name: &str,
     set: &LibrarySet,
 ) -> Result<(), StorageError> {
-    if let Some(next_look) = set.next_look() {
+    // By both clocks: under a clock that is ahead, the marker would lie far in the future.
+    if let Some(next_look) = set.next_look(engine.certain_time()) {
         due::mark(storage, &Owner::LibrarySet(name.to_owned()), next_look).await?;
     }
     engine.library_sets.put(storage, name, set).await

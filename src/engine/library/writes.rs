@@ -47,7 +47,9 @@ pub(super) async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Resp
     set.check_move(old, &project_id)?;
 
     let mut warnings = warn_of_cut(&engine, &set).await?;
-    let record = stored.unwrap_or_else(|| set.clone());
+    let mut record = stored.unwrap_or_else(|| set.clone());
+    // New work does not wait for earlier failures.
+    record.retry.retry_now();
     let looks = asked.is_some();
     let mut write = SetWrite {
         engine: &engine,
@@ -218,7 +220,7 @@ impl SetWrite<'_> {
         fields::refuse_unfit(&lacking)?;
         if !members.is_empty() {
             if let Some((member, set)) = lending::lent_by_another(storage, self.name, &members).await? {
-                let owner = format!("a check-out of library set {set}, which was deleted");
+                let owner = format!("a check-out of library set {set}");
                 return Err(Error::AccountInUse { account: member.id.clone(), owner });
             }
             self.adopt(&members).await?;

@@ -175,7 +175,10 @@ pub(in crate::engine) async fn track(engine: &Engine, tick: &Tick) -> Result<(),
         return Ok(());
     }
     spent.asked = now;
-    spent.correct(now);
+    // This machine's clock may be behind. An earlier day would add settled days again.
+    if engine.times.are_known() {
+        spent.correct(now);
+    }
     SPENT.put(storage, ONLY, &spent).await?;
     let client = client.for_work(Urgency::Check, MAX_WAIT);
     // Days that could not be read stay days to ask for. OpenAI's response has set the time.

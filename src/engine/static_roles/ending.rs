@@ -23,7 +23,7 @@ use crate::openai::{ApiKeyId, Client, LONGEST_EXPIRY, ProjectId, Urgency};
 
 /// The outcome for one key.
 enum Outcome {
-    /// OpenAI ends the key at the end of its grace period.
+    /// OpenAI ends the key at the end of its grace period. OpenAI takes no end above a year, so a later tick sets a later end.
     Limited,
     Deleted,
 }
@@ -119,13 +119,16 @@ pub(in crate::engine) fn note_failure(old: &mut Ending, error: &Error, now: Date
 impl Keys<'_> {
     /// Sets the key's end at OpenAI, or deletes the key after its end.
     async fn limit_or_delete(&self, work: &Work<'_>, old: &mut Ending) -> Result<Outcome, Error> {
-        let left = (old.ends - self.passed).to_std().unwrap_or_default();
+        let left = (old.ends - self.passed).to_std().unwrap_or_default().min(old.longest_grace());
         if left.is_zero() {
             self.delete(work, old).await?;
             return Ok(Outcome::Deleted);
         }
+        if left > LONGEST_EXPIRY {
+            return Ok(Outcome::Limited);
+        }
         // OpenAI takes whole seconds from now, by its own clock.
-        let expires_in = Duration::from_secs(left.min(old.longest_grace()).as_secs().max(1));
+        let expires_in = Duration::from_secs(left.as_secs().max(1));
         match work.ending().update_key(self.project, &old.api_key_id, None, Some(expires_in)).await {
             Ok(_) => {}
             Err(error) if error.is_gone() && old.with_account => {}

@@ -192,6 +192,9 @@ async fn find_and_end(work: &Work<'_>, role: &mut StaticRole, making: &Making) -
             static_role = %work.name, name = making.name,
             "key {key} of a creation that was cut off is in use, so storage was restored from a backup: it ends later"
         );
+        if is_account {
+            claims::claim_locked(work.engine, work.storage, &account, &work.owner()).await?;
+        }
         role.end_later(making, account, key, work.engine.latest_time())?;
         return Ok(true);
     }

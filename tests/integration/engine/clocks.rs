@@ -1,5 +1,6 @@
 //! A clock of the server that is wrong: nothing in use ends by it, and nothing due is forgotten for it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::json;
@@ -617,4 +618,33 @@ async fn a_key_that_was_lost_under_a_clock_that_was_ahead_is_deleted_soon() {
     }
     assert_eq!(live_count(&mount), 1, "the rotation by hand was repeated, and the lost key is gone");
     mount.finish().await;
+}
+
+/// A proxy answers one list with a date that is two days ahead. So the creation seems to be of then.
+#[tokio::test]
+async fn an_account_that_a_set_lost_after_a_wrong_date_is_deleted_soon() {
+    for is_killed in [false, true] {
+        let mount = mount_with("a").await.without_lag();
+        let date = (mount.now() + DAY * 2).format("%a, %d %b %Y %H:%M:%S GMT").to_string();
+        let ahead = Action::Status {
+            status: 200,
+            headers: BTreeMap::from([("date".to_owned(), date)]),
+            body: Some(json!({"object": "list", "data": [], "has_more": false})),
+        };
+        mount.sim.fault(Fault::on(endpoint::LIST_ACCOUNTS, ahead).times(1));
+        mount.sim.fault(Fault::on(endpoint::LIST_ACCOUNTS, Action::Html));
+        mount.sim.fault(Fault::on(endpoint::CREATE_ACCOUNT, Action::Drop).times(1).after_the_work());
+        mount.write(SET, json!({"service_account_names": "a,b"})).await.error();
+        mount.sim.clear_faults();
+        assert_eq!(mount.sim.state().accounts.len(), 2);
+        if is_killed {
+            mount.restart().await;
+        }
+        for _ in 0..10 {
+            mount.advance(MINUTE);
+            mount.tick().await.done();
+        }
+        assert_eq!(mount.sim.state().accounts.len(), 1, "{is_killed}");
+        mount.finish().await;
+    }
 }

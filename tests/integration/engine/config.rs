@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use openai_secrets::logical::{Entry, Storage as _};
 use serde_json::{Value, json};
 
 use crate::simulator::{Action, Certificate, Fault, Settings, Tls, endpoint};
@@ -420,6 +421,22 @@ async fn a_period_and_a_schedule_exclude_each_other() {
     mount.write("config", json!({"rotation_schedule": "0 3 * * *"})).await.done();
     mount.write("config", json!({"automatic_rotation_period": "24h"})).await.done();
     assert_eq!(mount.read("config").await.text("rotation_schedule"), "");
+}
+
+/// An earlier release took a lifetime below two intervals of a cron expression.
+#[tokio::test]
+async fn a_stored_lifetime_of_admin_keys_that_is_too_short_stops_no_other_write() {
+    let mount = Mount::start().await.configured().await;
+    let mut config: Value = serde_json::from_str(&mount.storage_text("config")).unwrap();
+    config["rotation_schedule"] = "0 0 1 * *".into();
+    config["admin_key_ttl"] = (40 * 86_400).into();
+    let entry = Entry { key: "config".to_owned(), value: config.to_string().into(), seal_wrap: true };
+    mount.storage.put(entry).await.unwrap();
+    mount.restart().await;
+    mount.write("config", mount.config()).await.done();
+    mount.write("config", json!({"quota_tracking": true, "admin_key_ttl": "40d"})).await.done();
+    refuses(&mount, json!({"admin_key_ttl": "50d"}), "at least two rotation periods").await;
+    mount.write("config", json!({"admin_key_ttl": "63d"})).await.done();
 }
 
 #[tokio::test]

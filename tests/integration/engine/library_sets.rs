@@ -163,6 +163,18 @@ async fn an_account_of_another_set_is_refused_and_what_was_made_for_it_is_undone
 }
 
 #[tokio::test]
+async fn a_lent_account_of_another_set_is_refused_as_that_sets() {
+    let mount = library::mount_with("a").await;
+    let lent = library::check_out(&mount).await;
+    let wanted = json!({"project": "research", "service_account_names": "a"});
+    let refusal = mount.write("library-sets/other", wanted).await;
+    assert!(!refusal.error().message().contains("which was deleted"), "{}", refusal.error());
+    refusal.refused("library set pool");
+    library::check_in(&mount, &lent).await.done();
+    mount.finish().await;
+}
+
+#[tokio::test]
 async fn of_two_sets_that_want_one_account_at_once_one_gets_it() {
     for _ in 0..20 {
         let mount = library::mount().await;

@@ -476,6 +476,27 @@ async fn costs_are_counted_after_a_clock_that_was_ahead() {
     }
 }
 
+/// As after a start without a network.
+#[tokio::test]
+async fn costs_are_counted_once_after_a_clock_that_was_behind() {
+    let mount = mount().await;
+    mount.write("config", json!({"quota_tracking": true})).await.done();
+    mount.sim.spend(mount.sim.project(), 2.0);
+    for _ in 0..5 {
+        mount.tick().await.done();
+        mount.advance(HOUR * 24);
+    }
+    mount.put_clock_back(HOUR * 24 * 30);
+    mount.sim.fault(Fault::everywhere(refusal(403)));
+    mount.restart().await;
+    let _said = mount.tick().await;
+    mount.sim.clear_faults();
+    mount.put_clock_ahead(HOUR * 24 * 30);
+    mount.restart().await;
+    mount.tick().await.done();
+    shows(&metrics(&mount).await, r#"openai_quota_used{project="research"}"#, 200.0);
+}
+
 #[tokio::test]
 async fn costs_are_not_asked_for_unless_tracking_is_on() {
     let mount = mount().await;

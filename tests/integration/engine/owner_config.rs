@@ -107,6 +107,24 @@ async fn more_than_five_creations_without_an_outcome_are_refused() {
 }
 
 #[tokio::test]
+async fn creations_in_an_organization_that_is_gone_refuse_none_in_another() {
+    let mount = Mount::start().await.configured().await;
+    for _ in 0..5 {
+        mount.sim.fault(Fault::on(endpoint::CREATE_ADMIN_KEY, Action::Drop).times(1));
+        mount.write("config/rotate", json!({})).await.error();
+    }
+    let mut config = record(&mount);
+    for making in config["making"].as_array_mut().unwrap() {
+        making["organization_id"] = "org-gone".into();
+    }
+    let entry = Entry { key: "config".to_owned(), value: config.to_string().into(), seal_wrap: true };
+    mount.storage.put(entry).await.unwrap();
+    mount.restart().await;
+    mount.write("config/rotate", json!({})).await.done();
+    mount.finish().await;
+}
+
+#[tokio::test]
 async fn an_entry_of_the_release_before_moves_to_the_record() {
     let mount = Mount::start().await.configured().await;
     let name = lose_a_creation(&mount).await;

@@ -141,3 +141,35 @@ async fn a_loan_of_the_release_before_is_taken_and_ends_in_every_way() {
         mount.finish().await;
     }
 }
+
+/// A backup of the moment of a check-out is restored: its loan is reserved, and the borrower uses the key.
+#[tokio::test]
+async fn a_key_that_a_restored_reservation_does_not_know_lives_as_long_as_somebody_uses_it() {
+    for is_checked_in in [false, true] {
+        let mount = library::mount_with("a").await;
+        let lent = library::check_out(&mount).await;
+        mount.sim.use_key(&lent.text("api_key"));
+        mount.lose(lent.lease());
+        let key = mount.stored("library-loan/").remove(0);
+        let mut loan: Value = serde_json::from_str(&mount.storage_text("library-loan/")).unwrap();
+        loan["state"] = "reserved".into();
+        loan["api_key_id"] = Value::Null;
+        let entry = Entry { key, value: loan.to_string().into(), seal_wrap: false };
+        mount.storage.put(entry).await.unwrap();
+        mount.restart().await;
+        for _ in 0..10 {
+            mount.advance(Duration::from_secs(300));
+            mount.tick().await.done();
+            assert!(mount.sim.state().is_live(&lent.text("api_key")), "somebody uses it");
+            assert_ne!(library::status(&mount).await, json!({"a": "available"}));
+        }
+        if is_checked_in {
+            library::check_in(&mount, &lent).await.done();
+        } else {
+            mount.advance(Duration::from_secs(24 * 3600));
+            mount.tick().await.done();
+        }
+        library::assert_at_rest(&mount, &["a"]).await;
+        mount.finish().await;
+    }
+}

@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
-use openai_secrets::logical::{Entry, Storage as _};
+use openai_secrets::logical::{Entry, Operation, Storage as _};
 use serde_json::{Value, json};
 
 use crate::simulator::{Action, Fault, endpoint};
 use crate::support::Mount;
 use crate::support::library::{self, SET, SETTLED};
-use crate::support::storage::{Access, WriteOutcome};
+use crate::support::storage::{Access, CrashPoint, WriteOutcome};
 
 /// Longer than OpenAI may take to list what was made, and any request to end.
 const A_WHILE: Duration = Duration::from_secs(400);
@@ -123,6 +123,62 @@ async fn a_creation_in_an_organization_that_is_gone_costs_no_writes_and_is_undon
     mount.tick_immediately().await.done();
     assert!(library::names(&mount).is_empty() && mount.stored("library").is_empty());
     mount.finish().await;
+}
+
+/// The creation of an earlier write, in an organization that no configuration reaches.
+async fn leave_a_creation_out_of_reach(mount: &Mount) {
+    mount.sim.fault(Fault::on(endpoint::CREATE_ACCOUNT, Action::Drop).times(1));
+    mount.write(SET, names("a")).await.error();
+    let mut set = record(mount);
+    set["making"][0]["organization_id"] = json!("org-gone");
+    let value = set.to_string().into();
+    let entry = Entry { key: "library-set/pool".to_owned(), value, seal_wrap: false };
+    mount.storage.put(entry).await.unwrap();
+    mount.restart().await;
+    for _ in 0..3 {
+        tick_after(mount, A_WHILE).await;
+    }
+    assert!(record(mount)["last_error"].as_str().unwrap().contains("org-gone"));
+}
+
+#[tokio::test]
+async fn a_creation_out_of_reach_delays_no_look_for_a_later_one() {
+    for is_killed in [false, true] {
+        let mount = library::mount().await;
+        leave_a_creation_out_of_reach(&mount).await;
+        if is_killed {
+            let request = mount.request(Operation::Update, SET, names("b"));
+            mount.killed(request, CrashPoint::After(2)).await;
+        } else {
+            lose_the_next_creation(&mount);
+            mount.write(SET, names("b")).await.error();
+            mount.sim.clear_faults();
+        }
+        assert_eq!(library::names(&mount).len(), 1, "{is_killed}");
+        for _ in 0..10 {
+            tick_after(&mount, Duration::from_secs(60)).await;
+        }
+        assert_eq!(library::names(&mount), Vec::<String>::new(), "{is_killed}");
+        mount.abandon();
+    }
+}
+
+#[tokio::test]
+async fn a_lost_account_that_a_role_took_meanwhile_is_not_deleted() {
+    let mount = library::mount().await;
+    lose_the_next_creation(&mount);
+    mount.write(SET, names("a")).await.error();
+    mount.sim.clear_faults();
+    mount.advance(Duration::from_secs(60));
+    let lost = mount.sim.state().accounts[0].id.clone();
+    mount.write("roles/on-it", json!({"project": "research", "service_account_id": lost})).await.done();
+    let key = mount.read("creds/on-it").await.text("api_key");
+    for _ in 0..3 {
+        tick_after(&mount, A_WHILE).await;
+    }
+    assert!(mount.sim.state().is_live(&key), "the role uses the account");
+    assert_eq!(mount.stored("library-set/"), Vec::<String>::new(), "nothing is left to look for");
+    mount.abandon();
 }
 
 /// Each time one deletion succeeds, as at an OpenAI that allows few, and the others fail.

@@ -148,6 +148,29 @@ async fn a_stop_that_openai_refuses_stops_the_role_here() {
 }
 
 #[tokio::test]
+async fn a_stop_while_openai_is_out_of_reach_stops_the_role_here() {
+    for is_deleted in [false, true] {
+        let mount = with_app().await;
+        if is_deleted {
+            mount.delete_by_force("config").await.done();
+        } else {
+            mount.configure_elsewhere().await;
+        }
+        token(&mount).await;
+        mount.write("roles/app", json!({"scopes": "api.model.read"})).await.error();
+        let stop = mount.write("roles/app", json!({"enabled": false})).await;
+        assert!(stop.error().message().contains("what was written is stored"), "{}", stop.error());
+        for path in ["creds/app", "identity-token/app"] {
+            mount.read(path).await.refused("is disabled");
+        }
+        mount.write("config", mount.config()).await.done();
+        mount.tick().await.done();
+        assert!(!rule(&mount).enabled && rule(&mount).scopes.is_none());
+        mount.finish().await;
+    }
+}
+
+#[tokio::test]
 async fn a_change_that_openai_answers_slowly_holds_up_no_other_role_of_the_project() {
     let mount = with_app().await;
     mount.sim.fault(Fault::on(endpoint::UPDATE_RULE, Action::delay(Duration::from_secs(3))).times(1));

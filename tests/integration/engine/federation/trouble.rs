@@ -208,6 +208,22 @@ async fn a_role_inherits_the_cut_off_creation_of_an_earlier_role_of_its_name() {
 }
 
 #[tokio::test]
+async fn a_lost_account_that_another_role_took_meanwhile_is_not_deleted() {
+    let mount = managed().await.without_lag();
+    let stray = cut_off(&mount).await;
+    let on_it = json!({"project": PROJECT, "service_account_id": stray[0]});
+    mount.write("roles/on-it", on_it).await.done();
+    let key = mount.read("creds/on-it").await.text("api_key");
+    for _ in 0..3 {
+        mount.advance(SETTLED);
+        mount.tick().await.done();
+    }
+    assert!(mount.sim.state().is_live(&key), "the role uses the account");
+    assert!(!mount.storage_text("federated-role/app").contains("making"), "nothing is left to look for");
+    mount.abandon();
+}
+
+#[tokio::test]
 async fn a_role_that_somebody_writes_again_and_again_has_its_turn_in_the_tick() {
     let mount = managed().await.without_lag();
     let stray = cut_off(&mount).await;

@@ -4,7 +4,7 @@ use openai_secrets::logical::{Entry, Storage as _};
 use serde_json::json;
 
 use super::*;
-use crate::simulator::{Action, Fault, endpoint};
+use crate::simulator::{AccountState, Action, Fault, endpoint};
 
 #[tokio::test]
 async fn the_given_account_stays_with_its_own_key_and_the_made_ones_go() {
@@ -211,28 +211,33 @@ async fn an_account_that_a_deleted_role_still_has_to_delete_is_refused_to_a_new_
     mount.finish().await;
 }
 
+/// A rotation of the role by this call succeeded, readers got the key, and then a backup of the moment of the creation was
+/// restored. Answers the key.
+async fn restore_a_backup_from_before_a_rotation(mount: &Mount, creation: &str) -> String {
+    let before: Vec<String> = mount.sim.state().live_keys().map(|key| key.value.clone()).collect();
+    mount.sim.fault(Fault::on(creation, Action::Drop).times(1).after_the_work());
+    for list in [endpoint::LIST_KEYS, endpoint::LIST_ACCOUNTS] {
+        mount.sim.fault(Fault::on(list, Action::Html));
+    }
+    mount.write("static-creds/app/rotate", json!({})).await.error();
+    mount.sim.clear_faults();
+    let lost = mount.sim.state().live_keys().map(|key| key.value.clone()).find(|key| !before.contains(key));
+    let lost = lost.expect("OpenAI made it");
+    mount.sim.use_key(&lost);
+    mount.restart().await;
+    for _ in 0..4 {
+        mount.advance(MINUTE * 4);
+        mount.tick().await.done();
+    }
+    lost
+}
+
 #[tokio::test]
 async fn a_lost_key_that_somebody_uses_is_not_deleted_because_a_backup_was_restored() {
     for (method, creation) in [("key", endpoint::CREATE_KEY), ("account", endpoint::CREATE_ACCOUNT)] {
         let (mount, _) = with_app(json!({"rotation_method": method, "rotation_period": 0})).await;
         let mount = mount.without_lag();
-        let before: Vec<String> = mount.sim.state().live_keys().map(|key| key.value.clone()).collect();
-        mount.sim.fault(Fault::on(creation, Action::Drop).times(1).after_the_work());
-        for list in [endpoint::LIST_KEYS, endpoint::LIST_ACCOUNTS] {
-            mount.sim.fault(Fault::on(list, Action::Html));
-        }
-        mount.write("static-creds/app/rotate", json!({})).await.error();
-        mount.sim.clear_faults();
-        let lost =
-            mount.sim.state().live_keys().map(|key| key.value.clone()).find(|key| !before.contains(key));
-        let lost = lost.expect("OpenAI made it");
-        // The rotation succeeded, readers got the key, and then a backup of the moment of the creation was restored.
-        mount.sim.use_key(&lost);
-        mount.restart().await;
-        for _ in 0..4 {
-            mount.advance(MINUTE * 4);
-            mount.tick().await.done();
-        }
+        let lost = restore_a_backup_from_before_a_rotation(&mount, creation).await;
         assert!(mount.sim.state().is_live(&lost), "{method}");
         let stored = mount.storage_text("static-role/app");
         assert!(!stored.contains("making") && stored.contains("ending"), "{method}: {stored}");
@@ -241,4 +246,42 @@ async fn a_lost_key_that_somebody_uses_is_not_deleted_because_a_backup_was_resto
         assert!(!mount.sim.state().is_live(&lost), "{method}");
         mount.finish().await;
     }
+}
+
+#[tokio::test]
+async fn the_account_of_a_lost_key_that_somebody_uses_is_refused_to_others_until_it_ends() {
+    let (mount, _) = with_app(json!({"rotation_method": "account", "rotation_period": 0})).await;
+    let mount = mount.without_lag();
+    let lost = restore_a_backup_from_before_a_rotation(&mount, endpoint::CREATE_ACCOUNT).await;
+    let has_it = |account: &AccountState| account.keys.iter().any(|key| key.value == lost);
+    let account = mount.sim.state().accounts.into_iter().find(has_it).unwrap().id;
+    let on_it = json!({"service_account_id": account, "project": PROJECT});
+    for taker in ["roles/other", "static-roles/other"] {
+        mount.write(taker, on_it.clone()).await.refused("already belongs to static role app");
+    }
+    mount.advance(DAY * 33);
+    mount.tick().await.done();
+    assert!(mount.sim.state().account(&account).is_none());
+    assert_eq!(mount.stored(&format!("account-owner/{account}")), Vec::<String>::new());
+    mount.finish().await;
+}
+
+/// OpenAI takes no end that is more than a year away.
+#[tokio::test]
+async fn a_lost_key_that_somebody_uses_lives_for_a_period_above_a_year() {
+    let (mount, _) = with_app(json!({"rotation_period": "9600h"})).await;
+    let mount = mount.without_lag();
+    let lost = restore_a_backup_from_before_a_rotation(&mount, endpoint::CREATE_KEY).await;
+    for days in [1, 100, 298] {
+        let stored = mount.storage_text("static-role/app");
+        assert!(stored.contains("ending") && !stored.contains("last_error"), "{stored}");
+        assert!(mount.sim.state().is_live(&lost), "{days}");
+        mount.advance(DAY * days);
+        mount.tick().await.done();
+    }
+    assert!(mount.sim.state().is_live(&lost), "its readers come back after 400 days");
+    mount.advance(DAY * 2);
+    mount.tick().await.done();
+    assert!(!mount.sim.state().is_live(&lost));
+    mount.abandon();
 }

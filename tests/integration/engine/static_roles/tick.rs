@@ -247,3 +247,26 @@ async fn where_openai_has_no_room_for_creations_keys_are_deleted_all_the_same() 
     assert_eq!(live_keys(&mount, &account.id).len(), 1, "only the key that was there before");
     mount.abandon();
 }
+
+#[tokio::test]
+async fn roles_that_come_into_reach_while_openai_has_no_room_are_tried_again_soon() {
+    let mount = mount().await.without_lag();
+    for n in 0..24 {
+        write_role(&mount, &format!("r{n:02}"), json!({"rotation_period": "1h"})).await;
+    }
+    mount.configure_elsewhere().await;
+    mount.advance(HOUR * 2);
+    mount.tick().await.done();
+    mount.sim.limit(Limit::on(endpoint::CREATE_KEY, 0, Per::Minute).telling(Retry::Seconds));
+    let mut config = mount.config();
+    mount.write("config", config.clone()).await.done();
+    mount.tick().await.done();
+    // Another client knows nothing of the limit.
+    mount.sim.clear_limits();
+    config["max_requests_per_minute"] = 100_000.into();
+    mount.write("config", config).await.done();
+    mount.advance(MINUTE);
+    mount.tick().await.done();
+    assert_eq!(mount.read("health").await.json()["overdue_rotations"], 0);
+    mount.abandon();
+}
