@@ -209,7 +209,7 @@ impl Run {
         if self.options.dry_run {
             return Ok(());
         }
-        let removed = deletion::remove_account(&self.client, project, &account.id).await;
+        let removed = deletion::end_account(&self.client, project, &account.id).await;
         removed.map_err(Error::Revocation)?;
         self.engine.tidying.removed();
         Ok(())
