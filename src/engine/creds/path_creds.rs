@@ -358,16 +358,13 @@ async fn undo(
     }
 }
 
-/// Writes the ledger record. If the request is too old or the write fails, the credential is ended instead.
+/// Writes the ledger record. If the write fails, the credential is ended instead.
 async fn record(
     client: &Client,
     storage: &dyn Storage,
     credential: &Credential,
     guard: &mut WindowGuard,
 ) -> Result<(), Error> {
-    if let Err(error) = guard.check_age() {
-        return Err(discard(client, credential, guard, error).await);
-    }
     if let Err(error) =
         LEDGER.put(storage, &credential.place(), &ledger::Entry::new(credential.clone())).await
     {
