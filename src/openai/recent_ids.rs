@@ -74,11 +74,6 @@ impl RecentIds {
         evict_if_full(&mut ids, now);
     }
 
-    /// Forgets an id that no later call names.
-    pub fn forget(&self, id: &str) {
-        self.ids.lock().remove(&self.hash(id));
-    }
-
     /// Removes expired ids and frees their memory.
     pub fn evict_expired(&self) {
         let (now, mut ids) = (self.clock.monotonic(), self.ids.lock());
@@ -288,16 +283,6 @@ mod tests {
         recent_ids.note_deleted("key_1");
         recent_ids.insert("key_1", Duration::ZERO);
         assert!(!recent_ids.contains("key_1"));
-    }
-
-    #[test]
-    fn a_forgotten_id_takes_no_memory_and_others_stay() {
-        let recent_ids = RecentIds::default();
-        recent_ids.insert("svc_acct_1", Duration::ZERO);
-        recent_ids.insert("key_1", Duration::ZERO);
-        recent_ids.forget("key_1");
-        assert!(recent_ids.contains("svc_acct_1") && !recent_ids.contains("key_1"));
-        assert_eq!(recent_ids.ids.lock().len(), 1);
     }
 
     #[test]

@@ -171,10 +171,6 @@ async fn read_key(engine: &Arc<Engine>, call: &Call) -> Result<Response, Error> 
     if let Err(error) = guard.check_age() {
         return Err(revoke_late(engine, storage, &credential, error).await);
     }
-    if credential.with_account {
-        // The credential ends with its account. This halves the memory of recent ids.
-        client.recent_ids().forget(credential.api_key_id.as_str());
-    }
     engine.metrics.credential_issued(&request.role_name);
     request.emit(engine, EventKind::CredsCreate);
     let lease = CREDENTIAL.grant(&credential, request.ttl, Duration::ZERO, false)?;
