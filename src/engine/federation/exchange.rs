@@ -1,4 +1,5 @@
-//! The exchange of a signed token for an access token. It writes nothing, and reads records from memory.
+//! The exchange of a signed token for an access token. It writes nothing, and reads records from memory, except for
+//! a configuration that is not there.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use parking_lot::Mutex;
 
-use super::record::{Federation, Provider};
+use super::record::Federation;
 use super::role::FederatedRole;
 use super::signing::SigningKey;
 use super::token;
@@ -26,8 +27,6 @@ const YOUNG: TimeDelta = TimeDelta::minutes(2);
 const PAUSES: [u64; 4] = [1, 2, 4, 8];
 /// A difference of the clocks that OpenAI may refuse a token for.
 const CLOCK_DIFFERENCE: TimeDelta = TimeDelta::seconds(30);
-/// Maximum number of remembered roles whose exchange fails.
-const MOST_REFUSED: usize = 100;
 /// OAuth's code for a provider, rule or account that does not fit.
 const INVALID_GRANT: &str = "invalid_grant";
 
@@ -79,11 +78,8 @@ impl Exchanges {
     }
 
     fn note_refused(&self, role: &str, error: &Error, now: DateTime<Utc>) {
-        let mut refused = self.refused.lock();
-        if refused.len() < MOST_REFUSED || refused.contains_key(role) {
-            let new = || Refused { since: now, error: String::new() };
-            refused.entry(role.to_owned()).or_insert_with(new).error = error.to_string();
-        }
+        let new = || Refused { since: now, error: String::new() };
+        self.refused.lock().entry(role.to_owned()).or_insert_with(new).error = error.to_string();
     }
 }
 
@@ -206,11 +202,7 @@ async fn client(
     federation: &Federation,
 ) -> Result<TokenExchange, Error> {
     let held = engine.exchanges.connected.lock().clone();
-    let config = match (&federation.provider, &held) {
-        // Without a configuration, each look for one would read storage.
-        (Provider::ByHand { .. }, Some(Connected { revision: None, .. })) => engine.config.peek(ONLY),
-        _ => engine.config.get(storage, ONLY).await?,
-    };
+    let config = engine.config.get(storage, ONLY).await?;
     let revision = config.as_ref().map(|config| config.revision);
     let fits =
         |held: &Connected| held.revision == revision && held.token_endpoint == federation.token_endpoint;
