@@ -280,20 +280,14 @@ async fn update(
         return Ok(warn_of_rule_by_hand(&role));
     };
     managed.is_applied = false;
-    role.retry.retry_now();
+    role.retry.succeeded();
     let work = Work::new(engine, storage, &write.name, &role, MAX_WAIT).await?;
     mark(engine, storage, &write.name).await?;
     work.put(&role).await?;
     // From now on the record refuses the deletion, and others need not wait for OpenAI.
     drop(no_deletion);
     match register(&work, &mut role, false).await {
-        Ok(()) => {
-            if role.retry != RetryState::default() {
-                role.retry.succeeded();
-                work.put(&role).await?;
-            }
-            Ok(Vec::new())
-        }
+        Ok(()) => Ok(Vec::new()),
         Err(error) if is_refusal(&error) && old.is_settled() && !is_stop => {
             put(engine, storage, &write.name, old).await?;
             Err(error)
