@@ -29,7 +29,6 @@ use crate::engine::accounts::live_keys::LiveKey;
 use crate::engine::accounts::lookup::UniqueName;
 use crate::engine::accounts::making::Making;
 use crate::engine::accounts::owner::Owner;
-use crate::engine::accounts::retry::RetryState;
 use crate::engine::accounts::{claims, live_keys, lookup, making};
 use crate::engine::config::clients;
 use crate::engine::creds::ledger_worker;
@@ -104,9 +103,8 @@ pub(super) async fn reconcile(
     let sought: Vec<Making> = set.making.iter().filter(is_sought).cloned().collect();
     set.ending = due.iter().chain(&later).cloned().collect();
     if !due.is_empty() || !sought.is_empty() {
-        // This write proves that this node may write. If the process dies in this run, the next try waits.
-        let (earlier, count) = (set.retry.clone(), set.unfinished());
-        set.retry.failed(name, &"the plugin's process ended during the attempt", now, Duration::ZERO);
+        // This write proves that this node may write.
+        let count = set.unfinished();
         sets::put(engine, storage, name, &set).await?;
         failpoint!("set.settling");
         let mut failure = None;
@@ -114,7 +112,9 @@ pub(super) async fn reconcile(
         set.ending = let_go_all(engine, storage, name, due, limits, &mut failure).await;
         set.ending.extend(later);
         // After a step forward the waits begin anew: OpenAI may allow only a few calls at a time.
-        set.retry = if set.unfinished() < count { RetryState::default() } else { earlier };
+        if set.unfinished() < count {
+            set.retry.succeeded();
+        }
         match failure {
             Some(error) => set.retry.failed_by(name, &error, now, Duration::ZERO),
             None => set.retry.succeeded(),
