@@ -241,9 +241,8 @@ pub(super) async fn finish_return(
     }
 }
 
-/// Records a failed deletion of the key. The tick retries with a growing wait, at the latest when the key has expired. If
-/// it is unknown whether the key was created, the tick looks again when the outcome is certain. After a failed check-out
-/// that time counts from now.
+/// Records a failed deletion of the key. The tick retries with a growing wait. If it is unknown whether the key was created,
+/// the tick looks again when the outcome is certain. After a failed check-out that time counts from now.
 pub(super) async fn put_off_return(
     engine: &Engine,
     storage: &dyn Storage,
@@ -258,12 +257,9 @@ pub(super) async fn put_off_return(
         loan.expires = loan.expires.max(now + loan.max_ttl);
     }
     loan.retry.failed_by(&ticket.loan, error, now, Duration::ZERO);
-    let is_in_doubt = matches!(error, Error::KeyInDoubt | Error::LeftBehind(_));
-    loan.retry.next_try = if is_in_doubt {
-        Some(loan.doubt_ends())
-    } else {
-        loan.retry.next_try.map(|next_try| next_try.min(loan.expires))
-    };
+    if matches!(error, Error::KeyInDoubt | Error::LeftBehind(_)) {
+        loan.retry.next_try = Some(loan.doubt_ends());
+    }
     mark(storage, &ticket.set, &loan, loan.next_look()).await?;
     keep(storage, &ticket.set, &loan).await
 }

@@ -55,11 +55,7 @@ pub(super) async fn take_back(
     max_wait: Duration,
 ) -> Result<(), Error> {
     let _alone = engine.locks.lock(&lock(&ticket.loan)).await;
-    if lending::reopen(engine, storage, loan, ticket).await.is_err() {
-        // Only this process knows the key.
-        let loan = Loan { api_key_id: ticket.api_key_id.clone(), ..loan.clone() };
-        return end_key(engine, storage, &loan, max_wait).await;
-    }
+    lending::reopen(engine, storage, loan, ticket).await?;
     give_back_locked(engine, storage, ticket, max_wait).await
 }
 
@@ -152,11 +148,8 @@ async fn end_unrecorded(
     if !is_remembered || SETS.contains(storage, &ticket.set).await? {
         return Ok(());
     }
-    let client = match clients::client_of(engine, storage, organization).await {
-        // The set and then the configuration were deleted: storage is complete, and the loan is over.
-        Err(Error::NotConfigured) => return Ok(()),
-        client => client?.for_work(Urgency::Revocation, max_wait),
-    };
+    let client = clients::client_of(engine, storage, organization).await?;
+    let client = client.for_work(Urgency::Revocation, max_wait);
     deletion::end_key(&client, project, key).await.map_err(Error::Revocation)
 }
 
@@ -228,7 +221,7 @@ impl Kind for Loans {
         let waits = if loan.state == State::Returning {
             !turn.is_tried_now(&loan.retry) && next_look > engine.now()
         } else {
-            next_look > engine.certain_time() || next_look > engine.now()
+            next_look > engine.certain_time()
         };
         if waits {
             return Ok(Some(next_look));
