@@ -191,6 +191,21 @@ async fn an_account_that_openai_lists_and_does_not_know_is_looked_up_again() {
 }
 
 #[tokio::test]
+async fn an_account_that_somebody_claims_stays_and_its_entry_goes() {
+    let mount = mount().await;
+    die_with_one_made(&mount).await;
+    let key = format!("account-owner/{}/theirs", mount.sim.state().accounts[0].id);
+    let claim = json!({"version": 1, "owner": {"static_role": "s"}, "made": mount.now()});
+    mount.storage.put(Entry { key, value: claim.to_string().into(), seal_wrap: false }).await.unwrap();
+    mount.advance(MINUTE * 2);
+    for _ in 0..3 {
+        mount.tick_now().await.done();
+    }
+    assert_eq!((names(&mount).len(), mount.stored("wal/").len()), (1, 0));
+    mount.abandon();
+}
+
+#[tokio::test]
 async fn tidy_leaves_what_is_made_in_a_window() {
     let mount = mount().await;
     let name = die_with_one_made(&mount).await;
