@@ -61,15 +61,6 @@ async fn ended(
     }
 }
 
-/// Ends an account that nobody uses. An account that is gone counts as ended.
-pub(in crate::engine) async fn remove_account(
-    client: &Client,
-    project_id: &ProjectId,
-    account: &ServiceAccountId,
-) -> Result<(), openai::Error> {
-    done_or_gone(client.delete_service_account(project_id, account).await)
-}
-
 /// Looks up an account or key by its unique name, and ends it. The object may be new.
 pub(in crate::engine) async fn end_named(
     client: &Client,
@@ -97,21 +88,12 @@ pub(in crate::engine) async fn end_found(
     project: &ProjectId,
     found: Result<Option<Found>, openai::Error>,
 ) -> Result<Undone, openai::Error> {
-    match end_if_found(client, project, found).await {
-        Err(error) if went_with_project(client, project, &error).await => Ok(Undone::Ended),
-        other => other,
-    }
-}
-
-async fn end_if_found(
-    client: &Client,
-    project: &ProjectId,
-    found: Result<Option<Found>, openai::Error>,
-) -> Result<Undone, openai::Error> {
-    match found? {
-        Some(Found { key: Some(key), .. }) => end_key(client, project, &key).await?,
-        Some(Found { account, key: None, .. }) => remove_account(client, project, &account).await?,
-        None => return Ok(Undone::NothingFound),
+    match found {
+        Ok(Some(Found { key: Some(key), .. })) => end_key(client, project, &key).await?,
+        Ok(Some(Found { account, key: None, .. })) => end_account(client, project, &account).await?,
+        Ok(None) => return Ok(Undone::NothingFound),
+        Err(error) if went_with_project(client, project, &error).await => {}
+        Err(error) => return Err(error),
     }
     Ok(Undone::Ended)
 }

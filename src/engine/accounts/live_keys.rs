@@ -105,12 +105,7 @@ async fn listed(
         return Ok(found);
     }
     loop {
-        let page = match client.next_keys(project, &mut pages).await {
-            // The project is deleted, with all its keys.
-            Err(error) if error.is_gone() => return Ok(found),
-            page => page?,
-        };
-        let Some(page) = page else { return Ok(found) };
+        let Some(page) = client.next_keys(project, &mut pages).await? else { return Ok(found) };
         let over = now() - CLOCK_SKEW;
         for key in page {
             let is_live = key.expires_at.is_none_or(|end| end > over);

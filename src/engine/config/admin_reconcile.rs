@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::engine::accounts::deletion;
 use crate::engine::accounts::making::Making;
 use crate::engine::config::admin_keys::Ending;
 use crate::engine::config::configuration::Config;
@@ -112,10 +113,7 @@ async fn delete_replaced(
 
 /// Deletes an admin key. A missing key is success.
 pub(in crate::engine) async fn end(client: &Client, id: &AdminKeyId) -> Result<(), openai::Error> {
-    match client.delete_admin_key(id).await {
-        Err(error) if error.is_gone() => Ok(()),
-        other => other,
-    }
+    deletion::done_or_gone(client.delete_admin_key(id).await)
 }
 
 /// Finds the key of an interrupted creation and deletes it, unless it is in use. True if the outcome is now known. The

@@ -176,19 +176,9 @@ pub(in crate::engine) fn note_made(engine: &Engine, ids: &[&str], made: impl Int
     }
 }
 
-/// Waits until OpenAI surely lists the object of a creation that began at this time, by the machine's clock.
-pub(in crate::engine) async fn wait_until_listed(engine: &Engine, begun: Option<DateTime<Utc>>) {
-    if let Some(age) = begun.and_then(|begun| (Utc::now() - begun).abs().to_std().ok()) {
-        wait_for_lag(engine, age).await;
-    }
-}
-
 /// Waits until OpenAI surely lists the object of this creation, if OpenAI made it.
 pub(in crate::engine) async fn wait_until_making_listed(engine: &Engine, making: &Making) {
-    wait_for_lag(engine, (engine.now() - making.since).to_std().unwrap_or_default()).await;
-}
-
-async fn wait_for_lag(engine: &Engine, age: Duration) {
+    let age = (engine.now() - making.since).to_std().unwrap_or_default();
     let left = LONGEST_LAG.saturating_sub(age);
     if !left.is_zero() {
         engine.config.clients.clock.pause(left).await;

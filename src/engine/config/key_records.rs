@@ -39,27 +39,20 @@ pub(in crate::engine) async fn own_id(
     client: &Client,
     config: &Config,
 ) -> Result<Option<OwnKey>, openai::Error> {
-    if let Some(id) = &config.admin_api_key_id {
-        match client.admin_key(id).await {
-            Ok(record) if config.admin_api_key.fits(&record.redacted_value) => {
-                return Ok(Some(OwnKey::of(record)));
-            }
-            // The key of this id is young.
-            Err(error) if error.is_not_found_yet() => {
-                let lifetime = config.admin_key_expires_at.map(|end| end - config.last_rotated);
-                return Ok(Some(OwnKey {
-                    id: id.clone(),
-                    lifetime: lifetime.and_then(|time| time.to_std().ok()),
-                }));
-            }
-            Err(error) if !error.is_gone() => return Err(error),
-            Ok(_) | Err(_) => {}
-        }
+    match current(config, client).await {
+        // The key of the configured id is young.
+        Err(error) if error.is_not_found_yet() => Ok(OwnKey::configured(config)),
+        record => Ok(record?.map(OwnKey::of)),
     }
-    Ok(client.find_admin_key(&config.admin_api_key).await?.map(OwnKey::of))
 }
 
 impl OwnKey {
+    fn configured(config: &Config) -> Option<Self> {
+        let lifetime = config.admin_key_expires_at.map(|end| end - config.last_rotated);
+        let lifetime = lifetime.and_then(|time| time.to_std().ok());
+        config.admin_api_key_id.clone().map(|id| Self { id, lifetime })
+    }
+
     fn of(record: AdminKeyRecord) -> Self {
         let lifetime = record.expires_at.map(|end| end - record.created_at);
         Self { id: record.id, lifetime: lifetime.and_then(|time| time.to_std().ok()) }
@@ -119,8 +112,9 @@ pub(in crate::engine) async fn current(
 ) -> Result<Option<AdminKeyRecord>, openai::Error> {
     if let Some(id) = &config.admin_api_key_id {
         match client.admin_key(id).await {
-            Err(error) if error.is_gone() => {}
-            found => return found.map(Some),
+            Ok(record) if config.admin_api_key.fits(&record.redacted_value) => return Ok(Some(record)),
+            Err(error) if !error.is_gone() => return Err(error),
+            Ok(_) | Err(_) => {}
         }
     }
     client.find_admin_key(&config.admin_api_key).await

@@ -84,7 +84,6 @@ pub(in crate::engine) async fn sweep(
         return Ok(Swept::Waits);
     };
     let client = client.for_work(Urgency::Revocation, MAX_WAIT);
-    clients::wait_until_listed(&engine, Some(creation.announced)).await;
     let (project, account) = (&creation.project_id, creation.service_account_id.as_ref());
     let unique_name = UniqueName { project, account, name: &creation.name };
     let age = (engine.now() - creation.announced).to_std().unwrap_or_default();

@@ -441,7 +441,6 @@ async fn check_at_openai(
     if let Some(name) = same.and_then(|old| old.account_name.clone()) {
         return Ok(Some(name));
     }
-    inventory::check_for_role(engine, storage, account).await?;
     let Configured { config, client } = clients::configured(engine, storage).await?;
     let found = key_records::check_account(&config, &client, ACCOUNT.name(), &project, account).await?;
     inventory::check_not_of_credentials(engine, storage, ACCOUNT.name(), &[&found.name]).await?;

@@ -26,8 +26,6 @@ const YOUNG: TimeDelta = TimeDelta::minutes(2);
 const PAUSES: [u64; 4] = [1, 2, 4, 8];
 /// A difference of the clocks that OpenAI may refuse a token for.
 const CLOCK_DIFFERENCE: TimeDelta = TimeDelta::seconds(30);
-/// Maximum number of remembered roles whose exchange fails.
-const MOST_REFUSED: usize = 100;
 /// OAuth's code for a provider, rule or account that does not fit.
 const INVALID_GRANT: &str = "invalid_grant";
 
@@ -79,11 +77,8 @@ impl Exchanges {
     }
 
     fn note_refused(&self, role: &str, error: &Error, now: DateTime<Utc>) {
-        let mut refused = self.refused.lock();
-        if refused.len() < MOST_REFUSED || refused.contains_key(role) {
-            let new = || Refused { since: now, error: String::new() };
-            refused.entry(role.to_owned()).or_insert_with(new).error = error.to_string();
-        }
+        let new = || Refused { since: now, error: String::new() };
+        self.refused.lock().entry(role.to_owned()).or_insert_with(new).error = error.to_string();
     }
 }
 

@@ -261,17 +261,11 @@ async fn update(
         }
         _ => {}
     }
-    federation.retry.retry_now();
+    federation.retry.succeeded();
     let work = Work::new(engine, storage, &federation, MAX_WAIT).await?;
     work.put(&federation).await?;
     match provider::register(&work, &mut federation).await {
-        Ok(()) => {
-            if federation.next.is_none() && federation.retry != RetryState::default() {
-                federation.retry.succeeded();
-                work.put(&federation).await?;
-            }
-            Ok(warnings)
-        }
+        Ok(()) => Ok(warnings),
         Err(error) if is_refusal(&error) && old.provider.id().is_some() => {
             work.put(old).await?;
             Err(error)

@@ -17,10 +17,6 @@ use crate::engine::accounts::{claims, deletion, live_keys};
 use crate::engine::config::clients;
 use crate::engine::failpoint::failpoint;
 use crate::engine::{DEPENDENTS, Error};
-use crate::openai::Urgency;
-
-/// Maximum wait of a look-up for its turn at OpenAI; the next tick looks again.
-const LOOK_UP: Duration = Duration::from_secs(10);
 
 /// Ends everything, and removes the record if nothing is left. Else the record keeps the reason.
 pub(super) async fn end(work: &Work<'_>, role: &mut FederatedRole) -> Result<(), Error> {
@@ -112,7 +108,7 @@ pub(super) async fn look_up(work: &Work<'_>, role: &mut FederatedRole) -> Result
 /// True if the outcome is known now: nothing has the name, or the account of the name is deleted.
 async fn undo(work: &Work<'_>, making: &Making) -> Result<bool, Error> {
     let Some(project) = &making.project_id else { return Ok(true) };
-    let client = work.ending().for_work(Urgency::Revocation, LOOK_UP);
+    let client = work.ending();
     let unique_name = UniqueName { project, account: None, name: &making.name };
     let age = work.engine.accounts.first_seen.age(&making.name);
     let found = match work.engine.accounts.listings.find(&client, &unique_name, age).await {

@@ -292,13 +292,7 @@ async fn update(
     // From now on the record refuses the deletion, and others need not wait for OpenAI.
     drop(no_deletion);
     match register(&work, &mut role, false).await {
-        Ok(()) => {
-            if role.retry != RetryState::default() {
-                role.retry.succeeded();
-                work.put(&role).await?;
-            }
-            Ok(Vec::new())
-        }
+        Ok(()) => Ok(Vec::new()),
         Err(error) if is_refusal(&error) && old.is_settled() && !is_stop => {
             put(engine, storage, &write.name, old).await?;
             Err(error)

@@ -119,7 +119,7 @@ async fn lend(engine: &Engine, storage: &dyn Storage, request: &CheckOutRequest)
         match lend_reserved(engine, storage, request, loan).await {
             Err(error @ Error::AccountMissing { .. }) => {
                 // Best effort: without the record, the next check-out is slower.
-                let _ = missing::note(engine, storage, &request.set, &account.id).await;
+                let _ = missing::note(engine, storage, &request.set, &account.id, &error).await;
                 if !request.account.is_empty() || Instant::now() >= deadline {
                     return Err(error);
                 }

@@ -7,20 +7,17 @@
 use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::members::Member;
+use crate::engine::accounts::retry::RetryState;
 use crate::engine::config::clients;
 use crate::engine::{Engine, Error};
 use crate::framework::Tick;
 use crate::logical::{Collection, Record, Storage, StorageError};
 use crate::openai::{ServiceAccountId, Urgency};
 
-/// The first look comes after this time; the time doubles with each look, up to [`LONGEST_WAIT`].
-const FIRST_WAIT: TimeDelta = TimeDelta::minutes(1);
-const LONGEST_WAIT: TimeDelta = TimeDelta::hours(1);
 /// Maximum number of looks in one tick, and the maximum wait of each for its turn at OpenAI.
 const MOST_PER_TICK: usize = 20;
 const MAX_TICK_WAIT: Duration = Duration::from_secs(5);
@@ -28,12 +25,11 @@ const MAX_TICK_WAIT: Duration = Duration::from_secs(5);
 const MAX_SETS: usize = 20;
 
 /// A missing account.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Missing {
-    since: DateTime<Utc>,
-    next_look: DateTime<Utc>,
-    #[serde(default)]
-    looks: u32,
+    /// The looks that did not find the account.
+    #[serde(flatten)]
+    looks: RetryState,
 }
 
 impl Record for Missing {
@@ -41,18 +37,6 @@ impl Record for Missing {
 }
 
 static MISSING: Collection<Missing> = Collection::new("library-missing/");
-
-impl Missing {
-    fn after(self, now: DateTime<Utc>) -> Self {
-        let wait = FIRST_WAIT * 2_i32.saturating_pow(self.looks.min(10));
-        Self { next_look: now + wait.min(LONGEST_WAIT), looks: self.looks.saturating_add(1), ..self }
-    }
-
-    /// True if a look is due. A time beyond the longest wait was stored before the clock went back.
-    fn is_due(&self, now: DateTime<Utc>) -> bool {
-        self.next_look <= now || self.next_look > now + LONGEST_WAIT
-    }
-}
 
 fn name(set: &str, account: &str) -> String {
     format!("{set}/{account}")
@@ -69,12 +53,14 @@ pub(super) async fn note(
     storage: &dyn Storage,
     set: &str,
     account: &ServiceAccountId,
+    error: &Error,
 ) -> Result<(), StorageError> {
-    let (now, name) = (engine.now(), name(set, account.as_str()));
+    let name = name(set, account.as_str());
     if MISSING.contains(storage, &name).await? {
         return Ok(());
     }
-    let missing = Missing { since: now, next_look: now, looks: 0 }.after(now);
+    let mut missing = Missing::default();
+    missing.looks.failed(&name, error, engine.now(), Duration::ZERO);
     MISSING.put(storage, &name, &missing).await
 }
 
@@ -151,9 +137,8 @@ pub(in crate::engine) async fn tick(engine: &Engine, tick: &Tick) -> Result<(), 
 /// Looks for one account if its look is due. Returns true if OpenAI was called.
 async fn look(engine: &Engine, tick: &Tick, set: &str, member: &Member) -> Result<bool, Error> {
     let (storage, now, name) = (&*tick.storage, engine.now(), name(set, member.id.as_str()));
-    let Some(missing) = MISSING.get(storage, &name).await?.filter(|missing| missing.is_due(now)) else {
-        return Ok(false);
-    };
+    let missing = MISSING.get(storage, &name).await?;
+    let Some(mut missing) = missing.filter(|missing| !missing.looks.waits(now)) else { return Ok(false) };
     let Some(client) = clients::client_in_reach(engine, storage, &member.organization_id).await? else {
         return Ok(false);
     };
@@ -161,7 +146,10 @@ async fn look(engine: &Engine, tick: &Tick, set: &str, member: &Member) -> Resul
     let client = client.for_work(Urgency::Check, max_wait);
     match client.service_account(&member.project_id, &member.id).await {
         Ok(_) => MISSING.delete(storage, &name).await?,
-        Err(error) if error.is_gone() => MISSING.put(storage, &name, &missing.after(now)).await?,
+        Err(error) if error.is_gone() => {
+            missing.looks.failed(&name, &error, now, Duration::ZERO);
+            MISSING.put(storage, &name, &missing).await?;
+        }
         // A rate limit or an outage says nothing about the account; the next tick looks again.
         Err(error) if error.is_transient() || error.is_limited() => {}
         Err(error) => return Err(Error::call("looking for a service account of a library set")(error)),

@@ -26,7 +26,6 @@ use crate::engine::accounts::kind::{Holding, Kind, Mount, Pending, Turn};
 use crate::engine::accounts::lookup::{Look, UniqueName};
 use crate::engine::accounts::making::Making;
 use crate::engine::accounts::owner::Owner;
-use crate::engine::accounts::retry::RetryState;
 use crate::engine::accounts::{claims, live_keys, making};
 use crate::engine::config::clients;
 use crate::engine::config::clients::Configured;
@@ -101,9 +100,8 @@ pub(super) async fn reconcile(
     let sought: Vec<Making> = set.making.iter().filter(is_sought).cloned().collect();
     set.ending = due.iter().chain(&later).cloned().collect();
     if !due.is_empty() || !sought.is_empty() {
-        // This write proves that this node may write. If the process dies in this run, the next try waits.
-        let (earlier, count) = (set.retry.clone(), set.unfinished());
-        set.retry.failed(name, &"the plugin's process ended during the attempt", now, Duration::ZERO);
+        // This write proves that this node may write.
+        let count = set.unfinished();
         sets::put(engine, storage, name, &set).await?;
         failpoint!("set.settling");
         let mut failure = None;
@@ -111,7 +109,9 @@ pub(super) async fn reconcile(
         set.ending = let_go_all(engine, storage, name, due, limits, &mut failure).await;
         set.ending.extend(later);
         // After a step forward the waits begin anew: OpenAI may allow only a few calls at a time.
-        set.retry = if set.unfinished() < count { RetryState::default() } else { earlier };
+        if set.unfinished() < count {
+            set.retry.succeeded();
+        }
         match failure {
             // What is in reach and had no turn in this run does not wait for an hour.
             Some(error) if error.is_out_of_reach() && is_any_in_reach(engine, storage, &set).await => {

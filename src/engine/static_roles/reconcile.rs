@@ -25,9 +25,6 @@ use crate::engine::time::backoff;
 use crate::logical::{Storage, StorageError};
 use crate::openai::{ApiKeyId, Client, ProjectId, ServiceAccountId, Urgency};
 
-/// Maximum wait of a look-up for its turn at OpenAI. The next tick looks again.
-const LOOK_UP: Duration = Duration::from_secs(10);
-
 /// Static roles as a kind of owner.
 #[derive(Debug)]
 pub(in crate::engine) struct StaticRoles;
@@ -170,7 +167,7 @@ async fn look_up(turn: &Turn<'_>, work: &Work<'_>, role: &mut StaticRole) -> Res
 async fn find_and_end(work: &Work<'_>, role: &mut StaticRole, making: &Making) -> Result<bool, Error> {
     let Some(project) = &making.project_id else { return Ok(false) };
     let client = clients::client_of(work.engine, work.storage, &making.organization_id).await?;
-    let client = client.for_work(Urgency::Revocation, work.max_wait.min(LOOK_UP));
+    let client = client.for_work(Urgency::Revocation, work.max_wait);
     let unique_name = UniqueName { project, account: making.service_account_id.as_ref(), name: &making.name };
     let age = work.engine.accounts.first_seen.age(&making.name);
     let found = match work.engine.accounts.listings.find(&client, &unique_name, age).await {

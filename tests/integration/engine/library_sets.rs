@@ -241,6 +241,26 @@ async fn what_is_lent_while_a_write_takes_it_out_stays_in() {
 }
 
 #[tokio::test]
+async fn what_is_lent_while_its_set_is_deleted_stays_in() {
+    let mount = library::mount_with("a").await;
+    let before = mount.sim.calls(endpoint::LIST_KEYS);
+    let slow = Action::delay(Duration::from_millis(100));
+    mount.sim.fault(Fault::on(endpoint::LIST_KEYS, slow).after_the_work().times(1));
+    let mut deletion = Box::pin(mount.delete(SET));
+    while mount.sim.calls(endpoint::LIST_KEYS) == before {
+        tokio::select! {
+            biased;
+            answer = &mut deletion => panic!("{answer:?}"),
+            () = tokio::task::yield_now() => {}
+        }
+    }
+    mount.write(&format!("{SET}/check-out"), json!({})).await.done();
+    deletion.await.refused("must be checked in first (admin-check-in can force it): a");
+    assert_eq!(library::names(&mount), ["a"]);
+    mount.finish().await;
+}
+
+#[tokio::test]
 async fn a_deleted_set_takes_its_made_accounts_along_and_lets_its_project_go() {
     let mount = library::mount().await;
     mount.seed("adopted", true);

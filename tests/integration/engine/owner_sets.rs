@@ -252,6 +252,20 @@ async fn the_worker_deletes_no_account_that_another_owner_claims() {
 }
 
 #[tokio::test]
+async fn an_account_of_a_lost_creation_that_another_owner_claims_is_not_deleted() {
+    let mount = library::mount_with("a").await;
+    lose_the_next_creation(&mount);
+    mount.write(SET, names("a,b")).await.error();
+    mount.sim.clear_faults();
+    let key = format!("account-owner/{}/theirs", mount.sim.state().accounts[1].id);
+    let claim = json!({"version": 1, "owner": {"static_role": "app"}, "made": mount.now()});
+    mount.storage.put(Entry { key, value: claim.to_string().into(), seal_wrap: false }).await.unwrap();
+    tick_after(&mount, A_WHILE).await;
+    assert_eq!((library::names(&mount).len(), &record(&mount)["making"]), (2, &Value::Null));
+    mount.abandon();
+}
+
+#[tokio::test]
 async fn keys_that_may_live_end_before_accounts_are_tidied_up() {
     let mount = library::mount_with("a,b").await.without_lag();
     let account = mount.seed("automation", false).id;

@@ -339,6 +339,24 @@ async fn an_organization_that_cannot_be_reached_is_tried_hourly_and_at_once_when
 }
 
 #[tokio::test]
+async fn the_last_tick_of_a_mount_ends_a_replaced_key_whose_next_try_is_minutes_away() {
+    let (mount, _) = with_app(json!({"rotation_period": 0})).await;
+    mount.sim.fault(Fault::on(endpoint::DELETE_KEY, Action::status(403)));
+    assert_eq!(mount.write("static-creds/app/rotate", json!({})).await.warnings().len(), 1);
+    for _ in 0..4 {
+        mount.advance(MINUTE * 5);
+        mount.tick().await.done();
+    }
+    mount.sim.clear_faults();
+    mount.tick().await.done();
+    assert_eq!(live(&mount).len(), 2, "it is left alone for a while");
+    mount.host.set_tainted(true);
+    mount.tick().await.done();
+    assert_eq!(live(&mount).len(), 1);
+    mount.abandon();
+}
+
+#[tokio::test]
 async fn a_rotation_takes_four_writes_of_storage() {
     for grace in ["0", "30m"] {
         let (mount, _) = with_app(json!({"grace_period": grace, "rotation_period": "1h"})).await;

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::simulator::{Action, Fault, endpoint};
 use crate::support::library::{self, SET, SETTLED, check_in, check_out, mount_with, status};
 use crate::support::mount::PROJECT;
-use crate::support::storage::WriteOutcome;
+use crate::support::storage::{Access, WriteOutcome};
 use crate::support::{Answered, Mount};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -556,6 +556,26 @@ async fn an_account_of_a_set_is_no_static_roles_and_no_roles_and_no_other_sets()
     ] {
         refused.refused("library set pool");
     }
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn an_account_that_a_static_role_claims_at_this_moment_is_no_sets_though_the_clock_goes_back() {
+    let mount = mount().await;
+    let account = mount.seed("worker", false).id;
+    mount.watched.hold(Access::Write, "static-role/");
+    let set = async {
+        mount.watched.held().await;
+        mount.put_clock_back(Duration::from_secs(10));
+        let set = json!({"project_id": mount.sim.project(), "service_account_names": "worker"});
+        let answered = mount.write(SET, set).await;
+        mount.watched.release();
+        answered
+    };
+    let role = json!({"project": PROJECT, "service_account_id": account});
+    let (role, set) = tokio::join!(mount.write("static-roles/app", role), set);
+    set.refused("static role app");
+    role.done();
     mount.finish().await;
 }
 

@@ -14,7 +14,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use tokio::time::Instant;
 
 use super::status::{Candidate, Object, Options, State};
 use crate::engine::accounts::claims;
@@ -33,8 +32,6 @@ const MAX_WAIT: Duration = Duration::from_secs(600);
 pub(super) const MAX_LISTING_TIME: Duration = Duration::from_secs(12_000);
 /// OpenAI creates an account's first key with the account. Such a key is at most this much younger than its account.
 const FIRST_KEY_DELAY: TimeDelta = TimeDelta::seconds(60);
-/// Maximum age of the list of owners, as a run may take hours.
-const MAX_OWNERS_AGE: Duration = Duration::from_secs(300);
 
 pub(super) struct Run {
     pub(super) engine: Arc<Engine>,
@@ -161,13 +158,8 @@ impl Run {
     }
 
     async fn tidy(&self, candidates: Vec<Candidate>) -> Result<(), Error> {
-        let mut owned = Owned::collect(&self.engine, &*self.storage).await?;
-        let mut read_at = Instant::now();
+        let owned = Owned::collect(&self.engine, &*self.storage).await?;
         for candidate in candidates {
-            if read_at.elapsed() > MAX_OWNERS_AGE {
-                owned = Owned::collect(&self.engine, &*self.storage).await?;
-                read_at = Instant::now();
-            }
             if let Err(error) = self.tidy_candidate(&owned, &candidate).await {
                 self.failed(&error);
             }
@@ -209,7 +201,7 @@ impl Run {
         if self.options.dry_run {
             return Ok(());
         }
-        let removed = deletion::remove_account(&self.client, project, &account.id).await;
+        let removed = deletion::end_account(&self.client, project, &account.id).await;
         removed.map_err(Error::Revocation)?;
         self.engine.tidying.removed();
         Ok(())

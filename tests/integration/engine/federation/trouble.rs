@@ -1,5 +1,7 @@
 //! Somebody changes things at OpenAI, or the mount's storage is not the newest.
 
+use openai_secrets::logical::{Entry, Storage as _};
+
 use super::*;
 use crate::simulator::{Action, Fault, endpoint};
 use crate::support::library::SETTLED;
@@ -158,6 +160,19 @@ async fn a_key_of_others_keeps_the_account_of_a_deleted_role() {
     mount.tick().await.done();
     assert!(accounts(&mount).is_empty());
     assert_gone(mount).await;
+}
+
+#[tokio::test]
+async fn an_account_that_another_owner_claims_is_not_deleted_with_its_role() {
+    let mount = with_app().await;
+    let account = rule(&mount).account;
+    let key = format!("account-owner/{account}/theirs");
+    let claim = json!({"version": 1, "owner": {"static_role": "s"}, "made": mount.now()});
+    mount.storage.put(Entry { key, value: claim.to_string().into(), seal_wrap: false }).await.unwrap();
+    mount.delete("roles/app").await.nothing();
+    assert_eq!(accounts(&mount), [account]);
+    assert!(mount.stored("federated-role/").is_empty());
+    mount.abandon();
 }
 
 #[tokio::test]

@@ -32,6 +32,13 @@ async fn lose(mount: &Mount, when_listed: Action) -> String {
     names(mount).into_iter().find(|name| !before.contains(name)).expect("it was made")
 }
 
+/// OpenAI does not know the account.
+fn no_such_account() -> Action {
+    let error = json!({"message": "No such account.", "type": "invalid_request_error", "param": null,
+        "code": "not_found"});
+    Action::status_with(404, json!({"error": error}))
+}
+
 /// A process that dies between OpenAI's answer and the ledger's record leaves an account; its name.
 async fn die_with_one_made(mount: &Mount) -> String {
     let before = names(mount);
@@ -156,6 +163,19 @@ async fn of_its_own_windows_a_process_looks_up_what_it_left_unsettled_and_nothin
     tick_after(&mount, MINUTE * 3).await.done();
     assert_eq!(names(&mount), [made.text("service_account")]);
     assert_eq!(mount.sim.calls(endpoint::LIST_KEYS), 0, "it knows that nobody has it");
+}
+
+#[tokio::test]
+async fn an_account_of_its_own_window_that_a_list_still_shows_is_looked_up_again() {
+    let mount = mount().await;
+    lose(&mount, Action::Html).await;
+    mount.sim.fault(Fault::on(endpoint::DELETE_ACCOUNT, no_such_account()).after_the_work().times(1));
+    for entries in [1, 0] {
+        mount.advance(MINUTE * 3);
+        mount.tick().await.done();
+        assert_eq!((names(&mount).len(), mount.stored("wal/").len()), (0, entries));
+    }
+    mount.finish().await;
 }
 
 #[tokio::test]

@@ -7,7 +7,9 @@ use openai_secrets::logical::{Entry, Storage as _};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{MINUTE, PATH, TTL, die_with_one_made, key_of, ledger_place, mount, names, tick_after};
+use super::{
+    MINUTE, PATH, TTL, die_with_one_made, key_of, ledger_place, mount, names, no_such_account, tick_after,
+};
 use crate::simulator::{Action, Fault, endpoint};
 use crate::support::storage::Access;
 use crate::support::{Mount, windows};
@@ -180,14 +182,27 @@ async fn absence_counts_only_in_a_project_that_is_there() {
 async fn an_account_that_openai_lists_and_does_not_know_is_looked_up_again() {
     let mount = mount().await;
     die_with_one_made(&mount).await;
-    let unknown = json!({"error": {"message": "No such account.", "type": "invalid_request_error", "param": null,
-        "code": "not_found"}});
     mount.advance(MINUTE * 2);
-    mount.sim.fault(Fault::on(endpoint::DELETE_ACCOUNT, Action::status_with(404, unknown)).times(1));
+    mount.sim.fault(Fault::on(endpoint::DELETE_ACCOUNT, no_such_account()).times(1));
     mount.tick_now().await.done();
     assert_eq!((names(&mount).len(), mount.stored("wal/").len()), (1, 1));
     mount.tick_now().await.done();
     mount.finish().await;
+}
+
+#[tokio::test]
+async fn an_account_that_somebody_claims_stays_and_its_entry_goes() {
+    let mount = mount().await;
+    die_with_one_made(&mount).await;
+    let key = format!("account-owner/{}/theirs", mount.sim.state().accounts[0].id);
+    let claim = json!({"version": 1, "owner": {"static_role": "s"}, "made": mount.now()});
+    mount.storage.put(Entry { key, value: claim.to_string().into(), seal_wrap: false }).await.unwrap();
+    mount.advance(MINUTE * 2);
+    for _ in 0..3 {
+        mount.tick_now().await.done();
+    }
+    assert_eq!((names(&mount).len(), mount.stored("wal/").len()), (1, 0));
+    mount.abandon();
 }
 
 #[tokio::test]
