@@ -31,7 +31,7 @@ async fn a_listing_that_cannot_go_on_is_no_proof_that_nothing_was_made() {
     let world = left_behind().await;
     let gone = Fault::on(LIST_ACCOUNTS, Action::status(404));
     world.openai.simulator().fault(gone.skipping(1).times(1));
-    world.tick(None).await.expect("it goes on").expect("a limit is no failure");
+    world.tick(None).await.expect("it goes on").expect_err("the tick fails");
     world.nothing_is_lost();
     world.tick(None).await.expect("it goes on").expect("the tick succeeds");
     assert!(left(&world).is_empty());
