@@ -77,15 +77,16 @@ impl FirstSeen {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use chrono::{DateTime, Utc};
 
     use super::*;
 
+    /// A clock that stands at so many seconds.
     #[derive(Debug, Default)]
-    struct Seconds(AtomicU64);
+    pub(in crate::engine::accounts) struct Seconds(pub(in crate::engine::accounts) AtomicU64);
 
     impl Clock for Seconds {
         fn now(&self) -> DateTime<Utc> {

@@ -254,22 +254,10 @@ pub(super) async fn page(scope: Scope<'_>, pages: &mut Pages) -> Result<Vec<Foun
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::atomic::Ordering;
 
     use super::*;
-
-    #[derive(Debug, Default)]
-    struct Seconds(AtomicU64);
-
-    impl Clock for Seconds {
-        fn now(&self) -> DateTime<Utc> {
-            DateTime::UNIX_EPOCH
-        }
-
-        fn monotonic(&self) -> Duration {
-            Duration::from_secs(self.0.load(Ordering::Relaxed))
-        }
-    }
+    use crate::engine::accounts::first_seen::tests::Seconds;
 
     #[test]
     fn a_question_is_new_after_its_answer_and_after_a_long_pause() {
