@@ -280,7 +280,7 @@ async fn update(
         return Ok(warn_of_rule_by_hand(&role));
     };
     managed.is_applied = false;
-    role.retry.retry_now();
+    role.retry.succeeded();
     let work = match Work::new(engine, storage, &write.name, &role, MAX_WAIT).await {
         // A stop is stored without a configuration, too.
         Err(error) if is_stop => Err(Error::Pending(Box::new(error))),

@@ -148,6 +148,21 @@ async fn a_stop_that_openai_refuses_stops_the_role_here() {
 }
 
 #[tokio::test]
+async fn a_change_that_succeeds_ends_the_error_of_the_one_before() {
+    let mount = with_app().await;
+    mount.sim.fault(Fault::on(endpoint::UPDATE_RULE, Action::status(500)));
+    mount.write("roles/app", json!({"scopes": "api.model.read"})).await.error();
+    assert_ne!(mount.read("roles/app").await.text("last_error"), "");
+    mount.sim.clear_faults();
+    // The client of before pauses after the failures.
+    mount.restart().await;
+    mount.write("roles/app", json!({"scopes": "api.responses.write"})).await.done();
+    assert_eq!(mount.read("roles/app").await.text("last_error"), "");
+    assert_eq!(rule(&mount).scopes, Some(vec!["api.responses.write".to_owned()]));
+    mount.finish().await;
+}
+
+#[tokio::test]
 async fn a_stop_while_openai_is_out_of_reach_stops_the_role_here() {
     for is_deleted in [false, true] {
         let mount = with_app().await;
