@@ -120,7 +120,7 @@ impl Listings {
 
     /// Asks for the keys of the account. Returns the time of the first question, as an older listing may lack a key that
     /// was created since.
-    pub(super) fn ask(&self, account: &ServiceAccountId) -> Duration {
+    pub(in crate::engine) fn ask(&self, account: &ServiceAccountId) -> Duration {
         let now = self.clock.monotonic();
         let mut questions = self.questions.lock();
         questions.retain(|_, question| now.saturating_sub(question.latest) < MAX_PAUSE);

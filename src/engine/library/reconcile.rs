@@ -113,7 +113,7 @@ pub(super) async fn reconcile(
             set.retry.succeeded();
         }
         match failure {
-            // What is in reach and had no turn in this run does not wait for an hour.
+            // The set has work in the configured organization, too. That work does not wait the hour of the other one.
             Some(error) if error.is_out_of_reach() && is_any_in_reach(engine, storage, &set).await => {
                 set.retry.failed(name, &error, now, Duration::ZERO);
             }
@@ -307,6 +307,10 @@ async fn let_go_all(
     failure: &mut Option<Error>,
 ) -> Vec<Ending> {
     let mut left = Vec::new();
+    // Asked for at the same time, the keys of all accounts of a project come from one list.
+    for made in due.iter().map(|ending| &ending.member).filter(|member| member.is_made()) {
+        engine.accounts.listings.ask(&made.id);
+    }
     for ending in due {
         if limits.is_over() || is_hopeless(engine, failure.as_ref()) {
             left.push(ending);

@@ -113,6 +113,22 @@ async fn a_deleted_sets_account_goes() {
 }
 
 #[tokio::test]
+async fn the_accounts_of_a_deleted_set_go_with_one_list() {
+    let mount = library::mount_with("a,b,c,d").await.without_lag();
+    crowd_of_keys(&mount);
+    mount.sim.fault(Fault::on(endpoint::DELETE_ACCOUNT, Action::Html));
+    mount.delete(SET).await.done();
+    mount.sim.clear_faults();
+    // Earlier lists are too old by then.
+    mount.advance(MINUTE * 20);
+    let before = mount.sim.calls(endpoint::LIST_KEYS);
+    mount.tick().await.done();
+    assert!(mount.sim.state().accounts.iter().all(|account| account.name == "crowd"));
+    assert!((25..=27).contains(&(mount.sim.calls(endpoint::LIST_KEYS) - before)));
+    mount.finish().await;
+}
+
+#[tokio::test]
 async fn a_key_on_the_first_page_keeps_its_account_also_when_a_list_broke_off() {
     let mount = library::mount_with("a").await.without_lag();
     let id = mount.sim.state().accounts[0].id.clone();
