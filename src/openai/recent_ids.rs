@@ -209,10 +209,10 @@ impl Client {
         !is_deleted && request.path.iter().any(|segment| self.recent_ids.contains(segment))
     }
 
-    /// The same for a request that OpenAI has answered with this error. Its date tells the age of an object whose age was
-    /// unknown.
+    /// The same for a request that failed with this error. The date of OpenAI's 404 tells the age of an object whose age was
+    /// unknown. The date of another refusal may be a proxy's.
     pub(super) fn was_recent(&self, request: &Request, error: &Error) -> bool {
-        if let Some(date) = error.refusal().and_then(|refusal| refusal.date) {
+        if let Some(date) = error.refusal().filter(|_| error.is_gone()).and_then(|refusal| refusal.date) {
             request.path.iter().for_each(|segment| self.recent_ids.learn_age(segment, date));
         }
         self.is_recent(request)
