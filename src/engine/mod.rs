@@ -5,8 +5,8 @@
 //!
 //! # The folders, from top to bottom
 //! A folder uses the folders below it and the files beside this one. Where a folder needs one above it, it declares a
-//! trait, and this file names the implementation. What a process remembers for a folder is its `Memory`, and the folders
-//! above it may read that. A test holds these rules.
+//! trait, and this file names the implementation. A folder keeps its caches and locks in its `Memory`. Only the folder and
+//! those above it use that. A test holds these rules.
 //!
 //! ```text
 //! operator/      health, metrics, info, revocations, tidy, costs

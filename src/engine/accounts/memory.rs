@@ -1,4 +1,4 @@
-//! What this process remembers of accounts. A new process begins without it.
+//! Memory of accounts: the names of running creations, and the listings of projects. A restart clears it.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What this process remembers of the configuration: records of storage, and the clients that they describe.
+//! Memory of the configuration: the cached records, and the OpenAI clients made from them. A restart clears it.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! What this process remembers of credentials: roles of storage, the open windows, and the work of the ledger.
+//! Memory of credentials: the cached roles, the open windows, the ledger's worker, and the count of live credentials. A
+//! restart clears it.
 
 use std::sync::Arc;
 

@@ -35,7 +35,7 @@ impl Kind for Federated {
 
     async fn reconcile(&self, turn: &Turn<'_>, _: &Owner) -> Result<Option<DateTime<Utc>>, Error> {
         let (engine, storage, now) = (turn.engine, turn.storage(), turn.engine.now());
-        let Some(federation) = engine.federation.record.latest(storage, ONLY).await? else {
+        let Some(federation) = engine.federation.stored.latest(storage, ONLY).await? else {
             return Ok(None);
         };
         let waits = federation.retry.waits(now) && !turn.is_tried_now(&federation.retry);
@@ -61,7 +61,7 @@ impl Kind for Federated {
 
     async fn pending(&self, mount: Mount<'_>, owner: &Owner) -> Result<Vec<Pending>, Error> {
         let Mount { engine, storage } = mount;
-        let Some(federation) = engine.federation.record.record(storage, ONLY).await? else {
+        let Some(federation) = engine.federation.stored.record(storage, ONLY).await? else {
             return Ok(Vec::new());
         };
         Ok(waiting(&federation, owner, engine.now()))
@@ -69,7 +69,7 @@ impl Kind for Federated {
 
     async fn end_now(&self, mount: Mount<'_>, _: &Owner, max_wait: Duration) -> Result<(), Error> {
         let Mount { engine, storage } = mount;
-        let federation = engine.federation.record.latest(storage, ONLY).await?;
+        let federation = engine.federation.stored.latest(storage, ONLY).await?;
         let Some(federation) = federation.filter(|federation| federation.is_deleted) else { return Ok(()) };
         let work = Work::new(engine, storage, &federation, max_wait).await?;
         end(&work, &federation).await
@@ -77,7 +77,7 @@ impl Kind for Federated {
 
     async fn holdings(&self, mount: Mount<'_>, _: &Owner) -> Result<Vec<Holding>, StorageError> {
         let Mount { engine, storage } = mount;
-        let federation = engine.federation.record.record(storage, ONLY).await?;
+        let federation = engine.federation.stored.record(storage, ONLY).await?;
         Ok(federation.map(|federation| federation.holdings()).unwrap_or_default())
     }
 }
@@ -117,7 +117,7 @@ pub(super) async fn end(work: &Work<'_>, federation: &Federation) -> Result<(), 
     if !provider::delete(work, federation).await? {
         return Ok(());
     }
-    work.engine.federation.record.delete(work.storage, ONLY).await?;
+    work.engine.federation.stored.delete(work.storage, ONLY).await?;
     failpoint!("federation.removed");
     Ok(())
 }
@@ -133,7 +133,7 @@ async fn keep(
         rotation::failed(turn.engine);
     }
     federation.retry.failed_by("federation", &error, turn.engine.now(), Duration::ZERO);
-    turn.engine.federation.record.put(turn.storage(), ONLY, federation).await?;
+    turn.engine.federation.stored.put(turn.storage(), ONLY, federation).await?;
     Ok(None)
 }
 

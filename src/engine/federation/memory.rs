@@ -1,4 +1,4 @@
-//! What this process remembers of the federation: records of storage, and exchanges of tokens.
+//! Memory of the federation: the cached records, and the state of token exchanges. A restart clears it.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::engine::time::clock::Times;
 
 /// The memory of this room.
 pub(in crate::engine) struct Memory {
-    pub(super) record: Cache<Federation>,
+    pub(super) stored: Cache<Federation>,
     pub(in crate::engine) roles: Cache<FederatedRole>,
     pub(super) exchanges: Exchanges,
 }
@@ -19,7 +19,7 @@ impl Memory {
     /// Nothing yet.
     pub(in crate::engine) fn new(times: &Arc<Times>) -> Self {
         Self {
-            record: Cache::new(&FEDERATION),
+            stored: Cache::new(&FEDERATION),
             roles: Cache::new(&FEDERATED_ROLES),
             exchanges: Exchanges::new(Arc::clone(times)),
         }
@@ -28,7 +28,7 @@ impl Memory {
     /// Forgets what another node changed in storage.
     pub(in crate::engine) fn invalidate(&self, key: &str) {
         if key == FEDERATION.prefix() {
-            self.record.invalidate(key);
+            self.stored.invalidate(key);
         }
         self.roles.invalidate(key);
         if let Some(role) = FEDERATED_ROLES.name_of(key) {

@@ -30,7 +30,7 @@ pub(in crate::engine) struct Observation {
 /// Reads no storage: the list of what waits, which the caller reads first, has the federation's record brought into
 /// memory.
 pub(in crate::engine) fn observe(engine: &Engine, now: DateTime<Utc>) -> Observation {
-    let Some(federation) = engine.federation.record.peek(ONLY) else {
+    let Some(federation) = engine.federation.stored.peek(ONLY) else {
         return Observation::default();
     };
     let refused = engine.federation.exchanges.refused();

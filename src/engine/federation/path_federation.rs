@@ -135,12 +135,12 @@ impl Federation {
 }
 
 async fn exists(engine: Arc<Engine>, call: Call) -> Result<bool, Error> {
-    Ok(engine.federation.record.get(&**call.storage(), ONLY).await?.is_some())
+    Ok(engine.federation.stored.get(&**call.storage(), ONLY).await?.is_some())
 }
 
 async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let storage = &**call.storage();
-    let Some(federation) = engine.federation.record.get(storage, ONLY).await? else {
+    let Some(federation) = engine.federation.stored.get(storage, ONLY).await? else {
         return Ok(None);
     };
     let rules = FEDERATED_ROLES.names(storage).await?.len();
@@ -150,7 +150,7 @@ async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error
 async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let storage = &**call.storage();
     let _alone = engine.locks.lock(LOCK).await;
-    let stored = engine.federation.record.latest(storage, ONLY).await?;
+    let stored = engine.federation.stored.latest(storage, ONLY).await?;
     let old = stored.as_deref().filter(|stored| !stored.is_deleted);
     call.patches(old.is_some(), || "config/federation".to_owned())?;
     let sent = Sent::of(&call)?;
@@ -202,7 +202,7 @@ async fn create(engine: &Engine, storage: &dyn Storage, sent: &Sent) -> Result<V
         return Ok(warnings);
     };
     if is_refusal(&error) && federation.provider.id().is_none() {
-        engine.federation.record.delete(storage, ONLY).await?;
+        engine.federation.stored.delete(storage, ONLY).await?;
         return Err(error);
     }
     Err(pending(&work, federation, error).await)
@@ -304,7 +304,7 @@ async fn require_admin_key(engine: &Engine, storage: &dyn Storage, sent: &Sent) 
 async fn delete(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let (storage, force) = (&**call.storage(), call.get(&FORCE)?);
     let _alone = engine.locks.lock(LOCK).await;
-    let Some(federation) = engine.federation.record.latest(storage, ONLY).await? else {
+    let Some(federation) = engine.federation.stored.latest(storage, ONLY).await? else {
         return Ok(None);
     };
     let mut federation = (*federation).clone();
@@ -314,7 +314,7 @@ async fn delete(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Err
     match ended {
         Ok(()) => Ok(None),
         Err(error) if force => {
-            engine.federation.record.delete(storage, ONLY).await?;
+            engine.federation.stored.delete(storage, ONLY).await?;
             let (id, name) = match &federation.provider {
                 Provider::Managed { id, name, .. } => {
                     (id.as_ref().map_or("", |id| id.as_str()), name.as_str())
@@ -343,7 +343,7 @@ async fn end(engine: &Engine, storage: &dyn Storage, federation: &mut Federation
 async fn finish(engine: &Engine, storage: &dyn Storage, federation: &Federation) -> Result<(), Error> {
     let work = Work::new(engine, storage, federation, MAX_WAIT).await?;
     kind::end(&work, federation).await?;
-    match engine.federation.record.latest(storage, ONLY).await? {
+    match engine.federation.stored.latest(storage, ONLY).await? {
         None => Ok(()),
         Some(_) => Err(Error::field(
             "an earlier config/federation is being deleted, and its provider is still looked for: try again in some \
@@ -367,7 +367,7 @@ async fn refuse_roles(storage: &dyn Storage) -> Result<(), Error> {
 async fn rotate(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let storage = &**call.storage();
     let _alone = engine.locks.lock(LOCK).await;
-    let federation = engine.federation.record.latest(storage, ONLY).await?;
+    let federation = engine.federation.stored.latest(storage, ONLY).await?;
     let federation = federation.filter(|federation| !federation.is_deleted).ok_or(Error::NotFederated)?;
     let mut federation = (*federation).clone();
     let work = Work::new(&engine, storage, &federation, MAX_WAIT).await?;

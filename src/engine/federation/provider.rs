@@ -54,7 +54,7 @@ impl<'a> Work<'a> {
 
     /// Stores the record.
     pub(super) async fn put(&self, federation: &Federation) -> Result<(), Error> {
-        self.engine.federation.record.put(self.storage, ONLY, federation).await?;
+        self.engine.federation.stored.put(self.storage, ONLY, federation).await?;
         failpoint!("federation.put");
         Ok(())
     }

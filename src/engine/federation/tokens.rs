@@ -110,7 +110,7 @@ async fn usable(
     role: &FederatedRole,
     requested: Option<Duration>,
 ) -> Result<(Arc<Federation>, ServiceAccountId, Duration), Error> {
-    let federation = engine.federation.record.get(storage, ONLY).await?.ok_or(Error::NotFederated)?;
+    let federation = engine.federation.stored.get(storage, ONLY).await?.ok_or(Error::NotFederated)?;
     if !role.settings.enabled {
         return Err(Error::field(format!("role {name:?} is disabled: an operator set enabled=false")));
     }

@@ -175,6 +175,12 @@ pub(super) async fn open(storage: &dyn Storage, set: &str, loan: &Loan) -> Resul
     LOANS.put(storage, &name(set, loan), loan).await
 }
 
+/// Marks the next look of a changed loan, and stores the loan.
+async fn keep_marked(storage: &dyn Storage, set: &str, loan: &Loan) -> Result<(), StorageError> {
+    mark(storage, set, loan, loan.next_look()).await?;
+    keep(storage, set, loan).await
+}
+
 /// Stores a changed loan.
 pub(super) async fn keep(storage: &dyn Storage, set: &str, loan: &Loan) -> Result<(), StorageError> {
     LOANS.put(storage, &name(set, loan), loan).await
@@ -265,8 +271,7 @@ pub(super) async fn put_off_return(
     } else {
         loan.retry.next_try.map(|next_try| next_try.min(loan.expires))
     };
-    mark(storage, &ticket.set, &loan, loan.next_look()).await?;
-    keep(storage, &ticket.set, &loan).await
+    keep_marked(storage, &ticket.set, &loan).await
 }
 
 /// Notes the key of a loan, which somebody uses although the loan does not know it. The loan lasts until the key expires, or
@@ -280,8 +285,7 @@ pub(super) async fn lend_again(
     let _alone = lock_loans(engine, &ticket.set).await;
     let Some(mut loan) = of_ticket(storage, ticket).await? else { return Ok(()) };
     loan.lend_again(key.clone());
-    mark(storage, &ticket.set, &loan, loan.next_look()).await?;
-    keep(storage, &ticket.set, &loan).await
+    keep_marked(storage, &ticket.set, &loan).await
 }
 
 /// The loan of this owner. Times that were stored while the clock was ahead are corrected, once OpenAI's time is known.
@@ -294,8 +298,7 @@ pub(super) async fn corrected(
     let _alone = lock_loans(engine, set).await;
     let Some(mut loan) = of_owner(storage, owner).await? else { return Ok(None) };
     if engine.times.latest_known().is_some_and(|now| loan.correct_times(now)) {
-        mark(storage, set, &loan, loan.next_look()).await?;
-        keep(storage, set, &loan).await?;
+        keep_marked(storage, set, &loan).await?;
     }
     Ok(Some(loan))
 }
