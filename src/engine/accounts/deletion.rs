@@ -4,8 +4,7 @@
 use std::time::Duration;
 
 use crate::engine::accounts::listing::Found;
-use crate::engine::accounts::lookup;
-use crate::engine::accounts::lookup::UniqueName;
+use crate::engine::accounts::lookup::{self, UniqueName, went_with_project};
 use crate::openai::{self, ApiKeyId, Client, ProjectId, ServiceAccountId};
 
 /// Result of a deletion by name.
@@ -66,53 +65,38 @@ pub(in crate::engine) async fn end_named(
     client: &Client,
     unique_name: &UniqueName<'_>,
 ) -> Result<Undone, openai::Error> {
-    let found = lookup::find_now(client, unique_name).await;
-    end_new(client, unique_name.project, found).await
+    let project = unique_name.project;
+    match lookup::find_now(client, unique_name).await {
+        Ok(found) => end_new(client, project, found.as_ref()).await,
+        Err(error) if went_with_project(client, project, &error).await => Ok(Undone::Ended),
+        Err(error) => Err(error),
+    }
 }
 
 /// Ends the result of a look-up. The object may be new.
 pub(in crate::engine) async fn end_new(
     client: &Client,
     project: &ProjectId,
-    found: Result<Option<Found>, openai::Error>,
+    found: Option<&Found>,
 ) -> Result<Undone, openai::Error> {
-    if let Ok(Some(found)) = &found {
+    if let Some(found) = found {
         found.ids().for_each(|id| client.recent_ids().insert(id, Duration::ZERO));
     }
     end_found(client, project, found).await
 }
 
-/// Ends the result of a look-up. An object whose project is archived or gone counts as ended.
+/// Ends the result of a look-up.
 pub(in crate::engine) async fn end_found(
     client: &Client,
     project: &ProjectId,
-    found: Result<Option<Found>, openai::Error>,
+    found: Option<&Found>,
 ) -> Result<Undone, openai::Error> {
     match found {
-        Ok(Some(Found { key: Some(key), .. })) => end_key(client, project, &key).await?,
-        Ok(Some(Found { account, key: None, .. })) => end_account(client, project, &account).await?,
-        Ok(None) => return Ok(Undone::NothingFound),
-        Err(error) if went_with_project(client, project, &error).await => {}
-        Err(error) => return Err(error),
+        Some(Found { key: Some(key), .. }) => end_key(client, project, key).await?,
+        Some(Found { account, key: None, .. }) => end_account(client, project, account).await?,
+        None => return Ok(Undone::NothingFound),
     }
     Ok(Undone::Ended)
-}
-
-/// True if a refusal comes from a project that is archived or gone. OpenAI has ended everything in such a project, and
-/// refuses all calls. A 404 alone may have another cause, such as a deleted cursor of a list.
-pub(in crate::engine) async fn went_with_project(
-    client: &Client,
-    project: &ProjectId,
-    error: &openai::Error,
-) -> bool {
-    if !matches!(error.status(), Some(400 | 404)) {
-        return false;
-    }
-    match client.project(project).await {
-        Ok(project) => project.is_archived(),
-        // A project is older than its objects, but perhaps not by much.
-        Err(gone) => gone.is_gone() && !error.is_not_found_yet(),
-    }
 }
 
 /// Success if the deleted object is gone.

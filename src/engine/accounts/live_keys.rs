@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::deletion;
 use crate::engine::{Engine, Error};
 use crate::openai::{self, ApiKeyId, Client, Pages, ProjectId, ServiceAccountId};
 
@@ -54,11 +53,9 @@ pub(in crate::engine) async fn refuse_used(
     ours: &[ApiKeyId],
     within: Duration,
 ) -> Result<(), Error> {
-    match other_key(engine, client, project, account, ours, within).await {
-        Ok(Some(key)) => Err(Error::AccountHasKeys { account: account.clone(), key }),
-        Ok(None) => Ok(()),
-        Err(Error::Revocation(error)) if deletion::went_with_project(client, project, &error).await => Ok(()),
-        Err(error) => Err(error),
+    match other_key(engine, client, project, account, ours, within).await? {
+        Some(key) => Err(Error::AccountHasKeys { account: account.clone(), key }),
+        None => Ok(()),
     }
 }
 

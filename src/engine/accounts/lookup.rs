@@ -4,11 +4,12 @@
 //! was created. A younger creation waits for a later listing. A listing that takes longer than one tick goes on in the
 //! next one.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::listing::{self, Found, Listing, Listings, Objects, Scope};
+use super::listing::{self, Found, Listings, Objects, Scope};
 use crate::engine::failpoint::shortened;
 use crate::openai::{self, Client, Pages, ProjectId, ServiceAccountId};
 
@@ -32,7 +33,7 @@ pub(in crate::engine) struct UniqueName<'a> {
 
 /// The result of a look-up.
 pub(in crate::engine) enum Look {
-    /// The account or key of the name; `None` if neither exists.
+    /// The account or key of the name; `None` if neither exists, as in a project that is gone.
     Done(Option<Found>),
     /// Unknown in this tick: the listing takes too long.
     Later,
@@ -62,9 +63,8 @@ impl Listings {
         let over = shortened!("OPENAI_CREATION_IS_OVER", CREATION_IS_OVER);
         // In the mount's last tick a creation may be younger. No listing begins in the future.
         let since = (now + over).saturating_sub(age).min(now);
-        let listed = self.listed(scope, since, MAX_LISTING_TIME).await?;
-        let Some(Listing { found, .. }) = listed else { return Ok(Look::Later) };
-        Ok(Look::Done(found.and_then(|found| found.iter().find(|found| unique_name.is(found)).cloned())))
+        let Some(found) = self.listed(scope, since, MAX_LISTING_TIME).await? else { return Ok(Look::Later) };
+        Ok(Look::Done(found.iter().find(|found| unique_name.is(found)).cloned()))
     }
 
     /// The keys of the account, by a listing that began after the first question for them. `None` if the listing takes too
@@ -81,25 +81,28 @@ impl Listings {
         if !matches!(listed, Ok(None)) {
             self.answered(account);
         }
-        let Some(Listing { found, .. }) = listed? else { return Ok(None) };
-        let keys = found.iter().flat_map(|found| found.iter()).filter(|found| found.account == *account);
-        Ok(Some(keys.cloned().collect()))
+        let Some(found) = listed? else { return Ok(None) };
+        Ok(Some(found.iter().filter(|found| found.account == *account).cloned().collect()))
     }
 
-    /// A listing that began at `since` or later. `None` if it takes too long, as under a tight rate limit, or after a short
-    /// wait for others, so that a project with a slow list does not delay other projects.
+    /// The objects of a listing that began at `since` or later; none in a project that is gone. `None` if the listing takes
+    /// too long, as under a tight rate limit, or after a short wait for others, so that a project with a slow list does not
+    /// delay other projects.
     async fn listed(
         &self,
         scope: Scope<'_>,
         since: Duration,
         within: Duration,
-    ) -> Result<Option<Listing>, openai::Error> {
+    ) -> Result<Option<Arc<Vec<Found>>>, openai::Error> {
         let progress = self.progress(scope);
         let Ok(mut progress) = timeout(MAX_WAIT, progress.lock()).await else { return Ok(None) };
         progress.drop_old(&*self.clock);
         match timeout(within, progress.list(&*self.clock, scope, since)).await {
             Ok(Err(error)) if error.is_limited() => Ok(None),
-            Ok(listed) => listed.map(Some),
+            Ok(Err(error)) if went_with_project(scope.client, scope.project, &error).await => {
+                Ok(Some(Arc::default()))
+            }
+            Ok(listed) => Ok(Some(listed?.found.unwrap_or_default())),
             Err(_) => Ok(None),
         }
     }
@@ -118,4 +121,21 @@ pub(in crate::engine) async fn find_now(
         }
     }
     Ok(None)
+}
+
+/// True if a refusal comes from a project that is archived or gone. OpenAI has ended everything in such a project, and
+/// refuses all calls. A 404 alone may have another cause, such as a deleted cursor of a list.
+pub(in crate::engine) async fn went_with_project(
+    client: &Client,
+    project: &ProjectId,
+    error: &openai::Error,
+) -> bool {
+    if !matches!(error.status(), Some(400 | 404)) {
+        return false;
+    }
+    match client.project(project).await {
+        Ok(project) => project.is_archived(),
+        // A project is older than its objects, but perhaps not by much.
+        Err(gone) => gone.is_gone() && !error.is_not_found_yet(),
+    }
 }

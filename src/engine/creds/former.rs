@@ -87,15 +87,12 @@ pub(in crate::engine) async fn sweep(
     let (project, account) = (&creation.project_id, creation.service_account_id.as_ref());
     let unique_name = UniqueName { project, account, name: &creation.name };
     let age = (engine.now() - creation.announced).to_std().unwrap_or_default();
-    let found = match engine.accounts.listings.find(&client, &unique_name, age).await {
-        Ok(Look::Later) => return Ok(Swept::Waits),
-        Ok(Look::Done(found)) => Ok(found),
-        Err(error) => Err(error),
-    };
-    if let Ok(Some(found)) = &found {
+    let looked = engine.accounts.listings.find(&client, &unique_name, age).await;
+    let Look::Done(found) = looked.map_err(Error::Revocation)? else { return Ok(Swept::Waits) };
+    if let Some(found) = &found {
         clients::note_made(&engine, &found.ids().collect::<Vec<_>>(), creation.announced);
     }
-    end_found(&client, project, found).await.map_err(Error::Revocation)?;
+    end_found(&client, project, found.as_ref()).await.map_err(Error::Revocation)?;
     Ok(Swept::Done)
 }
 

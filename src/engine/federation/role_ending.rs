@@ -111,12 +111,11 @@ async fn undo(work: &Work<'_>, making: &Making) -> Result<bool, Error> {
     let client = work.ending();
     let unique_name = UniqueName { project, account: None, name: &making.name };
     let age = work.engine.accounts.first_seen.age(&making.name);
-    let found = match work.engine.accounts.listings.find(&client, &unique_name, age).await {
-        Ok(Look::Later) => return Ok(false),
-        Ok(Look::Done(None)) => return Ok(true),
-        Ok(Look::Done(Some(found))) => found,
-        Err(error) if deletion::went_with_project(&client, project, &error).await => return Ok(true),
-        Err(error) => return Err(Error::Revocation(error)),
+    let looked = work.engine.accounts.listings.find(&client, &unique_name, age).await;
+    let found = match looked.map_err(Error::Revocation)? {
+        Look::Later => return Ok(false),
+        Look::Done(None) => return Ok(true),
+        Look::Done(Some(found)) => found,
     };
     let _no_claim = claims::lock(&work.engine.locks, &found.account).await;
     let ours = owner(work.name);

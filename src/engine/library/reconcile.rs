@@ -21,7 +21,6 @@ use super::members::Member;
 use super::sets;
 use super::sets::{Ending, LibrarySet};
 use crate::engine::accounts::deletion;
-use crate::engine::accounts::deletion::Undone;
 use crate::engine::accounts::kind::{Holding, Kind, Mount, Pending, Turn};
 use crate::engine::accounts::lookup::{Look, UniqueName};
 use crate::engine::accounts::making::Making;
@@ -274,27 +273,22 @@ async fn undo(
     let unique_name = UniqueName { project, account: None, name: &making.name };
     clients::wait_until_making_listed(engine, making).await;
     let age = engine.accounts.first_seen.age(&making.name);
-    let found = match engine.accounts.listings.find(&client, &unique_name, age).await {
-        Ok(Look::Later) => return Ok(false),
-        Ok(Look::Done(found)) => Ok(found),
-        Err(error) => Err(error),
+    let looked = engine.accounts.listings.find(&client, &unique_name, age).await;
+    let found = match looked.map_err(Error::Revocation)? {
+        Look::Later => return Ok(false),
+        Look::Done(None) => return Ok(engine.accounts.first_seen.has_settled(&making.name, false)),
+        Look::Done(Some(found)) => found,
     };
-    let _alone = match &found {
-        Ok(Some(found)) => {
-            clients::note_made(engine, &[found.account.as_str()], making.since);
-            let alone = claims::lock(&engine.locks, &found.account).await;
-            let is_claimed = claims::is_claimed(storage, &found.account).await?;
-            // A role has no claim.
-            if is_claimed || inventory::user_of(engine, storage, &found.account).await?.is_some() {
-                return Ok(true);
-            }
-            Some(alone)
-        }
-        Ok(None) | Err(_) => None,
-    };
-    let undone = deletion::end_found(&client, project, found).await.map_err(Error::Revocation)?;
-    failpoint!("set.undone");
-    Ok(matches!(undone, Undone::Ended) || engine.accounts.first_seen.has_settled(&making.name, false))
+    let _no_claim = claims::lock(&engine.locks, &found.account).await;
+    // A role has no claim.
+    if !claims::is_claimed(storage, &found.account).await?
+        && inventory::user_of(engine, storage, &found.account).await?.is_none()
+    {
+        clients::note_made(engine, &[found.account.as_str()], making.since);
+        deletion::end_account(&client, project, &found.account).await.map_err(Error::Revocation)?;
+        failpoint!("set.undone");
+    }
+    Ok(true)
 }
 
 /// Deletes or releases these accounts. Returns the accounts that are left.

@@ -218,15 +218,12 @@ async fn end_unknown_key(engine: &Engine, client: &Client, loan: &Loan) -> Resul
     let unique_name = UniqueName { project, account, name };
     let is_in_doubt = engine.certain_time() < loan.doubt_ends();
     let age = if is_in_doubt { Duration::ZERO } else { engine.accounts.first_seen.age(name) };
-    let found = match engine.accounts.listings.find(client, &unique_name, age).await {
-        Ok(Look::Later) => return Err(Error::KeysUnlisted),
-        Ok(Look::Done(found)) => Ok(found),
-        Err(error) => Err(error),
-    };
-    if let Ok(Some(Found { key: Some(key), was_used: true, .. })) = &found {
+    let looked = engine.accounts.listings.find(client, &unique_name, age).await;
+    let Look::Done(found) = looked.map_err(Error::Revocation)? else { return Err(Error::KeysUnlisted) };
+    if let Some(Found { key: Some(key), was_used: true, .. }) = &found {
         return Err(Error::KeyUsed(key.clone()));
     }
-    let undone = deletion::end_new(client, project, found).await.map_err(Error::Revocation)?;
+    let undone = deletion::end_new(client, project, found.as_ref()).await.map_err(Error::Revocation)?;
     engine.accounts.first_seen.forget(name);
     Ok(undone)
 }

@@ -170,12 +170,11 @@ async fn find_and_end(work: &Work<'_>, role: &mut StaticRole, making: &Making) -
     let client = client.for_work(Urgency::Revocation, work.max_wait);
     let unique_name = UniqueName { project, account: making.service_account_id.as_ref(), name: &making.name };
     let age = work.engine.accounts.first_seen.age(&making.name);
-    let found = match work.engine.accounts.listings.find(&client, &unique_name, age).await {
-        Ok(Look::Later) => return Ok(false),
-        Ok(Look::Done(None)) => return Ok(true),
-        Ok(Look::Done(Some(found))) => found,
-        Err(error) if endings::went_with_project(&client, project, &error).await => return Ok(true),
-        Err(error) => return Err(Error::Revocation(error)),
+    let looked = work.engine.accounts.listings.find(&client, &unique_name, age).await;
+    let found = match looked.map_err(Error::Revocation)? {
+        Look::Later => return Ok(false),
+        Look::Done(None) => return Ok(true),
+        Look::Done(Some(found)) => found,
     };
     let (account, is_account) = (found.account.clone(), making.service_account_id.is_none());
     let _no_claim = claims::lock(&work.engine.locks, &account).await;
@@ -197,7 +196,7 @@ async fn find_and_end(work: &Work<'_>, role: &mut StaticRole, making: &Making) -
     }
     confirm(work, role, making).await?;
     clients::note_made(work.engine, &found.ids().collect::<Vec<_>>(), making.since);
-    endings::end_found(&client, project, Ok(Some(found))).await.map_err(Error::Revocation)?;
+    endings::end_found(&client, project, Some(&found)).await.map_err(Error::Revocation)?;
     failpoint!("static.undone");
     if is_account {
         // A claim that stays is void.
