@@ -7,6 +7,7 @@ use crate::engine::config::configuration::Config;
 use crate::engine::creds::former::CREATION;
 use crate::engine::creds::ledger;
 use crate::engine::creds::ledger::LEDGER;
+use crate::engine::creds::windows;
 use crate::engine::{Engine, Error};
 use crate::framework::WalLog;
 use crate::logical::{Storage, StorageError};
@@ -30,7 +31,7 @@ struct Remaining {
     providers: usize,
     credentials: usize,
     check_outs: usize,
-    /// Unfinished creations that an earlier release wrote as write-ahead entries.
+    /// Write-ahead entries of creations that have to be looked up.
     creations: usize,
 }
 
@@ -85,10 +86,14 @@ async fn credentials(storage: &dyn Storage, organization: &OrganizationId) -> Re
     }
 }
 
-async fn creations(storage: &dyn Storage, organization: &OrganizationId) -> Result<usize, Error> {
+async fn creations(
+    engine: &Engine,
+    storage: &dyn Storage,
+    organization: &OrganizationId,
+) -> Result<usize, Error> {
     let log = WalLog::read(storage, MAX_COUNT).await?;
-    let creations = CREATION.known(&log);
-    Ok(creations.filter(|creation| creation.organization_id == *organization).count())
+    let former = CREATION.known(&log).filter(|creation| creation.organization_id == *organization);
+    Ok(former.count() + windows::unsettled(engine, &log, organization))
 }
 
 impl Remaining {
@@ -99,7 +104,7 @@ impl Remaining {
     ) -> Result<Self, Error> {
         let mut remaining = Self {
             credentials: credentials(storage, organization).await?,
-            creations: creations(storage, organization).await?,
+            creations: creations(engine, storage, organization).await?,
             ..Self::default()
         };
         for (owner, holdings) in holdings::readable(engine, storage).await? {
@@ -170,8 +175,11 @@ impl Remaining {
             Some((only, [])) => format!("delete {only}, "),
             Some((last, others)) => format!("delete {} and {last}, ", others.join(", ")),
         };
+        let looked_up =
+            if self.creations > 0 { ", wait 10 minutes for the unfinished creations" } else { "" };
         format!(
-            "{deleted}revoke the leases (vault lease revoke -prefix), and wait until revocations lists nothing"
+            "{deleted}revoke the leases (vault lease revoke -prefix){looked_up}, and wait until revocations lists \
+             nothing"
         )
     }
 

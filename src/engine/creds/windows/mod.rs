@@ -33,6 +33,7 @@ use crate::engine::accounts::kind::Pending;
 use crate::engine::{Engine, Error};
 use crate::framework::{Swept, WalLog};
 use crate::logical::Storage;
+use crate::openai::OrganizationId;
 
 /// The sweep of a window's write-ahead entry. `own.rs` handles the windows of this process.
 pub(in crate::engine) async fn sweep(
@@ -77,6 +78,15 @@ async fn waits(engine: &Engine, batch: &Batch) -> Result<Swept, Error> {
         );
     }
     Ok(Swept::Waits)
+}
+
+/// Number of entries in this organization whose credentials may be at OpenAI without a ledger record.
+pub(in crate::engine) fn unsettled(engine: &Engine, log: &WalLog, organization: &OrganizationId) -> usize {
+    let is_unsettled = |window: &Window| {
+        window.target.organization_id == *organization && !engine.creds.windows.is_settled(window)
+    };
+    let legacy = LEGACY_ENTRY.known(log).filter(|entry| entry.organization_id == *organization);
+    WINDOW.known(log).filter(is_unsettled).count() + legacy.count()
 }
 
 /// Age at which an entry is overdue. A window is reopened for 10 minutes at most, and looked up 3 and 8 minutes later.

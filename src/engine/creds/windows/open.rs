@@ -167,6 +167,11 @@ impl Windows {
         self.own.lock().values().flatten().any(|own| own.window.window_id() == id)
     }
 
+    /// True if this process opened the window, and no name of the window is unsettled.
+    pub(super) fn is_settled(&self, window: &Window) -> bool {
+        self.update(window, |own| own.requests == 0 && own.unsettled.is_empty()).unwrap_or(false)
+    }
+
     /// Windows that need work now. On a tainted mount all unsettled names are due.
     pub(super) fn due(&self, is_tainted: bool) -> Vec<DueWindow> {
         let now = self.now();

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
-    MINUTE, PATH, TTL, die_with_one_made, key_of, ledger_place, mount, names, no_such_account, tick_after,
+    MINUTE, PATH, TTL, die_with_one_made, key_of, ledger_place, lose, mount, names, no_such_account,
+    tick_after,
 };
 use crate::simulator::{Action, Fault, endpoint};
 use crate::support::storage::Access;
@@ -39,6 +40,25 @@ async fn what_another_process_left_is_looked_up_three_minutes_after_the_setup_an
     tick_after(&mount, MINUTE).await.done();
     assert_eq!((names(&mount).len(), mount.stored("wal/").len()), (0, 0));
     assert_eq!((listed, mount.sim.calls(endpoint::LIST_ACCOUNTS)), (1, 2), "one listing for each look");
+}
+
+#[tokio::test]
+async fn the_configuration_stays_until_what_a_process_left_is_looked_up() {
+    let mount = mount().await;
+    die_with_one_made(&mount).await;
+    let refused = "1 unfinished creation has still to be ended";
+    mount.delete("config").await.refused(refused);
+    mount.delete("config").await.refused("wait 10 minutes");
+    for _ in 0..9 {
+        tick_after(&mount, MINUTE).await.done();
+    }
+    assert_eq!((names(&mount).len(), mount.stored("wal/").len()), (0, 0));
+    lose(&mount, Action::Html).await;
+    mount.delete("config").await.refused(refused);
+    for _ in 0..4 {
+        tick_after(&mount, MINUTE).await.done();
+    }
+    mount.delete("config").await.nothing();
 }
 
 #[tokio::test]
