@@ -1,4 +1,5 @@
-//! The common parts of all owners of keys and accounts at OpenAI: static roles, the configuration, library sets, loans.
+//! The common parts of all owners of keys and accounts at OpenAI: the configuration, federation, federated roles, static
+//! roles, library sets and loans.
 //!
 //! An owner has one record. The record names the current key, the creations with an [unknown outcome](making), and the
 //! keys and accounts that still have to be deleted, with a [retry state](retry). Each [kind] of owner reconciles its
