@@ -42,7 +42,7 @@ pub struct Outcome {
 }
 
 /// An owner to reconcile, with its due markers.
-struct Look {
+struct DueOwner {
     owner: Owner,
     markers: Vec<Marker>,
 }
@@ -59,90 +59,90 @@ pub async fn tick(engine: &Engine, tick: &Tick, went_back: bool, reach_changed: 
 
 async fn run(engine: &Engine, tick: &Tick, went_back: bool, reach_changed: bool) -> Result<Outcome, Error> {
     let turn = Turn::new(engine, tick, engine.system.tainted().await?, reach_changed);
-    let mut looks = due(&turn).await?;
+    let mut owners = due_owners(&turn).await?;
     if went_back || turn.is_last || reach_changed {
-        add_others(&*tick.storage, &mut looks).await?;
+        add_others(&*tick.storage, &mut owners).await?;
     }
-    Ok(work_on(&turn, looks).await)
+    Ok(work_on(&turn, owners).await)
 }
 
-impl Look {
+impl DueOwner {
     fn without_marker(owner: Owner) -> Self {
         Self { owner, markers: Vec::new() }
     }
 
     /// Groups the markers by owner, in the order of their first markers.
     fn by(markers: Vec<Marker>) -> Vec<Self> {
-        let (mut looks, mut places) = (Vec::<Self>::new(), HashMap::new());
+        let (mut owners, mut places) = (Vec::<Self>::new(), HashMap::new());
         for marker in markers {
-            let place = *places.entry(marker.owner.clone()).or_insert(looks.len());
-            if place == looks.len() {
-                looks.push(Self::without_marker(marker.owner.clone()));
+            let place = *places.entry(marker.owner.clone()).or_insert(owners.len());
+            if place == owners.len() {
+                owners.push(Self::without_marker(marker.owner.clone()));
             }
-            looks[place].markers.push(marker);
+            owners[place].markers.push(marker);
         }
-        looks
+        owners
     }
 }
 
-async fn due(turn: &Turn<'_>) -> Result<Vec<Look>, StorageError> {
-    let mut looks: Vec<Look> =
-        KINDS.iter().filter_map(|kind| kind.always()).map(Look::without_marker).collect();
-    looks.extend(Look::by(due::markers(turn.storage(), turn.engine.now(), MOST_PER_TICK).await?));
-    Ok(looks)
+async fn due_owners(turn: &Turn<'_>) -> Result<Vec<DueOwner>, StorageError> {
+    let mut owners: Vec<DueOwner> =
+        KINDS.iter().filter_map(|kind| kind.always()).map(DueOwner::without_marker).collect();
+    owners.extend(DueOwner::by(due::markers(turn.storage(), turn.engine.now(), MOST_PER_TICK).await?));
+    Ok(owners)
 }
 
 /// Adds the owners without a due marker.
-async fn add_others(storage: &dyn Storage, looks: &mut Vec<Look>) -> Result<(), StorageError> {
-    let known: HashSet<Owner> = looks.iter().map(|look| look.owner.clone()).collect();
+async fn add_others(storage: &dyn Storage, owners: &mut Vec<DueOwner>) -> Result<(), StorageError> {
+    let known: HashSet<Owner> = owners.iter().map(|due| due.owner.clone()).collect();
     for kind in KINDS {
         let others = kind.all(storage).await?.into_iter().filter(|owner| !known.contains(owner));
-        looks.extend(others.map(Look::without_marker));
+        owners.extend(others.map(DueOwner::without_marker));
     }
     Ok(())
 }
 
-async fn work_on(turn: &Turn<'_>, looks: Vec<Look>) -> Outcome {
+async fn work_on(turn: &Turn<'_>, owners: Vec<DueOwner>) -> Outcome {
     // A provider has no keys of accounts. Of a set only lent accounts have keys, and loans are owners of their own.
-    let may_live = |look: &Look| !matches!(look.owner, Owner::Federation | Owner::LibrarySet(_));
-    let (living, rest): (Vec<_>, Vec<_>) = looks.into_iter().partition(may_live);
+    let may_live = |due: &DueOwner| !matches!(due.owner, Owner::Federation | Owner::LibrarySet(_));
+    let (living, rest): (Vec<_>, Vec<_>) = owners.into_iter().partition(may_live);
     let (mut failures, left_out) = (Vec::new(), AtomicBool::new(false));
-    for looks in [living, rest] {
-        let attempts = looks.into_iter().map(|look| attempt(turn, look, &left_out).boxed());
+    for owners in [living, rest] {
+        let attempts = owners.into_iter().map(|due| attempt(turn, due, &left_out).boxed());
         let attempts = stream::iter(attempts.collect::<Vec<_>>()).buffer_unordered(CONCURRENCY);
         failures.extend(attempts.filter_map(std::future::ready).collect::<Vec<_>>().await);
     }
     Outcome { failures, is_whole: !left_out.into_inner() && turn.has_room() }
 }
 
-async fn attempt(turn: &Turn<'_>, look: Look, left_out: &AtomicBool) -> Option<logical::Error> {
+async fn attempt(turn: &Turn<'_>, due: DueOwner, left_out: &AtomicBool) -> Option<logical::Error> {
     if turn.is_over() {
         left_out.store(true, Ordering::Relaxed);
         return None;
     }
-    let failure = match AssertUnwindSafe(work(turn, kind_of(&look.owner), &look)).catch_unwind().await {
-        Ok(Ok(is_looked_at)) => {
-            left_out.fetch_or(!is_looked_at, Ordering::Relaxed);
+    let failure = match AssertUnwindSafe(work(turn, kind_of(&due.owner), &due)).catch_unwind().await {
+        Ok(Ok(is_reconciled)) => {
+            left_out.fetch_or(!is_reconciled, Ordering::Relaxed);
             return None;
         }
         Ok(Err(error)) => error,
         Err(_) => Error::Panicked,
     };
-    let is_read = !matches!(failure, Error::Panicked | Error::Storage(_));
-    if !is_read && !matches!(failure, Error::Storage(StorageError::Malformed { .. })) {
+    let is_unreadable = matches!(failure, Error::Storage(StorageError::Malformed { .. }));
+    if !is_unreadable && matches!(failure, Error::Panicked | Error::Storage(_)) {
         left_out.store(true, Ordering::Relaxed);
     }
-    Some(logical::Error::from(failure).about(&look.owner.described()))
+    Some(logical::Error::from(failure).about(&due.owner.described()))
 }
 
 /// Returns false if a request held the owner's lock for [`MAX_LOCK_WAIT`]. Then the next tick reconciles the owner.
-async fn work(turn: &Turn<'_>, kind: &dyn Kind, look: &Look) -> Result<bool, Error> {
-    let key = kind.lock(&look.owner);
+async fn work(turn: &Turn<'_>, kind: &dyn Kind, due: &DueOwner) -> Result<bool, Error> {
+    let key = kind.lock(&due.owner);
     let Ok(_alone) = timeout(MAX_LOCK_WAIT, turn.engine.locks.lock(&key)).await else { return Ok(false) };
-    let next = kind.reconcile(turn, &look.owner).await?;
-    let is_due = next.is_some_and(|next| next <= turn.engine.now());
-    if !is_due || look.markers.is_empty() {
-        due::replace(turn.storage(), &look.owner, &look.markers, next).await?;
+    let next = kind.reconcile(turn, &due.owner).await?;
+    let is_still_due = next.is_some_and(|next| next <= turn.engine.now());
+    if !is_still_due || due.markers.is_empty() {
+        due::replace(turn.storage(), &due.owner, &due.markers, next).await?;
     }
     Ok(true)
 }
