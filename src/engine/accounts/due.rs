@@ -60,16 +60,17 @@ pub async fn replace(
     Ok(())
 }
 
-/// The markers that are due at `now`, earliest first, at most `most`.
+/// The markers whose minute has begun at `now`, earliest first, at most `most`.
 pub async fn markers(
     storage: &dyn Storage,
     now: DateTime<Utc>,
     most: usize,
 ) -> Result<Vec<Marker>, StorageError> {
-    let minute_has_begun = now + TimeDelta::minutes(1);
+    // The index finds the minutes that are over.
+    let minute_later = now + TimeDelta::minutes(1);
     let mut found = Vec::new();
     for prefix in [MARKERS.prefix(), FORMER] {
-        let places = due_index::due(storage, prefix, minute_has_begun, most).await?;
+        let places = due_index::due(storage, prefix, minute_later, most).await?;
         found.extend(places.into_iter().filter_map(|place| Marker::at(prefix, place)));
     }
     found.sort_by(|one, other| one.place.cmp(&other.place));
