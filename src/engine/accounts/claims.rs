@@ -8,7 +8,7 @@
 //! only a released claim, and never the later claim of an owner of the same name. Earlier releases stored one claim at
 //! `account-owner/<account>`.
 //!
-//! *Assumption:* no request lives longer than [`making::sweep_age`].
+//! *Assumption:* no request lives longer than [`making::longest_request`].
 
 use std::collections::BTreeSet;
 
@@ -34,7 +34,7 @@ impl Claim {
     /// True if the request that made the claim may still store its record. A time in the future means that the clock
     /// was set back.
     fn may_be_under_way(&self, now: DateTime<Utc>) -> bool {
-        (now - self.made).abs().to_std().is_ok_and(|age| age < making::sweep_age())
+        (now - self.made).abs().to_std().is_ok_and(|age| age < making::longest_request())
     }
 }
 

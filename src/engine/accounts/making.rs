@@ -13,8 +13,8 @@ use crate::engine::Error;
 use crate::engine::failpoint::shortened;
 use crate::openai::{LONGEST_EXPIRY, OrganizationId, ProjectId, ServiceAccountId};
 
-/// A younger write-ahead entry may belong to a running request: Vault ends a request after 90 s.
-pub(in crate::engine) const SWEEP_AGE: Duration = Duration::from_secs(300);
+/// Time after which a request is surely over: Vault ends a request after 90 s.
+pub(in crate::engine) const LONGEST_REQUEST: Duration = Duration::from_secs(300);
 /// Time for which a creation in an unconfigured organization is kept. After that, no key that expires can be live. Static
 /// roles keep their creations longer, because their keys need not expire.
 pub(in crate::engine) const FORGOTTEN_AFTER: Duration =
@@ -97,9 +97,9 @@ impl MakingList {
     }
 }
 
-/// The age from which on the request of a creation is surely over.
-pub(in crate::engine) fn sweep_age() -> Duration {
-    shortened!("OPENAI_SWEEP_AGE", SWEEP_AGE)
+/// [`LONGEST_REQUEST`], which tests shorten.
+pub(in crate::engine) fn longest_request() -> Duration {
+    shortened!("OPENAI_SWEEP_AGE", LONGEST_REQUEST)
 }
 
 #[cfg(test)]

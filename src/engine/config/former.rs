@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::accounts::kind;
-use crate::engine::accounts::making::{FORGOTTEN_AFTER, SWEEP_AGE, sweep_age};
+use crate::engine::accounts::making::{FORGOTTEN_AFTER, LONGEST_REQUEST, longest_request};
 use crate::engine::config::configuration;
 use crate::engine::config::configuration::LOCK;
 use crate::engine::{Engine, Error};
@@ -15,7 +15,7 @@ use crate::logical::Storage;
 use crate::openai::OrganizationId;
 
 static CREATION: WalKind<Creation> =
-    WalKind::new("admin_key_creation", SWEEP_AGE).forgotten_after(FORGOTTEN_AFTER);
+    WalKind::new("admin_key_creation", LONGEST_REQUEST).forgotten_after(FORGOTTEN_AFTER);
 
 /// An admin key that the release before was about to make.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -26,7 +26,7 @@ pub struct Creation {
 
 /// The kind, as it is swept.
 pub(in crate::engine) fn swept() -> WalKind<Creation> {
-    CREATION.swept_from(sweep_age())
+    CREATION.swept_from(longest_request())
 }
 
 /// The sweep of an entry.
@@ -45,7 +45,7 @@ pub(in crate::engine) async fn sweep(
     let mut config = Arc::unwrap_or_clone(config);
     let Creation { organization_id, name } = creation;
     if config.keys.name.as_ref() != Some(&name) && !config.keys.making.names(&name) {
-        let since = engine.now() - sweep_age();
+        let since = engine.now() - longest_request();
         if config.keys.making.begin(name, &organization_id, None, None, since).is_err() {
             return Ok(Swept::Waits);
         }

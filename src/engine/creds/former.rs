@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::accounts::deletion::end_found;
 use crate::engine::accounts::kind::Pending;
 use crate::engine::accounts::lookup::{Look, UniqueName};
-use crate::engine::accounts::making::{FORGOTTEN_AFTER, SWEEP_AGE, sweep_age};
+use crate::engine::accounts::making::{FORGOTTEN_AFTER, LONGEST_REQUEST, longest_request};
 use crate::engine::accounts::owner::Owner;
 use crate::engine::accounts::{holdings, kind};
 use crate::engine::config::clients;
@@ -22,7 +22,7 @@ use crate::openai::{OrganizationId, ProjectId, ServiceAccountId, Urgency};
 
 /// The kind of these entries.
 pub(in crate::engine) static CREATION: WalKind<Creation> =
-    WalKind::new("creation", SWEEP_AGE).forgotten_after(FORGOTTEN_AFTER);
+    WalKind::new("creation", LONGEST_REQUEST).forgotten_after(FORGOTTEN_AFTER);
 
 /// Maximum wait of a sweep for its turn at OpenAI. The next tick handles the rest.
 const MAX_WAIT: Duration = Duration::from_secs(10);
@@ -119,5 +119,5 @@ pub(in crate::engine) fn overdue(log: &WalLog, now: DateTime<Utc>) -> Vec<Pendin
 
 /// The kind, as it is swept.
 pub(in crate::engine) fn swept() -> WalKind<Creation> {
-    CREATION.swept_from(sweep_age())
+    CREATION.swept_from(longest_request())
 }

@@ -4,8 +4,9 @@
 //! *Guarantee:* a failure says what may be left at OpenAI ([`Remains`]).
 //!
 //! *Assumptions:* before a creation the caller has stored the unique name (`names.rs`) and its owner: a window's entry or
-//! the owner's record. So after a crash at any point a look-up finds the name. The caller's request ends before
-//! [`SWEEP_AGE`](crate::engine::accounts::making::SWEEP_AGE), and a later look-up handles what an undo leaves.
+//! the owner's record. So after a crash at any point a look-up finds the name. The caller's request ends within
+//! [`LONGEST_REQUEST`](crate::engine::accounts::making::LONGEST_REQUEST), and a later look-up handles the remains of an
+//! undo.
 
 use std::time::Duration;
 

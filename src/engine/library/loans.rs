@@ -127,7 +127,7 @@ impl Loan {
             ttl,
             max_ttl,
             ends: now + ttl,
-            expires: now + making::sweep_age() + max_ttl,
+            expires: now + making::longest_request() + max_ttl,
             api_key_id: None,
             returning_since: None,
             retry: RetryState::default(),
@@ -178,7 +178,7 @@ impl Loan {
     /// The time of the next work of the tick.
     pub fn next_look(&self) -> DateTime<Utc> {
         match (self.state, self.retry.next_try) {
-            (State::Reserved, _) => self.since + making::sweep_age(),
+            (State::Reserved, _) => self.since + making::longest_request(),
             (State::Lent, _) => self.ends + grace(),
             (State::Returning, Some(next_try)) => next_try,
             (State::Returning, None) => self.returning_since.unwrap_or(self.since) + RETURN_AGE,
@@ -186,9 +186,9 @@ impl Loan {
     }
 
     /// True if a marker surely comes due in a few minutes. It is the marker of the next look, or the reservation's. The
-    /// reservation's marker is due [`making::sweep_age`] after the reservation, which was some seconds before `since`.
+    /// reservation's marker is due [`making::longest_request`] after the reservation, some seconds before `since`.
     pub fn is_looked_at_soon(&self, now: DateTime<Utc>) -> bool {
-        let is_young = (now - self.since).to_std().is_ok_and(|age| age < making::sweep_age() / 2);
+        let is_young = (now - self.since).to_std().is_ok_and(|age| age < making::longest_request() / 2);
         is_young || self.next_look() <= now + RETURN_AGE
     }
 
@@ -206,7 +206,7 @@ impl Loan {
         let before = times(self);
         self.since = self.since.min(now);
         self.ends = self.ends.min(now + self.max_ttl);
-        self.expires = self.expires.min(now + making::sweep_age() + self.max_ttl);
+        self.expires = self.expires.min(now + making::longest_request() + self.max_ttl);
         self.returning_since = self.returning_since.map(|since| since.min(now));
         self.retry.next_try = self.retry.waits_until(now).or(self.retry.next_try.map(|at| at.min(now)));
         before != times(self)
@@ -214,7 +214,7 @@ impl Loan {
 
     /// The time from which on a key that OpenAI does not find was never created.
     pub fn doubt_ends(&self) -> DateTime<Utc> {
-        self.since + making::sweep_age()
+        self.since + making::longest_request()
     }
 }
 

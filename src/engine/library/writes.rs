@@ -248,7 +248,7 @@ impl SetWrite<'_> {
     /// Stores the accounts in `ending`, then claims them.
     async fn adopt(&mut self, members: &[Member]) -> Result<(), Error> {
         let now = self.engine.now();
-        self.record.let_go(members, now, now + making::sweep_age());
+        self.record.let_go(members, now, now + making::longest_request());
         self.put_record().await?;
         failpoint!("set.touched");
         for member in members {
