@@ -36,7 +36,7 @@ pub(super) async fn delete(engine: Arc<Engine>, call: Call) -> Result<Option<Res
         refuse_used(&engine, storage, &ours).await?;
     }
     let now = engine.now();
-    set.let_go(&members, now, now);
+    set.add_to_ending(&members, now, now);
     set.is_tombstone = true;
     let warning = if force { release_far(&mut set, |member| !is_near(member)) } else { None };
     {

@@ -61,7 +61,7 @@ pub(super) async fn take_over_change(
         .filter(|touched| set.accounts().all(|member| member.id != touched.id))
         .collect();
     let now = engine.now();
-    set.let_go(&left, now, change.due.min(now + making::longest_request()));
+    set.add_to_ending(&left, now, change.due.min(now + making::longest_request()));
     if !set.is_over() {
         sets::put(engine, storage, name, &set).await?;
     }

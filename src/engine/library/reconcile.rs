@@ -105,7 +105,7 @@ pub(super) async fn reconcile(
         failpoint!("set.settling");
         let mut failure = None;
         seek(engine, storage, &mut set, &sought, limits, &mut failure).await;
-        set.ending = let_go_all(engine, storage, name, due, limits, &mut failure).await;
+        set.ending = delete_or_release_all(engine, storage, name, due, limits, &mut failure).await;
         set.ending.extend(later);
         // After a step forward the waits begin anew: OpenAI may allow only a few calls at a time.
         if set.unfinished() < count {
@@ -292,7 +292,7 @@ async fn undo(
 }
 
 /// Deletes or releases these accounts. Returns the accounts that are left.
-async fn let_go_all(
+async fn delete_or_release_all(
     engine: &Engine,
     storage: &dyn Storage,
     set: &str,
@@ -311,7 +311,7 @@ async fn let_go_all(
             continue;
         }
         let member = &ending.member;
-        if let Err(error) = let_go(engine, storage, set, member, limits).await {
+        if let Err(error) = delete_or_release(engine, storage, set, member, limits).await {
             tracing::warn!(
                 set,
                 account = member.name,
@@ -326,7 +326,7 @@ async fn let_go_all(
 
 /// Deletes an account that Vault created, and releases its claim. Skips an account that another owner claims, and refuses one
 /// with a live key.
-async fn let_go(
+async fn delete_or_release(
     engine: &Engine,
     storage: &dyn Storage,
     set: &str,

@@ -136,7 +136,12 @@ impl LibrarySet {
 
     /// Adds these accounts to `ending`, except members: a failed write must not end a member that it names by another name.
     /// Until `not_before`, a write may still make the accounts members.
-    pub(super) fn let_go(&mut self, accounts: &[Member], now: DateTime<Utc>, not_before: DateTime<Utc>) {
+    pub(super) fn add_to_ending(
+        &mut self,
+        accounts: &[Member],
+        now: DateTime<Utc>,
+        not_before: DateTime<Utc>,
+    ) {
         let members: HashSet<_> = self.members.iter().map(|member| &member.id).collect();
         let new: HashSet<_> =
             accounts.iter().map(|member| &member.id).filter(|id| !members.contains(id)).collect();

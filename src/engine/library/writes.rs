@@ -248,7 +248,7 @@ impl SetWrite<'_> {
     /// Stores the accounts in `ending`, then claims them.
     async fn adopt(&mut self, members: &[Member]) -> Result<(), Error> {
         let now = self.engine.now();
-        self.record.let_go(members, now, now + making::longest_request());
+        self.record.add_to_ending(members, now, now + making::longest_request());
         self.put_record().await?;
         failpoint!("set.touched");
         for member in members {
@@ -296,7 +296,7 @@ impl SetWrite<'_> {
             (self.record.making.clone(), self.record.ending.clone(), self.record.retry.clone());
         let members = set.members.clone();
         let mut set = LibrarySet { making, ending, retry, is_tombstone: false, ..set };
-        set.let_go(removed, now, now);
+        set.add_to_ending(removed, now, now);
         set.set_members(members);
         let _no_deletion = engine.locks.lock(&named_projects::users_lock(&set.project)).await;
         named_projects::project_id(engine, storage, &set.project, set.project_id.as_ref()).await?;
