@@ -74,14 +74,14 @@ async fn check_out(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, 
     let outcome = lend(&engine, storage, &request).await;
     let result = counted(&outcome);
     engine.metrics.checked_out(&name, result);
-    record_check_out(&engine, &request, result);
+    emit_check_out(&engine, &request, result);
     // Best effort; the next tick counts again.
     let _ = status::count(&engine, storage, &name).await;
     outcome.map(Some)
 }
 
-/// Emits an event. A refusal because no account is free is no event.
-fn record_check_out(engine: &Engine, request: &CheckOutRequest, result: CheckOutResult) {
+/// A refusal because no account is free is no event.
+fn emit_check_out(engine: &Engine, request: &CheckOutRequest, result: CheckOutResult) {
     let event_kind = match result {
         CheckOutResult::Lent => EventKind::CheckOut,
         CheckOutResult::Failed => EventKind::CheckOutFail,

@@ -9,7 +9,7 @@
 //! *Unknown outcomes:* a write of storage that failed may still succeed later, as by the next leader. So the record is read
 //! again, and is written before any deletion at OpenAI. A former leader fails at this write.
 //!
-//! *Assumptions:* the caller holds the set's [`lock`](super::sets::lock_set).
+//! *Assumptions:* the caller holds the lock of the set's record ([`sets::lock_set`]).
 
 use std::time::Duration;
 

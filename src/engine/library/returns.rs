@@ -114,12 +114,12 @@ async fn give_back_locked(
             lending::finish_return(engine, storage, ticket).await?;
         }
     }
-    record_check_in(engine, storage, ticket).await;
+    emit_check_in(engine, storage, ticket).await;
     Ok(())
 }
 
-async fn record_check_in(engine: &Engine, storage: &dyn Storage, ticket: &Ticket) {
-    // The check-in is over. Without the set's labels its event is worth something, too.
+async fn emit_check_in(engine: &Engine, storage: &dyn Storage, ticket: &Ticket) {
+    // If the set cannot be read, the event has no labels.
     let set = engine.library_sets.get(storage, &ticket.set).await.ok().flatten();
     let labels = set.map(|set| set.metadata.clone()).unwrap_or_default();
     engine.events.emit_with(EventKind::CheckIn, &format!("library-sets/{}/status", ticket.set), &labels);

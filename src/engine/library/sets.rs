@@ -192,6 +192,11 @@ impl LibrarySet {
     }
 }
 
+/// The key of the lock for changes of the set's record.
+pub(super) fn lock(set: &str) -> String {
+    format!("library-set/{set}")
+}
+
 /// Locks the set's record. Unlike the lock of loans, this lock is held during calls to OpenAI.
 pub(super) async fn lock_set(engine: &Engine, set: &str) -> LockGuard {
     engine.locks.lock(&lock(set)).await
@@ -200,11 +205,6 @@ pub(super) async fn lock_set(engine: &Engine, set: &str) -> LockGuard {
 /// A new unique name for an account or key of the set.
 pub(super) fn new_name_for_set(engine: &Engine, set: &str) -> String {
     ServiceAccountName::beginning(&format!("vault-{set}"), &engine.tag, &mut rand::rng()).into()
-}
-
-/// The lock's key. All changes of the set's record hold this lock.
-pub(super) fn lock(set: &str) -> String {
-    format!("library-set/{set}")
 }
 
 /// The set of this name, or an error.
