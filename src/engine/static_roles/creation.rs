@@ -56,7 +56,7 @@ pub(super) async fn create(
         deleting: false,
     };
     let (making, soon) = begin(work, &mut role).await?;
-    let key = match rotate::ask(work, &mut role, &making).await {
+    let key = match rotate::make_key(work, &mut role, &making).await {
         Ok(key) => key,
         Err(error) if role.making.names(&making.name) => return Err(error),
         Err(error) => {

@@ -11,7 +11,7 @@ use super::record::{STATIC_ROLES, StaticRole};
 use super::rotate::{Work, is_the_roles_failure};
 use super::{deletion, rotate, stored};
 use crate::engine::Error;
-use crate::engine::accounts::deletion as endings;
+use crate::engine::accounts::deletion::end_found;
 use crate::engine::accounts::kind::{Holding, Kind, Mount, Pending, Turn};
 use crate::engine::accounts::listing::Found;
 use crate::engine::accounts::lookup::{Look, UniqueName};
@@ -196,7 +196,7 @@ async fn find_and_end(work: &Work<'_>, role: &mut StaticRole, making: &Making) -
     }
     confirm(work, role, making).await?;
     clients::note_made(work.engine, &found.ids().collect::<Vec<_>>(), making.since);
-    endings::end_found(&client, project, Some(&found)).await.map_err(Error::Revocation)?;
+    end_found(&client, project, Some(&found)).await.map_err(Error::Revocation)?;
     failpoint!("static.undone");
     if is_account {
         // A claim that stays is void.

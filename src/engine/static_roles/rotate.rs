@@ -69,7 +69,11 @@ impl Work<'_> {
 
 /// Creates the key, or the account with a key, of an entry in the stored role's `making`. The caller stores the outcome.
 /// If the creation failed and nothing is left at OpenAI, the entry is removed from `role`.
-pub(super) async fn ask(work: &Work<'_>, role: &mut StaticRole, making: &Making) -> Result<NewKey, Error> {
+pub(super) async fn make_key(
+    work: &Work<'_>,
+    role: &mut StaticRole,
+    making: &Making,
+) -> Result<NewKey, Error> {
     let key_ttl = role.settings.key_ttl;
     let (project, account) = (role.account_project_id.clone(), making.service_account_id.as_ref());
     let unique_name = UniqueName { project: &project, account, name: &making.name };
@@ -239,7 +243,7 @@ async fn replace(work: &Work<'_>, role: &mut StaticRole, grace: Duration) -> Res
     work.engine.accounts.first_seen.begin(&making.name);
     STATIC_ROLES.put(storage, work.name, role).await?;
     failpoint!("rotate.begun");
-    let key = ask(work, role, &making).await?;
+    let key = make_key(work, role, &making).await?;
     let new = role.current(work.name)?.succeeded_by(key, account.is_none(), work.engine.now());
     let mut rotated = StaticRole { ending, ..role.clone() };
     rotated.replace_current(new, grace, grace_ends(work.engine, grace));
