@@ -5,7 +5,7 @@
 //! successful deletion, the keys are dead. With `force` the record is deleted in any case, and the answer names the
 //! keys and accounts that are left at OpenAI.
 
-use super::ending::settle;
+use super::ending::end_due_keys;
 use super::record::{STATIC_ROLES, StaticRole};
 use super::rotate::Work;
 use super::stored;
@@ -31,7 +31,7 @@ pub(super) async fn begin(
 /// Deletes the role's keys at OpenAI. The tick continues after a failure.
 pub(super) async fn finish(work: &Work<'_>, role: &mut StaticRole) -> Result<(), Error> {
     failpoint!("static.deleting");
-    let refused = settle(work, role).await?;
+    let refused = end_due_keys(work, role).await?;
     if role.ending.is_empty() {
         return Ok(());
     }
@@ -49,7 +49,7 @@ pub(super) async fn finish_by_force(
     work: Result<Work<'_>, Error>,
 ) -> Result<Option<String>, Error> {
     let why = match work {
-        Ok(work) => settle(&work, role).await?.map(|error| error.to_string()),
+        Ok(work) => end_due_keys(&work, role).await?.map(|error| error.to_string()),
         Err(error) => Some(error.to_string()),
     };
     if role.is_over() {

@@ -40,7 +40,7 @@ struct Keys<'a> {
 /// Does the due work on replaced keys, and stores the outcome. A key in its grace period gets its end at OpenAI
 /// ("limited"); a key after its grace period is deleted. A failed key stays in the record for a later tick. Returns the
 /// first failure.
-pub(in crate::engine) async fn settle(
+pub(in crate::engine) async fn end_due_keys(
     work: &Work<'_>,
     role: &mut StaticRole,
 ) -> Result<Option<Error>, Error> {
@@ -49,7 +49,10 @@ pub(in crate::engine) async fn settle(
 
 /// The same for the worker. If the only change is a key's end at OpenAI, the record is not stored now but with its next
 /// change. After a crash, the end is set at OpenAI again.
-pub(super) async fn settle_in_turn(work: &Work<'_>, role: &mut StaticRole) -> Result<Option<Error>, Error> {
+pub(super) async fn end_due_keys_in_tick(
+    work: &Work<'_>,
+    role: &mut StaticRole,
+) -> Result<Option<Error>, Error> {
     treat_due(work, role, false).await
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
-use super::ending::{note_failure, settle, settle_in_turn};
+use super::ending::{end_due_keys, end_due_keys_in_tick, note_failure};
 use super::record::{STATIC_ROLES, StaticRole};
 use super::rotate::{Work, is_the_roles_failure};
 use super::{deletion, rotate, stored};
@@ -84,7 +84,7 @@ impl Kind for StaticRoles {
         if role.current.is_none() {
             return deletion::finish(&work, &mut role).await;
         }
-        settle(&work, &mut role).await?;
+        end_due_keys(&work, &mut role).await?;
         match role.trouble_with_replaced() {
             Some(trouble) => {
                 Err(Error::field(format!("a replaced key of static role {name} is not ended: {trouble}")))
@@ -118,7 +118,7 @@ async fn attend(turn: &Turn<'_>, work: &Work<'_>, role: &mut StaticRole) -> Resu
     if turn.is_over() || role.is_over() {
         return Ok(());
     }
-    if let Some(error) = settle_in_turn(work, role).await? {
+    if let Some(error) = end_due_keys_in_tick(work, role).await? {
         tracing::warn!(static_role = %work.name, "a key is not ended or limited yet: {error}");
     }
     Ok(())

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::ending::settle;
+use super::ending::end_due_keys;
 use super::record::StaticRole;
 use super::rotate::{self, MAX_WAIT, Work};
 use super::settings::check_grace;
@@ -116,12 +116,12 @@ async fn rotate(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Err
     let grace = asked.unwrap_or_else(|| role.settings.grace_by_hand());
     let cut_short = rotate::rotate_by_hand(&work, &mut role, grace).await?;
     // The rotation has succeeded; a failure with the old key is only a warning.
-    let settled = settle(&work, &mut role).await;
+    let ended = end_due_keys(&work, &mut role).await;
     let mut answer = answer(&engine, &role, &name)?;
     if let Some(key) = cut_short {
         answer = answer.with_warning(rotate::ended_early(&key));
     }
-    let trouble = settled.err().map(|error| error.to_string());
+    let trouble = ended.err().map(|error| error.to_string());
     Ok(Some(match trouble.or_else(|| role.trouble_with_replaced()) {
         Some(trouble) => answer.with_warning(format!(
             "the replaced key could not be ended or limited yet; Vault retries: {trouble}"
