@@ -1,9 +1,19 @@
-//! `library-sets/:name/check-out` (and `checkout`): lends one free account to one borrower, with a new key, until the end
-//! of its lease.
+//! `library-sets/:name/check-out` (and `checkout`): lends one free account to one borrower, with a new key, until the
+//! end of its lease.
 //!
-//! *Guarantees:* the account is reserved in storage, under the lock of the set's loans, before OpenAI creates the key. So
-//! two borrowers never get the same account, and a node that may not write forwards the request. A check-out calls OpenAI
-//! once. After a crash at any point, the loan's record exists: the tick frees the account, or its lease ends normally.
+//! *Guarantees:* the account is reserved in storage, under the lock of the set's loans, before OpenAI creates the key.
+//! So two borrowers never get the same account, and a node that may not write forwards the request. A check-out calls
+//! OpenAI once.
+//!
+//! If the plugin or the server dies, the last completed step decides:
+//! 1. *The marker is stored.* No loan exists, and the account is free. The worker deletes the marker in its minute.
+//! 2. *The loan is stored as `Reserved`*, and OpenAI may have created the key. Nobody has the key. Five minutes after
+//!    the reservation, the tick looks the key up by the loan's id, deletes the key, and frees the account. Storage may be
+//!    outdated, so a key that was ever used stays lent until it expires.
+//! 3. *The loan is stored as `Lent`.* Perhaps nobody has the key, but no process can know that. The tick takes the
+//!    account back two minutes after the end of the loan's `ttl`. An operator can check the account in earlier.
+//! 4. *The response is sent.* If the server dies before it stores the lease, step 3 applies. Otherwise the lease ends
+//!    the check-out.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,10 @@
 //! The deletion of a library set. All its accounts have to be checked in. The accounts that Vault created are deleted,
 //! unless somebody else has keys on them.
+//!
+//! If the plugin or the server dies, the last completed step decides:
+//! 1. *The set is stored as a tombstone with all its accounts in `ending`*, and some may be gone at OpenAI. Readers see
+//!    no set. The next tick deletes the created accounts, releases the adopted ones, and then deletes the record.
+//! 2. *The record is deleted.* The tick deletes remaining records of missing accounts.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -1,9 +1,19 @@
 //! Writes of `library-sets/:name`: adopts and creates accounts for the names, and stores the set.
 //!
 //! *Guarantees:* the record names an account in `making` or `ending` before the account is adopted or created. One last
-//! write of storage makes the accounts members, makes the set visible, and moves removed accounts to `ending`. A crash at
-//! any point, or a write of storage with an unknown outcome, leaves accounts in `making` or `ending`. The tick deletes or
-//! releases them when no write can still make them members.
+//! write of storage makes the accounts members, makes the set visible, and moves removed accounts to `ending`.
+//!
+//! If the plugin or the server dies, the last completed step decides. Until step 4, readers see the old set, or none:
+//! 1. *The accounts that the project has are stored in `ending`*, and perhaps claimed. After five minutes the tick
+//!    releases the claims.
+//! 2. *The unique name of a new account is stored in `making`*, and OpenAI may have created the account. Some three
+//!    minutes later the tick looks the name up and deletes the account.
+//! 3. *The new account is stored in `ending`*, and perhaps claimed and renamed. After five minutes the tick deletes the
+//!    account and releases its claim.
+//! 4. *The set is stored with its new members.* Removed accounts are in `ending`, and some may be gone at OpenAI. The
+//!    next tick deletes the created ones and releases the adopted ones.
+//!
+//! After a write of storage with an unknown outcome, too, the tick decides by the stored record.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;

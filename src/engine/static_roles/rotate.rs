@@ -1,11 +1,20 @@
-//! Rotates a static role's key, for the tick and by hand. A failed rotation by hand is stored in the role, and the worker
-//! repeats it.
+//! Rotates a static role's key, for the tick and by hand. A failed rotation by hand is stored in the role, and the
+//! worker repeats it.
 //!
 //! *Guarantees:* the caller holds the role's lock, and a marker of the role is due. The new key's name is stored in
-//! `making` before OpenAI creates the key. One write makes the new key current and moves the old key to `ending`. After a
-//! crash before this write, the old key is current, and the worker looks the new key up by its name. After a crash behind
-//! this write, the new key is current, and the worker deletes the old key. A failed write may still have succeeded: then
-//! nothing is deleted and nothing more is written, and the worker decides by the stored record.
+//! `making` before OpenAI creates the key. One write makes the new key current and moves the old key to `ending`. A
+//! failed write may still have succeeded: then nothing is deleted and nothing more is written, and the worker decides
+//! by the stored record.
+//!
+//! If the plugin or the server dies, the last completed step decides:
+//! 1. *The new name is stored in `making`*, and OpenAI may have created the key, or the account with the key. Nobody
+//!    has the new key, and readers get the old one. The next tick repeats a due rotation under another name. A rotation
+//!    by hand is not repeated. Some three minutes later the tick looks the name up and deletes the key or account.
+//!    Storage may be outdated, so a key that was ever used ends later (`end_later`).
+//! 2. *The new account is claimed*, with `rotation_method=account` only. The same, and the claim is released.
+//! 3. *The role is stored with the new key as `current` and the old key in `ending`*, and OpenAI may have ended or
+//!    limited the old key. Readers get the new key. The next tick deletes the old key, or sets the key's end at OpenAI
+//!    and deletes the key after the grace period. An account that a rotation created is deleted with its key.
 //!
 //! *Assumptions:* a claim is void if no stored role names its account (`claims`).
 
