@@ -177,7 +177,7 @@ async fn reserve(
     let unavailable = Unavailable {
         taken: lending::taken(storage, &request.set).await?,
         missing: missing::of_set(storage, &request.set).await?,
-        passed: gone.iter().map(|member| member.id.to_string()).collect(),
+        gone: gone.iter().map(|member| member.id.to_string()).collect(),
     };
     let account = request.choose(&set.members, &unavailable)?.clone();
     let was_missing = unavailable.missing.contains(account.id.as_str());

@@ -40,7 +40,7 @@ pub(super) struct Unavailable {
     /// Accounts that are recorded as missing. They are chosen last.
     pub(super) missing: BTreeSet<String>,
     /// Accounts that OpenAI did not know in this check-out.
-    pub(super) passed: BTreeSet<String>,
+    pub(super) gone: BTreeSet<String>,
 }
 
 impl CheckOutRequest {
@@ -81,7 +81,7 @@ impl CheckOutRequest {
         let is = |ids: &BTreeSet<String>, member: &Member| ids.contains(member.id.as_str());
         if self.account.is_empty() {
             let mut free =
-                members.iter().filter(|one| !is(&unavailable.taken, one) && !is(&unavailable.passed, one));
+                members.iter().filter(|one| !is(&unavailable.taken, one) && !is(&unavailable.gone, one));
             let first = free.clone().find(|member| !is(&unavailable.missing, member));
             return first.or_else(|| free.next()).ok_or(Error::NoneAvailable);
         }

@@ -60,13 +60,13 @@ pub(super) async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Resp
     let mut record = stored.unwrap_or_else(|| set.clone());
     // New work does not wait for earlier failures.
     record.retry.retry_now();
-    let looks = asked.is_some();
+    let sends_names = asked.is_some();
     let mut write = SetWrite {
         engine: &engine,
         storage,
         name: &name,
         record,
-        looks,
+        sends_names,
         checked: false,
         warnings: Vec::new(),
     };
@@ -100,7 +100,7 @@ struct SetWrite<'a> {
     /// The stored record during the write: the old settings and members, or a tombstone.
     record: LibrarySet,
     /// True if the call sends the names. Then OpenAI is asked for the accounts.
-    looks: bool,
+    sends_names: bool,
     /// True if OpenAI was asked for all members that stay.
     checked: bool,
     warnings: Vec<String>,
@@ -124,7 +124,7 @@ impl SetWrite<'_> {
         in_use::refuse_lent(storage, self.name, &removed).await?;
         in_use::refuse_used(self.engine, storage, &removed).await?;
         let mut before = OldMembers { kept, removed };
-        if self.looks {
+        if self.sends_names {
             let joining = self.gather(names, &wanted, project, &mut before, set.create_missing).await?;
             refuse_twice(&before.kept, &joining)?;
             before.kept.extend(joining);
