@@ -273,7 +273,7 @@ impl Engine {
     }
 
     /// The mount point; empty before the first request.
-    fn located(&self) -> String {
+    fn mount_point(&self) -> String {
         self.mount_point.lock().clone()
     }
 
@@ -383,7 +383,7 @@ impl framework::Engine for Engine {
 impl Source for Engine {
     /// The mount point, or the tag before the first request, which contains the mount point.
     fn mount(&self) -> String {
-        let mount_point = self.located();
+        let mount_point = self.mount_point();
         if mount_point.is_empty() { self.tag.to_string() } else { mount_point }
     }
 

@@ -252,7 +252,7 @@ pub(in crate::engine) async fn end_rotation_job(
     config: &mut Config,
 ) -> Result<(), SystemError> {
     if config.rotation_job {
-        engine.system.deregister_rotation_job(&engine.located(), CONFIG.prefix()).await?;
+        engine.system.deregister_rotation_job(&engine.mount_point(), CONFIG.prefix()).await?;
         config.rotation_job = false;
     }
     Ok(())
