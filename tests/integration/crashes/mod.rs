@@ -12,6 +12,7 @@ mod points;
 mod random;
 mod steps;
 mod sweeps;
+mod torture;
 mod world;
 
 use std::fs;

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::host::{on_all_servers_at_once, on_each_server};
+use crate::support::host::on_each_server;
 use crate::support::openai::{OpenAi, UNTIL_404_COUNTS};
 use crate::support::wait::{eventually, within};
 
@@ -86,7 +86,7 @@ async fn a_credential_cannot_be_renewed() {
 
 #[tokio::test]
 async fn an_account_that_openai_lost_is_revoked_all_the_same() {
-    on_all_servers_at_once(async |host| {
+    on_each_server(async |host| {
         let openai = OpenAi::start().await;
         host.quick_start(&openai).await;
 

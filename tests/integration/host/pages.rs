@@ -10,7 +10,7 @@ use std::process::Output;
 
 use crate::readme::{Page, pages};
 use crate::support::cli::text;
-use crate::support::host::{Host, on_all_servers_at_once};
+use crate::support::host::{Host, on_each_server};
 use crate::support::openai::{ADMIN_KEY, ORGANIZATION, OpenAi, PROJECT};
 
 /// Pages that begin with a mount without a configuration.
@@ -121,7 +121,7 @@ async fn type_all(host: &Host, page: &Page, openai: &OpenAi) {
 async fn what_the_pages_type_works_and_answers_as_they_show() {
     let pages: Vec<_> = pages().into_iter().filter(|page| !page.examples().is_empty()).collect();
     assert!(pages.len() > 10, "{}", pages.len());
-    on_all_servers_at_once(async |host| {
+    on_each_server(async |host| {
         symlink(&host.program().path, host.temporary_folder().join("vault"))
             .expect("the folder is the host's");
         host.register().await;

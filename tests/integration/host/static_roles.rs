@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::simulator::endpoint::{CREATE_ACCOUNT, CREATE_KEY};
 use crate::support::api::Answer;
-use crate::support::host::{Host, on_all_servers_at_once, on_each_server};
+use crate::support::host::{Host, on_each_server};
 use crate::support::openai::{OpenAi, PROJECT, UNTIL_404_COUNTS};
 use crate::support::wait::within;
 
@@ -295,7 +295,7 @@ async fn a_project_that_a_static_role_or_set_uses_cannot_be_deleted() {
 
 #[tokio::test]
 async fn an_account_that_openai_lost_says_so_and_keeps_its_old_answer() {
-    on_all_servers_at_once(async |host| {
+    on_each_server(async |host| {
         let openai = OpenAi::start().await;
         let account = openai.existing_account("to-be-lost");
         set_up(host, &openai, json!({"service_account_id": account})).await;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::support::api::Answer;
-use crate::support::host::{Host, on_all_servers_at_once};
+use crate::support::host::{Host, on_each_server};
 use crate::support::openai::{ADMIN_KEY, OpenAi};
 
 const CREDS: &str = "openai/static-creds/watched";
@@ -25,7 +25,7 @@ struct Read {
 
 #[tokio::test]
 async fn what_rotates_each_minute_is_rotated_by_the_servers_tick_and_its_readers_are_answered() {
-    on_all_servers_at_once(async |host| {
+    on_each_server(async |host| {
         let openai = OpenAi::start().await;
         host.quick_start(&openai).await;
         let others = others();

@@ -30,7 +30,8 @@ pub(crate) struct Host {
     secrets: Mutex<Vec<String>>,
 }
 
-/// Runs a test on OpenBao and, if available, on Vault. Each run has a new server, whose log must contain no secret.
+/// Runs a test on OpenBao and, if available, on Vault, both at the same time. Each run has a new server, whose log must
+/// contain no secret.
 pub(crate) async fn on_each_server(scenario: impl AsyncFn(&mut Host)) {
     on_each_server_with(Storage::Memory, scenario).await;
 }
@@ -40,21 +41,14 @@ pub(crate) async fn on_each_durable_server(scenario: impl AsyncFn(&mut Host)) {
     on_each_server_with(Storage::Raft, scenario).await;
 }
 
-/// Like [`on_each_server`], but on all servers at the same time, for tests that wait for minutes.
-pub(crate) async fn on_all_servers_at_once(scenario: impl AsyncFn(&mut Host)) {
-    let programs = programs::servers();
-    join_all(programs.iter().map(|program| run_on(program, Storage::Memory, &scenario))).await;
-}
-
 /// Like [`on_each_server`], on this server only.
 pub(crate) async fn on_server(program: &Program, scenario: impl AsyncFn(&mut Host)) {
     run_on(program, Storage::Memory, &scenario).await;
 }
 
 async fn on_each_server_with(storage: Storage, scenario: impl AsyncFn(&mut Host)) {
-    for program in programs::servers() {
-        run_on(&program, storage, &scenario).await;
-    }
+    let programs = programs::servers();
+    join_all(programs.iter().map(|program| run_on(program, storage, &scenario))).await;
 }
 
 async fn run_on(program: &Program, storage: Storage, scenario: &impl AsyncFn(&mut Host)) {

@@ -1,6 +1,6 @@
 //! What is promised when everything goes wrong at once, with a number for each promise.
 //!
-//! Two sizes of one run: the short form goes with all other tests; the full form, by `make torture`, has the times of a
+//! Two sizes of one run: the short form (`crashes/torture.rs`) goes with all other tests; the full form, by `make torture`, has the times of a
 //! shipped plugin and takes 20 minutes at most. What shortens times in the short form is compiled only into a plugin
 //! for tests.
 
@@ -18,7 +18,7 @@ use std::time::Duration;
 use self::report::Report;
 
 /// How large a run is and how long it waits.
-struct Size {
+pub(crate) struct Size {
     /// Clients that read credentials at the same time.
     clients: usize,
     /// The load goes on for so long before and after each blow.
@@ -75,7 +75,7 @@ const FULL: Size = Size {
 /// A tick comes once a minute and a record is filed under its minute: no wait below is shorter than both, and where one
 /// tick may not do on a busy machine, the wait is for two.
 #[cfg(feature = "failpoints")]
-const SHORT: Size = Size {
+pub(crate) const SHORT: Size = Size {
     clients: 40,
     between_blows: seconds(2),
     // OpenAI's lists may lag for 25 s; as in a shipped plugin, a tick's sweeps of one project share a listing.
@@ -94,14 +94,6 @@ const SHORT: Size = Size {
     outage_removal: seconds(150),
     random_requests: 2_000,
 };
-
-/// A few minutes, nearly all of it waiting for ticks.
-#[tokio::test]
-#[cfg_attr(not(feature = "failpoints"), ignore = "needs --features failpoints, as `make test` gives it")]
-async fn short() {
-    #[cfg(feature = "failpoints")]
-    run(&SHORT).await.holds();
-}
 
 #[tokio::test]
 #[ignore = "takes up to 20 minutes: `make torture`"]
@@ -131,7 +123,7 @@ async fn part_random() {
 }
 
 /// The loads that kill come first and one by one; what then takes minutes of waiting waits at the same time.
-async fn run(size: &Size) -> Report {
+pub(crate) async fn run(size: &Size) -> Report {
     let plugin = killed_plugin::load(size).await;
     let server = killed_server::load(size).await;
     let others = async {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::templates::audited;
 use crate::support::cli::text;
-use crate::support::host::{Host, on_all_servers_at_once, on_each_server};
+use crate::support::host::{Host, on_each_server};
 use crate::support::openai::OpenAi;
 use crate::support::templates::{Renderer, Template};
 use crate::support::wait::eventually;
@@ -88,7 +88,7 @@ async fn openais_sdks_run_past_their_renewals_with_identity_tokens_alone() {
 
 #[tokio::test]
 async fn agents_keep_a_file_with_an_access_token_that_works_at_every_moment() {
-    on_all_servers_at_once(async |host| {
+    on_each_server(async |host| {
         host.audit().await;
         let openai = OpenAi::start().await;
         let token = set_up(host, &openai, AGENT_TTL).await;

@@ -13,7 +13,7 @@ use super::templates::{
 };
 use crate::simulator::endpoint::CREATE_ACCOUNT;
 use crate::simulator::{Action, Fault};
-use crate::support::host::{Host, on_all_servers_at_once};
+use crate::support::host::{Host, on_each_server};
 use crate::support::openai::OpenAi;
 use crate::support::templates::{Renderer, Template};
 use crate::support::wait::{eventually, within};
@@ -37,7 +37,7 @@ struct Reader {
 #[tokio::test]
 #[cfg_attr(not(feature = "failpoints"), ignore = "needs --features failpoints, as `make test` gives it")]
 async fn an_outage_that_outlives_a_lease_is_got_over_by_all_that_read() {
-    on_all_servers_at_once(async |host| {
+    on_each_server(async |host| {
         let openai = OpenAi::start().await;
         host.register_with(&SHORTENED).await;
         set_up(host, &openai).await;

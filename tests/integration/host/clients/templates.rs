@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::operator;
 use crate::simulator::endpoint::CREATE_ACCOUNT;
-use crate::support::host::{Host, on_all_servers_at_once};
+use crate::support::host::{Host, on_each_server};
 use crate::support::openai::OpenAi;
 use crate::support::templates::{Renderer, Template};
 use crate::support::wait::{eventually, within};
@@ -75,7 +75,7 @@ pub(super) async fn renewed(host: &Host, renderer: &Renderer, file: &str, before
 
 #[tokio::test]
 async fn templates_are_rendered_again_after_a_rotation_and_go_on_after_openai_was_down() {
-    on_all_servers_at_once(async |host| {
+    on_each_server(async |host| {
         let openai = OpenAi::start().await;
         host.register().await;
         set_up(host, &openai).await;

@@ -13,7 +13,7 @@ use self::requests::Requests;
 use crate::crashes::points;
 use crate::simulator::endpoint::{CREATE_ACCOUNT, LIST_ACCOUNTS};
 use crate::simulator::{AccountState, Action, Fault};
-use crate::support::host::{Host, on_all_servers_at_once};
+use crate::support::host::{Host, on_each_server};
 use crate::support::openai::{OpenAi, PROJECT};
 use crate::support::programs;
 use crate::support::server::Storage;
@@ -93,7 +93,7 @@ async fn the_process_may_end_at_every_point() {
 
 #[tokio::test]
 async fn a_sweep_leaves_what_was_handed_out_whoever_reads_at_the_same_time() {
-    on_all_servers_at_once(async |host| {
+    on_each_server(async |host| {
         host.register_with(&["OPENAI_SWEEP_AGE=3"]).await;
         let mut mounts = Vec::new();
         for name in ["openai", "elsewhere"] {
