@@ -124,7 +124,7 @@ pub enum Error {
     Superseded(String),
     /// The deletion of a static role is incomplete.
     #[error(
-        "static role {name:?} is being deleted, but its key could not be ended yet: {error}; Vault repeats the attempt"
+        "static role {name:?} is being deleted, but not all of it is gone yet: {error}; Vault repeats the attempt"
     )]
     Undeleted {
         /// The role's name.
@@ -230,7 +230,7 @@ pub enum Error {
     /// Somebody uses a key that nobody should have: a backup of the moment of the check-out was restored.
     #[error(
         "key {0} of an unfinished check-out is in use, so storage was restored from a backup: the check-out lasts until the \
-         key expires, or until the account is checked in"
+         key expires, or until the next check-in"
     )]
     KeyUsed(openai::ApiKeyId),
     /// Another check-in of the same check-out waits for OpenAI.

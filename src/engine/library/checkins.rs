@@ -159,6 +159,7 @@ async fn give_back(engine: &Engine, storage: &dyn Storage, set: &str, loans: &[L
         let _ = status::count(engine, storage, set).await;
         returned.map_err(|error| match error {
             Error::Storage(_) => error,
+            Error::KeyUsed(key) => Error::KeyUsed(key),
             reason => Error::NotFreeYet { account: loan.account.name.clone(), reason: Box::new(reason) },
         })?;
     }

@@ -306,11 +306,12 @@ async fn delete_or_release_all(
         engine.accounts.listings.ask(&made.id);
     }
     for ending in due {
-        if limits.is_over() || is_hopeless(engine, failure.as_ref()) {
+        let member = &ending.member;
+        // A release needs no call of OpenAI.
+        if member.is_made() && (limits.is_over() || is_hopeless(engine, failure.as_ref())) {
             left.push(ending);
             continue;
         }
-        let member = &ending.member;
         if let Err(error) = delete_or_release(engine, storage, set, member, limits).await {
             tracing::warn!(
                 set,

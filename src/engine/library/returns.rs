@@ -287,7 +287,7 @@ impl Kind for Loans {
 
     async fn end_now(&self, mount: Mount<'_>, owner: &Owner, max_wait: Duration) -> Result<(), Error> {
         let Mount { engine, storage } = mount;
-        match lending::of_owner(storage, owner).await? {
+        match lending::of_owner(storage, owner).await?.filter(|loan| loan.state == State::Returning) {
             Some(loan) => give_back_locked(engine, storage, &loan.ticket(owner.name()), max_wait).await,
             None => Ok(()),
         }

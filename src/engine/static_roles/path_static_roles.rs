@@ -53,7 +53,7 @@ hand it works for 0 longer unless grace_period was sent.
 const LIST_HELP: Help = Help {
     synopsis: "List the static roles.",
     description: "\
-Answers each name with its project, account, times and last error.
+Answers each name with its project, account, times and number of failed rotations.
 
     $ vault list -detailed openai/static-roles",
 };

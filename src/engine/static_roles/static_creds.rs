@@ -124,7 +124,7 @@ async fn rotate(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Err
     let trouble = ended.err().map(|error| error.to_string());
     Ok(Some(match trouble.or_else(|| role.trouble_with_replaced()) {
         Some(trouble) => answer.with_warning(format!(
-            "the replaced key could not be ended or limited yet; Vault retries: {trouble}"
+            "the end of the replaced key is not complete yet; Vault retries: {trouble}"
         )),
         None => answer,
     }))

@@ -41,7 +41,7 @@ async fn while_openai_fails_the_deletion_is_under_way_and_the_tick_ends_it() {
     mount
         .delete("static-roles/app")
         .await
-        .refused("static role \"app\" is being deleted, but its key could not be ended yet");
+        .refused("static role \"app\" is being deleted, but not all of it is gone yet");
     assert_eq!(role(&mount, "app").await["deleting"], true);
     mount.read("static-creds/app").await.refused("static role \"app\" is being deleted");
     mount.write("static-creds/app/rotate", json!({})).await.refused("is being deleted");
@@ -85,7 +85,7 @@ async fn a_key_that_openai_refuses_to_delete_holds_up_no_other() {
         keys.insert(0, rotate(&mount, "app").await);
         let fault = Fault::on(endpoint::DELETE_KEY, Action::status(403)).skipping(refused).times(1);
         mount.sim.fault(fault);
-        mount.delete("static-roles/app").await.refused("its key could not be ended yet");
+        mount.delete("static-roles/app").await.refused("not all of it is gone yet");
         let live = keys.iter().filter(|key| mount.sim.state().is_live(key)).count();
         assert_eq!(live, 1, "only the one that OpenAI refused to delete");
         mount.advance(MINUTE * 2);

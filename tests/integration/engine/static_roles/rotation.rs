@@ -64,7 +64,7 @@ async fn an_old_key_that_cannot_be_ended_is_told_and_ended_by_a_later_tick() {
     let old = key(&mount, "app").await;
     mount.sim.fault(Fault::on(endpoint::DELETE_KEY, Action::status(403)).times(2));
     let rotated = mount.write("static-creds/app/rotate", json!({})).await;
-    assert!(rotated.warnings()[0].contains("could not be ended or limited yet"), "{:?}", rotated.warnings());
+    assert!(rotated.warnings()[0].contains("is not complete yet"), "{:?}", rotated.warnings());
     assert_eq!(rotated.text("api_key"), key(&mount, "app").await);
     for _ in 0..2 {
         assert!(mount.sim.state().is_live(&old));
