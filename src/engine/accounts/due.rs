@@ -33,12 +33,12 @@ pub struct Marker {
 }
 
 /// Stores a marker: the worker reconciles the owner in the minute of `at`.
-pub async fn mark(storage: &dyn Storage, owner: &Owner, at: DateTime<Utc>) -> Result<Marker, StorageError> {
+pub async fn mark(storage: &dyn Storage, owner: &Owner, at: DateTime<Utc>) -> Result<(), StorageError> {
     let place = due_index::place(at, &owner.to_string());
     if !MARKERS.contains(storage, &place).await? {
         MARKERS.put(storage, &place, &Empty {}).await?;
     }
-    Ok(Marker { owner: owner.clone(), prefix: MARKERS.prefix(), place })
+    Ok(())
 }
 
 /// Replaces these markers of the owner by one at `next`, or deletes them.
@@ -48,12 +48,13 @@ pub async fn replace(
     instead_of: &[Marker],
     next: Option<DateTime<Utc>>,
 ) -> Result<(), StorageError> {
-    let stays = match next {
-        Some(next) => Some(mark(storage, owner, next).await?),
-        None => None,
-    };
-    let is_moved = |marker: &&Marker| stays.as_ref().is_none_or(|stays| !stays.is_at(marker));
-    for marker in instead_of.iter().filter(is_moved) {
+    let mut stays = None;
+    if let Some(next) = next {
+        mark(storage, owner, next).await?;
+        stays = Some(due_index::place(next, &owner.to_string()));
+    }
+    let stays = |marker: &Marker| marker.prefix == MARKERS.prefix() && Some(&marker.place) == stays.as_ref();
+    for marker in instead_of.iter().filter(|marker| !stays(marker)) {
         // The next tick deletes a marker that this deletion misses.
         let _ = storage.delete(&format!("{}{}", marker.prefix, marker.place)).await;
     }
@@ -79,10 +80,6 @@ pub async fn markers(
 }
 
 impl Marker {
-    fn is_at(&self, other: &Self) -> bool {
-        (self.prefix, &self.place) == (other.prefix, &other.place)
-    }
-
     fn at(prefix: &'static str, place: String) -> Option<Self> {
         let name = due_index::name_in(&place);
         let owner = if prefix == FORMER { Owner::StaticRole(name.to_owned()) } else { name.parse().ok()? };

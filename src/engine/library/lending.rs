@@ -151,7 +151,7 @@ pub(super) async fn mark(
     loan: &Loan,
     at: DateTime<Utc>,
 ) -> Result<(), StorageError> {
-    due::mark(storage, &owner(set, loan), at).await.map(drop)
+    due::mark(storage, &owner(set, loan), at).await
 }
 
 /// Moves the loan of an account to the place under its id, and adds its marker to the due index.
@@ -205,13 +205,8 @@ pub(super) async fn begin_return(
         loan.api_key_id.clone_from(&ticket.api_key_id);
     }
     if loan.state != State::Returning {
-        let now = engine.now();
-        let is_marked = loan.is_looked_at_soon(now);
-        loan.begin_return(now);
-        if !is_marked {
-            mark(storage, &ticket.set, &loan, loan.next_look()).await?;
-        }
-        keep(storage, &ticket.set, &loan).await?;
+        loan.begin_return(engine.now());
+        keep_marked(storage, &ticket.set, &loan).await?;
     }
     Ok(Some(loan))
 }

