@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::record::{Federation, ONLY, Provider};
-use crate::engine::accounts::deletion;
+use crate::engine::accounts::{deletion, lost};
 use crate::engine::config::clients;
 use crate::engine::failpoint::failpoint;
 use crate::engine::{Engine, Error};
@@ -218,12 +218,14 @@ pub(super) async fn delete(work: &Work<'_>, federation: &Federation) -> Result<b
         return Ok(true);
     };
     let client = client.for_work(Urgency::Revocation, MAX_WAIT);
-    let id = match id {
-        Some(id) => Some(id.clone()),
-        None => find(&client, name).await?.map(|provider| provider.id),
+    let id = if let Some(id) = id {
+        Some(id.clone())
+    } else {
+        lost::wait_in_last_tick(work.engine, name).await?;
+        find(&client, name).await?.map(|provider| provider.id)
     };
     let Some(id) = id else {
-        return Ok(work.engine.accounts.first_seen.has_settled(name, work.engine.system.tainted().await?));
+        return Ok(work.engine.accounts.first_seen.has_settled(name, false));
     };
     deletion::done_or_gone(client.delete_identity_provider(&id).await).map_err(Error::Revocation)?;
     failpoint!("federation.provider_ended");

@@ -21,12 +21,11 @@ use super::members::Member;
 use super::sets;
 use super::sets::{Ending, LibrarySet};
 use crate::engine::accounts::deletion;
-use crate::engine::accounts::deletion::Undone;
 use crate::engine::accounts::kind::{Holding, Kind, Mount, Pending, Turn};
-use crate::engine::accounts::lookup::{Look, UniqueName};
+use crate::engine::accounts::lookup::Look;
 use crate::engine::accounts::making::Making;
 use crate::engine::accounts::owner::Owner;
-use crate::engine::accounts::{claims, live_keys, making};
+use crate::engine::accounts::{claims, live_keys, lost, making};
 use crate::engine::config::clients;
 use crate::engine::config::clients::Configured;
 use crate::engine::creds::{inventory, ledger_worker};
@@ -252,8 +251,7 @@ fn note(failure: &mut Option<Error>, error: Error) {
     }
 }
 
-/// Deletes the account if it exists. Returns true if the outcome is known. It stays unknown while the listing takes too
-/// long, and while the account is absent and its name has not settled. A creation in an organization out of reach is
+/// Deletes the account if it exists. Returns true if the outcome is known. A creation in an organization out of reach is
 /// forgotten after a year.
 async fn undo(
     engine: &Engine,
@@ -271,30 +269,22 @@ async fn undo(
     };
     let Some(project) = &making.project_id else { return Ok(true) };
     let client = client.for_work(Urgency::Revocation, max_wait);
-    let unique_name = UniqueName { project, account: None, name: &making.name };
-    clients::wait_until_making_listed(engine, making).await;
-    let age = engine.accounts.first_seen.age(&making.name);
-    let found = match engine.accounts.listings.find(&client, &unique_name, age).await {
-        Ok(Look::Later) => return Ok(false),
-        Ok(Look::Done(found)) => Ok(found),
-        Err(error) => Err(error),
+    let account = match lost::find(engine, &client, making).await.map_err(Error::Revocation)? {
+        Look::Later => return Ok(false),
+        Look::Done(None) => return Ok(true),
+        Look::Done(Some(found)) => found.account,
     };
-    let _alone = match &found {
-        Ok(Some(found)) => {
-            clients::note_made(engine, &[found.account.as_str()], making.since);
-            let alone = claims::lock(&engine.locks, &found.account).await;
-            let is_claimed = claims::is_claimed(storage, &found.account).await?;
-            // A role has no claim.
-            if is_claimed || inventory::user_of(engine, storage, &found.account).await?.is_some() {
-                return Ok(true);
-            }
-            Some(alone)
-        }
-        Ok(None) | Err(_) => None,
-    };
-    let undone = deletion::end_found(&client, project, found).await.map_err(Error::Revocation)?;
+    let _alone = claims::lock(&engine.locks, &account).await;
+    // A role has no claim.
+    if claims::is_claimed(storage, &account).await?
+        || inventory::user_of(engine, storage, &account).await?.is_some()
+    {
+        return Ok(true);
+    }
+    clients::note_made(engine, &[account.as_str()], making.since);
+    deletion::end_account(&client, project, &account).await.map_err(Error::Revocation)?;
     failpoint!("set.undone");
-    Ok(matches!(undone, Undone::Ended) || engine.accounts.first_seen.has_settled(&making.name, false))
+    Ok(true)
 }
 
 /// Deletes or releases these accounts. Returns the accounts that are left.

@@ -14,10 +14,10 @@ use crate::engine::Error;
 use crate::engine::accounts::deletion as endings;
 use crate::engine::accounts::kind::{Holding, Kind, Mount, Pending, Turn};
 use crate::engine::accounts::listing::Found;
-use crate::engine::accounts::lookup::{Look, UniqueName};
+use crate::engine::accounts::lookup::Look;
 use crate::engine::accounts::making::Making;
 use crate::engine::accounts::owner::Owner;
-use crate::engine::accounts::{claims, live_keys};
+use crate::engine::accounts::{claims, live_keys, lost};
 use crate::engine::config::clients;
 use crate::engine::creds::inventory;
 use crate::engine::failpoint::failpoint;
@@ -168,14 +168,10 @@ async fn find_and_end(work: &Work<'_>, role: &mut StaticRole, making: &Making) -
     let Some(project) = &making.project_id else { return Ok(false) };
     let client = clients::client_of(work.engine, work.storage, &making.organization_id).await?;
     let client = client.for_work(Urgency::Revocation, work.max_wait);
-    let unique_name = UniqueName { project, account: making.service_account_id.as_ref(), name: &making.name };
-    let age = work.engine.accounts.first_seen.age(&making.name);
-    let found = match work.engine.accounts.listings.find(&client, &unique_name, age).await {
-        Ok(Look::Later) => return Ok(false),
-        Ok(Look::Done(None)) => return Ok(true),
-        Ok(Look::Done(Some(found))) => found,
-        Err(error) if endings::went_with_project(&client, project, &error).await => return Ok(true),
-        Err(error) => return Err(Error::Revocation(error)),
+    let found = match lost::find(work.engine, &client, making).await.map_err(Error::Revocation)? {
+        Look::Later => return Ok(false),
+        Look::Done(None) => return Ok(true),
+        Look::Done(Some(found)) => found,
     };
     let (account, is_account) = (found.account.clone(), making.service_account_id.is_none());
     let _no_claim = claims::lock(&work.engine.locks, &account).await;
