@@ -97,3 +97,20 @@ async fn a_rule_and_a_provider_whose_answers_were_lost_are_found_by_the_last_tic
     assert_eq!(mount.stored("federat"), Vec::<String>::new());
     mount.finish().await;
 }
+
+#[tokio::test]
+async fn nothing_rotates_in_the_last_tick() {
+    let mount = with_static_role(json!({"rotation_period": "1h"})).await;
+    mount.write("config", json!({"automatic_rotation_period": "1h"})).await.done();
+    let present = mount.read("static-creds/app").await.text("api_key");
+    mount.advance(HOUR * 2);
+    mount.host.set_tainted(true);
+    mount.tick().await.done();
+    mount.host.set_tainted(false);
+    assert_eq!(mount.sim.calls(endpoint::CREATE_ADMIN_KEY), 0);
+    assert_eq!(mount.read("static-creds/app").await.text("api_key"), present);
+    mount.tick().await.done();
+    assert_ne!(mount.read("static-creds/app").await.text("api_key"), present);
+    assert_eq!(mount.sim.calls(endpoint::CREATE_ADMIN_KEY), 1);
+    mount.finish().await;
+}
