@@ -194,8 +194,8 @@ fn note_rule(work: &Work<'_>, role: &mut FederatedRole, rule: &FederationRule) {
 async fn change_rule(work: &Work<'_>, role: &mut FederatedRole) -> Result<(), Error> {
     let Some(Managed { provider_id, rule_id: Some(id), .. }) = role.managed.clone() else { return Ok(()) };
     let (enabled, permissions) = (role.settings.enabled, Permissions::of_scopes(&role.settings.scopes));
-    let change = FederationRuleChange { enabled, permissions };
-    match work.making().update_federation_rule(&provider_id, &id, &change).await {
+    let (client, change) = (work.making(), FederationRuleChange { enabled, permissions });
+    match client.update_federation_rule(&provider_id, &id, &change).await {
         Ok(rule) => {
             failpoint!("federated.rule_changed");
             note_rule(work, role, &rule);
@@ -204,7 +204,14 @@ async fn change_rule(work: &Work<'_>, role: &mut FederatedRole) -> Result<(), Er
         Err(error) if error.is_gone() => Err(Error::field(format!(
             "federation rule {id} of the role is gone at OpenAI ({error}): delete the role and write it anew"
         ))),
-        Err(error) => Err(Error::call("changing the role's federation rule")(error)),
+        Err(error) => {
+            let error = Error::call("changing the role's federation rule")(error);
+            if !enabled && is_refusal(&error) {
+                // Scopes that OpenAI refuses delay no stop. If this fails too, the worker repeats both.
+                let _ = client.disable_federation_rule(&provider_id, &id).await;
+            }
+            Err(error)
+        }
     }
 }
 
