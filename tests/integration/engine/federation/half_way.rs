@@ -32,3 +32,31 @@ async fn a_stop_reaches_openai_although_its_scopes_are_refused() {
     assert_eq!(mount.read("roles/app").await.text("last_error"), "");
     mount.finish().await;
 }
+
+#[tokio::test]
+async fn a_late_write_of_a_former_leader_leaves_a_key_that_openai_knows() {
+    for (number, restarts) in [(0, false), (0, true), (1, false), (1, true), (2, false), (2, true)] {
+        let mount = with_app().await;
+        mount.watched.set_write_outcomes_after("federation", number, &[WriteOutcome::Late]);
+        let _said = mount.write("config/federation/rotate", json!({})).await;
+        mount.watched.set_write_outcomes("", &[]);
+        mount.restart().await;
+        for _ in 0..2 {
+            mount.write("config/federation/rotate", json!({})).await.done();
+        }
+        token(&mount).await;
+        mount.watched.commit_late_writes().await;
+        if restarts {
+            mount.restart().await;
+        }
+        for _ in 0..4 {
+            token(&mount).await;
+            mount.tick().await.done();
+            token(&mount).await;
+            mount.advance(HOUR);
+        }
+        mount.write("config/federation/rotate", json!({})).await.done();
+        token(&mount).await;
+        mount.finish().await;
+    }
+}
