@@ -95,9 +95,14 @@ async fn ask_for_account(
     if error.may_have_created() {
         let client = work.ending().for_work(Urgency::Revocation, LOOK_UP);
         let unique_name = UniqueName { project, account: None, name };
-        if let Ok(Some(found)) = lookup::find_now(&client, &unique_name).await {
-            client.recent_ids().insert(found.account.as_str(), Duration::ZERO);
-            return Ok(found.account);
+        match lookup::find_now(&client, &unique_name).await {
+            Ok(Some(found)) => {
+                client.recent_ids().insert(found.account.as_str(), Duration::ZERO);
+                return Ok(found.account);
+            }
+            Ok(None) => {}
+            // OpenAI sometimes makes what it refuses, so without the list the refusal proves nothing.
+            Err(_) => return Err(Error::LeftBehind(Box::new(Error::AccountCreation(error)))),
         }
     }
     Err(Error::AccountCreation(error))

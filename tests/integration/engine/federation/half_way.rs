@@ -60,3 +60,15 @@ async fn a_late_write_of_a_former_leader_leaves_a_key_that_openai_knows() {
         mount.finish().await;
     }
 }
+
+#[tokio::test]
+async fn an_account_that_openai_makes_although_it_refuses_is_found_although_the_list_fails() {
+    let mount = managed().await.without_lag();
+    mount.sim.fault(Fault::on(endpoint::CREATE_ACCOUNT, Action::status(400)).after_the_work().times(1));
+    mount.sim.fault(Fault::on(endpoint::LIST_ACCOUNTS, Action::Html));
+    mount.write("roles/app", role()).await.error();
+    mount.sim.clear_faults();
+    ticks(&mount).await;
+    assert_eq!(accounts(&mount).len(), rules(&mount).len());
+    mount.finish().await;
+}
