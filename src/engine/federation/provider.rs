@@ -122,9 +122,17 @@ async fn find_or_make(client: &Client, federation: &Federation) -> Result<Identi
         Ok(provider) => return Ok(provider),
         Err(error) => error,
     };
+    let (may_exist, error) =
+        (error.may_have_created(), Error::call("registering the workload identity provider")(error));
+    if !may_exist {
+        return Err(error);
+    }
     // An earlier attempt may have made it, too.
-    let found = if error.may_have_created() { find(client, name).await? } else { None };
-    found.ok_or_else(|| Error::call("registering the workload identity provider")(error))
+    match find(client, name).await {
+        Ok(found) => found.ok_or(error),
+        // Without the list nothing proves that OpenAI has no provider.
+        Err(_) => Err(Error::LeftBehind(Box::new(error))),
+    }
 }
 
 async fn apply(

@@ -72,3 +72,16 @@ async fn an_account_that_openai_makes_although_it_refuses_is_found_although_the_
     assert_eq!(accounts(&mount).len(), rules(&mount).len());
     mount.finish().await;
 }
+
+#[tokio::test]
+async fn a_provider_whose_answer_was_lost_stays_on_record_although_the_list_is_refused() {
+    let mount = mount().await.without_lag();
+    mount.sim.fault(Fault::on(endpoint::CREATE_PROVIDER, Action::Drop).after_the_work().times(1));
+    mount.sim.fault(Fault::on(endpoint::LIST_PROVIDERS, Action::status(403)).skipping(2).times(1));
+    mount.write("config/federation", json!({"token_endpoint": mount.sim.token_url()})).await.error();
+    assert_eq!(mount.sim.faults_left(), 0);
+    ticks(&mount).await;
+    let read = mount.read("config/federation").await.json();
+    assert_eq!(read["identity_provider_id"], provider(&mount).id.as_str());
+    mount.finish().await;
+}
