@@ -151,7 +151,7 @@ async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Erro
     let storage = &**call.storage();
     let _alone = engine.locks.lock(LOCK).await;
     let stored = engine.federation.stored.latest(storage, ONLY).await?;
-    let old = stored.as_deref().filter(|stored| !stored.is_deleted);
+    let old = stored.as_deref().filter(|stored| stored.deleted.is_none());
     call.patches(old.is_some(), || "config/federation".to_owned())?;
     let sent = Sent::of(&call)?;
     let warnings = if let Some(old) = old {
@@ -192,7 +192,7 @@ async fn create(engine: &Engine, storage: &dyn Storage, sent: &Sent) -> Result<V
         next: None,
         ending: Vec::new(),
         foreign_kids: Vec::new(),
-        is_deleted: false,
+        deleted: None,
         retry: RetryState::default(),
     };
     let work = Work::new(engine, storage, &federation, MAX_WAIT).await?;
@@ -333,7 +333,7 @@ async fn delete(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Err
 async fn end(engine: &Engine, storage: &dyn Storage, federation: &mut Federation) -> Result<(), Error> {
     let work = Work::new(engine, storage, federation, MAX_WAIT).await?;
     provider::refuse_rules(&work, federation).await?;
-    federation.is_deleted = true;
+    federation.deleted = federation.deleted.or_else(|| Some(engine.now()));
     federation.retry.retry_now();
     work.put(federation).await?;
     kind::end(&work, federation).await.map_err(|error| Error::Pending(Box::new(error)))
@@ -368,7 +368,8 @@ async fn rotate(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Err
     let storage = &**call.storage();
     let _alone = engine.locks.lock(LOCK).await;
     let federation = engine.federation.stored.latest(storage, ONLY).await?;
-    let federation = federation.filter(|federation| !federation.is_deleted).ok_or(Error::NotFederated)?;
+    let federation =
+        federation.filter(|federation| federation.deleted.is_none()).ok_or(Error::NotFederated)?;
     let mut federation = (*federation).clone();
     let work = Work::new(&engine, storage, &federation, MAX_WAIT).await?;
     provider::register(&work, &mut federation).await?;

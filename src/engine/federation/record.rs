@@ -42,9 +42,9 @@ pub struct Federation {
     /// Keys of the provider that this mount did not upload, by their ids, as of the last change of its keys.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub foreign_kids: Vec<String>,
-    /// The settings were deleted, and the provider has still to be deleted at OpenAI.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub is_deleted: bool,
+    /// When the settings were deleted; the provider has still to be deleted at OpenAI. None if the record stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deleted: Option<DateTime<Utc>>,
     /// Retry state of the work at OpenAI.
     #[serde(flatten)]
     pub retry: RetryState,
@@ -112,7 +112,7 @@ impl Record for Federation {
     const VERSION: u32 = 1;
     const SEAL_WRAP: bool = true;
     fn is_visible(&self) -> bool {
-        !self.is_deleted
+        self.deleted.is_none()
     }
 }
 
@@ -186,7 +186,7 @@ impl Federation {
             Provider::ByHand { .. } => true,
             Provider::Managed { id, is_applied, .. } => id.is_some() && *is_applied,
         };
-        is_applied && self.next.is_none() && !self.is_deleted
+        is_applied && self.next.is_none() && self.deleted.is_none()
     }
 
     /// The provider at OpenAI that Vault made.

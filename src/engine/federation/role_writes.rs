@@ -347,7 +347,7 @@ pub(in crate::engine) async fn delete(
 /// The federation, which must be there.
 async fn federation(engine: &Engine, storage: &dyn Storage) -> Result<Arc<Federation>, Error> {
     let federation = engine.federation.stored.latest(storage, record::ONLY).await?;
-    federation.filter(|federation| !federation.is_deleted).ok_or(Error::NotFederated)
+    federation.filter(|federation| federation.deleted.is_none()).ok_or(Error::NotFederated)
 }
 
 impl Home {

@@ -85,3 +85,18 @@ async fn a_provider_whose_answer_was_lost_stays_on_record_although_the_list_is_r
     assert_eq!(read["identity_provider_id"], provider(&mount).id.as_str());
     mount.finish().await;
 }
+
+#[tokio::test]
+async fn the_deletion_of_a_provider_is_late_from_its_own_beginning() {
+    let mount = managed().await;
+    mount.advance(HOUR * 24 * 30);
+    mount.sim.fault(Fault::on(endpoint::DELETE_PROVIDER, Action::status(403)));
+    mount.delete("config/federation").await.error();
+    let health = mount.read("health").await.json();
+    assert!(health["pending_deletion_age"].as_u64().unwrap() < 60, "{health}");
+    assert_eq!(health["status"], "ok", "{health}");
+    mount.sim.clear_faults();
+    ticks(&mount).await;
+    assert_eq!(mount.sim.state().providers, []);
+    mount.finish().await;
+}
