@@ -100,3 +100,18 @@ async fn the_deletion_of_a_provider_is_late_from_its_own_beginning() {
     assert_eq!(mount.sim.state().providers, []);
     mount.finish().await;
 }
+
+#[tokio::test]
+async fn an_unreadable_record_can_be_deleted_by_force() {
+    let mount = managed().await;
+    let value = b"{\"version\":1,\"issuer\":[]}".to_vec();
+    mount.storage.put(Entry { key: "federation".to_owned(), value, seal_wrap: true }).await.unwrap();
+    mount.restart().await;
+    mount.delete("config/federation").await.error();
+    let forced = mount.delete_by_force("config/federation").await;
+    assert!(forced.warnings()[0].contains("cannot be read"), "{:?}", forced.warnings());
+    mount.write("config/federation", json!({"token_endpoint": mount.sim.token_url()})).await.done();
+    mount.write("roles/app", role()).await.done();
+    token(&mount).await;
+    mount.finish().await;
+}
