@@ -88,7 +88,7 @@ pub(super) async fn put(
     Ok(())
 }
 
-/// Removes the record of a role of which nothing is left, and gives its account up.
+/// Removes the record of a deleted role, and gives its account up.
 pub(super) async fn remove(
     engine: &Engine,
     storage: &dyn Storage,
@@ -97,7 +97,7 @@ pub(super) async fn remove(
 ) -> Result<(), Error> {
     engine.federation.roles.delete(storage, name).await?;
     failpoint!("federated.removed");
-    if let Some(account) = &role.given_account_id {
+    if let Some(account) = role.account() {
         // A claim that stays is void.
         let _ = claims::release(&engine.locks, storage, account, &owner(name)).await;
     }

@@ -310,13 +310,14 @@ fn warn_of_rule_by_hand(role: &FederatedRole) -> Vec<String> {
     warning.into_iter().collect()
 }
 
-/// Deletes the role. Answers a warning if something is left at OpenAI, which the worker ends. The caller holds the
-/// role's lock.
+/// Deletes the role. Answers a warning if something is left at OpenAI. The worker ends that, unless `force` removes the
+/// record in any case. The caller holds the role's lock.
 pub(in crate::engine) async fn delete(
     engine: &Engine,
     storage: &dyn Storage,
     name: &str,
     role: &FederatedRole,
+    force: bool,
 ) -> Result<Option<String>, Error> {
     engine.federation.exchanges.forget(name);
     let mut role = role.clone();
@@ -338,10 +339,30 @@ pub(in crate::engine) async fn delete(
         Err(error @ Error::Storage(_)) => return Err(error),
         Err(error) => error.to_string(),
     };
+    if force {
+        remove(engine, storage, name, &role).await?;
+        return Ok(Some(format!(
+            "role {name:?} is removed here, but this is left: {}; delete it at OpenAI ({reason})",
+            left(&role).join(", ")
+        )));
+    }
     Ok(Some(format!(
         "the role hands out no more tokens, but its rule or its account is not deleted at OpenAI yet, which Vault \
          repeats: {reason}"
     )))
+}
+
+/// Everything that a deleted role may still have at OpenAI.
+fn left(role: &FederatedRole) -> Vec<String> {
+    let rule = role.managed.as_ref().and_then(|managed| {
+        let Managed { provider_id, rule_name, rule_id, .. } = managed;
+        let id = rule_id.as_ref().map(ToString::to_string);
+        let rule = id.or_else(|| Some(format!("{} (if OpenAI made it)", rule_name.as_ref()?)))?;
+        Some(format!("federation rule {rule} of provider {provider_id}"))
+    });
+    let account = role.made_account.iter().map(|made| format!("service account {}", made.id));
+    let making = role.making.iter().map(|it| format!("service account {} (if OpenAI made it)", it.name));
+    rule.into_iter().chain(account).chain(making).collect()
 }
 
 /// The federation, which must be there.

@@ -115,3 +115,20 @@ async fn an_unreadable_record_can_be_deleted_by_force() {
     token(&mount).await;
     mount.finish().await;
 }
+
+#[tokio::test]
+async fn a_role_of_an_organization_that_is_gone_can_be_deleted_by_force() {
+    let mount = with_app().await;
+    let (rule, account) = (rule(&mount).id, rule(&mount).account);
+    mount.configure_elsewhere().await;
+    mount.delete("roles/app").await.done();
+    mount.delete("config/federation").await.refused("app (deleted here");
+    let forced = mount.delete_by_force("roles/app").await;
+    let said = forced.warnings().join(" ");
+    assert!(said.contains(&rule) && said.contains(&account), "{said}");
+    mount.delete_by_force("config/federation").await.done();
+    for prefix in ["federat", "account-owner/"] {
+        assert_eq!(mount.stored(prefix), Vec::<String>::new());
+    }
+    mount.abandon();
+}
