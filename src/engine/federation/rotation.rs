@@ -24,6 +24,7 @@ use crate::engine::telemetry::events::EventKind;
 use crate::engine::telemetry::metrics::{RotationKind, RotationResult};
 use crate::engine::{Engine, Error};
 use crate::logical::Storage;
+use crate::openai::ExchangeError;
 
 /// After its last token has ended, a replaced key stays at OpenAI for this time more, for clocks that differ.
 const MARGIN: TimeDelta = TimeDelta::minutes(5);
@@ -70,18 +71,22 @@ pub(super) async fn advance(work: &Work<'_>, federation: &mut Federation) -> Res
     remove_ended(work, federation).await
 }
 
-/// The same for somebody who waits: the proof is repeated for some seconds. Not by hand, where an operator first has to
-/// upload the key.
+/// The same for somebody who waits: a refused proof is repeated for some seconds, as OpenAI may see the key late. Not by
+/// hand, where an operator first has to upload the key.
 pub(super) async fn advance_now(work: &Work<'_>, federation: &mut Federation) -> Result<(), Error> {
     let mut outcome = advance(work, federation).await;
     for pause in PAUSES {
-        if !federation.provider.is_managed() || !matches!(&outcome, Err(Error::Exchange { .. })) {
+        if !federation.provider.is_managed() || !is_refused(&outcome) {
             break;
         }
         work.engine.clock.pause(Duration::from_secs(pause)).await;
         outcome = advance(work, federation).await;
     }
     outcome
+}
+
+fn is_refused(outcome: &Result<(), Error>) -> bool {
+    matches!(outcome, Err(Error::Exchange { error: ExchangeError::Refused(_), .. }))
 }
 
 /// The reason why a started rotation is not complete, in words.

@@ -132,3 +132,16 @@ async fn a_role_of_an_organization_that_is_gone_can_be_deleted_by_force() {
     }
     mount.abandon();
 }
+
+#[tokio::test]
+async fn only_a_refusal_of_the_exchange_is_waited_for_by_a_rotation() {
+    let mount = with_app().await;
+    let before = mount.sim.calls(endpoint::EXCHANGE_TOKEN);
+    mount.sim.fault(Fault::on(endpoint::EXCHANGE_TOKEN, Action::Html));
+    mount.write("config/federation/rotate", json!({})).await.done();
+    assert_eq!(mount.sim.calls(endpoint::EXCHANGE_TOKEN), before + 1);
+    mount.sim.clear_faults();
+    ticks(&mount).await;
+    assert_eq!(mount.read("config/federation").await.text("rotation_waits_for"), "");
+    mount.finish().await;
+}
