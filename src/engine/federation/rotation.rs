@@ -109,7 +109,8 @@ async fn upload(work: &Work<'_>, federation: &mut Federation) -> Result<(), Erro
     }
     provider::upload_next(work, federation).await?;
     if let Some(next) = &mut federation.next {
-        next.uploaded = Some(work.engine.latest_time());
+        // By OpenAI's clock if ours is wrong: OpenAI has just told its time.
+        next.uploaded = Some(work.engine.now());
     }
     work.put(federation).await
 }
@@ -153,7 +154,8 @@ async fn replace(work: &Work<'_>, federation: &mut Federation) -> Result<(), Err
     federation.ending.push(EndingKey {
         kid: old.key.kid().to_owned(),
         jwk: old.key.public_jwk(),
-        ends: work.engine.latest_time() + lives_for,
+        // By OpenAI's clock if ours is wrong.
+        ends: work.engine.now() + lives_for,
     });
     federation.retry.succeeded();
     work.put(federation).await?;

@@ -145,3 +145,30 @@ async fn only_a_refusal_of_the_exchange_is_waited_for_by_a_rotation() {
     assert_eq!(mount.read("config/federation").await.text("rotation_waits_for"), "");
     mount.finish().await;
 }
+
+#[tokio::test]
+async fn a_clock_that_was_ahead_holds_up_no_rotation_without_a_role() {
+    let mount = managed().await;
+    let old = mount.read("config/federation").await.text("current_kid");
+    mount.put_clock_ahead(YEAR);
+    mount.write("config/federation/rotate", json!({})).await.done();
+    mount.put_clock_back(YEAR);
+    mount.advance(SETTLED);
+    mount.tick().await.done();
+    assert_ne!(mount.read("config/federation").await.text("current_kid"), old);
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_clock_that_was_ahead_keeps_no_replaced_key_at_openai() {
+    let mount = with_app().await;
+    mount.put_clock_ahead(YEAR);
+    mount.write("config/federation/rotate", json!({})).await.done();
+    token(&mount).await;
+    mount.put_clock_back(YEAR);
+    mount.advance(HOUR * 2);
+    mount.tick().await.done();
+    assert_eq!(provider(&mount).kids.len(), 1);
+    token(&mount).await;
+    mount.finish().await;
+}
