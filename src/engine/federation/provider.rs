@@ -158,12 +158,14 @@ fn note(federation: &mut Federation, found: IdentityProviderId, applied: bool) {
 /// Adds the key of a rotation to those that OpenAI has. Nothing is done by hand.
 pub(super) async fn upload_next(work: &Work<'_>, federation: &mut Federation) -> Result<(), Error> {
     let Some(jwk) = federation.next.as_ref().map(|next| next.key.key.public_jwk()) else { return Ok(()) };
-    change_keys(work, federation, |keys| {
-        if !keys.iter().any(|key| key["kid"] == jwk["kid"]) {
-            keys.push(jwk.clone());
-        }
-    })
-    .await
+    change_keys(work, federation, |keys| add(keys, jwk)).await
+}
+
+/// Adds a key to a set without it.
+fn add(keys: &mut Vec<Value>, jwk: Value) {
+    if !keys.iter().any(|key| key["kid"] == jwk["kid"]) {
+        keys.push(jwk);
+    }
 }
 
 /// Removes these keys from those that OpenAI has.
@@ -186,6 +188,8 @@ async fn change_keys(
     let provider = client.identity_provider(&id).await.map_err(Error::call("reading the provider's keys"))?;
     let before = provider.keys().to_vec();
     let mut keys = before.clone();
+    // OpenAI may show the keys as of some seconds ago.
+    federation.young_keys(work.engine.now()).into_iter().for_each(|jwk| add(&mut keys, jwk));
     change(&mut keys);
     if keys != before {
         // OpenAI takes no empty set; then the set stays as it is.

@@ -13,7 +13,7 @@ use crate::engine::Error;
 use crate::engine::accounts::kind::Holding;
 use crate::engine::accounts::retry::RetryState;
 use crate::logical::{Collection, Record};
-use crate::openai::{IdentityProviderId, OrganizationId};
+use crate::openai::{IdentityProviderId, OrganizationId, PROPAGATION_TIME};
 
 /// The issuer of this mount.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -173,6 +173,16 @@ impl Federation {
         self.current.key.kid() == kid
             || self.next.as_ref().is_some_and(|next| next.key.key.kid() == kid)
             || self.ending.iter().any(|ending| ending.kid == kid)
+    }
+
+    /// The public keys that OpenAI has had for less than a minute. No rotation has taken them out since.
+    pub fn young_keys(&self, now: DateTime<Utc>) -> Vec<Value> {
+        let is_young =
+            |since: DateTime<Utc>| (now - since).abs().to_std().is_ok_and(|age| age < PROPAGATION_TIME);
+        let current = is_young(self.current.made).then_some(&self.current);
+        let next =
+            self.next.as_ref().filter(|next| next.uploaded.is_some_and(is_young)).map(|next| &next.key);
+        current.into_iter().chain(next).map(|key| key.key.public_jwk()).collect()
     }
 
     /// The time of the next rotation; a time in the past means that the rotation is due. `None` for by hand only.

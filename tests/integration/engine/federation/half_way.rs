@@ -172,3 +172,21 @@ async fn a_clock_that_was_ahead_keeps_no_replaced_key_at_openai() {
     token(&mount).await;
     mount.finish().await;
 }
+
+#[tokio::test]
+async fn a_key_that_openai_does_not_show_yet_stays_at_openai() {
+    let mount = with_app().await;
+    let path = format!("/workload_identity_providers/{}", provider(&mount).id);
+    let before = administer(&mount, "GET", &path, None).await.ok().body;
+    mount.write("config/federation/rotate", json!({})).await.done();
+    let identity = mount.read("identity-token/app").await.json();
+    mount.sim.fault(Fault::on(endpoint::READ_PROVIDER, Action::status_with(200, before)).times(1));
+    mount.write("config/federation/rotate", json!({})).await.done();
+    assert_eq!((provider(&mount).kids.len(), mount.sim.faults_left()), (3, 0));
+    exchange_elsewhere(&mount, &identity).await;
+    mount.advance(HOUR * 2);
+    mount.tick().await.done();
+    assert_eq!(provider(&mount).kids.len(), 1);
+    token(&mount).await;
+    mount.finish().await;
+}
