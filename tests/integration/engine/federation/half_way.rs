@@ -190,3 +190,23 @@ async fn a_key_that_openai_does_not_show_yet_stays_at_openai() {
     token(&mount).await;
     mount.finish().await;
 }
+
+#[tokio::test]
+async fn everything_that_revocations_lists_of_a_deleted_role_can_be_read() {
+    let mount = managed().await.without_lag();
+    mount.sim.fault(Fault::on(endpoint::CREATE_ACCOUNT, Action::Drop).after_the_work().times(1));
+    mount.sim.fault(Fault::on(endpoint::LIST_ACCOUNTS, Action::Html));
+    mount.write("roles/app", role()).await.error();
+    mount.delete("roles/app").await.done();
+    for _ in 0..3 {
+        for name in mount.list("revocations").await.keys() {
+            mount.read(&format!("revocations/{name}")).await.done();
+        }
+        mount.advance(SETTLED);
+        mount.tick().await.done();
+    }
+    mount.sim.clear_faults();
+    ticks(&mount).await;
+    assert_eq!(mount.list("revocations").await.keys(), Vec::<String>::new());
+    assert_gone(mount).await;
+}
