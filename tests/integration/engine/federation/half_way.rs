@@ -1,11 +1,14 @@
 //! Work of the federation that stops half-way, and the way on from there.
 
+use std::time::Instant;
+
 use openai_secrets::logical::{Entry, Storage as _};
 
 use super::*;
 use crate::simulator::{Action, Fault, endpoint};
 use crate::support::library::SETTLED;
 use crate::support::storage::WriteOutcome;
+use crate::support::wait::eventually;
 
 const YEAR: Duration = Duration::from_secs(365 * 86_400);
 
@@ -209,4 +212,28 @@ async fn everything_that_revocations_lists_of_a_deleted_role_can_be_read() {
     ticks(&mount).await;
     assert_eq!(mount.list("revocations").await.keys(), Vec::<String>::new());
     assert_gone(mount).await;
+}
+
+#[tokio::test]
+async fn a_slow_rotation_of_the_signing_key_holds_up_no_other_role_of_the_project() {
+    let mount = with_app().await;
+    mount.sim.fault(Fault::on(endpoint::READ_PROVIDER, Action::delay(Duration::from_secs(4))).times(1));
+    let asked = async || (mount.sim.faults_left() == 0).then_some(());
+    let other = async {
+        eventually("the rotation waits for OpenAI", asked).await;
+        let dynamic = async {
+            // The new federated role waits for the rotation.
+            tokio::time::sleep(Duration::from_millis(1_000)).await;
+            let begun = Instant::now();
+            mount.write("roles/dynamic", json!({"project": PROJECT})).await.done();
+            begun.elapsed()
+        };
+        tokio::join!(mount.write("roles/b", role()), dynamic)
+    };
+    let rotation = mount.write("config/federation/rotate", json!({}));
+    let (rotated, (made, took)) = tokio::join!(rotation, other);
+    rotated.done();
+    made.done();
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    mount.finish().await;
 }
