@@ -215,7 +215,7 @@ async fn begin(
         name_rule(work, &mut role);
     }
     {
-        // First, because a rotation holds this lock during calls to OpenAI, and others of the project need not wait for that.
+        // First: a rotation holds this lock during calls to OpenAI, and others of the project need not wait for that.
         let _no_end = engine.locks.lock(record::LOCK).await;
         let _no_deletion = engine.locks.lock(&named_projects::users_lock(&role.settings.project)).await;
         project_fields::agreed_project(engine, storage, &role.settings.named_project()).await?;

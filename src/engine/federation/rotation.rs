@@ -55,20 +55,27 @@ pub(super) fn begin(federation: &mut Federation, now: DateTime<Utc>) -> Result<(
     Ok(())
 }
 
-/// Does the next steps of a rotation, and stores each.
+/// Does the next steps of a rotation, and stores each. A rotation that waits keeps no earlier key at OpenAI.
 pub(super) async fn advance(work: &Work<'_>, federation: &mut Federation) -> Result<(), Error> {
-    if federation.next.is_some() {
-        upload(work, federation).await?;
-        match prove(work, federation).await? {
-            Proof::Good => replace(work, federation).await?,
-            Proof::NoRole if is_visible(federation, work.engine.certain_time()) => {
-                replace(work, federation).await?;
-            }
-            Proof::NoRole => {}
-            Proof::Not(error) => return Err(error),
-        }
+    let rotated = if federation.next.is_some() { use_next(work, federation).await } else { Ok(()) };
+    // A write whose outcome is unknown is not followed by another one.
+    if matches!(rotated, Err(Error::Storage(_))) {
+        return rotated;
     }
-    remove_ended(work, federation).await
+    rotated.and(remove_ended(work, federation).await)
+}
+
+/// Uploads and proves the new key, which then signs.
+async fn use_next(work: &Work<'_>, federation: &mut Federation) -> Result<(), Error> {
+    upload(work, federation).await?;
+    match prove(work, federation).await? {
+        Proof::Good => replace(work, federation).await,
+        Proof::NoRole if is_visible(federation, work.engine.certain_time()) => {
+            replace(work, federation).await
+        }
+        Proof::NoRole => Ok(()),
+        Proof::Not(error) => Err(error),
+    }
 }
 
 /// The same for somebody who waits: a refused proof is repeated for some seconds, as OpenAI may see the key late. Not by

@@ -237,3 +237,22 @@ async fn a_slow_rotation_of_the_signing_key_holds_up_no_other_role_of_the_projec
     assert!(took < Duration::from_secs(2), "{took:?}");
     mount.finish().await;
 }
+
+#[tokio::test]
+async fn a_replaced_key_goes_although_the_next_rotation_cannot_be_proved() {
+    let mount = with_app().await;
+    let replaced = mount.read("config/federation").await.text("current_kid");
+    mount.write("config/federation/rotate", json!({})).await.done();
+    change_rule(&mount, json!({"enabled": false})).await;
+    let begun = mount.write("config/federation/rotate", json!({})).await;
+    assert_ne!(begun.text("rotation_waits_for"), "");
+    mount.advance(HOUR * 2);
+    mount.tick().await.done();
+    let kids = provider(&mount).kids;
+    assert!(kids.len() == 2 && !kids.contains(&replaced), "{kids:?}");
+    mount.write("roles/app", json!({})).await.done();
+    ticks(&mount).await;
+    assert_eq!(mount.read("config/federation").await.text("rotation_waits_for"), "");
+    token(&mount).await;
+    mount.finish().await;
+}
