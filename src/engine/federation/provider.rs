@@ -17,7 +17,7 @@ use crate::engine::failpoint::failpoint;
 use crate::engine::{Engine, Error};
 use crate::logical::Storage;
 use crate::openai::{
-    Client, IdentityProvider, IdentityProviderChange, IdentityProviderId, NewIdentityProvider, Urgency,
+    self, Client, IdentityProvider, IdentityProviderChange, IdentityProviderId, NewIdentityProvider, Urgency,
 };
 
 /// Maximum time that a call waits for its turn: in a request, and in the tick. Vault gives a request 90 s.
@@ -144,7 +144,7 @@ async fn apply(
     let change =
         IdentityProviderChange { issuer: federation.issuer.clone(), audience: federation.audience.clone() };
     let changed = client.update_identity_provider(&id, &change).await;
-    changed.map_err(Error::call("changing the workload identity provider"))?;
+    changed.map_err(|error| failed(&id, "changing the workload identity provider", error))?;
     note(federation, id, true);
     work.put(federation).await
 }
@@ -153,6 +153,16 @@ fn note(federation: &mut Federation, found: IdentityProviderId, applied: bool) {
     if let Provider::Managed { id, is_applied, .. } = &mut federation.provider {
         (*id, *is_applied) = (Some(found), applied);
     }
+}
+
+/// The error of a call about the provider, which somebody may have deleted at OpenAI.
+pub(super) fn failed(id: &IdentityProviderId, what: &'static str, error: openai::Error) -> Error {
+    if !error.is_gone() {
+        return Error::call(what)(error);
+    }
+    Error::field(format!(
+        "provider {id} is gone at OpenAI ({error}): delete its roles and config/federation, and write them anew"
+    ))
 }
 
 /// Adds the key of a rotation to those that OpenAI has. Nothing is done by hand.
@@ -185,7 +195,8 @@ async fn change_keys(
     change: impl FnOnce(&mut Vec<Value>) + Send,
 ) -> Result<(), Error> {
     let (Some(client), Some(id)) = (&work.client, federation.provider.id().cloned()) else { return Ok(()) };
-    let provider = client.identity_provider(&id).await.map_err(Error::call("reading the provider's keys"))?;
+    let provider = client.identity_provider(&id).await;
+    let provider = provider.map_err(|error| failed(&id, "reading the provider's keys", error))?;
     let before = provider.keys().to_vec();
     let mut keys = before.clone();
     // OpenAI may show the keys as of some seconds ago.

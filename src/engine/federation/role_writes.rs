@@ -423,7 +423,9 @@ async fn check_place(
 /// Refuses a rule above OpenAI's limit. Answers a warning when the limit is near.
 async fn check_room(home: &Home) -> Result<Option<String>, Error> {
     let rules = home.client.federation_rules(&home.provider).await;
-    let count = rules.map_err(Error::call("listing the provider's federation rules"))?.len();
+    let what = "listing the provider's federation rules";
+    let rules = rules.map_err(|error| provider::failed(&home.provider, what, error))?;
+    let count = rules.len();
     if count >= MOST_RULES {
         return Err(Error::field(format!(
             "provider {} has {count} federation rules, and OpenAI allows {MOST_RULES}: delete a role that is not used, or \

@@ -256,3 +256,21 @@ async fn a_replaced_key_goes_although_the_next_rotation_cannot_be_proved() {
     token(&mount).await;
     mount.finish().await;
 }
+
+#[tokio::test]
+async fn a_provider_that_is_gone_at_openai_is_told_with_the_next_step() {
+    let mount = with_app().await;
+    let path = format!("/organization/workload_identity_providers/{}", provider(&mount).id);
+    mount.remove_at_openai(&format!("{path}/federation_rules/{}", rule(&mount).id)).await;
+    mount.remove_at_openai(&path).await;
+    mount.advance(HOUR);
+    let says = "is gone at OpenAI";
+    mount.write("roles/b", role()).await.refused(says);
+    let rotated = mount.write("config/federation/rotate", json!({})).await;
+    assert!(rotated.text("rotation_waits_for").contains(says), "{:?}", rotated.json());
+    let change = json!({"audience": "other", "admin_api_key": mount.sim.admin_key()});
+    mount.write("config/federation", change).await.refused(says);
+    mount.delete("roles/app").await.done();
+    mount.delete("config/federation").await.done();
+    mount.finish().await;
+}
