@@ -245,6 +245,16 @@ impl Client {
         self.send(Request::post(Call::UpdateFederationRule, &one_rule(provider, rule), change)).await
     }
 
+    /// Disables a rule. Its permissions stay.
+    pub async fn disable_federation_rule(
+        &self,
+        provider: &IdentityProviderId,
+        rule: &FederationRuleId,
+    ) -> Result<FederationRule, Error> {
+        let body = json!({"enabled": false});
+        self.send(Request::post(Call::UpdateFederationRule, &one_rule(provider, rule), &body)).await
+    }
+
     /// Deletes a rule.
     pub async fn delete_federation_rule(
         &self,

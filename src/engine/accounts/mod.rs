@@ -16,6 +16,7 @@ pub mod kind;
 pub(in crate::engine) mod listing;
 pub(in crate::engine) mod live_keys;
 pub(in crate::engine) mod lookup;
+pub(in crate::engine) mod lost;
 pub mod making;
 pub(in crate::engine) mod memory;
 pub mod owner;

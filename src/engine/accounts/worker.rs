@@ -106,12 +106,11 @@ async fn work_on(turn: &Turn<'_>, owners: Vec<DueOwner>) -> Outcome {
     // A provider has no keys of accounts. Of a set only lent accounts have keys, and loans are owners of their own.
     let may_live = |due: &DueOwner| !matches!(due.owner, Owner::Federation | Owner::LibrarySet(_));
     let (living, rest): (Vec<_>, Vec<_>) = owners.into_iter().partition(may_live);
-    let (mut failures, left_out) = (Vec::new(), AtomicBool::new(false));
-    for owners in [living, rest] {
-        let attempts = owners.into_iter().map(|due| attempt(turn, due, &left_out).boxed());
-        let attempts = stream::iter(attempts.collect::<Vec<_>>()).buffer_unordered(CONCURRENCY);
-        failures.extend(attempts.filter_map(std::future::ready).collect::<Vec<_>>().await);
-    }
+    let left_out = AtomicBool::new(false);
+    // In one stream, so that a slow owner of the first kind does not keep the others waiting in every tick.
+    let attempts = living.into_iter().chain(rest).map(|due| attempt(turn, due, &left_out).boxed());
+    let attempts = stream::iter(attempts.collect::<Vec<_>>()).buffer_unordered(CONCURRENCY);
+    let failures = attempts.filter_map(std::future::ready).collect::<Vec<_>>().await;
     Outcome { failures, is_whole: !left_out.into_inner() && turn.has_room() }
 }
 

@@ -145,13 +145,14 @@ impl Kind for Configuration {
         LOCK.to_owned()
     }
 
-    /// Rotates what is due, deletes old keys that still stand, and looks for keys that were being made.
+    /// Rotates what is due, except in the mount's last tick. Deletes old keys that still stand, and looks for keys that
+    /// were being made.
     async fn reconcile(&self, turn: &Turn<'_>, _: &Owner) -> Result<Option<DateTime<Utc>>, Error> {
         let (engine, storage) = (turn.engine, turn.storage());
         let deadline = turn.deadline().min(Instant::now() + MAX_TICK_WAIT);
         let Some(config) = configuration::stored_config(engine, storage).await? else { return Ok(None) };
         let ended = admin_reconcile::reconcile(engine, storage, &config, deadline, Which::Due).await;
-        if !turn.is_over() && admin_schedule::is_due(&config, &engine.times)? {
+        if !turn.is_over() && !turn.is_last && admin_schedule::is_due(&config, &engine.times)? {
             Rotation::new(engine, storage, deadline).rotate().await?;
         }
         ended.map(|()| None)

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::engine::accounts::deletion;
 use crate::engine::accounts::making::Making;
+use crate::engine::accounts::{deletion, lost};
 use crate::engine::config::admin_keys::Ending;
 use crate::engine::config::configuration::Config;
 use crate::engine::config::{clients, configuration};
@@ -132,7 +132,7 @@ async fn undo(
     let Some(client) = clients::client_in_reach(engine, storage, &making.organization_id).await? else {
         return Ok(false);
     };
-    clients::wait_until_making_listed(engine, making).await;
+    lost::wait_until_listed(engine, &making.name, Some(making.since)).await;
     let client = client.for_work(Urgency::Revocation, time_left(deadline));
     let found = undo_found(engine, &client, config, making, deadline).await.map_err(Error::Revocation)?;
     failpoint!("sweep.admin_undone");

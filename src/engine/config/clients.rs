@@ -1,12 +1,10 @@
 //! The OpenAI client of the stored configuration, cached until the configuration changes.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
 
-use crate::engine::accounts::making::Making;
 use crate::engine::config::configuration;
 use crate::engine::config::configuration::{Config, ONLY};
 use crate::engine::telemetry::metrics::Metrics;
@@ -18,9 +16,6 @@ use crate::openai::{
     AdminKey, Attempt, Call, Client, Observer, OrganizationId, Outcome, PROPAGATION_TIME, RecentIds,
     Settings, SettingsError, Urgency,
 };
-
-/// Maximum time until OpenAI lists a new object: the observed 20 s, plus the duration of the creation call.
-pub(in crate::engine) const LONGEST_LAG: Duration = Duration::from_secs(25);
 
 /// The client of the current configuration.
 pub(in crate::engine) struct Clients {
@@ -173,15 +168,6 @@ impl Configured {
 pub(in crate::engine) fn note_made(engine: &Engine, ids: &[&str], made: impl Into<Option<DateTime<Utc>>>) {
     if let Some(made) = made.into() {
         engine.config.clients.note_made(ids, made, &engine.times);
-    }
-}
-
-/// Waits until OpenAI surely lists the object of this creation, if OpenAI made it.
-pub(in crate::engine) async fn wait_until_making_listed(engine: &Engine, making: &Making) {
-    let age = (engine.now() - making.since).to_std().unwrap_or_default();
-    let left = LONGEST_LAG.saturating_sub(age);
-    if !left.is_zero() {
-        engine.config.clients.clock.pause(left).await;
     }
 }
 

@@ -97,6 +97,15 @@ static ENABLED: Field<bool> = Field::new(
 )
 .default(true);
 
+static FORCE: Field<bool> = Field::new(
+    "force",
+    "With credential_type=access_token: delete the role even if its rule or its account cannot be deleted at OpenAI. The \
+    answer names what is left.",
+)
+.default(false)
+.query()
+.only_on(Operation::Delete);
+
 const HELP: Help = Help {
     synopsis: "Manage a role for dynamic credentials.",
     description: "\
@@ -161,6 +170,7 @@ pub(in crate::engine) fn paths() -> Vec<Path<Engine>> {
             .field(&ACCOUNT)
             .field(&CREDENTIAL_TYPE)
             .field(&ENABLED)
+            .field(&FORCE)
             .on(Operation::Read, read)
             .on_write(write)
             .on(Operation::Delete, delete)
@@ -459,7 +469,8 @@ async fn delete(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Err
         }
         Err(error) => return Err(error.into()),
         Ok(Some(federated)) => {
-            role_writes::delete(&engine, storage, &name, &federated).await?.into_iter().collect()
+            let force = call.get(&FORCE)?;
+            role_writes::delete(&engine, storage, &name, &federated, force).await?.into_iter().collect()
         }
         Ok(None) => {
             engine.creds.roles.delete(storage, &name).await?;

@@ -39,7 +39,7 @@ impl Kind for Federated {
             return Ok(None);
         };
         let waits = federation.retry.waits(now) && !turn.is_tried_now(&federation.retry);
-        if waits || !is_due(engine, &federation, now) || turn.is_last && !federation.is_deleted {
+        if waits || !is_due(engine, &federation, now) || turn.is_last && federation.deleted.is_none() {
             return Ok(None);
         }
         let mut federation = (*federation).clone();
@@ -49,7 +49,7 @@ impl Kind for Federated {
             Err(error) => return keep(turn, &mut federation, error).await,
         };
         // The record is written first: a node that no longer leads fails here.
-        if federation.is_deleted {
+        if federation.deleted.is_some() {
             work.put(&federation).await?;
         }
         match attend(&work, &mut federation).await {
@@ -70,7 +70,9 @@ impl Kind for Federated {
     async fn end_now(&self, mount: Mount<'_>, _: &Owner, max_wait: Duration) -> Result<(), Error> {
         let Mount { engine, storage } = mount;
         let federation = engine.federation.stored.latest(storage, ONLY).await?;
-        let Some(federation) = federation.filter(|federation| federation.is_deleted) else { return Ok(()) };
+        let Some(federation) = federation.filter(|federation| federation.deleted.is_some()) else {
+            return Ok(());
+        };
         let work = Work::new(engine, storage, &federation, max_wait).await?;
         end(&work, &federation).await
     }
@@ -90,7 +92,7 @@ fn is_due(engine: &Engine, federation: &Federation, now: DateTime<Utc>) -> bool 
 }
 
 async fn attend(work: &Work<'_>, federation: &mut Federation) -> Result<(), Error> {
-    if federation.is_deleted {
+    if federation.deleted.is_some() {
         return end(work, federation).await;
     }
     provider::register(work, federation).await?;
@@ -143,8 +145,8 @@ fn waiting(federation: &Federation, owner: &Owner, now: DateTime<Utc>) -> Vec<Pe
     let Provider::Managed { name, since, id, is_applied, .. } = &federation.provider else {
         return rotation_of(federation, owner, now).into_iter().collect();
     };
-    if federation.is_deleted {
-        let deletion = Pending::deletion(name, Some(owner), *since, &federation.retry);
+    if let Some(deleted) = federation.deleted {
+        let deletion = Pending::deletion(name, Some(owner), deleted.min(now), &federation.retry);
         waiting.push(Pending { key_dead: true, ..deletion });
     } else if id.is_none() || !is_applied {
         waiting.push(Pending::change(owner, (*since).min(now), &federation.retry));

@@ -20,7 +20,7 @@ use crate::engine::telemetry::events::EventKind;
 use crate::engine::time::rfc3339;
 use crate::engine::{Engine, Error};
 use crate::framework::{Call, Help, Path, ResponseField};
-use crate::logical::{Data, Operation, Response, Storage, data};
+use crate::logical::{Data, Operation, Response, Storage, StorageError, data};
 use crate::openai::{IdentityProviderId, TokenExchange, Urgency};
 
 const HELP: Help = Help {
@@ -151,7 +151,7 @@ async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Erro
     let storage = &**call.storage();
     let _alone = engine.locks.lock(LOCK).await;
     let stored = engine.federation.stored.latest(storage, ONLY).await?;
-    let old = stored.as_deref().filter(|stored| !stored.is_deleted);
+    let old = stored.as_deref().filter(|stored| stored.deleted.is_none());
     call.patches(old.is_some(), || "config/federation".to_owned())?;
     let sent = Sent::of(&call)?;
     let warnings = if let Some(old) = old {
@@ -192,7 +192,7 @@ async fn create(engine: &Engine, storage: &dyn Storage, sent: &Sent) -> Result<V
         next: None,
         ending: Vec::new(),
         foreign_kids: Vec::new(),
-        is_deleted: false,
+        deleted: None,
         retry: RetryState::default(),
     };
     let work = Work::new(engine, storage, &federation, MAX_WAIT).await?;
@@ -304,11 +304,15 @@ async fn require_admin_key(engine: &Engine, storage: &dyn Storage, sent: &Sent) 
 async fn delete(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let (storage, force) = (&**call.storage(), call.get(&FORCE)?);
     let _alone = engine.locks.lock(LOCK).await;
-    let Some(federation) = engine.federation.stored.latest(storage, ONLY).await? else {
-        return Ok(None);
+    refuse_roles(&engine, storage).await?;
+    let federation = match engine.federation.stored.latest(storage, ONLY).await {
+        Err(error @ StorageError::Malformed { .. }) if force => {
+            return remove_unreadable(&engine, storage, &error).await.map(Some);
+        }
+        federation => federation?,
     };
+    let Some(federation) = federation else { return Ok(None) };
     let mut federation = (*federation).clone();
-    refuse_roles(storage).await?;
     let ended = end(&engine, storage, &mut federation).await;
     engine.events.emit(EventKind::ConfigDelete, "config/federation");
     match ended {
@@ -329,11 +333,23 @@ async fn delete(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Err
     }
 }
 
+/// Deletes an unreadable record. Its provider is unknown.
+async fn remove_unreadable(
+    engine: &Engine,
+    storage: &dyn Storage,
+    error: &StorageError,
+) -> Result<Response, Error> {
+    engine.federation.stored.delete(storage, ONLY).await?;
+    Ok(Response::default().with_warning(format!(
+        "{error}; the record is removed: look at OpenAI for the provider that it named"
+    )))
+}
+
 /// Ends the provider, and removes the record. After the tombstone is stored, the worker repeats what fails.
 async fn end(engine: &Engine, storage: &dyn Storage, federation: &mut Federation) -> Result<(), Error> {
     let work = Work::new(engine, storage, federation, MAX_WAIT).await?;
     provider::refuse_rules(&work, federation).await?;
-    federation.is_deleted = true;
+    federation.deleted = federation.deleted.or_else(|| Some(engine.now()));
     federation.retry.retry_now();
     work.put(federation).await?;
     kind::end(&work, federation).await.map_err(|error| Error::Pending(Box::new(error)))
@@ -353,14 +369,25 @@ async fn finish(engine: &Engine, storage: &dyn Storage, federation: &Federation)
 }
 
 /// A role that is being deleted may still have its rule.
-async fn refuse_roles(storage: &dyn Storage) -> Result<(), Error> {
-    let names = FEDERATED_ROLES.names(storage).await?;
-    if names.is_empty() {
+async fn refuse_roles(engine: &Engine, storage: &dyn Storage) -> Result<(), Error> {
+    let mut users = Vec::new();
+    for name in FEDERATED_ROLES.names(storage).await? {
+        let role = StorageError::readable(engine.federation.roles.record(storage, &name).await)?;
+        let is_deleted = role.is_some_and(|role| role.deleted.is_some());
+        users.push(if is_deleted {
+            format!(
+                "{name} (deleted here, but not yet at OpenAI, which Vault repeats; force=true gives that up)"
+            )
+        } else {
+            name
+        });
+    }
+    if users.is_empty() {
         return Ok(());
     }
     Err(Error::field(format!(
         "config/federation has roles that use it, cannot delete: it is used by {}",
-        names.join(", ")
+        users.join(", ")
     )))
 }
 
@@ -368,7 +395,8 @@ async fn rotate(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Err
     let storage = &**call.storage();
     let _alone = engine.locks.lock(LOCK).await;
     let federation = engine.federation.stored.latest(storage, ONLY).await?;
-    let federation = federation.filter(|federation| !federation.is_deleted).ok_or(Error::NotFederated)?;
+    let federation =
+        federation.filter(|federation| federation.deleted.is_none()).ok_or(Error::NotFederated)?;
     let mut federation = (*federation).clone();
     let work = Work::new(&engine, storage, &federation, MAX_WAIT).await?;
     provider::register(&work, &mut federation).await?;

@@ -11,13 +11,13 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::record::{Federation, ONLY, Provider};
-use crate::engine::accounts::deletion;
+use crate::engine::accounts::{deletion, lost};
 use crate::engine::config::clients;
 use crate::engine::failpoint::failpoint;
 use crate::engine::{Engine, Error};
 use crate::logical::Storage;
 use crate::openai::{
-    Client, IdentityProvider, IdentityProviderChange, IdentityProviderId, NewIdentityProvider, Urgency,
+    self, Client, IdentityProvider, IdentityProviderChange, IdentityProviderId, NewIdentityProvider, Urgency,
 };
 
 /// Maximum time that a call waits for its turn: in a request, and in the tick. Vault gives a request 90 s.
@@ -122,9 +122,17 @@ async fn find_or_make(client: &Client, federation: &Federation) -> Result<Identi
         Ok(provider) => return Ok(provider),
         Err(error) => error,
     };
+    let (may_exist, error) =
+        (error.may_have_created(), Error::call("registering the workload identity provider")(error));
+    if !may_exist {
+        return Err(error);
+    }
     // An earlier attempt may have made it, too.
-    let found = if error.may_have_created() { find(client, name).await? } else { None };
-    found.ok_or_else(|| Error::call("registering the workload identity provider")(error))
+    match find(client, name).await {
+        Ok(found) => found.ok_or(error),
+        // Without the list nothing proves that OpenAI has no provider.
+        Err(_) => Err(Error::LeftBehind(Box::new(error))),
+    }
 }
 
 async fn apply(
@@ -136,7 +144,7 @@ async fn apply(
     let change =
         IdentityProviderChange { issuer: federation.issuer.clone(), audience: federation.audience.clone() };
     let changed = client.update_identity_provider(&id, &change).await;
-    changed.map_err(Error::call("changing the workload identity provider"))?;
+    changed.map_err(|error| failed(&id, "changing the workload identity provider", error))?;
     note(federation, id, true);
     work.put(federation).await
 }
@@ -147,15 +155,27 @@ fn note(federation: &mut Federation, found: IdentityProviderId, applied: bool) {
     }
 }
 
+/// The error of a call about the provider, which somebody may have deleted at OpenAI.
+pub(super) fn failed(id: &IdentityProviderId, what: &'static str, error: openai::Error) -> Error {
+    if !error.is_gone() {
+        return Error::call(what)(error);
+    }
+    Error::field(format!(
+        "provider {id} is gone at OpenAI ({error}): delete its roles and config/federation, and write them anew"
+    ))
+}
+
 /// Adds the key of a rotation to those that OpenAI has. Nothing is done by hand.
 pub(super) async fn upload_next(work: &Work<'_>, federation: &mut Federation) -> Result<(), Error> {
     let Some(jwk) = federation.next.as_ref().map(|next| next.key.key.public_jwk()) else { return Ok(()) };
-    change_keys(work, federation, |keys| {
-        if !keys.iter().any(|key| key["kid"] == jwk["kid"]) {
-            keys.push(jwk.clone());
-        }
-    })
-    .await
+    change_keys(work, federation, |keys| add(keys, jwk)).await
+}
+
+/// Adds a key to a set without it.
+fn add(keys: &mut Vec<Value>, jwk: Value) {
+    if !keys.iter().any(|key| key["kid"] == jwk["kid"]) {
+        keys.push(jwk);
+    }
 }
 
 /// Removes these keys from those that OpenAI has.
@@ -175,9 +195,12 @@ async fn change_keys(
     change: impl FnOnce(&mut Vec<Value>) + Send,
 ) -> Result<(), Error> {
     let (Some(client), Some(id)) = (&work.client, federation.provider.id().cloned()) else { return Ok(()) };
-    let provider = client.identity_provider(&id).await.map_err(Error::call("reading the provider's keys"))?;
+    let provider = client.identity_provider(&id).await;
+    let provider = provider.map_err(|error| failed(&id, "reading the provider's keys", error))?;
     let before = provider.keys().to_vec();
     let mut keys = before.clone();
+    // OpenAI may show the keys as of some seconds ago.
+    federation.young_keys(work.engine.now()).into_iter().for_each(|jwk| add(&mut keys, jwk));
     change(&mut keys);
     if keys != before {
         // OpenAI takes no empty set; then the set stays as it is.
@@ -218,12 +241,14 @@ pub(super) async fn delete(work: &Work<'_>, federation: &Federation) -> Result<b
         return Ok(true);
     };
     let client = client.for_work(Urgency::Revocation, MAX_WAIT);
-    let id = match id {
-        Some(id) => Some(id.clone()),
-        None => find(&client, name).await?.map(|provider| provider.id),
+    let id = if let Some(id) = id {
+        Some(id.clone())
+    } else {
+        lost::wait_in_last_tick(work.engine, name).await?;
+        find(&client, name).await?.map(|provider| provider.id)
     };
     let Some(id) = id else {
-        return Ok(work.engine.accounts.first_seen.has_settled(name, work.engine.system.tainted().await?));
+        return Ok(work.engine.accounts.first_seen.has_settled(name, false));
     };
     deletion::done_or_gone(client.delete_identity_provider(&id).await).map_err(Error::Revocation)?;
     failpoint!("federation.provider_ended");

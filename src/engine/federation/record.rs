@@ -13,7 +13,7 @@ use crate::engine::Error;
 use crate::engine::accounts::kind::Holding;
 use crate::engine::accounts::retry::RetryState;
 use crate::logical::{Collection, Record};
-use crate::openai::{IdentityProviderId, OrganizationId};
+use crate::openai::{IdentityProviderId, OrganizationId, PROPAGATION_TIME};
 
 /// The issuer of this mount.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -42,9 +42,9 @@ pub struct Federation {
     /// Keys of the provider that this mount did not upload, by their ids, as of the last change of its keys.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub foreign_kids: Vec<String>,
-    /// The settings were deleted, and the provider has still to be deleted at OpenAI.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub is_deleted: bool,
+    /// When the settings were deleted; the provider has still to be deleted at OpenAI. None if the record stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deleted: Option<DateTime<Utc>>,
     /// Retry state of the work at OpenAI.
     #[serde(flatten)]
     pub retry: RetryState,
@@ -112,7 +112,7 @@ impl Record for Federation {
     const VERSION: u32 = 1;
     const SEAL_WRAP: bool = true;
     fn is_visible(&self) -> bool {
-        !self.is_deleted
+        self.deleted.is_none()
     }
 }
 
@@ -175,6 +175,16 @@ impl Federation {
             || self.ending.iter().any(|ending| ending.kid == kid)
     }
 
+    /// The public keys that OpenAI has had for less than a minute. No rotation has taken them out since.
+    pub fn young_keys(&self, now: DateTime<Utc>) -> Vec<Value> {
+        let is_young =
+            |since: DateTime<Utc>| (now - since).abs().to_std().is_ok_and(|age| age < PROPAGATION_TIME);
+        let current = is_young(self.current.made).then_some(&self.current);
+        let next =
+            self.next.as_ref().filter(|next| next.uploaded.is_some_and(is_young)).map(|next| &next.key);
+        current.into_iter().chain(next).map(|key| key.key.public_jwk()).collect()
+    }
+
     /// The time of the next rotation; a time in the past means that the rotation is due. `None` for by hand only.
     pub fn next_rotation(&self) -> Option<DateTime<Utc>> {
         (!self.key_rotation_period.is_zero()).then(|| self.current.made + self.key_rotation_period)
@@ -186,7 +196,7 @@ impl Federation {
             Provider::ByHand { .. } => true,
             Provider::Managed { id, is_applied, .. } => id.is_some() && *is_applied,
         };
-        is_applied && self.next.is_none() && !self.is_deleted
+        is_applied && self.next.is_none() && self.deleted.is_none()
     }
 
     /// The provider at OpenAI that Vault made.

@@ -11,12 +11,13 @@ use std::time::Duration;
 use super::role::{FederatedRole, MadeAccount, Managed, owner};
 use super::role_work::{self, Work};
 use crate::engine::accounts::kind::Mount;
-use crate::engine::accounts::lookup::{Look, UniqueName};
+use crate::engine::accounts::lookup::Look;
 use crate::engine::accounts::making::Making;
-use crate::engine::accounts::{claims, deletion, live_keys};
+use crate::engine::accounts::{claims, deletion, live_keys, lost};
 use crate::engine::config::clients;
 use crate::engine::failpoint::failpoint;
 use crate::engine::{DEPENDENTS, Error};
+use crate::openai::{Client, FederationRuleId, IdentityProviderId};
 
 /// Ends everything, and removes the record if nothing is left. Else the record keeps the reason.
 pub(super) async fn end(work: &Work<'_>, role: &mut FederatedRole) -> Result<(), Error> {
@@ -51,12 +52,7 @@ async fn end_rule(work: &Work<'_>, role: &mut FederatedRole) -> Result<(), Error
     let client = work.ending();
     let id = match &managed.rule_id {
         Some(id) => Some(id.clone()),
-        None => match client.federation_rules(provider_id).await {
-            Ok(rules) => rules.into_iter().find(|it| it.name.as_ref() == Some(name)).map(|rule| rule.id),
-            // Its rules went with the provider.
-            Err(error) if error.is_gone() => None,
-            Err(error) => return Err(Error::Revocation(error)),
-        },
+        None => lost_rule(work, &client, provider_id, name).await?,
     };
     match id {
         Some(id) => {
@@ -65,15 +61,29 @@ async fn end_rule(work: &Work<'_>, role: &mut FederatedRole) -> Result<(), Error
             deletion::done_or_gone(deleted).map_err(Error::Revocation)?;
         }
         // While the creation may still be under way, absence proves nothing.
-        None if !work.engine.accounts.first_seen.has_settled(name, work.engine.system.tainted().await?) => {
-            return Ok(());
-        }
+        None if !work.engine.accounts.first_seen.has_settled(name, false) => return Ok(()),
         None => {}
     }
     failpoint!("federated.rule_ended");
     work.engine.accounts.first_seen.forget(name);
     (managed.rule_name, managed.rule_id) = (None, None);
     Ok(())
+}
+
+/// The rule of this name, whose id is not known.
+async fn lost_rule(
+    work: &Work<'_>,
+    client: &Client,
+    provider: &IdentityProviderId,
+    name: &str,
+) -> Result<Option<FederationRuleId>, Error> {
+    lost::wait_in_last_tick(work.engine, name).await?;
+    match client.federation_rules(provider).await {
+        Ok(rules) => Ok(rules.into_iter().find(|it| it.name.as_deref() == Some(name)).map(|rule| rule.id)),
+        // Its rules went with the provider.
+        Err(error) if error.is_gone() => Ok(None),
+        Err(error) => Err(Error::Revocation(error)),
+    }
 }
 
 /// Deletes the account that Vault made, and gives it up. One that somebody else claims is somebody else's.
@@ -109,27 +119,24 @@ pub(super) async fn look_up(work: &Work<'_>, role: &mut FederatedRole) -> Result
 async fn undo(work: &Work<'_>, making: &Making) -> Result<bool, Error> {
     let Some(project) = &making.project_id else { return Ok(true) };
     let client = work.ending();
-    let unique_name = UniqueName { project, account: None, name: &making.name };
-    let age = work.engine.accounts.first_seen.age(&making.name);
-    let looked = work.engine.accounts.listings.find(&client, &unique_name, age).await;
-    let found = match looked.map_err(Error::Revocation)? {
+    let account = match lost::find(work.engine, &client, making).await.map_err(Error::Revocation)? {
         Look::Later => return Ok(false),
         Look::Done(None) => return Ok(true),
-        Look::Done(Some(found)) => found,
+        Look::Done(Some(found)) => found.account,
     };
-    let _no_claim = claims::lock(&work.engine.locks, &found.account).await;
+    let _no_claim = claims::lock(&work.engine.locks, &account).await;
     let ours = owner(work.name);
-    if claims::claimants(work.storage, &found.account).await?.iter().any(|owner| *owner != ours) {
+    if claims::claimants(work.storage, &account).await?.iter().any(|owner| *owner != ours) {
         return Ok(true);
     }
     // A role of keys has no claim.
     let mount = Mount { engine: work.engine, storage: work.storage };
-    if DEPENDENTS.user_of(mount, &found.account).await?.is_some() {
+    if DEPENDENTS.user_of(mount, &account).await?.is_some() {
         return Ok(true);
     }
-    clients::note_made(work.engine, &[found.account.as_str()], making.since);
-    deletion::end_account(&client, project, &found.account).await.map_err(Error::Revocation)?;
+    clients::note_made(work.engine, &[account.as_str()], making.since);
+    deletion::end_account(&client, project, &account).await.map_err(Error::Revocation)?;
     failpoint!("federated.undone");
-    claims::release_locked(work.storage, &found.account, &ours).await?;
+    claims::release_locked(work.storage, &account, &ours).await?;
     Ok(true)
 }

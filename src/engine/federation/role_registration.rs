@@ -95,9 +95,14 @@ async fn ask_for_account(
     if error.may_have_created() {
         let client = work.ending().for_work(Urgency::Revocation, LOOK_UP);
         let unique_name = UniqueName { project, account: None, name };
-        if let Ok(Some(found)) = lookup::find_now(&client, &unique_name).await {
-            client.recent_ids().insert(found.account.as_str(), Duration::ZERO);
-            return Ok(found.account);
+        match lookup::find_now(&client, &unique_name).await {
+            Ok(Some(found)) => {
+                client.recent_ids().insert(found.account.as_str(), Duration::ZERO);
+                return Ok(found.account);
+            }
+            Ok(None) => {}
+            // OpenAI sometimes makes what it refuses, so without the list the refusal proves nothing.
+            Err(_) => return Err(Error::LeftBehind(Box::new(Error::AccountCreation(error)))),
         }
     }
     Err(Error::AccountCreation(error))
@@ -194,8 +199,8 @@ fn note_rule(work: &Work<'_>, role: &mut FederatedRole, rule: &FederationRule) {
 async fn change_rule(work: &Work<'_>, role: &mut FederatedRole) -> Result<(), Error> {
     let Some(Managed { provider_id, rule_id: Some(id), .. }) = role.managed.clone() else { return Ok(()) };
     let (enabled, permissions) = (role.settings.enabled, Permissions::of_scopes(&role.settings.scopes));
-    let change = FederationRuleChange { enabled, permissions };
-    match work.making().update_federation_rule(&provider_id, &id, &change).await {
+    let (client, change) = (work.making(), FederationRuleChange { enabled, permissions });
+    match client.update_federation_rule(&provider_id, &id, &change).await {
         Ok(rule) => {
             failpoint!("federated.rule_changed");
             note_rule(work, role, &rule);
@@ -204,7 +209,14 @@ async fn change_rule(work: &Work<'_>, role: &mut FederatedRole) -> Result<(), Er
         Err(error) if error.is_gone() => Err(Error::field(format!(
             "federation rule {id} of the role is gone at OpenAI ({error}): delete the role and write it anew"
         ))),
-        Err(error) => Err(Error::call("changing the role's federation rule")(error)),
+        Err(error) => {
+            let error = Error::call("changing the role's federation rule")(error);
+            if !enabled && is_refusal(&error) {
+                // Scopes that OpenAI refuses delay no stop. If this fails too, the worker repeats both.
+                let _ = client.disable_federation_rule(&provider_id, &id).await;
+            }
+            Err(error)
+        }
     }
 }
 

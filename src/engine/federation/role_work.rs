@@ -88,7 +88,7 @@ pub(super) async fn put(
     Ok(())
 }
 
-/// Removes the record of a role of which nothing is left, and gives its account up.
+/// Removes the record of a deleted role, and gives its account up.
 pub(super) async fn remove(
     engine: &Engine,
     storage: &dyn Storage,
@@ -97,7 +97,7 @@ pub(super) async fn remove(
 ) -> Result<(), Error> {
     engine.federation.roles.delete(storage, name).await?;
     failpoint!("federated.removed");
-    if let Some(account) = &role.given_account_id {
+    if let Some(account) = role.account() {
         // A claim that stays is void.
         let _ = claims::release(&engine.locks, storage, account, &owner(name)).await;
     }
@@ -120,22 +120,22 @@ pub(super) fn waiting(role: &FederatedRole, name: &str, now: DateTime<Utc>) -> V
     let owner = owner(name);
     let mut waiting: Vec<Pending> = Pending::look_ups(&owner, &role.making, now).collect();
     if role.deleted.is_some() {
-        waiting.push(end_of(role, &owner, now));
+        waiting.extend(end_of(role, &owner, now));
     } else if !role.is_settled() && role.making.is_empty() {
         waiting.push(Pending::change(&owner, role.since.min(now), &role.retry));
     }
     waiting
 }
 
-/// The end of a deleted role, under the name of its account or rule.
-fn end_of(role: &FederatedRole, owner: &Owner, now: DateTime<Utc>) -> Pending {
+/// The end of a deleted role, under the name of its account or rule. None if only creations are left to look for.
+fn end_of(role: &FederatedRole, owner: &Owner, now: DateTime<Utc>) -> Option<Pending> {
     let made = role.made_account.as_ref();
     let rule = role.managed.as_ref().and_then(|managed| managed.rule_name.as_ref());
-    let name = made.map(|made| &made.name).or(rule).cloned().unwrap_or_else(|| owner.to_string());
-    Pending {
+    let name = made.map(|made| &made.name).or(rule)?;
+    Some(Pending {
         service_account_id: made.map(|made| made.id.to_string()).unwrap_or_default(),
         // The account has no key.
         key_dead: true,
-        ..Pending::deletion(&name, Some(owner), role.deleted.unwrap_or(now).min(now), &role.retry)
-    }
+        ..Pending::deletion(name, Some(owner), role.deleted.unwrap_or(now).min(now), &role.retry)
+    })
 }

@@ -215,8 +215,9 @@ async fn begin(
         name_rule(work, &mut role);
     }
     {
-        let _no_deletion = engine.locks.lock(&named_projects::users_lock(&role.settings.project)).await;
+        // First: a rotation holds this lock during calls to OpenAI, and others of the project need not wait for that.
         let _no_end = engine.locks.lock(record::LOCK).await;
+        let _no_deletion = engine.locks.lock(&named_projects::users_lock(&role.settings.project)).await;
         project_fields::agreed_project(engine, storage, &role.settings.named_project()).await?;
         if !is_of(&role, &*federation(engine, storage).await?) {
             return Err(Error::field("config/federation was deleted and written anew meanwhile: try again"));
@@ -310,13 +311,14 @@ fn warn_of_rule_by_hand(role: &FederatedRole) -> Vec<String> {
     warning.into_iter().collect()
 }
 
-/// Deletes the role. Answers a warning if something is left at OpenAI, which the worker ends. The caller holds the
-/// role's lock.
+/// Deletes the role. Answers a warning if something is left at OpenAI. The worker ends that, unless `force` removes the
+/// record in any case. The caller holds the role's lock.
 pub(in crate::engine) async fn delete(
     engine: &Engine,
     storage: &dyn Storage,
     name: &str,
     role: &FederatedRole,
+    force: bool,
 ) -> Result<Option<String>, Error> {
     engine.federation.exchanges.forget(name);
     let mut role = role.clone();
@@ -338,16 +340,36 @@ pub(in crate::engine) async fn delete(
         Err(error @ Error::Storage(_)) => return Err(error),
         Err(error) => error.to_string(),
     };
+    if force {
+        remove(engine, storage, name, &role).await?;
+        return Ok(Some(format!(
+            "role {name:?} is removed here, but this is left: {}; delete it at OpenAI ({reason})",
+            left(&role).join(", ")
+        )));
+    }
     Ok(Some(format!(
         "the role hands out no more tokens, but its rule or its account is not deleted at OpenAI yet, which Vault \
          repeats: {reason}"
     )))
 }
 
+/// Everything that a deleted role may still have at OpenAI.
+fn left(role: &FederatedRole) -> Vec<String> {
+    let rule = role.managed.as_ref().and_then(|managed| {
+        let Managed { provider_id, rule_name, rule_id, .. } = managed;
+        let id = rule_id.as_ref().map(ToString::to_string);
+        let rule = id.or_else(|| Some(format!("{} (if OpenAI made it)", rule_name.as_ref()?)))?;
+        Some(format!("federation rule {rule} of provider {provider_id}"))
+    });
+    let account = role.made_account.iter().map(|made| format!("service account {}", made.id));
+    let making = role.making.iter().map(|it| format!("service account {} (if OpenAI made it)", it.name));
+    rule.into_iter().chain(account).chain(making).collect()
+}
+
 /// The federation, which must be there.
 async fn federation(engine: &Engine, storage: &dyn Storage) -> Result<Arc<Federation>, Error> {
     let federation = engine.federation.stored.latest(storage, record::ONLY).await?;
-    federation.filter(|federation| !federation.is_deleted).ok_or(Error::NotFederated)
+    federation.filter(|federation| federation.deleted.is_none()).ok_or(Error::NotFederated)
 }
 
 impl Home {
@@ -401,7 +423,9 @@ async fn check_place(
 /// Refuses a rule above OpenAI's limit. Answers a warning when the limit is near.
 async fn check_room(home: &Home) -> Result<Option<String>, Error> {
     let rules = home.client.federation_rules(&home.provider).await;
-    let count = rules.map_err(Error::call("listing the provider's federation rules"))?.len();
+    let what = "listing the provider's federation rules";
+    let rules = rules.map_err(|error| provider::failed(&home.provider, what, error))?;
+    let count = rules.len();
     if count >= MOST_RULES {
         return Err(Error::field(format!(
             "provider {} has {count} federation rules, and OpenAI allows {MOST_RULES}: delete a role that is not used, or \

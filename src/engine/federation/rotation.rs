@@ -24,6 +24,7 @@ use crate::engine::telemetry::events::EventKind;
 use crate::engine::telemetry::metrics::{RotationKind, RotationResult};
 use crate::engine::{Engine, Error};
 use crate::logical::Storage;
+use crate::openai::ExchangeError;
 
 /// After its last token has ended, a replaced key stays at OpenAI for this time more, for clocks that differ.
 const MARGIN: TimeDelta = TimeDelta::minutes(5);
@@ -54,34 +55,45 @@ pub(super) fn begin(federation: &mut Federation, now: DateTime<Utc>) -> Result<(
     Ok(())
 }
 
-/// Does the next steps of a rotation, and stores each.
+/// Does the next steps of a rotation, and stores each. A rotation that waits keeps no earlier key at OpenAI.
 pub(super) async fn advance(work: &Work<'_>, federation: &mut Federation) -> Result<(), Error> {
-    if federation.next.is_some() {
-        upload(work, federation).await?;
-        match prove(work, federation).await? {
-            Proof::Good => replace(work, federation).await?,
-            Proof::NoRole if is_visible(federation, work.engine.certain_time()) => {
-                replace(work, federation).await?;
-            }
-            Proof::NoRole => {}
-            Proof::Not(error) => return Err(error),
-        }
+    let rotated = if federation.next.is_some() { use_next(work, federation).await } else { Ok(()) };
+    // A write whose outcome is unknown is not followed by another one.
+    if matches!(rotated, Err(Error::Storage(_))) {
+        return rotated;
     }
-    remove_ended(work, federation).await
+    rotated.and(remove_ended(work, federation).await)
 }
 
-/// The same for somebody who waits: the proof is repeated for some seconds. Not by hand, where an operator first has to
-/// upload the key.
+/// Uploads and proves the new key, which then signs.
+async fn use_next(work: &Work<'_>, federation: &mut Federation) -> Result<(), Error> {
+    upload(work, federation).await?;
+    match prove(work, federation).await? {
+        Proof::Good => replace(work, federation).await,
+        Proof::NoRole if is_visible(federation, work.engine.certain_time()) => {
+            replace(work, federation).await
+        }
+        Proof::NoRole => Ok(()),
+        Proof::Not(error) => Err(error),
+    }
+}
+
+/// The same for somebody who waits: a refused proof is repeated for some seconds, as OpenAI may see the key late. Not by
+/// hand, where an operator first has to upload the key.
 pub(super) async fn advance_now(work: &Work<'_>, federation: &mut Federation) -> Result<(), Error> {
     let mut outcome = advance(work, federation).await;
     for pause in PAUSES {
-        if !federation.provider.is_managed() || !matches!(&outcome, Err(Error::Exchange { .. })) {
+        if !federation.provider.is_managed() || !is_refused(&outcome) {
             break;
         }
         work.engine.clock.pause(Duration::from_secs(pause)).await;
         outcome = advance(work, federation).await;
     }
     outcome
+}
+
+fn is_refused(outcome: &Result<(), Error>) -> bool {
+    matches!(outcome, Err(Error::Exchange { error: ExchangeError::Refused(_), .. }))
 }
 
 /// The reason why a started rotation is not complete, in words.
@@ -104,7 +116,8 @@ async fn upload(work: &Work<'_>, federation: &mut Federation) -> Result<(), Erro
     }
     provider::upload_next(work, federation).await?;
     if let Some(next) = &mut federation.next {
-        next.uploaded = Some(work.engine.latest_time());
+        // By OpenAI's clock if ours is wrong: OpenAI has just told its time.
+        next.uploaded = Some(work.engine.now());
     }
     work.put(federation).await
 }
@@ -148,7 +161,8 @@ async fn replace(work: &Work<'_>, federation: &mut Federation) -> Result<(), Err
     federation.ending.push(EndingKey {
         kid: old.key.kid().to_owned(),
         jwk: old.key.public_jwk(),
-        ends: work.engine.latest_time() + lives_for,
+        // By OpenAI's clock if ours is wrong.
+        ends: work.engine.now() + lives_for,
     });
     federation.retry.succeeded();
     work.put(federation).await?;

@@ -22,10 +22,10 @@ use super::sets;
 use super::sets::{Ending, LibrarySet};
 use crate::engine::accounts::deletion;
 use crate::engine::accounts::kind::{Holding, Kind, Mount, Pending, Turn};
-use crate::engine::accounts::lookup::{Look, UniqueName};
+use crate::engine::accounts::lookup::Look;
 use crate::engine::accounts::making::Making;
 use crate::engine::accounts::owner::Owner;
-use crate::engine::accounts::{claims, live_keys, making};
+use crate::engine::accounts::{claims, live_keys, lost, making};
 use crate::engine::config::clients;
 use crate::engine::config::clients::Configured;
 use crate::engine::creds::{inventory, ledger_worker};
@@ -251,8 +251,7 @@ fn note(failure: &mut Option<Error>, error: Error) {
     }
 }
 
-/// Deletes the account if it exists. Returns true if the outcome is known. It stays unknown while the listing takes too
-/// long, and while the account is absent and its name has not settled. A creation in an organization out of reach is
+/// Deletes the account if it exists. Returns true if the outcome is known. A creation in an organization out of reach is
 /// forgotten after a year.
 async fn undo(
     engine: &Engine,
@@ -270,24 +269,21 @@ async fn undo(
     };
     let Some(project) = &making.project_id else { return Ok(true) };
     let client = client.for_work(Urgency::Revocation, max_wait);
-    let unique_name = UniqueName { project, account: None, name: &making.name };
-    clients::wait_until_making_listed(engine, making).await;
-    let age = engine.accounts.first_seen.age(&making.name);
-    let looked = engine.accounts.listings.find(&client, &unique_name, age).await;
-    let found = match looked.map_err(Error::Revocation)? {
+    let account = match lost::find(engine, &client, making).await.map_err(Error::Revocation)? {
         Look::Later => return Ok(false),
-        Look::Done(None) => return Ok(engine.accounts.first_seen.has_settled(&making.name, false)),
-        Look::Done(Some(found)) => found,
+        Look::Done(None) => return Ok(true),
+        Look::Done(Some(found)) => found.account,
     };
-    let _no_claim = claims::lock(&engine.locks, &found.account).await;
+    let _alone = claims::lock(&engine.locks, &account).await;
     // A role has no claim.
-    if !claims::is_claimed(storage, &found.account).await?
-        && inventory::user_of(engine, storage, &found.account).await?.is_none()
+    if claims::is_claimed(storage, &account).await?
+        || inventory::user_of(engine, storage, &account).await?.is_some()
     {
-        clients::note_made(engine, &[found.account.as_str()], making.since);
-        deletion::end_account(&client, project, &found.account).await.map_err(Error::Revocation)?;
-        failpoint!("set.undone");
+        return Ok(true);
     }
+    clients::note_made(engine, &[account.as_str()], making.since);
+    deletion::end_account(&client, project, &account).await.map_err(Error::Revocation)?;
+    failpoint!("set.undone");
     Ok(true)
 }
 

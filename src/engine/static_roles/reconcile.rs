@@ -14,10 +14,10 @@ use crate::engine::Error;
 use crate::engine::accounts::deletion::end_found;
 use crate::engine::accounts::kind::{Holding, Kind, Mount, Pending, Turn};
 use crate::engine::accounts::listing::Found;
-use crate::engine::accounts::lookup::{Look, UniqueName};
+use crate::engine::accounts::lookup::Look;
 use crate::engine::accounts::making::Making;
 use crate::engine::accounts::owner::Owner;
-use crate::engine::accounts::{claims, live_keys};
+use crate::engine::accounts::{claims, live_keys, lost};
 use crate::engine::config::clients;
 use crate::engine::creds::inventory;
 use crate::engine::failpoint::failpoint;
@@ -103,7 +103,9 @@ impl Kind for StaticRoles {
 /// Does all due work of the role.
 async fn attend(turn: &Turn<'_>, work: &Work<'_>, role: &mut StaticRole) -> Result<(), Error> {
     look_up(turn, work, role).await?;
-    if role.is_due(work.name, &work.engine.times)?
+    // The readers of a mount that goes would not find the new key.
+    if !turn.is_last
+        && role.is_due(work.name, &work.engine.times)?
         && turn.has_room()
         && let Err(error) = rotate(work, role).await
     {
@@ -168,10 +170,7 @@ async fn find_and_end(work: &Work<'_>, role: &mut StaticRole, making: &Making) -
     let Some(project) = &making.project_id else { return Ok(false) };
     let client = clients::client_of(work.engine, work.storage, &making.organization_id).await?;
     let client = client.for_work(Urgency::Revocation, work.max_wait);
-    let unique_name = UniqueName { project, account: making.service_account_id.as_ref(), name: &making.name };
-    let age = work.engine.accounts.first_seen.age(&making.name);
-    let looked = work.engine.accounts.listings.find(&client, &unique_name, age).await;
-    let found = match looked.map_err(Error::Revocation)? {
+    let found = match lost::find(work.engine, &client, making).await.map_err(Error::Revocation)? {
         Look::Later => return Ok(false),
         Look::Done(None) => return Ok(true),
         Look::Done(Some(found)) => found,

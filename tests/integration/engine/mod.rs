@@ -20,6 +20,7 @@ mod help;
 mod in_flight;
 mod input;
 mod lag;
+mod last_tick;
 mod library_crashes;
 mod library_keys;
 mod library_missing;

@@ -10,6 +10,7 @@ use crate::support::Mount;
 use crate::support::library::check_out;
 use crate::support::mount::PROJECT;
 use crate::support::storage::Access;
+use crate::support::wait::eventually;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const SET: &str = "library-sets/pool";
@@ -327,4 +328,24 @@ async fn a_creation_of_a_static_key_that_was_cut_off_holds_the_configuration() {
     assert_eq!(mount.list("revocations").await.keys().len(), 0);
     mount.delete("config").await.nothing();
     mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_rotation_that_openai_holds_up_holds_up_no_deletion_of_a_set() {
+    let mount = mount().await.without_lag();
+    with_set(&mount).await;
+    with_static_role(&mount).await;
+    refuse_deletions(&mount);
+    mount.delete(SET).await.done();
+    mount.sim.clear_faults();
+    mount.advance(MINUTE * 60 * 48);
+    mount.sim.fault(Fault::on(endpoint::CREATE_KEY, Action::delay(Duration::from_secs(40))));
+    let gone = eventually("the set's account is deleted", async || {
+        (mount.stored("library-set/").is_empty()).then_some(())
+    });
+    tokio::select! {
+        _ = mount.tick() => panic!("the tick waits for the rotation"),
+        () = gone => {}
+    }
+    mount.abandon();
 }

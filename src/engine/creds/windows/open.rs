@@ -24,7 +24,7 @@ use uuid::Uuid;
 use super::window::{Stamp, Target, WINDOW, Window, WindowId};
 use crate::engine::Error;
 use crate::engine::accounts::first_seen::settles_after;
-use crate::engine::config::clients::LONGEST_LAG;
+use crate::engine::accounts::lost::LONGEST_LAG;
 use crate::engine::time::clock::Clock;
 use crate::logical::{Storage, StorageError};
 

@@ -3,6 +3,7 @@
 mod bad_input;
 mod by_hand;
 mod crashes;
+mod half_way;
 mod managed;
 mod metrics;
 mod rotation;
