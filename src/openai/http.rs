@@ -236,6 +236,11 @@ impl Client {
         Ok(())
     }
 
+    /// The organization of every call.
+    pub fn organization(&self) -> &OrganizationId {
+        &self.inner.organization
+    }
+
     pub(super) fn key_uses(&self) -> &KeyUses {
         &self.inner.key_uses
     }
