@@ -83,7 +83,7 @@ pub(super) async fn ask(work: &Work<'_>, role: &mut StaticRole, making: &Making)
             Ok(key)
         }
         Err(Failure { error, remains }) => {
-            if remains != Remains::Unknown {
+            if remains == Remains::Nothing {
                 role.making.end(&making.name);
                 work.engine.accounts.first_seen.forget(&making.name);
             }
