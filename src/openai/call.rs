@@ -5,6 +5,12 @@ use std::fmt;
 use reqwest::Method;
 use serde::Serialize;
 
+/// Longest response body, in bytes. Responses of the Admin API are far shorter, except costs.
+const MAX_BODY: usize = 1 << 20;
+/// Longest response with costs, in bytes: some 250 for each account and day. A mount may create an account every few
+/// seconds.
+const MAX_COSTS_BODY: usize = 32 << 20;
+
 /// The calls that this client makes. Their small number suits metric labels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
@@ -92,6 +98,11 @@ impl Call {
 
     pub(super) fn effect(self) -> Effect {
         self.facts().2
+    }
+
+    /// Longest response body, in bytes.
+    pub(super) fn max_body(self) -> usize {
+        if self == Self::Costs { MAX_COSTS_BODY } else { MAX_BODY }
     }
 
     const fn facts(self) -> (&'static str, Kind, Effect) {

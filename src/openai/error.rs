@@ -38,7 +38,8 @@ pub enum Error {
         /// Reason of the connection failure.
         reason: String,
     },
-    /// The TLS handshake failed; nothing was sent.
+    /// The TLS handshake failed, and nothing was sent; or the server refused this client's certificate, and no creation was
+    /// sent.
     #[error("the connection to OpenAI is not trusted: {reason}")]
     Untrusted {
         /// Reason of the TLS failure.

@@ -24,8 +24,6 @@ use super::{
 };
 use super::{answer, connect};
 
-/// Longest response body, in bytes. Responses of the Admin API are far shorter.
-const MAX_BODY: usize = 1 << 20;
 /// Time until OpenAI knows a new key everywhere.
 const KEY_PROPAGATION_TIME: Duration = Duration::from_secs(60);
 const ORGANIZATION: HeaderName = HeaderName::from_static("openai-organization");
@@ -236,6 +234,11 @@ impl Client {
         Ok(())
     }
 
+    /// The organization of every call.
+    pub fn organization(&self) -> &OrganizationId {
+        &self.inner.organization
+    }
+
     pub(super) fn key_uses(&self) -> &KeyUses {
         &self.inner.key_uses
     }
@@ -296,13 +299,13 @@ pub(super) async fn receive(
 ) -> Result<Answer, (Outcome, Error)> {
     let mut response = request.send().await.map_err(|error| context.failed(&error))?;
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
-    let announced = response.content_length().unwrap_or(0);
-    if announced > MAX_BODY as u64 {
+    let (announced, max) = (response.content_length().unwrap_or(0), context.call.max_body());
+    if announced > max as u64 {
         return Err(oversized(context, &headers));
     }
     let mut body = Zeroizing::new(Vec::with_capacity(announced as usize));
     while let Some(chunk) = response.chunk().await.map_err(|error| context.failed(&error))? {
-        if body.len() + chunk.len() > MAX_BODY {
+        if body.len() + chunk.len() > max {
             return Err(oversized(context, &headers));
         }
         body.extend_from_slice(&chunk);
@@ -313,7 +316,7 @@ pub(super) async fn receive(
 fn oversized(context: &CallContext<'_>, headers: &HeaderMap) -> (Outcome, Error) {
     let error = Error::Malformed {
         call: context.call,
-        reason: "it is longer than 1 MiB".to_owned(),
+        reason: format!("it is longer than {} MiB", context.call.max_body() >> 20),
         request_id: answer::request_id(headers, context.secret),
     };
     (Outcome::Oversized, error)

@@ -6,6 +6,7 @@ use std::io;
 
 use rustls::{CertificateError, InvalidMessage};
 
+use super::call::Effect;
 use super::resolver::ResolveError;
 use super::{Call, Error, Outcome, redact};
 
@@ -43,9 +44,13 @@ impl CallContext<'_> {
             detail,
             "a call to OpenAI got no complete response"
         );
-        // With TLS 1.3 the server ends the handshake after this side has finished it. No request was read.
+        // With TLS 1.3 the server refuses the certificate after this side has finished the handshake. The same alert may
+        // follow the work of a request.
         if let Some(alert) = certificate_alert(&detail) {
-            return (Outcome::Tls, Error::Untrusted { reason: self.certificate_refused(alert) });
+            let reason = self.certificate_refused(alert);
+            let is_creation = call.effect() == Effect::Creation;
+            let error = if is_creation { Error::Cut { call, reason } } else { Error::Untrusted { reason } };
+            return (Outcome::Tls, error);
         }
         // A connection that was up may have carried the request, whatever broke it.
         if !error.is_connect() {
@@ -143,8 +148,8 @@ impl CallContext<'_> {
     }
 }
 
-/// The TLS alert with which the server ended a handshake over the certificate of this client. Only its text is left of the
-/// error where HTTP/2 was agreed on.
+/// The TLS alert with which the server ended the connection over the certificate of this client. Only its text is left of
+/// the error where HTTP/2 was agreed on.
 fn certificate_alert(detail: &str) -> Option<&str> {
     let alert = detail.strip_prefix("received fatal alert: ")?;
     CERTIFICATE_ALERTS.contains(&alert).then_some(alert)

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use tokio::sync::Mutex as AsyncMutex;
 
 use crate::engine::time::clock::Clock;
-use crate::openai::{self, ApiKeyId, Client, Pages, ProjectId, ServiceAccountId};
+use crate::openai::{self, ApiKeyId, Client, OrganizationId, Pages, ProjectId, ServiceAccountId};
 
 /// Time for which a failure is returned to further callers.
 const FAILURE_KEPT_FOR: Duration = Duration::from_secs(30);
@@ -68,7 +68,8 @@ pub(in crate::engine) struct Listing {
 /// The latest listings of a mount.
 pub(in crate::engine) struct Listings {
     pub(super) clock: Arc<dyn Clock>,
-    latest: Mutex<HashMap<(ProjectId, Objects), Shared>>,
+    /// By organization too: in another organization every project looks deleted.
+    latest: Mutex<HashMap<(OrganizationId, ProjectId, Objects), Shared>>,
     /// The questions about an account's keys that have no answer yet.
     questions: Mutex<HashMap<ServiceAccountId, Question>>,
 }
@@ -136,7 +137,9 @@ impl Listings {
 
     /// The listing of this project.
     pub(super) fn progress(&self, scope: Scope<'_>) -> Shared {
-        Arc::clone(self.latest.lock().entry((scope.project.clone(), scope.objects)).or_default())
+        let Scope { client, project, objects } = scope;
+        let key = (client.organization().clone(), project.clone(), objects);
+        Arc::clone(self.latest.lock().entry(key).or_default())
     }
 
     /// Drops the listings that nobody uses any more.

@@ -24,6 +24,7 @@ pub(in crate::engine) struct LiveKey {
     pub(in crate::engine) account: ServiceAccountId,
     /// OpenAI's id of the key.
     pub(in crate::engine) id: ApiKeyId,
+    created_at: DateTime<Utc>,
 }
 
 /// The live keys of these accounts, for a request: OpenAI lists them and still finds each by id. `now` is called after each
@@ -35,8 +36,8 @@ pub(in crate::engine) async fn of_accounts(
     now: impl Fn() -> DateTime<Utc> + Send + Sync,
 ) -> Result<Vec<LiveKey>, openai::Error> {
     let mut live = Vec::new();
-    for key in listed(client, project, accounts, now).await? {
-        if is_known(client, project, &key.id).await? {
+    for key in listed(client, project, accounts, &now).await? {
+        if is_known(client, project, &key.id, now() - key.created_at).await? {
             live.push(key);
         }
     }
@@ -72,16 +73,25 @@ async fn other_key(
     let listed = listed.map_err(Error::Revocation)?.ok_or(Error::KeysUnlisted)?;
     let over = engine.certain_time() - CLOCK_SKEW;
     let live = listed.into_iter().filter(|key| key.expires_at.is_none_or(|end| end > over));
-    for key in live.filter_map(|key| key.key).filter(|key| !ours.contains(key)) {
-        if is_known(client, project, &key).await.map_err(Error::Revocation)? {
+    let live = live.filter_map(|key| Some((key.key?, key.created_at)));
+    for (key, created_at) in live.filter(|(key, _)| !ours.contains(key)) {
+        let known = is_known(client, project, &key, engine.now() - created_at).await;
+        if known.map_err(Error::Revocation)? {
             return Ok(Some(key));
         }
     }
     Ok(None)
 }
 
-/// True if OpenAI finds the listed key by id. A list may still contain a key that was deleted a moment ago.
-async fn is_known(client: &Client, project: &ProjectId, key: &ApiKeyId) -> Result<bool, openai::Error> {
+/// True if OpenAI finds the listed key of this age by id. A list may still contain a key that was deleted a moment ago.
+/// Fails for a new key that OpenAI does not find, because the 404 proves nothing.
+async fn is_known(
+    client: &Client,
+    project: &ProjectId,
+    key: &ApiKeyId,
+    age: TimeDelta,
+) -> Result<bool, openai::Error> {
+    client.recent_ids().insert(key.as_str(), age.to_std().unwrap_or_default());
     match client.key(project, key).await {
         Ok(_) => Ok(true),
         Err(error) if error.is_gone() => Ok(false),
@@ -95,7 +105,7 @@ async fn listed(
     client: &Client,
     project: &ProjectId,
     accounts: &HashSet<&ServiceAccountId>,
-    now: impl Fn() -> DateTime<Utc> + Send + Sync,
+    now: &(impl Fn() -> DateTime<Utc> + Send + Sync),
 ) -> Result<Vec<LiveKey>, openai::Error> {
     let (mut found, mut pages) = (Vec::new(), Pages::within(MAX_WAIT));
     if accounts.is_empty() {
@@ -108,7 +118,7 @@ async fn listed(
             let is_live = key.expires_at.is_none_or(|end| end > over);
             let account = key.service_account().filter(|account| is_live && accounts.contains(account));
             if let Some(account) = account.cloned() {
-                found.push(LiveKey { account, id: key.id });
+                found.push(LiveKey { account, id: key.id, created_at: key.created_at });
             }
         }
     }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// An owner of keys or accounts at OpenAI. The names of roles and sets and OpenAI's ids contain no colon.
+/// An owner of keys or accounts at OpenAI. The names of roles and sets and the ids of loans contain no colon.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Owner {
@@ -84,8 +84,8 @@ impl FromStr for Owner {
             ["federated-role", name] => Ok(Self::FederatedRole(name.to_owned())),
             ["static-role", name] => Ok(Self::StaticRole(name.to_owned())),
             ["library-set", name] => Ok(Self::LibrarySet(name.to_owned())),
-            ["loan", set, account, loan] => {
-                let [set, account, loan] = [set, account, loan].map(str::to_owned);
+            ["loan", set, ref account @ .., loan] if !account.is_empty() => {
+                let (set, account, loan) = (set.to_owned(), account.join(":"), loan.to_owned());
                 Ok(Self::Loan { set, account, loan })
             }
             _ => Err(NoOwner),
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn an_owner_is_read_back_from_its_text() {
-        let [set, account, loan] = ["pool", "svc_acct_1", "loan-1"].map(str::to_owned);
+        let [set, account, loan] = ["pool", "svc:acct:1", "loan-1"].map(str::to_owned);
         for owner in [
             Owner::Config,
             Owner::Federation,

@@ -18,6 +18,7 @@ use crate::engine::accounts::deletion::{Undone, end_named};
 use crate::engine::accounts::lookup::UniqueName;
 use crate::engine::creds::ledger::Credential;
 use crate::engine::failpoint::failpoint;
+use crate::engine::time::key_lifetime;
 use crate::openai::{self, Client, CreatedKey, NewKey, ProjectId, ServiceAccountId, Urgency};
 
 /// Maximum time of an undo within a request, so that the request ends before Vault cancels it at 90 s. A later look-up
@@ -52,7 +53,7 @@ pub(in crate::engine) enum Remains {
 }
 
 /// Creates an account with a key, or a key on an account, and undoes a failed creation. The caller has stored the unique
-/// name, and looks the name up after a failure with an unknown outcome.
+/// name, and looks the name up unless the failure says that nothing is left.
 pub(in crate::engine) async fn create_or_undo(
     client: &Client,
     unique_name: &UniqueName<'_>,
@@ -64,7 +65,7 @@ pub(in crate::engine) async fn create_or_undo(
 }
 
 /// Creates an account without a key and without a role, and undoes a failed creation. The caller has stored the unique
-/// name, and looks the name up after a failure with an unknown outcome.
+/// name, and looks the name up unless the failure says that nothing is left.
 pub(in crate::engine) async fn make_bare_account(
     client: &Client,
     unique_name: &UniqueName<'_>,
@@ -77,7 +78,8 @@ pub(in crate::engine) async fn make_bare_account(
 }
 
 /// Creates a key whose unique name the caller has stored. After [`Error::LeftBehind`] the key may exist, and the caller
-/// looks it up by its name and ends it later. After any other error no key exists.
+/// looks it up by its name and ends it later. After any other error nobody has a key. If OpenAI made what it refused and
+/// does not list it yet, the key ends by itself.
 pub(in crate::engine) async fn issue_recorded_key(
     client: &Client,
     project_id: &ProjectId,
@@ -94,8 +96,8 @@ pub(in crate::engine) async fn issue_recorded_key(
         Err(error) => {
             let (remains, error) = (Remains::after(&error), Error::KeyCreation(error));
             let unique_name = UniqueName { project: project_id, account: Some(account), name };
-            let is_undone = is_undone(client, &unique_name, remains).await;
-            Err(if is_undone { error } else { Error::LeftBehind(Box::new(error)) })
+            let is_unknown = after_undo(client, &unique_name, remains).await == Remains::Unknown;
+            Err(if is_unknown { Error::LeftBehind(Box::new(error)) } else { error })
         }
     }
 }
@@ -132,31 +134,33 @@ async fn made_or_undone<T>(
 /// Undoes a failed creation. The failure then says what may be left.
 async fn undo(client: &Client, unique_name: &UniqueName<'_>, failure: Failure) -> Failure {
     let Failure { error, remains } = failure;
+    // A policy on the lifetime of keys refuses before the work.
+    let remains = if key_lifetime::is_about(&error) { Remains::Nothing } else { remains };
     if remains == Remains::Refused {
         failpoint!("issue.refused");
     }
-    if is_undone(client, unique_name, remains).await {
-        if remains == Remains::Unknown {
-            failpoint!("issue.undone");
-        }
-        return Failure { error, remains: Remains::Nothing };
+    let left = after_undo(client, unique_name, remains).await;
+    if remains == Remains::Unknown && left == Remains::Nothing {
+        failpoint!("issue.undone");
     }
-    let is_refused = remains == Remains::Refused;
-    let error = if is_refused { error } else { Error::LeftBehind(Box::new(error)) };
-    Failure { error, remains: Remains::Unknown }
+    let error = if remains == Remains::Unknown && left != Remains::Nothing {
+        Error::LeftBehind(Box::new(error))
+    } else {
+        error
+    };
+    Failure { error, remains: left }
 }
 
-/// Ends the object of a failed creation. Returns true if nothing is left at OpenAI.
-async fn is_undone(client: &Client, unique_name: &UniqueName<'_>, remains: Remains) -> bool {
+/// Ends the object of a failed creation. Returns the state after that.
+async fn after_undo(client: &Client, unique_name: &UniqueName<'_>, remains: Remains) -> Remains {
     if remains == Remains::Nothing {
-        return true;
+        return remains;
     }
     match end_at_once(client, unique_name).await {
-        Some(Undone::Ended) => true,
-        // OpenAI sometimes creates what it refuses. So a refusal counts only after a look-up of the name. After a lost
-        // response, absence proves nothing yet: OpenAI may not have finished. The caller looks again.
-        Some(Undone::NothingFound) => remains == Remains::Refused,
-        None => false,
+        Some(Undone::Ended) => Remains::Nothing,
+        // Absence proves nothing yet: OpenAI may not have finished, or may not list the object yet.
+        Some(Undone::NothingFound) => remains,
+        None => Remains::Unknown,
     }
 }
 

@@ -280,7 +280,7 @@ impl SetWrite<'_> {
         let unique_name = UniqueName { project: &home.project_id, account: None, name: &made_as };
         let id = match issuer::make_bare_account(&home.client, &unique_name).await {
             Ok(id) => id,
-            Err(failure) if failure.remains != issuer::Remains::Unknown => {
+            Err(failure) if failure.remains == issuer::Remains::Nothing => {
                 self.record.making.end(&made_as);
                 self.engine.accounts.first_seen.forget(&made_as);
                 self.put_record().await?;

@@ -96,7 +96,7 @@ pub(super) async fn make_key(
             Ok(key)
         }
         Err(Failure { error, remains }) => {
-            if remains != Remains::Unknown {
+            if remains == Remains::Nothing {
                 role.making.end(&making.name);
                 work.engine.accounts.first_seen.forget(&making.name);
             }

@@ -129,7 +129,9 @@ async fn tls_that_breaks_after_a_creation_was_sent_leaves_nothing_at_openai() {
         for fault in TlsFault::ALL {
             breaks_after_the_work(kind, Protocol::Http1, fault, false).await;
         }
-        breaks_after_the_work(kind, Protocol::Http2, TlsFault::Record, false).await;
+        for fault in [TlsFault::Record, TlsFault::Alert] {
+            breaks_after_the_work(kind, Protocol::Http2, fault, false).await;
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::simulator::{Action, Fault, endpoint};
+use crate::simulator::{Action, Fault, Lag, endpoint};
 use crate::support::Mount;
 use crate::support::library::{self, SET, SETTLED};
 
@@ -26,6 +26,31 @@ async fn an_account_with_a_key_of_somebody_else_is_not_deleted() {
     mount.delete(SET).await.nothing();
     assert!(library::names(&mount).is_empty());
     mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_key_that_somebody_else_made_a_moment_ago_keeps_its_account() {
+    for force in [false, true] {
+        let mount = library::mount_with("a").await;
+        let id = mount.sim.state().accounts[0].id.clone();
+        // Lists show the key at once, and it is not found by its id yet.
+        let lag = Lag { post: false, delete: false, list: false, ..Lag::of(Duration::from_secs(15)) };
+        mount.advance(SETTLED);
+        mount.sim.lag(Some(lag));
+        let theirs = library::foreign_key(&mount, &id, "theirs").await;
+        if force {
+            mount.delete_by_force(SET).await.done();
+        } else {
+            mount.delete(SET).await.refused("has keys that do not come from this library set");
+        }
+        assert!(mount.sim.state().is_live(&theirs.value), "{force}");
+        library::end_key(&mount, &theirs.id).await;
+        mount.delete(SET).await.nothing();
+        mount.advance(SETTLED);
+        mount.tick().await.done();
+        assert!(library::names(&mount).is_empty());
+        mount.finish().await;
+    }
 }
 
 #[tokio::test]

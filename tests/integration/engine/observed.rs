@@ -395,6 +395,22 @@ async fn costs_that_cannot_be_read_by_account_leave_those_of_projects() {
 }
 
 #[tokio::test]
+async fn costs_of_an_owner_are_counted_beside_those_of_a_credential_every_10_seconds() {
+    let mount = mount().await;
+    let account = mount.seed("one", false).id;
+    mount.sim.catch_up();
+    mount.write("roles/batch", json!({"project": "research", "service_account_id": account})).await.done();
+    mount.write("config", json!({"quota_tracking": true})).await.done();
+    let project = mount.sim.project().to_owned();
+    for credential in 0..8_640 {
+        mount.sim.spend_by_user(&project, &format!("svc_acct_{credential:024}"), 0.5);
+    }
+    mount.sim.spend_by_user(&project, &account, 2.0);
+    mount.tick().await.done();
+    shows(&metrics(&mount).await, r#"openai_owner_costs_cents_total{owner="role batch"}"#, 200.0);
+}
+
+#[tokio::test]
 async fn costs_that_cannot_be_read_are_asked_for_an_hour_later_and_stop_nothing() {
     let mount = mount().await;
     mount.write("config", json!({"quota_tracking": true})).await.done();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::simulator::{Action, Fault, Limit, Per, Retry, When, endpoint};
+use crate::simulator::{Action, Fault, Limit, Per, Retry, Simulator, When, endpoint};
 use crate::support::{Answered, Mount};
 
 const PATH: &str = "creds/app";
@@ -203,6 +203,26 @@ async fn a_sweep_under_another_organization_proves_nothing() {
     assert_eq!((keys(&mount), mount.stored("wal/").len()), (1, 1));
     mount.write("config", mount.config()).await.done();
     mount.tick_now().await.done();
+    assert_eq!(keys(&mount), 0);
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_project_that_another_organization_does_not_have_is_not_gone() {
+    let mount = Kind::Account.mount().await;
+    mount.sim.fault(Fault::on(endpoint::CREATE_ACCOUNT, Action::Drop).times(1).after_the_work());
+    mount.sim.fault(Fault::on(endpoint::LIST_ACCOUNTS, Action::Html).times(1));
+    mount.read(PATH).await.refused("removed within 10 minutes");
+    let other = Simulator::start().await;
+    let elsewhere = json!({
+        "admin_api_key": other.admin_key(), "organization_id": other.organization(), "api_endpoint": other.url(),
+    });
+    mount.write("config", elsewhere).await.done();
+    // Its name is looked up in the project, which that organization does not have.
+    mount.read(PATH).await.error();
+    mount.tick_now().await.done();
+    mount.write("config", mount.config()).await.done();
+    mount.tick().await.done();
     assert_eq!(keys(&mount), 0);
     mount.finish().await;
 }

@@ -9,8 +9,9 @@ use openai_secrets::logical::Kind;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use serde_json::json;
 
-use crate::simulator::{Action, Certificate, Fault, Limit, Per, Retry, Settings, Tls, endpoint};
+use crate::simulator::{Action, Certificate, Fault, Lag, Limit, Per, Retry, Settings, Tls, endpoint};
 use crate::support::Mount;
+use crate::support::library::SETTLED;
 use crate::support::mount::{CLOSED_PORT, PROJECT};
 use crate::support::wait::eventually;
 
@@ -129,6 +130,36 @@ async fn what_a_refused_creation_made_all_the_same_is_found_and_ended() {
     mount.read("creds/app").await.refused("Refused, though it was done.");
     mount.tick_now().await.done();
     assert_eq!((accounts(&mount), keys(&mount)), before, "a credential");
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn what_a_refused_creation_made_all_the_same_is_ended_when_openai_lists_it() {
+    let mount = mount().await;
+    let account = mount.seed("worker", false).id;
+    mount.sim.catch_up();
+    mount.sim.lag(Some(Lag { get: false, post: false, delete: false, ..Lag::of(Duration::from_secs(15)) }));
+    let role = json!({"project": PROJECT, "service_account_id": account});
+    mount.write("static-roles/rotated", role.clone()).await.done();
+    let refuses = |on: &str| {
+        let refused = refusal(400, None, "Refused, though it was done.");
+        mount.sim.fault(Fault::on(on, refused).times(1).after_the_work());
+    };
+    let role = json!({"project": PROJECT, "service_account_id": mount.seed("other", false).id});
+    refuses(endpoint::CREATE_KEY);
+    mount.write("static-roles/app", role).await.refused("Refused, though it was done.");
+    refuses(endpoint::CREATE_KEY);
+    mount.write("static-creds/rotated/rotate", json!({})).await.refused("Refused, though it was done.");
+    refuses(endpoint::CREATE_ACCOUNT);
+    let set = json!({"project": PROJECT, "service_account_names": "two"});
+    mount.write("library-sets/other", set).await.refused("Refused, though it was done.");
+    let made = || (mount.sim.state().accounts.len(), mount.sim.state().live_keys().count());
+    assert_eq!(made(), (3, 3));
+    mount.advance(SETTLED);
+    mount.tick().await.done();
+    assert_eq!(made(), (2, 1));
+    assert!(mount.sim.state().is_live(&mount.read("static-creds/rotated").await.text("api_key")));
+    mount.read("static-roles/app").await.nothing();
     mount.finish().await;
 }
 

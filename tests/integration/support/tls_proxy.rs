@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use rustls::ServerConfig;
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use rustls::{ConnectionTrafficSecrets, ServerConfig, ServerConnection};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -21,7 +22,7 @@ pub enum TlsFault {
     Record,
     /// A load balancer's response in plain text.
     PlainText,
-    /// An unencrypted fatal alert.
+    /// The fatal alert "access denied", which TLS has for certificates.
     Alert,
 }
 
@@ -52,11 +53,12 @@ pub struct TlsProxy {
 impl TlsFault {
     pub const ALL: [Self; 3] = [Self::Record, Self::PlainText, Self::Alert];
 
-    fn bytes(self) -> Vec<u8> {
+    /// The bytes on this connection.
+    fn bytes(self, connection: ServerConnection) -> Vec<u8> {
         match self {
             Self::Record => [&[0x17, 3, 3, 0, 64][..], &[7; 64]].concat(),
             Self::PlainText => b"HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\n\r\n".to_vec(),
-            Self::Alert => vec![0x15, 3, 3, 0, 2, 2, 20],
+            Self::Alert => encrypted_alert(connection),
         }
     }
 }
@@ -77,6 +79,7 @@ impl TlsProxy {
         let ready = Tls::by(Certificate::Made { names: Vec::new() }).ready().unwrap();
         let mut config = ServerConfig::clone(ready.acceptor.config());
         config.alpn_protocols = vec![protocol.name()];
+        config.enable_secret_extraction = true;
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -139,7 +142,24 @@ async fn relay(
         }
     };
     if closed {
-        let (below_tls, _) = client.into_inner();
-        let _ = { below_tls }.write_all(&fault.bytes()).await;
+        let (mut below_tls, connection) = client.into_inner();
+        let _ = below_tls.write_all(&fault.bytes(connection)).await;
     }
+}
+
+/// The alert as the next record of a TLS 1.3 connection (RFC 8446 section 5.2).
+fn encrypted_alert(connection: ServerConnection) -> Vec<u8> {
+    const FATAL: u8 = 2;
+    const ACCESS_DENIED: u8 = 49;
+    const ALERT: u8 = 21;
+    let (sequence, secrets) = connection.dangerous_extract_secrets().expect("the handshake is over").tx;
+    let ConnectionTrafficSecrets::Aes256Gcm { key, iv } = secrets else { panic!("another cipher suite") };
+    let mut nonce: [u8; 12] = iv.as_ref().try_into().expect("an IV has 12 bytes");
+    nonce[4..].iter_mut().zip(sequence.to_be_bytes()).for_each(|(byte, number)| *byte ^= number);
+    let mut content = vec![FATAL, ACCESS_DENIED, ALERT];
+    let head = [23, 3, 3, 0, (content.len() + AES_256_GCM.tag_len()) as u8];
+    let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key.as_ref()).expect("a key of 32 bytes"));
+    let nonce = Nonce::assume_unique_for_key(nonce);
+    key.seal_in_place_append_tag(nonce, Aad::from(head), &mut content).expect("a short record");
+    [&head[..], &content].concat()
 }
