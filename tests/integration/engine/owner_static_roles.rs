@@ -474,3 +474,33 @@ async fn a_record_that_the_next_leader_writes_during_a_look_up_keeps_its_key_and
     assert!(live(&mount).is_empty());
     mount.finish().await;
 }
+
+#[tokio::test]
+async fn a_lost_account_that_another_role_is_about_to_take_is_not_deleted() {
+    let (mount, _) = with_app(json!({"rotation_period": 0, "rotation_method": "account"})).await;
+    mount.sim.fault(Fault::on(endpoint::CREATE_ACCOUNT, Action::Drop).times(1).after_the_work());
+    mount.sim.fault(Fault::on(endpoint::LIST_ACCOUNTS, Action::Html));
+    mount.write("static-creds/app/rotate", json!({})).await.error();
+    mount.sim.clear_faults();
+    let accounts = mount.sim.state().accounts;
+    let stray = accounts.into_iter().find(|it| it.name != "account-of-app").expect("OpenAI made it");
+    let (stray, first_key) = (stray.id, stray.keys[0].id.clone());
+    mount.advance(SETTLED);
+    // The other role has claimed the account, and its record is not stored yet.
+    mount.watched.hold(Access::Write, "static-role/other");
+    let tick = async {
+        mount.watched.held().await;
+        mount.tick().await.done();
+        assert!(mount.sim.state().account(&stray).is_some());
+        mount.watched.release();
+    };
+    let (other, ()) = tokio::join!(mount.write("static-roles/other", body(&stray, json!({}))), tick);
+    other.done();
+    // Nobody has the first key of the account, and it stays with the account.
+    mount.mark_foreign(&first_key);
+    let taken = mount.read("static-creds/other").await.text("api_key");
+    settle(&mount).await;
+    assert!(mount.sim.state().is_live(&taken));
+    assert_eq!(record(&mount).await["making"], Value::Null, "nothing is left to look for");
+    mount.finish().await;
+}
