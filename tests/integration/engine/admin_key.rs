@@ -640,3 +640,23 @@ async fn nobody_notices_a_rotation() {
     tokio::join!(issuing, rotating);
     recovers(&mount, "under load").await;
 }
+
+/// The new key is stored although the write was reported as failed, and the next leader deletes the old key. A late write
+/// of the former leader must not bring the old key back.
+#[tokio::test]
+async fn a_write_of_the_new_key_that_is_reported_as_failed_is_not_followed_by_another_one() {
+    let mount = start().await;
+    let outcomes = [WriteOutcome::Written, WriteOutcome::Done, WriteOutcome::Late];
+    mount.watched.set_write_outcomes("config", &outcomes);
+    mount.write("config/rotate", json!({})).await.error();
+    mount.watched.set_write_outcomes("config", &[]);
+    mount.restart().await;
+    mount.tick_now().await.done();
+    let left = live(&mount);
+    assert_eq!(left.len(), 1, "the next leader has deleted the old key");
+    mount.watched.commit_late_writes().await;
+    mount.restart().await;
+    assert_eq!(stored(&mount), left[0].value);
+    recovers(&mount, "a write that was reported as failed").await;
+    mount.finish().await;
+}
