@@ -426,3 +426,22 @@ async fn a_list_of_keys_that_loses_its_place_keeps_the_accounts_that_somebody_ma
     assert_eq!((&status["removed"], &status["failed"]), (&json!(0), &json!(1)), "{status}");
     mount.finish().await;
 }
+
+#[tokio::test]
+async fn the_admin_key_in_use_stays_though_its_id_is_not_known() {
+    let mount = Mount::start().await.without_lag();
+    let name = tagged(&mount, "vault-admin-abcdefgh").await;
+    let (operator, _) = library::admin(&mount);
+    let key = operator.create_admin_key(&name, None).await.unwrap();
+    let nothing = Action::status_with(200, json!({"object": "list", "data": [], "has_more": false}));
+    let unlisted = mount.sim.fault(Fault::on(endpoint::LIST_ADMIN_KEYS, nothing));
+    let mut config = mount.config();
+    config["admin_api_key"] = key.value.expose().into();
+    mount.write("config", config).await.done();
+    mount.sim.remove_fault(unlisted);
+    assert_eq!(mount.read("config").await.text("admin_api_key_id"), "");
+    let status = tidy(&mount, json!({"dry_run": false, "min_age": 0})).await;
+    assert_eq!((&status["keys_looked_at"], &status["found_count"]), (&json!(2), &json!(0)), "{status}");
+    assert!(mount.sim.state().admin_keys.iter().any(|it| it.live && it.id == key.id.as_str()));
+    mount.finish().await;
+}
