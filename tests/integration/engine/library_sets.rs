@@ -164,7 +164,7 @@ async fn an_account_of_another_set_is_refused_and_what_was_made_for_it_is_undone
 
 #[tokio::test]
 async fn a_lent_account_of_another_set_is_refused_as_that_sets() {
-    let mount = library::mount_with("a").await;
+    let mount = library::mount_with("a").await.without_lag();
     let lent = library::check_out(&mount).await;
     let wanted = json!({"project": "research", "service_account_names": "a"});
     let refusal = mount.write("library-sets/other", wanted).await;
