@@ -160,3 +160,76 @@ async fn a_key_that_may_live_for_ever_is_looked_for_however_late_its_organizatio
     assert!(!live(&mount).contains(&name));
     mount.finish().await;
 }
+
+/// Stores this record. A new process reads it.
+async fn store(mount: &Mount, config: &Value) {
+    let entry = Entry { key: "config".to_owned(), value: config.to_string().into(), seal_wrap: true };
+    mount.storage.put(entry).await.unwrap();
+    mount.restart().await;
+}
+
+/// A mount with a replaced admin key that OpenAI did not delete.
+async fn with_a_replaced_key() -> (Mount, String) {
+    let mount = Mount::start().await.configured().await.without_lag();
+    let unended = mount.sim.fault(Fault::on(endpoint::DELETE_ADMIN_KEY, Action::status(403)));
+    mount.write("config/rotate", json!({})).await.done();
+    mount.sim.remove_fault(unended);
+    let old = record(&mount)["ending"][0]["id"].as_str().unwrap().to_owned();
+    mount.advance(A_WHILE);
+    (mount, old)
+}
+
+#[tokio::test]
+async fn a_404_of_another_organization_does_not_prove_that_a_replaced_key_is_gone() {
+    let (mount, old) = with_a_replaced_key().await;
+    let own = mount.sim.organization().to_owned();
+    let elsewhere = json!({"organization_id": "org-other", "verify_connection": false});
+    mount.write("config", elsewhere).await.done();
+    let gone = mount.sim.fault(Fault::on(endpoint::DELETE_ADMIN_KEY, Action::status(404)));
+    mount.tick().await.error();
+    assert_eq!(record(&mount)["ending"][0]["id"], old);
+    mount.sim.remove_fault(gone);
+    mount.write("config", json!({"organization_id": own})).await.done();
+    mount.advance(A_WHILE);
+    mount.tick().await.done();
+    assert_eq!((live(&mount).len(), &record(&mount)["ending"]), (1, &Value::Null));
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn the_present_key_is_not_deleted_though_the_record_names_it_among_those_that_go() {
+    let (mount, _) = with_a_replaced_key().await;
+    let mut config = record(&mount);
+    config["ending"][0]["id"] = config["admin_api_key_id"].clone();
+    store(&mount, &config).await;
+    mount.tick().await.done();
+    assert_eq!((live(&mount).len(), &record(&mount)["ending"]), (2, &Value::Null));
+    mount.read("config/check").await.done();
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn the_present_key_is_known_by_its_name_its_id_or_its_value_alone_when_a_lost_one_is_looked_for() {
+    for known_by in ["admin_api_key_name", "admin_api_key_id", "admin_api_key"] {
+        let mount = Mount::start().await.configured().await.without_lag();
+        mount.write("config/rotate", json!({})).await.done();
+        let (mut config, name) = (record(&mount), live(&mount).remove(0));
+        config["making"] = json!([{
+            "name": name, "organization_id": mount.sim.organization(), "since": mount.now(),
+        }]);
+        if known_by == "admin_api_key_name" {
+            config["admin_api_key_id"] = "key_other".into();
+        }
+        for field in ["admin_api_key_name", "admin_api_key_id"] {
+            if known_by != "admin_api_key_name" && known_by != field {
+                config.as_object_mut().unwrap().remove(field);
+            }
+        }
+        store(&mount, &config).await;
+        mount.tick().await.done();
+        mount.advance(A_WHILE);
+        mount.tick().await.done();
+        assert_eq!((live(&mount), &record(&mount)["making"]), (vec![name], &Value::Null), "{known_by}");
+        mount.finish().await;
+    }
+}
