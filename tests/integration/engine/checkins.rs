@@ -333,3 +333,18 @@ async fn who_has_one_besides_what_is_returning_need_not_say_which() {
     library::assert_at_rest(&mount, &["a", "b"]).await;
     mount.finish().await;
 }
+
+#[tokio::test]
+async fn an_account_is_free_when_its_key_has_expired_however_often_its_deletion_failed() {
+    let mount = library::mount_with("a").await;
+    mount.write(SET, json!({"ttl": "10m", "max_ttl": "10m"})).await.done();
+    let lent = library::check_out(&mount).await;
+    mount.sim.fault(Fault::on(endpoint::DELETE_KEY, Action::status(403)));
+    for _ in 0..8 {
+        library::check_in(&mount, &lent).await.error();
+    }
+    mount.advance(Duration::from_secs(11 * 60));
+    mount.tick().await.done();
+    assert_eq!(library::status(&mount).await["a"], "available");
+    mount.finish().await;
+}
