@@ -5,7 +5,7 @@ use std::time::Duration;
 use openai_secrets::logical::{Entry, Storage as _};
 use serde_json::{Value, json};
 
-use crate::simulator::{Action, Fault, endpoint};
+use crate::simulator::{Action, Fault, Lag, endpoint};
 use crate::support::Mount;
 
 /// Longer than any rotation goes on.
@@ -232,4 +232,86 @@ async fn the_present_key_is_known_by_its_name_its_id_or_its_value_alone_when_a_l
         assert_eq!((live(&mount), &record(&mount)["making"]), (vec![name], &Value::Null), "{known_by}");
         mount.finish().await;
     }
+}
+
+fn nothing_listed() -> Fault {
+    let nothing = json!({"object": "list", "data": [], "has_more": false});
+    Fault::on(endpoint::LIST_ADMIN_KEYS, Action::status_with(200, nothing))
+}
+
+#[tokio::test]
+async fn a_configuration_is_not_deleted_while_openai_may_still_list_a_lost_key() {
+    let mount = Mount::start().await.configured().await.without_lag();
+    let late = mount.sim.fault(nothing_listed());
+    lose_a_creation(&mount).await;
+    mount.delete("config").await.refused("one whose creation was interrupted");
+    mount.sim.remove_fault(late);
+    mount.delete("config").await.nothing();
+    assert_eq!(live(&mount).len(), 1);
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn the_last_tick_of_a_mount_waits_until_openai_lists_a_key_that_was_lost_a_moment_ago() {
+    let mount = Mount::start().await.configured().await;
+    mount.sim.lag(Some(Lag::of(Duration::from_secs(20))));
+    let name = lose_a_creation(&mount).await;
+    mount.host.set_tainted(true);
+    mount.tick().await.done();
+    assert!(!live(&mount).contains(&name));
+    mount.abandon();
+}
+
+#[tokio::test]
+async fn a_look_for_a_lost_key_that_finds_out_nothing_writes_nothing() {
+    let mount = Mount::start().await.configured().await;
+    let late = mount.sim.fault(Fault::on(endpoint::LIST_ADMIN_KEYS, Action::Html));
+    lose_a_creation(&mount).await;
+    mount.advance(A_WHILE);
+    let before = record(&mount);
+    mount.tick().await.error();
+    assert_eq!(record(&mount), before);
+    mount.sim.remove_fault(late);
+    mount.tick_now().await.done();
+    assert_eq!(live(&mount).len(), 1);
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_lost_key_that_is_found_at_once_is_deleted_at_once() {
+    let mount = Mount::start().await.configured().await.without_lag();
+    mount.sim.fault(Fault::on(endpoint::CREATE_ADMIN_KEY, Action::Cut).after_the_work().times(1));
+    let failed = mount.write("config/rotate", json!({})).await;
+    assert!(!failed.error().message().contains("within 10 minutes"), "{}", failed.error());
+    assert_eq!((live(&mount).len(), &record(&mount)["making"]), (1, &Value::Null));
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_key_that_openai_made_although_it_refused_is_found_by_the_tick() {
+    let mount = Mount::start().await.configured().await.without_lag();
+    mount.sim.fault(Fault::on(endpoint::CREATE_ADMIN_KEY, Action::status(400)).after_the_work().times(1));
+    mount.write("config/rotate", json!({})).await.error();
+    assert_eq!(live(&mount).len(), 2);
+    mount.advance(A_WHILE);
+    mount.tick_now().await.done();
+    assert_eq!((live(&mount).len(), &record(&mount)["making"]), (1, &Value::Null));
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_rotation_that_fails_again_and_again_is_tried_within_its_period() {
+    let mount = Mount::start().await.configured().await;
+    mount.write("config", json!({"automatic_rotation_period": "2m"})).await.done();
+    mount.sim.fault(Fault::on(endpoint::CREATE_ADMIN_KEY, Action::status(403)));
+    for _ in 0..8 {
+        mount.write("config/rotate", json!({})).await.error();
+        mount.advance(A_WHILE);
+        mount.tick().await.error();
+    }
+    mount.sim.clear_faults();
+    mount.advance(Duration::from_secs(121));
+    mount.tick().await.done();
+    assert_eq!(mount.read("config").await.json()["rotation_failures"], 0);
+    mount.finish().await;
 }
