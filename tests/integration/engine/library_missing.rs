@@ -398,3 +398,16 @@ async fn a_tick_that_is_over_looks_for_no_further_missing_account() {
     assert!(mount.stored("library-missing/").is_empty());
     mount.finish().await;
 }
+
+#[tokio::test]
+async fn a_rate_limit_says_nothing_about_a_missing_account_and_is_no_failure_of_the_tick() {
+    let mount = mount_without_its_accounts(1).await;
+    mount.sim.clear_faults();
+    let headers = [("Retry-After".to_owned(), "300".to_owned())].into();
+    mount.sim.fault(Fault::on(GET_ACCOUNT, Action::Status { status: 429, headers, body: None }));
+    let before = mount.storage_text("library-missing/");
+    mount.sim.forget_log();
+    mount.tick().await.done();
+    assert_eq!((looks(&mount), mount.storage_text("library-missing/")), (1, before));
+    mount.finish().await;
+}
