@@ -471,3 +471,20 @@ async fn a_set_of_another_organization_is_not_mistaken_for_one_that_is_gone() {
     assert_eq!(mount.sim.state().live_keys().count(), 0);
     mount.finish().await;
 }
+
+#[tokio::test]
+async fn an_admin_key_that_openai_refuses_is_not_tried_on_each_account_that_leaves() {
+    let mount = library::mount_with("a,b,c").await.without_lag();
+    let refusal =
+        json!({"message": "no", "type": "invalid_request_error", "param": null, "code": "invalid_api_key"});
+    let refused = Action::status_with(401, json!({"error": refusal}));
+    mount.sim.fault(Fault::on(endpoint::DELETE_ACCOUNT, refused));
+    let deleted = mount.delete(SET).await;
+    assert!(deleted.warnings()[0].ends_with("a, b, c"), "{:?}", deleted.warnings());
+    assert_eq!(mount.sim.calls(endpoint::DELETE_ACCOUNT), 1);
+    mount.sim.clear_faults();
+    mount.advance(SETTLED);
+    mount.tick().await.done();
+    assert!(library::names(&mount).is_empty());
+    mount.finish().await;
+}
