@@ -6,7 +6,7 @@ use openai_secrets::logical::{Entry, Storage as _};
 use serde_json::{Value, json};
 
 use crate::simulator::{Action, Fault, Lag, endpoint};
-use crate::support::Mount;
+use crate::support::{Mount, library};
 
 /// Longer than any rotation goes on.
 const A_WHILE: Duration = Duration::from_secs(400);
@@ -313,5 +313,32 @@ async fn a_rotation_that_fails_again_and_again_is_tried_within_its_period() {
     mount.advance(Duration::from_secs(121));
     mount.tick().await.done();
     assert_eq!(mount.read("config").await.json()["rotation_failures"], 0);
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn the_present_key_that_another_process_made_a_moment_ago_is_known_by_its_id() {
+    let mount = Mount::start().await.configured().await.without_lag();
+    let unknown = |skip: u64| {
+        mount.sim.fault(Fault::on(endpoint::READ_ADMIN_KEY, Action::status(404)).skipping(skip).times(1));
+        mount.sim.fault(nothing_listed());
+    };
+    mount.write("config/rotate", json!({})).await.done();
+    mount.restart().await;
+    unknown(0);
+    mount.write("config/rotate", json!({})).await.done();
+    mount.sim.clear_faults();
+    assert_eq!(live(&mount).len(), 1);
+
+    let (operator, _) = library::admin_with(&mount, record(&mount)["admin_api_key"].as_str().unwrap());
+    let given = operator.create_admin_key("by hand", None).await.unwrap();
+    mount.restart().await;
+    // The given key is looked up first.
+    unknown(1);
+    let body = json!({"new_admin_api_key": given.value.expose(), "new_admin_api_key_id": given.id.as_str()});
+    let replaced = mount.write("config/rotate-admin-key", body).await;
+    assert!(replaced.warnings().is_empty(), "{:?}", replaced.warnings());
+    assert_eq!(live(&mount), ["by hand"]);
+    mount.sim.clear_faults();
     mount.finish().await;
 }
