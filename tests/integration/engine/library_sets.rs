@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::simulator::{AccountState, Action, Fault, endpoint};
 use crate::support::Mount;
 use crate::support::library::{self, SET, SETTLED};
-use crate::support::storage::CrashPoint;
+use crate::support::storage::{Access, CrashPoint};
 
 #[tokio::test]
 async fn existing_accounts_are_adopted_and_missing_ones_made_without_a_key() {
@@ -485,6 +485,24 @@ async fn an_admin_key_that_openai_refuses_is_not_tried_on_each_account_that_leav
     mount.sim.clear_faults();
     mount.advance(SETTLED);
     mount.tick().await.done();
+    assert!(library::names(&mount).is_empty());
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_set_whose_project_is_deleted_while_its_accounts_are_made_is_not_stored() {
+    let mount = library::mount().await.without_lag();
+    mount.watched.hold(Access::Write, "library-set/");
+    let deletion = async {
+        mount.watched.held().await;
+        mount.delete("project/research").await.nothing();
+        mount.watched.release();
+    };
+    let body = json!({"project": "research", "service_account_names": "a"});
+    let (written, ()) = tokio::join!(mount.write(SET, body), deletion);
+    written.refused("project not found");
+    mount.read(SET).await.nothing();
+    library::settle(&mount).await;
     assert!(library::names(&mount).is_empty());
     mount.finish().await;
 }
