@@ -685,3 +685,18 @@ async fn a_tick_that_is_over_begins_no_rotation() {
     assert_eq!((mount.sim.state().created.admin_keys, live(&mount).len()), (2, 1));
     mount.finish().await;
 }
+
+#[tokio::test]
+async fn a_given_key_ends_the_refusal_of_the_one_before_at_once() {
+    let mount = start().await.without_lag();
+    let given = operators_key(&mount).await;
+    let old = live(&mount)[0].id.parse().unwrap();
+    operator(&mount).delete_admin_key(&old).await.unwrap();
+    mount.advance(Duration::from_secs(120));
+    mount.read("creds/app").await.error();
+    assert_ne!(mount.read("health").await.json()["status"], "ok");
+    let body = json!({"new_admin_api_key": given.value.expose(), "new_admin_api_key_id": given.id.as_str()});
+    mount.write("config/rotate-admin-key", body).await.done();
+    assert_eq!(mount.read("health").await.json()["status"], "ok");
+    mount.finish().await;
+}
