@@ -675,3 +675,17 @@ async fn a_grace_that_was_stored_under_a_clock_that_was_ahead_is_over_soon() {
     assert_eq!(accounts(), 2, "the given account and the present one");
     mount.finish().await;
 }
+
+#[tokio::test]
+async fn a_loan_that_began_under_a_clock_that_was_ahead_is_returned_in_time_without_its_lease() {
+    let mount = mount_with("a").await.without_lag();
+    mount.put_clock_ahead(DAY * 2);
+    // A new process learns OpenAI's time from the answer with the key.
+    mount.restart().await;
+    let lent = check_out(&mount).await;
+    mount.lose(lent.lease());
+    mount.advance(HOUR * 2);
+    mount.tick().await.done();
+    assert_eq!(status(&mount).await["a"], "available");
+    mount.finish().await;
+}
