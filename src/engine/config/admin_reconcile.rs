@@ -186,3 +186,44 @@ pub(in crate::engine) async fn delete_all(
          configuration: delete the configuration later, or with force=true, and then delete these keys by hand"
     )))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::engine::Engines;
+    use crate::logical::{FixedSystem, InMemory, Setup};
+
+    /// A configuration with a lost creation and a replaced key, at an address without a listener.
+    fn config() -> Value {
+        json!({
+            "admin_api_key": "sk-admin-x", "organization_id": "org-1", "api_endpoint": "http://127.0.0.1:1/v1",
+            "last_rotated": "2025-06-01T12:00:00Z", "ending": [{"id": "key_1", "organization_id": "org-1"}],
+            "making": [{"name": "vault-admin-1", "organization_id": "org-1", "since": "2025-06-01T12:00:00Z"}],
+        })
+    }
+
+    #[tokio::test]
+    async fn no_step_begins_after_the_deadline() {
+        for other in ["ending", "making"] {
+            let storage = Arc::new(InMemory::new());
+            let setup = Setup {
+                config: std::collections::HashMap::new(),
+                backend_uuid: "7e5f".to_owned(),
+                storage: Arc::<InMemory>::clone(&storage),
+                system: Arc::new(FixedSystem::default()),
+            };
+            let (engine, mut config) = (Engine::new(&Engines::default(), &setup), config());
+            config.as_object_mut().unwrap().remove(other);
+            let mut config: Config = serde_json::from_value(config).unwrap();
+            configuration::store_config(&engine, &*storage, &mut config).await.unwrap();
+            let within =
+                async |time| reconcile(&engine, &*storage, &config, Instant::now() + time, Which::All).await;
+            within(Duration::ZERO).await.unwrap();
+            within(Duration::from_secs(5)).await.unwrap_err();
+        }
+    }
+}

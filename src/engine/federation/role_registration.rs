@@ -128,17 +128,13 @@ pub(super) fn name_rule(work: &Work<'_>, role: &mut FederatedRole) {
     }
 }
 
-/// Finds the rule by its name, or makes it.
+/// Finds the rule by its name, or makes it. The stored record has the name since it has the account.
 async fn make_rule(
     work: &Work<'_>,
     role: &mut FederatedRole,
     account: &ServiceAccountId,
     is_new: bool,
 ) -> Result<(), Error> {
-    if role.managed.as_ref().is_some_and(|it| it.rule_name.is_none()) {
-        name_rule(work, role);
-        work.put(role).await?;
-    }
     let Some(Managed { provider_id, rule_name: Some(name), .. }) = role.managed.clone() else {
         return Ok(());
     };

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 
 use super::ending::{end_due_keys, end_due_keys_in_tick, note_failure};
 use super::record::{STATIC_ROLES, StaticRole};
-use super::rotate::{Work, is_the_roles_failure};
+use super::rotate::{Work, is_the_roles_failure, of_storage};
 use super::{deletion, rotate, stored};
 use crate::engine::Error;
 use crate::engine::accounts::deletion::end_found;
@@ -149,7 +149,7 @@ async fn look_up(turn: &Turn<'_>, work: &Work<'_>, role: &mut StaticRole) -> Res
                 known.push(making.name);
             }
             Ok(false) => {}
-            Err(error @ Error::Storage(_)) => return Err(error),
+            Err(error) if of_storage(&error) => return Err(error),
             Err(error) => tracing::warn!(
                 static_role = %work.name, name = making.name, "a creation that was cut off is not undone yet: {error}"
             ),
@@ -241,7 +241,7 @@ async fn is_taken(work: &Work<'_>, account: &ServiceAccountId) -> Result<bool, E
 }
 
 /// Writes the record and reads it again, before a deletion at OpenAI. A former leader fails here. Fails as well if the
-/// stored record is another role's, or if its `making` lacks the name.
+/// stored record is another role's, or if its `making` lacks the name. Then nothing more may be written in this turn.
 async fn confirm(work: &Work<'_>, role: &mut StaticRole, making: &Making) -> Result<(), Error> {
     STATIC_ROLES.put(work.storage, work.name, role).await?;
     match stored::get(work.storage, work.name).await? {
@@ -249,7 +249,7 @@ async fn confirm(work: &Work<'_>, role: &mut StaticRole, making: &Making) -> Res
             *role = stored;
             Ok(())
         }
-        _ => Err(Error::field("its record was changed meanwhile")),
+        _ => Err(Error::Superseded(work.name.to_owned())),
     }
 }
 

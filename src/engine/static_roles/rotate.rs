@@ -208,7 +208,7 @@ pub(super) async fn rotate(
 }
 
 /// True if the record must not be overwritten: a write has an unknown outcome, or the record is another role's.
-fn of_storage(error: &Error) -> bool {
+pub(super) fn of_storage(error: &Error) -> bool {
     match error {
         Error::Storage(_) | Error::Superseded(_) => true,
         Error::LeftBehind(inner) => of_storage(inner),

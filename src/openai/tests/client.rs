@@ -225,6 +225,17 @@ async fn an_answer_of_something_on_the_way_leaves_a_creation_open() {
 }
 
 #[tokio::test]
+async fn what_openai_refused_may_have_been_made_unless_it_refused_the_key_or_set_a_limit() {
+    for (status, may) in
+        [(400, true), (404, true), (409, true), (422, true), (401, false), (403, false), (429, false)]
+    {
+        // So long a wait is not waited for.
+        let error = refused(refusal(status, "No. Please try again after 600 seconds.")).await;
+        assert_eq!(error.may_have_created(), may, "{error}");
+    }
+}
+
+#[tokio::test]
 async fn a_wait_that_only_the_message_tells_is_kept() {
     let told = refusal(429, "You've exceeded the rate limit, please try again after 6.937 seconds.");
     let error = refused(told).await;

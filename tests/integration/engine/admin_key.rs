@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::simulator::{Action, AdminKeyState, Fault, Limit, Per, endpoint};
 use crate::support::Mount;
 use crate::support::storage::{CrashPoint, WriteOutcome};
+use crate::support::wait::eventually;
 
 const DAY: Duration = Duration::from_secs(86_400);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -639,4 +640,63 @@ async fn nobody_notices_a_rotation() {
     };
     tokio::join!(issuing, rotating);
     recovers(&mount, "under load").await;
+}
+
+/// The new key is stored although the write was reported as failed, and the next leader deletes the old key. A late write
+/// of the former leader must not bring the old key back.
+#[tokio::test]
+async fn a_write_of_the_new_key_that_is_reported_as_failed_is_not_followed_by_another_one() {
+    let mount = start().await;
+    let outcomes = [WriteOutcome::Written, WriteOutcome::Done, WriteOutcome::Late];
+    mount.watched.set_write_outcomes("config", &outcomes);
+    mount.write("config/rotate", json!({})).await.error();
+    mount.watched.set_write_outcomes("config", &[]);
+    mount.restart().await;
+    mount.tick_now().await.done();
+    let left = live(&mount);
+    assert_eq!(left.len(), 1, "the next leader has deleted the old key");
+    mount.watched.commit_late_writes().await;
+    mount.restart().await;
+    assert_eq!(stored(&mount), left[0].value);
+    recovers(&mount, "a write that was reported as failed").await;
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_tick_that_is_over_begins_no_rotation() {
+    let mount = start_with(json!({"automatic_rotation_period": "1h"})).await.without_lag();
+    let unended = mount.sim.fault(Fault::on(endpoint::DELETE_ADMIN_KEY, Action::status(403)));
+    mount.write("config/rotate", json!({})).await.done();
+    mount.sim.remove_fault(unended);
+    mount.advance(HOUR + MINUTE);
+    let slow = Action::delay(Duration::from_millis(300));
+    mount.sim.fault(Fault::on(endpoint::DELETE_ADMIN_KEY, slow).times(1));
+    let tick = mount.request(Operation::Rollback, "", json!({}));
+    let over = tick.cancelled.clone();
+    let cancel = async {
+        let is_asked = async || (mount.sim.faults_left() == 0).then_some(());
+        eventually("the replaced key is being deleted", is_asked).await;
+        over.cancel();
+    };
+    let (_said, ()) = tokio::join!(mount.ask(tick), cancel);
+    assert_eq!(mount.sim.state().created.admin_keys, 1);
+    assert_eq!(mount.read("config").await.json()["rotation_failures"], 0);
+    mount.tick().await.done();
+    assert_eq!((mount.sim.state().created.admin_keys, live(&mount).len()), (2, 1));
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_given_key_ends_the_refusal_of_the_one_before_at_once() {
+    let mount = start().await.without_lag();
+    let given = operators_key(&mount).await;
+    let old = live(&mount)[0].id.parse().unwrap();
+    operator(&mount).delete_admin_key(&old).await.unwrap();
+    mount.advance(Duration::from_secs(120));
+    mount.read("creds/app").await.error();
+    assert_ne!(mount.read("health").await.json()["status"], "ok");
+    let body = json!({"new_admin_api_key": given.value.expose(), "new_admin_api_key_id": given.id.as_str()});
+    mount.write("config/rotate-admin-key", body).await.done();
+    assert_eq!(mount.read("health").await.json()["status"], "ok");
+    mount.finish().await;
 }

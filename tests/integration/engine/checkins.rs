@@ -301,3 +301,50 @@ async fn two_returns_at_once_are_one() {
     library::assert_at_rest(&mount, &["a"]).await;
     mount.finish().await;
 }
+
+#[tokio::test]
+async fn an_account_that_is_being_checked_out_is_not_checked_in() {
+    let mount = library::mount_with("a").await.without_lag();
+    mount.sim.fault(Fault::on(endpoint::CREATE_KEY, Action::delay(Duration::from_millis(300))).times(1));
+    let check_in = async {
+        eventually("the key is being made", async || (mount.sim.faults_left() == 0).then_some(())).await;
+        mount.write(&path("check-in"), json!({})).await.refused("you have no service account");
+        for verb in ["check-in", "admin-check-in"] {
+            let by_name = mount.write(&path(verb), json!({"service_account": "a"})).await;
+            by_name.refused("is being checked out at this moment");
+        }
+    };
+    let (lent, ()) = tokio::join!(library::check_out(&mount), check_in);
+    assert!(mount.sim.state().is_live(&lent.text("api_key")));
+    library::check_in(&mount, &lent).await.done();
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn who_has_one_besides_what_is_returning_need_not_say_which() {
+    let mount = library::mount_with("a,b").await.without_lag();
+    let (first, second) = (library::check_out(&mount).await, library::check_out(&mount).await);
+    mount.sim.fault(Fault::on(endpoint::DELETE_KEY, Action::status(403)).times(1));
+    library::check_in(&mount, &first).await.refused("is not free yet");
+    mount.write(&path("check-in"), json!({})).await.done();
+    assert!(!mount.sim.state().is_live(&second.text("api_key")));
+    // What is returning is all that is left.
+    mount.write(&path("check-in"), json!({})).await.done();
+    library::assert_at_rest(&mount, &["a", "b"]).await;
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn an_account_is_free_when_its_key_has_expired_however_often_its_deletion_failed() {
+    let mount = library::mount_with("a").await;
+    mount.write(SET, json!({"ttl": "10m", "max_ttl": "10m"})).await.done();
+    let lent = library::check_out(&mount).await;
+    mount.sim.fault(Fault::on(endpoint::DELETE_KEY, Action::status(403)));
+    for _ in 0..8 {
+        library::check_in(&mount, &lent).await.error();
+    }
+    mount.advance(Duration::from_secs(11 * 60));
+    mount.tick().await.done();
+    assert_eq!(library::status(&mount).await["a"], "available");
+    mount.finish().await;
+}

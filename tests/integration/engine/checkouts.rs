@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::time::Duration;
 
-use openai_secrets::logical::{Kind, Operation};
+use openai_secrets::logical::{Kind, Operation, Storage as _};
 use serde_json::{Value, json};
 
 use crate::simulator::{Action, Fault, Policy, endpoint};
@@ -570,4 +570,16 @@ async fn every_path_of_a_set_has_help() {
         assert!(text.contains("library set") || text.contains("lent"), "{text}");
     }
     mount.finish().await;
+}
+
+/// As where OpenBao has moved the mount to another namespace.
+#[tokio::test]
+async fn a_set_that_only_the_memory_of_the_process_has_lends_nothing() {
+    let mount = library::mount_with("a").await;
+    mount.storage.delete("library-set/pool").await.unwrap();
+    let calls = mount.sim.state().all_calls();
+    mount.write(&path("check-out"), json!({})).await.refused("is not in the mount's storage any more");
+    assert_eq!(mount.stored("library-loan/"), Vec::<String>::new());
+    assert_eq!(mount.sim.state().all_calls(), calls);
+    mount.abandon();
 }

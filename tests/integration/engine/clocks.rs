@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde_json::json;
+use openai_secrets::logical::{Entry, Storage as _};
+use serde_json::{Value, json};
 
 use crate::simulator::{Action, Fault, endpoint};
 use crate::support::library::{SET, check_in, check_out, mount_with, status};
@@ -479,7 +480,7 @@ async fn a_clock_that_is_behind_for_a_tick_rotates_no_key() {
 }
 
 /// A mount with a static role of these settings.
-async fn with_static_role_of(mut role: serde_json::Value) -> Mount {
+async fn with_static_role_of(mut role: Value) -> Mount {
     let mount = Mount::start().await.configured().await.with_project().await.without_lag();
     role["service_account_id"] = mount.seed("app", false).id.into();
     role["project"] = "research".into();
@@ -647,4 +648,44 @@ async fn an_account_that_a_set_lost_after_a_wrong_date_is_deleted_soon() {
         assert_eq!(mount.sim.state().accounts.len(), 1, "{is_killed}");
         mount.finish().await;
     }
+}
+
+/// As from a mount whose endpoint sent no date.
+#[tokio::test]
+async fn a_grace_that_was_stored_under_a_clock_that_was_ahead_is_over_soon() {
+    let settings = json!({"rotation_period": 0, "rotation_method": "account", "grace_period": "10m"});
+    let mount = with_static_role_of(settings).await;
+    for _ in 0..2 {
+        mount.write("static-creds/app/rotate", json!({"grace_period": "10m"})).await.done();
+    }
+    let entry = mount.storage.get("static-role/app").await.unwrap().unwrap();
+    let mut record: Value = serde_json::from_slice(&entry.value).unwrap();
+    for old in record["ending"].as_array_mut().unwrap() {
+        old["ends"] = (mount.now() + DAY * 2).to_rfc3339().into();
+    }
+    mount.storage.put(Entry { value: record.to_string().into(), ..entry }).await.unwrap();
+    mount.restart().await;
+    let accounts = || mount.sim.state().accounts.len();
+    assert_eq!(accounts(), 3);
+    for _ in 0..25 {
+        mount.advance(MINUTE);
+        mount.tick().await.done();
+    }
+    assert_eq!(mount.read("static-roles/app").await.json()["grace_keys"], json!({}));
+    assert_eq!(accounts(), 2, "the given account and the present one");
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_loan_that_began_under_a_clock_that_was_ahead_is_returned_in_time_without_its_lease() {
+    let mount = mount_with("a").await.without_lag();
+    mount.put_clock_ahead(DAY * 2);
+    // A new process learns OpenAI's time from the answer with the key.
+    mount.restart().await;
+    let lent = check_out(&mount).await;
+    mount.lose(lent.lease());
+    mount.advance(HOUR * 2);
+    mount.tick().await.done();
+    assert_eq!(status(&mount).await["a"], "available");
+    mount.finish().await;
 }

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use openai_secrets::logical::Operation;
 use serde_json::{Value, json};
 
-use crate::simulator::{Action, Fault, Lag, endpoint};
+use crate::simulator::{Action, Fault, Lag, Logged, endpoint};
 use crate::support::Mount;
 use crate::support::library::{self, SET};
 use crate::support::storage::Access;
+use crate::support::wait::eventually;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -308,9 +310,9 @@ async fn a_set_without_its_missing_account_forgets_it() {
         } else {
             mount.write(SET, json!({"service_account_names": "b"})).await.done();
         }
+        assert!(mount.stored("library-missing/").is_empty());
         mount.advance(HOUR);
         mount.tick().await.done();
-        assert!(mount.stored("library-missing/").is_empty());
         assert_eq!(mount.read("health").await.json()["status"], "ok");
         mount.finish().await;
     }
@@ -340,4 +342,72 @@ async fn a_set_that_cannot_be_read_hides_no_missing_account_of_another() {
     let metrics = mount.read("metrics").await.text("http_raw_body");
     assert!(metrics.contains("openai_library_accounts{set=\"pool\",state=\"free\"} 1"), "{metrics}");
     mount.abandon();
+}
+
+const GET_ACCOUNT: &str = "GET /organization/projects/*/service_accounts/*";
+
+/// A set of so many accounts, none of which OpenAI finds.
+async fn mount_without_its_accounts(count: usize) -> Mount {
+    let names: Vec<String> = (0..count).map(|number| format!("a{number}")).collect();
+    let mount = library::mount_with(&names.join(",")).await.without_lag();
+    mount.advance(HOUR);
+    mount.sim.fault(Fault::on(GET_ACCOUNT, Action::status(404)));
+    let fault = mount.sim.fault(Fault::on(endpoint::CREATE_KEY, Action::status(404)));
+    mount.write(&check_out(), json!({})).await.error();
+    mount.sim.remove_fault(fault);
+    assert_eq!(mount.stored("library-missing/").len(), count);
+    mount.advance(Duration::from_secs(90));
+    mount
+}
+
+/// The number of times that OpenAI was asked for an account.
+fn looks(mount: &Mount) -> usize {
+    let asks = |call: &&Logged| call.method == "GET" && call.path.contains("/service_accounts/");
+    mount.sim.log().iter().filter(asks).count()
+}
+
+#[tokio::test]
+async fn a_tick_looks_for_a_bounded_number_of_missing_accounts_and_the_next_one_for_the_others() {
+    let mount = mount_without_its_accounts(22).await;
+    let mut ticks = Vec::new();
+    for _ in 0..3 {
+        mount.sim.forget_log();
+        mount.tick().await.done();
+        ticks.push(looks(&mount));
+    }
+    assert_eq!(ticks, [20, 2, 0]);
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_tick_that_is_over_looks_for_no_further_missing_account() {
+    let mount = mount_without_its_accounts(3).await;
+    mount.sim.clear_faults();
+    mount.sim.forget_log();
+    mount.sim.fault(Fault::on(GET_ACCOUNT, Action::delay(Duration::from_millis(200))).times(1));
+    let tick = mount.request(Operation::Rollback, "", json!({}));
+    let over = tick.cancelled.clone();
+    let cancel = async {
+        let is_asked = async || (mount.sim.faults_left() == 0).then_some(());
+        eventually("the first account is asked for", is_asked).await;
+        over.cancel();
+    };
+    let (_said, ()) = tokio::join!(mount.ask(tick), cancel);
+    assert_eq!(looks(&mount), 1);
+    mount.tick().await.done();
+    assert!(mount.stored("library-missing/").is_empty());
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_rate_limit_says_nothing_about_a_missing_account_and_is_no_failure_of_the_tick() {
+    let mount = mount_without_its_accounts(1).await;
+    mount.sim.clear_faults();
+    let headers = [("Retry-After".to_owned(), "300".to_owned())].into();
+    mount.sim.fault(Fault::on(GET_ACCOUNT, Action::Status { status: 429, headers, body: None }));
+    let before = mount.storage_text("library-missing/");
+    mount.sim.forget_log();
+    mount.tick().await.done();
+    assert_eq!((looks(&mount), mount.storage_text("library-missing/")), (1, before));
+    mount.finish().await;
 }

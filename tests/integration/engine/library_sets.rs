@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::simulator::{AccountState, Action, Fault, endpoint};
 use crate::support::Mount;
 use crate::support::library::{self, SET, SETTLED};
-use crate::support::storage::CrashPoint;
+use crate::support::storage::{Access, CrashPoint};
 
 #[tokio::test]
 async fn existing_accounts_are_adopted_and_missing_ones_made_without_a_key() {
@@ -469,5 +469,40 @@ async fn a_set_of_another_organization_is_not_mistaken_for_one_that_is_gone() {
     mount.advance(Duration::from_secs(240));
     mount.tick().await.done();
     assert_eq!(mount.sim.state().live_keys().count(), 0);
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn an_admin_key_that_openai_refuses_is_not_tried_on_each_account_that_leaves() {
+    let mount = library::mount_with("a,b,c").await.without_lag();
+    let refusal =
+        json!({"message": "no", "type": "invalid_request_error", "param": null, "code": "invalid_api_key"});
+    let refused = Action::status_with(401, json!({"error": refusal}));
+    mount.sim.fault(Fault::on(endpoint::DELETE_ACCOUNT, refused));
+    let deleted = mount.delete(SET).await;
+    assert!(deleted.warnings()[0].ends_with("a, b, c"), "{:?}", deleted.warnings());
+    assert_eq!(mount.sim.calls(endpoint::DELETE_ACCOUNT), 1);
+    mount.sim.clear_faults();
+    mount.advance(SETTLED);
+    mount.tick().await.done();
+    assert!(library::names(&mount).is_empty());
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_set_whose_project_is_deleted_while_its_accounts_are_made_is_not_stored() {
+    let mount = library::mount().await.without_lag();
+    mount.watched.hold(Access::Write, "library-set/");
+    let deletion = async {
+        mount.watched.held().await;
+        mount.delete("project/research").await.nothing();
+        mount.watched.release();
+    };
+    let body = json!({"project": "research", "service_account_names": "a"});
+    let (written, ()) = tokio::join!(mount.write(SET, body), deletion);
+    written.refused("project not found");
+    mount.read(SET).await.nothing();
+    library::settle(&mount).await;
+    assert!(library::names(&mount).is_empty());
     mount.finish().await;
 }

@@ -103,6 +103,20 @@ async fn after_a_restart_the_numbers_come_from_the_ledger() {
 }
 
 #[tokio::test]
+async fn a_credential_that_is_revoked_before_the_ledger_is_read_counts_no_more_though_its_record_is_left() {
+    let mount = mount(json!({"ttl": "1h"})).await.without_lag();
+    let (revoked, left) = (mount.read("creds/app").await, mount.read("creds/app").await);
+    mount.restart().await;
+    mount.storage.fail_delete("ledger/");
+    mount.revoke(revoked.lease()).await.done();
+    assert_eq!(mount.stored("ledger/").len(), 2, "the tick removes the record at its time");
+    mount.tick().await.done();
+    assert_eq!(told(&mount.read("roles/app").await), 1);
+    mount.revoke(left.lease()).await.done();
+    mount.finish().await;
+}
+
+#[tokio::test]
 async fn a_clock_that_is_ahead_hides_no_credential() {
     const DAYS: Duration = Duration::from_secs(2 * 86_400);
     for begins_ahead in [true, false] {

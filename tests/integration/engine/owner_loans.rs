@@ -6,8 +6,10 @@ use std::time::Duration;
 use openai_secrets::logical::{Entry, Storage as _};
 use serde_json::{Value, json};
 
+use crate::simulator::{Action, Fault, endpoint};
 use crate::support::library::{self, SET};
 use crate::support::storage::WriteOutcome;
+use crate::support::wait::eventually;
 use crate::support::{Answered, Mount};
 
 /// The number of writes and deletions of storage in `work`.
@@ -167,4 +169,23 @@ async fn a_key_that_a_restored_reservation_does_not_know_lives_as_long_as_somebo
         library::assert_at_rest(&mount, &["a"]).await;
         mount.finish().await;
     }
+}
+
+#[tokio::test]
+async fn a_return_in_the_background_ends_with_its_mount() {
+    let mount = library::mount_with("a").await.without_lag();
+    mount.write("config", json!({"revocation_mode": "queue"})).await.done();
+    let lent = library::check_out(&mount).await;
+    mount.sim.fault(Fault::on(endpoint::DELETE_KEY, Action::delay(Duration::from_millis(200))).times(1));
+    mount.revoke(lent.lease()).await.done();
+    eventually("the key is being deleted", async || (mount.sim.faults_left() == 0).then_some(())).await;
+    mount.backend().cleanup().await;
+    let deleted = async || mount.sim.state().live_keys().next().is_none().then_some(());
+    eventually("OpenAI has deleted the key", deleted).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(mount.stored("library-loan/").len(), 1, "a mount that is gone writes nothing");
+    mount.restart().await;
+    library::settle(&mount).await;
+    library::assert_at_rest(&mount, &["a"]).await;
+    mount.finish().await;
 }

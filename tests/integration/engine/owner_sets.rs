@@ -366,3 +366,22 @@ async fn a_change_of_the_release_before_is_taken_over() {
     library::assert_at_rest(&mount, &["a"]).await;
     mount.finish().await;
 }
+
+#[tokio::test]
+async fn a_creation_in_an_organization_that_is_out_of_reach_is_forgotten_after_a_year_and_a_day() {
+    const DAY: Duration = Duration::from_secs(86_400);
+    let mount = library::mount_with("a").await;
+    lose_the_next_creation(&mount);
+    mount.write(SET, names("a,b")).await.error();
+    mount.configure_elsewhere().await;
+    let unfinished = async |days: u32| {
+        mount.advance(DAY * days);
+        mount.tick().await.done();
+        mount.read("health").await.json()["unfinished_creations"].clone()
+    };
+    assert_eq!(unfinished(365).await, 1);
+    assert_eq!(unfinished(2).await, 0);
+    // The account has no key and no role in its project.
+    assert_eq!(library::names(&mount).len(), 2);
+    mount.abandon();
+}

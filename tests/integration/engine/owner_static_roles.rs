@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::simulator::{Action, Fault, KeyState, endpoint};
 use crate::support::Mount;
 use crate::support::mount::PROJECT;
-use crate::support::storage::WriteOutcome;
+use crate::support::storage::{Access, WriteOutcome};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -422,5 +422,85 @@ async fn a_key_without_an_end_is_looked_for_however_long_its_organization_was_ou
         settle(&mount).await;
     }
     assert_eq!(live(&mount).iter().map(|it| it.value.clone()).collect::<Vec<_>>(), [key(&mount).await]);
+    mount.finish().await;
+}
+
+/// A rotation whose new key is stored although the write was reported as failed, but not yet: the next leader may do that.
+async fn rotate_while_the_term_ends(mount: &Mount) {
+    mount.watched.set_write_outcomes("static-role/", &[WriteOutcome::Written, WriteOutcome::Late]);
+    mount.write("static-creds/app/rotate", json!({})).await.error();
+    mount.advance(SETTLED);
+}
+
+#[tokio::test]
+async fn a_node_that_cannot_write_any_more_deletes_no_key_that_the_next_leader_hands_out() {
+    let (mount, _) = with_app(json!({"rotation_period": 0})).await;
+    rotate_while_the_term_ends(&mount).await;
+    // It still believes that it leads: it reads its own old storage, and its tick runs.
+    mount.storage.fail_put("static-role/");
+    let _said = mount.tick().await;
+    mount.watched.commit_late_writes().await;
+    mount.restart().await;
+    let new = key(&mount).await;
+    assert!(live(&mount).iter().any(|key| key.value == new));
+    mount.advance(HOUR);
+    mount.tick().await.done();
+    assert_eq!(live(&mount).iter().map(|key| &key.value).collect::<Vec<_>>(), [&new]);
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_record_that_the_next_leader_writes_during_a_look_up_keeps_its_key_and_is_not_overwritten() {
+    // A rotation is due in the same tick.
+    let (mount, _) = with_app(json!({"rotation_period": "2m"})).await;
+    rotate_while_the_term_ends(&mount).await;
+    mount.watched.hold(Access::Read, "static-role/");
+    let next_leader = async {
+        mount.watched.held().await;
+        // The next read is that after the write, before the key is deleted.
+        mount.watched.hold(Access::Read, "static-role/");
+        mount.watched.release();
+        mount.watched.held().await;
+        mount.watched.commit_late_writes().await;
+        let record = record(&mount).await;
+        mount.watched.release();
+        record
+    };
+    let (_said, written) = tokio::join!(mount.tick(), next_leader);
+    assert_eq!(record(&mount).await, written);
+    let new = key(&mount).await;
+    assert!(live(&mount).iter().any(|key| key.value == new));
+    mount.delete("static-roles/app").await.done();
+    assert!(live(&mount).is_empty());
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_lost_account_that_another_role_is_about_to_take_is_not_deleted() {
+    let (mount, _) = with_app(json!({"rotation_period": 0, "rotation_method": "account"})).await;
+    mount.sim.fault(Fault::on(endpoint::CREATE_ACCOUNT, Action::Drop).times(1).after_the_work());
+    mount.sim.fault(Fault::on(endpoint::LIST_ACCOUNTS, Action::Html));
+    mount.write("static-creds/app/rotate", json!({})).await.error();
+    mount.sim.clear_faults();
+    let accounts = mount.sim.state().accounts;
+    let stray = accounts.into_iter().find(|it| it.name != "account-of-app").expect("OpenAI made it");
+    let (stray, first_key) = (stray.id, stray.keys[0].id.clone());
+    mount.advance(SETTLED);
+    // The other role has claimed the account, and its record is not stored yet.
+    mount.watched.hold(Access::Write, "static-role/other");
+    let tick = async {
+        mount.watched.held().await;
+        mount.tick().await.done();
+        assert!(mount.sim.state().account(&stray).is_some());
+        mount.watched.release();
+    };
+    let (other, ()) = tokio::join!(mount.write("static-roles/other", body(&stray, json!({}))), tick);
+    other.done();
+    // Nobody has the first key of the account, and it stays with the account.
+    mount.mark_foreign(&first_key);
+    let taken = mount.read("static-creds/other").await.text("api_key");
+    settle(&mount).await;
+    assert!(mount.sim.state().is_live(&taken));
+    assert_eq!(record(&mount).await["making"], Value::Null, "nothing is left to look for");
     mount.finish().await;
 }

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use openai_secrets::logical::Kind;
-use serde_json::json;
+use openai_secrets::logical::{Entry, Kind, Storage as _};
+use serde_json::{Value, json};
 
 use crate::simulator::{Action, Fault, endpoint};
 use crate::support::Mount;
@@ -225,4 +225,33 @@ async fn a_loan_that_waits_is_the_primarys_to_retry() {
     library::assert_at_rest(&mount, &["a"]).await;
     mount.revoke(lent.lease()).await.done();
     mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_secondary_ends_the_key_that_a_lease_names_though_its_loan_does_not_name_it_yet() {
+    let mount = library::mount_with("a").await.without_lag();
+    let lent = library::check_out(&mount).await;
+    mount.sim.use_key(&lent.text("api_key"));
+    // The loan as the secondary still has it, from before the key.
+    let key = mount.stored("library-loan/").remove(0);
+    let entry = mount.storage.get(&key).await.unwrap().unwrap();
+    let mut loan: Value = serde_json::from_slice(&entry.value).unwrap();
+    (loan["state"], loan["api_key_id"]) = ("reserved".into(), Value::Null);
+    mount.storage.put(Entry { value: loan.to_string().into(), ..entry }).await.unwrap();
+    mount.set_secondary(true);
+    mount.revoke(lent.lease()).await.done();
+    assert!(!mount.sim.state().is_live(&lent.text("api_key")));
+    mount.abandon();
+}
+
+#[tokio::test]
+async fn a_check_out_whose_key_has_expired_is_over_on_a_secondary_whatever_openai_says() {
+    let mount = library::mount_with("a").await;
+    let lent = library::check_out(&mount).await;
+    mount.set_secondary(true);
+    mount.sim.fault(Fault::on(endpoint::DELETE_KEY, Action::status(403)));
+    mount.revoke(lent.lease()).await.error();
+    mount.advance(HOUR * 25);
+    mount.revoke(lent.lease()).await.done();
+    mount.abandon();
 }

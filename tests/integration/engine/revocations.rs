@@ -524,3 +524,35 @@ async fn a_change_of_the_organization_is_not_forgotten_by_a_tick_during_a_pass()
     assert_eq!((accounts(&mount), on_record(&mount)), (0, 0), "its organization is in reach again");
     mount.finish().await;
 }
+
+/// OpenAI's 401 without a code.
+fn unexplained() -> Action {
+    let error = json!({"message": "no", "type": "invalid_request_error", "param": null, "code": null});
+    Action::status_with(401, json!({"error": error}))
+}
+
+#[tokio::test]
+async fn a_401_without_a_code_concerns_all_only_where_openai_refuses_other_calls_as_well() {
+    let mount = start().await;
+    for _ in 0..20 {
+        mount.lose(&lease(&mount).await);
+    }
+    mount.advance(UNTIL_DEAD + MINUTE * 5);
+    let everywhere = mount.sim.fault(Fault::everywhere(unexplained()));
+    mount.read("config/check").await.done();
+    assert!(mount.tick().await.answer.is_err());
+    for info in mount.list("revocations").await.json()["key_info"].as_object().unwrap().values() {
+        assert_eq!(info["failures"], 0, "{info}");
+    }
+    mount.sim.remove_fault(everywhere);
+    mount.read("config/check").await.done();
+
+    let first = mount.stored("ledger/").remove(0);
+    let mut accounts_left = mount.sim.state().accounts.into_iter();
+    let stubborn = accounts_left.find(|account| first.ends_with(&account.name)).expect("it is on record");
+    let path = endpoint::DELETE_ACCOUNT.replace("{service_account_id}", &stubborn.id);
+    mount.sim.fault(Fault::on(&path, unexplained()));
+    assert!(mount.tick().await.answer.is_err());
+    assert_eq!((accounts(&mount), on_record(&mount)), (1, 1), "it stops nobody else");
+    ends(&mount, "a 401 without a code").await;
+}

@@ -113,8 +113,8 @@ async fn what_anything_speaks_for_is_not_found() {
     let claimed = mount.seed(&tagged(&mount, claimed).await, false).id;
     mount.seed(&tagged(&mount, pending).await, false);
     let of_role = mount.seed(&tagged(&mount, role).await, false).id;
-    store(&mount, &format!("account-owner/{claimed}"), json!({"version": 1, "owner": {"static_role": "s"}}))
-        .await;
+    let claim = json!({"version": 1, "owner": {"static_role": "s"}, "made": mount.now()});
+    store(&mount, &format!("account-owner/{claimed}"), claim).await;
     let creation = json!({
         "organization_id": mount.sim.organization(),
         "project_id": mount.sim.project(),
@@ -127,7 +127,8 @@ async fn what_anything_speaks_for_is_not_found() {
     mount.write("roles/fixed", json!({"project": "research", "service_account_id": of_role})).await.done();
 
     let status = tidy(&mount, json!({"dry_run": false, "min_age": 0})).await;
-    assert_eq!((&status["looked_at"], &status["found_count"]), (&json!(3), &json!(0)), "{status}");
+    let counts = ["looked_at", "found_count", "failed"].map(|count| status[count].clone());
+    assert_eq!(counts, [3, 0, 0].map(Value::from), "{status}");
     assert_eq!(accounts(&mount).len(), 3);
 }
 
@@ -424,5 +425,163 @@ async fn a_list_of_keys_that_loses_its_place_keeps_the_accounts_that_somebody_ma
     let status = tidy(&mount, json!({"dry_run": false, "min_age": 0})).await;
     assert!(mount.sim.state().is_live(&theirs), "{status}");
     assert_eq!((&status["removed"], &status["failed"]), (&json!(0), &json!(1)), "{status}");
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn the_admin_key_in_use_stays_though_its_id_is_not_known() {
+    let mount = Mount::start().await.without_lag();
+    let name = tagged(&mount, "vault-admin-abcdefgh").await;
+    let (operator, _) = library::admin(&mount);
+    let key = operator.create_admin_key(&name, None).await.unwrap();
+    let nothing = Action::status_with(200, json!({"object": "list", "data": [], "has_more": false}));
+    let unlisted = mount.sim.fault(Fault::on(endpoint::LIST_ADMIN_KEYS, nothing));
+    let mut config = mount.config();
+    config["admin_api_key"] = key.value.expose().into();
+    mount.write("config", config).await.done();
+    mount.sim.remove_fault(unlisted);
+    assert_eq!(mount.read("config").await.text("admin_api_key_id"), "");
+    let status = tidy(&mount, json!({"dry_run": false, "min_age": 0})).await;
+    assert_eq!((&status["keys_looked_at"], &status["found_count"]), (&json!(2), &json!(0)), "{status}");
+    assert!(mount.sim.state().admin_keys.iter().any(|it| it.live && it.id == key.id.as_str()));
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn keys_that_nobody_can_use_and_keys_of_this_mount_keep_no_account() {
+    let mount = mount().await.without_lag();
+    let [first, expired, ours] = ["vault-first-12", "vault-expired1", "vault-ours-123"];
+    let [first, expired, ours] = [
+        mount.seed(&tagged(&mount, first).await, false).id,
+        mount.seed(&tagged(&mount, expired).await, false).id,
+        mount.seed(&tagged(&mount, ours).await, false).id,
+    ];
+    // OpenAI makes the first key of an account a moment after the account.
+    mount.advance(Duration::from_secs(30));
+    mount.seed_key(&first, "Secret Key");
+    mount.advance(Duration::from_secs(600));
+    library::expiring_key(&mount, &expired, Duration::from_secs(3_600)).await;
+    mount.seed_key(&ours, &tagged(&mount, "vault-key-1234").await);
+    let order = json!({"dry_run": false, "min_age": 0});
+    let status = tidy(&mount, order.clone()).await;
+    assert_eq!((&status["failed"], accounts(&mount).len()), (&json!(1), 1), "a key is not over: {status}");
+    mount.advance(Duration::from_secs(7_200));
+    let status = tidy(&mount, order).await;
+    assert_eq!((&status["failed"], accounts(&mount).len()), (&json!(0), 0), "{status}");
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_static_role_waits_for_the_end_of_the_account_that_tidy_removes() {
+    let mount = mount().await.without_lag();
+    let stray = mount.seed(&tagged(&mount, "vault-stray123").await, false).id;
+    mount.sim.fault(Fault::on(endpoint::DELETE_ACCOUNT, Action::delay(Duration::from_millis(500))).times(1));
+    mount.write("tidy", json!({"dry_run": false, "min_age": 0})).await.done();
+    let is_removed = async || (mount.sim.faults_left() == 0).then_some(());
+    eventually("the account is being removed", is_removed).await;
+    let role = json!({"project": "research", "service_account_id": stray});
+    mount.write("static-roles/app", role).await.error();
+    assert_eq!(ended(&mount).await["removed"], 1);
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_list_of_admin_keys_that_fails_is_told_and_fails_not_the_run() {
+    let mount = mount().await.without_lag();
+    mount.seed(&tagged(&mount, "vault-stray123").await, false);
+    mount.sim.fault(Fault::on(endpoint::LIST_ADMIN_KEYS, Action::status(403)));
+    let status = tidy(&mount, json!({"dry_run": false, "min_age": 0})).await;
+    assert_eq!(
+        (&status["state"], &status["removed"], &status["failed"]),
+        (&json!("finished"), &json!(1), &json!(1)),
+        "{status}"
+    );
+    assert!(status["last_error"].as_str().unwrap().starts_with("listing admin keys: "), "{status}");
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn the_admin_key_in_use_is_known_by_its_id_its_name_or_its_value_alone() {
+    let mount = Mount::start().await.configured().await.without_lag();
+    mount.write("config/rotate", json!({})).await.done();
+    let present = mount.sim.state().admin_keys.into_iter().find(|key| key.live).unwrap();
+    let (front, end) = (&present.value[..8], &present.value[present.value.len() - 4..]);
+    let other = json!({
+        "object": "organization.admin_api_key", "id": "key_other", "name": tagged(&mount, "vault-admin-another1").await,
+        "redacted_value": "sk-admin-unreadable", "created_at": 1_700_000_000,
+    });
+    let is_found = async |field: &str, value: Value| {
+        let mut listed = other.clone();
+        listed[field] = value;
+        let list = json!({"object": "list", "data": [listed], "has_more": false});
+        let fault = mount.sim.fault(Fault::on(endpoint::LIST_ADMIN_KEYS, Action::status_with(200, list)));
+        let status = tidy(&mount, json!({})).await;
+        mount.sim.remove_fault(fault);
+        status["found_count"].clone()
+    };
+    assert_eq!(is_found("id", json!("key_another")).await, 1, "nothing tells that it is in use");
+    assert_eq!(is_found("id", json!(present.id)).await, 0);
+    assert_eq!(is_found("name", json!(present.name)).await, 0);
+    assert_eq!(is_found("redacted_value", json!(format!("{front}...{end}"))).await, 0);
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn admin_keys_that_a_rotation_is_still_to_delete_are_left_to_it() {
+    let mount = Mount::start().await.configured().await.without_lag();
+    let unlisted = mount.sim.fault(Fault::on(endpoint::LIST_ADMIN_KEYS, Action::Html));
+    mount.sim.fault(Fault::on(endpoint::CREATE_ADMIN_KEY, Action::Cut).after_the_work().times(1));
+    mount.write("config/rotate", json!({})).await.error();
+    mount.sim.remove_fault(unlisted);
+    let unended = mount.sim.fault(Fault::on(endpoint::DELETE_ADMIN_KEY, Action::status(403)));
+    for _ in 0..2 {
+        mount.write("config/rotate", json!({})).await.done();
+    }
+    mount.sim.remove_fault(unended);
+    let live = || mount.sim.state().admin_keys.iter().filter(|key| key.live).count();
+    assert_eq!(live(), 4, "the first one, one that was lost, one that was replaced, and the present one");
+    let status = tidy(&mount, json!({"dry_run": false, "min_age": 0})).await;
+    assert_eq!((&status["keys_looked_at"], &status["found_count"]), (&json!(4), &json!(0)), "{status}");
+    mount.advance(Duration::from_secs(3_600));
+    mount.tick().await.done();
+    assert_eq!(live(), 1);
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn admin_keys_that_nothing_names_are_removed_when_old_enough_and_only_if_asked_one_by_one() {
+    let mount = Mount::start().await.configured().await.without_lag();
+    let (operator, _) = library::admin(&mount);
+    for front in ["vault-admin-stray123", "vault-admin-stray456"] {
+        operator.create_admin_key(&tagged(&mount, front).await, None).await.unwrap();
+    }
+    mount.advance(Duration::from_secs(3_600));
+    let live = || mount.sim.state().admin_keys.iter().filter(|key| key.live).count();
+    assert_eq!(tidy(&mount, json!({"dry_run": false})).await["found_count"], 0, "too young");
+    assert_eq!(tidy(&mount, json!({"min_age": "1h"})).await["found_count"], 2);
+    assert_eq!(live(), 3, "nothing is removed unasked");
+    mount.sim.fault(Fault::on(endpoint::DELETE_ADMIN_KEY, Action::status(400)).times(1));
+    let status = tidy(&mount, json!({"dry_run": false, "min_age": "1h"})).await;
+    assert_eq!((&status["removed"], &status["failed"]), (&json!(1), &json!(1)), "{status}");
+    assert_eq!(live(), 2);
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn an_admin_key_that_somebody_writes_while_tidy_removes_it_is_not_stored() {
+    let mount = Mount::start().await.configured().await.without_lag();
+    let (operator, _) = library::admin(&mount);
+    let name = tagged(&mount, "vault-admin-stray123").await;
+    let stray = operator.create_admin_key(&name, None).await.unwrap();
+    let slow = Action::delay(Duration::from_millis(500));
+    mount.sim.fault(Fault::on(endpoint::DELETE_ADMIN_KEY, slow).times(1));
+    mount.write("tidy", json!({"dry_run": false, "min_age": 0})).await.done();
+    let is_removed = async || (mount.sim.faults_left() == 0).then_some(());
+    eventually("the key is being removed", is_removed).await;
+    for (path, field) in [("config/rotate-admin-key", "new_admin_api_key"), ("config", "admin_api_key")] {
+        mount.write(path, json!({field: stray.value.expose()})).await.refused("error validating");
+    }
+    assert_eq!(ended(&mount).await["removed"], 1);
+    assert!(mount.storage_text("config").contains(mount.sim.admin_key()));
     mount.finish().await;
 }

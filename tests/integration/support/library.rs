@@ -92,9 +92,14 @@ pub async fn end_key(mount: &Mount, id: &str) {
 
 /// A client of OpenAI beside the mount, and the project.
 pub fn admin(mount: &Mount) -> (Client, ProjectId) {
+    admin_with(mount, mount.sim.admin_key())
+}
+
+/// The same with this admin key.
+pub fn admin_with(mount: &Mount, admin_key: &str) -> (Client, ProjectId) {
     let settings = Settings {
         endpoint: Endpoint::parse(&mount.sim.url()).unwrap(),
-        admin_key: AdminKey::parse(mount.sim.admin_key()).unwrap(),
+        admin_key: AdminKey::parse(admin_key).unwrap(),
         organization: mount.sim.organization().parse().unwrap(),
         ca_cert: None,
         client_certificate: None,

@@ -5,7 +5,7 @@
 use openai_secrets::logical::{Operation, Request};
 
 use super::*;
-use crate::simulator::{Action, Fault};
+use crate::simulator::{Action, Fault, endpoint};
 use crate::support::storage::{CrashPoint, Failure};
 
 /// One operation.
@@ -180,4 +180,23 @@ async fn the_end_of_a_role_is_completed_from_every_step() {
 #[tokio::test]
 async fn the_end_of_the_provider_is_completed_from_every_step() {
     Story::EndProvider.told().await;
+}
+
+#[tokio::test]
+async fn a_refused_role_is_removed_though_the_process_dies_while_its_account_is_ended() {
+    for number in 0.. {
+        let mount = managed().await.without_lag();
+        mount.sim.fault(Fault::on(endpoint::CREATE_RULE, Action::status(400)));
+        let request = mount.request(Operation::Create, "roles/app", role());
+        let died = mount.killed(request, CrashPoint::After(number)).await;
+        assert!(died, "no write is behind the end of the account");
+        if mount.sim.calls(endpoint::DELETE_ACCOUNT) == 0 {
+            mount.abandon();
+            continue;
+        }
+        mount.sim.clear_faults();
+        mount.advance(HOUR);
+        mount.tick().await.done();
+        return assert_gone(mount).await;
+    }
 }

@@ -398,3 +398,44 @@ async fn a_role_of_a_provider_that_was_replaced_meanwhile_is_not_stored() {
     token(&mount).await;
     mount.finish().await;
 }
+
+#[tokio::test]
+async fn a_lost_account_that_a_static_role_is_about_to_take_is_not_deleted() {
+    let mount = managed().await.without_lag();
+    let stray = cut_off(&mount).await.remove(0);
+    mount.advance(SETTLED);
+    // The static role has claimed the account, and its record is not stored yet.
+    mount.watched.hold(Access::Write, "static-role/");
+    let tick = async {
+        mount.watched.held().await;
+        mount.tick().await.done();
+        assert!(accounts(&mount).contains(&stray));
+        mount.watched.release();
+    };
+    let body = json!({"project": PROJECT, "service_account_id": stray});
+    let (other, ()) = tokio::join!(mount.write("static-roles/other", body), tick);
+    other.done();
+    let taken = mount.read("static-creds/other").await.text("api_key");
+    mount.advance(SETTLED);
+    mount.tick().await.done();
+    assert!(mount.sim.state().is_live(&taken));
+    assert!(!mount.storage_text("federated-role/app").contains("making"), "nothing is left to look for");
+    token(&mount).await;
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_node_that_cannot_write_any_more_changes_nothing_at_openai_for_a_federated_role() {
+    let mount = managed().await.without_lag();
+    mount.sim.fault(Fault::on(endpoint::CREATE_RULE, Action::status(500)));
+    mount.write("roles/app", role()).await.error();
+    mount.sim.clear_faults();
+    mount.advance(HOUR);
+    mount.storage.fail_put("federated-role/");
+    assert!(mount.tick().await.answer.is_err());
+    assert_eq!(rules(&mount), []);
+    mount.tick().await.done();
+    token(&mount).await;
+    mount.delete("roles/app").await.nothing();
+    assert_gone(mount).await;
+}

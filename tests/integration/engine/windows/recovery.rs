@@ -348,3 +348,24 @@ async fn leave_window(mount: &Mount, id: Uuid, accounts: usize) {
     let (key, value) = (format!("wal/{id}"), entry.to_string().into_bytes());
     mount.storage.put(Entry { key, value, seal_wrap: false }).await.unwrap();
 }
+
+/// Ids of windows are short in names. So a window of another cluster may have the id of a stored one.
+#[tokio::test]
+async fn a_credential_that_was_made_long_after_the_entry_is_of_another_window_and_stays() {
+    let (mount, id) = (mount().await.without_lag(), Uuid::new_v4());
+    leave_window(&mount, id, 1).await;
+    mount.advance(MINUTE * 31);
+    let tag = mount.read("info").await.text("mount_tag");
+    let stamp = windows::stamp(mount.now() + TimeDelta::hours(1), id);
+    let of_another = format!("vault-app-another1-{stamp}-{tag}");
+    mount.sim.seed_account(mount.sim.project(), &of_another, true).expect("the project is there");
+    mount.restart().await;
+    for _ in 0..2 {
+        mount.tick_now().await.done();
+    }
+    assert_eq!(names(&mount), std::slice::from_ref(&of_another));
+    assert!(mount.sim.state().is_live(&key_of(&mount, &of_another)));
+    assert!(ledger_place(&mount, &of_another).is_some(), "it is removed after its own end");
+    assert_eq!(mount.stored("wal/").len(), 0);
+    mount.finish().await;
+}
