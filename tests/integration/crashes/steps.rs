@@ -249,7 +249,10 @@ impl Step {
                 world.write(&format!("{pool}/check-in"), account, trap).await
             }
             Self::WriteSet(names) => {
-                let set = json!({"project_id": PROJECT, "service_account_names": names, "ttl": "10m"});
+                // A key that somebody uses, and whose check-out was cut off, lives until its own end.
+                let set = json!({
+                    "project_id": PROJECT, "service_account_names": names, "ttl": "10m", "max_ttl": "20m",
+                });
                 world.write(pool, set, trap).await
             }
             Self::DeleteSet => world.delete(pool, trap).await,
