@@ -1,14 +1,18 @@
 //! A cluster of three OpenBao nodes with integrated storage, and failures of its leader.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::host::Host;
 use super::openai::OpenAi;
 use super::programs;
 use super::server::Storage;
-use super::wait::eventually;
+use super::wait::{eventually, within};
 
 const NODES: usize = 3;
+/// A leader that steps down waits for its requests, which end within 90 s.
+const MAX_STEP_DOWN: Duration = Duration::from_secs(120);
 
 /// The nodes in order of their start. Dropping the cluster stops them.
 pub(crate) struct Cluster {
@@ -83,10 +87,8 @@ impl Cluster {
     pub(crate) async fn step_down(&self) {
         let number = self.leader().await;
         self.nodes[number].api().write("sys/step-down", json!({})).await.ok();
-        eventually("the node no longer leads", async || {
-            (!self.nodes[number].is_active().await).then_some(())
-        })
-        .await;
+        let left = within(MAX_STEP_DOWN, async || (!self.nodes[number].is_active().await).then_some(()));
+        left.await.expect("the node no longer leads");
         self.leader().await;
     }
 
