@@ -79,24 +79,22 @@ pub(in crate::engine) async fn end_new(
     project: &ProjectId,
     found: Option<&Found>,
 ) -> Result<Undone, openai::Error> {
-    if let Some(found) = found {
-        found.ids().for_each(|id| client.recent_ids().insert(id, Duration::ZERO));
-    }
-    end_found(client, project, found).await
+    let Some(found) = found else { return Ok(Undone::NothingFound) };
+    found.ids().for_each(|id| client.recent_ids().insert(id, Duration::ZERO));
+    end_found(client, project, found).await?;
+    Ok(Undone::Ended)
 }
 
-/// Ends the result of a look-up.
+/// Ends the key or account that a look-up found.
 pub(in crate::engine) async fn end_found(
     client: &Client,
     project: &ProjectId,
-    found: Option<&Found>,
-) -> Result<Undone, openai::Error> {
-    match found {
-        Some(Found { key: Some(key), .. }) => end_key(client, project, key).await?,
-        Some(Found { account, key: None, .. }) => end_account(client, project, account).await?,
-        None => return Ok(Undone::NothingFound),
+    found: &Found,
+) -> Result<(), openai::Error> {
+    match &found.key {
+        Some(key) => end_key(client, project, key).await,
+        None => end_account(client, project, &found.account).await,
     }
-    Ok(Undone::Ended)
 }
 
 /// Success if the deleted object is gone.

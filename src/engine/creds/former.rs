@@ -91,8 +91,8 @@ pub(in crate::engine) async fn sweep(
     let Look::Done(found) = looked.map_err(Error::Revocation)? else { return Ok(Swept::Waits) };
     if let Some(found) = &found {
         clients::note_made(&engine, &found.ids().collect::<Vec<_>>(), creation.announced);
+        end_found(&client, project, found).await.map_err(Error::Revocation)?;
     }
-    end_found(&client, project, found.as_ref()).await.map_err(Error::Revocation)?;
     Ok(Swept::Done)
 }
 

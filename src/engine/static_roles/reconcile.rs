@@ -195,7 +195,7 @@ async fn find_and_end(work: &Work<'_>, role: &mut StaticRole, making: &Making) -
     }
     confirm(work, role, making).await?;
     clients::note_made(work.engine, &found.ids().collect::<Vec<_>>(), making.since);
-    end_found(&client, project, Some(&found)).await.map_err(Error::Revocation)?;
+    end_found(&client, project, &found).await.map_err(Error::Revocation)?;
     failpoint!("static.undone");
     if is_account {
         // A claim that stays is void.

@@ -328,7 +328,7 @@ async fn who_has_one_besides_what_is_returning_need_not_say_which() {
     library::check_in(&mount, &first).await.refused("is not free yet");
     mount.write(&path("check-in"), json!({})).await.done();
     assert!(!mount.sim.state().is_live(&second.text("api_key")));
-    // What is returning is all that is left.
+    // The borrower has no other check-out than the one that is returning.
     mount.write(&path("check-in"), json!({})).await.done();
     library::assert_at_rest(&mount, &["a", "b"]).await;
     mount.finish().await;

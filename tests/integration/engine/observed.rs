@@ -473,7 +473,7 @@ async fn costs_are_counted_after_a_clock_that_was_ahead() {
         let _said = mount.tick().await;
         mount.sim.clear_faults();
         mount.put_clock_back(HOUR * 24 * 400);
-        // The client of before pauses after the failures.
+        // The old client pauses after the failures. A new process has a new client.
         mount.restart().await;
         // Midnight passes. Costs count from the day of the first look to which OpenAI's clock is known.
         let spend = || mount.sim.spend(mount.sim.project(), 2.0);

@@ -154,7 +154,7 @@ async fn a_change_that_succeeds_ends_the_error_of_the_one_before() {
     mount.write("roles/app", json!({"scopes": "api.model.read"})).await.error();
     assert_ne!(mount.read("roles/app").await.text("last_error"), "");
     mount.sim.clear_faults();
-    // The client of before pauses after the failures.
+    // The old client pauses after the failures. A new process has a new client.
     mount.restart().await;
     mount.write("roles/app", json!({"scopes": "api.responses.write"})).await.done();
     assert_eq!(mount.read("roles/app").await.text("last_error"), "");
@@ -189,7 +189,7 @@ async fn a_stop_while_openai_is_out_of_reach_stops_the_role_here() {
 async fn a_change_that_openai_answers_slowly_holds_up_no_other_role_of_the_project() {
     let mount = with_app().await;
     mount.sim.fault(Fault::on(endpoint::UPDATE_RULE, Action::delay(Duration::from_secs(3))).times(1));
-    // A call is counted after its answer, and a fault as it comes.
+    // The simulator counts a call after its answer, and a fault before it.
     let asked = async || (mount.sim.faults_left() == 0).then_some(());
     let other = async {
         eventually("the change waits for OpenAI", asked).await;

@@ -41,7 +41,7 @@ const TWO_TICKS: Duration = Duration::from_secs(200);
 #[tokio::test]
 async fn the_process_may_end_at_every_point() {
     let points: Vec<_> = points().into_iter().filter(|it| !OUT_OF_REACH.contains(&it.as_str())).collect();
-    // Nearly all of it is waiting for ticks, so the points are shared out.
+    // The test mostly waits for ticks, so each server takes a share of the points.
     let shares = (0..SERVERS).map(|first| points.iter().skip(first).step_by(SERVERS).cloned().collect());
     join_all(shares.map(ends_at_each)).await;
 }
