@@ -29,7 +29,7 @@ PARTS = {
     "OpenAI's client": r"openai_secrets::openai|reqwest|hyper::proto::h1|httparse|\burl::|idna|tower_http",
     "go-plugin": r"openai_secrets::goplugin",
     "gRPC": r"tonic|tower|\bh2::|hyper|\bhttp::|http_body",
-    "TLS": r"rustls|aws_lc|aes_|gcm|EVP_|sha\d|CRYPTO|webpki",
+    "TLS": r"rustls|\bring::|ring_core|ecp_|aes_|gcm|sha\d|p521|webpki",
     "runtime": r"tokio|mio::|futures|parking_lot|epoll|pthread",
     "logs": r"tracing",
     "memory": r"malloc|free|calloc|realloc|unlink_chunk|mem(cpy|move|set|cmp|chr)|mem_|__rdl_|__rust_|zeroize",

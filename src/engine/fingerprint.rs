@@ -2,7 +2,7 @@
 //!
 //! Not for secrets that can be guessed, and not where an adversary must not predict the number.
 
-use aws_lc_rs::digest;
+use ring::digest;
 
 /// The first eight bytes of the text's SHA-256, as a number.
 pub fn number(text: &str) -> u64 {

@@ -7,7 +7,7 @@ use rcgen::{
     CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose,
 };
 use rustls::client::Resumption;
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::NoServerSessionStorage;
@@ -16,6 +16,7 @@ use rustls::{ClientConfig, ServerConfig, SupportedProtocolVersion};
 
 use super::Error;
 use super::pinned::Pinned;
+use crate::tls;
 
 /// The only protocol offered by ALPN. gRPC ends a connection without an agreement on HTTP/2 (PROTOCOL 2.2).
 const ALPN: &[u8] = b"h2";
@@ -51,10 +52,9 @@ impl Identity {
 }
 
 impl Tls {
-    /// Creates both configurations. `identity` is this process, and `host` is the only accepted peer. The host's key is
-    /// P-521, which aws-lc-rs supports.
+    /// Creates both configurations. `identity` is this process, and `host` is the only accepted peer.
     pub(super) fn new(identity: &Identity, host: CertificateDer<'static>) -> Result<Self, Error> {
-        let provider = Arc::new(aws_lc_rs::default_provider());
+        let provider = Arc::new(tls::provider());
         let pinned = Arc::new(Pinned::new(host, &provider));
         Ok(Self {
             server: Arc::new(server(identity, Arc::clone(&pinned), Arc::clone(&provider))?),
@@ -117,15 +117,19 @@ fn client(
 
 #[cfg(test)]
 impl Identity {
-    /// A certificate like the hosts' certificates: P-521, a CA, valid beyond 2050 (PROTOCOL 2.1).
+    /// A certificate like the hosts' certificates, made by OpenSSL: P-521, a CA, valid beyond 2050 (PROTOCOL 2.1).
     pub(super) fn of_a_host() -> Self {
-        let mut parameters = parameters().unwrap();
-        parameters.distinguished_name.push(DnType::OrganizationName, "Host");
-        parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        parameters.key_usages.push(KeyUsagePurpose::KeyCertSign);
-        parameters.not_after = rcgen::date_time_ymd(2056, 1, 1);
-        let pair = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P521_SHA512).unwrap();
-        Self::sign(&parameters, &pair).unwrap()
+        Self::from_pem(include_str!("tests/host.pem"))
+    }
+
+    /// A certificate with the same names and another key.
+    pub(super) fn of_another_host() -> Self {
+        Self::from_pem(include_str!("tests/other_host.pem"))
+    }
+
+    fn from_pem(pem: &str) -> Self {
+        let certificate = host_certificate(pem).unwrap();
+        Self { certificate, key: PrivateKeyDer::from_pem_slice(pem.as_bytes()).unwrap() }
     }
 
     /// The text for `PLUGIN_CLIENT_CERT`.
@@ -197,7 +201,7 @@ mod tests {
         pair: &Pair,
         versions: &[&'static SupportedProtocolVersion],
     ) -> ConfigBuilder<ClientConfig, WantsClientCert> {
-        let provider = Arc::new(aws_lc_rs::default_provider());
+        let provider = Arc::new(tls::provider());
         let pinned = Arc::new(Pinned::new(pair.plugin.certificate.clone(), &provider));
         let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(versions).unwrap();
         builder.dangerous().with_custom_certificate_verifier(pinned)
@@ -233,7 +237,7 @@ mod tests {
     #[tokio::test]
     async fn another_certificate_with_the_same_names_is_rejected() {
         let pair = Pair::new();
-        let other = Identity::of_a_host();
+        let other = Identity::of_another_host();
         let (server, _) = meet(pair.peer_tls(&other).client, pair.plugin_tls().server).await;
         assert!(server.is_err());
         let (_, client) = meet(pair.plugin_tls().client, pair.peer_tls(&other).server).await;
@@ -251,8 +255,8 @@ mod tests {
     #[tokio::test]
     async fn the_hosts_certificate_without_its_key_is_rejected() {
         let pair = Pair::new();
-        let other = Identity::of_a_host();
-        let key = aws_lc_rs::sign::any_supported_type(&other.key).unwrap();
+        let other = Identity::of_another_host();
+        let key = tls::provider().key_provider.load_private_key(other.key.clone_key()).unwrap();
         let stolen = CertifiedKey::new(vec![pair.host.certificate.clone()], key);
         let stolen = Arc::new(SingleCertAndKey::from(stolen));
 

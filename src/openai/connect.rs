@@ -103,7 +103,7 @@ fn tls(
     if let Some(pem) = ca_cert.filter(|pem| !pem.trim().is_empty()) {
         trust(&mut roots, pem)?;
     }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let provider = Arc::new(crate::tls::provider());
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| SettingsError::Library { reason: error.to_string() })?

@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use chrono::{DateTime, Utc};
+use ring::digest;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::accounts::making::MakingList;

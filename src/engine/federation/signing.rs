@@ -4,12 +4,12 @@
 use std::fmt;
 use std::sync::Arc;
 
-use aws_lc_rs::digest::{SHA256, digest};
-use aws_lc_rs::error::{KeyRejected, Unspecified};
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use ring::digest::{SHA256, digest};
+use ring::error::{KeyRejected, Unspecified};
+use ring::rand::SystemRandom;
+use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
@@ -42,9 +42,8 @@ pub(in crate::engine) enum SigningError {
 impl SigningKey {
     /// A new key.
     pub(in crate::engine) fn generate() -> Result<Self, SigningError> {
-        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING)?;
-        let pkcs8 = pair.to_pkcs8v1()?;
-        Ok(Self::new(pair, Zeroizing::new(STANDARD.encode(pkcs8.as_ref()))))
+        let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new())?;
+        Self::decode(Zeroizing::new(STANDARD.encode(pkcs8.as_ref())))
     }
 
     /// The RFC 7638 thumbprint of the public key.
@@ -71,7 +70,7 @@ impl SigningKey {
     fn decode(encoded: Zeroizing<String>) -> Result<Self, SigningError> {
         let pkcs8 =
             Zeroizing::new(STANDARD.decode(encoded.as_bytes()).map_err(|_| SigningError::Unreadable)?);
-        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &pkcs8)?;
+        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &pkcs8, &SystemRandom::new())?;
         Ok(Self::new(pair, encoded))
     }
 }

@@ -176,7 +176,7 @@ async fn unauthenticated_peers_and_garbage_harm_nobody() {
     let mut answer = Vec::new();
     let _ = garbage.read_to_end(&mut answer).await;
     let _silent = UnixStream::connect(&started.socket).await.unwrap();
-    let unauthenticated = Tls::new(&Identity::of_a_host(), started.certificate.clone()).unwrap();
+    let unauthenticated = Tls::new(&Identity::of_another_host(), started.certificate.clone()).unwrap();
     // In TLS 1.3 a client can finish the handshake before the server has checked the client's certificate.
     if let Ok(connected) = connect_as(&unauthenticated, &started.socket).await {
         assert!(check(&connected, "plugin").await.is_err());

@@ -167,7 +167,7 @@ fn acceptor(parameters: CertificateParams) -> (TlsAcceptor, String) {
     let key = KeyPair::generate().unwrap();
     let certificate = parameters.self_signed(&key).unwrap();
     let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let provider = Arc::new(crate::tls::provider());
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()

@@ -12,7 +12,7 @@ mod strict;
 use std::sync::Arc;
 
 use reqwest::{Method, RequestBuilder};
-use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::crypto::ring::default_provider;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};

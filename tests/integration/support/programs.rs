@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::{Once, OnceLock};
 use std::{env, fs};
 
-use aws_lc_rs::digest::{SHA256, digest};
+use ring::digest::{SHA256, digest};
 
 /// File name of the plugin, its name in the catalog and the type of its mounts.
 pub(crate) const PLUGIN: &str = "vault-plugin-secrets-openai";
