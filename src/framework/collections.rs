@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::logical::Data;
+use crate::logical::{Data, data};
 
 use super::decode::{self, Refusal};
 use super::kind::{Kind, Shape};
@@ -70,7 +70,7 @@ impl Kind for BTreeMap<String, String> {
         default.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
     }
     fn show_default(default: &'static [(&'static str, &'static str)]) -> Value {
-        default.iter().map(|(key, value)| ((*key).to_owned(), Value::from(*value))).collect::<Data>().into()
+        data(default.iter().map(|(key, value)| (*key, Value::from(*value)))).into()
     }
 }
 

@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::logical::{Operation, SpecialPaths};
+use crate::logical::{Operation, SpecialPaths, data};
 
 use super::field::AnyField;
 use super::path::Route;
@@ -56,9 +56,9 @@ impl<'a> Document<'a> {
             self.paths.insert(format!("/{template}"), item);
         }
         if route.path.operations.contains_key(&Operation::List) {
-            let list = std::iter::once(("get".to_owned(), self.operation(route, Operation::List)));
+            let list = data([("get", self.operation(route, Operation::List))]);
             let path = format!("{template}/");
-            let item = self.item(route, &path, list.collect());
+            let item = self.item(route, &path, list);
             self.paths.insert(format!("/{path}"), item);
         }
     }
@@ -150,9 +150,9 @@ impl<'a> Document<'a> {
             if operation == Operation::Patch {
                 schema.remove("default");
             }
-            ((*name).to_owned(), schema.into())
+            (*name, schema.into())
         });
-        let mut schema = shapes::of_object(properties.collect(), required);
+        let mut schema = shapes::of_object(data(properties), required);
         // Without an example, API explorers offer every field with an invented value.
         let offered = if operation == Operation::Patch { Schema::new() } else { shapes::offered(&fields) };
         schema.insert("example".to_owned(), offered.into());

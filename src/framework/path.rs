@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::logical::{Data, Error, Operation, Response, Writable};
+use crate::logical::{Data, Error, Operation, Response, Writable, data};
 
 use super::field::AnyField;
 use super::handler::{Handler, boxed};
@@ -36,7 +36,7 @@ pub type Shown<T> = (ResponseField, fn(&T) -> Value);
 
 /// The values of these fields.
 pub fn show<T>(fields: &[Shown<T>], of: &T) -> Data {
-    fields.iter().map(|(field, value)| (field.name.to_owned(), value(of))).collect()
+    data(fields.iter().map(|(field, value)| (field.name, value(of))))
 }
 
 /// A path of the engine `E`.

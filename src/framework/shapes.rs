@@ -1,9 +1,12 @@
 //! JSON schemas of the OpenAPI document (PROTOCOL 8.11).
 
+use std::iter;
+
 use serde_json::{Map, Value, json};
 
 use super::field::AnyField;
 use super::{ResponseField, Shape};
+use crate::logical::data;
 
 /// A schema: a JSON object.
 pub(super) type Schema = Map<String, Value>;
@@ -25,8 +28,7 @@ pub(super) fn of_shape(shape: Shape) -> Schema {
         Shape::KeyValues => ("object", Some(("format", json!("kvpairs")))),
         Shape::Time => ("string", Some(("format", json!("date-time")))),
     };
-    let kind = ("type".to_owned(), Value::from(kind));
-    std::iter::once(kind).chain(more.map(|(key, value)| (key.to_owned(), value))).collect()
+    data(iter::once(("type", Value::from(kind))).chain(more))
 }
 
 /// Schema of a shape in a response. Requests accept several formats; responses use one.
@@ -57,8 +59,8 @@ pub(super) fn offered(fields: &[(&str, &dyn AnyField)]) -> Schema {
         let empty = info.is_required_as(name).then(|| empty(info.shape));
         field.default_value().or(empty).filter(|_| !info.is_deprecated_as(name))
     };
-    let fields = fields.iter().filter_map(|(name, field)| Some(((*name).to_owned(), value(name, *field)?)));
-    fields.collect()
+    let fields = fields.iter().filter_map(|(name, field)| Some((*name, value(name, *field)?)));
+    data(fields)
 }
 
 /// An empty value of this shape.
@@ -117,15 +119,15 @@ pub(super) fn of_object(properties: Schema, mut required: Vec<&str>) -> Schema {
 pub(super) fn of_answer(fields: &[ResponseField]) -> Schema {
     let properties = fields.iter().map(|field| {
         let schema = described(of_answered(field.shape), field.description, field.sensitive);
-        (field.name.to_owned(), Value::Object(schema))
+        (field.name, Value::Object(schema))
     });
-    of_object(properties.collect(), Vec::new())
+    of_object(data(properties), Vec::new())
 }
 
 /// Schema of a list response.
 pub(super) fn of_list() -> Schema {
     let keys = Value::Object(of_shape(Shape::Strings));
-    of_object(std::iter::once(("keys".to_owned(), keys)).collect(), Vec::new())
+    of_object(data([("keys", keys)]), Vec::new())
 }
 
 fn described(mut schema: Schema, description: &str, sensitive: bool) -> Schema {

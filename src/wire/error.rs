@@ -1,7 +1,7 @@
 //! Converts errors to the protocol's errors (PROTOCOL 8.6), and logs them. No other file of this module logs the error
 //! of a request.
 
-use crate::logical::{Data, Error, Kind, StorageError};
+use crate::logical::{Error, Kind, StorageError, data};
 
 use super::pb::{self, ProtoError};
 use super::task::Panicked;
@@ -95,7 +95,7 @@ pub(super) fn message(error: &Error) -> ProtoError {
 /// reaches the user as HTTP 400 with its text.
 pub(super) fn reply(error: &Error) -> pb::HandleRequestReply {
     if error.kind() == Kind::BadRequest {
-        let data = Data::from_iter([("error".to_owned(), text(error).into())]);
+        let data = data([("error", text(error).into())]);
         let response = pb::Response { data: value::json(&data), ..pb::Response::default() };
         return pb::HandleRequestReply { response: Some(response), ..pb::HandleRequestReply::default() };
     }

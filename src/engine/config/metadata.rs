@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::engine::Error;
 use crate::framework::{Call, Field, Path, ResponseField};
-use crate::logical::Data;
+use crate::logical::data;
 
 /// Labels by name.
 pub(in crate::engine) type Metadata = BTreeMap<String, String>;
@@ -53,7 +53,7 @@ pub(in crate::engine) fn changed_by(call: &Call, old: Option<&Metadata>) -> Resu
 
 /// The labels as an answer shows them.
 pub(in crate::engine) fn shown(labels: &Metadata) -> Value {
-    labels.iter().map(|(name, value)| (name.clone(), Value::from(value.as_str()))).collect::<Data>().into()
+    data(labels.iter().map(|(name, value)| (name, Value::from(value.as_str())))).into()
 }
 
 /// Refuses labels that would break a line of an answer or log.

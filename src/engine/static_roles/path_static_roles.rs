@@ -123,7 +123,7 @@ impl StaticRole {
             ("next_vault_rotation", next.into()),
             ("rotation_failures", self.retry.failures.into()),
             ("last_rotation_error", self.retry.last_error.clone().unwrap_or_default().into()),
-            ("grace_keys", self.ending.iter().map(Ending::view).collect::<Data>().into()),
+            ("grace_keys", data(self.ending.iter().map(Ending::view)).into()),
             ("deleting", (self.current.is_none() && !self.ending.is_empty()).into()),
         ]));
         Ok(view)
