@@ -203,6 +203,9 @@ impl State {
 
     /// Wakes the first call of each kind, which may now be admitted.
     fn wake_heads(&self) {
+        if self.wakers.is_empty() {
+            return;
+        }
         for waker in self.rate_limiter.heads().filter_map(|head| self.wakers.get(&head)) {
             waker.notify_one();
         }

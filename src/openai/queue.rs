@@ -94,9 +94,9 @@ impl Queue {
     }
 
     fn first(&self, is_eligible: impl Fn(Kind) -> bool) -> Option<Ticket> {
-        let eligible: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| is_eligible(*kind)).collect();
         let first = |class: usize| {
-            let numbers = eligible.iter().filter_map(|&kind| {
+            let eligible = Kind::ALL.into_iter().filter(|kind| is_eligible(*kind));
+            let numbers = eligible.filter_map(|kind| {
                 self.waiting[class][kind.index()].first().map(|&number| Ticket { class, kind, number })
             });
             numbers.min_by_key(|ticket| ticket.number)
