@@ -14,8 +14,6 @@ from pathlib import Path
 
 PROGRAM = "vault-plugin-secrets-openai"
 NAMES = re.compile(r"(licen[cs]e|copying|notice|unlicense|copyright)", re.IGNORECASE)
-# The C library inside a crate.
-BUNDLED = {"aws-lc-sys": ["aws-lc/LICENSE"]}
 # Crates whose package has no license file, and a crate with the text of their license: tonic-prost is of tonic's repository (MIT), yamux
 # is under Apache-2.0, among others.
 STANDARD = {"tonic-prost": "tonic", "yamux": "prost"}
@@ -42,7 +40,6 @@ def texts_of(package):
             files += (folder / inside).iterdir()
     if package.get("license_file"):
         files.append(folder / package["license_file"])
-    files += [folder / file for file in BUNDLED.get(package["name"], [])]
     return [file.read_text(encoding="utf-8", errors="replace").strip() for file in sorted(set(files))]
 
 
