@@ -2,6 +2,7 @@
 //! encrypted storage.
 
 use std::fmt;
+use std::hint::black_box;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -9,24 +10,29 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use ring::digest::{SHA256, digest};
 use ring::error::{KeyRejected, Unspecified};
 use ring::rand::SystemRandom;
-use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
+use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, EcdsaSigningAlgorithm, KeyPair as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 /// Name of the signature algorithm in tokens and key sets.
 pub(in crate::engine) const ALGORITHM: &str = "ES256";
+/// The same, as the crypto library names it.
+static ES256: &EcdsaSigningAlgorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
 /// Bytes of each coordinate of a public key.
 const COORDINATE: usize = 32;
 
 /// A key pair that signs tokens. Serialization writes the private key, so store it only in encrypted storage.
 #[derive(Clone)]
 pub(in crate::engine) struct SigningKey {
-    pair: Arc<EcdsaKeyPair>,
+    pair: Arc<WipedPair>,
     /// The private key in PKCS#8 and base64.
     encoded: Zeroizing<String>,
     kid: String,
 }
+
+/// The key as ring holds it. ring does not wipe its keys, so the last owner writes another key over this one.
+struct WipedPair(EcdsaKeyPair);
 
 /// Reason why there is no key or no signature. The error says nothing about the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -42,7 +48,7 @@ pub(in crate::engine) enum SigningError {
 impl SigningKey {
     /// A new key.
     pub(in crate::engine) fn generate() -> Result<Self, SigningError> {
-        let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new())?;
+        let pkcs8 = EcdsaKeyPair::generate_pkcs8(ES256, &SystemRandom::new())?;
         Self::decode(Zeroizing::new(STANDARD.encode(pkcs8.as_ref())))
     }
 
@@ -53,24 +59,24 @@ impl SigningKey {
 
     /// The public key as a JSON Web Key.
     pub(in crate::engine) fn public_jwk(&self) -> Value {
-        let [x, y] = coordinates(&self.pair);
+        let [x, y] = coordinates(&self.pair.0);
         json!({"kty": "EC", "crv": "P-256", "use": "sig", "alg": ALGORITHM, "kid": self.kid, "x": x, "y": y})
     }
 
     /// The signature of the message, as the concatenation of its two numbers.
     pub(in crate::engine) fn sign(&self, message: &[u8]) -> Result<impl AsRef<[u8]>, SigningError> {
-        Ok(self.pair.sign(&SystemRandom::new(), message)?)
+        Ok(self.pair.0.sign(&SystemRandom::new(), message)?)
     }
 
     fn new(pair: EcdsaKeyPair, encoded: Zeroizing<String>) -> Self {
         let kid = thumbprint(&pair);
-        Self { pair: Arc::new(pair), encoded, kid }
+        Self { pair: Arc::new(WipedPair(pair)), encoded, kid }
     }
 
     fn decode(encoded: Zeroizing<String>) -> Result<Self, SigningError> {
         let pkcs8 =
             Zeroizing::new(STANDARD.decode(encoded.as_bytes()).map_err(|_| SigningError::Unreadable)?);
-        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &pkcs8, &SystemRandom::new())?;
+        let pair = EcdsaKeyPair::from_pkcs8(ES256, &pkcs8, &SystemRandom::new())?;
         Ok(Self::new(pair, encoded))
     }
 }
@@ -88,6 +94,20 @@ fn thumbprint(pair: &EcdsaKeyPair) -> String {
     let [x, y] = coordinates(pair);
     let members = format!(r#"{{"crv":"P-256","kty":"EC","x":"{x}","y":"{y}"}}"#);
     URL_SAFE_NO_PAD.encode(digest(&SHA256, members.as_bytes()))
+}
+
+impl Drop for WipedPair {
+    fn drop(&mut self) {
+        let random = SystemRandom::new();
+        let other = EcdsaKeyPair::generate_pkcs8(ES256, &random).ok();
+        let other = other.and_then(|pkcs8| EcdsaKeyPair::from_pkcs8(ES256, pkcs8.as_ref(), &random).ok());
+        // Nothing overwrites the key if there are no random numbers.
+        if let Some(other) = other {
+            self.0 = other;
+            // The compiler may leave out a write that nobody reads.
+            black_box(&self.0);
+        }
+    }
 }
 
 impl From<Unspecified> for SigningError {
@@ -167,5 +187,29 @@ mod tests {
             let error = serde_json::from_value::<SigningKey>(json!(bad)).unwrap_err();
             assert_eq!(error.to_string(), "the stored signing key cannot be read");
         }
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_dropped_key_is_overwritten() {
+        use std::os::unix::fs::FileExt as _;
+
+        let memory = std::fs::File::open("/proc/self/mem").unwrap();
+        let words = |address: u64| {
+            let mut bytes = vec![0; size_of::<EcdsaKeyPair>()];
+            memory.read_exact_at(&mut bytes, address).unwrap();
+            bytes.chunks(8).map(<[u8]>::to_vec).collect::<Vec<_>>()
+        };
+        let address = |key: &SigningKey| std::ptr::from_ref(&key.pair.0).addr() as u64;
+        let (key, other) = (SigningKey::generate().unwrap(), SigningKey::generate().unwrap());
+        let at = address(&key);
+        let (before, common) = (words(at), words(address(&other)));
+        drop(key);
+        let after = words(at);
+        let own: Vec<_> = (0..before.len()).filter(|&word| before[word] != common[word]).collect();
+        // The scalar, the secret of the nonces and the public point.
+        assert!(own.len() >= 16, "{own:?}");
+        let kept: Vec<_> = own.into_iter().filter(|&word| before[word] == after[word]).collect();
+        assert!(kept.is_empty(), "{kept:?}");
     }
 }
