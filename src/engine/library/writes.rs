@@ -244,7 +244,7 @@ impl SetWrite<'_> {
         }
         if !lacking.is_empty() {
             self.warnings.push(format!(
-                "the project had no service accounts of these names, so Vault created them: {}",
+                "the project had no service accounts of these names, so Vault made them: {}",
                 lacking.join(", ")
             ));
         }
