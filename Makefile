@@ -45,6 +45,7 @@ demo: ## Show the Quick Start from beginning to end, on a server and an OpenAI o
 	@scripts/demo.sh
 
 register: ## Enter bin/'s plugin into the catalog of the server at VAULT_ADDR
+	@test -f $(BIN) || { echo "make register: there is no $(BIN): run make build first" >&2; exit 1; }
 	$(CLI) plugin register -sha256=$(SHA256) secret $(NAME)
 
 enable: ## Mount the plugin at openai/

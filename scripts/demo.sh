@@ -252,6 +252,12 @@ The server's log is $stage_folder/server.log. To end everything:
 
   kill $server_pid $simulator_pid; rm -r $stage_folder
 TEXT
+  if [ -z "$openai_is_real" ]; then
+    say
+    say 'The guide to keyless credentials begins with this command, as the simulator has a token exchange of its own:'
+    say
+    say "  $cli write openai/config/federation token_endpoint=$OPENAI_TOKEN_URL"
+  fi
 }
 
 check_programs cargo cc make python3

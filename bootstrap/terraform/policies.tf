@@ -49,6 +49,9 @@ resource "vault_policy" "operator" {
     path "${local.mount}/config/+" {
       capabilities = ["create", "update"]
     }
+    path "${local.mount}/config/check" {
+      capabilities = ["read"]
+    }
     path "${local.mount}/config/federation" {
       capabilities = ["create", "update", "patch", "read"]
     }

@@ -109,7 +109,10 @@ impl Answer {
             code: None,
             param: None,
             request_id: request_id(&self.headers, secret),
-            retry_after: in_headers(&self.headers, SystemTime::now()),
+            retry_after: in_headers(
+                &self.headers,
+                self.date().map_or_else(SystemTime::now, SystemTime::from),
+            ),
             hint: None,
             should_retry: should_retry(&self.headers),
             key_is_new: false,
@@ -240,6 +243,18 @@ mod tests {
                 prop_assert!(!text.contains(SECRET), "{}", text);
             }
         }
+    }
+
+    #[test]
+    fn a_date_to_wait_for_counts_by_the_clock_of_the_server_that_set_it() {
+        let headers =
+            [("date", "Wed, 21 Oct 2015 07:28:00 GMT"), ("retry-after", "Wed, 21 Oct 2015 07:28:30 GMT")];
+        let headers =
+            headers.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+        let answer =
+            Answer { status: 429, headers: HeaderMap::from_iter(headers), body: Zeroizing::new(Vec::new()) };
+        let refusal = answer.refusal(Call::Key, SECRET);
+        assert_eq!(refusal.retry_after, Some(Duration::from_secs(30)));
     }
 
     #[test]

@@ -92,6 +92,18 @@ impl Call {
         self.facts().0
     }
 
+    /// True if the call deletes an object.
+    pub fn is_deletion(self) -> bool {
+        matches!(
+            self,
+            Self::DeleteServiceAccount
+                | Self::DeleteKey
+                | Self::DeleteAdminKey
+                | Self::DeleteIdentityProvider
+                | Self::DeleteFederationRule
+        )
+    }
+
     pub(super) fn kind(self) -> Kind {
         self.facts().1
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use reqwest::redirect;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{CertificateError, ClientConfig, RootCertStore};
 
 use super::resolver::{self, SystemResolver};
 use super::{ClientCertificate, ClientKey, Endpoint};
@@ -51,8 +51,20 @@ pub enum SettingsError {
     /// The client key is not a private key in PEM. The error never quotes the key.
     #[error("client_key must be one private key in PEM, without a passphrase")]
     BadClientKey,
-    /// The client certificate and key cannot be used together.
-    #[error("client_cert and client_key do not belong together, or are of a kind that TLS does not use")]
+    /// The client certificate is unusable.
+    #[error("client_cert holds a certificate that cannot be used: {reason}")]
+    UnusableClientCertificate {
+        /// The fault of the certificate.
+        reason: String,
+    },
+    /// The client key is damaged, or of a kind that the TLS library does not know. The error never quotes the key.
+    #[error(
+        "client_key is not a key of P-256, P-384, P-521, Ed25519, or RSA of 2048 to 4096 bits; an EC key must hold its public \
+         key too"
+    )]
+    UnusableClientKey,
+    /// The client certificate is not that of the client key.
+    #[error("client_cert and client_key do not belong together")]
     ClientPairMismatch,
     /// The TLS or HTTP library refused the settings.
     #[error("the HTTP client cannot be made: {reason}")]
@@ -112,7 +124,7 @@ fn tls(
         None => config.with_no_client_auth(),
         Some(ClientCertificate { certificate, key }) => config
             .with_client_auth_cert(client_chain(certificate)?, private_key(key)?)
-            .map_err(|_| SettingsError::ClientPairMismatch)?,
+            .map_err(|error| bad_pair(&error))?,
     };
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
@@ -127,6 +139,27 @@ fn private_key(key: &ClientKey) -> Result<PrivateKeyDer<'static>, SettingsError>
     PrivateKeyDer::from_pem_slice(key.expose().as_bytes()).map_err(|_| SettingsError::BadClientKey)
 }
 
+/// The fault of a client certificate or its key.
+fn bad_pair(error: &rustls::Error) -> SettingsError {
+    match error {
+        rustls::Error::InconsistentKeys(_) => SettingsError::ClientPairMismatch,
+        rustls::Error::InvalidCertificate(_) => {
+            SettingsError::UnusableClientCertificate { reason: bad_certificate(error) }
+        }
+        _ => SettingsError::UnusableClientKey,
+    }
+}
+
+/// The fault of a certificate.
+fn bad_certificate(error: &rustls::Error) -> String {
+    match error {
+        rustls::Error::InvalidCertificate(CertificateError::BadEncoding) => {
+            "it is damaged, or not X.509".to_owned()
+        }
+        error => error.to_string(),
+    }
+}
+
 fn trust(roots: &mut RootCertStore, pem: &str) -> Result<(), SettingsError> {
     let before = roots.len();
     for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
@@ -134,7 +167,7 @@ fn trust(roots: &mut RootCertStore, pem: &str) -> Result<(), SettingsError> {
             certificate.map_err(|error| SettingsError::BadPem { reason: bad_pem(pem, &error) })?;
         roots
             .add(certificate)
-            .map_err(|error| SettingsError::BadCertificate { reason: error.to_string() })?;
+            .map_err(|error| SettingsError::BadCertificate { reason: bad_certificate(&error) })?;
     }
     if roots.len() == before { Err(SettingsError::NoCertificate) } else { Ok(()) }
 }
@@ -156,6 +189,30 @@ fn bad_pem(text: &str, error: &pem::Error) -> String {
 mod tests {
     use super::*;
 
+    /// The refusal of a client certificate and its key.
+    fn refuse_pair(certificate: &str, key: &str) -> String {
+        let (certificate, key) = (certificate.to_owned(), ClientKey::new(key));
+        let pair = ClientCertificate { certificate, key };
+        let refused = client(&Endpoint::default(), None, Some(&pair), Timeouts::default());
+        refused.unwrap_err().to_string()
+    }
+
+    /// A certificate of P-521 and its key.
+    const PAIR: &str = include_str!("../goplugin/tests/host.pem");
+    /// Another certificate of P-521 and its key.
+    const OTHER: &str = include_str!("../goplugin/tests/other_host.pem");
+
+    #[test]
+    fn each_refusal_of_a_client_certificate_or_its_key_says_which_of_them_is_wrong() {
+        assert_eq!(refuse_pair(PAIR, OTHER), "client_cert and client_key do not belong together");
+        let garbage = |label: &str| format!("-----BEGIN {label}-----\nAAAA\n-----END {label}-----\n");
+        let of_no_kind = "client_key is not a key of P-256, P-384, P-521, Ed25519, or RSA of 2048 to 4096 bits; an EC key \
+                          must hold its public key too";
+        assert_eq!(refuse_pair(PAIR, &garbage("PRIVATE KEY")), of_no_kind);
+        let unreadable = "client_cert holds a certificate that cannot be used: it is damaged, or not X.509";
+        assert_eq!(refuse_pair(&garbage("CERTIFICATE"), PAIR), unreadable);
+    }
+
     #[test]
     fn what_is_no_certificate_is_refused() {
         let refuse =
@@ -164,7 +221,10 @@ mod tests {
         let unended = "-----BEGIN CERTIFICATE-----\nAAAA\n";
         assert!(matches!(refuse(unended), SettingsError::BadPem { .. }));
         let garbage = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-        assert!(matches!(refuse(garbage), SettingsError::BadCertificate { .. }));
+        let error = refuse(garbage);
+        assert!(matches!(error, SettingsError::BadCertificate { .. }));
+        let says = "ca_cert holds a certificate that cannot be used: it is damaged, or not X.509";
+        assert_eq!(error.to_string(), says);
         assert!(client(&Endpoint::default(), Some(" "), None, Timeouts::default()).is_ok());
     }
 

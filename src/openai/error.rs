@@ -315,7 +315,7 @@ impl std::fmt::Display for Refusal {
 }
 
 /// Whole seconds, rounded up to at least 1: "try again in 0 s" would be wrong.
-fn seconds(time: Duration) -> u64 {
+pub(super) fn seconds(time: Duration) -> u64 {
     time.as_millis().div_ceil(1000).max(1) as u64
 }
 

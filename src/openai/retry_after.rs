@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 
-/// Wait time in the headers; `None` if missing or malformed.
+/// Wait time in the headers; `None` if missing or malformed. `now` is the time of the server that set them, if it is known.
 pub(super) fn in_headers(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
     let milliseconds = text("retry-after-ms").and_then(|text| seconds(text, 0.001));

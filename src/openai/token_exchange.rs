@@ -14,6 +14,7 @@ use serde_json::Number;
 
 use super::answer::Answer;
 use super::connect::{self, Timeouts};
+use super::error::seconds as whole_seconds;
 use super::http::{self, AttemptReport, JSON};
 use super::limiter::Limiter;
 use super::retry::{self, AttemptInfo, CallOptions};
@@ -61,7 +62,7 @@ pub enum ExchangeError {
     #[error(transparent)]
     Refused(#[from] Box<ExchangeRefusal>),
     /// A rate limit, for longer than the exchange may wait.
-    #[error("OpenAI allows no more token exchanges now: try again in {} s", retry_after.as_secs().max(1))]
+    #[error("OpenAI allows no more token exchanges now: try again in {} s", whole_seconds(*retry_after))]
     Limited {
         /// Time until the rate limit is expected to admit an exchange.
         retry_after: Duration,

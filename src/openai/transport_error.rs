@@ -4,7 +4,7 @@
 use std::error::Error as StdError;
 use std::io;
 
-use rustls::{CertificateError, InvalidMessage};
+use rustls::{AlertDescription, CertificateError, InvalidMessage};
 
 use super::call::Effect;
 use super::resolver::ResolveError;
@@ -22,6 +22,9 @@ const CERTIFICATE_ALERTS: [&str; 9] = [
     "AccessDenied",
     "DecryptError",
 ];
+
+/// Beginning of every error of a tunnel through a proxy. The type is private to the HTTP library.
+const TUNNEL: &str = "tunnel error: ";
 
 /// Context of a call, for its error.
 pub(super) struct CallContext<'a> {
@@ -45,11 +48,11 @@ impl CallContext<'_> {
             "a call to OpenAI got no complete response"
         );
         // With TLS 1.3 the server refuses the certificate after this side has finished the handshake. The same alert may
-        // follow the work of a request.
+        // follow the work of a request. With TLS 1.2 the alert belongs to the handshake.
         if let Some(alert) = certificate_alert(&detail) {
             let reason = self.certificate_refused(alert);
-            let is_creation = call.effect() == Effect::Creation;
-            let error = if is_creation { Error::Cut { call, reason } } else { Error::Untrusted { reason } };
+            let may_be_made = call.effect() == Effect::Creation && !error.is_connect();
+            let error = if may_be_made { Error::Cut { call, reason } } else { Error::Untrusted { reason } };
             return (Outcome::Tls, error);
         }
         // A connection that was up may have carried the request, whatever broke it.
@@ -72,12 +75,18 @@ impl CallContext<'_> {
         if let Some(unresolved) = find::<ResolveError>(error) {
             return unresolved.to_string();
         }
+        if causes(error).any(|cause| cause.to_string().starts_with(TUNNEL)) {
+            let reason = detail.trim_start_matches(TUNNEL);
+            return format!("the proxy in HTTPS_PROXY makes no tunnel to {host}: {reason}");
+        }
         match find::<io::Error>(error).map(io::Error::kind) {
             Some(io::ErrorKind::ConnectionRefused) => {
                 format!("Connection refused by {host}: check {setting}, and that the host is up")
             }
             _ if error.is_timeout() => {
-                format!("{host} accepted no connection in time: check {setting} and firewalls")
+                format!(
+                    "{host} accepted no connection in time: check {setting}, firewalls and the proxy, if there is one"
+                )
             }
             _ => format!("no connection to {host}: {detail}"),
         }
@@ -91,6 +100,11 @@ impl CallContext<'_> {
             rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
                 format!("{host} does not speak TLS: check the port in {setting}")
             }
+            // With TLS 1.2 the server says no more, if it demands a client certificate and gets none.
+            rustls::Error::AlertReceived(AlertDescription::HandshakeFailure) => format!(
+                "{host} refused the TLS connection (HandshakeFailure): it may demand a client certificate (client_cert and \
+                 client_key)"
+            ),
             rustls::Error::AlertReceived(alert) => format!("{host} refused the TLS connection ({alert:?})"),
             error => format!("TLS with {host} failed: {}", self.clean(&error.to_string())),
         }
@@ -116,6 +130,17 @@ impl CallContext<'_> {
                     "the certificate of {host} comes from an unknown authority: put the authority's certificate in ca_cert"
                 )
             }
+            // An authority that was made anew has the name of the one before it. For ring, no short RSA key signs validly.
+            Bad::BadSignature => format!(
+                "the certificate of {host} is signed by another key than that of the authority of this name in ca_cert, or by \
+                 an RSA key of less than 2048 bits: put the authority's present certificate in ca_cert"
+            ),
+            // ring knows no other kinds.
+            Bad::UnsupportedSignatureAlgorithmContext { .. }
+            | Bad::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => format!(
+                "the certificate of {host} has, or its authority's has, a signature of a kind that is not verified here: issue \
+                 one signed with SHA-256 or SHA-384, by a key of P-256, P-384, P-521, Ed25519, or RSA of at least 2048 bits"
+            ),
             Bad::Revoked => format!("the certificate of {host} was revoked: issue another"),
             // The type of this error belongs to a crate that this program does not use directly.
             Bad::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity") => format!(

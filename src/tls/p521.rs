@@ -21,7 +21,9 @@ const SCHEME: SignatureScheme = SignatureScheme::ECDSA_NISTP521_SHA512;
 /// All algorithms that certificates may use.
 pub(super) const ALL: &[&dyn SignatureVerificationAlgorithm] =
     &[&Verification::SHA256, &Verification::SHA384, &Verification::SHA512];
-/// The algorithm of [`SCHEME`].
+/// The algorithms by their digest. [`SCHEME`] has the last one.
+pub(super) const WITH_SHA256: &[&dyn SignatureVerificationAlgorithm] = &[&Verification::SHA256];
+pub(super) const WITH_SHA384: &[&dyn SignatureVerificationAlgorithm] = &[&Verification::SHA384];
 pub(super) const WITH_SHA512: &[&dyn SignatureVerificationAlgorithm] = &[&Verification::SHA512];
 
 /// Verifies signatures of one digest.
@@ -163,6 +165,26 @@ mod tests {
         }
         let [sha256, ..] = SIGNATURES;
         assert!(ALL[2].verify_signature(&point, MESSAGE, &bytes(sha256)).is_err());
+    }
+
+    /// A server or client of TLS 1.2 takes the first scheme that its peer offers, whatever the curve of its key. Go does so.
+    #[test]
+    fn in_tls_1_2_a_key_may_sign_under_the_scheme_of_each_digest() {
+        let schemes = [
+            SignatureScheme::ECDSA_NISTP256_SHA256,
+            SignatureScheme::ECDSA_NISTP384_SHA384,
+            SignatureScheme::ECDSA_NISTP521_SHA512,
+        ];
+        let mapping = crate::tls::provider().signature_verification_algorithms.mapping;
+        for (scheme, signature) in schemes.into_iter().zip(SIGNATURES) {
+            let (_, algorithms) = mapping.iter().find(|(known, _)| *known == scheme).unwrap();
+            let of_p521 = algorithms.iter().find(|it| it.public_key_alg_id() == alg_id::ECDSA_P521);
+            let algorithm = of_p521.unwrap_or_else(|| panic!("nothing verifies {scheme:?} of P-521"));
+            algorithm.verify_signature(&point(&key()), MESSAGE, &bytes(signature)).unwrap();
+        }
+        let first = |scheme| mapping.iter().find(|(known, _)| *known == scheme).unwrap().1[0];
+        let curves = [alg_id::ECDSA_P256, alg_id::ECDSA_P384, alg_id::ECDSA_P521];
+        assert_eq!(schemes.map(|scheme| first(scheme).public_key_alg_id()), curves);
     }
 
     #[test]

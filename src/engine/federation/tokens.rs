@@ -84,9 +84,9 @@ pub(in crate::engine) async fn access_token(
 async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
     let (storage, name) = (&**call.storage(), call.get(&NAME)?);
     let role = engine.federation.roles.get(storage, &name).await?;
-    let role = role.ok_or_else(|| Error::NotFound {
-        kind: "role with credential_type=access_token",
-        name: name.to_string(),
+    let role = role.ok_or_else(|| {
+        let name = name.to_string();
+        Error::field(format!("role {name:?} not found, or its credential_type is not access_token"))
     })?;
     let (federation, account, ttl) = usable(&engine, storage, &name, &role, call.sent(&TTL)?).await?;
     let token = exchange::sign_now(&engine, &federation, &federation.current.key, &role, ttl)?;

@@ -244,7 +244,7 @@ impl SetWrite<'_> {
         }
         if !lacking.is_empty() {
             self.warnings.push(format!(
-                "service accounts that were made, because the project had none of these names: {}",
+                "the project had no service accounts of these names, so Vault made them: {}",
                 lacking.join(", ")
             ));
         }

@@ -43,8 +43,8 @@ deleted; the answer names the keys and accounts that are left at OpenAI.
 With key_ttl each key expires at OpenAI by itself; some organizations demand it. Vault cannot rotate during an outage. An \
 outage longer than key_ttl minus the time between rotations leaves readers with a dead key.
 
-A replaced key works for grace_period longer, 10m by default, so that readers have time to read again. After a rotation by \
-hand it works for 0 longer unless grace_period was sent.
+A replaced key works for grace_period longer, 10m by default, so that readers have time to read again. A rotation by \
+hand ends it at once, unless grace_period was sent.
 
     $ vault write openai/static-roles/app service_account_id=svc_acct_123 project=research rotation_period=24h
     $ vault delete openai/static-roles/app",

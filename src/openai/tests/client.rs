@@ -10,10 +10,13 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, date_time_ymd};
 use serde_json::{Value, json};
 
 use super::super::{
-    AdminKey, Client, Denial, Error, NewKey, Outcome, Pages, ProjectId, Role, ServiceAccountId, Settings,
-    Urgency,
+    AdminKey, Client, ClientCertificate, ClientKey, Denial, Error, NewKey, Outcome, Pages, ProjectId, Role,
+    ServiceAccountId, Settings, Urgency,
 };
-use super::server::{ADMIN_KEY, Log, Server, client, going_away, raw, settings, showing};
+use super::server::{
+    ADMIN_KEY, Log, Server, client, demanding_a_certificate_in_tls_1_2, going_away, raw, settings, showing,
+    showing_pem,
+};
 
 const ACCOUNT_KEY: &str = "sk-svcacct-very-secret-value";
 
@@ -284,6 +287,47 @@ async fn a_host_that_is_not_trusted_is_named_with_what_to_do() {
         assert_eq!(error.to_string(), sentence);
         assert!(!error.is_unknown_outcome() && !error.is_transient());
     }
+}
+
+/// ring verifies no SHA-512 of P-384 and P-256.
+#[tokio::test]
+async fn a_certificate_with_a_signature_of_an_unknown_kind_is_named_with_the_kinds_that_work() {
+    let (url, pem) = showing_pem(include_str!("p384_sha512.pem")).await;
+    let client = Client::new(Settings { ca_cert: Some(pem), ..settings(&url) }).unwrap();
+    let error = create(&client).await.unwrap_err().to_string();
+    let says = "has, or its authority's has, a signature of a kind that is not verified here: issue one signed with \
+                SHA-256 or SHA-384, by a key of P-256, P-384, P-521, Ed25519, or RSA of at least 2048 bits";
+    assert!(error.ends_with(says), "{error}");
+}
+
+#[tokio::test]
+async fn an_authority_that_was_made_anew_under_its_name_is_asked_for() {
+    let named = || CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    let ((url, _), (_, former)) = (showing(named()).await, showing(named()).await);
+    let client = Client::new(Settings { ca_cert: Some(former), ..settings(&url) }).unwrap();
+    let error = create(&client).await.unwrap_err().to_string();
+    assert!(error.ends_with("put the authority's present certificate in ca_cert"), "{error}");
+}
+
+/// With TLS 1.2 the server judges the certificate within the handshake, before any request.
+#[tokio::test]
+async fn where_a_certificate_is_refused_in_the_handshake_nothing_was_created() {
+    let (url, pem) = demanding_a_certificate_in_tls_1_2().await;
+    let refused = async |client_certificate| {
+        let settings = Settings { ca_cert: Some(pem.clone()), client_certificate, ..settings(&url) };
+        let error = create(&Client::new(settings).unwrap()).await.unwrap_err();
+        assert!(matches!(error, Error::Untrusted { .. }) && !error.is_unknown_outcome(), "{error:?}");
+        error.to_string()
+    };
+    let pair = include_str!("../../goplugin/tests/host.pem");
+    let foreign = ClientCertificate { certificate: pair.to_owned(), key: ClientKey::new(pair) };
+    let error = refused(Some(foreign)).await;
+    assert!(error.contains("refused client_cert"), "{error}");
+    let error = refused(None).await;
+    assert!(
+        error.contains("demands a client certificate") || error.contains("may demand a client"),
+        "{error}"
+    );
 }
 
 #[tokio::test]

@@ -381,6 +381,8 @@ async fn a_limit_is_waited_for_and_told_if_it_is_long() {
     let (result, asked) = answered(vec![limited("60"), granted(&json!({}))]).await;
     let Err(ExchangeError::Limited { retry_after }) = result else { panic!("{result:?}") };
     assert!((55..=61).contains(&retry_after.as_secs()) && asked == 1, "{retry_after:?}");
+    let limited = ExchangeError::Limited { retry_after: Duration::from_millis(1_100) };
+    assert_eq!(limited.to_string(), "OpenAI allows no more token exchanges now: try again in 2 s");
 }
 
 #[tokio::test]

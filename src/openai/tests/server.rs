@@ -15,7 +15,9 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use rcgen::{CertificateParams, KeyPair};
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::WebPkiClientVerifier;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -167,15 +169,23 @@ fn acceptor(parameters: CertificateParams) -> (TlsAcceptor, String) {
     let key = KeyPair::generate().unwrap();
     let certificate = parameters.self_signed(&key).unwrap();
     let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    acceptor_with(certificate.der().clone(), private)
+}
+
+/// A TLS acceptor with this certificate and key, and the certificate in PEM.
+fn acceptor_with(
+    certificate: CertificateDer<'static>,
+    private: PrivateKeyDer<'static>,
+) -> (TlsAcceptor, String) {
     let provider = Arc::new(crate::tls::provider());
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
-        .with_single_cert(vec![certificate.der().clone()], private)
+        .with_single_cert(vec![certificate.clone()], private)
         .unwrap();
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    let base64 = base64::engine::general_purpose::STANDARD.encode(certificate.der());
+    let base64 = base64::engine::general_purpose::STANDARD.encode(&certificate);
     let pem = format!("-----BEGIN CERTIFICATE-----\n{base64}\n-----END CERTIFICATE-----\n");
     (TlsAcceptor::from(Arc::new(config)), pem)
 }
@@ -184,6 +194,18 @@ fn acceptor(parameters: CertificateParams) -> (TlsAcceptor, String) {
 /// in PEM.
 pub(super) async fn showing(parameters: CertificateParams) -> (String, String) {
     let (acceptor, pem) = acceptor(parameters);
+    (handshakes_of(acceptor).await, pem)
+}
+
+/// The same with the certificate and key of a PEM text.
+pub(super) async fn showing_pem(pem: &str) -> (String, String) {
+    let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
+    let (acceptor, pem) = acceptor_with(certificate, PrivateKeyDer::from_pem_slice(pem.as_bytes()).unwrap());
+    (handshakes_of(acceptor).await, pem)
+}
+
+/// The URL of a server that serves nothing but handshakes.
+async fn handshakes_of(acceptor: TlsAcceptor) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://localhost:{}/v1", listener.local_addr().unwrap().port());
     tokio::spawn(async move {
@@ -191,7 +213,29 @@ pub(super) async fn showing(parameters: CertificateParams) -> (String, String) {
             let _ = acceptor.accept(stream).await;
         }
     });
-    (url, pem)
+    url
+}
+
+/// A server of TLS 1.2 that trusts no certificate of a client but its own. Answers the URL and the certificate in PEM.
+pub(super) async fn demanding_a_certificate_in_tls_1_2() -> (String, String) {
+    let key = KeyPair::generate().unwrap();
+    let mut parameters = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    parameters.distinguished_name.push(rcgen::DnType::CommonName, "the server");
+    let certificate = parameters.self_signed(&key).unwrap();
+    let provider = Arc::new(crate::tls::provider());
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(certificate.der().clone()).unwrap();
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+    let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS12])
+        .unwrap()
+        .with_client_cert_verifier(verifier.build().unwrap())
+        .with_single_cert(vec![certificate.der().clone()], private)
+        .unwrap();
+    let base64 = base64::engine::general_purpose::STANDARD.encode(certificate.der());
+    let pem = format!("-----BEGIN CERTIFICATE-----\n{base64}\n-----END CERTIFICATE-----\n");
+    (handshakes_of(TlsAcceptor::from(Arc::new(config))).await, pem)
 }
 
 /// An HTTP/2 server that reads each request and then claims with GOAWAY that it processed none. The counter counts

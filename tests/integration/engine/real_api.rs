@@ -218,6 +218,14 @@ async fn a_check_tells_how_openai_takes_the_key_now() {
 }
 
 #[tokio::test]
+async fn a_deletion_of_what_is_not_there_is_no_failure_in_health() {
+    let mount = Mount::start().await.configured().await;
+    mount.read("config/check").await.done();
+    let health = mount.read("health").await.json();
+    assert_eq!((&health["last_error"], &health["last_error_endpoint"]), (&json!(""), &json!("")), "{health}");
+}
+
+#[tokio::test]
 async fn a_check_without_a_configuration_says_what_to_do() {
     Mount::start().await.read("config/check").await.refused("OpenAI client not configured");
 }

@@ -193,7 +193,7 @@ async fn made_accounts_are_told_from_adopted_ones_and_keys_with_an_end_from_thos
         let mut set = set;
         set["create_missing"] = true.into();
         let written = api.write("openai/library-sets/pool", set).await.ok();
-        assert!(warnings(&written).contains("were made"), "{written:?}");
+        assert!(warnings(&written).contains("so Vault made them"), "{written:?}");
         let read = api.read("openai/library-sets/pool").await.ok();
         assert_eq!(read.data("made_accounts"), &json!(["typo"]));
 

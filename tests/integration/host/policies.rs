@@ -71,6 +71,7 @@ fn operations() -> Vec<Try> {
         ("PATCH", "openai/config", json!({"key_expiry_margin": 60})),
         ("PUT", "openai/config/rotate", json!({})),
         ("PUT", "openai/admin-key-rotation", json!({})),
+        ("GET", "openai/config/check", Value::Null),
         ("GET", "openai/config/federation", Value::Null),
         ("PATCH", "openai/config/federation", json!({"key_rotation_period": 0})),
         ("PUT", "openai/config/federation/rotate", json!({})),

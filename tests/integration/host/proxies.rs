@@ -44,3 +44,16 @@ async fn calls_go_through_the_proxy_that_the_environment_names() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_proxy_where_nobody_listens_is_named_instead_of_openai() {
+    on_each_server(async |host| {
+        host.register_with(&["HTTPS_PROXY=http://127.0.0.1:1".to_owned()]).await;
+        host.enable("openai").await;
+        host.keep_secret(ADMIN_KEY);
+        let config = json!({"admin_api_key": ADMIN_KEY, "organization_id": ORGANIZATION});
+        let says = "the proxy in HTTPS_PROXY makes no tunnel to api.openai.com: Connection refused";
+        host.api().write("openai/config", config).await.refused(400, says);
+    })
+    .await;
+}

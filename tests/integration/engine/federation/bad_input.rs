@@ -180,6 +180,7 @@ async fn a_longer_ttl_than_the_roles_is_refused() {
         assert!((35..=40).contains(&short["ttl"].as_u64().unwrap()), "{short}");
     }
     mount.write("roles/dynamic", json!({"project": PROJECT})).await.done();
-    mount.read("identity-token/dynamic").await.refused("not found");
+    let says = "role \"dynamic\" not found, or its credential_type is not access_token";
+    mount.read("identity-token/dynamic").await.refused(says);
     mount.finish().await;
 }
