@@ -28,7 +28,7 @@ use crate::engine::accounts::owner::Owner;
 use crate::engine::accounts::{claims, live_keys, lost, making};
 use crate::engine::config::clients;
 use crate::engine::config::clients::Configured;
-use crate::engine::creds::{inventory, ledger_worker};
+use crate::engine::creds::{account_user, ledger_worker};
 use crate::engine::failpoint::failpoint;
 use crate::engine::{Engine, Error};
 use crate::logical::{Storage, StorageError};
@@ -277,7 +277,7 @@ async fn undo(
     let _alone = claims::lock(&engine.locks, &account).await;
     // A role has no claim.
     if claims::is_claimed(storage, &account).await?
-        || inventory::user_of(engine, storage, &account).await?.is_some()
+        || account_user::user_of(engine, storage, &account).await?.is_some()
     {
         return Ok(true);
     }

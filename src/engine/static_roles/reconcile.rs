@@ -19,7 +19,7 @@ use crate::engine::accounts::making::Making;
 use crate::engine::accounts::owner::Owner;
 use crate::engine::accounts::{claims, live_keys, lost};
 use crate::engine::config::clients;
-use crate::engine::creds::inventory;
+use crate::engine::creds::account_user;
 use crate::engine::failpoint::failpoint;
 use crate::engine::time::backoff;
 use crate::logical::{Storage, StorageError};
@@ -233,7 +233,7 @@ async fn used_key(
 /// True if somebody adopted the account of a creation with an unknown outcome. Fails while another owner may be about to
 /// adopt the account.
 async fn is_taken(work: &Work<'_>, account: &ServiceAccountId) -> Result<bool, Error> {
-    if inventory::user_of(work.engine, work.storage, account).await?.is_some() {
+    if account_user::user_of(work.engine, work.storage, account).await?.is_some() {
         return Ok(true);
     }
     claims::refuse_claimed(work.engine, work.storage, account, &work.owner()).await?;
