@@ -285,3 +285,27 @@ async fn a_lost_key_that_somebody_uses_lives_for_a_period_above_a_year() {
     assert!(!mount.sim.state().is_live(&lost));
     mount.abandon();
 }
+
+#[tokio::test]
+async fn a_made_account_stays_until_the_grace_of_each_of_its_keys_is_over() {
+    for (first, second) in [("10h", "10m"), ("10m", "10h")] {
+        let (mount, _) = with_app(json!({"rotation_method": "account", "rotation_period": 0})).await;
+        let made = mount.write("static-creds/app/rotate", json!({})).await.json();
+        let account = made["service_account_id"].as_str().unwrap();
+        mount.patch("static-roles/app", json!({"rotation_method": "key"})).await.done();
+        mount.write("static-creds/app/rotate", json!({"grace_period": first})).await.done();
+        let later = key(&mount, "app").await;
+        mount.patch("static-roles/app", json!({"rotation_method": "account"})).await.done();
+        mount.write("static-creds/app/rotate", json!({"grace_period": second})).await.done();
+        mount.advance(MINUTE * 12);
+        mount.tick().await.done();
+        let in_grace = if first == "10h" { made["api_key"].as_str().unwrap() } else { &later };
+        let live: Vec<_> = live_keys(&mount, account).into_iter().map(|key| key.value).collect();
+        assert_eq!(live, [in_grace], "{first}");
+        mount.advance(HOUR * 10);
+        mount.tick().await.done();
+        assert!(mount.sim.state().account(account).is_none(), "{first}");
+        assert_eq!(role(&mount, "app").await["grace_keys"], json!({}), "{first}");
+        mount.finish().await;
+    }
+}
