@@ -83,7 +83,7 @@ async fn treat_due(
             role.ending.push(old);
             continue;
         }
-        let work = &Work { client: work.client.clone(), max_wait, ..*work };
+        let work = &work.within(max_wait);
         clients::note_made(
             work.engine,
             &[old.service_account_id.as_str(), old.api_key_id.as_str()],
@@ -156,7 +156,7 @@ impl Keys<'_> {
         let _no_claim = claims::lock(&work.engine.locks, account).await;
         let refused = match claims::refuse_claimed(work.engine, work.storage, account, &work.owner()).await {
             Ok(()) => {
-                let within = live_keys::MAX_WAIT;
+                let within = live_keys::MAX_WAIT.min(work.max_wait);
                 live_keys::refuse_used(work.engine, &client, project, account, &self.ours, within).await
             }
             refused => refused,

@@ -103,8 +103,10 @@ impl Kind for StaticRoles {
 /// Does all due work of the role.
 async fn attend(turn: &Turn<'_>, work: &Work<'_>, role: &mut StaticRole) -> Result<(), Error> {
     look_up(turn, work, role).await?;
+    let work = &work.within(turn.max_wait());
     // The readers of a mount that goes would not find the new key.
     if !turn.is_last
+        && !turn.is_over()
         && role.is_due(work.name, &work.engine.times)?
         && turn.has_room()
         && let Err(error) = rotate(work, role).await
@@ -120,7 +122,7 @@ async fn attend(turn: &Turn<'_>, work: &Work<'_>, role: &mut StaticRole) -> Resu
     if turn.is_over() || role.is_over() {
         return Ok(());
     }
-    if let Some(error) = end_due_keys_in_tick(work, role).await? {
+    if let Some(error) = end_due_keys_in_tick(&work.within(turn.max_wait()), role).await? {
         tracing::warn!(static_role = %work.name, "a key is not ended or limited yet: {error}");
     }
     Ok(())
@@ -143,7 +145,7 @@ async fn look_up(turn: &Turn<'_>, work: &Work<'_>, role: &mut StaticRole) -> Res
         if turn.is_over() {
             break;
         }
-        match find_and_end(work, role, &making).await {
+        match find_and_end(&work.within(turn.max_wait()), role, &making).await {
             Ok(true) => {
                 accounts.extend(making.service_account_id);
                 known.push(making.name);
