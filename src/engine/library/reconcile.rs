@@ -232,7 +232,7 @@ async fn seek(
         if limits.is_over() || is_hopeless(engine, failure.as_ref()) {
             return;
         }
-        match undo(engine, storage, making, limits.max_wait()).await {
+        match undo(engine, storage, making, limits).await {
             Ok(true) => {
                 set.making.end(&making.name);
                 engine.accounts.first_seen.forget(&making.name);
@@ -251,13 +251,13 @@ fn note(failure: &mut Option<Error>, error: Error) {
     }
 }
 
-/// Deletes the account if it exists. Returns true if the outcome is known. A creation in an organization out of reach is
-/// forgotten after a year.
+/// Deletes the account if it exists. Returns true if the outcome is known. Refuses an account with a live key, which is
+/// somebody else's. A creation in an organization out of reach is forgotten after a year.
 async fn undo(
     engine: &Engine,
     storage: &dyn Storage,
     making: &Making,
-    max_wait: Duration,
+    limits: Limits,
 ) -> Result<bool, Error> {
     let client = match clients::client_of(engine, storage, &making.organization_id).await {
         Err(error)
@@ -268,7 +268,8 @@ async fn undo(
         client => client?,
     };
     let Some(project) = &making.project_id else { return Ok(true) };
-    let client = client.for_work(Urgency::Revocation, max_wait);
+    let listing = client.for_work(Urgency::Check, limits.listing());
+    let client = client.for_work(Urgency::Revocation, limits.max_wait());
     let account = match lost::find(engine, &client, making).await.map_err(Error::Revocation)? {
         Look::Later => return Ok(false),
         Look::Done(None) => return Ok(true),
@@ -282,6 +283,7 @@ async fn undo(
         return Ok(true);
     }
     clients::note_made(engine, &[account.as_str()], making.since);
+    live_keys::refuse_used(engine, &listing, project, &account, &[], limits.listing()).await?;
     deletion::end_account(&client, project, &account).await.map_err(Error::Revocation)?;
     failpoint!("set.undone");
     Ok(true)

@@ -182,9 +182,10 @@ async fn find_and_end(work: &Work<'_>, role: &mut StaticRole, making: &Making) -
     if is_account && is_taken(work, &account).await? {
         return Ok(true);
     }
-    if role.current.is_some()
-        && let Some(key) = used_key(work, &client, project, &found).await?
-    {
+    if let Some(key) = used_key(work, &client, project, &found).await? {
+        if role.current.is_none() {
+            return Err(Error::FirstKeyUsed(key));
+        }
         tracing::warn!(
             static_role = %work.name, name = making.name,
             "key {key} of a creation that was cut off is in use, so storage was restored from a backup: it ends later"
@@ -207,7 +208,7 @@ async fn find_and_end(work: &Work<'_>, role: &mut StaticRole, making: &Making) -
 }
 
 /// The key of the creation if somebody called OpenAI with it. Nobody knows a lost key, so a restored backup has lost the
-/// record of this key.
+/// record of this key. Fails if a lost account has more keys than the one with which it was made: somebody made the others.
 async fn used_key(
     work: &Work<'_>,
     client: &Client,
@@ -217,9 +218,14 @@ async fn used_key(
     if let Some(key) = &found.key {
         return Ok(found.was_used.then(|| key.clone()));
     }
-    let listed =
-        work.engine.accounts.listings.keys_of(client, project, &found.account, live_keys::MAX_WAIT).await;
-    let listed = listed.map_err(Error::Revocation)?.ok_or(Error::KeysUnlisted)?;
+    let within = live_keys::MAX_WAIT.min(work.max_wait);
+    let listed = work.engine.accounts.listings.keys_of(client, project, &found.account, within).await;
+    let mut listed = listed.map_err(Error::Revocation)?.ok_or(Error::KeysUnlisted)?;
+    listed.retain(|key| key.expires_at.is_none_or(|end| end > work.engine.certain_time()));
+    listed.sort_by_key(|key| key.created_at);
+    if let Some(key) = listed.get(1).and_then(|second| second.key.clone()) {
+        return Err(Error::AccountHasKeys { account: found.account.clone(), key });
+    }
     for key in listed.into_iter().filter_map(|key| key.key) {
         // The listing may be some minutes old.
         match client.key(project, &key).await {
