@@ -60,9 +60,9 @@ impl Limits {
         Self { max_wait: MAX_WAIT, deadline, waits_for_writes: false, is_last: false }
     }
 
-    /// For the tick.
+    /// For the tick. The mount's last tick waits for no write: it holds the set's lock, and no later tick deletes the accounts.
     fn of_tick(deadline: Instant, is_last: bool) -> Self {
-        Self { max_wait: MAX_TICK_WAIT, deadline, waits_for_writes: true, is_last }
+        Self { max_wait: MAX_TICK_WAIT, deadline, waits_for_writes: !is_last, is_last }
     }
 
     fn max_wait(self) -> Duration {
