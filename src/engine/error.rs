@@ -233,6 +233,12 @@ pub enum Error {
          key expires, or until the next check-in"
     )]
     KeyUsed(openai::ApiKeyId),
+    /// Somebody uses the key of a static role without a current key: a backup of the moment of its creation was restored.
+    #[error(
+        "key {0} of an unfinished creation is in use, so storage was restored from a backup: the key lives on until the \
+         static role is written again"
+    )]
+    FirstKeyUsed(openai::ApiKeyId),
     /// Another check-in of the same check-out waits for OpenAI.
     #[error("another return of this check-out is under way")]
     ReturnUnderWay,
@@ -374,6 +380,7 @@ impl From<Error> for logical::Error {
             | Error::AccountHasKeys { .. }
             | Error::KeyInDoubt
             | Error::KeyUsed(_)
+            | Error::FirstKeyUsed(_)
             | Error::ReturnUnderWay
             | Error::NoTimeLeft
             | Error::Replicated

@@ -153,19 +153,3 @@ pub(in crate::engine) async fn check_not_of_roles(
     }
     Ok(())
 }
-
-/// The user of the account: its static role or library set, or a role that creates keys on the account.
-pub(in crate::engine) async fn user_of(
-    engine: &Engine,
-    storage: &dyn Storage,
-    account: &ServiceAccountId,
-) -> Result<Option<String>, Error> {
-    for owner in claims::claimants(storage, account).await? {
-        if claims::names_account(engine, storage, &owner, account).await? {
-            return Ok(Some(owner.described()));
-        }
-    }
-    let mut roles = engine.creds.roles.all(storage).await?.into_iter();
-    let role = roles.find(|(_, role)| role.service_account_id.as_ref() == Some(account));
-    Ok(role.map(|(name, _)| format!("role {name}")))
-}

@@ -20,10 +20,10 @@ use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::accounts::{deletion, making};
+use crate::engine::accounts::{claims, deletion, making};
 use crate::engine::config::clients;
-use crate::engine::creds::ledger;
 use crate::engine::creds::ledger::{Credential, LEDGER};
+use crate::engine::creds::{account_user, ledger};
 use crate::engine::failpoint::{failpoint, shortened};
 use crate::engine::telemetry::events::EventKind;
 use crate::engine::{Engine, Error};
@@ -130,7 +130,14 @@ pub(in crate::engine) async fn end(
     clients::note_made(engine, &credential.ids(), credential.made);
     let client = client.for_work(urgency, max_wait);
     let Credential { project_id, service_account_id, api_key_id, with_account, .. } = credential;
-    let ended = deletion::end(&client, project_id, service_account_id, api_key_id, *with_account).await;
+    let mut with_account = *with_account;
+    let mut _no_claim = None;
+    if with_account {
+        _no_claim = Some(claims::lock(&engine.locks, service_account_id).await);
+        // An account that somebody else uses by now stays.
+        with_account = !account_user::has_user(engine, storage, service_account_id).await?;
+    }
+    let ended = deletion::end(&client, project_id, service_account_id, api_key_id, with_account).await;
     ended.map_err(Error::Revocation)?;
     engine.creds.live.remove(credential);
     engine.metrics.credential_revoked(&credential.role);

@@ -5,10 +5,12 @@
 //! - `windows` covers a credential from the call to OpenAI until its record in the `ledger`.
 //! - `credential_end` revokes leases, `predecessor_leases` those of the Go plugin.
 //! - `ledger_worker` removes ended credentials whose revocation was queued, failed or never came.
-//! - `issuer` creates keys and accounts at OpenAI, and `accounts/deletion` ends them. `inventory` knows all their owners.
+//! - `issuer` creates keys and accounts at OpenAI, and `accounts/deletion` ends them. `inventory` knows all their owners,
+//!   and `account_user` the user of one account.
 //! - `live` counts the live credentials of each role. `scopes` and `caller` are parts of a read.
 //! - `former` sweeps the write-ahead entries of early version-1 releases.
 
+pub(in crate::engine) mod account_user;
 pub(in crate::engine) mod caller;
 pub(in crate::engine) mod credential_end;
 pub(in crate::engine) mod former;

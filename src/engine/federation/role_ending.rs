@@ -115,7 +115,8 @@ pub(super) async fn look_up(work: &Work<'_>, role: &mut FederatedRole) -> Result
     Ok(())
 }
 
-/// True if the outcome is known now: nothing has the name, or the account of the name is deleted.
+/// True if the outcome is known now: nothing has the name, or the account of the name is deleted. Refuses an account with a
+/// live key, which is somebody else's.
 async fn undo(work: &Work<'_>, making: &Making) -> Result<bool, Error> {
     let Some(project) = &making.project_id else { return Ok(true) };
     let client = work.ending();
@@ -135,6 +136,7 @@ async fn undo(work: &Work<'_>, making: &Making) -> Result<bool, Error> {
         return Ok(true);
     }
     clients::note_made(work.engine, &[account.as_str()], making.since);
+    live_keys::refuse_used(work.engine, &client, project, &account, &[], live_keys::MAX_WAIT).await?;
     deletion::end_account(&client, project, &account).await.map_err(Error::Revocation)?;
     failpoint!("federated.undone");
     claims::release_locked(work.storage, &account, &ours).await?;

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::fields::NAME;
 use super::loans::{Borrower, Loan, State};
-use super::members::Member;
+use super::members::{self, Member};
 use super::sets::LibrarySet;
 use super::{lending, returns, sets, status};
 use crate::engine::{Engine, Error};
@@ -104,8 +104,11 @@ async fn admin_check_in(engine: Arc<Engine>, call: Call) -> Result<Option<Respon
 /// The account that the call names, by id or name.
 fn asked_for<'a>(call: &Call, set_name: &str, set: &'a LibrarySet) -> Result<Option<&'a Member>, Error> {
     let (id, name) = (call.get(&ACCOUNT_ID)?, call.get(&ACCOUNT)?);
-    let Some(asked) = [&id, &name].into_iter().find(|asked| !asked.is_empty()) else { return Ok(None) };
-    let member = set.members.iter().find(|member| member.answers_to(asked));
+    let (asked, member) = match (id.is_empty(), name.is_empty()) {
+        (true, true) => return Ok(None),
+        (true, false) => (&name, members::by_name(&set.members, &name)),
+        (false, _) => (&id, members::by_id(&set.members, &id)),
+    };
     let member =
         member.ok_or_else(|| Error::NotInSet { set: set_name.to_owned(), account: asked.clone() })?;
     if !name.is_empty() && !member.answers_to(&name) {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::loans::Borrower;
-use super::members::Member;
+use super::members::{self, Member};
 use super::sets::LibrarySet;
 use crate::engine::config::checks;
 use crate::engine::config::metadata::Metadata;
@@ -85,7 +85,7 @@ impl CheckOutRequest {
             let first = free.clone().find(|member| !is(&unavailable.missing, member));
             return first.or_else(|| free.next()).ok_or(Error::NoneAvailable);
         }
-        let asked = members.iter().find(|member| member.answers_to(&self.account));
+        let asked = members::by_name(members, &self.account);
         let asked =
             asked.ok_or_else(|| Error::NotInSet { set: self.set.clone(), account: self.account.clone() })?;
         if is(&unavailable.taken, asked) { Err(Error::AlreadyCheckedOut) } else { Ok(asked) }

@@ -85,6 +85,17 @@ impl Member {
     }
 }
 
+/// The member of this id, or else the one of this name: a name may look like the id of another account.
+pub(super) fn by_id<'a>(members: &'a [Member], asked: &str) -> Option<&'a Member> {
+    let is_id = |member: &&Member| member.id.as_str() == asked;
+    members.iter().find(is_id).or_else(|| members.iter().find(|member| member.name == asked))
+}
+
+/// The member of this name, or else the one of this id.
+pub(super) fn by_name<'a>(members: &'a [Member], asked: &str) -> Option<&'a Member> {
+    members.iter().find(|member| member.name == asked).or_else(|| by_id(members, asked))
+}
+
 impl Listed {
     /// Refuses a name that is the id of an account, or looks like one. It is a typing error, and not the name of a new
     /// account.

@@ -28,7 +28,7 @@ use crate::engine::accounts::owner::Owner;
 use crate::engine::accounts::{claims, live_keys, lost, making};
 use crate::engine::config::clients;
 use crate::engine::config::clients::Configured;
-use crate::engine::creds::{inventory, ledger_worker};
+use crate::engine::creds::{account_user, ledger_worker};
 use crate::engine::failpoint::failpoint;
 use crate::engine::{Engine, Error};
 use crate::logical::{Storage, StorageError};
@@ -60,9 +60,9 @@ impl Limits {
         Self { max_wait: MAX_WAIT, deadline, waits_for_writes: false, is_last: false }
     }
 
-    /// For the tick.
+    /// For the tick. The mount's last tick waits for no write: it holds the set's lock, and no later tick deletes the accounts.
     fn of_tick(deadline: Instant, is_last: bool) -> Self {
-        Self { max_wait: MAX_TICK_WAIT, deadline, waits_for_writes: true, is_last }
+        Self { max_wait: MAX_TICK_WAIT, deadline, waits_for_writes: !is_last, is_last }
     }
 
     fn max_wait(self) -> Duration {
@@ -232,7 +232,7 @@ async fn seek(
         if limits.is_over() || is_hopeless(engine, failure.as_ref()) {
             return;
         }
-        match undo(engine, storage, making, limits.max_wait()).await {
+        match undo(engine, storage, making, limits).await {
             Ok(true) => {
                 set.making.end(&making.name);
                 engine.accounts.first_seen.forget(&making.name);
@@ -251,13 +251,13 @@ fn note(failure: &mut Option<Error>, error: Error) {
     }
 }
 
-/// Deletes the account if it exists. Returns true if the outcome is known. A creation in an organization out of reach is
-/// forgotten after a year.
+/// Deletes the account if it exists. Returns true if the outcome is known. Refuses an account with a live key, which is
+/// somebody else's. A creation in an organization out of reach is forgotten after a year.
 async fn undo(
     engine: &Engine,
     storage: &dyn Storage,
     making: &Making,
-    max_wait: Duration,
+    limits: Limits,
 ) -> Result<bool, Error> {
     let client = match clients::client_of(engine, storage, &making.organization_id).await {
         Err(error)
@@ -268,7 +268,8 @@ async fn undo(
         client => client?,
     };
     let Some(project) = &making.project_id else { return Ok(true) };
-    let client = client.for_work(Urgency::Revocation, max_wait);
+    let listing = client.for_work(Urgency::Check, limits.listing());
+    let client = client.for_work(Urgency::Revocation, limits.max_wait());
     let account = match lost::find(engine, &client, making).await.map_err(Error::Revocation)? {
         Look::Later => return Ok(false),
         Look::Done(None) => return Ok(true),
@@ -277,11 +278,12 @@ async fn undo(
     let _alone = claims::lock(&engine.locks, &account).await;
     // A role has no claim.
     if claims::is_claimed(storage, &account).await?
-        || inventory::user_of(engine, storage, &account).await?.is_some()
+        || account_user::user_of(engine, storage, &account).await?.is_some()
     {
         return Ok(true);
     }
     clients::note_made(engine, &[account.as_str()], making.since);
+    live_keys::refuse_used(engine, &listing, project, &account, &[], limits.listing()).await?;
     deletion::end_account(&client, project, &account).await.map_err(Error::Revocation)?;
     failpoint!("set.undone");
     Ok(true)

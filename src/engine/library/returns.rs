@@ -3,7 +3,7 @@
 //! *Guarantees:* the account is free only when its key is dead: deleted, expired, or certainly never created. A return
 //! may be repeated, also concurrently, and concerns only its own check-out. A failed return stays in state `Returning`,
 //! and the tick retries it with a growing wait. The tick also returns loans whose lease was lost, and reservations of
-//! interrupted check-outs.
+//! interrupted check-outs. In the mount's last tick, a key of unknown outcome is looked up when OpenAI surely lists it.
 //!
 //! If the plugin or the server dies, the last completed step decides:
 //! 1. *The marker is stored.* The loan is lent as before. The borrower repeats the check-in, or the lease ends the loan.
@@ -27,6 +27,7 @@ use crate::engine::accounts::deletion::Undone;
 use crate::engine::accounts::kind::{Holding, Kind, Mount, Pending, Turn};
 use crate::engine::accounts::listing::Found;
 use crate::engine::accounts::lookup::{Look, UniqueName};
+use crate::engine::accounts::lost;
 use crate::engine::accounts::owner::Owner;
 use crate::engine::config::clients;
 use crate::engine::failpoint::failpoint;
@@ -261,6 +262,9 @@ impl Kind for Loans {
         };
         if waits {
             return Ok(Some(next_look));
+        }
+        if turn.is_last && loan.api_key_id.is_none() {
+            lost::wait_until_listed(engine, &loan.id, Some(loan.since)).await;
         }
         // The loan's record keeps any other failure.
         let max_wait = MAX_TICK_WAIT.min(turn.max_wait());

@@ -122,10 +122,12 @@ pub(super) async fn count(engine: &Engine, storage: &dyn Storage, name: &str) ->
     let set = engine.library_sets.get(storage, name).await?;
     let members = set.as_ref().map_or(&[][..], |set| &set.members);
     let (out, missing) = (lending::taken(storage, name).await?, missing::of_set(storage, name).await?);
-    let is_missing = |id: &str| missing.contains(id) && !out.contains(id);
-    let missing = members.iter().filter(|member| is_missing(member.id.as_str())).count();
-    let free = members.len().saturating_sub(out.len() + missing);
-    engine.metrics.library_accounts(name, free as u32, out.len() as u32, missing as u32);
+    let count_of = |is: &dyn Fn(&str) -> bool| members.iter().filter(|it| is(it.id.as_str())).count();
+    // A deleted set of this name may still lend accounts that are no members.
+    let missing = count_of(&|id| missing.contains(id) && !out.contains(id));
+    let out = count_of(&|id| out.contains(id));
+    let free = members.len().saturating_sub(out + missing);
+    engine.metrics.library_accounts(name, free as u32, out as u32, missing as u32);
     Ok(())
 }
 

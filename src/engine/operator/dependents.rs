@@ -10,7 +10,7 @@ use crate::engine::accounts::kind::Mount;
 use crate::engine::accounts::owner::Owner;
 use crate::engine::config::configuration::Config;
 use crate::engine::config::dependents::Dependents;
-use crate::engine::creds::{inventory, role};
+use crate::engine::creds::{account_user, role};
 use crate::engine::federation::role_writes;
 use crate::engine::library::sets;
 use crate::engine::{Engine, Error, static_roles};
@@ -32,7 +32,7 @@ impl Dependents for AllRooms {
     }
 
     async fn user_of(&self, mount: Mount<'_>, account: &ServiceAccountId) -> Result<Option<String>, Error> {
-        inventory::user_of(mount.engine, mount.storage, account).await
+        account_user::user_of(mount.engine, mount.storage, account).await
     }
 
     async fn refuse_deletion(&self, mount: Mount<'_>, config: &Config) -> Result<(), Error> {

@@ -1,8 +1,8 @@
 //! Deletes replaced keys, and the keys of a deleted role.
 //!
 //! *Guarantees:* the caller holds the role's lock. A key stays in the record until OpenAI confirms that the key is gone.
-//! The current key is never deleted. An account is deleted with its key under three conditions: a rotation created the
-//! account, no other owner claims it, and nobody else has a live key on it.
+//! The current key is never deleted. An account is deleted with the last of its replaced keys under three conditions: a
+//! rotation created the account, no other owner claims it, and nobody else has a live key on it.
 
 use std::time::Duration;
 
@@ -66,6 +66,7 @@ async fn treat_due(
     let latest = work.engine.times.latest_known();
     let is_corrected = |old: &mut Ending| latest.is_some_and(|latest| old.correct_end(latest));
     let corrected = role.ending.iter_mut().filter_map(|old| is_corrected(old).then_some(())).count();
+    role.leave_accounts_to_last_keys();
     // A limited key needs no work until its end has surely passed.
     let waits = |old: &Ending| old.next(now) > now || old.limited && old.ends > passed;
     let ours = role.keys().map(|(key, _)| key.clone()).collect();
@@ -82,7 +83,7 @@ async fn treat_due(
             role.ending.push(old);
             continue;
         }
-        let work = &Work { client: work.client.clone(), max_wait, ..*work };
+        let work = &work.within(max_wait);
         clients::note_made(
             work.engine,
             &[old.service_account_id.as_str(), old.api_key_id.as_str()],
@@ -155,7 +156,7 @@ impl Keys<'_> {
         let _no_claim = claims::lock(&work.engine.locks, account).await;
         let refused = match claims::refuse_claimed(work.engine, work.storage, account, &work.owner()).await {
             Ok(()) => {
-                let within = live_keys::MAX_WAIT;
+                let within = live_keys::MAX_WAIT.min(work.max_wait);
                 live_keys::refuse_used(work.engine, &client, project, account, &self.ours, within).await
             }
             refused => refused,

@@ -19,7 +19,7 @@ use crate::engine::accounts::making::Making;
 use crate::engine::accounts::owner::Owner;
 use crate::engine::accounts::{claims, live_keys, lost};
 use crate::engine::config::clients;
-use crate::engine::creds::inventory;
+use crate::engine::creds::account_user;
 use crate::engine::failpoint::failpoint;
 use crate::engine::time::backoff;
 use crate::logical::{Storage, StorageError};
@@ -103,8 +103,10 @@ impl Kind for StaticRoles {
 /// Does all due work of the role.
 async fn attend(turn: &Turn<'_>, work: &Work<'_>, role: &mut StaticRole) -> Result<(), Error> {
     look_up(turn, work, role).await?;
+    let work = &work.within(turn.max_wait());
     // The readers of a mount that goes would not find the new key.
     if !turn.is_last
+        && !turn.is_over()
         && role.is_due(work.name, &work.engine.times)?
         && turn.has_room()
         && let Err(error) = rotate(work, role).await
@@ -120,7 +122,7 @@ async fn attend(turn: &Turn<'_>, work: &Work<'_>, role: &mut StaticRole) -> Resu
     if turn.is_over() || role.is_over() {
         return Ok(());
     }
-    if let Some(error) = end_due_keys_in_tick(work, role).await? {
+    if let Some(error) = end_due_keys_in_tick(&work.within(turn.max_wait()), role).await? {
         tracing::warn!(static_role = %work.name, "a key is not ended or limited yet: {error}");
     }
     Ok(())
@@ -143,7 +145,7 @@ async fn look_up(turn: &Turn<'_>, work: &Work<'_>, role: &mut StaticRole) -> Res
         if turn.is_over() {
             break;
         }
-        match find_and_end(work, role, &making).await {
+        match find_and_end(&work.within(turn.max_wait()), role, &making).await {
             Ok(true) => {
                 accounts.extend(making.service_account_id);
                 known.push(making.name);
@@ -180,9 +182,10 @@ async fn find_and_end(work: &Work<'_>, role: &mut StaticRole, making: &Making) -
     if is_account && is_taken(work, &account).await? {
         return Ok(true);
     }
-    if role.current.is_some()
-        && let Some(key) = used_key(work, &client, project, &found).await?
-    {
+    if let Some(key) = used_key(work, &client, project, &found).await? {
+        if role.current.is_none() {
+            return Err(Error::FirstKeyUsed(key));
+        }
         tracing::warn!(
             static_role = %work.name, name = making.name,
             "key {key} of a creation that was cut off is in use, so storage was restored from a backup: it ends later"
@@ -205,7 +208,7 @@ async fn find_and_end(work: &Work<'_>, role: &mut StaticRole, making: &Making) -
 }
 
 /// The key of the creation if somebody called OpenAI with it. Nobody knows a lost key, so a restored backup has lost the
-/// record of this key.
+/// record of this key. Fails if a lost account has more keys than the one with which it was made: somebody made the others.
 async fn used_key(
     work: &Work<'_>,
     client: &Client,
@@ -215,9 +218,14 @@ async fn used_key(
     if let Some(key) = &found.key {
         return Ok(found.was_used.then(|| key.clone()));
     }
-    let listed =
-        work.engine.accounts.listings.keys_of(client, project, &found.account, live_keys::MAX_WAIT).await;
-    let listed = listed.map_err(Error::Revocation)?.ok_or(Error::KeysUnlisted)?;
+    let within = live_keys::MAX_WAIT.min(work.max_wait);
+    let listed = work.engine.accounts.listings.keys_of(client, project, &found.account, within).await;
+    let mut listed = listed.map_err(Error::Revocation)?.ok_or(Error::KeysUnlisted)?;
+    listed.retain(|key| key.expires_at.is_none_or(|end| end > work.engine.certain_time()));
+    listed.sort_by_key(|key| key.created_at);
+    if let Some(key) = listed.get(1).and_then(|second| second.key.clone()) {
+        return Err(Error::AccountHasKeys { account: found.account.clone(), key });
+    }
     for key in listed.into_iter().filter_map(|key| key.key) {
         // The listing may be some minutes old.
         match client.key(project, &key).await {
@@ -233,7 +241,7 @@ async fn used_key(
 /// True if somebody adopted the account of a creation with an unknown outcome. Fails while another owner may be about to
 /// adopt the account.
 async fn is_taken(work: &Work<'_>, account: &ServiceAccountId) -> Result<bool, Error> {
-    if inventory::user_of(work.engine, work.storage, account).await?.is_some() {
+    if account_user::user_of(work.engine, work.storage, account).await?.is_some() {
         return Ok(true);
     }
     claims::refuse_claimed(work.engine, work.storage, account, &work.owner()).await?;

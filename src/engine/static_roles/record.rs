@@ -192,6 +192,22 @@ impl StaticRole {
         }
     }
 
+    /// Leaves the deletion of an account to the last of its replaced keys, as OpenAI deletes an account with all its keys.
+    pub fn leave_accounts_to_last_keys(&mut self) {
+        for at in 0..self.ending.len() {
+            let old = &self.ending[at];
+            let its_account = |other: &&Ending| other.service_account_id == old.service_account_id;
+            let last_end = self.ending.iter().filter(its_account).map(|other| other.ends).max();
+            if !old.with_account || last_end == Some(old.ends) {
+                continue;
+            }
+            let account = old.service_account_id.clone();
+            for other in self.ending.iter_mut().filter(|other| other.service_account_id == account) {
+                other.with_account = Some(other.ends) == last_end;
+            }
+        }
+    }
+
     /// The last error of a replaced key's deletion or of setting its end at OpenAI.
     pub fn trouble_with_replaced(&self) -> Option<String> {
         self.ending.iter().rev().find_map(|old| old.retry.last_error.clone())

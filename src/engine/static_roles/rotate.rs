@@ -70,6 +70,11 @@ impl Work<'_> {
         Owner::StaticRole(self.name.to_owned())
     }
 
+    /// The same work with this maximum wait of each call.
+    pub(super) fn within(&self, max_wait: Duration) -> Self {
+        Self { client: self.client.clone(), max_wait, ..*self }
+    }
+
     /// A new unique name for a key or an account.
     pub(super) fn new_name(&self, settings: &Settings) -> String {
         ServiceAccountName::beginning(&settings.api_key_name, &self.engine.tag, &mut rand::rng()).to_string()

@@ -348,3 +348,21 @@ async fn an_account_is_free_when_its_key_has_expired_however_often_its_deletion_
     assert_eq!(library::status(&mount).await["a"], "available");
     mount.finish().await;
 }
+
+/// Somebody gave an account the id of another account as its name.
+#[tokio::test]
+async fn an_id_means_the_account_of_this_id_and_no_other_of_this_name() {
+    let mount = library::mount().await.without_lag();
+    let second = mount.seed("second", false).id;
+    mount.seed(&second, false);
+    let names = json!([second, "second"]);
+    mount.write(SET, json!({"project": "research", "service_account_names": names})).await.done();
+    let lent = library::check_out(&mount).await;
+    let other = library::check_out(&mount).await;
+    assert_eq!([&lent, &other].map(|it| it.text("service_account")), [&second, "second"]);
+    let by_id = json!({"service_account_id": second});
+    mount.write(&format!("{SET}/admin-check-in"), by_id).await.done();
+    let state = mount.sim.state();
+    assert!(state.is_live(&lent.text("api_key")) && !state.is_live(&other.text("api_key")));
+    mount.abandon();
+}

@@ -7,8 +7,8 @@ use openai_secrets::logical::{Kind, Operation};
 use serde_json::{Value, json};
 
 use crate::simulator::{Action, Fault, Policy, endpoint};
-use crate::support::Mount;
 use crate::support::mount::PROJECT;
+use crate::support::{Mount, library};
 
 const PATH: &str = "creds/app";
 
@@ -358,6 +358,59 @@ async fn without_openais_word_a_key_without_a_margin_expires_with_its_lease() {
     let expires_at: DateTime<Utc> = read.text("expires_at").parse().unwrap();
     let lifetime = (expires_at - begun).num_seconds();
     assert!((3_599..3_650).contains(&lifetime), "{lifetime}");
+    mount.revoke(read.lease()).await.done();
+    mount.abandon();
+}
+
+#[tokio::test]
+async fn an_account_of_a_credential_that_got_another_name_and_owner_loses_the_credentials_key_alone() {
+    for owner in ["static role", "library set", "role"] {
+        let mount = mount(json!({})).await;
+        let lease = mount.read("creds/app").await;
+        mount.advance(Duration::from_secs(100));
+        let account = lease.text("service_account_id");
+        library::rename(&mount, &account, "ours-now").await;
+        mount.advance(Duration::from_secs(100));
+        let their_key = match owner {
+            "static role" => {
+                let role = json!({"project": "research", "service_account_id": account});
+                mount.write("static-roles/their", role).await.done();
+                mount.read("static-creds/their").await.text("api_key")
+            }
+            "library set" => {
+                let set = json!({"project": "research", "service_account_names": "ours-now"});
+                mount.write(library::SET, set).await.done();
+                library::check_out(&mount).await.text("api_key")
+            }
+            _ => {
+                let role = json!({"project": "research", "service_account_id": account});
+                mount.write("roles/their", role).await.done();
+                mount.read("creds/their").await.text("api_key")
+            }
+        };
+        mount.revoke(lease.lease()).await.done();
+        let state = mount.sim.state();
+        assert!(state.is_live(&their_key), "{owner}");
+        assert!(!state.is_live(&lease.text("api_key")), "{owner}");
+        mount.abandon();
+    }
+}
+
+#[tokio::test]
+async fn without_openais_word_a_key_on_an_account_expires_after_the_margin() {
+    let mount = Mount::start().await.configured().await.with_project().await;
+    let account = mount.seed("automation", false).id;
+    let role = json!({"service_account_id": account, "ttl": "1h"});
+    let mount = mount.with_role(role).await;
+    let (id, value) = mount.seed_key(&account, "made");
+    let key = json!({"object": "organization.project.service_account.api_key", "id": id, "value": value,
+        "name": "made", "created_at": 1});
+    mount.sim.fault(Fault::on(endpoint::CREATE_KEY, Action::status_with(200, key)).times(1));
+    let begun = mount.now();
+    let read = mount.read(PATH).await;
+    let expires_at: DateTime<Utc> = read.text("expires_at").parse().unwrap();
+    let lifetime = (expires_at - begun).num_seconds();
+    assert!((3_659..3_710).contains(&lifetime), "{lifetime}");
     mount.revoke(read.lease()).await.done();
     mount.abandon();
 }

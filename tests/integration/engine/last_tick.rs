@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use openai_secrets::logical::Operation;
 use serde_json::{Value, json};
 
 use crate::simulator::{Action, Fault, Lag, endpoint};
-use crate::support::Mount;
 use crate::support::mount::PROJECT;
+use crate::support::storage::CrashPoint;
+use crate::support::{Mount, library};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -113,4 +115,46 @@ async fn nothing_rotates_in_the_last_tick() {
     assert_ne!(mount.read("static-creds/app").await.text("api_key"), present);
     assert_eq!(mount.sim.calls(endpoint::CREATE_ADMIN_KEY), 1);
     mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_key_of_a_check_out_whose_answer_was_lost_is_found_by_the_last_tick() {
+    let mount = mount().await;
+    mount.write(library::SET, json!({"project": PROJECT, "service_account_names": "a"})).await.done();
+    mount.advance(MINUTE * 5);
+    lose_the_next(&mount, endpoint::CREATE_KEY);
+    mount.write(&format!("{}/check-out", library::SET), json!({})).await.error();
+    assert_eq!(mount.sim.state().live_keys().count(), 1);
+    mount.host.set_tainted(true);
+    mount.tick().await.done();
+    mount.host.set_tainted(false);
+    assert_eq!(mount.sim.state().live_keys().count(), 0);
+    mount.advance(MINUTE * 16);
+    mount.tick().await.done();
+    library::assert_at_rest(&mount, &["a"]).await;
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn an_account_of_a_set_whose_write_was_cut_off_goes_with_the_last_tick() {
+    let mut cut_off = 0;
+    for writes in 0..20 {
+        let mount = mount().await;
+        let body = json!({"project": PROJECT, "service_account_names": "a"});
+        let request = mount.request(Operation::Update, library::SET, body);
+        if !mount.killed(request, CrashPoint::After(writes)).await {
+            break;
+        }
+        // The account is made, or adopted.
+        if mount.storage_text("library-set/").contains("\"ending\"") {
+            cut_off += 1;
+            mount.host.set_tainted(true);
+            mount.tick().await.done();
+            mount.host.set_tainted(false);
+            assert_eq!(library::names(&mount), Vec::<String>::new(), "{writes}");
+            assert_eq!(mount.stored("library-set/"), Vec::<String>::new(), "{writes}");
+        }
+        mount.abandon();
+    }
+    assert!(cut_off > 1, "{cut_off}");
 }

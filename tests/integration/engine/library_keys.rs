@@ -198,3 +198,18 @@ async fn accounts_of_an_archived_project_leave_with_it() {
     assert!(mount.stored("library").is_empty() && mount.stored("account-owner/").is_empty());
     mount.abandon();
 }
+
+#[tokio::test]
+async fn a_new_set_does_not_count_a_check_out_of_a_deleted_set_of_its_name() {
+    let mount = library::mount_with("a").await.without_lag();
+    let _lent = library::check_out(&mount).await;
+    mount.configure_elsewhere().await;
+    mount.delete_by_force(SET).await.done();
+    move_back(&mount).await;
+    mount.write(SET, json!({"project": "research", "service_account_names": "b"})).await.done();
+    let metrics = mount.read("metrics").await.text("http_raw_body");
+    for line in ["state=\"free\"} 1", "state=\"out\"} 0"] {
+        assert!(metrics.contains(&format!("openai_library_accounts{{set=\"pool\",{line}")), "{metrics}");
+    }
+    mount.abandon();
+}

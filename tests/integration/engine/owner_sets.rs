@@ -385,3 +385,25 @@ async fn a_creation_in_an_organization_that_is_out_of_reach_is_forgotten_after_a
     assert_eq!(library::names(&mount).len(), 2);
     mount.abandon();
 }
+
+#[tokio::test]
+async fn a_lost_account_on_which_somebody_has_a_key_is_not_deleted() {
+    let mount = library::mount().await;
+    lose_the_next_creation(&mount);
+    mount.write(SET, names("a")).await.error();
+    mount.sim.clear_faults();
+    mount.advance(Duration::from_secs(60));
+    let lost = mount.sim.state().accounts[0].id.clone();
+    let theirs = library::foreign_key(&mount, &lost, "theirs").await;
+    for _ in 0..3 {
+        tick_after(&mount, A_WHILE).await;
+    }
+    assert!(mount.sim.state().is_live(&theirs.value), "somebody uses the account");
+    library::end_key(&mount, &theirs.id).await;
+    for _ in 0..3 {
+        tick_after(&mount, SETTLED).await;
+    }
+    assert_eq!(library::names(&mount), Vec::<String>::new());
+    assert_eq!(mount.stored("library-set/"), Vec::<String>::new());
+    mount.finish().await;
+}

@@ -19,8 +19,8 @@ use super::status::{Candidate, Object, Options, State};
 use crate::engine::accounts::claims;
 use crate::engine::accounts::deletion;
 use crate::engine::config::clients;
-use crate::engine::creds::inventory;
 use crate::engine::creds::inventory::Owned;
+use crate::engine::creds::{account_user, inventory};
 use crate::engine::operator::dependents;
 use crate::engine::{Engine, Error};
 use crate::logical::Storage;
@@ -194,7 +194,7 @@ impl Run {
             return Err(Error::AccountHasKeys { account: account.id.clone(), key: key.id.clone() });
         }
         // A role has no claim, and may have taken the account after the owners were read.
-        if !self.options.dry_run && inventory::user_of(engine, storage, &account.id).await?.is_some() {
+        if !self.options.dry_run && account_user::user_of(engine, storage, &account.id).await?.is_some() {
             return Ok(());
         }
         self.engine.tidying.found(candidate);

@@ -274,3 +274,28 @@ async fn a_provider_that_is_gone_at_openai_is_told_with_the_next_step() {
     mount.delete("config/federation").await.done();
     mount.finish().await;
 }
+
+#[tokio::test]
+async fn a_lost_account_on_which_somebody_has_a_key_is_not_deleted() {
+    let mount = with_app().await;
+    let before: Vec<String> = mount.sim.state().accounts.into_iter().map(|account| account.id).collect();
+    mount.sim.fault(Fault::on(endpoint::CREATE_ACCOUNT, Action::Drop).times(1).after_the_work());
+    mount.sim.fault(Fault::on(endpoint::LIST_ACCOUNTS, Action::Html));
+    let role = json!({"project": PROJECT, "credential_type": "access_token"});
+    mount.write("roles/lost", role).await.error();
+    mount.sim.clear_faults();
+    let lost =
+        mount.sim.state().accounts.into_iter().find(|account| !before.contains(&account.id)).unwrap().id;
+    mount.advance(Duration::from_secs(60));
+    let theirs = mount.seed_key(&lost, "theirs");
+    for _ in 0..3 {
+        mount.advance(SETTLED);
+        // The tick says what it could not do.
+        let _said = mount.tick().await;
+    }
+    assert!(mount.sim.state().is_live(&theirs.1), "somebody uses the account");
+    mount.remove_key_at_openai(&theirs.0).await;
+    ticks(&mount).await;
+    assert!(mount.sim.state().account(&lost).is_none());
+    mount.finish().await;
+}

@@ -285,3 +285,84 @@ async fn a_lost_key_that_somebody_uses_lives_for_a_period_above_a_year() {
     assert!(!mount.sim.state().is_live(&lost));
     mount.abandon();
 }
+
+#[tokio::test]
+async fn a_made_account_stays_until_the_grace_of_each_of_its_keys_is_over() {
+    for (first, second) in [("10h", "10m"), ("10m", "10h")] {
+        let (mount, _) = with_app(json!({"rotation_method": "account", "rotation_period": 0})).await;
+        let made = mount.write("static-creds/app/rotate", json!({})).await.json();
+        let account = made["service_account_id"].as_str().unwrap();
+        mount.patch("static-roles/app", json!({"rotation_method": "key"})).await.done();
+        mount.write("static-creds/app/rotate", json!({"grace_period": first})).await.done();
+        let later = key(&mount, "app").await;
+        mount.patch("static-roles/app", json!({"rotation_method": "account"})).await.done();
+        mount.write("static-creds/app/rotate", json!({"grace_period": second})).await.done();
+        mount.advance(MINUTE * 12);
+        mount.tick().await.done();
+        let in_grace = if first == "10h" { made["api_key"].as_str().unwrap() } else { &later };
+        let live: Vec<_> = live_keys(&mount, account).into_iter().map(|key| key.value).collect();
+        assert_eq!(live, [in_grace], "{first}");
+        mount.advance(HOUR * 10);
+        mount.tick().await.done();
+        assert!(mount.sim.state().account(account).is_none(), "{first}");
+        assert_eq!(role(&mount, "app").await["grace_keys"], json!({}), "{first}");
+        mount.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn a_lost_account_on_which_somebody_has_a_key_is_not_deleted() {
+    for is_deleted in [false, true] {
+        let (mount, _) = with_app(json!({"rotation_method": "account", "rotation_period": 0})).await;
+        let mount = mount.without_lag();
+        let lost = lose_the_next_account(&mount).await;
+        mount.advance(MINUTE);
+        let theirs = mount.seed_key(&lost, "another-mounts-key");
+        if is_deleted {
+            mount.delete("static-roles/app").await.nothing();
+        }
+        for _ in 0..4 {
+            mount.advance(MINUTE * 4);
+            mount.tick().await.done();
+        }
+        assert!(mount.sim.state().is_live(&theirs.1), "{is_deleted}");
+        mount.remove_key_at_openai(&theirs.0).await;
+        for _ in 0..4 {
+            mount.advance(MINUTE * 4);
+            mount.tick().await.done();
+        }
+        assert!(mount.sim.state().account(&lost).is_none(), "{is_deleted}");
+        assert!(!mount.storage_text("static-role/").contains("making"), "{is_deleted}");
+        mount.finish().await;
+    }
+}
+
+/// A backup of the moment of a role's creation was restored, after readers had got the key.
+#[tokio::test]
+async fn a_first_key_that_somebody_uses_lives_until_the_role_is_written_again() {
+    let mount = mount().await.without_lag();
+    let account = mount.seed("app", false);
+    let body = json!({"service_account_id": account.id, "project": PROJECT, "rotation_period": 0});
+    mount.sim.fault(Fault::on(endpoint::CREATE_KEY, Action::Drop).times(1).after_the_work());
+    mount.sim.fault(Fault::on(endpoint::LIST_KEYS, Action::Html));
+    mount.write("static-roles/app", body.clone()).await.error();
+    mount.sim.clear_faults();
+    let lost = live_keys(&mount, &account.id).remove(0).value;
+    mount.sim.use_key(&lost);
+    mount.restart().await;
+    for is_written_again in [false, true] {
+        if is_written_again {
+            mount.write("static-roles/app", body.clone()).await.nothing();
+        }
+        for _ in 0..4 {
+            mount.advance(MINUTE * 4);
+            mount.tick().await.done();
+        }
+        assert!(mount.sim.state().is_live(&lost), "{is_written_again}");
+    }
+    mount.advance(MINUTE * 60 * 24 * 33);
+    mount.tick().await.done();
+    assert_eq!(live_keys(&mount, &account.id).len(), 1);
+    assert!(!mount.sim.state().is_live(&lost));
+    mount.finish().await;
+}

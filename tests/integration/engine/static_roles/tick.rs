@@ -274,3 +274,53 @@ async fn roles_that_come_into_reach_while_openai_has_no_room_are_tried_again_soo
     assert_eq!(mount.read("health").await.json()["overdue_rotations"], 0);
     mount.abandon();
 }
+
+#[tokio::test]
+async fn a_tick_ends_in_time_however_slowly_openai_lists_the_keys_of_a_replaced_account() {
+    let (mount, _) = with_app(json!({"rotation_method": "account", "rotation_period": "1h"})).await;
+    let mount = mount.without_lag();
+    rotate(&mount, "app").await;
+    mount.advance(HOUR + MINUTE);
+    mount.sim.fault(Fault::on(endpoint::CREATE_ACCOUNT, Action::delay(Duration::from_secs(25))));
+    mount.patch("static-roles/app", json!({"grace_period": 0})).await.done();
+    mount.sim.fault(Fault::on(endpoint::LIST_KEYS, Action::delay(Duration::from_secs(45))));
+    tokio::time::pause();
+    let begun = tokio::time::Instant::now();
+    mount.tick().await.done();
+    let took = begun.elapsed();
+    tokio::time::resume();
+    assert!(took < Duration::from_secs(52), "{took:?}");
+    mount.sim.clear_faults();
+    for _ in 0..2 {
+        mount.advance(MINUTE * 4);
+        mount.tick().await.done();
+    }
+    assert_eq!(role(&mount, "app").await["grace_keys"], json!({}));
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn no_rotation_begins_after_the_ticks_deadline() {
+    let (mount, _) = with_app(json!({"rotation_period": "1h"})).await;
+    let mount = mount.without_lag();
+    mount.sim.fault(Fault::on(endpoint::CREATE_KEY, Action::Drop).times(1).after_the_work());
+    mount.sim.fault(Fault::on(endpoint::LIST_KEYS, Action::Html));
+    mount.write("static-creds/app/rotate", json!({})).await.error();
+    mount.sim.clear_faults();
+    mount.advance(HOUR + MINUTE);
+    let before = mount.sim.state().created.keys;
+    for endpoint in [endpoint::READ_PROJECT, endpoint::LIST_KEYS] {
+        mount.sim.fault(Fault::on(endpoint, Action::delay(Duration::from_secs(27))));
+    }
+    tokio::time::pause();
+    let begun = tokio::time::Instant::now();
+    mount.tick().await.done();
+    let took = begun.elapsed();
+    tokio::time::resume();
+    assert_eq!(mount.sim.state().created.keys, before, "{took:?}");
+    mount.sim.clear_faults();
+    mount.advance(MINUTE);
+    mount.tick().await.done();
+    assert_eq!(mount.sim.state().created.keys, before + 1);
+    mount.finish().await;
+}
