@@ -514,6 +514,27 @@ async fn costs_are_counted_once_after_a_clock_that_was_behind() {
 }
 
 #[tokio::test]
+async fn costs_of_days_that_one_look_did_not_reach_are_counted_by_the_next_look() {
+    let mount = mount().await;
+    mount.write("config", json!({"quota_tracking": true})).await.done();
+    let midnight = mount.now().timestamp() / 86_400 * 86_400;
+    mount.tick().await.done();
+    for _ in 0..4 {
+        mount.advance(HOUR * 24);
+        mount.sim.spend(mount.sim.project(), 2.0);
+    }
+    let day =
+        json!({"object": "bucket", "start_time": midnight, "end_time": midnight + 86_400, "results": []});
+    let page = json!({"object": "page", "data": [day], "has_more": true, "next_page": "page_more"});
+    mount.sim.fault(Fault::on(endpoint::READ_COSTS, Action::status_with(200, page)));
+    mount.tick().await.done();
+    mount.sim.clear_faults();
+    mount.advance(HOUR * 2);
+    mount.tick().await.done();
+    shows(&metrics(&mount).await, r#"openai_quota_used{project="research"}"#, 800.0);
+}
+
+#[tokio::test]
 async fn costs_are_not_asked_for_unless_tracking_is_on() {
     let mount = mount().await;
     mount.tick().await.done();
