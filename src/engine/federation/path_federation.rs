@@ -153,7 +153,7 @@ async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Erro
     let stored = engine.federation.stored.latest(storage, ONLY).await?;
     let old = stored.as_deref().filter(|stored| stored.deleted.is_none());
     call.patches(old.is_some(), || "config/federation".to_owned())?;
-    let sent = Sent::of(&call)?;
+    let sent = Sent::of(&call, &engine.tag)?;
     let warnings = if let Some(old) = old {
         update(&engine, storage, &sent, old).await?
     } else {
