@@ -297,7 +297,8 @@ async fn a_scrape_reads_a_bounded_part_of_storage() {
     let after = mount.storage.calls();
     shows(&text, "openai_pending_deletions", 1_000.0);
     assert!(after.lists - before.lists <= 130, "{} lists", after.lists - before.lists);
-    assert!(after.gets - before.gets <= 1, "{} reads", after.gets - before.gets);
+    // A mount without an issuer of tokens looks for the issuer twice.
+    assert!(after.gets - before.gets <= 2, "{} reads", after.gets - before.gets);
 }
 
 async fn put(mount: &Mount, key: &str, value: &Value) {
