@@ -162,9 +162,10 @@ impl Kind for Configuration {
         let Mount { engine, storage } = mount;
         let Some(config) = engine.config.stored.get(storage, ONLY).await? else { return Ok(Vec::new()) };
         let now = engine.now();
-        let replaced = config.keys.ending.iter().map(|old| Pending {
-            api_key_id: old.id.to_string(),
-            ..Pending::deletion(old.id.as_str(), Some(owner), config.last_rotated.min(now), &old.retry)
+        let replaced = config.keys.ending.iter().map(|old| {
+            let since = old.replaced.unwrap_or(config.last_rotated).min(now);
+            let deletion = Pending::deletion(old.id.as_str(), Some(owner), since, &old.retry);
+            Pending { api_key_id: old.id.to_string(), ..deletion }
         });
         let mut pending: Vec<_> =
             replaced.chain(Pending::look_ups(owner, &config.keys.making, now)).collect();

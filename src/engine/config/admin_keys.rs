@@ -50,6 +50,9 @@ pub struct Ending {
     /// Time of the creation or of the first use; `None` in records of earlier releases.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub made: Option<DateTime<Utc>>,
+    /// Time of the replacement; `None` in records of earlier releases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaced: Option<DateTime<Utc>>,
     /// The retry state of the deletion.
     #[serde(flatten)]
     pub retry: RetryState,
@@ -104,6 +107,7 @@ impl AdminKeys {
         id: Option<AdminKeyId>,
         organization_id: &OrganizationId,
         made: DateTime<Utc>,
+        now: DateTime<Utc>,
     ) {
         self.retired.push(hash(key));
         let surplus = self.retired.len().saturating_sub(MAX_RETIRED);
@@ -112,6 +116,7 @@ impl AdminKeys {
             id,
             organization_id: organization_id.clone(),
             made: Some(made),
+            replaced: Some(now),
             retry: RetryState::default(),
         }));
         self.retry.succeeded();
@@ -144,7 +149,13 @@ mod tests {
     fn a_retired_key_is_recognized_and_not_readable() {
         let mut keys = AdminKeys::default();
         keys.retry.failed(NAME, &"why", NOW, Duration::ZERO);
-        keys.retire(&key("sk-admin-old"), Some("key_1".parse().unwrap()), &"org-1".parse().unwrap(), NOW);
+        keys.retire(
+            &key("sk-admin-old"),
+            Some("key_1".parse().unwrap()),
+            &"org-1".parse().unwrap(),
+            NOW,
+            NOW,
+        );
         assert!(keys.is_retired(&key("sk-admin-old")) && !keys.is_retired(&key("sk-admin-new")));
         assert_eq!((keys.retry.failures, keys.ending_ids()), (0, vec!["key_1".to_owned()]));
         assert!(!serde_json::to_string(&keys).unwrap().contains("sk-"));
@@ -154,7 +165,7 @@ mod tests {
     fn the_hashes_of_replaced_keys_are_bounded() {
         let mut keys = AdminKeys::default();
         for number in 0..=MAX_RETIRED {
-            keys.retire(&key(&format!("sk-admin-{number}")), None, &"org-1".parse().unwrap(), NOW);
+            keys.retire(&key(&format!("sk-admin-{number}")), None, &"org-1".parse().unwrap(), NOW, NOW);
         }
         assert_eq!((keys.retired.len(), keys.ending.len()), (MAX_RETIRED, 0));
         assert!(!keys.is_retired(&key("sk-admin-0")) && keys.is_retired(&key("sk-admin-1")));

@@ -220,14 +220,15 @@ impl<'a> Rotation<'a> {
     ) -> Result<Config, Error> {
         let old = std::mem::replace(&mut config.admin_api_key, new.key);
         let old_id = old_id.filter(|old| Some(old) != new.id.as_ref());
-        config.keys.retire(&old, old_id, &config.organization_id, config.last_rotated);
+        let now = self.engine.now();
+        config.keys.retire(&old, old_id, &config.organization_id, config.last_rotated, now);
         if let Some(name) = &new.name {
             config.keys.making.end(name);
         }
         config.keys.name = new.name;
         config.admin_api_key_id = new.id;
         config.admin_key_expires_at = new.expires_at;
-        config.last_rotated = self.engine.now();
+        config.last_rotated = now;
         configuration::store_config(self.engine, self.storage, &mut config).await?;
         self.engine.config.clients.openai_status().key_stored(true);
         Ok(config)
@@ -239,7 +240,7 @@ impl<'a> Rotation<'a> {
         let ended =
             admin_reconcile::reconcile(self.engine, storage, &config, self.deadline, Which::Due).await;
         let warnings = ended.err().map(|error| {
-            format!("the old admin key could not be deleted yet; Vault retries every minute: {error}")
+            format!("the old admin key could not be deleted yet, which Vault repeats at growing intervals: {error}")
         });
         Rotated { config, warnings: warnings.into_iter().collect() }
     }

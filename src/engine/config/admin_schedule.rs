@@ -64,7 +64,7 @@ pub(in crate::engine) fn check_window(window: Duration, field: &str) -> Result<(
 fn planned(schedule: &Schedule, window: Duration, now: DateTime<Utc>, last: DateTime<Utc>) -> DateTime<Utc> {
     let next = schedule.next(now, last, Duration::ZERO);
     match schedule {
-        Schedule::Period(period) if next <= now && !window.is_zero() && last <= now => {
+        Schedule::Period(period) if next <= now && !window.is_zero() => {
             within_window(*period, window, now, last)
         }
         _ => next,

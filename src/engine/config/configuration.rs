@@ -184,7 +184,7 @@ impl Config {
         self.refuse_retired("admin_api_key", &key)?;
         let (old, id) = (std::mem::replace(&mut self.admin_api_key, key), self.admin_api_key_id.take());
         if self.keys.name.take().is_some() {
-            self.keys.retire(&old, id, &self.organization_id, self.last_rotated);
+            self.keys.retire(&old, id, &self.organization_id, self.last_rotated, now);
         }
         self.admin_key_expires_at = None;
         self.last_rotated = now;
@@ -325,6 +325,7 @@ mod tests {
             &old,
             config.admin_api_key_id.clone(),
             &config.organization_id,
+            config.last_rotated,
             config.last_rotated,
         );
         config.keys.retry.failed("admin-key", &"why", config.last_rotated, Duration::ZERO);

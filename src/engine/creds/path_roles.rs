@@ -62,7 +62,8 @@ static TTL: Field<Duration> =
         "ttl",
         "Lifetime of a credential; 0 for the mount's default. With credential_type=access_token: 15m by default, at most 1h.",
     )
-    .default(3_600);
+    .default(3_600)
+    .nullable();
 static MAX_TTL: Field<Duration> =
     Field::new("max_ttl", "Longest ttl that a reader may ask for; 0 for the mount's maximum.")
         .default(86_400);
@@ -222,7 +223,7 @@ impl Role {
                 .updated(&TEMPLATE, old.map(|old| &old.service_account_name_template))?,
             service_account_description: call
                 .updated(&DESCRIPTION, old.map(|old| &old.service_account_description))?,
-            ttl: call.updated(&TTL, old.map(|old| &old.ttl))?,
+            ttl: call.updated(&TTL, old.map(|old| &old.ttl).filter(|_| !call.takes_away(&TTL)))?,
             max_ttl: call.updated(&MAX_TTL, old.map(|old| &old.max_ttl))?,
             scopes: match call.sent(&SCOPES)? {
                 Some(sent) => scopes::check(sent)?,
@@ -385,7 +386,8 @@ fn federated_write(call: &Call, name: &str, old: Option<&Settings>) -> Result<Ro
         project: project_fields::named(call, before.as_ref())?,
         account,
         scopes: call.sent(&SCOPES)?.map(scopes::check).transpose()?,
-        ttl: call.sent(&TTL)?,
+        // The field's own default is that of a role of keys.
+        ttl: if call.takes_away(&TTL) { Some(role_writes::DEFAULT_TTL) } else { call.sent(&TTL)? },
         enabled: call.sent(&ENABLED)?,
         metadata: metadata::changed_by(call, old.map(|old| &old.metadata))?,
     })

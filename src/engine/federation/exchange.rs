@@ -132,11 +132,21 @@ pub(super) async fn exchange(
     match &outcome {
         Ok(_) => engine.federation.exchanges.forget(name),
         Err(error @ Error::Exchange { error: ExchangeError::Refused(_), .. }) => {
-            engine.federation.exchanges.note_refused(name, error, engine.now());
+            note_refused(engine, storage, name, error).await;
         }
         Err(_) => {}
     }
     outcome
+}
+
+/// Notes a refusal, unless the role was deleted or stopped during the exchange. The check comes after the note: whoever
+/// deletes or stops the role forgets the note after the role's record is stored.
+async fn note_refused(engine: &Engine, storage: &dyn Storage, name: &str, error: &Error) {
+    engine.federation.exchanges.note_refused(name, error, engine.now());
+    let role = engine.federation.roles.get(storage, name).await;
+    if role.is_ok_and(|role| role.is_none_or(|role| !role.settings.enabled)) {
+        engine.federation.exchanges.forget(name);
+    }
 }
 
 /// One exchange with this key. If OpenAI's time in the refusal shows that the clocks differ, a token by OpenAI's time

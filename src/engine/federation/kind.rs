@@ -15,6 +15,9 @@ use crate::engine::failpoint::failpoint;
 use crate::engine::{Engine, Error};
 use crate::logical::{Storage, StorageError};
 
+/// What is said while the provider of a deleted record may still be made.
+pub(super) const STILL_LOOKED_FOR: &str = "the provider of config/federation, whose creation was cut off, is looked for at OpenAI by the tick, once a minute";
+
 /// The federation, as the worker knows it.
 #[derive(Debug)]
 pub(in crate::engine) struct Federated;
@@ -74,7 +77,7 @@ impl Kind for Federated {
             return Ok(());
         };
         let work = Work::new(engine, storage, &federation, max_wait).await?;
-        end(&work, &federation).await
+        if end(&work, &federation).await? { Ok(()) } else { Err(Error::field(STILL_LOOKED_FOR)) }
     }
 
     async fn holdings(&self, mount: Mount<'_>, _: &Owner) -> Result<Vec<Holding>, StorageError> {
@@ -87,13 +90,13 @@ impl Kind for Federated {
 /// True if something is to be done.
 fn is_due(engine: &Engine, federation: &Federation, now: DateTime<Utc>) -> bool {
     !federation.is_settled()
-        || federation.next_rotation().is_some_and(|next| next <= now)
+        || federation.next_rotation(now).is_some_and(|next| next <= now)
         || !rotation::ended(federation, engine).is_empty()
 }
 
 async fn attend(work: &Work<'_>, federation: &mut Federation) -> Result<(), Error> {
     if federation.deleted.is_some() {
-        return end(work, federation).await;
+        return end(work, federation).await.map(drop);
     }
     provider::register(work, federation).await?;
     if federation.next.is_none() && is_rotation_due(work.engine, federation) {
@@ -110,18 +113,18 @@ async fn attend(work: &Work<'_>, federation: &mut Federation) -> Result<(), Erro
 
 /// True if a rotation is due by both clocks. By hand perhaps no call has told OpenAI's time, and nothing changes at OpenAI.
 fn is_rotation_due(engine: &Engine, federation: &Federation) -> bool {
-    let is_due = |now| federation.next_rotation().is_some_and(|next| next <= now);
+    let is_due = |now| federation.next_rotation(now).is_some_and(|next| next <= now);
     if federation.provider.is_managed() { engine.times.agree(is_due, is_due) } else { is_due(engine.now()) }
 }
 
-/// Deletes the provider, and the record with it.
-pub(super) async fn end(work: &Work<'_>, federation: &Federation) -> Result<(), Error> {
+/// Deletes the provider, and the record with it. Answers false while the provider's creation may be under way.
+pub(super) async fn end(work: &Work<'_>, federation: &Federation) -> Result<bool, Error> {
     if !provider::delete(work, federation).await? {
-        return Ok(());
+        return Ok(false);
     }
     work.engine.federation.stored.delete(work.storage, ONLY).await?;
     failpoint!("federation.removed");
-    Ok(())
+    Ok(true)
 }
 
 /// Stores why the work failed.
@@ -149,7 +152,8 @@ fn waiting(federation: &Federation, owner: &Owner, now: DateTime<Utc>) -> Vec<Pe
         let deletion = Pending::deletion(name, Some(owner), deleted.min(now), &federation.retry);
         waiting.push(Pending { key_dead: true, ..deletion });
     } else if id.is_none() || !is_applied {
-        waiting.push(Pending::change(owner, (*since).min(now), &federation.retry));
+        let since = federation.changed.unwrap_or(*since).min(now);
+        waiting.push(Pending::change(owner, since, &federation.retry));
     }
     waiting.extend(rotation_of(federation, owner, now));
     waiting
@@ -158,6 +162,6 @@ fn waiting(federation: &Federation, owner: &Owner, now: DateTime<Utc>) -> Vec<Pe
 /// A rotation that is due or under way.
 fn rotation_of(federation: &Federation, owner: &Owner, now: DateTime<Utc>) -> Option<Pending> {
     let begun = federation.next.as_ref().map(|next| next.key.made);
-    let since = begun.into_iter().chain(federation.next_rotation()).min()?;
+    let since = begun.into_iter().chain(federation.next_rotation(now)).min()?;
     (since <= now).then(|| Pending::rotation(owner, since, &federation.retry))
 }

@@ -7,7 +7,9 @@ use chrono::{DateTime, Utc};
 
 use super::record::{Federation, ONLY};
 use super::rotation;
-use crate::engine::Engine;
+use crate::engine::telemetry::openai_status::Outcomes;
+use crate::engine::{Engine, Error};
+use crate::logical::{Storage, StorageError};
 
 /// A failure is told after this time: one that lasts for a moment is tried again by itself.
 const TOLERATED: Duration = Duration::from_secs(120);
@@ -27,31 +29,38 @@ pub(in crate::engine) struct Observation {
     pub(in crate::engine) reasons: Vec<String>,
 }
 
-/// Reads no storage: the list of what waits, which the caller reads first, has the federation's record brought into
-/// memory.
-pub(in crate::engine) fn observe(engine: &Engine, now: DateTime<Utc>) -> Observation {
-    let Some(federation) = engine.federation.stored.peek(ONLY) else {
-        return Observation::default();
-    };
+/// The present state, from the record and from the exchanges of this process.
+pub(in crate::engine) async fn observe(
+    engine: &Engine,
+    storage: &dyn Storage,
+    now: DateTime<Utc>,
+) -> Result<Observation, Error> {
+    let federation = StorageError::readable(engine.federation.stored.get(storage, ONLY).await)?;
+    let Some(federation) = federation else { return Ok(Observation::default()) };
     let refused = engine.federation.exchanges.refused();
     let mut reasons: Vec<String> = refused
         .iter()
         .filter(|(_, refused)| is_older(refused.since, now, TOLERATED))
         .map(|(role, refused)| format!("OpenAI refuses the tokens of role {role}: {}", refused.error))
         .collect();
-    let failing = engine.federation.exchanges.outcomes().failing_since;
-    if failing.is_some_and(|since| is_older(since, now, TOLERATED)) {
+    if is_outage(&engine.federation.exchanges.outcomes()) {
         reasons.push(
             "no token exchange has succeeded for some minutes: OpenAI or token_endpoint fails".to_owned(),
         );
     }
     reasons.extend(of_record(&federation, now));
-    Observation {
+    Ok(Observation {
         is_configured: true,
         key_age: (now - federation.current.made).to_std().unwrap_or_default(),
         refused: refused.len(),
         reasons,
-    }
+    })
+}
+
+/// True if exchanges have failed for some time. A single failure proves no outage, because nothing repeats an exchange.
+fn is_outage(outcomes: &Outcomes) -> bool {
+    let last = outcomes.last_failure.as_ref().map(|failure| failure.at);
+    outcomes.failing_since.zip(last).is_some_and(|(since, last)| is_older(since, last, TOLERATED))
 }
 
 fn of_record(federation: &Arc<Federation>, now: DateTime<Utc>) -> Vec<String> {
@@ -61,8 +70,9 @@ fn of_record(federation: &Arc<Federation>, now: DateTime<Utc>) -> Vec<String> {
         .map(|what| format!("the rotation of the signing key waits for {what}"));
     let foreign = (!federation.foreign_kids.is_empty()).then(|| {
         format!(
-            "the workload identity provider has keys that this mount did not upload ({}): another mount uses the same \
-             provider, or this one was restored from a backup; remove them at OpenAI if nobody uses them",
+            "at its last change the workload identity provider had keys that this mount did not upload ({}): another \
+             mount uses the same provider, or this one was restored from a backup; remove them at OpenAI if nobody \
+             uses them, and then rotate the signing key",
             federation.foreign_kids.join(", ")
         )
     });

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use super::kind;
@@ -106,7 +107,7 @@ pub(in crate::engine) fn paths() -> Vec<Path<Engine>> {
 }
 
 impl Federation {
-    fn view(&self, rules: usize) -> Data {
+    fn view(&self, rules: usize, now: DateTime<Utc>) -> Data {
         let mode = if self.provider.is_managed() { "managed" } else { "by_hand" };
         data([
             ("mode", Value::from(mode)),
@@ -120,7 +121,7 @@ impl Federation {
             ("rules", rules.into()),
             ("rules_limit", MOST_RULES.into()),
             ("last_rotated", rfc3339::text(self.current.made).into()),
-            ("next_rotation", self.next_rotation().map(rfc3339::text).unwrap_or_default().into()),
+            ("next_rotation", self.next_rotation(now).map(rfc3339::text).unwrap_or_default().into()),
             ("rotation_waits_for", rotation::waits_for(self).unwrap_or_default().into()),
             ("foreign_kids", self.foreign_kids.clone().into()),
             ("last_error", self.retry.last_error.as_deref().unwrap_or_default().into()),
@@ -144,7 +145,7 @@ async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error
         return Ok(None);
     };
     let rules = FEDERATED_ROLES.names(storage).await?.len();
-    Ok(Some(Response::new(federation.view(rules))))
+    Ok(Some(Response::new(federation.view(rules, engine.now()))))
 }
 
 async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error> {
@@ -153,7 +154,7 @@ async fn write(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Erro
     let stored = engine.federation.stored.latest(storage, ONLY).await?;
     let old = stored.as_deref().filter(|stored| stored.deleted.is_none());
     call.patches(old.is_some(), || "config/federation".to_owned())?;
-    let sent = Sent::of(&call)?;
+    let sent = Sent::of(&call, &engine.tag)?;
     let warnings = if let Some(old) = old {
         update(&engine, storage, &sent, old).await?
     } else {
@@ -192,6 +193,7 @@ async fn create(engine: &Engine, storage: &dyn Storage, sent: &Sent) -> Result<V
         next: None,
         ending: Vec::new(),
         foreign_kids: Vec::new(),
+        changed: None,
         deleted: None,
         retry: RetryState::default(),
     };
@@ -252,6 +254,9 @@ async fn update(
     match &mut federation.provider {
         Provider::Managed { is_applied, .. } if is_moved => {
             require_admin_key(engine, storage, sent).await?;
+            if *is_applied {
+                federation.changed = Some(engine.now());
+            }
             *is_applied = false;
         }
         Provider::ByHand { .. } if is_moved => {
@@ -314,9 +319,12 @@ async fn delete(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Err
     let Some(federation) = federation else { return Ok(None) };
     let mut federation = (*federation).clone();
     let ended = end(&engine, storage, &mut federation).await;
-    engine.events.emit(EventKind::ConfigDelete, "config/federation");
+    if federation.deleted.is_some() || force {
+        engine.events.emit(EventKind::ConfigDelete, "config/federation");
+    }
     match ended {
-        Ok(()) => Ok(None),
+        Ok(true) => Ok(None),
+        Ok(false) => Ok(Some(Response::default().with_warning(kind::STILL_LOOKED_FOR))),
         Err(error) if force => {
             engine.federation.stored.delete(storage, ONLY).await?;
             let (id, name) = match &federation.provider {
@@ -345,8 +353,9 @@ async fn remove_unreadable(
     )))
 }
 
-/// Ends the provider, and removes the record. After the tombstone is stored, the worker repeats what fails.
-async fn end(engine: &Engine, storage: &dyn Storage, federation: &mut Federation) -> Result<(), Error> {
+/// Ends the provider, and removes the record. After the tombstone is stored, the worker repeats what fails. Answers false
+/// while the provider's creation may be under way.
+async fn end(engine: &Engine, storage: &dyn Storage, federation: &mut Federation) -> Result<bool, Error> {
     let work = Work::new(engine, storage, federation, MAX_WAIT).await?;
     provider::refuse_rules(&work, federation).await?;
     federation.deleted = federation.deleted.or_else(|| Some(engine.now()));
@@ -358,14 +367,12 @@ async fn end(engine: &Engine, storage: &dyn Storage, federation: &mut Federation
 /// Completes an earlier deletion.
 async fn finish(engine: &Engine, storage: &dyn Storage, federation: &Federation) -> Result<(), Error> {
     let work = Work::new(engine, storage, federation, MAX_WAIT).await?;
-    kind::end(&work, federation).await?;
-    match engine.federation.stored.latest(storage, ONLY).await? {
-        None => Ok(()),
-        Some(_) => Err(Error::field(
-            "an earlier config/federation is being deleted, and its provider is still looked for: try again in some \
-             minutes",
-        )),
+    if kind::end(&work, federation).await? {
+        return Ok(());
     }
+    Err(Error::field(
+        "an earlier config/federation is being deleted, and its provider is still looked for: try again in some minutes",
+    ))
 }
 
 /// A role that is being deleted may still have its rule.
@@ -376,7 +383,8 @@ async fn refuse_roles(engine: &Engine, storage: &dyn Storage) -> Result<(), Erro
         let is_deleted = role.is_some_and(|role| role.deleted.is_some());
         users.push(if is_deleted {
             format!(
-                "{name} (deleted here, but not yet at OpenAI, which Vault repeats; force=true gives that up)"
+                "{name} (deleted here, but not yet at OpenAI, which Vault repeats; a deletion of the role with force=true \
+                 gives that up)"
             )
         } else {
             name

@@ -12,6 +12,7 @@ use super::signing::SigningKey;
 use crate::engine::Error;
 use crate::engine::accounts::kind::Holding;
 use crate::engine::accounts::retry::RetryState;
+use crate::engine::time::schedule::Schedule;
 use crate::logical::{Collection, Record};
 use crate::openai::{IdentityProviderId, OrganizationId, PROPAGATION_TIME};
 
@@ -42,6 +43,9 @@ pub struct Federation {
     /// Keys of the provider that this mount did not upload, by their ids, as of the last change of its keys.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub foreign_kids: Vec<String>,
+    /// When an issuer or audience was written that OpenAI did not have yet; none before the first such change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed: Option<DateTime<Utc>>,
     /// When the settings were deleted; the provider has still to be deleted at OpenAI. None if the record stands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deleted: Option<DateTime<Utc>>,
@@ -185,9 +189,11 @@ impl Federation {
         current.into_iter().chain(next).map(|key| key.key.public_jwk()).collect()
     }
 
-    /// The time of the next rotation; a time in the past means that the rotation is due. `None` for by hand only.
-    pub fn next_rotation(&self) -> Option<DateTime<Utc>> {
-        (!self.key_rotation_period.is_zero()).then(|| self.current.made + self.key_rotation_period)
+    /// The time of the next rotation; a time up to `now` means that the rotation is due. `None` for by hand only. A key
+    /// that a wrong clock made in the future is due at once.
+    pub fn next_rotation(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let period = Schedule::Period(self.key_rotation_period);
+        (!self.key_rotation_period.is_zero()).then(|| period.next(now, self.current.made, Duration::ZERO))
     }
 
     /// True if OpenAI has what the record says, apart from keys that end.

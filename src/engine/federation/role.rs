@@ -39,7 +39,7 @@ pub struct FederatedRole {
     /// Where Vault registers its rule; none by hand.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub managed: Option<Managed>,
-    /// When the role was first written.
+    /// When OpenAI was last to be changed: the first write, or the first change since OpenAI had all settings.
     pub since: DateTime<Utc>,
     /// When the role was deleted; none if it stands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -147,7 +147,8 @@ impl FederatedRole {
         self.account().is_some() && self.managed.as_ref().is_none_or(|it| it.rule_id.is_some())
     }
 
-    fn is_applied(&self) -> bool {
+    /// True if OpenAI has the settings of this record.
+    pub fn is_applied(&self) -> bool {
         let is_member = self.made_account.as_ref().is_none_or(|made| made.is_member);
         is_member && self.managed.as_ref().is_none_or(|it| it.is_applied)
     }

@@ -96,7 +96,7 @@ async fn end_account(work: &Work<'_>, role: &FederatedRole, made: &MadeAccount) 
     let (client, project) = (work.ending(), &role.account_project_id);
     clients::note_made(work.engine, &[made.id.as_str()], made.made);
     // Nobody made a key on it.
-    live_keys::refuse_used(work.engine, &client, project, &made.id, &[], live_keys::MAX_WAIT).await?;
+    live_keys::refuse_used(work.engine, &client, project, &made.id, &[], work.max_wait).await?;
     deletion::end_account(&client, project, &made.id).await.map_err(Error::Revocation)?;
     Ok(claims::release_locked(work.storage, &made.id, &ours).await?)
 }

@@ -59,14 +59,14 @@ impl Kind for FederatedRoles {
         Ok(role.map(|role| waiting(&role, owner.name(), engine.now())).unwrap_or_default())
     }
 
-    async fn end_now(&self, mount: Mount<'_>, owner: &Owner, _: Duration) -> Result<(), Error> {
+    async fn end_now(&self, mount: Mount<'_>, owner: &Owner, max_wait: Duration) -> Result<(), Error> {
         let (Mount { engine, storage }, name) = (mount, owner.name());
         let Some(role) = engine.federation.roles.latest(storage, name).await? else { return Ok(()) };
         if role.deleted.is_none() {
             return Ok(());
         }
         let mut role = (*role).clone();
-        let work = Work::new(engine, storage, name, &role, MAX_WAIT).await?;
+        let work = Work::new(engine, storage, name, &role, max_wait.min(MAX_WAIT)).await?;
         mark(engine, storage, name).await?;
         role_ending::end(&work, &mut role).await?;
         if role.is_over() {

@@ -62,7 +62,8 @@ async fn make_account(work: &Work<'_>, role: &mut FederatedRole) -> Result<(), E
     let id = match ask_for_account(work, role, &name).await {
         Ok(id) => id,
         Err(error) => {
-            if is_refusal(&error) {
+            // OpenAI sometimes makes what it refuses, and lists it late.
+            if matches!(&error, Error::AccountCreation(error) if !error.may_have_created()) {
                 role.making.end(&name);
                 work.engine.accounts.first_seen.forget(&name);
             }

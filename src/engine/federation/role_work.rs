@@ -22,7 +22,8 @@ pub(super) struct Work<'a> {
     pub(super) name: &'a str,
     /// The client of the rule's organization.
     client: Client,
-    max_wait: Duration,
+    /// Longest wait of each call.
+    pub(super) max_wait: Duration,
 }
 
 impl<'a> Work<'a> {

@@ -72,7 +72,6 @@ pub(in crate::engine) async fn write(
     write: RoleWrite,
     old: Option<Arc<FederatedRole>>,
 ) -> Result<Vec<String>, Error> {
-    engine.federation.exchanges.forget(&write.name);
     match old {
         Some(old) if old.deleted.is_none() => update(engine, storage, write, &old).await,
         Some(tombstone) => {
@@ -239,7 +238,8 @@ async fn begin(
     role.deleted = Some(engine.now());
     work.put(&role).await?;
     match role_ending::end(&work, &mut role).await {
-        Ok(()) if role.is_over() => Err(error),
+        // The worker looks for an account that OpenAI made all the same.
+        Ok(()) if role.has_only_creations_left() => Err(error),
         _ => Err(Error::LeftBehind(Box::new(error))),
     }
 }
@@ -276,8 +276,12 @@ async fn update(
     refuse_other_project(engine, storage, &settings, old).await?;
     let is_stop = old.settings.enabled && !settings.enabled;
     let mut role = FederatedRole { settings, ..old.clone() };
+    if old.is_registered() && old.is_applied() {
+        role.since = engine.now();
+    }
     let Some(managed) = &mut role.managed else {
         put(engine, storage, &write.name, &role).await?;
+        engine.federation.exchanges.forget(&write.name);
         return Ok(warn_of_rule_by_hand(&role));
     };
     managed.is_applied = false;
@@ -289,6 +293,7 @@ async fn update(
     };
     mark(engine, storage, &write.name).await?;
     put(engine, storage, &write.name, &role).await?;
+    engine.federation.exchanges.forget(&write.name);
     let work = work?;
     // From now on the record refuses the deletion, and others need not wait for OpenAI.
     drop(no_deletion);
@@ -320,16 +325,17 @@ pub(in crate::engine) async fn delete(
     role: &FederatedRole,
     force: bool,
 ) -> Result<Option<String>, Error> {
-    engine.federation.exchanges.forget(name);
     let mut role = role.clone();
     role.deleted = role.deleted.or_else(|| Some(engine.now()));
     role.retry.retry_now();
     if role.is_over() {
         remove(engine, storage, name, &role).await?;
+        engine.federation.exchanges.forget(name);
         return Ok(None);
     }
     mark(engine, storage, name).await?;
     put(engine, storage, name, &role).await?;
+    engine.federation.exchanges.forget(name);
     let ended = match Work::new(engine, storage, name, &role, MAX_WAIT).await {
         Ok(work) => role_ending::end(&work, &mut role).await,
         Err(error) => Err(error),
@@ -381,7 +387,11 @@ impl Home {
     ) -> Result<Option<Self>, Error> {
         let Provider::Managed { organization_id, id, .. } = &federation.provider else { return Ok(None) };
         let Some(provider) = id.clone() else {
-            let why = federation.retry.last_error.clone().unwrap_or_else(|| "it was interrupted".to_owned());
+            let why = federation
+                .retry
+                .last_error
+                .clone()
+                .unwrap_or_else(|| "it is under way, or was interrupted".to_owned());
             return Err(Error::field(format!(
                 "the provider of config/federation is not registered at OpenAI yet, which Vault repeats: {why}"
             )));

@@ -73,7 +73,9 @@ async fn use_next(work: &Work<'_>, federation: &mut Federation) -> Result<(), Er
         Proof::NoRole if is_visible(federation, work.engine.certain_time()) => {
             replace(work, federation).await
         }
-        Proof::NoRole => Ok(()),
+        Proof::NoRole if federation.provider.is_managed() => Ok(()),
+        // By hand nothing else tells that the key was uploaded.
+        Proof::NoRole => Err(Error::field("no enabled role with access tokens is there to prove the key")),
         Proof::Not(error) => Err(error),
     }
 }

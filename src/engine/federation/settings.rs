@@ -20,13 +20,15 @@ static ISSUER: Field<String> = Field::new(
     "iss of the tokens: an https URL of its own for each mount, which nobody has to reach. Default: a URL with the mount's \
     tag. A change needs admin_api_key in the same write, or by hand makes a new signing key.",
 )
-.longest(LONGEST);
+.longest(LONGEST)
+.nullable();
 static AUDIENCE: Field<String> = Field::new(
     "audience",
     "aud of the tokens. Default: OpenAI's URL with the mount's tag. A change needs admin_api_key in the same write, or by \
     hand makes a new signing key.",
 )
-.longest(LONGEST);
+.longest(LONGEST)
+.nullable();
 static PROVIDER: Field<String> = Field::new(
     "identity_provider_id",
     "OpenAI's id of a workload identity provider that an operator registers by hand with jwks. Without it, Vault registers \
@@ -72,10 +74,15 @@ pub(super) fn all<E: Send + Sync + 'static>(path: Path<E>) -> Path<E> {
 }
 
 impl Sent {
-    pub(super) fn of(call: &Call) -> Result<Self, Error> {
+    /// The sent fields. `null` stands for the default of the mount with this tag.
+    pub(super) fn of(call: &Call, tag: &MountTag) -> Result<Self, Error> {
+        let text = |field: &Field<String>, default: String| {
+            let sent = call.sent(field)?.filter(|text| !text.is_empty());
+            Ok::<_, Error>(if call.takes_away(field) { Some(default) } else { sent })
+        };
         let sent = Self {
-            issuer: call.sent(&ISSUER)?.filter(|text| !text.is_empty()),
-            audience: call.sent(&AUDIENCE)?.filter(|text| !text.is_empty()),
+            issuer: text(&ISSUER, default_issuer(tag))?,
+            audience: text(&AUDIENCE, default_audience(tag))?,
             provider: checks::optional(&call.sent(&PROVIDER)?.unwrap_or_default(), PROVIDER.name())?,
             token_endpoint: call.sent(&TOKEN_ENDPOINT)?.filter(|text| !text.is_empty()),
             period: call.sent(&PERIOD)?,

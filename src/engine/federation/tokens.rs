@@ -116,7 +116,7 @@ async fn usable(
     }
     let account = role.account().filter(|_| role.is_registered() && federation.provider.id().is_some());
     let Some(account) = account else {
-        let why = role.retry.last_error.as_deref().unwrap_or("its creation was interrupted");
+        let why = role.retry.last_error.as_deref().unwrap_or("its creation is under way, or was interrupted");
         return Err(Error::field(format!(
             "role {name:?} is not registered at OpenAI yet, which Vault repeats: {why}"
         )));

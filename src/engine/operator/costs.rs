@@ -106,17 +106,17 @@ impl Spent {
         self.accounts_from = Some(self.accounts_from.unwrap_or(self.from).min(day(now)));
     }
 
-    /// Adds up the days of projects that no later look asks for.
-    fn settle_projects(&mut self, now: DateTime<Utc>) {
-        self.from = self.from.max(day(now) - SETTLING);
+    /// Adds up the days of projects that no later look asks for. The look has read all days before `unread`.
+    fn settle_projects(&mut self, now: DateTime<Utc>, unread: DateTime<Utc>) {
+        self.from = self.from.max((day(now) - SETTLING).min(unread));
         for total in self.projects.values_mut() {
             total.settle(self.from);
         }
     }
 
     /// The same for accounts.
-    fn settle_accounts(&mut self, now: DateTime<Utc>) {
-        let from = self.accounts_from.unwrap_or(self.from).max(day(now) - SETTLING);
+    fn settle_accounts(&mut self, now: DateTime<Utc>, unread: DateTime<Utc>) {
+        let from = self.accounts_from.unwrap_or(self.from).max((day(now) - SETTLING).min(unread));
         self.accounts_from = Some(from);
         for total in self.accounts.values_mut() {
             total.settle(from);
@@ -183,45 +183,49 @@ pub(in crate::engine) async fn track(engine: &Engine, tick: &Tick) -> Result<(),
     let client = client.for_work(Urgency::Check, MAX_WAIT);
     // Days that could not be read stay days to ask for. OpenAI's response has set the time.
     let projects = ask_for_projects(engine, storage, &client, &mut spent).await;
-    if projects.is_ok() {
-        spent.settle_projects(engine.now());
+    if let Ok(unread) = projects {
+        spent.settle_projects(engine.now(), unread);
     }
     let accounts = ask_for_accounts(engine, storage, &client, &mut spent).await;
-    if accounts.is_ok() {
-        spent.settle_accounts(engine.now());
+    if let Ok(unread) = accounts {
+        spent.settle_accounts(engine.now(), unread);
     }
     SPENT.put(storage, ONLY, &spent).await?;
-    projects.and(accounts)
+    projects.and(accounts).map(drop)
 }
 
+/// Charges the projects. Answers the first day that the look may not have read whole.
 async fn ask_for_projects(
     engine: &Engine,
     storage: &dyn Storage,
     client: &Client,
     spent: &mut Spent,
-) -> Result<(), Error> {
+) -> Result<DateTime<Utc>, Error> {
     let known = dependents::known_projects(engine, storage).await?;
-    for bucket in ask(client, spent.from, CostGroup::Project).await? {
+    let (buckets, unread) = ask(client, spent.from, CostGroup::Project).await?;
+    for bucket in buckets {
         charge(&mut spent.projects, &bucket, &known, |line| line.project_id.as_ref());
     }
     for (id, total) in &mut spent.projects {
         total.label = known.get(id).cloned().unwrap_or_else(|| id.to_string());
     }
-    Ok(())
+    Ok(unread)
 }
 
+/// The same for accounts.
 async fn ask_for_accounts(
     engine: &Engine,
     storage: &dyn Storage,
     client: &Client,
     spent: &mut Spent,
-) -> Result<(), Error> {
+) -> Result<DateTime<Utc>, Error> {
     let known = dependents::lasting_accounts(engine, storage).await?;
     if known.is_empty() {
-        return Ok(());
+        return Ok(DateTime::<Utc>::MAX_UTC);
     }
     let from = spent.accounts_from.unwrap_or(spent.from);
-    for bucket in ask(client, from, CostGroup::User).await? {
+    let (buckets, unread) = ask(client, from, CostGroup::User).await?;
+    for bucket in buckets {
         charge(&mut spent.accounts, &bucket, &known, |line| line.service_account_id.as_ref());
     }
     for (id, total) in &mut spent.accounts {
@@ -229,22 +233,27 @@ async fn ask_for_accounts(
             total.label.clone_from(owner);
         }
     }
-    Ok(())
+    Ok(unread)
 }
 
-/// All days from `start` on, as far as one look reads.
-async fn ask(client: &Client, start: DateTime<Utc>, group: CostGroup) -> Result<Vec<CostBucket>, Error> {
-    let (mut buckets, mut page) = (Vec::new(), None);
+/// All days from `start` on, as far as one look reads, and the first day that it may not have read whole.
+async fn ask(
+    client: &Client,
+    start: DateTime<Utc>,
+    group: CostGroup,
+) -> Result<(Vec<CostBucket>, DateTime<Utc>), Error> {
+    let (mut buckets, mut page) = (Vec::<CostBucket>::new(), None);
     for _ in 0..MAX_PAGES {
         let costs = client.costs(start, group, page.as_deref()).await;
         let costs = costs.map_err(Error::call("reading costs"))?;
         buckets.extend(costs.buckets);
         page = costs.next;
         if page.is_none() {
-            break;
+            return Ok((buckets, DateTime::<Utc>::MAX_UTC));
         }
     }
-    Ok(buckets)
+    let unread = buckets.last().map_or(start, |bucket| bucket.start);
+    Ok((buckets, unread))
 }
 
 /// Puts the totals into the metrics.
@@ -311,7 +320,7 @@ mod tests {
         total.charge(at("2026-03-05T00:00:00Z"), 1.5);
         spent.accounts.insert(account, total);
         assert_eq!(cents(spent.by_owner()["static role app"]), 150);
-        spent.settle_accounts(at("2026-03-20T13:00:00Z"));
+        spent.settle_accounts(at("2026-03-20T13:00:00Z"), DateTime::<Utc>::MAX_UTC);
         assert!(spent.accounts.is_empty());
         assert_eq!(cents(spent.by_owner()["static role app"]), 150);
     }
@@ -320,9 +329,9 @@ mod tests {
     fn a_look_asks_again_for_days_that_may_have_changed() {
         let mut spent = Spent::beginning(at("2026-03-05T13:00:00Z"));
         assert_eq!(spent.from, at("2026-03-05T00:00:00Z"));
-        spent.settle_projects(at("2026-03-06T13:00:00Z"));
+        spent.settle_projects(at("2026-03-06T13:00:00Z"), DateTime::<Utc>::MAX_UTC);
         assert_eq!(spent.from, at("2026-03-05T00:00:00Z"));
-        spent.settle_projects(at("2026-03-20T13:00:00.5Z"));
+        spent.settle_projects(at("2026-03-20T13:00:00.5Z"), DateTime::<Utc>::MAX_UTC);
         assert_eq!(spent.from, at("2026-03-18T00:00:00Z"));
     }
 

@@ -15,6 +15,7 @@ use crate::engine::accounts::owner::Owner;
 use crate::engine::accounts::{kind, pending};
 use crate::engine::creds::credential_end::{MAX_WAIT, is_transient};
 use crate::engine::creds::ledger::{Entry, LEDGER};
+use crate::engine::creds::windows::Stamp;
 use crate::engine::creds::{ledger, ledger_worker};
 use crate::engine::time::{due_index, rfc3339};
 use crate::engine::{Engine, Error, kind_of};
@@ -120,16 +121,14 @@ async fn list(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error
     let storage = &**call.storage();
     let limit = usize::try_from(call.get(&LIMIT)?).ok().filter(|limit| (1..=PAGE).contains(limit));
     let limit = limit.unwrap_or(PAGE);
-    let after = match call.get(&AFTER)? {
-        name if name.is_empty() => String::new(),
-        name => place_of(&engine, storage, &name).await?.unwrap_or_default(),
-    };
+    let after = call.get(&AFTER)?;
+    let place = place_after(&engine, storage, &after).await?;
     let mut entries = Vec::new();
-    if after.is_empty() {
-        entries = others_after(&engine, storage, &call.get(&AFTER)?, limit).await?;
+    if place.is_none() {
+        entries = others_after(&engine, storage, &after, limit).await?;
     }
     let room = limit - entries.len();
-    entries.extend(credentials_after(&engine, storage, &after, room).await?);
+    entries.extend(credentials_after(&engine, storage, &place.unwrap_or_default(), room).await?);
     let is_cut = entries.len() >= limit;
     let response = Response::list(entries);
     Ok(Some(if is_cut {
@@ -277,16 +276,26 @@ async fn place_of(engine: &Engine, storage: &dyn Storage, name: &str) -> Result<
     }
 }
 
-/// At most `most` pending deletions and look-ups except credentials, after the one of this name.
+/// The place after which a list of credentials goes on after this name; `None` if the name is no credential's. The
+/// credential may be gone meanwhile. Then the list goes on after its place among the early revocations, so that nothing is
+/// left out.
+async fn place_after(engine: &Engine, storage: &dyn Storage, name: &str) -> Result<Option<String>, Error> {
+    if name.is_empty() || other(engine, storage, name).await?.is_some() {
+        return Ok(None);
+    }
+    let place = place_of(engine, storage, name).await?;
+    Ok(place.or_else(|| Stamp::of(name, &engine.tag).map(|_| ledger::early_place(name))))
+}
+
+/// At most `most` pending deletions and look-ups except credentials, after this name.
 async fn others_after(
     engine: &Engine,
     storage: &dyn Storage,
     name: &str,
     most: usize,
 ) -> Result<Vec<(String, Data)>, Error> {
-    let pending = others(engine, storage).await?;
-    let first = pending.iter().position(|one| one.name == name).map_or(0, |at| at + 1);
-    Ok(pending.iter().skip(first).take(most).map(|one| (one.name.clone(), view(engine, one))).collect())
+    let pending = others(engine, storage).await?.into_iter().filter(|one| *one.name > *name);
+    Ok(pending.take(most).map(|one| (one.name.clone(), view(engine, &one))).collect())
 }
 
 /// At most `most` pending credentials, after the one at this place.

@@ -700,3 +700,24 @@ async fn a_given_key_ends_the_refusal_of_the_one_before_at_once() {
     assert_eq!(mount.read("health").await.json()["status"], "ok");
     mount.finish().await;
 }
+
+#[tokio::test]
+async fn a_replaced_key_waits_for_its_deletion_since_its_own_replacement() {
+    let mount = start().await.without_lag();
+    mount.sim.fault(Fault::on(endpoint::DELETE_ADMIN_KEY, Action::status(403)));
+    let rotated = mount.write("config/rotate", json!({})).await;
+    assert!(rotated.warnings()[0].contains("at growing intervals"), "{:?}", rotated.warnings());
+    let old = mount.list("revocations").await.keys().remove(0);
+    let path = format!("revocations/{old}");
+    let since = mount.read(&path).await.text("since");
+    mount.advance(HOUR);
+    mount.write("config/rotate", json!({})).await.done();
+    assert_eq!(mount.read(&path).await.text("since"), since);
+    let age = mount.read("health").await.json()["pending_deletion_age"].as_u64().unwrap();
+    assert!((3_600..3_700).contains(&age), "{age}");
+    mount.sim.clear_faults();
+    mount.advance(HOUR);
+    mount.tick().await.done();
+    assert_eq!(live(&mount).len(), 1);
+    mount.finish().await;
+}

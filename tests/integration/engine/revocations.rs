@@ -382,6 +382,43 @@ async fn a_long_list_comes_in_pages() {
     ends(&mount, "listed").await;
 }
 
+/// The names after the one of this name.
+async fn after(mount: &Mount, name: &str) -> Vec<String> {
+    mount.ask(mount.request(Operation::List, "revocations/", json!({"after": name}))).await.keys()
+}
+
+#[tokio::test]
+async fn a_page_goes_on_after_a_name_that_is_gone_meanwhile() {
+    let mount = start().await.without_lag();
+    let leases = [lease(&mount).await, lease(&mount).await, lease(&mount).await, lease(&mount).await];
+    mount.sim.fault(Fault::on(endpoint::DELETE_ACCOUNT, Action::status(403)));
+    mount.write("config", json!({"revocation_mode": "queue"})).await.done();
+    for revoked in &leases[..2] {
+        mount.revoke(revoked).await.done();
+    }
+    for lost in &leases[2..] {
+        mount.lose(lost);
+    }
+    mount.advance(UNTIL_DEAD + MINUTE * 10);
+    mount.sim.fault(Fault::on(endpoint::DELETE_ADMIN_KEY, Action::status(403)));
+    for _ in 0..2 {
+        mount.write("config/rotate", json!({})).await.done();
+    }
+    let all = mount.list("revocations").await.keys();
+    assert_eq!(all.len(), 6, "{all:?}");
+    mount.sim.clear_faults();
+    for (number, name) in all.iter().enumerate() {
+        assert_eq!(after(&mount, name).await, all[number + 1..], "{number}: {name} is there");
+    }
+    // The retry of an admin key ends all of them.
+    for number in [0, 2, 3, 4, 5] {
+        mount.write(&format!("revocations/{}/retry", all[number]), json!({})).await.done();
+        let left = if number == 0 { &all[2..] } else { &all[number + 1..] };
+        assert_eq!(after(&mount, &all[number]).await, left, "{number} is gone");
+    }
+    ends(&mount, "listed").await;
+}
+
 /// A request that revokes this lease.
 fn revocation(mount: &Mount, lease: &Granted) -> openai_secrets::logical::Request {
     let mut request = mount.request(Operation::Revoke, "creds/app", json!({}));

@@ -585,3 +585,25 @@ async fn an_admin_key_that_somebody_writes_while_tidy_removes_it_is_not_stored()
     assert!(mount.storage_text("config").contains(mount.sim.admin_key()));
     mount.finish().await;
 }
+
+#[tokio::test]
+async fn a_run_goes_on_with_the_key_and_the_settings_that_came_meanwhile() {
+    let mount = mount().await.without_lag();
+    let names = [tagged(&mount, "vault-app-one12345").await, tagged(&mount, "vault-app-two12345").await];
+    for name in &names {
+        mount.seed(name, true);
+    }
+    mount.advance(DAY * 2);
+    // The run looks for the owner of the first account.
+    mount.watched.hold(Access::Read, "account-owner/");
+    mount.write("tidy", json!({"dry_run": false})).await.done();
+    mount.watched.held().await;
+    mount.write("config", json!({"max_requests_per_minute": 600})).await.done();
+    mount.write("config/rotate", json!({})).await.done();
+    mount.watched.release();
+    let status = ended(&mount).await;
+    assert_eq!((&status["removed"], &status["failed"]), (&json!(2), &json!(0)), "{status}");
+    assert_eq!(accounts(&mount), Vec::<String>::new());
+    assert_eq!(mount.read("health").await.json()["reasons"], json!([]));
+    mount.finish().await;
+}

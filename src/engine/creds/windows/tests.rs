@@ -341,6 +341,10 @@ fn a_name_that_ends_in_ten_digits_may_be_no_credential() {
     );
     assert!(!is_plausible(made + TimeDelta::days(500), made));
     assert!(!is_plausible(made - TimeDelta::days(1), made - TimeDelta::days(2)));
+    // OpenAI may send any time of the calendar.
+    for created_at in [DateTime::<Utc>::MIN_UTC, DateTime::<Utc>::MAX_UTC] {
+        assert!(!window.stamp(made + TimeDelta::hours(1)).is_plausible(created_at, made));
+    }
 }
 
 proptest! {

@@ -113,7 +113,8 @@ impl Stamp {
     /// ten digits by chance.
     pub(super) fn is_plausible(self, created_at: DateTime<Utc>, now: DateTime<Utc>) -> bool {
         let end = self.end();
-        end > now && end > created_at - TimeDelta::hours(1) && end < created_at + FORGOTTEN_AFTER
+        // OpenAI may send any time of the calendar, so nothing is added to its time.
+        end > now && created_at < end + TimeDelta::hours(1) && created_at > end - FORGOTTEN_AFTER
     }
 
     /// Start of the minute in which the credential ends.

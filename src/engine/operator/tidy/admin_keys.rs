@@ -10,12 +10,13 @@ use super::status::{Candidate, Object};
 use crate::engine::Error;
 use crate::engine::config::configuration::{Config, LOCK};
 use crate::engine::config::{admin_reconcile, configuration};
-use crate::openai::{AdminKeyRecord, Pages};
+use crate::openai::{AdminKeyRecord, Client, Pages};
 
 impl Run {
     /// Finds the admin keys that the configuration does not name, and removes them unless this is a dry run.
     pub(super) async fn tidy_admin_keys(&self) -> Result<(), Error> {
-        for key in self.admin_keys().await.map_err(Error::call("listing admin keys"))? {
+        let client = self.client().await?;
+        for key in self.admin_keys(&client).await.map_err(Error::call("listing admin keys"))? {
             if let Err(error) = self.tidy_admin_key(key).await {
                 self.failed(&error);
             }
@@ -23,9 +24,9 @@ impl Run {
         Ok(())
     }
 
-    async fn admin_keys(&self) -> Result<Vec<AdminKeyRecord>, crate::openai::Error> {
+    async fn admin_keys(&self, client: &Client) -> Result<Vec<AdminKeyRecord>, crate::openai::Error> {
         let (mut found, mut pages) = (Vec::new(), Pages::within(super::run::MAX_LISTING_TIME));
-        while let Some(page) = self.client.next_admin_keys(&mut pages).await? {
+        while let Some(page) = client.next_admin_keys(&mut pages).await? {
             self.engine.tidying.looked_at_keys(page.len());
             found.extend(
                 page.into_iter().filter(|key| {
@@ -48,7 +49,7 @@ impl Run {
         if self.options.dry_run {
             return Ok(());
         }
-        let removed = admin_reconcile::end(&self.client, &id).await;
+        let removed = admin_reconcile::end(&self.client().await?, &id).await;
         removed.map_err(Error::call("deleting an admin key that nothing names"))?;
         self.engine.tidying.removed();
         Ok(())

@@ -24,7 +24,9 @@ use crate::engine::creds::{account_user, inventory};
 use crate::engine::operator::dependents;
 use crate::engine::{Engine, Error};
 use crate::logical::Storage;
-use crate::openai::{self, Client, KeyRecord, Pages, ProjectId, ServiceAccount, ServiceAccountId, Urgency};
+use crate::openai::{
+    self, Client, KeyRecord, OrganizationId, Pages, ProjectId, ServiceAccount, ServiceAccountId, Urgency,
+};
 
 /// Maximum wait of a call for its turn at OpenAI. All other calls go first.
 const MAX_WAIT: Duration = Duration::from_secs(600);
@@ -36,7 +38,8 @@ const FIRST_KEY_DELAY: TimeDelta = TimeDelta::seconds(60);
 pub(super) struct Run {
     pub(super) engine: Arc<Engine>,
     pub(super) storage: Arc<dyn Storage>,
-    pub(super) client: Client,
+    /// The organization at the start. Under another one every object would look deleted.
+    organization: OrganizationId,
     pub(super) options: Options,
 }
 
@@ -55,8 +58,8 @@ pub(super) async fn in_background(engine: Arc<Engine>, storage: Arc<dyn Storage>
 }
 
 async fn run(engine: &Arc<Engine>, storage: Arc<dyn Storage>, options: Options) -> Result<(), Error> {
-    let client = clients::configured(engine, &*storage).await?.client.for_work(Urgency::Check, MAX_WAIT);
-    let run = Run { engine: Arc::clone(engine), storage, client, options };
+    let organization = clients::configured(engine, &*storage).await?.config.organization_id.clone();
+    let run = Run { engine: Arc::clone(engine), storage, organization, options };
     let candidates = run.candidates().await?;
     run.tidy(candidates).await?;
     if let Err(error) = run.tidy_admin_keys().await {
@@ -66,16 +69,23 @@ async fn run(engine: &Arc<Engine>, storage: Arc<dyn Storage>, options: Options) 
 }
 
 impl Run {
+    /// The client for the next step. During a run, rotations and changes of the configuration may replace the client.
+    pub(super) async fn client(&self) -> Result<Client, Error> {
+        let client = clients::client_of(&self.engine, &*self.storage, &self.organization).await?;
+        Ok(client.for_work(Urgency::Check, MAX_WAIT))
+    }
+
     /// The accounts and keys with the tag and the minimum age, with or without an owner. Accounts come first, as their
     /// deletion deletes their keys.
     async fn candidates(&self) -> Result<Vec<Candidate>, Error> {
         let (mut accounts, mut keys) = (Vec::new(), Vec::new());
         for project_id in dependents::known_projects(&self.engine, &*self.storage).await?.into_keys() {
-            let mut in_project = Vec::new();
+            let (client, mut in_project) = (self.client().await?, Vec::new());
             let what = "listing service accounts";
-            self.note(what, self.accounts_in(&project_id, &mut in_project).await);
+            self.note(what, self.accounts_in(&client, &project_id, &mut in_project).await);
             // Without the list of keys, the accounts may have keys of others.
-            if self.note("listing API keys", self.keys_in(&project_id, &mut in_project, &mut keys).await) {
+            let listed = self.keys_in(&client, &project_id, &mut in_project, &mut keys).await;
+            if self.note("listing API keys", listed) {
                 accounts.append(&mut in_project);
             }
         }
@@ -97,11 +107,12 @@ impl Run {
 
     async fn accounts_in(
         &self,
+        client: &Client,
         project_id: &ProjectId,
         found: &mut Vec<Candidate>,
     ) -> Result<(), openai::Error> {
         let mut pages = Pages::within(MAX_LISTING_TIME);
-        while let Some(page) = self.client.next_service_accounts(project_id, &mut pages).await? {
+        while let Some(page) = client.next_service_accounts(project_id, &mut pages).await? {
             self.engine.tidying.looked_at(page.len());
             let carry_tag =
                 page.into_iter().filter(|account| self.is_candidate(&account.name, account.created_at));
@@ -114,6 +125,7 @@ impl Run {
     /// Lists the project's keys with the tag. Notes for each account its unexpired keys.
     async fn keys_in(
         &self,
+        client: &Client,
         project_id: &ProjectId,
         accounts: &mut [Candidate],
         found: &mut Vec<Candidate>,
@@ -123,7 +135,7 @@ impl Run {
             .filter_map(|candidate| Some((candidate.account_id()?.clone(), candidate)))
             .collect();
         let mut pages = Pages::within(MAX_LISTING_TIME);
-        while let Some(page) = self.client.next_keys(project_id, &mut pages).await? {
+        while let Some(page) = client.next_keys(project_id, &mut pages).await? {
             self.engine.tidying.looked_at_keys(page.len());
             for key in &page {
                 let is_over = key.expires_at.is_some_and(|end| end <= self.engine.certain_time());
@@ -201,7 +213,7 @@ impl Run {
         if self.options.dry_run {
             return Ok(());
         }
-        let removed = deletion::end_account(&self.client, project, &account.id).await;
+        let removed = deletion::end_account(&self.client().await?, project, &account.id).await;
         removed.map_err(Error::Revocation)?;
         self.engine.tidying.removed();
         Ok(())
@@ -222,7 +234,8 @@ impl Run {
         if self.options.dry_run {
             return Ok(());
         }
-        deletion::end_key(&self.client, project, &key.id).await.map_err(Error::Revocation)?;
+        let client = self.client().await?;
+        deletion::end_key(&client, project, &key.id).await.map_err(Error::Revocation)?;
         self.engine.tidying.removed();
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::simulator::{Action, Fault, Federation, endpoint};
+use crate::support::library::SETTLED;
 
 #[tokio::test]
 async fn what_a_type_does_not_have_is_refused_by_name() {
@@ -165,6 +166,11 @@ async fn what_openai_refuses_leaves_nothing() {
     assert_eq!((&read["scopes"], &read["ttl"]), (&json!(["api.model.read"]), &json!(900)));
     mount.sim.fault(Fault::on(endpoint::CREATE_ACCOUNT, Action::status(400)).times(1));
     mount.write("roles/b", role()).await.refused("service account creation failed");
+    mount.read("roles/b").await.nothing();
+    assert_eq!(mount.list("roles").await.keys(), ["app"]);
+    // Vault looks whether OpenAI made the account all the same.
+    mount.advance(SETTLED);
+    mount.tick().await.done();
     assert_eq!(mount.stored("federated-role/"), ["federated-role/app"]);
     mount.finish().await;
 }

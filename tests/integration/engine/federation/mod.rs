@@ -8,6 +8,7 @@ mod managed;
 mod metrics;
 mod rotation;
 mod tokens;
+mod told;
 mod trouble;
 mod unknowns;
 
