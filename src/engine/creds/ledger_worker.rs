@@ -135,7 +135,7 @@ pub(in crate::engine) async fn end(
     if with_account {
         _no_claim = Some(claims::lock(&engine.locks, service_account_id).await);
         // An account that somebody else uses by now stays.
-        with_account = !account_user::has_user(engine, storage, service_account_id).await?;
+        with_account = !account_user::is_taken(engine, storage, service_account_id).await?;
     }
     let ended = deletion::end(&client, project_id, service_account_id, api_key_id, with_account).await;
     ended.map_err(Error::Revocation)?;
