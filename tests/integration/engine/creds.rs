@@ -371,17 +371,14 @@ async fn an_account_of_a_credential_that_got_another_name_and_owner_loses_the_cr
         let account = lease.text("service_account_id");
         library::rename(&mount, &account, "ours-now").await;
         mount.advance(Duration::from_secs(100));
-        let their_key = match owner {
-            "static role" => {
-                let role = json!({"project": "research", "service_account_id": account});
-                mount.write("static-roles/their", role).await.done();
-                mount.read("static-creds/their").await.text("api_key")
-            }
-            _ => {
-                let set = json!({"project": "research", "service_account_names": "ours-now"});
-                mount.write(library::SET, set).await.done();
-                library::check_out(&mount).await.text("api_key")
-            }
+        let their_key = if owner == "static role" {
+            let role = json!({"project": "research", "service_account_id": account});
+            mount.write("static-roles/their", role).await.done();
+            mount.read("static-creds/their").await.text("api_key")
+        } else {
+            let set = json!({"project": "research", "service_account_names": "ours-now"});
+            mount.write(library::SET, set).await.done();
+            library::check_out(&mount).await.text("api_key")
         };
         mount.revoke(lease.lease()).await.done();
         let state = mount.sim.state();
