@@ -67,8 +67,15 @@ pub(in crate::engine) async fn is_claimed(
     storage: &dyn Storage,
     account: &ServiceAccountId,
 ) -> Result<bool, StorageError> {
-    Ok(!storage.list(&CLAIMS.key(&format!("{account}/"))).await?.is_empty()
-        || CLAIMS.contains(storage, account.as_str()).await?)
+    Ok(has_claims(storage, account).await? || CLAIMS.contains(storage, account.as_str()).await?)
+}
+
+/// The same by one read of storage, and without the claims of early version-1 releases.
+pub(in crate::engine) async fn has_claims(
+    storage: &dyn Storage,
+    account: &ServiceAccountId,
+) -> Result<bool, StorageError> {
+    Ok(!storage.list(&CLAIMS.key(&format!("{account}/"))).await?.is_empty())
 }
 
 /// The owners with a claim on the account. A claim may be void.

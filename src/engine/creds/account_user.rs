@@ -28,6 +28,10 @@ pub(in crate::engine) async fn is_taken(
     storage: &dyn Storage,
     account: &ServiceAccountId,
 ) -> Result<bool, StorageError> {
+    // Every end of a credential asks.
+    if !claims::has_claims(storage, account).await? {
+        return Ok(false);
+    }
     match claimant_of(engine, storage, account).await {
         Err(StorageError::Malformed { .. }) => Ok(false),
         owner => Ok(owner?.is_some()),
