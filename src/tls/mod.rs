@@ -10,6 +10,9 @@ use rustls::pki_types::{PrivateKeyDer, SignatureVerificationAlgorithm};
 use rustls::sign::SigningKey;
 use rustls::{Error, SignatureScheme};
 
+/// Algorithms that may verify a signature.
+type Algorithms = &'static [&'static dyn SignatureVerificationAlgorithm];
+
 /// Algorithms that verify signatures. The lists live as long as the process, as rustls wants them.
 ///
 /// In TLS 1.2 a scheme names the digest alone, so a key of P-521 may sign under the schemes of the smaller curves. TLS 1.3
@@ -30,9 +33,6 @@ static ALGORITHMS: LazyLock<WebPkiSupportedAlgorithms> = LazyLock::new(|| {
         mapping: Vec::leak(of_ring.mapping.iter().map(with_p521).chain([own]).collect()),
     }
 });
-
-/// Algorithms that may verify a signature.
-type Algorithms = &'static [&'static dyn SignatureVerificationAlgorithm];
 
 /// The provider for both directions.
 pub fn provider() -> CryptoProvider {

@@ -21,9 +21,11 @@ const SCHEME: SignatureScheme = SignatureScheme::ECDSA_NISTP521_SHA512;
 /// All algorithms that certificates may use.
 pub(super) const ALL: &[&dyn SignatureVerificationAlgorithm] =
     &[&Verification::SHA256, &Verification::SHA384, &Verification::SHA512];
-/// The algorithms by their digest. [`SCHEME`] has the last one.
+/// The algorithm with SHA-256, as a list for rustls.
 pub(super) const WITH_SHA256: &[&dyn SignatureVerificationAlgorithm] = &[&Verification::SHA256];
+/// The same with SHA-384.
 pub(super) const WITH_SHA384: &[&dyn SignatureVerificationAlgorithm] = &[&Verification::SHA384];
+/// The same with SHA-512: the algorithm of [`SCHEME`].
 pub(super) const WITH_SHA512: &[&dyn SignatureVerificationAlgorithm] = &[&Verification::SHA512];
 
 /// Verifies signatures of one digest.

@@ -6,7 +6,7 @@ use crate::engine::{Engine, Error};
 use crate::logical::{Storage, StorageError};
 use crate::openai::ServiceAccountId;
 
-/// The user of the account: its static role or library set, or a role that creates keys on the account.
+/// The user of the account: its static role, library set or federated role, or a role that creates keys on the account.
 pub(in crate::engine) async fn user_of(
     engine: &Engine,
     storage: &dyn Storage,

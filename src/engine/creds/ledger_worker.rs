@@ -130,13 +130,13 @@ pub(in crate::engine) async fn end(
     clients::note_made(engine, &credential.ids(), credential.made);
     let client = client.for_work(urgency, max_wait);
     let Credential { project_id, service_account_id, api_key_id, with_account, .. } = credential;
-    let mut with_account = *with_account;
-    let mut _no_claim = None;
-    if with_account {
-        _no_claim = Some(claims::lock(&engine.locks, service_account_id).await);
+    let (with_account, _no_claim) = if *with_account {
+        let no_claim = claims::lock(&engine.locks, service_account_id).await;
         // An account that somebody else uses by now stays.
-        with_account = !account_user::is_taken(engine, storage, service_account_id).await?;
-    }
+        (!account_user::is_taken(engine, storage, service_account_id).await?, Some(no_claim))
+    } else {
+        (false, None)
+    };
     let ended = deletion::end(&client, project_id, service_account_id, api_key_id, with_account).await;
     ended.map_err(Error::Revocation)?;
     engine.creds.live.remove(credential);

@@ -15,7 +15,7 @@ use crate::engine::failpoint::failpoint;
 use crate::engine::{Engine, Error};
 use crate::logical::{Storage, StorageError};
 
-/// What is said while the provider of a deleted record may still be made.
+/// Warning or error of a deletion that cannot end yet: OpenAI may still create the provider.
 pub(super) const STILL_LOOKED_FOR: &str = "the provider of config/federation, whose creation was cut off, is looked for at OpenAI by the tick, once a minute";
 
 /// The federation, as the worker knows it.

@@ -136,7 +136,7 @@ async fn undo(work: &Work<'_>, making: &Making) -> Result<bool, Error> {
         return Ok(true);
     }
     clients::note_made(work.engine, &[account.as_str()], making.since);
-    live_keys::refuse_used(work.engine, &client, project, &account, &[], live_keys::MAX_WAIT).await?;
+    live_keys::refuse_used(work.engine, &client, project, &account, &[], work.max_wait).await?;
     deletion::end_account(&client, project, &account).await.map_err(Error::Revocation)?;
     failpoint!("federated.undone");
     claims::release_locked(work.storage, &account, &ours).await?;

@@ -1,4 +1,4 @@
-//! What health, events and reads say about the federation while several things happen at once.
+//! Health, events, reads and revocations report the true state of the issuer and its roles, also during other requests.
 
 use super::*;
 use crate::simulator::{Action, Fault, endpoint};
