@@ -52,7 +52,7 @@ pub(super) async fn create(
         ending,
         retry: RetryState::default(),
         asked: None,
-        deleting: false,
+        deleted: false,
     };
     let making = begin(work, &mut role).await?;
     let key = match rotate::make_key(work, &mut role, &making).await {

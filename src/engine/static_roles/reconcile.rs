@@ -182,7 +182,9 @@ async fn find_and_end(work: &Work<'_>, role: &mut StaticRole, making: &Making) -
     if is_account && is_taken(work, &account).await? {
         return Ok(true);
     }
-    if let Some(key) = used_key(work, &client, project, &found).await? {
+    if let Some(key) = used_key(work, &client, project, &found).await?
+        && !role.deleted
+    {
         if role.current.is_none() {
             return Err(Error::FirstKeyUsed(key));
         }

@@ -52,9 +52,9 @@ pub struct StaticRole {
     /// A failed rotation by hand, which the tick repeats.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked: Option<Asked>,
-    /// True in records of earlier releases if the role was deleted; its key stayed `current` then.
-    #[serde(default, skip_serializing)]
-    pub deleting: bool,
+    /// True if the user deleted the role. In records of earlier releases its key stayed `current` then.
+    #[serde(default, alias = "deleting", skip_serializing_if = "std::ops::Not::not")]
+    pub deleted: bool,
 }
 
 /// The key that readers get.
@@ -282,6 +282,7 @@ impl StaticRole {
 
     /// Deletes the role: all its keys are due for deletion now, the current one first.
     pub fn delete(&mut self, now: DateTime<Utc>) {
+        self.deleted = true;
         for old in &mut self.ending {
             old.ends = old.ends.min(now);
             old.retry.retry_now();

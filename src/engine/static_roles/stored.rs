@@ -70,9 +70,11 @@ pub(in crate::engine) async fn get(
     name: &str,
 ) -> Result<Option<StaticRole>, StorageError> {
     let mut role = STATIC_ROLES.get(storage, name).await?;
-    if let Some(role) = role.as_mut().filter(|role| role.deleting) {
+    if let Some(role) = role.as_mut().filter(|role| role.deleted)
+        && let Some(current) = &role.current
+    {
         // A deletion as an earlier release stored it.
-        let since = role.current.as_ref().map_or(DateTime::UNIX_EPOCH, |current| current.last_rotation);
+        let since = current.last_rotation;
         role.delete(since);
     }
     Ok(role)

@@ -256,13 +256,7 @@ impl Step {
                 world.write(pool, set, trap).await
             }
             Self::DeleteSet => world.delete(pool, trap).await,
-            Self::WriteStatic(method) => {
-                let role = json!({
-                    "project_id": PROJECT, "service_account_id": world.given[method],
-                    "rotation_method": method,
-                });
-                world.write(&format!("static-roles/{method}"), role, trap).await
-            }
+            Self::WriteStatic(method) => world.write_static(method, trap).await,
             Self::Rotate(method) => {
                 world.write(&format!("static-creds/{method}/rotate"), json!({}), trap).await
             }

@@ -366,3 +366,31 @@ async fn a_first_key_that_somebody_uses_lives_until_the_role_is_written_again() 
     assert!(!mount.sim.state().is_live(&lost));
     mount.finish().await;
 }
+
+#[tokio::test]
+async fn a_lost_key_of_a_deleted_role_ends_although_somebody_uses_it() {
+    for has_first_key in [false, true] {
+        let mount = mount().await.without_lag();
+        let account = mount.seed("app", false);
+        let body = json!({"service_account_id": account.id, "project": PROJECT, "rotation_period": 0});
+        if has_first_key {
+            mount.write("static-roles/app", body.clone()).await.nothing();
+        }
+        mount.sim.fault(Fault::on(endpoint::CREATE_KEY, Action::Drop).times(1).after_the_work());
+        mount.sim.fault(Fault::on(endpoint::LIST_KEYS, Action::Html));
+        let path = if has_first_key { "static-creds/app/rotate" } else { "static-roles/app" };
+        mount.write(path, body).await.error();
+        mount.sim.clear_faults();
+        for key in live_keys(&mount, &account.id) {
+            mount.sim.use_key(&key.value);
+        }
+        mount.delete("static-roles/app").await.nothing();
+        for _ in 0..4 {
+            mount.advance(MINUTE * 4);
+            mount.tick().await.done();
+        }
+        assert_eq!(live_keys(&mount, &account.id), [], "{has_first_key}");
+        assert_eq!(mount.stored("static-role/"), [""; 0]);
+        mount.finish().await;
+    }
+}
