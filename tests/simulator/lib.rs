@@ -35,6 +35,7 @@ mod refusal;
 mod reply;
 mod routes;
 mod server;
+mod signatures;
 mod state;
 mod tls;
 mod token_exchange;

@@ -11,6 +11,7 @@ use super::call::Call;
 use super::federation::{AccessToken, PROVIDER, Provider, Rule};
 use super::id;
 use super::refusal::Refusal;
+use super::signatures;
 use super::world::World;
 
 /// The only grant.
@@ -104,6 +105,7 @@ fn delay(world: &World) -> Duration {
 /// The claims of the token, if the provider vouches for it.
 fn verified(world: &World, provider: &Provider, token: &Value) -> Result<Map<String, Value>, Refusal> {
     let refuse = |description: &str| Refusal::oauth(401, "invalid_subject_token", description.to_owned());
+    signatures::prepare().map_err(|error| Refusal::oauth(501, "server_error", error.to_owned()))?;
     let token = token.as_str().unwrap_or_default();
     let header = decode_header(token).map_err(|_| refuse("the token is malformed"))?;
     if !matches!(header.alg, Algorithm::ES256 | Algorithm::ES384 | Algorithm::RS256) {

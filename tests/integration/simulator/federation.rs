@@ -5,7 +5,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::rand::SystemRandom;
-use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
+use ring::rsa::{KeyPair as RsaKeyPair, PublicKeyComponents as RsaPublicKeyComponents};
+use ring::signature::{
+    ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, EcdsaSigningAlgorithm,
+    KeyPair as _, RSA_PKCS1_SHA256,
+};
+use rustls::pki_types::PrivatePkcs8KeyDer;
+use rustls::pki_types::pem::PemObject as _;
 use serde_json::{Value, json};
 
 use super::{Answer, Caller, sent, text, with_json};
@@ -17,9 +23,14 @@ const SUBJECT: &str = "vault:abc123:role:app";
 
 /// A key pair of an issuer.
 struct Key {
-    pair: EcdsaKeyPair,
     kid: String,
+    algorithm: &'static str,
+    /// The public part of the JWK.
+    public: Value,
+    sign: Box<Sign>,
 }
+
+type Sign = dyn Fn(&[u8]) -> Vec<u8>;
 
 /// A provider with one rule for an account.
 struct Registered {
@@ -32,30 +43,57 @@ struct Registered {
 
 impl Key {
     fn new(kid: &str) -> Self {
-        let (algorithm, random) = (&ECDSA_P256_SHA256_FIXED_SIGNING, SystemRandom::new());
-        let pkcs8 = EcdsaKeyPair::generate_pkcs8(algorithm, &random).unwrap();
-        let pair = EcdsaKeyPair::from_pkcs8(algorithm, pkcs8.as_ref(), &random).unwrap();
-        Self { pair, kid: kid.to_owned() }
+        Self::of_curve(kid, "ES256", "P-256", &ECDSA_P256_SHA256_FIXED_SIGNING)
+    }
+
+    fn of_curve(
+        kid: &str,
+        algorithm: &'static str,
+        curve: &str,
+        signing: &'static EcdsaSigningAlgorithm,
+    ) -> Self {
+        let random = SystemRandom::new();
+        let pkcs8 = EcdsaKeyPair::generate_pkcs8(signing, &random).unwrap();
+        let pair = EcdsaKeyPair::from_pkcs8(signing, pkcs8.as_ref(), &random).unwrap();
+        let (x, y) = pair.public_key().as_ref()[1..].split_at(pair.public_key().as_ref().len() / 2);
+        let public = json!({"kty": "EC", "crv": curve, "x": encoded(x), "y": encoded(y)});
+        let sign = move |message: &[u8]| pair.sign(&random, message).unwrap().as_ref().to_vec();
+        Self { kid: kid.to_owned(), algorithm, public, sign: Box::new(sign) }
+    }
+
+    fn rsa(kid: &str) -> Self {
+        let pkcs8 = PrivatePkcs8KeyDer::from_pem_slice(include_bytes!("rsa.pem")).unwrap();
+        let pair = RsaKeyPair::from_pkcs8(pkcs8.secret_pkcs8_der()).unwrap();
+        let RsaPublicKeyComponents { n, e } = RsaPublicKeyComponents::<Vec<u8>>::from(pair.public());
+        let public = json!({"kty": "RSA", "n": encoded(&n), "e": encoded(&e)});
+        let sign = move |message: &[u8]| {
+            let mut signature = vec![0; pair.public().modulus_len()];
+            pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), message, &mut signature).unwrap();
+            signature
+        };
+        Self { kid: kid.to_owned(), algorithm: "RS256", public, sign: Box::new(sign) }
     }
 
     fn jwk(&self) -> Value {
-        let point = self.pair.public_key().as_ref();
-        let part = |range: std::ops::Range<usize>| URL_SAFE_NO_PAD.encode(&point[range]);
-        json!({"kty": "EC", "crv": "P-256", "use": "sig", "alg": "ES256", "kid": self.kid, "x": part(1..33),
-               "y": part(33..65)})
+        let mut jwk = self.public.clone();
+        (jwk["use"], jwk["alg"], jwk["kid"]) =
+            ("sig".into(), self.algorithm.into(), self.kid.as_str().into());
+        jwk
     }
 
     fn sign(&self, header: &Value, claims: &Value) -> String {
-        let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        let part = |value: &Value| encoded(value.to_string().as_bytes());
         let message = format!("{}.{}", part(header), part(claims));
-        let random = SystemRandom::new();
-        let signature = self.pair.sign(&random, message.as_bytes()).unwrap();
-        format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
+        format!("{message}.{}", encoded(&(self.sign)(message.as_bytes())))
     }
 
     fn header(&self) -> Value {
-        json!({"alg": "ES256", "typ": "JWT", "kid": self.kid})
+        json!({"alg": self.algorithm, "typ": "JWT", "kid": self.kid})
     }
+}
+
+fn encoded(bytes: &[u8]) -> String {
+    URL_SAFE_NO_PAD.encode(bytes)
 }
 
 fn now() -> u64 {
@@ -212,6 +250,30 @@ async fn a_token_that_the_provider_does_not_vouch_for_is_refused() {
     }
     for good in [with("iss", format!("{ISSUER}/").into()), with("aud", json!(["a", AUDIENCE]))] {
         registered.send(&registered.body(&good)).await.ok();
+    }
+}
+
+#[tokio::test]
+async fn tokens_of_three_algorithms_are_taken_and_each_alone_with_its_own_signature() {
+    let registered = Registered::start().await;
+    let keys = [
+        Key::new("es256"),
+        Key::of_curve("es384", "ES384", "P-384", &ECDSA_P384_SHA384_FIXED_SIGNING),
+        Key::rsa("rs256"),
+    ];
+    let change = json!({"verification": jwks(&keys.each_ref())});
+    registered.caller.post(&registered.at(), change).await.ok();
+    for (key, other) in keys.iter().zip(keys.iter().cycle().skip(1)) {
+        let token = key.sign(&key.header(), &claims());
+        registered.send(&registered.body(&token)).await.ok();
+        let (message, signature) = token.rsplit_once('.').unwrap();
+        let mut signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
+        signature[20] ^= 1;
+        let changed = format!("{message}.{}", encoded(&signature));
+        for bad in [changed, key.sign(&other.header(), &claims())] {
+            let answer = registered.send(&registered.body(&bad)).await;
+            Registered::refused(&answer, "invalid_subject_token", "signature");
+        }
     }
 }
 
