@@ -12,7 +12,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use super::connection::{Connection, Raw, handshake};
+use super::connection::{Accepted, Raw, handshake};
 use super::host_liveness::HostLiveness;
 use super::multiplexed::{self, Session};
 use super::rejections::RejectionLog;
@@ -35,7 +35,7 @@ pub(super) struct Acceptor {
     /// Logs the rejected connections.
     pub(super) rejections: Arc<RejectionLog>,
     /// Passes accepted connections to the gRPC server.
-    pub(super) server: mpsc::Sender<Connection>,
+    pub(super) server: mpsc::Sender<Accepted>,
     /// Publishes the host's shared connection. `None` if each connection has its own socket.
     pub(super) sessions: Option<Arc<watch::Sender<Option<Session>>>>,
 }
@@ -106,7 +106,7 @@ impl Acceptor {
 
     /// Hands the stream to the server, which is gone only when the process ends.
     async fn hand_over(&self, stream: TlsStream<Raw>) {
-        let _ = self.server.send(Connection::new(stream, self.liveness.track_connection())).await;
+        let _ = self.server.send(Accepted::new(stream, self.liveness.track_connection())).await;
     }
 }
 

@@ -9,7 +9,6 @@ use rustls::pki_types::ServerName;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::codegen::http::Uri;
@@ -18,7 +17,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::Error;
 use super::addresses::Addresses;
-use super::connection::{Raw, handshake};
+use super::connection::{Dialed, Raw, handshake};
 use super::multiplexed::Session;
 use super::pb;
 use super::stream_dialer::{Outgoing, StreamDialer};
@@ -90,12 +89,12 @@ impl Broker {
     }
 
     /// Runs to its end even if the caller gives up. An unfinished knock would route the next stream to the wrong id.
-    async fn connect(self, id: u32) -> Result<TlsStream<Raw>, Error> {
+    async fn connect(self, id: u32) -> Result<Dialed, Error> {
         let connected = tokio::spawn(async move { self.establish(id).await }).await;
         connected.unwrap_or(Err(Error::SessionEnded))
     }
 
-    async fn establish(&self, id: u32) -> Result<TlsStream<Raw>, Error> {
+    async fn establish(&self, id: u32) -> Result<Dialed, Error> {
         match &self.0.dialer {
             Dialer::Sockets(addresses) => {
                 let path = addresses.wait_for(id).await?;
@@ -114,12 +113,13 @@ impl Broker {
         }
     }
 
-    async fn start_tls(&self, id: u32, raw: Raw) -> Result<TlsStream<Raw>, Error> {
+    async fn start_tls(&self, id: u32, raw: Raw) -> Result<Dialed, Error> {
         let name = ServerName::try_from(NAME).map_err(|error| Error::Connect {
             id,
             source: io::Error::new(io::ErrorKind::InvalidInput, error),
         })?;
-        handshake(self.0.tls.connect(name, raw)).await.map_err(|source| Error::Connect { id, source })
+        let stream = handshake(self.0.tls.connect(name, raw)).await;
+        stream.map(|stream| Dialed::new(stream, ())).map_err(|source| Error::Connect { id, source })
     }
 
     /// Reads the host's messages until the host or this process ends the stream.

@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::timeout;
-use tokio_rustls::server::TlsStream;
-use tonic::transport::server::Connected;
+use tokio_rustls::{client, server};
 
 use super::host_liveness::ConnectionGuard;
 
@@ -24,11 +23,20 @@ pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// A connection of the host to the plugin's server. The host counts as alive while the connection exists.
-pub(super) struct Connection {
-    stream: TlsStream<Raw>,
-    _guard: ConnectionGuard,
+/// A connection to the host, over the TLS stream `S`. `G` is dropped with the connection.
+///
+/// It has no vectored writes. HTTP/2 therefore copies messages of up to 1 KiB into one buffer, and messages that are ready
+/// together leave in one TLS record and one system call.
+pub(super) struct Connection<S, G> {
+    stream: S,
+    _guard: G,
 }
+
+/// A connection of the host to the plugin's server. The host counts as alive while the connection exists.
+pub(super) type Accepted = Connection<server::TlsStream<Raw>, ConnectionGuard>;
+
+/// A connection to a service of the host.
+pub(super) type Dialed = Connection<client::TlsStream<Raw>, ()>;
 
 /// Waits for a TLS handshake of either side, for at most ten seconds.
 pub(super) async fn handshake<T>(handshake: impl Future<Output = io::Result<T>>) -> io::Result<T> {
@@ -36,21 +44,14 @@ pub(super) async fn handshake<T>(handshake: impl Future<Output = io::Result<T>>)
     timeout(HANDSHAKE_TIMEOUT, handshake).await.map_err(timed_out)?
 }
 
-impl Connection {
-    /// The connection of an authenticated host. `guard` counts the connection until its end.
-    pub(super) fn new(stream: TlsStream<Raw>, guard: ConnectionGuard) -> Self {
+impl<S, G> Connection<S, G> {
+    /// The connection over `stream`, which keeps `guard` until its end.
+    pub(super) fn new(stream: S, guard: G) -> Self {
         Self { stream, _guard: guard }
     }
 }
 
-/// The pinned host is the only peer, so connections carry no information about it.
-impl Connected for Connection {
-    type ConnectInfo = ();
-
-    fn connect_info(&self) {}
-}
-
-impl AsyncRead for Connection {
+impl<S: AsyncRead + Unpin, G: Unpin> AsyncRead for Connection<S, G> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -60,25 +61,13 @@ impl AsyncRead for Connection {
     }
 }
 
-impl AsyncWrite for Connection {
+impl<S: AsyncWrite + Unpin, G: Unpin> AsyncWrite for Connection<S, G> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -55,9 +55,6 @@ pub enum Error {
     /// Signal handlers could not be installed.
     #[error("cannot handle signals: {0}")]
     Signals(#[source] io::Error),
-    /// The gRPC server ended with an error.
-    #[error("the plugin's server failed: {}", reason(.0))]
-    Serve(#[source] tonic::transport::Error),
     /// The host did not announce an address for this id in time.
     #[error("the host gave no connection info for id {0} in time")]
     NoConnectionInfo(u32),

@@ -23,6 +23,7 @@ pub mod panics;
 mod pinned;
 mod rejections;
 mod server;
+mod services;
 mod socket;
 mod stream_dialer;
 #[cfg(test)]
@@ -34,10 +35,10 @@ use std::process::ExitCode;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tonic::service::Routes;
 
 pub use broker::Broker;
 pub use error::Error;
+pub use services::Services;
 
 use environment::Environment;
 use server::Process;
@@ -77,7 +78,7 @@ pub struct Cookie {
 /// Returns `Ok` after Shutdown, after SIGTERM, or when the host is gone. SIGINT is ignored (PROTOCOL 6.4).
 ///
 /// No other code may write to stdout, because the host reads the handshake from stdout.
-pub async fn serve(plugin: Plugin, services: impl FnOnce(Broker) -> Routes) -> Result<(), Error> {
+pub async fn serve(plugin: Plugin, services: impl FnOnce(Broker) -> Services) -> Result<(), Error> {
     let environment = Environment::read(plugin.cookie.key, std::env::vars_os());
     handshake::check_cookie(&plugin, &environment)?;
     // Tests inspect the memory of the processes that they start, without root's rights.

@@ -1,6 +1,5 @@
 //! One plugin from the handshake to its end. The caller passes in everything that exists once per process.
 
-use std::convert::Infallible;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,19 +9,17 @@ use rustls::pki_types::CertificateDer;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
-use tokio_stream::StreamExt as _;
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::service::Routes;
-use tonic::transport::Server;
+use tokio_util::task::TaskTracker;
 
 use super::acceptor::Acceptor;
 use super::broker::{Broker, Dialer};
-use super::connection::Connection;
+use super::connection::Accepted;
 use super::control::{Controller, Stdio};
 use super::environment::{Environment, Multiplexing};
 use super::health::Health;
 use super::host_liveness::HostLiveness;
+use super::services::Services;
 use super::socket::Socket;
 use super::tls::{self, Identity, Tls};
 use super::{Error, Plugin, handshake, pb};
@@ -32,9 +29,6 @@ use super::{Error, Plugin, handshake, pb};
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 /// The time for a host without a common version to read the line and end the plugin.
 const REFUSAL_WAIT: Duration = Duration::from_secs(5);
-/// The number of calls that the host may cancel before this server accepts them. With HTTP/2's usual limit of 20, many
-/// clients that hang up at once would end the connection for all others.
-const MAX_PENDING_RESETS: usize = 100_000;
 
 /// A plugin and its resources from the process.
 pub(super) struct Process<W> {
@@ -48,7 +42,7 @@ pub(super) struct Process<W> {
 
 impl<W: Write> Process<W> {
     /// Serves until `stop`, until Shutdown, or until the host is gone. The caller has checked the cookie.
-    pub(super) async fn run(mut self, services: impl FnOnce(Broker) -> Routes) -> Result<(), Error> {
+    pub(super) async fn run(mut self, services: impl FnOnce(Broker) -> Services) -> Result<(), Error> {
         if !handshake::speaks_our_version(&self.plugin, &self.environment) {
             return self.refuse().await;
         }
@@ -62,7 +56,7 @@ impl<W: Write> Process<W> {
         let dialer = Dialer::new(sessions.as_ref().map(|sessions| sessions.subscribe()));
         let metadata_mode = self.environment.metadata_mode;
         let broker = Broker::new(TlsConnector::from(tls.client), dialer, self.stop.clone(), metadata_mode);
-        let routes = with_standard_services(services(broker.clone()), broker, &self.stop);
+        let services = with_standard_services(services(broker.clone()), broker, &self.stop);
 
         let (server, connections) = mpsc::channel(1);
         let liveness = HostLiveness::default();
@@ -70,7 +64,7 @@ impl<W: Write> Process<W> {
         let acceptor =
             Acceptor { tls, liveness: liveness.clone(), rejections: Arc::default(), server, sessions };
         tokio::select! {
-            result = serve(routes, connections, self.stop.clone()) => result,
+            () = serve(services, connections, &self.stop) => Ok(()),
             () = acceptor.run(socket.listener) => Ok(()),
             () = stop_when_host_gone(&liveness, &self.stop) => Ok(()),
             () = drain_timeout(&self.stop) => Ok(()),
@@ -104,30 +98,27 @@ impl<W: Write> Process<W> {
 }
 
 /// Adds the services of every plugin.
-fn with_standard_services(services: Routes, broker: Broker, stop: &CancellationToken) -> Routes {
+fn with_standard_services(services: Services, broker: Broker, stop: &CancellationToken) -> Services {
     services
-        .add_service(pb::grpc_broker_server::GrpcBrokerServer::new(broker))
-        .add_service(pb::grpc_controller_server::GrpcControllerServer::new(Controller(stop.clone())))
-        .add_service(pb::grpc_stdio_server::GrpcStdioServer::new(Stdio(stop.clone())))
-        .add_service(pb::health::health_server::HealthServer::new(Health(stop.clone())))
+        .with(pb::grpc_broker_server::GrpcBrokerServer::new(broker))
+        .with(pb::grpc_controller_server::GrpcControllerServer::new(Controller(stop.clone())))
+        .with(pb::grpc_stdio_server::GrpcStdioServer::new(Stdio(stop.clone())))
+        .with(pb::health::health_server::HealthServer::new(Health(stop.clone())))
 }
 
-/// Serves until `stop`, and then until the running calls are answered. Concurrent calls are not limited, because the
-/// only client is the host.
+/// Serves until `stop`, and then until the running calls are answered.
 pub(super) async fn serve(
-    routes: Routes,
-    connections: mpsc::Receiver<Connection>,
-    stop: CancellationToken,
-) -> Result<(), Error> {
-    let incoming = ReceiverStream::new(connections).map(Ok::<_, Infallible>);
-    Server::builder()
-        .max_concurrent_streams(None)
-        .http2_max_pending_accept_reset_streams(Some(MAX_PENDING_RESETS))
-        .http2_max_local_error_reset_streams(None)
-        .add_routes(routes)
-        .serve_with_incoming_shutdown(incoming, stop.cancelled())
-        .await
-        .map_err(Error::Serve)
+    services: Services,
+    mut connections: mpsc::Receiver<Accepted>,
+    stop: &CancellationToken,
+) {
+    let (services, tasks) = (Arc::new(services), TaskTracker::new());
+    while let Some(Some(connection)) = stop.run_until_cancelled(connections.recv()).await {
+        let (services, stop) = (Arc::clone(&services), stop.clone());
+        tasks.spawn(async move { services.serve(connection, &stop).await });
+    }
+    tasks.close();
+    tasks.wait().await;
 }
 
 /// Treats a host that is gone as a Shutdown. `serve` or `drain_timeout` then ends the process.

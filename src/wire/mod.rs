@@ -23,8 +23,7 @@ mod version;
 
 use std::sync::Arc;
 
-use tonic::service::Routes;
-
+use crate::goplugin::Services;
 use crate::logical::Factory;
 
 pub use host::{Dial, DialError};
@@ -43,10 +42,10 @@ pub fn services(
     dial: impl Dial,
     version: &'static str,
     metadata_mode: bool,
-) -> Routes {
+) -> Services {
     let backend = service::Service::new(factory, Arc::new(dial), metadata_mode);
     let backend = pb::backend_server::BackendServer::new(backend)
         .max_decoding_message_size(MESSAGE_LIMIT)
         .max_encoding_message_size(MESSAGE_LIMIT);
-    Routes::new(backend).add_service(version::service(version)).add_service(multiplexing::service())
+    Services::default().with(backend).with(version::service(version)).with(multiplexing::service())
 }

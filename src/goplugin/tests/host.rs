@@ -1,6 +1,5 @@
 //! A host like go-plugin's client, with both transports.
 
-use std::convert::Infallible;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -16,19 +15,18 @@ use tokio::task::JoinHandle;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tokio_util::sync::CancellationToken;
 use tonic::codegen::http::Uri;
-use tonic::service::Routes;
-use tonic::transport::{Channel, Endpoint, Server};
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Response, Status};
 
-use super::super::connection::{Connection, Raw};
+use super::super::connection::{Accepted, Raw};
 use super::super::environment::Environment;
 use super::super::host_liveness::HostLiveness;
 use super::super::pb::health::health_client::HealthClient;
 use super::super::pb::health::health_server::{Health, HealthServer};
 use super::super::pb::health::{HealthCheckRequest, HealthCheckResponse};
-use super::super::server::Process;
+use super::super::server::{self, Process};
 use super::super::tls::{Identity, Tls};
-use super::super::{Broker, Cookie, Error, Plugin};
+use super::super::{Broker, Cookie, Error, Plugin, Services};
 
 const PLUGIN: Plugin = Plugin {
     cookie: Cookie { key: "TEST_PLUGIN", value: "crumbs" },
@@ -87,7 +85,7 @@ impl Host {
         let (hand_out, broker) = watch::channel(None);
         let end = tokio::spawn(process.run(move |broker| {
             hand_out.send_replace(Some(broker));
-            Routes::default()
+            Services::default()
         }));
         line.await.ok();
         let line = String::from_utf8(printed.lock().unwrap().clone()).unwrap();
@@ -191,15 +189,13 @@ pub(super) async fn serve(id: u32, tls: TlsAcceptor, mut streams: mpsc::Receiver
     let accepting = async {
         while let Some(raw) = streams.recv().await {
             let stream = tls.accept(raw).await.unwrap();
-            let connection = Connection::new(stream, HostLiveness::default().track_connection());
-            sender.send(Ok::<_, Infallible>(connection)).await.unwrap();
+            let connection = Accepted::new(stream, HostLiveness::default().track_connection());
+            sender.send(connection).await.unwrap();
         }
     };
-    let incoming = tokio_stream::wrappers::ReceiverStream::new(connections);
-    let serving =
-        Server::builder().add_service(HealthServer::new(Numbered(id))).serve_with_incoming(incoming);
-    let (served, ()) = tokio::join!(serving, accepting);
-    served.unwrap();
+    let (services, stop) =
+        (Services::default().with(HealthServer::new(Numbered(id))), CancellationToken::new());
+    tokio::join!(server::serve(services, connections, &stop), accepting);
 }
 
 /// Serves `id` on a socket, as hosts without multiplexing do.

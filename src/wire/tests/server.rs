@@ -11,11 +11,13 @@ use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::UnboundedReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::metadata::{AsciiMetadataValue, MetadataMap};
 use tonic::service::Routes;
 use tonic::transport::{Channel, Endpoint, server};
 use tonic::{Request, Response, Status};
 
+use crate::goplugin::Services;
 use crate::logical::{Factory, InMemory, Storage, StorageError};
 use crate::wire::pb::backend_client::BackendClient;
 use crate::wire::pb::events_server::{Events, EventsServer};
@@ -78,7 +80,7 @@ impl Server {
 
     /// Starts the plugin's services and returns a channel to them.
     pub(super) fn plugin(&self, factory: impl Factory) -> Channel {
-        connect(services(Arc::new(factory), self.clone(), "v1.2.3", false))
+        plugin(services(Arc::new(factory), self.clone(), "v1.2.3", false))
     }
 
     /// Starts the plugin's services and sets up one mount without an id.
@@ -124,8 +126,20 @@ impl Dial for Server {
     }
 }
 
-/// A channel to `routes` over in-memory pipes.
-pub(super) fn connect(routes: Routes) -> Channel {
+/// A channel to the plugin's services over in-memory pipes.
+pub(super) fn plugin(services: Services) -> Channel {
+    let (services, (accept, mut accepted)) = (Arc::new(services), mpsc::unbounded_channel());
+    tokio::spawn(async move {
+        while let Some(stream) = accepted.recv().await {
+            let services = Arc::clone(&services);
+            tokio::spawn(async move { services.serve(stream, &CancellationToken::new()).await });
+        }
+    });
+    channel(accept)
+}
+
+/// A channel to the server's services over in-memory pipes.
+fn connect(routes: Routes) -> Channel {
     let (accept, accepted) = mpsc::unbounded_channel::<DuplexStream>();
     let incoming = UnboundedReceiverStream::new(accepted).map(Ok::<_, std::io::Error>);
     tokio::spawn(server::Server::builder().add_routes(routes).serve_with_incoming(incoming));

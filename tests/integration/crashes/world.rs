@@ -234,7 +234,10 @@ impl World {
             let role: Value = serde_json::from_str(&role).expect("a record is JSON");
             if role["current"].is_null() && role["deleted"] != true {
                 let written = self.write_static(text(&role["rotation_method"]), None).await;
-                assert!(matches!(written, Some(Ok(_))), "an unfinished role is not written again: {written:?}");
+                assert!(
+                    matches!(written, Some(Ok(_))),
+                    "an unfinished role is not written again: {written:?}"
+                );
             }
         }
         self.ticks_come().await;
