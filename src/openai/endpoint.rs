@@ -94,6 +94,11 @@ impl Endpoint {
         }
     }
 
+    /// The URL itself.
+    pub(super) fn url(&self) -> Url {
+        self.0.clone()
+    }
+
     /// The URL of these path segments below the endpoint.
     pub(super) fn join(&self, segments: &[&str]) -> Url {
         let mut url = self.0.clone();

@@ -1,6 +1,7 @@
 //! Sends one call over HTTP and reads the response, with limits on time and size. `limiter` decides when a call is
 //! sent, `retry` decides about repeats.
 
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -298,8 +299,8 @@ pub(super) async fn receive(
     context: &CallContext<'_>,
 ) -> Result<Answer, (Outcome, Error)> {
     let mut response = request.send().await.map_err(|error| context.failed(&error))?;
-    let (status, headers) = (response.status().as_u16(), response.headers().clone());
     let (announced, max) = (response.content_length().unwrap_or(0), context.call.max_body());
+    let (status, headers) = (response.status().as_u16(), mem::take(response.headers_mut()));
     if announced > max as u64 {
         return Err(oversized(context, &headers));
     }

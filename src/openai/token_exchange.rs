@@ -38,6 +38,8 @@ const ACCESS_TOKEN_TYPE: &str = "urn:ietf:params:oauth:token-type:access_token";
 pub struct TokenExchange {
     http: reqwest::Client,
     endpoint: Endpoint,
+    /// Host of the endpoint, for errors.
+    host: Arc<str>,
     limiter: Arc<Limiter>,
     observer: Arc<dyn Observer>,
 }
@@ -144,7 +146,8 @@ impl TokenExchange {
     ) -> Result<Self, SettingsError> {
         let http = connect::client(&endpoint, ca_cert, client_certificate, timeouts)?;
         let limiter = Arc::new(Limiter::new(0));
-        Ok(Self { http, endpoint, limiter, observer: Arc::new(NoopObserver) })
+        let host = endpoint.host().into();
+        Ok(Self { http, endpoint, host, limiter, observer: Arc::new(NoopObserver) })
     }
 
     /// The same client with an observer of its attempts.
@@ -187,9 +190,9 @@ impl TokenExchange {
     ) -> Result<AccessToken, Error> {
         let call = Call::ExchangeToken;
         let mut report = AttemptReport::new(&*self.observer, call, Urgency::Issue, info);
-        let host = self.endpoint.host();
-        let context = CallContext { call, host: &host, setting: "token_endpoint", secret: token.expose() };
-        let request = self.http.post(self.endpoint.join(&[]));
+        let context =
+            CallContext { call, host: &self.host, setting: "token_endpoint", secret: token.expose() };
+        let request = self.http.post(self.endpoint.url());
         let request = request.header(ACCEPT, JSON).header(CONTENT_TYPE, JSON).body(body.to_vec());
         match http::receive(request, &context).await {
             Ok(answer) => {
