@@ -153,6 +153,12 @@ impl Action {
         Self::Status { status, headers: BTreeMap::new(), body: None }
     }
 
+    /// A status with OpenAI's error body, and with the header that says that a repeat is of no use. A client fails at once.
+    pub fn final_status(status: u16) -> Self {
+        let headers = BTreeMap::from([("x-should-retry".to_owned(), "false".to_owned())]);
+        Self::Status { status, headers, body: None }
+    }
+
     /// A status with this body.
     pub fn status_with(status: u16, body: impl Into<Value>) -> Self {
         Self::Status { status, headers: BTreeMap::new(), body: Some(body.into()) }

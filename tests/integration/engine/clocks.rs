@@ -115,7 +115,7 @@ async fn a_restart_under_a_clock_that_is_ahead_ends_no_credential_and_a_quiet_mo
 #[tokio::test]
 async fn while_openai_cannot_be_asked_nothing_ends_by_a_clock_that_is_ahead() {
     let (mount, lease) = with_lease().await;
-    mount.sim.fault(Fault::everywhere(Action::status(503)));
+    mount.sim.fault(Fault::everywhere(Action::final_status(503)));
     mount.put_clock_ahead(DAY);
     mount.restart().await;
     let _said = mount.tick().await;
@@ -128,7 +128,7 @@ async fn while_openai_cannot_be_asked_nothing_ends_by_a_clock_that_is_ahead() {
 #[tokio::test]
 async fn a_revocation_under_a_clock_that_is_ahead_calls_no_living_key_dead() {
     let (mount, lease) = with_lease().await;
-    mount.sim.fault(Fault::everywhere(Action::status(500)));
+    mount.sim.fault(Fault::everywhere(Action::final_status(500)));
     mount.put_clock_ahead(DAY);
     assert!(mount.revoke(&lease).await.answer.is_err());
     let name = &mount.list("revocations").await.keys()[0];
@@ -189,7 +189,7 @@ async fn a_loan_made_under_a_clock_that_was_behind_lasts() {
 async fn no_account_is_free_under_a_clock_that_is_ahead_while_its_key_lives() {
     let mount = mount_with("a").await;
     let lent = check_out(&mount).await;
-    mount.sim.fault(Fault::everywhere(Action::status(500)));
+    mount.sim.fault(Fault::everywhere(Action::final_status(500)));
     mount.put_clock_ahead(DAY * 400);
     check_in(&mount, &lent).await.error();
     let _said = mount.tick().await;
@@ -344,7 +344,7 @@ async fn tidy_takes_no_account_for_old_by_a_clock_that_is_ahead() {
 /// put right.
 async fn fails_while_the_clock_is_ahead(mount: &Mount, is_known: bool, happens: impl AsyncFnOnce()) {
     mount.put_clock_ahead(DAY * 365);
-    mount.sim.fault(Fault::everywhere(Action::status(500)));
+    mount.sim.fault(Fault::everywhere(Action::final_status(500)));
     if !is_known {
         mount.restart().await;
     }
@@ -599,7 +599,7 @@ async fn a_rotation_that_failed_under_a_clock_that_was_ahead_is_made_up_for_soon
     let key = static_key(&mount).await;
     mount.put_clock_ahead(DAY * 2);
     mount.restart().await;
-    mount.sim.fault(Fault::everywhere(Action::status(500)));
+    mount.sim.fault(Fault::everywhere(Action::final_status(500)));
     mount.write("static-creds/app/rotate", json!({})).await.error();
     mount.sim.clear_faults();
     within_a_wait(&mount).await;

@@ -128,7 +128,7 @@ async fn a_clock_that_is_years_ahead_forgets_nothing_that_waits_for_openai() {
     const YEARS: i64 = 100_000_000;
     let mount = mount().await;
     leave_behind(&mount, "app").await;
-    mount.sim.fault(Fault::everywhere(Action::status(503)));
+    mount.sim.fault(Fault::everywhere(Action::final_status(503)));
     mount.restart().await;
     make_older(&mount, YEARS).await;
     let _failed = mount.tick().await;
@@ -234,7 +234,7 @@ async fn a_storage_that_knows_nothing_does_not_prove_that_a_lent_key_is_dead() {
         mount.storage.restore(Vec::new());
         mount.write("library-sets/pool/check-out", json!({})).await.refused("reload the plugin");
         if is_failing {
-            mount.sim.fault(Fault::on(endpoint::DELETE_KEY, Action::status(500)));
+            mount.sim.fault(Fault::on(endpoint::DELETE_KEY, Action::final_status(500)));
         }
         // It checks itself that a revocation that succeeds leaves no living key.
         let revoked = mount.revoke(lent.lease()).await;

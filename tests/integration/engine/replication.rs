@@ -155,7 +155,7 @@ async fn a_check_outs_lease_that_a_secondary_cannot_end_is_no_success() {
     let mount = library::mount_with("a").await;
     let lent = library::check_out(&mount).await;
     mount.set_secondary(true);
-    mount.sim.fault(Fault::on(endpoint::DELETE_KEY, Action::status(500)));
+    mount.sim.fault(Fault::on(endpoint::DELETE_KEY, Action::final_status(500)));
     assert!(mount.revoke(lent.lease()).await.answer.is_err());
     mount.sim.clear_faults();
     mount.revoke(lent.lease()).await.done();
@@ -210,7 +210,7 @@ async fn an_operator_of_a_secondary_retries_what_waits_there() {
 async fn a_loan_that_waits_is_the_primarys_to_retry() {
     let mount = library::mount_with("a").await;
     let lent = library::check_out(&mount).await;
-    mount.sim.fault(Fault::on(endpoint::DELETE_KEY, Action::status(500)));
+    mount.sim.fault(Fault::on(endpoint::DELETE_KEY, Action::final_status(500)));
     assert!(library::check_in(&mount, &lent).await.answer.is_err());
     mount.sim.clear_faults();
     mount.set_secondary(true);

@@ -355,7 +355,7 @@ async fn a_tick_does_not_wait_for_a_rotation_of_the_admin_key_by_hand() {
 /// Under a clock that is ahead by a year OpenAI fails; then both are put right.
 async fn fails_while_the_clock_is_ahead(mount: &Mount, is_known: bool, happens: impl AsyncFnOnce()) {
     mount.put_clock_ahead(DAY * 365);
-    mount.sim.fault(Fault::everywhere(Action::status(500)));
+    mount.sim.fault(Fault::everywhere(Action::final_status(500)));
     if !is_known {
         mount.restart().await;
     }
@@ -396,8 +396,8 @@ async fn a_key_replaced_under_a_clock_that_was_ahead_ends_at_the_end_of_its_grac
             mount.put_clock_ahead(ahead);
             mount.restart().await;
             if is_down {
-                mount.sim.fault(Fault::on(endpoint::UPDATE_KEY, Action::status(500)));
-                mount.sim.fault(Fault::on(endpoint::DELETE_KEY, Action::status(500)));
+                mount.sim.fault(Fault::on(endpoint::UPDATE_KEY, Action::final_status(500)));
+                mount.sim.fault(Fault::on(endpoint::DELETE_KEY, Action::final_status(500)));
             }
             mount.write("static-creds/app/rotate", json!({"grace_period": grace})).await.done();
             let _said = mount.tick().await;
@@ -764,7 +764,7 @@ async fn a_key_of_a_role_deleted_under_a_clock_that_was_ahead_ends_although_a_ne
     let old = mount.read("static-creds/app").await.text("api_key");
     mount.put_clock_ahead(DAY * 365);
     mount.restart().await;
-    let refused = mount.sim.fault(Fault::on(endpoint::DELETE_KEY, Action::status(500)));
+    let refused = mount.sim.fault(Fault::on(endpoint::DELETE_KEY, Action::final_status(500)));
     mount.delete("static-roles/app").await.error();
     let _said = mount.tick().await;
     mount.put_clock_back(DAY * 365);

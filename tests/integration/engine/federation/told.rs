@@ -61,7 +61,7 @@ async fn health_tells_no_outage_after_a_single_failed_exchange() {
 async fn health_tells_no_single_failed_change_of_an_old_role_or_issuer() {
     let mount = with_app().await;
     mount.advance(HOUR * 24 * 30);
-    mount.sim.fault(Fault::on(endpoint::UPDATE_RULE, Action::status(500)));
+    mount.sim.fault(Fault::on(endpoint::UPDATE_RULE, Action::final_status(500)));
     mount.write("roles/app", json!({"scopes": "api.model.read"})).await.error();
     assert_eq!(reasons(&mount).await, "[]");
     mount.advance(Duration::from_secs(60));
@@ -74,7 +74,7 @@ async fn health_tells_no_single_failed_change_of_an_old_role_or_issuer() {
     mount.tick().await.done();
     assert_eq!(reasons(&mount).await, "[]");
 
-    mount.sim.fault(Fault::on(endpoint::UPDATE_PROVIDER, Action::status(500)));
+    mount.sim.fault(Fault::on(endpoint::UPDATE_PROVIDER, Action::final_status(500)));
     let change = |audience: &str| json!({"audience": audience, "admin_api_key": mount.sim.admin_key()});
     mount.write("config/federation", change("one")).await.error();
     assert_eq!(reasons(&mount).await, "[]");
