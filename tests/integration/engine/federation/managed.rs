@@ -150,7 +150,7 @@ async fn a_stop_that_openai_refuses_stops_the_role_here() {
 #[tokio::test]
 async fn a_change_that_succeeds_ends_the_error_of_the_one_before() {
     let mount = with_app().await;
-    mount.sim.fault(Fault::on(endpoint::UPDATE_RULE, Action::status(500)));
+    mount.sim.fault(Fault::on(endpoint::UPDATE_RULE, Action::final_status(500)));
     mount.write("roles/app", json!({"scopes": "api.model.read"})).await.error();
     assert_ne!(mount.read("roles/app").await.text("last_error"), "");
     mount.sim.clear_faults();

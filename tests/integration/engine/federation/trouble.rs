@@ -341,7 +341,7 @@ async fn a_404_for_what_another_process_made_a_moment_ago_proves_nothing() {
 #[tokio::test]
 async fn a_change_of_the_issuer_that_openai_has_not_taken_is_told() {
     let mount = managed().await;
-    mount.sim.fault(Fault::on(endpoint::UPDATE_PROVIDER, Action::status(500)));
+    mount.sim.fault(Fault::on(endpoint::UPDATE_PROVIDER, Action::final_status(500)));
     let change =
         json!({"audience": "https://api.openai.com/v1#other", "admin_api_key": mount.sim.admin_key()});
     mount.write("config/federation", change).await.error();
@@ -427,7 +427,7 @@ async fn a_lost_account_that_a_static_role_is_about_to_take_is_not_deleted() {
 #[tokio::test]
 async fn a_node_that_cannot_write_any_more_changes_nothing_at_openai_for_a_federated_role() {
     let mount = managed().await.without_lag();
-    mount.sim.fault(Fault::on(endpoint::CREATE_RULE, Action::status(500)));
+    mount.sim.fault(Fault::on(endpoint::CREATE_RULE, Action::final_status(500)));
     mount.write("roles/app", role()).await.error();
     mount.sim.clear_faults();
     mount.advance(HOUR);

@@ -187,7 +187,7 @@ async fn absence_counts_only_in_a_project_that_is_there() {
     let mount = mount().await;
     die_with_one_made(&mount).await;
     let account = mount.sim.state().accounts.remove(0);
-    mount.sim.fault(Fault::on(endpoint::READ_PROJECT, Action::status(500)));
+    mount.sim.fault(Fault::on(endpoint::READ_PROJECT, Action::final_status(500)));
     mount.sim.fault(lists_nothing(endpoint::LIST_ACCOUNTS));
     assert!(mount.tick_now().await.answer.is_err());
     assert_eq!(mount.stored("wal/").len(), 1);
