@@ -117,6 +117,8 @@ pub(super) async fn serve(
         let (services, stop) = (Arc::clone(&services), stop.clone());
         tasks.spawn(async move { services.serve(connection, &stop).await });
     }
+    // A connection that comes now is closed at once.
+    drop(connections);
     tasks.close();
     tasks.wait().await;
 }

@@ -4,3 +4,4 @@
 mod host;
 mod multiplexed;
 mod plain;
+mod services;

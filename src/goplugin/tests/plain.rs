@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
 use tonic::transport::Channel;
@@ -17,7 +17,7 @@ use super::super::pb::grpc_broker_client::GrpcBrokerClient;
 use super::super::pb::grpc_controller_client::GrpcControllerClient;
 use super::super::pb::grpc_stdio_client::GrpcStdioClient;
 use super::super::tls::{Identity, Tls};
-use super::host::{Host, Started, check, connect_as, serve_on};
+use super::host::{Host, Started, check, connect_as, serve_on, start_tls};
 
 /// Opens the broker stream. The returned sender sends messages to the plugin.
 async fn broker_stream(channel: &Channel) -> mpsc::Sender<pb::ConnInfo> {
@@ -149,6 +149,25 @@ async fn being_stopped_is_as_good_as_a_shutdown() {
     started.stop.cancel();
     started.end.await.unwrap().unwrap();
     assert!(!started.socket.exists());
+}
+
+#[tokio::test]
+async fn a_connection_after_the_stop_is_closed_although_another_is_still_served() {
+    let host = Host::new();
+    let mut started = host.start(host.environment()).await;
+    let tls = TlsConnector::from(started.tls.client.clone());
+    let connect = async || {
+        start_tls(&tls, Box::new(UnixStream::connect(&started.socket).await.unwrap())).await.unwrap()
+    };
+    // The plugin sends its settings first. This host sends nothing, so the end waits for it.
+    let mut silent = connect().await;
+    silent.read_u8().await.unwrap();
+    started.stop.cancel();
+    let mut late = connect().await;
+    let start = Instant::now();
+    let _ = late.read_to_end(&mut Vec::new()).await;
+    assert!(start.elapsed().as_millis() < 500, "the late connection waited for the end of the plugin");
+    (&mut started.end).await.unwrap().unwrap();
 }
 
 #[tokio::test]
