@@ -154,7 +154,7 @@ async fn being_stopped_is_as_good_as_a_shutdown() {
 #[tokio::test]
 async fn a_connection_after_the_stop_is_closed_although_another_is_still_served() {
     let host = Host::new();
-    let mut started = host.start(host.environment()).await;
+    let started = host.start(host.environment()).await;
     let tls = TlsConnector::from(started.tls.client.clone());
     let connect = async || {
         start_tls(&tls, Box::new(UnixStream::connect(&started.socket).await.unwrap())).await.unwrap()
@@ -164,10 +164,9 @@ async fn a_connection_after_the_stop_is_closed_although_another_is_still_served(
     silent.read_u8().await.unwrap();
     started.stop.cancel();
     let mut late = connect().await;
-    let start = Instant::now();
     let _ = late.read_to_end(&mut Vec::new()).await;
-    assert!(start.elapsed().as_millis() < 500, "the late connection waited for the end of the plugin");
-    (&mut started.end).await.unwrap().unwrap();
+    assert!(!started.end.is_finished(), "the late connection waited for the end of the plugin");
+    started.end.await.unwrap().unwrap();
 }
 
 #[tokio::test]
