@@ -9,12 +9,9 @@ use async_trait::async_trait;
 use hyper_util::rt::TokioIo;
 use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
-use tokio_stream::StreamExt;
-use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::metadata::{AsciiMetadataValue, MetadataMap};
-use tonic::service::Routes;
-use tonic::transport::{Channel, Endpoint, server};
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status};
 
 use crate::goplugin::Services;
@@ -80,7 +77,7 @@ impl Server {
 
     /// Starts the plugin's services and returns a channel to them.
     pub(super) fn plugin(&self, factory: impl Factory) -> Channel {
-        plugin(services(Arc::new(factory), self.clone(), "v1.2.3", false))
+        connect(services(Arc::new(factory), self.clone(), "v1.2.3", false))
     }
 
     /// Starts the plugin's services and sets up one mount without an id.
@@ -94,8 +91,8 @@ impl Server {
         let service = StorageServer::new(self.clone())
             .max_decoding_message_size(MESSAGE_LIMIT)
             .max_encoding_message_size(MESSAGE_LIMIT);
-        let routes = Routes::new(service).add_service(SystemViewServer::new(self.clone()));
-        connect(if self.state.openbao { routes } else { routes.add_service(EventsServer::new(self.clone())) })
+        let services = Services::default().with(service).with(SystemViewServer::new(self.clone()));
+        connect(if self.state.openbao { services } else { services.with(EventsServer::new(self.clone())) })
     }
 
     fn may_write(&self, key: &str) -> bool {
@@ -126,8 +123,8 @@ impl Dial for Server {
     }
 }
 
-/// A channel to the plugin's services over in-memory pipes.
-pub(super) fn plugin(services: Services) -> Channel {
+/// A channel to the services over in-memory pipes.
+pub(super) fn connect(services: Services) -> Channel {
     let (services, (accept, mut accepted)) = (Arc::new(services), mpsc::unbounded_channel());
     tokio::spawn(async move {
         while let Some(stream) = accepted.recv().await {
@@ -135,14 +132,6 @@ pub(super) fn plugin(services: Services) -> Channel {
             tokio::spawn(async move { services.serve(stream, &CancellationToken::new()).await });
         }
     });
-    channel(accept)
-}
-
-/// A channel to the server's services over in-memory pipes.
-fn connect(routes: Routes) -> Channel {
-    let (accept, accepted) = mpsc::unbounded_channel::<DuplexStream>();
-    let incoming = UnboundedReceiverStream::new(accepted).map(Ok::<_, std::io::Error>);
-    tokio::spawn(server::Server::builder().add_routes(routes).serve_with_incoming(incoming));
     channel(accept)
 }
 
