@@ -74,6 +74,6 @@ pub fn run(version: &'static str) -> ExitCode {
         let metadata_mode = broker.metadata_mode();
         let listener = Listener::parse(std::env::var("OPENAI_METRICS_LISTEN").ok().as_deref());
         let engines = Engines::default().of_release(version).heard_at(listener);
-        wire::services(Arc::new(engines), broker, version, metadata_mode)
+        wire::services(Arc::new(engines), move |id| broker.channel(id), version, metadata_mode)
     })))
 }

@@ -1,28 +1,26 @@
-//! Connections back to the host. The host numbers its services. [`Broker::dial`] opens a channel to a number, over a
-//! separate socket (`addresses.rs`) or over a stream of the shared connection (`stream_dialer.rs`).
+//! Connections back to the host. The host numbers its services. [`Broker::channel`] connects to a number, over a separate
+//! socket (`addresses.rs`) or over a stream of the shared connection (`stream_dialer.rs`).
 
 use std::io;
 use std::sync::Arc;
 
-use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
 use tokio_rustls::TlsConnector;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::codegen::http::Uri;
-use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Error;
 use super::addresses::Addresses;
+use super::channel::Channel;
 use super::connection::{Dialed, Raw, handshake};
 use super::multiplexed::Session;
 use super::pb;
 use super::stream_dialer::{Outgoing, StreamDialer};
 
-/// The name in the host's certificate, and the authority of calls to the host.
+/// The name in the host's certificate.
 const NAME: &str = "localhost";
 /// The number of messages to the host that may wait. At most one knock is pending at a time.
 const OUTGOING_BUFFER: usize = 16;
@@ -72,20 +70,11 @@ impl Broker {
         self.0.metadata_mode
     }
 
-    /// Opens a channel to the service `id` of the host. The host may announce the address of the id before or after
-    /// this call; the call waits up to five seconds for the announcement. After a broken connection the next call on
-    /// the channel reconnects.
-    ///
-    /// The channel sends no keepalive pings, because gRPC's Go server ends connections with frequent pings
-    /// (PROTOCOL 9).
-    pub async fn dial(&self, id: u32) -> Result<Channel, Error> {
+    /// The channel to the service `id` of the host. The host may announce the address of the id late: a call waits up to
+    /// five seconds for the announcement.
+    pub fn channel(&self, id: u32) -> Channel {
         let broker = self.clone();
-        let connector = tower::service_fn(move |_: Uri| {
-            let broker = broker.clone();
-            async move { broker.connect(id).await.map(TokioIo::new) }
-        });
-        let endpoint = Endpoint::from_static("http://localhost");
-        endpoint.connect_with_connector(connector).await.map_err(Error::Dial)
+        Channel::new(move || broker.clone().connect(id))
     }
 
     /// Runs to its end even if the caller gives up. An unfinished knock would route the next stream to the wrong id.

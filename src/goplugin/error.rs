@@ -91,14 +91,6 @@ pub enum Error {
         /// The system's or the TLS library's reason.
         source: io::Error,
     },
-    /// The first connection of a brokered channel failed.
-    #[error("cannot reach the host: {}", reason(.0))]
-    Dial(#[source] tonic::transport::Error),
-}
-
-/// The cause of a transport error. The error's own text is only "transport error".
-fn reason(error: &tonic::transport::Error) -> String {
-    std::error::Error::source(error).map_or_else(|| error.to_string(), error_chain)
 }
 
 /// The text of an error followed by the texts of its causes. A cause that an error already quotes is skipped.

@@ -9,6 +9,7 @@
 mod acceptor;
 mod addresses;
 mod broker;
+mod channel;
 mod connection;
 mod control;
 mod environment;
@@ -37,6 +38,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 pub use broker::Broker;
+pub use channel::Channel;
 pub use error::Error;
 pub use services::Services;
 

@@ -9,10 +9,11 @@ use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
+use crate::goplugin::Channel;
 use crate::logical::{self, Backend, Error, Factory, Operation, Setup};
 
 use super::error::{self, Origin};
-use super::host::{Dial, Host};
+use super::host::Host;
 use super::instances::{Instance, Instances, multiplex_id};
 use super::pb;
 use super::storage::RemoteStorage;
@@ -28,16 +29,19 @@ const CLEANUP_MAX_WAIT: Duration = Duration::from_secs(1);
 /// The backend service of this process for all mounts.
 pub(super) struct Service {
     factory: Arc<dyn Factory>,
-    dial: Arc<dyn Dial>,
+    channel: Channels,
     instances: Instances,
     metadata_mode: bool,
 }
 
+/// The channel to the server's services by broker id.
+type Channels = Box<dyn Fn(u32) -> Channel + Send + Sync>;
+
 type Reply<T> = Result<Response<T>, Status>;
 
 impl Service {
-    pub(super) fn new(factory: Arc<dyn Factory>, dial: Arc<dyn Dial>, metadata_mode: bool) -> Self {
-        Self { factory, dial, instances: Instances::default(), metadata_mode }
+    pub(super) fn new(factory: Arc<dyn Factory>, channel: Channels, metadata_mode: bool) -> Self {
+        Self { factory, channel, instances: Instances::default(), metadata_mode }
     }
 
     /// The mount of a call that needs the server. In metadata mode such calls are refused.
@@ -50,7 +54,7 @@ impl Service {
 
     /// Creates a mount with the factory. No channel is opened.
     async fn mount(&self, args: pb::SetupArgs) -> Result<Instance, Error> {
-        let host = Arc::new(Host::new(Arc::clone(&self.dial), args.broker_id));
+        let host = Arc::new(Host::new((self.channel)(args.broker_id)));
         let setup = Setup {
             config: args.config,
             backend_uuid: args.backend_uuid,

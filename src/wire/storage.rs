@@ -9,7 +9,7 @@ use tonic::{Code, Request, Status};
 
 use crate::logical::{self, Entry, Storage, StorageError};
 
-use super::host::{DialError, Host, status_text};
+use super::host::{Host, status_text};
 use super::pb;
 
 /// Metadata that a request passes on to its storage calls: the snapshot to read, and the replication state that the
@@ -83,7 +83,7 @@ impl RemoteStorage {
             after: after.to_owned(),
             limit: limit.try_into().unwrap_or(i32::MAX),
         };
-        match self.host.storage().await?.list_page(self.call(args)).await {
+        match self.host.storage().list_page(self.call(args)).await {
             Ok(reply) => keys(reply.into_inner()).map(Some),
             Err(status) if status.code() == Code::Unimplemented => {
                 self.host.mark_pages_unsupported();
@@ -98,7 +98,7 @@ impl RemoteStorage {
 impl Storage for RemoteStorage {
     async fn list(&self, prefix: &str) -> Result<Vec<String>, StorageError> {
         let args = pb::StorageListArgs { prefix: prefix.to_owned() };
-        keys(self.host.storage().await?.list(self.call(args)).await?.into_inner())
+        keys(self.host.storage().list(self.call(args)).await?.into_inner())
     }
 
     async fn list_page(&self, prefix: &str, after: &str, limit: usize) -> Result<Vec<String>, StorageError> {
@@ -113,7 +113,7 @@ impl Storage for RemoteStorage {
 
     async fn get(&self, key: &str) -> Result<Option<Entry>, StorageError> {
         let args = pb::StorageGetArgs { key: key.to_owned() };
-        let reply = self.host.storage().await?.get(self.call(args)).await?.into_inner();
+        let reply = self.host.storage().get(self.call(args)).await?.into_inner();
         check_error(&reply.err)?;
         Ok(reply.entry.map(|pb::StorageEntry { key, value, seal_wrap }| Entry { key, value, seal_wrap }))
     }
@@ -121,7 +121,7 @@ impl Storage for RemoteStorage {
     async fn put(&self, entry: Entry) -> Result<(), StorageError> {
         let Entry { key, value, seal_wrap } = entry;
         let args = pb::StoragePutArgs { entry: Some(pb::StorageEntry { key, value, seal_wrap }) };
-        let reply = self.host.storage().await?.put(self.call(args)).await?.into_inner();
+        let reply = self.host.storage().put(self.call(args)).await?.into_inner();
         check_error(&reply.err)?;
         self.wal_indexes.record(reply.wal_index);
         Ok(())
@@ -129,7 +129,7 @@ impl Storage for RemoteStorage {
 
     async fn delete(&self, key: &str) -> Result<(), StorageError> {
         let args = pb::StorageDeleteArgs { key: key.to_owned() };
-        let reply = self.host.storage().await?.delete(self.call(args)).await?.into_inner();
+        let reply = self.host.storage().delete(self.call(args)).await?.into_inner();
         check_error(&reply.err)?;
         self.wal_indexes.record(reply.wal_index);
         Ok(())
@@ -162,11 +162,5 @@ impl From<Status> for StorageError {
     /// The channel failed, or the server serves no storage for this mount.
     fn from(status: Status) -> Self {
         Self::from_text(&status_text(&status))
-    }
-}
-
-impl From<DialError> for StorageError {
-    fn from(error: DialError) -> Self {
-        Self::Failed(error.to_string())
     }
 }

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::logical::{Event, ReplicationState, SystemError, SystemView};
 
-use super::host::{DialError, Host, status_text};
+use super::host::{Host, status_text};
 use super::pb;
 use super::ttl_cell::TtlCell;
 use super::value;
@@ -33,30 +33,29 @@ impl RemoteSystem {
 #[async_trait]
 impl SystemView for RemoteSystem {
     async fn default_lease_ttl(&self) -> Result<Duration, SystemError> {
-        let reply = self.host.system().await?.default_lease_ttl(pb::Empty {}).await?;
+        let reply = self.host.system().default_lease_ttl(pb::Empty {}).await?;
         Ok(value::duration(reply.into_inner().ttl))
     }
 
     async fn max_lease_ttl(&self) -> Result<Duration, SystemError> {
         let fetch = async {
-            let reply = self.host.system().await?.max_lease_ttl(pb::Empty {}).await?;
+            let reply = self.host.system().max_lease_ttl(pb::Empty {}).await?;
             Ok(value::duration(reply.into_inner().ttl))
         };
         self.max_lease_ttl.get_or_fetch(fetch).await
     }
 
     async fn tainted(&self) -> Result<bool, SystemError> {
-        Ok(default_if_unimplemented(self.host.system().await?.tainted(pb::Empty {}).await)?.tainted)
+        Ok(default_if_unimplemented(self.host.system().tainted(pb::Empty {}).await)?.tainted)
     }
 
     async fn local_mount(&self) -> Result<bool, SystemError> {
-        Ok(default_if_unimplemented(self.host.system().await?.local_mount(pb::Empty {}).await)?.local)
+        Ok(default_if_unimplemented(self.host.system().local_mount(pb::Empty {}).await)?.local)
     }
 
     async fn replication_state(&self) -> Result<ReplicationState, SystemError> {
         let fetch = async {
-            let reply =
-                default_if_unimplemented(self.host.system().await?.replication_state(pb::Empty {}).await)?;
+            let reply = default_if_unimplemented(self.host.system().replication_state(pb::Empty {}).await)?;
             Ok(ReplicationState(reply.state as u32))
         };
         self.replication_state.get_or_fetch(fetch).await
@@ -64,7 +63,7 @@ impl SystemView for RemoteSystem {
 
     async fn entity_name(&self, entity_id: &str) -> Result<String, SystemError> {
         let request = pb::EntityInfoArgs { entity_id: entity_id.to_owned() };
-        let reply = default_if_unimplemented(self.host.system().await?.entity_info(request).await)?;
+        let reply = default_if_unimplemented(self.host.system().entity_info(request).await)?;
         if !reply.err.is_empty() {
             return Err(SystemError(reply.err));
         }
@@ -72,7 +71,7 @@ impl SystemView for RemoteSystem {
     }
 
     async fn vault_version(&self) -> Result<String, SystemError> {
-        let reply = default_if_unimplemented(self.host.system().await?.plugin_env(pb::Empty {}).await)?;
+        let reply = default_if_unimplemented(self.host.system().plugin_env(pb::Empty {}).await)?;
         if !reply.err.is_empty() {
             return Err(SystemError(reply.err));
         }
@@ -91,7 +90,7 @@ impl SystemView for RemoteSystem {
                 ..pb::logical::EventData::default()
             }),
         };
-        match self.host.events().await?.send_event(request).await {
+        match self.host.events().send_event(request).await {
             Ok(_) => Ok(()),
             Err(status) if status.code() == Code::Unimplemented => {
                 self.host.mark_events_unsupported();
@@ -104,7 +103,7 @@ impl SystemView for RemoteSystem {
     async fn deregister_rotation_job(&self, mount_point: &str, path: &str) -> Result<(), SystemError> {
         let place = pb::RotationJobPlace { mount_point: mount_point.to_owned(), req_path: path.to_owned() };
         let request = pb::DeregisterRotationJobRequest { req: Some(place) };
-        default_if_unimplemented(self.host.system().await?.deregister_rotation_job(request).await).map(drop)
+        default_if_unimplemented(self.host.system().deregister_rotation_job(request).await).map(drop)
     }
 }
 
@@ -128,11 +127,5 @@ fn text_struct(pairs: Vec<(&'static str, String)>) -> Struct {
 impl From<Status> for SystemError {
     fn from(status: Status) -> Self {
         Self(status_text(&status))
-    }
-}
-
-impl From<DialError> for SystemError {
-    fn from(error: DialError) -> Self {
-        Self(error.to_string())
     }
 }

@@ -74,6 +74,6 @@ fn main() -> ExitCode {
     };
     goplugin::exit_code(runtime.block_on(goplugin::serve(plugin, |broker| {
         let metadata_mode = broker.metadata_mode();
-        wire::services(Arc::new(Mounts), broker, "v0.1.0", metadata_mode)
+        wire::services(Arc::new(Mounts), move |id| broker.channel(id), "v0.1.0", metadata_mode)
     })))
 }

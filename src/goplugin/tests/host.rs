@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
-use hyper_util::rt::TokioIo;
 use rustls::pki_types::{CertificateDer, ServerName};
 use tempfile::TempDir;
 use tokio::net::{UnixListener, UnixStream};
@@ -14,8 +13,6 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tokio_util::sync::CancellationToken;
-use tonic::codegen::http::Uri;
-use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Response, Status};
 
 use super::super::connection::{Accepted, Raw};
@@ -26,7 +23,7 @@ use super::super::pb::health::health_server::{Health, HealthServer};
 use super::super::pb::health::{HealthCheckRequest, HealthCheckResponse};
 use super::super::server::{self, Process};
 use super::super::tls::{Identity, Tls};
-use super::super::{Broker, Cookie, Error, Plugin, Services};
+use super::super::{Broker, Channel, Cookie, Error, Plugin, Services};
 
 const PLUGIN: Plugin = Plugin {
     cookie: Cookie { key: "TEST_PLUGIN", value: "crumbs" },
@@ -109,9 +106,11 @@ impl Host {
 }
 
 impl Started {
-    /// The main connection over its own socket.
+    /// The main connection over its own socket. It is open.
     pub(super) async fn connect(&self) -> Channel {
-        connect_as(&self.tls, &self.socket).await.unwrap()
+        let channel = connect_as(&self.tls, &self.socket);
+        check(&channel, "plugin").await.unwrap();
+        channel
     }
 
     pub(super) async fn broker(&self) -> Broker {
@@ -153,34 +152,21 @@ impl Health for Numbered {
 }
 
 /// Connects to the socket at `path` with the identity in `tls`.
-pub(super) async fn connect_as(tls: &Tls, path: &Path) -> Result<Channel, tonic::transport::Error> {
+pub(super) fn connect_as(tls: &Tls, path: &Path) -> Channel {
     let (tls, path) = (TlsConnector::from(Arc::clone(&tls.client)), path.to_owned());
-    channel(move || {
+    Channel::new(move || {
         let (tls, path) = (tls.clone(), path.clone());
-        async move { start_tls(&tls, Box::new(UnixStream::connect(path).await?)).await }
+        async move { start_tls(&tls, Box::new(UnixStream::connect(path).await.unwrap())).await }
     })
-    .await
-}
-
-/// A channel over the stream that `connect` makes.
-pub(super) async fn channel<F, C>(connect: F) -> Result<Channel, tonic::transport::Error>
-where
-    F: Fn() -> C + Send + 'static,
-    C: Future<Output = io::Result<tokio_rustls::client::TlsStream<Raw>>> + Send + 'static,
-{
-    let connector = tower::service_fn(move |_: Uri| {
-        let connecting = connect();
-        async move { connecting.await.map(TokioIo::new) }
-    });
-    Endpoint::from_static("http://localhost").connect_with_connector(connector).await
 }
 
 /// Runs the TLS handshake as a client.
 pub(super) async fn start_tls(
     tls: &TlsConnector,
     raw: Raw,
-) -> io::Result<tokio_rustls::client::TlsStream<Raw>> {
-    tls.connect(ServerName::try_from("localhost").unwrap(), raw).await
+) -> Result<tokio_rustls::client::TlsStream<Raw>, Error> {
+    let stream = tls.connect(ServerName::try_from("localhost").unwrap(), raw).await;
+    stream.map_err(|source| Error::Connect { id: 0, source })
 }
 
 /// Serves `id` on each stream from `streams`, until dropped.

@@ -6,18 +6,21 @@ use std::sync::{Arc, Mutex};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Channel;
 
+use super::super::Channel;
 use super::super::Error;
 use super::super::connection::Raw;
 use super::super::multiplexed::{self, Session};
 use super::super::pb;
 use super::super::pb::grpc_broker_client::GrpcBrokerClient;
 use super::super::pb::grpc_controller_client::GrpcControllerClient;
-use super::host::{Host, Started, channel, check, serve, start_tls};
+use super::super::pb::health::HealthCheckRequest;
+use super::super::pb::health::health_client::HealthClient;
+use super::host::{Host, Started, check, serve, start_tls};
 
 /// The host's end of the shared connection.
 struct Shared {
@@ -38,15 +41,12 @@ async fn connect(started: &Started) -> Shared {
     let (sender, streams) = mpsc::channel(16);
     let driver = tokio::spawn(driver.run(move |stream| sender.try_send(stream).ok().unwrap()));
     let tls = TlsConnector::from(Arc::clone(&started.tls.client));
-    let main = channel(move || stream(session.clone(), tls.clone())).await.unwrap();
+    let main = Channel::new(move || stream(session.clone(), tls.clone()));
     Shared { main, streams, driver }
 }
 
-async fn stream(
-    session: Session,
-    tls: TlsConnector,
-) -> std::io::Result<tokio_rustls::client::TlsStream<Raw>> {
-    start_tls(&tls, session.open().await.map_err(std::io::Error::other)?).await
+async fn stream(session: Session, tls: TlsConnector) -> Result<tokio_rustls::client::TlsStream<Raw>, Error> {
+    start_tls(&tls, session.open().await?).await
 }
 
 /// Opens the broker stream and answers knocks for the ids in `listening`. Each accepted knock admits the next stream.
@@ -105,11 +105,11 @@ async fn every_stream_reaches_the_id_it_was_opened_for() {
     let host = Host::new();
     let (started, main, ..) = with_listeners(&host, &[1, 2, 3]).await;
     assert_eq!(check(&main, "plugin").await, Ok(1));
-    let mut dials = tokio::task::JoinSet::new();
+    let mut dials = JoinSet::new();
     for id in [1, 2, 3, 2, 1, 3] {
         let broker = started.broker().await;
         dials.spawn(async move {
-            let channel = broker.dial(id).await.unwrap();
+            let channel = broker.channel(id);
             check(&channel, &id.to_string()).await.unwrap()
         });
     }
@@ -121,7 +121,7 @@ async fn a_call_may_overtake_the_hosts_broker_stream() {
     let host = Host::new();
     let started = start(&host).await;
     let broker = started.broker().await;
-    let dialling = tokio::spawn(async move { check(&broker.dial(7).await.unwrap(), "7").await });
+    let dialling = tokio::spawn(async move { check(&broker.channel(7), "7").await });
     tokio::task::yield_now().await;
     let Shared { main, streams, .. } = connect(&started).await;
     let tls = TlsAcceptor::from(started.tls.server.clone());
@@ -135,7 +135,7 @@ async fn a_host_that_begins_to_listen_late_is_knocked_again() {
     let host = Host::new();
     let (started, _main, listening, _) = with_listeners(&host, &[]).await;
     let broker = started.broker().await;
-    let dialling = tokio::spawn(async move { check(&broker.dial(4).await.unwrap(), "4").await });
+    let dialling = tokio::spawn(async move { check(&broker.channel(4), "4").await });
     tokio::task::yield_now().await;
     listening.lock().unwrap().insert(4);
     dialling.await.unwrap().unwrap();
@@ -146,10 +146,10 @@ async fn a_dial_that_is_given_up_does_not_misdirect_the_next() {
     let host = Host::new();
     let (started, ..) = with_listeners(&host, &[1, 2]).await;
     let broker = started.broker().await;
-    let given_up = tokio::spawn(async move { broker.dial(1).await.map(drop) });
+    let given_up = tokio::spawn(async move { check(&broker.channel(1), "1").await });
     tokio::task::yield_now().await;
     given_up.abort();
-    check(&started.broker().await.dial(2).await.unwrap(), "2").await.unwrap();
+    check(&started.broker().await.channel(2), "2").await.unwrap();
 }
 
 #[tokio::test]
@@ -207,7 +207,7 @@ async fn the_host_opens_as_many_streams_as_it_wants() {
     let mut channels = Vec::new();
     for _ in 0..12 {
         let (session, tls) = (session.clone(), tls.clone());
-        let main = channel(move || stream(session.clone(), tls.clone())).await.unwrap();
+        let main = Channel::new(move || stream(session.clone(), tls.clone()));
         assert_eq!(check(&main, "plugin").await, Ok(1));
         channels.push(main);
     }
@@ -217,18 +217,30 @@ async fn the_host_opens_as_many_streams_as_it_wants() {
 async fn shutdown_is_answered_and_ends_the_plugin() {
     let host = Host::new();
     let (started, main, ..) = with_listeners(&host, &[1]).await;
-    let _channel = started.broker().await.dial(1).await.unwrap();
+    let _channel = started.broker().await.channel(1);
     GrpcControllerClient::new(main.clone()).shutdown(pb::Empty {}).await.unwrap();
     started.end.await.unwrap().unwrap();
     assert!(!started.socket.exists());
 }
 
 #[tokio::test]
-async fn without_a_host_nothing_is_dialled() {
+async fn calls_that_wait_for_a_connection_share_its_failure_and_the_next_call_tries_again() {
     let host = Host::new();
     let started = start(&host).await;
+    let channel = started.broker().await.channel(1);
+    // The test waits only for the broker's timeouts.
     tokio::time::pause();
-    let error = started.broker().await.dial(1).await.unwrap_err();
-    assert!(matches!(error, Error::Dial(_)));
-    assert_eq!(error.to_string(), "cannot reach the host: the host's broker is not connected");
+    for _ in 0..2 {
+        let start = Instant::now();
+        let mut calls = JoinSet::new();
+        for _ in 0..64 {
+            let channel = channel.clone();
+            calls.spawn(async move { HealthClient::new(channel).check(HealthCheckRequest::default()).await });
+        }
+        for call in calls.join_all().await {
+            let status = call.unwrap_err();
+            assert_eq!(status.message(), "cannot reach the host: the host's broker is not connected");
+        }
+        assert_eq!(start.elapsed().as_secs(), 5);
+    }
 }

@@ -9,14 +9,13 @@ use tokio::time::Instant;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
-use tonic::transport::Channel;
 
-use super::super::Error;
 use super::super::pb;
 use super::super::pb::grpc_broker_client::GrpcBrokerClient;
 use super::super::pb::grpc_controller_client::GrpcControllerClient;
 use super::super::pb::grpc_stdio_client::GrpcStdioClient;
 use super::super::tls::{Identity, Tls};
+use super::super::{Channel, Error};
 use super::host::{Host, Started, check, connect_as, serve_on, start_tls};
 
 /// Opens the broker stream. The returned sender sends messages to the plugin.
@@ -90,12 +89,12 @@ async fn the_host_is_dialled_whether_it_speaks_first_or_last() {
     }
     let first = async {
         stream.send(at(1, &path_of(&host, 1))).await.unwrap();
-        check(&started.broker().await.dial(1).await.unwrap(), "1").await
+        check(&started.broker().await.channel(1), "1").await
     };
     first.await.unwrap();
 
     let broker = started.broker().await;
-    let dialling = tokio::spawn(async move { check(&broker.dial(2).await.unwrap(), "2").await });
+    let dialling = tokio::spawn(async move { check(&broker.channel(2), "2").await });
     tokio::task::yield_now().await;
     stream.send(at(2, &path_of(&host, 2))).await.unwrap();
     dialling.await.unwrap().unwrap();
@@ -113,7 +112,7 @@ async fn a_broken_channel_connects_again() {
     };
     let before = serving(acceptor(&started));
     stream.send(at(1, &path)).await.unwrap();
-    let channel = started.broker().await.dial(1).await.unwrap();
+    let channel = started.broker().await.channel(1);
     check(&channel, "1").await.unwrap();
 
     before.abort();
@@ -195,10 +194,7 @@ async fn unauthenticated_peers_and_garbage_harm_nobody() {
     let _ = garbage.read_to_end(&mut answer).await;
     let _silent = UnixStream::connect(&started.socket).await.unwrap();
     let unauthenticated = Tls::new(&Identity::of_another_host(), started.certificate.clone()).unwrap();
-    // In TLS 1.3 a client can finish the handshake before the server has checked the client's certificate.
-    if let Ok(connected) = connect_as(&unauthenticated, &started.socket).await {
-        assert!(check(&connected, "plugin").await.is_err());
-    }
+    assert_eq!(check(&connect_as(&unauthenticated, &started.socket), "plugin").await, Err(Code::Unavailable));
     let second = started.connect().await;
     assert_eq!(check(&second, "plugin").await, Ok(1));
     assert_eq!(check(&channel, "plugin").await, Ok(1));

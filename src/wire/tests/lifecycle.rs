@@ -158,7 +158,7 @@ async fn initialization_fails_in_the_reply_and_invalidation_reaches_the_engine()
 #[tokio::test]
 async fn metadata_mode_answers_what_the_plugin_is_and_refuses_to_work() {
     let server = Server::vault();
-    let services = crate::wire::services(Arc::new(Mounts::new().0), server.clone(), "v1.2.3", true);
+    let services = crate::wire::services(Arc::new(Mounts::new().0), server.channels(), "v1.2.3", true);
     let caller = Caller::new(super::server::connect(services), None);
     assert_eq!(caller.setup(1).await, "");
     let mut backend = caller.backend.clone();

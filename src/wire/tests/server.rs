@@ -1,26 +1,23 @@
 //! A fake Vault that calls the plugin and serves its mounts.
 
 use std::collections::HashMap;
+use std::future;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use async_trait::async_trait;
-use hyper_util::rt::TokioIo;
 use tokio::io::DuplexStream;
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::metadata::{AsciiMetadataValue, MetadataMap};
-use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status};
 
-use crate::goplugin::Services;
+use crate::goplugin::{Channel, Error, Services};
 use crate::logical::{Factory, InMemory, Storage, StorageError};
 use crate::wire::pb::backend_client::BackendClient;
 use crate::wire::pb::events_server::{Events, EventsServer};
 use crate::wire::pb::storage_server::StorageServer;
 use crate::wire::pb::system_view_server::{SystemView, SystemViewServer};
-use crate::wire::{Dial, DialError, MESSAGE_LIMIT, pb, services};
+use crate::wire::{MESSAGE_LIMIT, pb, services};
 
 /// The fake server.
 #[derive(Clone)]
@@ -36,8 +33,6 @@ pub(super) struct State {
     pub(super) openbao: bool,
     pub(super) dials: AtomicUsize,
     pub(super) failing_dials: AtomicUsize,
-    /// Connections are refused, although dialing succeeds.
-    pub(super) refusing: bool,
     pub(super) page_calls: AtomicUsize,
     pub(super) events: Mutex<Vec<pb::SendEventRequest>>,
     /// The metadata of every storage call.
@@ -77,7 +72,7 @@ impl Server {
 
     /// Starts the plugin's services and returns a channel to them.
     pub(super) fn plugin(&self, factory: impl Factory) -> Channel {
-        connect(services(Arc::new(factory), self.clone(), "v1.2.3", false))
+        connect(services(Arc::new(factory), self.channels(), "v1.2.3", false))
     }
 
     /// Starts the plugin's services and sets up one mount without an id.
@@ -87,12 +82,31 @@ impl Server {
         caller
     }
 
-    fn serve(&self) -> Channel {
+    /// The channel to this server's services by broker id.
+    pub(super) fn channels(&self) -> impl Fn(u32) -> Channel + Send + Sync + 'static {
+        let server = self.clone();
+        move |id| {
+            let server = server.clone();
+            let services = Arc::new(server.services());
+            Channel::new(move || future::ready(server.open(id, &services)))
+        }
+    }
+
+    fn services(&self) -> Services {
         let service = StorageServer::new(self.clone())
             .max_decoding_message_size(MESSAGE_LIMIT)
             .max_encoding_message_size(MESSAGE_LIMIT);
         let services = Services::default().with(service).with(SystemViewServer::new(self.clone()));
-        connect(if self.state.openbao { services } else { services.with(EventsServer::new(self.clone())) })
+        if self.state.openbao { services } else { services.with(EventsServer::new(self.clone())) }
+    }
+
+    fn open(&self, id: u32, services: &Arc<Services>) -> Result<DuplexStream, Error> {
+        self.state.dials.fetch_add(1, Ordering::SeqCst);
+        let failing = &self.state.failing_dials;
+        match failing.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)) {
+            Ok(_) => Err(Error::NoConnectionInfo(id)),
+            Err(_) => Ok(open(Arc::clone(services))),
+        }
     }
 
     fn may_write(&self, key: &str) -> bool {
@@ -108,43 +122,17 @@ impl Server {
     }
 }
 
-#[async_trait]
-impl Dial for Server {
-    async fn dial(&self, _id: u32) -> Result<Channel, DialError> {
-        self.state.dials.fetch_add(1, Ordering::SeqCst);
-        let failing = &self.state.failing_dials;
-        if failing.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok() {
-            return Err(DialError("timeout waiting for connection info".to_owned()));
-        }
-        if self.state.refusing {
-            return Ok(channel(mpsc::unbounded_channel().0));
-        }
-        Ok(self.serve())
-    }
-}
-
 /// A channel to the services over in-memory pipes.
 pub(super) fn connect(services: Services) -> Channel {
-    let (services, (accept, mut accepted)) = (Arc::new(services), mpsc::unbounded_channel());
-    tokio::spawn(async move {
-        while let Some(stream) = accepted.recv().await {
-            let services = Arc::clone(&services);
-            tokio::spawn(async move { services.serve(stream, &CancellationToken::new()).await });
-        }
-    });
-    channel(accept)
+    let services = Arc::new(services);
+    Channel::new(move || future::ready(Ok(open(Arc::clone(&services)))))
 }
 
-/// A channel whose connections are accepted at the other end of `accept`.
-fn channel(accept: mpsc::UnboundedSender<DuplexStream>) -> Channel {
-    Endpoint::from_static("http://localhost").connect_with_connector_lazy(tower::service_fn(move |_| {
-        let (ours, theirs) = tokio::io::duplex(1 << 20);
-        let sent = accept.send(theirs);
-        async move {
-            sent.map_err(|_| std::io::Error::from(std::io::ErrorKind::ConnectionRefused))?;
-            Ok::<_, std::io::Error>(TokioIo::new(ours))
-        }
-    }))
+/// Serves one connection, and returns its other end.
+fn open(services: Arc<Services>) -> DuplexStream {
+    let (ours, theirs) = tokio::io::duplex(1 << 20);
+    tokio::spawn(async move { services.serve(theirs, &CancellationToken::new()).await });
+    ours
 }
 
 fn text(result: Result<(), StorageError>) -> String {
