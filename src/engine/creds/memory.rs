@@ -1,10 +1,11 @@
-//! Memory of credentials: the cached roles, the open windows, the ledger's worker, and the count of live credentials. A
-//! restart clears it.
+//! Memory of credentials: the cached roles, the open windows, the ledger's worker, the count of live credentials, and
+//! refused lifetimes. A restart clears it.
 
 use std::sync::Arc;
 
 use super::ledger_worker::LedgerWorker;
 use super::live::LiveCredentials;
+use super::refused_lifetimes::RefusedLifetimes;
 use super::role::{ROLES, Role};
 use super::windows::{Recovery, Windows};
 use crate::engine::cache::Cache;
@@ -17,6 +18,7 @@ pub(in crate::engine) struct Memory {
     pub(in crate::engine) roles: Cache<Role>,
     pub(in crate::engine) ledger_worker: LedgerWorker,
     pub(super) live: LiveCredentials,
+    pub(super) refused_lifetimes: RefusedLifetimes,
 }
 
 impl Memory {
@@ -28,6 +30,7 @@ impl Memory {
             roles: Cache::new(&ROLES),
             ledger_worker: LedgerWorker::default(),
             live: LiveCredentials::default(),
+            refused_lifetimes: RefusedLifetimes::new(clock),
         }
     }
 

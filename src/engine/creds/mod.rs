@@ -7,7 +7,7 @@
 //! - `ledger_worker` removes ended credentials whose revocation was queued, failed or never came.
 //! - `issuer` creates keys and accounts at OpenAI, and `accounts/deletion` ends them. `inventory` knows all their owners,
 //!   and `account_user` the user of one account.
-//! - `live` counts the live credentials of each role. `scopes` and `caller` are parts of a read.
+//! - `live` counts the live credentials of each role. `scopes`, `caller` and `refused_lifetimes` are parts of a read.
 //! - `former` sweeps the write-ahead entries of early version-1 releases.
 
 pub(in crate::engine) mod account_user;
@@ -23,6 +23,7 @@ pub(in crate::engine) mod memory;
 pub(in crate::engine) mod path_creds;
 pub(in crate::engine) mod path_roles;
 pub(in crate::engine) mod predecessor_leases;
+pub(in crate::engine) mod refused_lifetimes;
 pub(in crate::engine) mod role;
 pub(in crate::engine) mod scopes;
 pub(in crate::engine) mod windows;

@@ -219,19 +219,23 @@ impl IssueRequest {
     }
 
     /// Creates the credential: a key, or an account with a key. If the organization's policy allows no lifetime of ttl
-    /// and margin, a second attempt leaves out the margin.
+    /// and margin, a second attempt leaves out the margin, as the later reads of the next hour do at once.
     async fn create(
         &self,
         engine: &Engine,
         client: &Client,
         guard: &mut WindowGuard,
     ) -> Result<(Created, Credential), Error> {
-        let created = match self.attempt(engine, client, guard, self.expires_in).await {
-            Err(error) if self.expires_in > self.ttl && key_lifetime::is_about(&error) => {
-                self.attempt(engine, client, guard, self.ttl).await
+        let refused = &engine.creds.refused_lifetimes;
+        let is_refused = refused.contains(&self.project_id, self.expires_in);
+        let expires_in = if is_refused { self.ttl } else { self.expires_in };
+        let mut created = self.attempt(engine, client, guard, expires_in).await;
+        if expires_in > self.ttl && created.as_ref().is_err_and(key_lifetime::is_about) {
+            created = self.attempt(engine, client, guard, self.ttl).await;
+            if created.is_ok() {
+                refused.insert(&self.project_id, expires_in);
             }
-            created => created,
-        };
+        }
         created.map_err(|error| self.explain(error))
     }
 

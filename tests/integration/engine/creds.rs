@@ -234,6 +234,36 @@ async fn the_organizations_policy_is_named_by_what_it_refuses() {
 }
 
 #[tokio::test]
+async fn a_lifetime_that_a_policy_refused_is_not_asked_for_again_within_an_hour() {
+    let mount = mount(json!({"ttl": "1h", "max_ttl": "2h"})).await.without_lag();
+    let read = async |ttl: &str| {
+        let (calls, now) = (mount.sim.calls(endpoint::CREATE_ACCOUNT), mount.now());
+        let made = mount.read_with(PATH, json!({"ttl": ttl})).await;
+        let expires_at: DateTime<Utc> = made.text("expires_at").parse().unwrap();
+        mount.revoke(made.lease()).await.done();
+        (mount.sim.calls(endpoint::CREATE_ACCOUNT) - calls, (expires_at - now).num_seconds())
+    };
+    mount.sim.policy(Policy { max_lifetime: Some(3_600), ..Policy::default() });
+    assert_eq!(read("1h").await.0, 2, "with the margin and without");
+    for _ in 0..2 {
+        let (calls, lifetime) = read("1h").await;
+        assert_eq!(calls, 1);
+        assert!((3_590..3_650).contains(&lifetime), "{lifetime}");
+    }
+    let (calls, lifetime) = read("30m").await;
+    assert_eq!(calls, 1);
+    assert!((1_859..1_910).contains(&lifetime), "a shorter key keeps its margin: {lifetime}");
+    mount.read_with(PATH, json!({"ttl": "2h"})).await.refused("3600 seconds at most");
+
+    mount.sim.policy(Policy::default());
+    mount.advance(Duration::from_secs(3_700));
+    let (calls, lifetime) = read("1h").await;
+    assert_eq!(calls, 1);
+    assert!((3_659..3_710).contains(&lifetime), "the policy is gone: {lifetime}");
+    mount.finish().await;
+}
+
+#[tokio::test]
 async fn a_refused_key_on_an_account_says_so() {
     let mount = Mount::start().await.configured().await.with_project().await;
     let account = mount.seed("worker", false);
