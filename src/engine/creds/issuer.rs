@@ -134,12 +134,13 @@ async fn made_or_undone<T>(
 /// Undoes a failed creation. The failure then says what may be left.
 async fn undo(client: &Client, unique_name: &UniqueName<'_>, failure: Failure) -> Failure {
     let Failure { error, remains } = failure;
-    // A policy on the lifetime of keys refuses before the work.
-    let remains = if key_lifetime::is_about(&error) { Remains::Nothing } else { remains };
     if remains == Remains::Refused {
         failpoint!("issue.refused");
     }
     let left = after_undo(client, unique_name, remains).await;
+    // A policy on the lifetime of keys refuses before the work. So after its refusal one look-up is enough.
+    let is_refused_early = left == Remains::Refused && key_lifetime::is_about(&error);
+    let left = if is_refused_early { Remains::Nothing } else { left };
     if remains == Remains::Unknown && left == Remains::Nothing {
         failpoint!("issue.undone");
     }

@@ -164,6 +164,26 @@ async fn what_a_refused_creation_made_all_the_same_is_ended_when_openai_lists_it
 }
 
 #[tokio::test]
+async fn a_key_that_was_made_though_a_policy_refused_its_lifetime_is_ended() {
+    let mount = mount().await.without_lag();
+    let account = mount.seed("worker", false).id;
+    let role = json!({"project": PROJECT, "service_account_id": account});
+    mount.write("static-roles/app", role).await.done();
+    let policy = json!({"error": {"message": "API keys must expire sooner.", "type": "invalid_request_error",
+        "param": "expires_in_seconds", "code": null}});
+    for method in ["key", "account"] {
+        mount.write("static-roles/app", json!({"rotation_method": method})).await.done();
+        let made = if method == "key" { endpoint::CREATE_KEY } else { endpoint::CREATE_ACCOUNT };
+        let refused = Fault::on(made, Action::status_with(400, policy.clone())).times(1).after_the_work();
+        mount.sim.fault(refused);
+        mount.write("static-creds/app/rotate", json!({})).await.refused("API keys must expire sooner");
+        let state = mount.sim.state();
+        assert_eq!((state.accounts.len(), state.live_keys().count()), (1, 1), "{method}");
+    }
+    mount.finish().await;
+}
+
+#[tokio::test]
 async fn the_default_project_is_refused_with_a_hint() {
     let mount = mount().await;
     mount.sim.make_default(mount.sim.project());
