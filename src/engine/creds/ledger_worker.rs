@@ -140,6 +140,7 @@ pub(in crate::engine) async fn end(
     let ended = deletion::end(&client, project_id, service_account_id, api_key_id, with_account).await;
     ended.map_err(Error::Revocation)?;
     engine.creds.live.remove(credential);
+    engine.creds.recovery.note_ended(&credential.name, engine.clock.monotonic());
     engine.metrics.credential_revoked(&credential.role);
     engine.events.emit(EventKind::CredsRevoke, &format!("creds/{}", credential.role));
     Ok(())

@@ -6,8 +6,9 @@
 //! - Of a window of this process: the request failed, so nobody has the key. It is ended without a look at its use.
 //!
 //! *Outdated storage* (a restored backup, a copied server) lacks credentials that were recorded later. Such credentials
-//! are of this mount, younger than the oldest of the entry, of no stored window and not in the ledger. If two look-ups
-//! a minute apart find the same one, a missing ledger record proves nothing. Then each found credential gets a ledger
+//! are of this mount, younger than the oldest of the entry, of no stored window, not in the ledger and not ended by this
+//! process. If two look-ups a minute apart find such credentials, a missing ledger record proves nothing. The second may
+//! find others, because a copied server's original makes and ends credentials. Then each found credential gets a ledger
 //! record and lives until its own end.
 
 use std::collections::HashSet;
@@ -63,8 +64,8 @@ pub(super) enum Names {
 /// Results of earlier look-ups of the same entry.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Earlier {
-    /// Credentials that storage does not know, if a look-up has searched for them.
-    pub(super) unknown: Option<HashSet<String>>,
+    /// True if the last look-up found credentials that storage does not know.
+    pub(super) found_unknown: bool,
     /// Accounts without a listed key.
     pub(super) keyless: HashSet<ServiceAccountId>,
 }
@@ -75,10 +76,10 @@ pub(super) enum Outcome {
     Settled,
     /// These accounts have no listed key, or OpenAI answered 404 for a listed object.
     Unsettled { keyless: HashSet<ServiceAccountId> },
-    /// Storage does not know these credentials. A second look-up has to confirm that storage is outdated.
-    MaybeOutdated { unknown: HashSet<String> },
-    /// A second look-up has confirmed that storage is outdated.
-    Outdated { unknown: HashSet<String>, keyless: HashSet<ServiceAccountId> },
+    /// Storage does not know some credentials. A second look-up has to confirm that storage is outdated.
+    MaybeOutdated,
+    /// A second look-up has confirmed that storage is outdated: storage does not know so many credentials.
+    Outdated { unknown: usize, keyless: HashSet<ServiceAccountId> },
 }
 
 /// One look-up.
@@ -174,11 +175,10 @@ impl<'a> LookUp<'a> {
             }
         }
         let unknown = self.unknown(&listed, &created, unrecorded.is_empty()).await?;
-        let is_outdated = match &earlier.unknown {
-            _ if unknown.is_empty() => false,
-            Some(earlier) => !unknown.is_disjoint(earlier),
-            None => return Ok(Outcome::MaybeOutdated { unknown }),
-        };
+        if unknown > 0 && !earlier.found_unknown {
+            return Ok(Outcome::MaybeOutdated);
+        }
+        let is_outdated = unknown > 0;
         let (keyless, is_confirmed) = self.settle_all(unrecorded, earlier, is_outdated).await?;
         Ok(if is_outdated {
             Outcome::Outdated { unknown, keyless }
@@ -234,16 +234,16 @@ impl<'a> LookUp<'a> {
         Ok(ledger::is_recorded(self.storage, end, &found.name).await?)
     }
 
-    /// Credentials of this mount that are younger than the oldest `created` one and that storage does not know. If there
-    /// is nothing to end, only the oldest and the youngest few are checked. The oldest may be from before a backup, and
-    /// the youngest from after its restoration.
+    /// The number of credentials of this mount that are younger than the oldest `created` one and that storage does not
+    /// know. If there is nothing to end, only the oldest and the youngest few are checked. The oldest may be from before a
+    /// backup, and the youngest from after its restoration.
     async fn unknown(
         &self,
         listed: &[Found],
         created: &[&Found],
         has_nothing_to_end: bool,
-    ) -> Result<HashSet<String>, Error> {
-        let mut unknown = HashSet::new();
+    ) -> Result<usize, Error> {
+        let mut unknown = 0;
         let Some(oldest) = created.iter().map(|found| found.created_at).min() else { return Ok(unknown) };
         let entries = self.storage.list(WAL_PREFIX).await?;
         let windows: HashSet<_> = entries.iter().filter_map(|name| WindowId::of_entry(name)).collect();
@@ -261,10 +261,12 @@ impl<'a> LookUp<'a> {
             younger.drain(MAX_UNKNOWN / 2..younger.len() - MAX_UNKNOWN / 2);
         }
         for (found, stamp) in younger {
-            if !ledger::is_recorded(self.storage, stamp.end(), &found.name).await? {
-                unknown.insert(found.name.clone());
+            let is_recorded = ledger::is_recorded(self.storage, stamp.end(), &found.name).await?;
+            // In this order: the end of a credential is noted before its record is deleted.
+            if !is_recorded && !self.engine.creds.recovery.has_ended(&found.name) {
+                unknown += 1;
             }
-            if unknown.len() == MAX_UNKNOWN {
+            if unknown == MAX_UNKNOWN {
                 break;
             }
         }
@@ -315,7 +317,8 @@ impl<'a> LookUp<'a> {
             return Ok(Step::Settled);
         }
         // The client needs the age, because a 404 for a young object proves nothing.
-        clients::note_made(self.engine, &found.ids().collect::<Vec<_>>(), found.created_at);
+        let engine = self.engine;
+        clients::note_made(engine, &found.ids().collect::<Vec<_>>(), found.created_at);
         let project = &self.batch.target.project_id;
         let deleted = match &found.key {
             Some(key) => self.client.delete_key(project, key).await,
@@ -324,7 +327,11 @@ impl<'a> LookUp<'a> {
         failpoint!("sweep.window_ended");
         match deleted {
             Err(error) if error.is_gone() => Ok(Step::Unconfirmed),
-            deleted => deleted.map(|()| Step::Settled).map_err(Error::Revocation),
+            Err(error) => Err(Error::Revocation(error)),
+            Ok(()) => {
+                engine.creds.recovery.note_ended(&found.name, engine.clock.monotonic());
+                Ok(Step::Settled)
+            }
         }
     }
 

@@ -26,8 +26,9 @@ const CONCURRENCY: usize = 16;
 /// Time for which a tainted mount waits for its requests.
 const TAINTED_WAIT: Duration = Duration::from_secs(60);
 
-/// Part of the tick: works on the windows of this process.
+/// Part of the tick: works on the windows of this process, and forgets old ends of credentials.
 pub(in crate::engine) async fn tick(engine: &Engine, tick: &Tick) -> Result<(), Error> {
+    engine.creds.recovery.drop_old_ends(engine.clock.monotonic());
     let is_tainted = engine.system.tainted().await?;
     if is_tainted {
         let wait = timeout_at(Instant::now() + TAINTED_WAIT, engine.creds.windows.wait_until_empty());

@@ -24,7 +24,7 @@ use super::look_up::{Batch, Earlier, LookUp, Outcome};
 use crate::engine::accounts::first_seen::settles_after;
 use crate::engine::config::clients;
 use crate::engine::failpoint::{failpoint, shortened};
-use crate::engine::{Engine, Error};
+use crate::engine::{Engine, Error, fingerprint};
 use crate::framework::{Swept, WAL_PREFIX};
 use crate::logical::{Storage, StorageError};
 
@@ -32,6 +32,8 @@ use crate::logical::{Storage, StorageError};
 const SECOND_LOOK_UP_DELAY: Duration = Duration::from_secs(300);
 /// Interval of further look-ups while storage is outdated.
 const OUTDATED_INTERVAL: Duration = Duration::from_secs(3600);
+/// Time for which an ended credential is remembered. A long listing takes several ticks.
+const REMEMBERED_FOR: Duration = Duration::from_secs(900);
 /// Time until the next look-up after one with an unsettled outcome.
 const RETRY_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -40,6 +42,9 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(60);
 pub(in crate::engine) struct Recovery {
     /// By storage key.
     entries: Mutex<HashMap<String, KnownEntry>>,
+    /// The credentials that this process ended while it knew such entries: the time of the end by the monotonic clock, by
+    /// the fingerprint of the name.
+    ended: Mutex<HashMap<u64, Duration>>,
 }
 
 /// An entry of another process. Times are by the monotonic clock.
@@ -62,6 +67,26 @@ impl Recovery {
         self.entries.lock().values().map(|entry| entry.unknown).max().unwrap_or_default()
     }
 
+    /// Notes that OpenAI ended this credential for the mount. OpenAI may list the credential a little longer, and the
+    /// ledger has no record of it.
+    pub(in crate::engine) fn note_ended(&self, name: &str, now: Duration) {
+        if !self.entries.lock().is_empty() {
+            self.ended.lock().insert(fingerprint::number(name), now);
+        }
+    }
+
+    /// True if this process ended the credential a moment ago.
+    pub(super) fn has_ended(&self, name: &str) -> bool {
+        self.ended.lock().contains_key(&fingerprint::number(name))
+    }
+
+    /// Forgets ends that no listing shows any more, and frees their memory.
+    pub(super) fn drop_old_ends(&self, now: Duration) {
+        let mut ended = self.ended.lock();
+        ended.retain(|_, at| now.saturating_sub(*at) < REMEMBERED_FOR);
+        ended.shrink_to_fit();
+    }
+
     /// The state of an entry, which is known from now on.
     fn know(&self, key: &str, now: Duration) -> KnownEntry {
         let new = KnownEntry { known_since: now, ..KnownEntry::default() };
@@ -80,6 +105,7 @@ impl Recovery {
         entries.remove(key);
         if entries.is_empty() {
             *entries = HashMap::new();
+            *self.ended.lock() = HashMap::new();
         }
     }
 }
@@ -161,15 +187,15 @@ impl KnownEntry {
             }
             Outcome::Unsettled { keyless } => {
                 let wait = if keyless.is_empty() { RETRY_INTERVAL } else { second_look_up_delay() };
-                (self.earlier, self.unknown) = (Earlier { unknown: None, keyless }, 0);
+                (self.earlier, self.unknown) = (Earlier { found_unknown: false, keyless }, 0);
                 self.not_before = now + wait;
             }
-            Outcome::MaybeOutdated { unknown } => {
-                (self.earlier.unknown, self.not_before) = (Some(unknown), now + RETRY_INTERVAL);
+            Outcome::MaybeOutdated => {
+                (self.earlier.found_unknown, self.not_before) = (true, now + RETRY_INTERVAL);
             }
             Outcome::Outdated { unknown, keyless } => {
-                (self.looked_up, self.unknown) = (Some(now), unknown.len());
-                self.earlier = Earlier { unknown: Some(unknown), keyless };
+                (self.looked_up, self.unknown) = (Some(now), unknown);
+                self.earlier = Earlier { found_unknown: true, keyless };
             }
         }
     }

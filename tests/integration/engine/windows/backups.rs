@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use openai_secrets::logical::Storage as _;
 use serde_json::json;
+use uuid::Uuid;
 
 use super::recovery::lists_nothing;
-use super::{MINUTE, PATH, TTL, ledger_place, mount, tick_after};
-use crate::simulator::endpoint;
-use crate::support::{Answered, Mount};
+use super::{MINUTE, PATH, TTL, die_with_one_made, ledger_place, mount, names, tick_after};
+use crate::simulator::{Lag, endpoint};
+use crate::support::{Answered, Mount, windows};
 
 #[tokio::test]
 async fn a_backup_that_was_restored_ends_nothing_that_it_does_not_know() {
@@ -160,4 +161,55 @@ fn next_window(mount: &Mount) {
 
 async fn is_degraded(mount: &Mount) -> bool {
     mount.read("health").await.text("status") == "degraded"
+}
+
+#[tokio::test]
+async fn a_copy_of_a_server_ends_nothing_though_each_look_finds_other_credentials() {
+    let mount = mount().await.without_lag();
+    let made = mount.read(PATH).await;
+    let place = ledger_place(&mount, &made.text("service_account")).unwrap();
+    mount.storage.delete(&place).await.unwrap();
+    mount.restart().await;
+    // The original goes on, with short credentials.
+    for minutes in [3, 1, 5] {
+        let short = made_by_the_original(&mount, minutes).await;
+        tick_after(&mount, MINUTE * minutes).await.done();
+        assert!(mount.sim.state().is_live(&made.text("api_key")), "{minutes}");
+        let path = format!("/organization/projects/{}/service_accounts/{short}", mount.sim.project());
+        mount.remove_at_openai(&path).await;
+    }
+    assert!(is_degraded(&mount).await);
+    assert!(ledger_place(&mount, &made.text("service_account")).is_some(), "it ends with its own end");
+    mount.abandon();
+}
+
+/// A credential of another server with the same tag; the id of its account.
+async fn made_by_the_original(mount: &Mount, number: u32) -> String {
+    let tag = mount.read("info").await.text("mount_tag");
+    let stamp = windows::stamp(mount.now() + MINUTE * 2, Uuid::from_u128(number.into()));
+    let name = format!("vault-app-{number:08}-{stamp}-{tag}");
+    mount.sim.seed_account(mount.sim.project(), &name, true).expect("the project is there").id
+}
+
+#[tokio::test]
+async fn a_credential_that_was_revoked_while_a_look_ran_says_nothing_about_storage() {
+    let mount = mount().await;
+    // A deleted account stays in lists until OpenAI catches up.
+    mount.sim.lag(Some(Lag { deleted_ms: 3_600_000, ..Lag::of(Duration::ZERO) }));
+    let name = die_with_one_made(&mount).await;
+    mount.advance_monotonic(MINUTE * 2);
+    for _ in 0..2 {
+        mount.advance_monotonic(Duration::from_secs(30));
+        let short = mount.read(PATH).await;
+        mount.advance_monotonic(Duration::from_secs(11));
+        mount.tick().await.done();
+        mount.revoke(short.lease()).await.done();
+        for _ in 0..2 {
+            mount.advance_monotonic(Duration::from_secs(10));
+        }
+        mount.tick().await.done();
+    }
+    assert!(!names(&mount).contains(&name), "nobody has its key");
+    assert!(!is_degraded(&mount).await);
+    mount.finish().await;
 }
