@@ -16,7 +16,7 @@ use crate::engine::creds::ledger;
 use crate::engine::creds::windows::{LEGACY_ENTRY, Stamp, WINDOW, WindowId};
 use crate::engine::naming::names::MountTag;
 use crate::engine::{Engine, Error};
-use crate::framework::WalLog;
+use crate::framework::{WAL_PREFIX, WalLog};
 use crate::logical::{Storage, StorageError};
 use crate::openai::{ApiKeyId, KeyRecord, ServiceAccount, ServiceAccountId};
 
@@ -118,18 +118,35 @@ pub(in crate::engine) async fn check_not_of_credentials(
     field: &str,
     names: &[&str],
 ) -> Result<(), Error> {
-    let ours: Vec<&&str> = names.iter().filter(|name| engine.tag.owns(name)).collect();
-    if ours.is_empty() {
-        return Ok(());
-    }
-    let owned = Owned::of_credentials(storage).await?;
-    match ours.into_iter().find(|name| owned.has_name(name, &engine.tag)) {
-        Some(name) => Err(Error::field(format!(
+    let refused = |name: &str| {
+        Err(Error::field(format!(
             "{field} must not name service account {name}: this mount made it for a credential, and deletes it when \
              that ends"
-        ))),
-        None => Ok(()),
+        )))
+    };
+    let mut unstamped = Vec::new();
+    for name in names.iter().filter(|name| engine.tag.owns(name)) {
+        match Stamp::of(name, &engine.tag) {
+            Some(stamp) if is_of_credential(storage, name, stamp).await? => return refused(name),
+            Some(_) => {}
+            None => unstamped.push(name),
+        }
     }
+    if unstamped.is_empty() {
+        return Ok(());
+    }
+    // Early releases stamped no name. Such names are rare, and only the whole ledger tells about them.
+    let owned = Owned::of_credentials(storage).await?;
+    unstamped.into_iter().find(|name| owned.has_name(name, &engine.tag)).map_or(Ok(()), |name| refused(name))
+}
+
+/// True if a stored window or the ledger has the credential. The entries are read first, as in [`Owned::collect`].
+async fn is_of_credential(storage: &dyn Storage, name: &str, stamp: Stamp) -> Result<bool, StorageError> {
+    let entries = storage.list(WAL_PREFIX).await?;
+    if entries.iter().any(|entry| WindowId::of_entry(entry) == Some(stamp.window)) {
+        return Ok(true);
+    }
+    ledger::is_recorded(storage, stamp.end(), name).await
 }
 
 /// Refuses accounts on which a role creates keys, because a loan must be exclusive. Each account comes with its name;

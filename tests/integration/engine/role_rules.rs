@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use openai_secrets::logical::{Entry, Storage as _};
 use serde_json::{Value, json};
 
-use crate::simulator::{Policy, endpoint};
-use crate::support::Mount;
+use crate::simulator::{Action, Fault, Policy, endpoint};
 use crate::support::mount::PROJECT;
+use crate::support::{Mount, windows};
 
 async fn mount() -> Mount {
     Mount::start().await.configured().await.with_project().await
@@ -305,4 +306,56 @@ async fn scopes_are_kept_clean() {
     }
     let many: Vec<String> = (0..200).map(|number| format!("api.scope{number}.read")).collect();
     mount.write("roles/app", json!({"scopes": many})).await.refused("scopes must be at most 100");
+}
+
+#[tokio::test]
+async fn an_account_of_a_credential_is_refused_without_a_list_of_the_ledger() {
+    let mount = mount().await.without_lag();
+    mount.write("roles/app", json!({"project": PROJECT, "max_ttl": "48h"})).await.done();
+    for hours in 1..=40 {
+        mount.read_with("creds/app", json!({"ttl": hours * 3_600})).await.done();
+    }
+    let made = mount.read("creds/app").await;
+    let (id, name) = (made.text("service_account_id"), made.text("service_account"));
+    let by_id = json!({"project": PROJECT, "service_account_id": id});
+    let by_name = json!({"project": PROJECT, "service_account_names": name});
+    let refused = async || {
+        for (path, body) in
+            [("roles/other", &by_id), ("static-roles/other", &by_id), ("library-sets/other", &by_name)]
+        {
+            let before = mount.storage.calls().lists;
+            mount.write(path, body.clone()).await.refused("this mount made it for a credential");
+            let lists = mount.storage.calls().lists - before;
+            assert!(lists <= 12, "{path}: {lists} lists");
+        }
+    };
+    refused().await;
+    assert_eq!(mount.entries_left().await, 0);
+    refused().await;
+    // The record moves.
+    mount.sim.fault(Fault::on(endpoint::DELETE_ACCOUNT, Action::status(403)).times(1));
+    assert!(mount.revoke(made.lease()).await.answer.is_err());
+    refused().await;
+    // The record is gone, as after a restored backup.
+    let [_, early] = windows::places(&name);
+    mount.storage.delete(&early).await.unwrap();
+    mount.write("static-roles/other", by_id.clone()).await.done();
+    mount.lose(made.lease());
+    mount.abandon();
+}
+
+/// Before creation windows, names had no stamp.
+#[tokio::test]
+async fn an_account_of_a_credential_of_an_early_release_is_refused() {
+    let mount = mount().await;
+    let tag = mount.read("info").await.text("mount_tag");
+    let name = format!("vault-app-recorded-{tag}");
+    let account = mount.seed(&name, false).id;
+    let key = format!("ledger/01112394/31/{name}");
+    mount.storage.put(Entry { key, value: b"{}".to_vec(), seal_wrap: false }).await.unwrap();
+    let body = json!({"project": PROJECT, "service_account_id": account});
+    for path in ["roles/other", "static-roles/other"] {
+        mount.write(path, body.clone()).await.refused("this mount made it for a credential");
+    }
+    mount.abandon();
 }

@@ -89,7 +89,7 @@ impl WindowId {
 
     /// The id that belongs to a write-ahead entry, whose key without the prefix is `name`. The id of another kind of
     /// entry matches no window.
-    pub(super) fn of_entry(name: &str) -> Option<Self> {
+    pub(in crate::engine) fn of_entry(name: &str) -> Option<Self> {
         name.parse().ok().map(Self::of)
     }
 }
@@ -118,7 +118,7 @@ impl Stamp {
     }
 
     /// Start of the minute in which the credential ends.
-    pub(super) fn end(self) -> DateTime<Utc> {
+    pub(in crate::engine) fn end(self) -> DateTime<Utc> {
         DateTime::UNIX_EPOCH + TimeDelta::seconds(self.minute.cast_signed() * 60)
     }
 }
