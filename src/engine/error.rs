@@ -150,7 +150,7 @@ pub enum Error {
          them, which takes some minutes"
     )]
     UnknownOutcomes(usize),
-    /// A part of the tick's work panicked.
+    /// A part of the tick's work, or a run of `tidy`, panicked.
     #[error("the work panicked")]
     Panicked,
     /// Every account of the set is checked out, or its last key is not deleted yet.

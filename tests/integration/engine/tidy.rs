@@ -183,6 +183,17 @@ async fn a_write_ahead_entry_that_cannot_be_read_stops_the_run() {
 }
 
 #[tokio::test]
+async fn a_run_that_panics_has_failed_and_another_may_follow() {
+    let mount = mount().await;
+    mount.watched.panic_at_list("role/");
+    let status = tidy(&mount, json!({})).await;
+    assert_eq!(status["state"], "failed");
+    assert!(status["last_error"].as_str().unwrap().contains("panic"), "{status}");
+    assert_eq!(tidy(&mount, json!({})).await["state"], "finished");
+    mount.finish().await;
+}
+
+#[tokio::test]
 async fn one_failure_does_not_stop_the_rest() {
     let mount = mount().await;
     for front in ["vault-stray-a1", "vault-stray-b1", "vault-stray-c1"] {

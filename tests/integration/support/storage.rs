@@ -86,6 +86,8 @@ struct State {
     late: Vec<Write>,
     /// The access to hold, and the prefix of its key.
     hold: Option<(Access, String)>,
+    /// The list that panics.
+    panic: Option<String>,
 }
 
 impl Watched {
@@ -96,6 +98,11 @@ impl Watched {
     /// Holds the next access of this kind to a key with this prefix until [`Watched::release`].
     pub fn hold(&self, access: Access, prefix: &str) {
         self.state.lock().unwrap().hold = Some((access, prefix.to_owned()));
+    }
+
+    /// The next list of this prefix panics.
+    pub fn panic_at_list(&self, prefix: &str) {
+        self.state.lock().unwrap().panic = Some(prefix.to_owned());
     }
 
     /// Waits for the held access.
@@ -258,6 +265,8 @@ async fn let_others_run() {
 impl Storage for Watched {
     async fn list(&self, prefix: &str) -> Result<Vec<String>, StorageError> {
         let_others_run().await;
+        let panic = self.state.lock().unwrap().panic.take_if(|panic| panic == prefix);
+        assert!(panic.is_none(), "injected panic");
         self.inner.list(prefix).await
     }
 

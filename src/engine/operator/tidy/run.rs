@@ -10,10 +10,12 @@
 //! *Assumptions:* no other server has a mount with this tag. A copy of the storage must not tidy.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::FutureExt as _;
 
 use super::status::{Candidate, Object, Options, State};
 use crate::engine::accounts::claims;
@@ -43,10 +45,13 @@ pub(super) struct Run {
     pub(super) options: Options,
 }
 
-/// Runs until the end of the run or of the mount, and stores the outcome.
+/// Runs until the end of the run or of the mount, and stores the outcome. A panic is a failure, so that another run may
+/// follow.
 pub(super) async fn in_background(engine: Arc<Engine>, storage: Arc<dyn Storage>, options: Options) {
     let outcome = tokio::select! {
-        outcome = run(&engine, storage, options) => Some(outcome),
+        outcome = AssertUnwindSafe(run(&engine, storage, options)).catch_unwind() => {
+            Some(outcome.unwrap_or(Err(Error::Panicked)))
+        }
         () = engine.gone.cancelled() => None,
     };
     let (state, error) = match outcome {
