@@ -38,11 +38,13 @@ mod storage_version;
 pub mod telemetry;
 pub mod time;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use futures_util::FutureExt as _;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
@@ -282,13 +284,14 @@ impl Engine {
         if tick.writable == Writable::LocalOnly {
             return Vec::new();
         }
-        let (mut failures, moved, found, measured, tracked) = tokio::join!(
-            self.reconcile_owners(tick, reach_changed),
-            library::legacy::tick(self, tick),
-            library::missing::tick(self, tick),
-            library::status::tick(self, tick),
-            operator::costs::track(self, tick),
+        let (reconciled, moved, found, measured, tracked) = tokio::join!(
+            caught(async { Ok(self.reconcile_owners(tick, reach_changed).await) }),
+            caught(library::legacy::tick(self, tick)),
+            caught(library::missing::tick(self, tick)),
+            caught(library::status::tick(self, tick)),
+            caught(operator::costs::track(self, tick)),
         );
+        let mut failures = reconciled.unwrap_or_else(|panicked| vec![panicked.into()]);
         let others = [moved, found, measured, tracked].into_iter().filter_map(Result::err);
         failures.extend(others.map(logical::Error::from));
         failures
@@ -312,6 +315,11 @@ impl Engine {
         };
         noted.err().into_iter().map(logical::Error::from).chain(worked.failures).collect()
     }
+}
+
+/// A part of the tick. A panic of the part is its failure.
+async fn caught<T>(part: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    AssertUnwindSafe(part).catch_unwind().await.unwrap_or(Err(Error::Panicked))
 }
 
 #[async_trait]
@@ -343,11 +351,11 @@ impl framework::Engine for Engine {
         self.accounts.listings.drop_old();
         config::clock_watch::ask_openai(&self, &tick).await;
         let reach_changed = self.reach_changed.swap(false, Ordering::Relaxed);
-        // Concurrently, so that a slow or failed part does not delay the others.
+        // Concurrently, so that a slow, failed or panicking part does not delay the others.
         let (created, removed, counted, others) = tokio::join!(
-            creds::windows::tick(&self, &tick),
-            creds::ledger_worker::tick(&self, &tick, reach_changed),
-            creds::live::tick(&self, &tick),
+            caught(creds::windows::tick(&self, &tick)),
+            caught(creds::ledger_worker::tick(&self, &tick, reach_changed)),
+            caught(creds::live::tick(&self, &tick)),
             self.work_of_primary(&tick, reach_changed),
         );
         config::clock_watch::ask_while_failing(&self, &tick).await;

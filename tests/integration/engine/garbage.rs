@@ -268,6 +268,19 @@ async fn an_unreadable_mark_of_time_stops_no_rotation_and_is_replaced() {
 }
 
 #[tokio::test]
+async fn a_part_of_the_tick_that_panics_holds_up_no_other() {
+    let mount = with_a_credential().await;
+    mount.advance(Duration::from_secs(7200));
+    for entries in ["library-change/", "library-set/"] {
+        mount.watched.panic_at_list(entries);
+        let said = mount.tick().await;
+        assert!(said.error().message().contains("panicked"), "{}", said.error());
+        assert!(mount.sim.state().accounts.is_empty(), "{entries}");
+    }
+    mount.tick().await.done();
+}
+
+#[tokio::test]
 async fn one_unreadable_record_holds_up_no_other_removal() {
     let mount = with_a_credential().await;
     let oldest = "ledger/00000001/00/old";
