@@ -463,25 +463,38 @@ async fn delete(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Err
     let (storage, name) = (&**call.storage(), call.get(&NAME)?);
     let _alone = engine.locks.lock(&role::lock(&name)).await;
     let federated = engine.federation.roles.latest(storage, &name).await;
-    let warnings: Vec<String> = match federated {
+    let (was_there, warnings): (bool, Vec<String>) = match federated {
         // Nobody can tell what a record that cannot be read was about.
         Err(error @ StorageError::Malformed { .. }) => {
             engine.federation.roles.delete(storage, &name).await?;
-            vec![format!("{error}; the record is removed: look at OpenAI for the role's rule and account")]
+            (
+                true,
+                vec![format!(
+                    "{error}; the record is removed: look at OpenAI for the role's rule and account"
+                )],
+            )
         }
         Err(error) => return Err(error.into()),
         Ok(Some(federated)) => {
             let force = call.get(&FORCE)?;
-            role_writes::delete(&engine, storage, &name, &federated, force).await?.into_iter().collect()
+            let warning = role_writes::delete(&engine, storage, &name, &federated, force).await?;
+            (federated.deleted.is_none(), warning.into_iter().collect())
         }
         Ok(None) => {
+            let was_there = match engine.creds.roles.latest(storage, &name).await {
+                Err(StorageError::Malformed { .. }) => true,
+                role => role?.is_some(),
+            };
             engine.creds.roles.delete(storage, &name).await?;
             let live = engine.creds.live.of_role(&name, engine.now());
             let warning = warn_of_live(&live, &name, &call.request.mount_point);
-            warning.into_iter().chain(warn_of_count(live::is_complete(&engine, storage).await)).collect()
+            let is_complete = !was_there || live::is_complete(&engine, storage).await;
+            (was_there, warning.into_iter().chain(warn_of_count(is_complete)).collect())
         }
     };
-    engine.events.emit(EventKind::RoleDelete, &format!("roles/{name}"));
+    if was_there {
+        engine.events.emit(EventKind::RoleDelete, &format!("roles/{name}"));
+    }
     Ok((!warnings.is_empty()).then(|| Response { warnings, ..Response::default() }))
 }
 

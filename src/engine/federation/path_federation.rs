@@ -318,8 +318,9 @@ async fn delete(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Err
     };
     let Some(federation) = federation else { return Ok(None) };
     let mut federation = (*federation).clone();
+    let was_there = federation.deleted.is_none();
     let ended = end(&engine, storage, &mut federation).await;
-    if federation.deleted.is_some() || force {
+    if was_there && (federation.deleted.is_some() || force) {
         engine.events.emit(EventKind::ConfigDelete, "config/federation");
     }
     match ended {
@@ -348,6 +349,7 @@ async fn remove_unreadable(
     error: &StorageError,
 ) -> Result<Response, Error> {
     engine.federation.stored.delete(storage, ONLY).await?;
+    engine.events.emit(EventKind::ConfigDelete, "config/federation");
     Ok(Response::default().with_warning(format!(
         "{error}; the record is removed: look at OpenAI for the provider that it named"
     )))

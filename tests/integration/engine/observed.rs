@@ -591,6 +591,25 @@ async fn the_servers_event_bus_is_told_of_creation_rotation_loan_and_end() {
 }
 
 #[tokio::test]
+async fn a_deletion_of_a_role_that_is_not_there_is_no_event_and_warns_of_nothing() {
+    let mount = mount().await;
+    mount.read("creds/app").await.done();
+    events(&mount, 3).await;
+    mount.restart().await;
+    mount.host.forget_past();
+    mount.delete("roles/never").await.nothing();
+    mount.delete("roles/app").await.done();
+    mount.delete("roles/app").await.nothing();
+    mount.write("roles/app", json!({"project": "research"})).await.done();
+    let told = events(&mount, 2).await;
+    let expected = [("openai/role-delete", "roles/app"), ("openai/role-write", "roles/app")];
+    assert_eq!(told, expected.map(|(kind, path)| (kind, path.to_owned())));
+    put(&mount, "role/unreadable", &json!("nonsense")).await;
+    mount.delete("roles/unreadable").await.done();
+    assert_eq!(mount.stored("role/"), ["role/app"]);
+}
+
+#[tokio::test]
 async fn the_servers_event_bus_is_told_of_what_openai_did_not_do() {
     let mount = mount().await;
     let account = mount.sim.seed_account(mount.sim.project(), "stays", false).unwrap().id;

@@ -1,5 +1,7 @@
 //! Health, events, reads and revocations report the true state of the issuer and its roles, also during other requests.
 
+use openai_secrets::logical::{Entry, Storage as _};
+
 use super::*;
 use crate::simulator::{Action, Fault, endpoint};
 use crate::support::library::SETTLED;
@@ -118,6 +120,44 @@ async fn a_refused_deletion_of_the_issuer_is_no_event() {
     mount.delete("roles/app").await.done();
     mount.delete("config/federation").await.done();
     eventually("the deletion is an event", async || told("openai/config-delete").then_some(())).await;
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_deletion_that_openai_holds_up_is_one_event_however_often_it_is_asked_for() {
+    let mount = managed().await.without_lag();
+    let told = |kind: &str| mount.host.events().iter().filter(|event| event.kind == kind).count();
+    let arrives = async |kind: &str| {
+        eventually("the event arrives", async || (told(kind) > 0).then_some(())).await;
+    };
+    mount.write("roles/app", role()).await.done();
+    mount.sim.fault(Fault::on(endpoint::DELETE_RULE, Action::status(403)));
+    for _ in 0..2 {
+        assert_eq!(mount.delete("roles/app").await.warnings().len(), 1);
+    }
+    mount.sim.clear_faults();
+    mount.tick_now().await.done();
+    mount.delete("roles/app").await.done();
+    mount.sim.fault(Fault::on(endpoint::DELETE_PROVIDER, Action::status(403)));
+    for _ in 0..2 {
+        mount.delete("config/federation").await.error();
+    }
+    mount.sim.clear_faults();
+    mount.delete("config/federation").await.done();
+    arrives("openai/config-delete").await;
+    arrives("openai/role-delete").await;
+    assert_eq!((told("openai/role-delete"), told("openai/config-delete")), (1, 1));
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn the_deletion_of_an_unreadable_issuer_is_an_event() {
+    let mount = mount().await;
+    let garbage = Entry { key: "federation".to_owned(), value: b"garbage".to_vec(), seal_wrap: true };
+    mount.storage.put(garbage).await.unwrap();
+    assert_eq!(mount.delete_by_force("config/federation").await.warnings().len(), 1);
+    let told = || mount.host.events().iter().any(|event| event.kind == "openai/config-delete");
+    eventually("the deletion is an event", async || told().then_some(())).await;
     mount.finish().await;
 }
 
