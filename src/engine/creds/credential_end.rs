@@ -27,7 +27,7 @@ use crate::engine::creds::{ledger, ledger_worker};
 use crate::engine::failpoint::failpoint;
 use crate::engine::{Engine, Error};
 use crate::framework::LeaseCall;
-use crate::logical::{self, Storage};
+use crate::logical::{self, Storage, StorageError};
 
 /// Maximum wait of a revocation of a live key for its turn at OpenAI.
 pub(in crate::engine) const MAX_WAIT: Duration = Duration::from_secs(20);
@@ -57,7 +57,10 @@ pub(in crate::engine) async fn revoke_credential(
     match ledger_worker::end(engine, &**storage, credential, max_wait).await {
         Ok(()) => {
             failpoint!("revoke.ended");
-            forget(&**storage, credential).await;
+            // A record that stays costs the tick one call, and the tick counts the end.
+            if let Ok(true) = forget(&**storage, credential).await {
+                ledger_worker::count_end(engine, credential);
+            }
             failpoint!("revoke.forgotten");
             Ok(())
         }
@@ -106,13 +109,17 @@ async fn queue(
     Ok(LEDGER.delete(storage, &credential.place()).await?)
 }
 
-/// Deletes the ledger record of a credential that OpenAI has ended. A record that stays costs the tick one call.
-async fn forget(storage: &dyn Storage, credential: &Credential) {
-    let early = ledger::early_place(&credential.name);
-    if LEDGER.contains(storage, &early).await.unwrap_or(true) {
-        let _ = LEDGER.delete(storage, &early).await;
+/// Deletes the ledger record of a credential that OpenAI has ended, at both places. Returns false if there was none: an
+/// earlier revocation deleted the record.
+async fn forget(storage: &dyn Storage, credential: &Credential) -> Result<bool, StorageError> {
+    let (mut was_there, mut outcome) = (false, Ok(()));
+    for place in [ledger::early_place(&credential.name), credential.place()] {
+        if LEDGER.contains(storage, &place).await.unwrap_or(true) {
+            was_there = true;
+            outcome = outcome.and(LEDGER.delete(storage, &place).await);
+        }
     }
-    let _ = LEDGER.delete(storage, &credential.place()).await;
+    outcome.map(|()| was_there)
 }
 
 /// The error as Vault gets it. Vault logs the message and retries, except after an unsupported path or operation

@@ -118,7 +118,7 @@ pub(in crate::engine) fn is_dead(engine: &Engine, credential: &Credential) -> bo
 }
 
 /// Ends one credential at OpenAI. A live key has the highest urgency. The account of a dead key is only tidied up, with
-/// the lowest urgency.
+/// the lowest urgency. The caller deletes the ledger record, and then calls [`count_end`].
 pub(in crate::engine) async fn end(
     engine: &Engine,
     storage: &dyn Storage,
@@ -141,9 +141,14 @@ pub(in crate::engine) async fn end(
     ended.map_err(Error::Revocation)?;
     engine.creds.live.remove(credential);
     engine.creds.recovery.note_ended(&credential.name, engine.clock.monotonic());
+    Ok(())
+}
+
+/// Counts the end of a credential whose ledger record is deleted. While the record stays, the next pass ends the
+/// credential again, so that nothing is counted twice.
+pub(in crate::engine) fn count_end(engine: &Engine, credential: &Credential) {
     engine.metrics.credential_revoked(&credential.role);
     engine.events.emit(EventKind::CredsRevoke, &format!("creds/{}", credential.role));
-    Ok(())
 }
 
 /// Part of the tick. After a change of the organization (`reach_changed`), records of other organizations are tried at
@@ -272,6 +277,7 @@ impl<'a> Pass<'a> {
             Ok(()) => {
                 failpoint!("tick.ended");
                 LEDGER.delete(self.storage, place).await?;
+                count_end(self.engine, &entry.credential);
                 Ok(Step::Removed)
             }
             Err(error) if concerns_all(self.engine, &error) => {

@@ -173,6 +173,7 @@ async fn retry(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Erro
         return Err(error);
     }
     LEDGER.delete(storage, &place).await?;
+    ledger_worker::count_end(&engine, &entry.credential);
     Ok(None)
 }
 

@@ -17,6 +17,7 @@ use crate::simulator::{Action, Fault, endpoint};
 use crate::support::Mount;
 use crate::support::api::exchange;
 use crate::support::mount::CLOSED_PORT;
+use crate::support::storage::WriteOutcome;
 use crate::support::wait::eventually;
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -607,6 +608,45 @@ async fn a_deletion_of_a_role_that_is_not_there_is_no_event_and_warns_of_nothing
     put(&mount, "role/unreadable", &json!("nonsense")).await;
     mount.delete("roles/unreadable").await.done();
     assert_eq!(mount.stored("role/"), ["role/app"]);
+}
+
+#[tokio::test]
+async fn a_credential_whose_record_stays_after_its_end_is_counted_once() {
+    for lost in [false, true] {
+        let mount = mount().await;
+        let made = mount.read("creds/app").await;
+        let is_revoke = |event: &&Event| event.kind == "openai/creds-revoke";
+        if lost {
+            mount.lose(made.lease());
+            mount.advance(HOUR * 2);
+        }
+        mount.watched.set_write_outcomes("ledger/", &[WriteOutcome::Lost]);
+        if lost {
+            assert!(mount.tick().await.answer.is_err());
+        } else {
+            mount.revoke(made.lease()).await.done();
+        }
+        assert_eq!(mount.stored("ledger/").len(), 1);
+        mount.advance(HOUR * 2);
+        mount.tick().await.done();
+        assert_eq!(mount.stored("ledger/").len(), 0);
+        shows(&metrics(&mount).await, r#"openai_creds_revoked{role="app"}"#, 1.0);
+        eventually("the end is an event", async || mount.host.events().iter().find(is_revoke).map(drop))
+            .await;
+        assert_eq!(mount.host.events().iter().filter(is_revoke).count(), 1, "{lost}");
+        mount.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn a_revocation_that_vault_repeats_is_counted_once() {
+    let mount = mount().await;
+    let made = mount.read("creds/app").await;
+    for _ in 0..2 {
+        mount.revoke(made.lease()).await.done();
+    }
+    shows(&metrics(&mount).await, r#"openai_creds_revoked{role="app"}"#, 1.0);
+    mount.finish().await;
 }
 
 #[tokio::test]
