@@ -109,6 +109,17 @@ impl<T: Record> Cache<T> {
         Ok(all)
     }
 
+    /// Every visible and readable record with its name.
+    pub async fn readable(&self, storage: &dyn Storage) -> Result<Vec<(String, Arc<T>)>, StorageError> {
+        let mut readable = Vec::new();
+        for name in self.collection.names(storage).await? {
+            if let Some(record) = self.get_readable(storage, &name).await? {
+                readable.push((name, record));
+            }
+        }
+        Ok(readable)
+    }
+
     /// Every name with the `info` of its record. An unreadable record is listed without info.
     pub async fn listed(
         &self,

@@ -120,12 +120,3 @@ pub(in crate::engine) async fn of_project(
         engine.creds.roles.all(storage).await?.into_iter().filter(|(_, role)| role.project == project);
     Ok(named.map(|(name, _)| format!("role {name}")).collect())
 }
-
-/// Ids of the projects that roles refer to by id.
-pub(in crate::engine) async fn raw_projects(
-    engine: &Engine,
-    storage: &dyn Storage,
-) -> Result<Vec<ProjectId>, Error> {
-    let roles = engine.creds.roles.all(storage).await?;
-    Ok(roles.into_iter().filter_map(|(_, role)| role.project_id.clone()).collect())
-}

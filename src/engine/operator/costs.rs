@@ -201,7 +201,7 @@ async fn ask_for_projects(
     client: &Client,
     spent: &mut Spent,
 ) -> Result<DateTime<Utc>, Error> {
-    let known = dependents::known_projects(engine, storage).await?;
+    let known = dependents::readable_projects(engine, storage).await?;
     let (buckets, unread) = ask(client, spent.from, CostGroup::Project).await?;
     for bucket in buckets {
         charge(&mut spent.projects, &bucket, &known, |line| line.project_id.as_ref());

@@ -1,15 +1,18 @@
 //! The roles, sets, keys and accounts of all rooms that depend on the configuration, a project or an account.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
 use super::remaining;
 use crate::engine::accounts::holdings;
-use crate::engine::accounts::kind::Mount;
+use crate::engine::accounts::kind::{Holding, Mount};
 use crate::engine::accounts::owner::Owner;
 use crate::engine::config::configuration::Config;
 use crate::engine::config::dependents::Dependents;
+use crate::engine::config::named_projects::Project;
+use crate::engine::creds::role::Role;
 use crate::engine::creds::{account_user, role};
 use crate::engine::federation::role_writes;
 use crate::engine::library::sets;
@@ -48,29 +51,47 @@ impl Dependents for AllRooms {
     }
 }
 
-/// All projects that the mount uses: OpenAI's id, and the name in Vault or else the id. This function reads all roles and
-/// sets, so no request may call it.
-pub(super) async fn known_projects(
-    engine: &Engine,
-    storage: &dyn Storage,
-) -> Result<BTreeMap<ProjectId, String>, Error> {
-    let mut raw = role::raw_projects(engine, storage).await?;
-    // A project's name may point to another project by now, while the accounts stay in the old project.
-    raw.extend(holdings::all(engine, storage).await?.into_iter().filter_map(|holding| holding.project_id));
-    let mut known: BTreeMap<_, _> = raw.into_iter().map(|id| (id.clone(), id.to_string())).collect();
-    let named = engine.config.projects.all(storage).await?.into_iter();
-    known.extend(named.map(|(name, project)| (project.project_id.clone(), name)));
-    Ok(known)
+/// The names of projects in Vault, or else their ids, by OpenAI's id.
+type Projects = BTreeMap<ProjectId, String>;
+
+/// All projects that the mount uses. An unreadable record is an error, because its project is unknown. This function reads
+/// all roles and sets, so no request may call it.
+pub(super) async fn known_projects(engine: &Engine, storage: &dyn Storage) -> Result<Projects, Error> {
+    let roles = engine.creds.roles.all(storage).await?;
+    let holdings = holdings::all(engine, storage).await?;
+    let named = engine.config.projects.all(storage).await?;
+    Ok(projects_of(roles, holdings, named))
 }
 
-/// Accounts that outlive a credential, each with its owner in words. Roles that share an account count as the first of
+/// The projects of all readable records. This function reads all roles and sets, so no request may call it.
+pub(super) async fn readable_projects(engine: &Engine, storage: &dyn Storage) -> Result<Projects, Error> {
+    let roles = engine.creds.roles.readable(storage).await?;
+    let holdings = holdings::readable(engine, storage).await?.into_iter().flat_map(|(_, holdings)| holdings);
+    let named = engine.config.projects.readable(storage).await?;
+    Ok(projects_of(roles, holdings, named))
+}
+
+fn projects_of(
+    roles: Vec<(String, Arc<Role>)>,
+    holdings: impl IntoIterator<Item = Holding>,
+    named: Vec<(String, Arc<Project>)>,
+) -> Projects {
+    let of_roles = roles.into_iter().filter_map(|(_, role)| role.project_id.clone());
+    // A project's name may point to another project by now, while the accounts stay in the old project.
+    let of_holdings = holdings.into_iter().filter_map(|holding| holding.project_id);
+    let mut known: Projects = of_roles.chain(of_holdings).map(|id| (id.clone(), id.to_string())).collect();
+    known.extend(named.into_iter().map(|(name, project)| (project.project_id.clone(), name)));
+    known
+}
+
+/// Accounts in readable records that outlive a credential, each with its owner in words. Roles that share an account count as the first of
 /// them. This reads all records, so no request may call it.
 pub(super) async fn lasting_accounts(
     engine: &Engine,
     storage: &dyn Storage,
 ) -> Result<BTreeMap<ServiceAccountId, String>, Error> {
     let mut known = BTreeMap::new();
-    for (name, role) in engine.creds.roles.all(storage).await? {
+    for (name, role) in engine.creds.roles.readable(storage).await? {
         if let Some(account) = &role.service_account_id {
             known.entry(account.clone()).or_insert_with(|| format!("role {name}"));
         }

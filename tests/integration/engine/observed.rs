@@ -312,6 +312,20 @@ async fn put(mount: &Mount, key: &str, value: &Value) {
 }
 
 #[tokio::test]
+async fn costs_are_counted_though_a_record_cannot_be_read() {
+    for unreadable in ["static-role/bad", "role/bad", "project/bad", "library-set/bad", "federated-role/bad"]
+    {
+        let mount = mount().await;
+        mount.write("config", json!({"quota_tracking": true})).await.done();
+        put(&mount, unreadable, &json!("nonsense")).await;
+        mount.sim.spend(mount.sim.project(), 1.5);
+        let _said = mount.tick().await;
+        shows(&metrics(&mount).await, r#"openai_quota_used{project="research"}"#, 150.0);
+        mount.finish().await;
+    }
+}
+
+#[tokio::test]
 async fn costs_are_counted_once_an_hour_in_cents_and_survive_a_failover() {
     let mount = mount().await;
     mount.write("config", json!({"quota_tracking": true})).await.done();
