@@ -31,7 +31,10 @@ says what is wrong, and the read itself succeeds.
 
 const ANSWER: &[ResponseField] = &[
     ResponseField::new::<bool>("reachable", "OpenAI answered."),
-    ResponseField::new::<bool>("admin_key_accepted", "OpenAI accepts the admin key."),
+    ResponseField::new::<bool>(
+        "admin_key_accepted",
+        "OpenAI accepts the admin key; absent where OpenAI did not say.",
+    ),
     ResponseField::new::<String>("may_write", "yes, no, or unknown: if the key may change something."),
     ResponseField::new::<String>("error", "The fault; empty without one."),
     ResponseField::new::<String>("organization_id", "The organization that was asked about."),
@@ -98,12 +101,12 @@ fn view(
         (_, Some(MayWrite::Yes)) => ("yes", String::new()),
         (_, None) => ("unknown", String::new()),
     };
-    let is_answer = |error: &openai::Error| error.status().is_some();
+    // A limit is OpenAI's answer to this call or to an earlier one.
+    let is_answer = |error: &openai::Error| error.status().is_some() || error.is_limited();
     let time = |time: Option<_>| Value::from(time.map(rfc3339::text).unwrap_or_default());
     let id = record.map_or_else(|| config.admin_api_key_id.as_ref(), |record| Some(&record.id));
-    Response::of([
+    let mut response = Response::of([
         ("reachable", Value::from(known.as_ref().err().is_none_or(is_answer))),
-        ("admin_key_accepted", known.is_ok().into()),
         ("may_write", word.into()),
         ("error", error.into()),
         ("organization_id", config.organization_id.as_str().into()),
@@ -112,5 +115,17 @@ fn view(
         ("admin_api_key_expires_at", time(record.and_then(|record| record.expires_at))),
         ("admin_key_last_used_at", time(record.and_then(|record| record.last_used_at))),
         ("duration_ms", u64::try_from(took.as_millis()).unwrap_or(u64::MAX).into()),
-    ])
+    ]);
+    if let Some(is_accepted) = is_accepted(known) {
+        response.data.insert("admin_key_accepted".to_owned(), is_accepted.into());
+    }
+    response
+}
+
+/// True if OpenAI accepts the admin key; `None` if OpenAI did not say: a limit, an outage, a proxy.
+fn is_accepted(known: &Result<Option<AdminKeyRecord>, openai::Error>) -> Option<bool> {
+    match known {
+        Ok(_) => Some(true),
+        Err(error) => error.is_unauthorized().then_some(false),
+    }
 }

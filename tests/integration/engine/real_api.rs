@@ -234,7 +234,19 @@ async fn a_check_tells_how_openai_takes_the_key_now() {
     let begun = std::time::Instant::now();
     let gone = check().await;
     assert_eq!((&gone["reachable"], &gone["may_write"]), (&json!(false), &json!("unknown")), "{gone}");
+    assert_eq!(gone.get("admin_key_accepted"), None, "OpenAI said nothing about the key: {gone}");
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+
+    mount.sim.clear_faults();
+    mount.sim.fault(Fault::everywhere(Action::status(429)));
+    let limited = check().await;
+    assert_eq!(
+        (&limited["reachable"], &limited["may_write"]),
+        (&json!(true), &json!("unknown")),
+        "{limited}"
+    );
+    assert_eq!(limited.get("admin_key_accepted"), None, "{limited}");
+    assert!(!limited["error"].as_str().unwrap().is_empty());
 }
 
 #[tokio::test]
