@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use chrono::{DateTime, Utc};
 use openai_secrets::logical::Kind;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use serde_json::json;
 
 use crate::simulator::{Action, Certificate, Fault, Lag, Limit, Per, Retry, Settings, Tls, endpoint};
 use crate::support::Mount;
+use crate::support::api::exchange;
 use crate::support::library::SETTLED;
 use crate::support::mount::{CLOSED_PORT, PROJECT};
 use crate::support::wait::eventually;
@@ -338,6 +340,31 @@ async fn a_rotated_key_expires_as_the_one_before_or_as_configured() {
     let now = mount.sim.state().now;
     let left = expires(&mount).unwrap() - now;
     assert!((60 * DAY.as_secs() - 60..=60 * DAY.as_secs()).contains(&left), "{left}");
+}
+
+#[tokio::test]
+async fn without_openais_word_a_rotated_key_expires_as_it_was_asked_for() {
+    let mount = mount().await.without_lag();
+    mount.write("config", json!({"automatic_rotation_period": "30d", "admin_key_ttl": "60d"})).await.done();
+    let address = mount.sim.origin().trim_start_matches("http://").parse().unwrap();
+    let bearer = format!("Bearer {}", mount.sim.admin_key());
+    let headers = [
+        ("Authorization", bearer.as_str()),
+        ("OpenAI-Organization", mount.sim.organization()),
+        ("Content-Type", "application/json"),
+    ];
+    let order = json!({"name": "made", "expires_in_seconds": 60 * DAY.as_secs()});
+    let path = "/v1/organization/admin_api_keys";
+    let mut made = exchange(address, "POST", path, &headers, Some(order)).await.unwrap().ok().body.clone();
+    made.as_object_mut().unwrap().remove("expires_at").unwrap();
+    let silent = Fault::on(endpoint::CREATE_ADMIN_KEY, Action::status_with(200, made)).times(1);
+    mount.sim.fault(silent);
+    let begun = mount.now();
+    mount.write("config/rotate", json!({})).await.done();
+    let ends: DateTime<Utc> = mount.read("config").await.text("admin_api_key_expires_at").parse().unwrap();
+    let lifetime = (ends - begun).num_seconds();
+    assert!((60 * 86_400 - 1..60 * 86_400 + 60).contains(&lifetime), "{lifetime}");
+    mount.finish().await;
 }
 
 #[tokio::test]

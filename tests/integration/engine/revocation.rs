@@ -50,6 +50,23 @@ async fn a_proxys_404_and_a_wrong_address_are_no_proof_that_it_is_gone() {
     assert!(mount.sim.state().accounts.is_empty());
 }
 
+/// A proxy may answer so, too: only OpenAI's body proves the end.
+#[tokio::test]
+async fn a_deletion_without_a_body_is_no_proof_and_is_asked_for_again() {
+    let mount = mount(json!({})).await;
+    let made = mount.read(PATH).await;
+    mount.advance(HOUR / 10);
+    let nothing = || Fault::on(endpoint::DELETE_ACCOUNT, Action::status_with(204, "")).times(1);
+    mount.sim.fault(nothing());
+    assert!(mount.revoke(made.lease()).await.answer.is_err());
+    assert!(mount.sim.state().is_live(&made.text("api_key")));
+    mount.sim.fault(nothing().after_the_work());
+    assert!(mount.revoke(made.lease()).await.answer.is_err());
+    assert_eq!(mount.stored("ledger/").len(), 1, "the record stays");
+    mount.revoke(made.lease()).await.done();
+    mount.finish().await;
+}
+
 #[tokio::test]
 async fn a_lost_answer_is_made_up_for_by_asking_again() {
     let mount = mount(json!({})).await;
