@@ -111,7 +111,7 @@ async fn queue(
 
 /// Deletes the ledger record of a credential that OpenAI has ended, at both places. Returns false if there was none: an
 /// earlier revocation deleted the record.
-async fn forget(storage: &dyn Storage, credential: &Credential) -> Result<bool, StorageError> {
+pub(super) async fn forget(storage: &dyn Storage, credential: &Credential) -> Result<bool, StorageError> {
     let (mut was_there, mut outcome) = (false, Ok(()));
     for place in [ledger::early_place(&credential.name), credential.place()] {
         if LEDGER.contains(storage, &place).await.unwrap_or(true) {

@@ -168,8 +168,9 @@ async fn read_key(engine: &Arc<Engine>, call: &Call) -> Result<Response, Error> 
     record(&client, &**storage, &credential, &mut guard).await?;
     engine.creds.live.add(&credential);
     if let Err(error) = guard.check_age() {
-        return Err(revoke_late(engine, storage, &credential, error).await);
+        return Err(revoke_late(engine, storage, &credential, &mut guard, error).await);
     }
+    guard.settle(&credential.name);
     // The end of the credential tells the client its age. A thousand reads in a second leave no ids in memory.
     client.recent_ids().forget(credential.api_key_id.as_str());
     if credential.with_account {
@@ -362,7 +363,8 @@ async fn undo(
     }
 }
 
-/// Writes the ledger record. If the request is too old or the write fails, the credential is ended instead.
+/// Writes the ledger record. If the request is too old or the write fails, the credential is ended instead. The name is
+/// not settled yet.
 async fn record(
     client: &Client,
     storage: &dyn Storage,
@@ -378,21 +380,24 @@ async fn record(
         failpoint!("creds.not_recorded");
         return Err(discard(client, credential, guard, error.into()).await);
     }
-    guard.settle(&credential.name);
     failpoint!("creds.recorded");
     Ok(())
 }
 
 /// Ends a credential whose record was written too late: another node may have ended it before the write. If OpenAI
-/// does not end the credential now, its record makes the next tick do so.
+/// does not end the credential now, the name stays unsettled, and the tick ends the credential.
 async fn revoke_late(
     engine: &Arc<Engine>,
     storage: &Arc<dyn Storage>,
     credential: &Credential,
+    guard: &mut WindowGuard,
     error: Error,
 ) -> Error {
     match credential_end::revoke_credential(engine, storage, credential).await {
-        Ok(()) => error,
+        Ok(()) => {
+            guard.settle(&credential.name);
+            error
+        }
         Err(_) => Error::LeftBehind(Box::new(error)),
     }
 }

@@ -1,9 +1,11 @@
 //! One look-up at OpenAI of the credentials of one write-ahead entry. The look-up ends credentials that nobody has.
 //!
-//! *Guarantees:* a credential in the ledger stays. Right before a deletion the entry and the ledger are read again.
-//! - Of an entry of another process: a used key stays until its own end, whatever storage says. An account is deleted if
-//!   its key is unused, or if two look-ups find no key. One is not enough, because a key list may lag.
-//! - Of a window of this process: the request failed, so nobody has the key. It is ended without a look at its use.
+//! *Guarantees:* right before a deletion the entry and the ledger are read again.
+//! - Of an entry of another process: a credential in the ledger stays, and a used key stays until its own end, whatever
+//!   storage says. An account is deleted if its key is unused, or if two look-ups find no key. One is not enough, because
+//!   a key list may lag.
+//! - Of a window of this process: the request failed, so nobody has the key. The credential is ended without a look at its
+//!   use, and also if the ledger has it: a write may succeed although storage reports a failure.
 //!
 //! *Outdated storage* (a restored backup, a copied server) lacks credentials that were recorded later. Such credentials
 //! are of this mount, younger than the oldest of the entry, of no stored window, not in the ledger and not ended by this
@@ -22,9 +24,9 @@ use super::window::{Stamp, Target, Window, WindowId};
 use crate::engine::accounts::claims;
 use crate::engine::accounts::listing::{Found, Listing, Objects, Scope};
 use crate::engine::config::clients;
-use crate::engine::creds::ledger;
 use crate::engine::creds::ledger::{Credential, Entry, LEDGER};
 use crate::engine::creds::ledger_worker::concerns_all;
+use crate::engine::creds::{credential_end, ledger, ledger_worker};
 use crate::engine::failpoint::failpoint;
 use crate::engine::{Engine, Error};
 use crate::framework::WAL_PREFIX;
@@ -151,7 +153,7 @@ impl<'a> LookUp<'a> {
         let (mut is_settled, mut failure) = (true, None);
         for found in found {
             let ended =
-                if self.is_recorded(found).await? { Ok(Step::Settled) } else { self.end(found).await };
+                if self.is_recorded(found).await? { self.revoke(found).await } else { self.end(found).await };
             match ended {
                 Ok(step) => is_settled &= matches!(step, Step::Settled),
                 Err(error) if concerns_all(self.engine, &error) => return Err(error),
@@ -300,6 +302,17 @@ impl<'a> LookUp<'a> {
         };
         LEDGER.put(self.storage, &credential.place(), &Entry::new(credential)).await?;
         failpoint!("sweep.window_recorded");
+        Ok(Step::Settled)
+    }
+
+    /// Ends a credential that the ledger has. The ledger's worker ends one of the early revocations.
+    async fn revoke(&self, found: &Found) -> Result<Step, Error> {
+        let Some(end) = self.batch.end(&found.name, self.engine) else { return Ok(Step::Settled) };
+        let entry = LEDGER.get(self.storage, &ledger::place(end, &found.name)).await?;
+        if let Some(Entry { credential, .. }) = entry {
+            ledger_worker::end(self.engine, self.storage, &credential, MAX_WAIT).await?;
+            credential_end::forget(self.storage, &credential).await?;
+        }
         Ok(Step::Settled)
     }
 

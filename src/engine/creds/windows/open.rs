@@ -1,6 +1,7 @@
 //! The windows that this process opened: their requests, and the names whose outcome is unknown.
 //!
-//! A name is *settled* when its credential is in the ledger or surely not at OpenAI. Before, the name is *unsettled*.
+//! A name is *settled* when its credential is about to be answered, or surely not at OpenAI. Before, the name is
+//! *unsettled*.
 //!
 //! *Guarantees:* the write-ahead entry of a window is stored before the first request enters. Requests that arrive
 //! during this write share the write; later requests wait for nothing. A name is unsettled from before OpenAI is asked
@@ -326,7 +327,7 @@ impl WindowGuard {
         if age < MAX_REQUEST_AGE { Ok(()) } else { Err(Error::TookTooLong) }
     }
 
-    /// Settles a name: its credential is in the ledger, or surely not at OpenAI.
+    /// Settles a name: its credential is about to be answered, or surely not at OpenAI.
     pub(in crate::engine) fn settle(&mut self, name: &str) {
         self.unsettled.retain(|unsettled| unsettled != name);
     }

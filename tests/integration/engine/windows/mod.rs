@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::simulator::{Action, Fault, endpoint};
 use crate::support::logs::ThreadLog;
-use crate::support::storage::{Access, CrashPoint};
+use crate::support::storage::{Access, CrashPoint, WriteOutcome};
 use crate::support::{Answered, Mount, windows};
 
 const PATH: &str = "creds/app";
@@ -295,6 +295,51 @@ async fn a_credential_that_was_recorded_too_late_is_ended_and_not_answered() {
         let left = usize::from(openai_fails);
         assert_eq!((names(&mount).len(), mount.stored("ledger/").len()), (left, left));
         mount.finish().await;
+    }
+}
+
+/// The write of the record is reported as failed although it came through, or the credential was recorded too late; and
+/// OpenAI does not end the credential now.
+#[tokio::test]
+async fn a_recorded_credential_that_nobody_got_does_not_live_until_its_own_end() {
+    for failure in [Failed::Record, Failed::LateRecord, Failed::Move] {
+        let mount = mount().await.without_lag();
+        mount.sim.fault(Fault::on(endpoint::DELETE_ACCOUNT, Action::Html).times(1));
+        let answered = failure.of_a_read(&mount).await;
+        answered.refused("removed within 10 minutes");
+        mount.watched.commit_late_writes().await;
+        assert_eq!((names(&mount).len(), mount.stored("ledger/").len()), (1, 1), "{failure:?}");
+        tick_after(&mount, MINUTE * 3).await.done();
+        mount.tick().await.done();
+        assert_eq!((names(&mount).len(), mount.stored("ledger/").len()), (0, 0), "{failure:?}");
+        assert_eq!(mount.entries_left().await, 0, "{failure:?}");
+        mount.finish().await;
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Failed {
+    /// The write of the record, which storage has all the same.
+    Record,
+    /// The write of the record, which storage carries out later.
+    LateRecord,
+    /// The move of a record that was written too late to the early revocations.
+    Move,
+}
+
+impl Failed {
+    async fn of_a_read(self, mount: &Mount) -> Answered {
+        match self {
+            Self::Record => mount.watched.set_write_outcomes("ledger/", &[WriteOutcome::Done]),
+            Self::LateRecord => mount.watched.set_write_outcomes("ledger/", &[WriteOutcome::Late]),
+            Self::Move => {
+                mount.watched.set_write_outcomes_after("ledger/", 1, &[WriteOutcome::Lost]);
+                mount.watched.hold(Access::Write, "ledger/");
+                let (answered, ()) = tokio::join!(mount.read(PATH), too_much_time_passes(mount));
+                return answered;
+            }
+        }
+        mount.read(PATH).await
     }
 }
 
