@@ -58,12 +58,17 @@ impl Channel {
         Self(Arc::new(State { connect: Box::new(connect), connection: Mutex::default() }))
     }
 
-    /// The connection of this call: the present one, or a new one after its end or failure.
+    /// The connection of this call: the present one, or a new one after its end or failure. A new one opens in its own
+    /// task, because the call that waits for it may be given up.
     fn connection(&self) -> Connecting {
         let mut connection = self.0.connection.lock();
         match connection.as_ref().filter(|connection| !has_ended(connection)) {
             Some(connection) => connection.clone(),
-            None => connection.insert((self.0.connect)().shared()).clone(),
+            None => {
+                let opening = connection.insert((self.0.connect)().shared()).clone();
+                tokio::spawn(opening.clone());
+                opening
+            }
         }
     }
 
