@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use futures_util::FutureExt;
 use futures_util::future::Shared;
 use hyper::body::Incoming;
-use hyper::client::conn::http2;
+use hyper::client::conn::{TrySendError, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -72,10 +72,15 @@ impl Channel {
         }
     }
 
+    /// Sends a call. After GOAWAY or its end, a connection returns a call of which it has sent nothing. Such a call goes
+    /// to a new connection, once. No other call is repeated, because the host may have seen it.
     async fn send(self, mut request: Request<Body>) -> Result<Response<Incoming>, Status> {
-        let mut sender = self.connection().await?;
         *request.uri_mut() = absolute(request.uri())?;
-        sender.send_request(request).await.map_err(unreachable)
+        let mut sent = self.connection().await?.try_send_request(request).await;
+        if let Some(unsent) = sent.as_mut().err().and_then(TrySendError::take_message) {
+            sent = self.connection().await?.try_send_request(unsent).await;
+        }
+        sent.map_err(|error| unreachable(error.into_error()))
     }
 }
 

@@ -218,6 +218,74 @@ async fn a_failure_that_no_caller_waited_for_is_not_the_next_callers() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_call_after_the_hosts_goaway_opens_a_connection_and_running_calls_complete() {
+    let (channel, mut host) = channel(1 << 20);
+    let running: Vec<_> = (0..20).map(|_| call(&channel)).collect();
+    let mut old = host.accept().await;
+    let mut ids = Vec::new();
+    for _ in &running {
+        ids.push(old.call().await);
+    }
+    old.write(&goaway(NO_STREAM)).await;
+    old.settle().await;
+    let next = call(&channel);
+    let mut new = host.accept().await;
+    let id = new.call().await;
+    new.write(&answer(id)).await;
+    assert_eq!(outcome(next).await, Ok(1));
+    for id in ids {
+        old.write(&answer(id)).await;
+    }
+    for call in running {
+        assert_eq!(outcome(call).await, Ok(1));
+    }
+    old.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_goaway_fails_the_calls_that_it_does_not_name_and_no_other() {
+    let (channel, mut host) = channel(1 << 20);
+    let mut calls = vec![call(&channel)];
+    let mut peer = host.accept().await;
+    peer.call().await;
+    for _ in 0..3 {
+        calls.push(call(&channel));
+        peer.call().await;
+    }
+    peer.write(&goaway(3)).await;
+    peer.settle().await;
+    peer.write(&[answer(1), answer(3)].concat()).await;
+    let mut outcomes = Vec::new();
+    for call in calls {
+        outcomes.push(outcome(call).await);
+    }
+    assert_eq!(outcomes, [Ok(1), Ok(1), Err(Code::Unavailable), Err(Code::Unavailable)]);
+    peer.end().await;
+    let next = call(&channel);
+    let id = host.accept().await.call().await;
+    assert_eq!(id, 1, "a new connection");
+    assert_eq!(outcome(next).await, Err(Code::Unavailable), "the host closed it without an answer");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_ends_each_connection_at_once_fails_the_call() {
+    let (opened, mut connections) = mpsc::unbounded_channel();
+    let channel = Channel::new(move || {
+        let opened = opened.clone();
+        async move {
+            let (ours, mut theirs) = tokio::io::duplex(1 << 20);
+            let greeting = [frame(SETTINGS, 0, 0, &[]), goaway(NO_STREAM)].concat();
+            theirs.write_all(&greeting).await.unwrap();
+            opened.send(theirs).unwrap();
+            Ok(ours)
+        }
+    });
+    assert_eq!(outcome(call(&channel)).await, Err(Code::Unavailable));
+    drop(channel);
+    assert_eq!(connections.recv_many(&mut Vec::new(), 100).await, 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_silent_host_keeps_a_call_waiting_until_its_end_and_the_next_call_connects() {
     let (channel, mut host) = channel(1 << 20);
     let waiting = call(&channel);
