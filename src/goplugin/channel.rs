@@ -103,8 +103,10 @@ async fn start_http2<S>(stream: S) -> Result<Sender, Status>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let started = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
-    let (sender, connection) = started.map_err(unreachable)?;
+    let mut http2 = http2::Builder::new(TokioExecutor::new());
+    // An answer to a call that was given up is no fault of the host. HTTP/2's usual limit ends a connection after 1024.
+    http2.max_local_error_reset_streams(None);
+    let (sender, connection) = http2.handshake(TokioIo::new(stream)).await.map_err(unreachable)?;
     tokio::spawn(async move {
         if let Err(error) = connection.await {
             tracing::debug!("a connection to the host ended: {}", error_chain(&error));

@@ -302,6 +302,30 @@ async fn a_silent_host_keeps_a_call_waiting_until_its_end_and_the_next_call_conn
 }
 
 #[tokio::test(start_paused = true)]
+async fn late_answers_to_thousands_of_cancelled_calls_harm_no_other() {
+    let (channel, mut host) = channel(8 << 20);
+    let running = call(&channel);
+    let mut peer = host.accept().await;
+    let first = peer.call().await;
+    for _ in 0..2000 {
+        let cancelled = call(&channel);
+        let id = peer.call().await;
+        cancelled.abort();
+        while !matches!(peer.read().await.unwrap(), (RST_STREAM, _, of, code) if of == id && code == CANCEL) {
+        }
+        peer.write(&answer(id)).await;
+    }
+    peer.settle().await;
+    peer.write(&answer(first)).await;
+    assert_eq!(outcome(running).await, Ok(1));
+    let next = call(&channel);
+    let id = peer.call().await;
+    peer.write(&answer(id)).await;
+    assert_eq!(outcome(next).await, Ok(1));
+    assert!(host.0.try_recv().is_err(), "one connection serves all");
+}
+
+#[tokio::test(start_paused = true)]
 async fn large_answers_to_cancelled_calls_leave_room_for_others() {
     const CHUNK: [u8; 1 << 14] = [0; 1 << 14];
     let (channel, mut host) = channel(8 << 20);
