@@ -80,7 +80,7 @@ impl Channel {
         if let Some(unsent) = sent.as_mut().err().and_then(TrySendError::take_message) {
             sent = self.connection().await?.try_send_request(unsent).await;
         }
-        sent.map_err(|error| unreachable(error.into_error()))
+        sent.map_err(|error| unanswered(&error.into_error()))
     }
 }
 
@@ -121,6 +121,11 @@ fn has_ended(connection: &Connecting) -> bool {
 
 fn unreachable(error: impl std::error::Error + 'static) -> Status {
     Status::unavailable(format!("cannot reach the host: {}", error_chain(&error)))
+}
+
+/// The host may have handled the call.
+fn unanswered(error: &hyper::Error) -> Status {
+    Status::unavailable(format!("the host did not answer: {}", error_chain(error)))
 }
 
 /// The call's path with the scheme and the authority, which HTTP/2 requires.

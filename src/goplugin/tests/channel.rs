@@ -268,6 +268,25 @@ async fn a_goaway_fails_the_calls_that_it_does_not_name_and_no_other() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_call_of_which_something_was_sent_is_never_repeated() {
+    let (channel, mut host) = channel(1 << 20);
+    for begins_answer in [false, true] {
+        let failed = call(&channel);
+        let mut peer = host.accept().await;
+        let id = peer.call().await;
+        if begins_answer {
+            peer.write(&head(id)).await;
+            peer.settle().await;
+        }
+        drop(peer);
+        let status = timeout(FOR_EVER, failed).await.expect("the call hangs").unwrap().unwrap_err();
+        // The host may have handled the call.
+        assert!(!status.message().contains("cannot reach"), "{}", status.message());
+        assert!(host.0.try_recv().is_err(), "the call was repeated");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_host_that_ends_each_connection_at_once_fails_the_call() {
     let (opened, mut connections) = mpsc::unbounded_channel();
     let channel = Channel::new(move || {
