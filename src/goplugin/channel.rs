@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use futures_util::FutureExt;
 use futures_util::future::Shared;
 use hyper::body::Incoming;
-use hyper::client::conn::http2;
+use hyper::client::conn::{TrySendError, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -58,19 +58,29 @@ impl Channel {
         Self(Arc::new(State { connect: Box::new(connect), connection: Mutex::default() }))
     }
 
-    /// The connection of this call: the present one, or a new one after its end or failure.
+    /// The connection of this call: the present one, or a new one after its end or failure. A new one opens in its own
+    /// task, because the call that waits for it may be given up.
     fn connection(&self) -> Connecting {
         let mut connection = self.0.connection.lock();
         match connection.as_ref().filter(|connection| !has_ended(connection)) {
             Some(connection) => connection.clone(),
-            None => connection.insert((self.0.connect)().shared()).clone(),
+            None => {
+                let opening = connection.insert((self.0.connect)().shared()).clone();
+                tokio::spawn(opening.clone());
+                opening
+            }
         }
     }
 
+    /// Sends a call. After GOAWAY or its end, a connection returns a call of which it has sent nothing. Such a call goes
+    /// to a new connection, once. No other call is repeated, because the host may have seen it.
     async fn send(self, mut request: Request<Body>) -> Result<Response<Incoming>, Status> {
-        let mut sender = self.connection().await?;
         *request.uri_mut() = absolute(request.uri())?;
-        sender.send_request(request).await.map_err(unreachable)
+        let mut sent = self.connection().await?.try_send_request(request).await;
+        if let Some(unsent) = sent.as_mut().err().and_then(TrySendError::take_message) {
+            sent = self.connection().await?.try_send_request(unsent).await;
+        }
+        sent.map_err(|error| unanswered(&error.into_error()))
     }
 }
 
@@ -93,8 +103,10 @@ async fn start_http2<S>(stream: S) -> Result<Sender, Status>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let started = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
-    let (sender, connection) = started.map_err(unreachable)?;
+    let mut http2 = http2::Builder::new(TokioExecutor::new());
+    // An answer to a call that was given up is no fault of the host. HTTP/2's usual limit ends a connection after 1024.
+    http2.max_local_error_reset_streams(None);
+    let (sender, connection) = http2.handshake(TokioIo::new(stream)).await.map_err(unreachable)?;
     tokio::spawn(async move {
         if let Err(error) = connection.await {
             tracing::debug!("a connection to the host ended: {}", error_chain(&error));
@@ -109,6 +121,11 @@ fn has_ended(connection: &Connecting) -> bool {
 
 fn unreachable(error: impl std::error::Error + 'static) -> Status {
     Status::unavailable(format!("cannot reach the host: {}", error_chain(&error)))
+}
+
+/// The host may have handled the call.
+fn unanswered(error: &hyper::Error) -> Status {
+    Status::unavailable(format!("the host did not answer: {}", error_chain(error)))
 }
 
 /// The call's path with the scheme and the authority, which HTTP/2 requires.

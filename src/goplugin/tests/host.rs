@@ -13,11 +13,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Request, Response, Status};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::super::connection::{Accepted, Raw};
 use super::super::environment::Environment;
 use super::super::host_liveness::HostLiveness;
+use super::super::pb::ConnInfo;
+use super::super::pb::grpc_broker_client::GrpcBrokerClient;
+use super::super::pb::grpc_broker_server::{GrpcBroker, GrpcBrokerServer};
 use super::super::pb::health::health_client::HealthClient;
 use super::super::pb::health::health_server::{Health, HealthServer};
 use super::super::pb::health::{HealthCheckRequest, HealthCheckResponse};
@@ -50,7 +53,7 @@ pub(super) struct Started {
     pub(super) tls: Tls,
 }
 
-/// A service of the host that answers health checks for its own id only.
+/// A service of the host that answers health checks for its own id only, and returns messages.
 pub(super) struct Numbered(pub(super) u32);
 
 /// The plugin's stdout.
@@ -151,6 +154,18 @@ impl Health for Numbered {
     }
 }
 
+#[tonic::async_trait]
+impl GrpcBroker for Numbered {
+    type StartStreamStream = Streaming<ConnInfo>;
+
+    async fn start_stream(
+        &self,
+        request: Request<Streaming<ConnInfo>>,
+    ) -> Result<Response<Self::StartStreamStream>, Status> {
+        Ok(Response::new(request.into_inner()))
+    }
+}
+
 /// Connects to the socket at `path` with the identity in `tls`.
 pub(super) fn connect_as(tls: &Tls, path: &Path) -> Channel {
     let (tls, path) = (TlsConnector::from(Arc::clone(&tls.client)), path.to_owned());
@@ -179,8 +194,9 @@ pub(super) async fn serve(id: u32, tls: TlsAcceptor, mut streams: mpsc::Receiver
             sender.send(connection).await.unwrap();
         }
     };
-    let (services, stop) =
-        (Services::default().with(HealthServer::new(Numbered(id))), CancellationToken::new());
+    let echo = GrpcBrokerServer::new(Numbered(id)).max_decoding_message_size(usize::MAX);
+    let services = Services::default().with(HealthServer::new(Numbered(id))).with(echo);
+    let stop = CancellationToken::new();
     tokio::join!(server::serve(services, connections, &stop), accepting);
 }
 
@@ -205,4 +221,21 @@ pub(super) async fn check(channel: &Channel, service: &str) -> Result<i32, Code>
     let request = HealthCheckRequest { service: service.to_owned() };
     let response = HealthClient::new(channel.clone()).check(request).await;
     response.map(|response| response.into_inner().status).map_err(|status| status.code())
+}
+
+/// Sends a message of `size` bytes to the service `id` over `channel` and back, beside 50 small calls.
+pub(super) async fn pass_large_message(channel: &Channel, id: u32, size: usize) {
+    let large = async {
+        let mut client = GrpcBrokerClient::new(channel.clone()).max_decoding_message_size(usize::MAX);
+        let message = ConnInfo { address: "x".repeat(size), ..ConnInfo::default() };
+        let mut echo = client.start_stream(tokio_stream::once(message)).await.unwrap().into_inner();
+        assert_eq!(echo.message().await.unwrap().unwrap().address.len(), size);
+        assert_eq!(echo.message().await.unwrap(), None);
+    };
+    let small = async {
+        for _ in 0..50 {
+            check(channel, &id.to_string()).await.unwrap();
+        }
+    };
+    tokio::join!(large, small);
 }

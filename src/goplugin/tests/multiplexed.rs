@@ -20,7 +20,7 @@ use super::super::pb::grpc_broker_client::GrpcBrokerClient;
 use super::super::pb::grpc_controller_client::GrpcControllerClient;
 use super::super::pb::health::HealthCheckRequest;
 use super::super::pb::health::health_client::HealthClient;
-use super::host::{Host, Started, check, serve, start_tls};
+use super::host::{Host, Started, check, pass_large_message, serve, start_tls};
 
 /// The host's end of the shared connection.
 struct Shared {
@@ -114,6 +114,14 @@ async fn every_stream_reaches_the_id_it_was_opened_for() {
         });
     }
     assert_eq!(dials.join_all().await.len(), 6);
+}
+
+#[tokio::test]
+async fn thirty_mebibytes_pass_both_ways_beside_small_calls() {
+    let host = Host::new();
+    let (started, _main, ..) = with_listeners(&host, &[1]).await;
+    let channel = started.broker().await.channel(1);
+    pass_large_message(&channel, 1, 30 << 20).await;
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use super::super::pb::grpc_controller_client::GrpcControllerClient;
 use super::super::pb::grpc_stdio_client::GrpcStdioClient;
 use super::super::tls::{Identity, Tls};
 use super::super::{Channel, Error};
-use super::host::{Host, Started, check, connect_as, serve_on, start_tls};
+use super::host::{Host, Started, check, connect_as, pass_large_message, serve_on, start_tls};
 
 /// Opens the broker stream. The returned sender sends messages to the plugin.
 async fn broker_stream(channel: &Channel) -> mpsc::Sender<pb::ConnInfo> {
@@ -125,6 +125,23 @@ async fn a_broken_channel_connects_again() {
         result = check(&channel, "1").await;
     }
     result.unwrap();
+}
+
+#[tokio::test]
+async fn thirty_mebibytes_pass_both_ways_beside_small_calls() {
+    let host = Host::new();
+    let started = host.start(host.environment()).await;
+    let stream = broker_stream(&started.connect().await).await;
+    let path = path_of(&host, 1);
+    stream.send(at(1, &path)).await.unwrap();
+    let passing = async {
+        let channel = started.broker().await.channel(1);
+        pass_large_message(&channel, 1, 30 << 20).await;
+    };
+    tokio::select! {
+        () = serve_on(&path, 1, acceptor(&started)) => unreachable!("the host serves until the end"),
+        () = passing => {}
+    }
 }
 
 #[tokio::test]

@@ -1,9 +1,9 @@
-//! Frames of HTTP/2 by hand: calls that the host cancels, and calls at the end of the plugin.
+//! Calls of a host that writes its frames by hand: calls that it cancels, and calls at the end of the plugin.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+use tokio::io::{AsyncWriteExt as _, DuplexStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
@@ -13,6 +13,9 @@ use tonic::{Request, Response, Status, Streaming};
 use super::super::Services;
 use super::super::pb::ConnInfo;
 use super::super::pb::grpc_broker_server::{GrpcBroker, GrpcBrokerServer};
+use super::frames::{
+    DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADERS, PING, PREFACE, RST_STREAM, SETTINGS, frame, read,
+};
 
 /// Returns each message of a call to its sender, when `permits` has a permit.
 struct Echo {
@@ -52,21 +55,7 @@ struct Frames {
     end: tokio::task::JoinHandle<()>,
 }
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const GOAWAY: u8 = 7;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
 const ECHO: &str = "/plugin.GRPCBroker/StartStream";
-
-fn frame(kind: u8, flags: u8, id: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-    [&length[1..], &[kind, flags], &id.to_be_bytes(), payload].concat()
-}
 
 fn literal(name: u8, value: &str) -> Vec<u8> {
     [&[name, u8::try_from(value.len()).unwrap()], value.as_bytes()].concat()
@@ -101,13 +90,8 @@ impl Frames {
         self.stream.write_all(bytes).await.unwrap();
     }
 
-    async fn read(&mut self) -> Option<(u8, u8, u32, Vec<u8>)> {
-        let mut head = [0; 9];
-        self.stream.read_exact(&mut head).await.ok()?;
-        let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
-        self.stream.read_exact(&mut payload).await.ok()?;
-        let id = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
-        Some((head[3], head[4], id, payload))
+    async fn read(&mut self) -> Option<Frame> {
+        read(&mut self.stream).await
     }
 
     /// Reads to the end of the stream `id`, and returns its frames.

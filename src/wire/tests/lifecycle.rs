@@ -9,6 +9,7 @@ use tonic::{Code, Request};
 use super::logs::Logs;
 use super::server::{State, request};
 use super::{Caller, Mounts, Server};
+use crate::logical::Storage as _;
 use crate::wire::pb;
 use crate::wire::pb::logical::plugin_version_client::PluginVersionClient;
 use crate::wire::pb::multiplexing::MultiplexingSupportRequest;
@@ -68,6 +69,38 @@ async fn a_second_setup_takes_the_firsts_place() {
     assert_eq!(reply.response.unwrap().data, r#"{"uuid":"second"}"#);
     assert_eq!(mounts.seen.cleanups.load(Ordering::SeqCst), 1);
     assert_eq!(mounts.seen.alive.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_second_setup_moves_storage_to_its_broker_id() {
+    let server = Server::vault();
+    let caller = server.mount(Mounts::new().0).await;
+    caller.ask("update", "put/a").await;
+    assert_eq!(*server.state.open.borrow(), [1]);
+    assert_eq!(caller.setup(2).await, "");
+    assert!(caller.ask("read", "get/a").await.response.is_some());
+    server.state.open.subscribe().wait_for(|open| *open == [2]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_request_that_outlives_its_mount_reaches_storage_and_then_the_connection_ends() {
+    let (mounts, mut notices) = Mounts::new();
+    let server = Server::vault();
+    let caller = server.mount(mounts.clone()).await;
+    caller.ask("update", "put/a").await;
+    let running = tokio::spawn({
+        let caller = caller.clone();
+        async move { caller.send("read", "wait", "null").await }
+    });
+    assert_eq!(notices.recv().await.unwrap(), "waiting");
+    caller.cleanup().await.unwrap();
+    running.abort();
+    assert_eq!(notices.recv().await.unwrap(), "cancelled");
+    mounts.seen.go_on.notify_one();
+    assert_eq!(notices.recv().await.unwrap(), "finished");
+    assert!(server.state.entries.get("finished").await.unwrap().is_some());
+    assert_eq!(server.state.dials.load(Ordering::SeqCst), 1);
+    server.state.open.subscribe().wait_for(Vec::is_empty).await.unwrap();
 }
 
 #[tokio::test]

@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::DuplexStream;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::metadata::{AsciiMetadataValue, MetadataMap};
 use tonic::{Request, Response, Status};
@@ -32,6 +34,8 @@ pub(super) struct State {
     /// Behaves as OpenBao: supports pages, but no events.
     pub(super) openbao: bool,
     pub(super) dials: AtomicUsize,
+    /// The broker ids of the connections that are open, in the order of their dials.
+    pub(super) open: watch::Sender<Vec<u32>>,
     pub(super) failing_dials: AtomicUsize,
     pub(super) page_calls: AtomicUsize,
     pub(super) events: Mutex<Vec<pb::SendEventRequest>>,
@@ -105,7 +109,19 @@ impl Server {
         let failing = &self.state.failing_dials;
         match failing.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)) {
             Ok(_) => Err(Error::NoConnectionInfo(id)),
-            Err(_) => Ok(open(Arc::clone(services))),
+            Err(_) => {
+                let (ours, serving) = open(Arc::clone(services));
+                let state = Arc::clone(&self.state);
+                state.open.send_modify(|open| open.push(id));
+                tokio::spawn(async move {
+                    serving.await.unwrap();
+                    state.open.send_modify(|open| {
+                        let ended = open.iter().position(|of| *of == id).unwrap();
+                        open.remove(ended);
+                    });
+                });
+                Ok(ours)
+            }
         }
     }
 
@@ -125,14 +141,14 @@ impl Server {
 /// A channel to the services over in-memory pipes.
 pub(super) fn connect(services: Services) -> Channel {
     let services = Arc::new(services);
-    Channel::new(move || future::ready(Ok(open(Arc::clone(&services)))))
+    Channel::new(move || future::ready(Ok(open(Arc::clone(&services)).0)))
 }
 
 /// Serves one connection, and returns its other end.
-fn open(services: Arc<Services>) -> DuplexStream {
+fn open(services: Arc<Services>) -> (DuplexStream, JoinHandle<()>) {
     let (ours, theirs) = tokio::io::duplex(1 << 20);
-    tokio::spawn(async move { services.serve(theirs, &CancellationToken::new()).await });
-    ours
+    let serving = tokio::spawn(async move { services.serve(theirs, &CancellationToken::new()).await });
+    (ours, serving)
 }
 
 fn text(result: Result<(), StorageError>) -> String {
