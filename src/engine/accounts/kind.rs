@@ -62,7 +62,7 @@ pub struct Turn<'a> {
     pub engine: &'a Engine,
     /// True in the mount's last tick.
     pub is_last: bool,
-    /// True if the configuration names another organization since the last tick.
+    /// True if the configuration names another organization since the last tick, or if the process is new.
     pub reach_changed: bool,
     tick: &'a Tick,
     no_room: AtomicBool,
