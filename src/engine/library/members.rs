@@ -286,15 +286,17 @@ impl Home {
     }
 }
 
-/// True if a name looks like `vault-<role>-<8 random characters>-<6 of a mount's tag>`.
+/// True if a name looks like one that a mount gives: `vault-<front>-<8 random characters>-<6 of a mount's tag>`, or with
+/// the 10 characters of a credential's stamp before the tag.
 fn is_of_a_mount(name: &str) -> bool {
-    let mut parts = name.rsplitn(3, '-');
-    let (tag, random, front) = (parts.next(), parts.next(), parts.next());
-    let is = |part: Option<&str>, length: usize| {
-        part.is_some_and(|part| {
+    let ends_in = |lengths: &[usize]| {
+        let mut parts = name.rsplitn(lengths.len() + 1, '-');
+        let is = |part: &str, length: usize| {
             part.len() == length
                 && part.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
-        })
+        };
+        lengths.iter().all(|length| parts.next().is_some_and(|part| is(part, *length)))
+            && parts.next().is_some_and(|front| front.starts_with("vault-"))
     };
-    is(tag, 6) && is(random, 8) && front.is_some_and(|front| front.starts_with("vault-"))
+    ends_in(&[6, 8]) || ends_in(&[6, 10, 8])
 }
