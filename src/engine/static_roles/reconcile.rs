@@ -82,7 +82,7 @@ impl Kind for StaticRoles {
         stored::mark(storage, name, engine.certain_time()).await?;
         role.try_now(|_| true);
         if role.current.is_none() {
-            return deletion::finish(&work, &mut role).await;
+            return deletion::finish(&work, &mut role).await.map(drop);
         }
         end_due_keys(&work, &mut role).await?;
         match role.trouble_with_replaced() {
