@@ -14,10 +14,11 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
-use crate::engine::Error;
 use crate::engine::accounts::live_keys;
 use crate::engine::config::clients::Configured;
+use crate::engine::{Engine, Error};
 use crate::openai::{
     Client, OrganizationId, Pages, ProjectId, Role, ServiceAccount, ServiceAccountId, Urgency,
 };
@@ -256,16 +257,23 @@ impl Home {
     }
 
     /// Warnings about adopted accounts that somebody else may use, because they have keys or a name that a mount gave.
-    pub(super) async fn warn_of_users(&self, adopted: &[Member]) -> Result<Vec<String>, Error> {
-        let by_id: HashMap<&ServiceAccountId, &str> =
-            adopted.iter().map(|member| (&member.id, member.name.as_str())).collect();
-        let accounts = by_id.keys().copied().collect();
-        let keys = live_keys::of_accounts(&self.client, &self.project_id, &accounts, || self.now).await;
-        let keys = keys.map_err(Error::call("listing the project's keys"))?;
-        let mut with_keys: Vec<&str> =
-            keys.iter().filter_map(|key| by_id.get(&key.account).copied()).collect();
+    pub(super) async fn warn_of_users(
+        &self,
+        engine: &Engine,
+        adopted: &[Member],
+    ) -> Result<Vec<String>, Error> {
+        // Asked for at the same time, the keys of all accounts come from one list.
+        for member in adopted {
+            engine.accounts.listings.ask(&member.id);
+        }
+        let (mut with_keys, deadline) = (Vec::new(), Instant::now() + MAX_WAIT);
+        for Member { name, id, .. } in adopted {
+            let within = deadline.saturating_duration_since(Instant::now());
+            let keys = live_keys::others(engine, &self.client, &self.project_id, id, &[], within, 1).await;
+            let keys = keys.map_err(Error::call("listing the project's keys"))?.ok_or(Error::KeysUnlisted)?;
+            with_keys.extend((!keys.is_empty()).then_some(name.as_str()));
+        }
         with_keys.sort_unstable();
-        with_keys.dedup();
         let named: Vec<&str> =
             adopted.iter().map(|member| member.name.as_str()).filter(|name| is_of_a_mount(name)).collect();
         let mut warnings = Vec::new();
