@@ -218,7 +218,8 @@ pub struct Engine {
     mount_point: Mutex<String>,
     /// Cancelled when this process unloads the mount.
     gone: CancellationToken,
-    /// Set when the configuration names another organization. The next ticks retry everything that waits for that.
+    /// Set when the configuration names another organization, and at the start: an earlier process may have ended before
+    /// its ticks knew of that. The next ticks retry everything that waits for that.
     reach_changed: AtomicBool,
     /// The reason to refuse every request: a newer release wrote the mount's storage.
     refusal: OnceLock<String>,
@@ -246,7 +247,7 @@ impl Engine {
             listener: listener.clone(),
             mount_point: Mutex::default(),
             gone: CancellationToken::new(),
-            reach_changed: AtomicBool::new(false),
+            reach_changed: AtomicBool::new(true),
             refusal: OnceLock::new(),
             accounts: accounts::memory::Memory::new(clock),
             config: config::memory::Memory::new(&metrics, &times, clock),

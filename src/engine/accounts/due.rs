@@ -2,7 +2,8 @@
 //!
 //! *Guarantees:* a marker is written before the record that needs the marker. So a stored owner with future work always
 //! has a marker. The record decides, and the marker is a hint: when the marker's minute comes, the worker deletes a
-//! marker that no record needs.
+//! marker that no record needs. A marker may lie ahead of its owner's work only while the worker reconciles all owners,
+//! and after a crash the next process reconciles all owners.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};

@@ -62,7 +62,7 @@ pub struct Turn<'a> {
     pub engine: &'a Engine,
     /// True in the mount's last tick.
     pub is_last: bool,
-    /// True if the configuration names another organization since the last tick.
+    /// True if the configuration names another organization since the last tick, or if the process is new.
     pub reach_changed: bool,
     tick: &'a Tick,
     no_room: AtomicBool,
@@ -178,7 +178,7 @@ impl Pending {
         Self::without_ids(PendingWork::LookUp(organization), name, owner, since, retry)
     }
 
-    /// The creations whose look-up is due, because their names have settled.
+    /// The creations whose names have settled, so that their look-up is due or has failed.
     pub fn look_ups<'a>(
         owner: &'a Owner,
         making: &'a MakingList,
@@ -187,7 +187,13 @@ impl Pending {
         let is_due = move |making: &&Making| making.settles_at(now) <= now;
         making.iter().filter(is_due).map(|making| {
             let (name, organization) = (making.name.clone(), making.organization_id.clone());
-            Self::look_up(Some(owner.clone()), name, organization, making.since)
+            let pending = Self::look_up(Some(owner.clone()), name, organization, making.since);
+            let Some(error) = &making.retry.last_error else { return pending };
+            let error = format!(
+                "its creation in organization {} was cut off, and is not undone yet: {error}",
+                making.organization_id
+            );
+            Self { retry: RetryState { last_error: Some(error), ..making.retry.clone() }, ..pending }
         })
     }
 

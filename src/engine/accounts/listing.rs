@@ -2,7 +2,8 @@
 //! dozens of look-ups, in a project with thousands of accounts, and OpenAI may allow few calls a minute.
 //!
 //! *Guarantees:* a returned listing began at the requested time or later. An interrupted listing continues where it
-//! stopped. After a failure a project is not listed for [`FAILURE_KEPT_FOR`]; other projects are not affected.
+//! stopped. A failure is the answer of all listings that were requested before it, for [`FAILURE_KEPT_FOR`]; other projects
+//! are not affected.
 //!
 //! *Assumption:* a listing contains everything that existed when the listing began and was not deleted meanwhile.
 
@@ -167,6 +168,7 @@ impl Progress {
     ) -> Result<Listing, openai::Error> {
         self.used = clock.monotonic();
         if let Some((at, error)) = &self.failed
+            && *at >= since
             && self.used.saturating_sub(*at) < FAILURE_KEPT_FOR
         {
             return Err(error.clone());

@@ -2,6 +2,9 @@
 //!
 //! *Rule:* a name is stored in the record before OpenAI is called. Three steps remove a name: the write that stores the
 //! new key, an undo that OpenAI confirmed, and a look-up in the organization, project and account of the entry.
+//!
+//! Each entry keeps the failures of its own look-ups. So a look-up that fails for long, as for an account on which somebody
+//! has a key, delays no other one.
 
 use std::time::Duration;
 
@@ -9,8 +12,9 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::first_seen;
-use crate::engine::Error;
+use super::retry::RetryState;
 use crate::engine::failpoint::shortened;
+use crate::engine::{Engine, Error};
 use crate::openai::{LONGEST_EXPIRY, OrganizationId, ProjectId, ServiceAccountId};
 
 /// Time after which a request is surely over: Vault ends a request after 90 s.
@@ -37,12 +41,21 @@ pub struct Making {
     pub service_account_id: Option<ServiceAccountId>,
     /// The time of the call to OpenAI.
     pub since: DateTime<Utc>,
+    /// The failed look-ups.
+    #[serde(default, skip_serializing_if = "RetryState::is_clear")]
+    pub retry: RetryState,
 }
 
 impl Making {
     /// The time at which the name has settled. A creation in the future means that the clock was ahead then.
     pub fn settles_at(&self, now: DateTime<Utc>) -> DateTime<Utc> {
         self.since.min(now) + first_seen::settles_after()
+    }
+
+    /// The time of the next look-up: the name has settled, and a failed look-up waits no longer.
+    pub fn next_look(&self, now: DateTime<Utc>) -> DateTime<Utc> {
+        let settles_at = self.settles_at(now);
+        self.retry.waits_until(now).map_or(settles_at, |next_try| next_try.max(settles_at))
     }
 }
 
@@ -67,6 +80,48 @@ impl MakingList {
         self.0.iter().any(|making| making.name == name)
     }
 
+    /// The time of the next look-up; `None` for an empty list.
+    pub fn next_look(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        self.0.iter().map(|making| making.next_look(now)).min()
+    }
+
+    /// Allows failed look-ups to be repeated at once, where `is_tried` returns true.
+    pub fn try_now(&mut self, is_tried: impl Fn(&RetryState) -> bool) {
+        for making in self.0.iter_mut().filter(|making| is_tried(&making.retry)) {
+            making.retry.next_try = None;
+        }
+    }
+
+    /// The creations to look up now: their names have settled, and no failed look-up waits. In the mount's last tick
+    /// (`is_last`), each name that this process asked OpenAI for has settled.
+    pub fn sought(&self, engine: &Engine, is_last: bool) -> Vec<Making> {
+        let (first_seen, now) = (&engine.accounts.first_seen, engine.now());
+        let is_sought =
+            |making: &&Making| first_seen.has_settled(&making.name, is_last) && !making.retry.waits(now);
+        self.0.iter().filter(is_sought).cloned().collect()
+    }
+
+    /// Notes the result of a look-up: the outcome of the creation is known (`Ok(true)`), or a later look-up decides, or the
+    /// look-up failed.
+    pub fn note(&mut self, engine: &Engine, name: &str, looked_up: &Result<bool, Error>) {
+        match looked_up {
+            Ok(true) => {
+                self.end(name);
+                engine.accounts.first_seen.forget(name);
+            }
+            Ok(false) => {}
+            Err(error) => self.note_failure(engine, name, error),
+        }
+    }
+
+    /// Notes a failed look-up of this name.
+    pub fn note_failure(&mut self, engine: &Engine, name: &str, error: &Error) {
+        tracing::warn!(name, "a creation that was cut off is not undone yet: {error}");
+        for making in self.0.iter_mut().filter(|making| making.name == name) {
+            making.retry.failed_by(name, error, engine.now(), Duration::ZERO);
+        }
+    }
+
     /// Adds an entry, unless too many outcomes are unknown: of an account, or with `account` of a key on it.
     pub fn begin(
         &mut self,
@@ -86,6 +141,7 @@ impl MakingList {
             project_id: project.cloned(),
             service_account_id: account.cloned(),
             since,
+            retry: RetryState::default(),
         };
         self.0.push(making.clone());
         Ok(making)

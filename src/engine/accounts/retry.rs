@@ -42,6 +42,11 @@ impl RetryState {
         }
     }
 
+    /// True if the last attempt did not fail.
+    pub fn is_clear(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// Clears the state after a successful attempt.
     pub fn succeeded(&mut self) {
         *self = Self::default();

@@ -48,8 +48,9 @@ struct DueOwner {
 }
 
 /// Part of the tick. All owners are reconciled, with or without a due marker, in three cases: the clock went back
-/// (`went_back`), so that a marker may lie far ahead; the configuration names another organization (`reach_changed`);
-/// and the mount's last tick.
+/// (`went_back`), so that a marker may lie far ahead; the configuration names another organization, or the process is
+/// new (`reach_changed`); and the mount's last tick. A tick that is killed at such work leaves markers that lie ahead, and
+/// the new process finds the owners all the same.
 pub async fn tick(engine: &Engine, tick: &Tick, went_back: bool, reach_changed: bool) -> Outcome {
     match run(engine, tick, went_back, reach_changed).await {
         Ok(outcome) => outcome,

@@ -45,8 +45,12 @@ pub(in crate::engine) async fn reconcile(
     let now = engine.now();
     let is_last = engine.system.tainted().await?;
     let is_due = |waits: bool| which == Which::All || !waits;
-    let is_sought = |making: &&Making| is_due(!engine.accounts.first_seen.has_settled(&making.name, is_last));
-    let sought: Vec<&Making> = config.keys.making.iter().filter(is_sought).collect();
+    let mut making = config.keys.making.clone();
+    making.try_now(|_| is_last);
+    let sought = match which {
+        Which::All => making.iter().cloned().collect(),
+        Which::Due => making.sought(engine, is_last),
+    };
     let going: Vec<&Ending> = config.keys.ending.iter().filter(|old| is_due(old.retry.waits(now))).collect();
     if sought.is_empty() && going.is_empty() {
         return Ok(());
@@ -56,14 +60,9 @@ pub(in crate::engine) async fn reconcile(
         if Instant::now() >= deadline {
             break;
         }
-        match undo(engine, storage, config, making, deadline).await {
-            Ok(true) => {
-                after.keys.making.end(&making.name);
-                engine.accounts.first_seen.forget(&making.name);
-            }
-            Ok(false) => {}
-            Err(error) => failure = Some(error),
-        }
+        let looked_up = undo(engine, storage, config, &making, deadline).await;
+        after.keys.making.note(engine, &making.name, &looked_up);
+        failure = looked_up.err().or(failure);
     }
     for old in going {
         if Instant::now() >= deadline {

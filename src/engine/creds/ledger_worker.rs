@@ -62,7 +62,7 @@ struct Pass<'a> {
     deadline: Instant,
     cancelled: &'a CancellationToken,
     which: Which,
-    /// True if the configuration names another organization since the last pass.
+    /// True if the configuration names another organization since the last pass, or if the process is new.
     reach_changed: bool,
     /// Error that ends the pass early.
     halt: OnceLock<Error>,

@@ -139,7 +139,7 @@ impl FederatedRole {
 
     /// True if OpenAI has what the record says.
     pub fn is_settled(&self) -> bool {
-        self.deleted.is_none() && self.making.is_empty() && self.is_registered() && self.is_applied()
+        self.deleted.is_none() && self.making.is_empty() && self.has_only_look_ups_left()
     }
 
     /// True if account and rule are there.
@@ -162,6 +162,11 @@ impl FederatedRole {
     pub fn has_only_creations_left(&self) -> bool {
         let has_rule = self.managed.as_ref().is_some_and(|it| it.rule_name.is_some());
         self.deleted.is_some() && !has_rule && self.made_account.is_none()
+    }
+
+    /// True if nothing is left to do but to look for creations whose outcome is not known.
+    pub fn has_only_look_ups_left(&self) -> bool {
+        self.has_only_creations_left() || self.deleted.is_none() && self.is_registered() && self.is_applied()
     }
 
     /// Everything at OpenAI that the role has, asks for, or still has to let go.

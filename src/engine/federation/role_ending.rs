@@ -101,15 +101,18 @@ async fn end_account(work: &Work<'_>, role: &FederatedRole, made: &MadeAccount) 
     Ok(claims::release_locked(work.storage, &made.id, &ours).await?)
 }
 
-/// Looks for accounts whose creation was cut off, and deletes them. The caller stores the record.
-pub(super) async fn look_up(work: &Work<'_>, role: &mut FederatedRole) -> Result<(), Error> {
-    let is_last = work.engine.system.tainted().await?;
-    let settled =
-        role.making.iter().filter(|it| work.engine.accounts.first_seen.has_settled(&it.name, is_last));
-    for making in settled.cloned().collect::<Vec<_>>() {
-        if undo(work, &making).await? {
-            role.making.end(&making.name);
-            work.engine.accounts.first_seen.forget(&making.name);
+/// Looks for these accounts whose creation was cut off, and deletes them. The record keeps failures, and the caller stores
+/// it.
+pub(super) async fn look_up(
+    work: &Work<'_>,
+    role: &mut FederatedRole,
+    sought: &[Making],
+) -> Result<(), Error> {
+    for making in sought {
+        let looked_up = undo(work, making).await;
+        role.making.note(work.engine, &making.name, &looked_up);
+        if let Err(error @ Error::Storage(_)) = looked_up {
+            return Err(error);
         }
     }
     Ok(())

@@ -12,6 +12,7 @@ use super::role_work::{Work, mark, next_look, waiting};
 use super::{role_ending, role_registration};
 use crate::engine::Error;
 use crate::engine::accounts::kind::{Holding, Kind, Mount, Pending, Turn};
+use crate::engine::accounts::making::Making;
 use crate::engine::accounts::owner::Owner;
 use crate::engine::time::backoff;
 use crate::logical::{Storage, StorageError};
@@ -37,16 +38,24 @@ impl Kind for FederatedRoles {
         if role.is_settled() {
             return Ok(None);
         }
-        if role.retry.waits(now) && !turn.is_tried_now(&role.retry) {
+        let mut role = (*role).clone();
+        role.making.try_now(|retry| turn.is_tried_now(retry));
+        let sought = role.making.sought(engine, turn.is_last);
+        let waits = role.retry.waits(now) && !turn.is_tried_now(&role.retry);
+        if sought.is_empty() && (waits || role.has_only_look_ups_left() && !role.is_over()) {
             return Ok(next_look(&role, now));
         }
-        let mut role = (*role).clone();
         match Work::new(engine, storage, name, &role, turn.max_wait().min(MAX_WAIT)).await {
-            Ok(work) => attend(turn, &work, &mut role).await?,
+            Ok(work) => attend(turn, &work, &mut role, &sought, waits).await?,
             // Whatever is due waits for a configuration: when one comes, the worker looks at all.
             Err(Error::NotConfigured) => return Ok(Some(now + backoff::OUT_OF_REACH)),
             Err(error) => {
-                role.retry.failed_by(name, &error, now, Duration::ZERO);
+                for making in &sought {
+                    role.making.note_failure(engine, &making.name, &error);
+                }
+                if !waits {
+                    role.retry.failed_by(name, &error, now, Duration::ZERO);
+                }
                 engine.federation.roles.put(storage, name, &role).await?;
             }
         }
@@ -73,7 +82,7 @@ impl Kind for FederatedRoles {
             return Ok(());
         }
         Err(Error::field(format!(
-            "federated role {name}: what a creation that was cut off has made is looked for by the tick, once a minute"
+            "federated role {name}: what a creation that was cut off has made is looked for by the tick"
         )))
     }
 
@@ -84,11 +93,21 @@ impl Kind for FederatedRoles {
     }
 }
 
-/// Does all that is due with the role. A failure at OpenAI is kept in the record.
-async fn attend(turn: &Turn<'_>, work: &Work<'_>, role: &mut FederatedRole) -> Result<(), Error> {
+/// Looks for the sought creations, and does all else that is due with the role, unless a failure of that `waits`. Failures
+/// at OpenAI are kept in the record.
+async fn attend(
+    turn: &Turn<'_>,
+    work: &Work<'_>,
+    role: &mut FederatedRole,
+    sought: &[Making],
+    waits: bool,
+) -> Result<(), Error> {
     // The record is written first: a node that no longer leads fails here.
     work.put(role).await?;
-    let looked = role_ending::look_up(work, role).await;
+    role_ending::look_up(work, role, sought).await?;
+    if waits && !role.is_over() {
+        return work.put(role).await;
+    }
     let outcome = if role.deleted.is_some() {
         role_ending::end(work, role).await
     } else if turn.is_last {
@@ -99,7 +118,7 @@ async fn attend(turn: &Turn<'_>, work: &Work<'_>, role: &mut FederatedRole) -> R
     if role.is_over() {
         return outcome;
     }
-    match looked.and(outcome) {
+    match outcome {
         Err(error @ Error::Storage(_)) => return Err(error),
         Err(error) => {
             tracing::warn!(role = %work.name, "a federated role is not as written at OpenAI yet: {error}");

@@ -5,7 +5,8 @@
 //! first and deletes it. A rule keeps its one name, which OpenAI allows once in a provider. So an interruption at any
 //! point, repeated, leaves one rule and one account.
 //!
-//! *Assumptions:* the caller holds the role's lock, and a marker of the role has come.
+//! *Assumptions:* the caller holds the role's lock, and after a crash the worker comes to the role: a marker of the role is
+//! due, or the worker reconciles all owners.
 
 use std::time::Duration;
 

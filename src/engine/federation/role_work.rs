@@ -110,10 +110,8 @@ pub(super) fn next_look(role: &FederatedRole, now: DateTime<Utc>) -> Option<Date
     if role.is_settled() {
         return None;
     }
-    let look_up = role.making.iter().map(|making| making.settles_at(now)).min();
-    let retry = role.retry.waits_until(now).unwrap_or(now);
-    let is_only_look_up = role.deleted.is_none() && role.is_registered();
-    Some(look_up.filter(|_| is_only_look_up).unwrap_or(retry))
+    let retry = (!role.has_only_look_ups_left()).then(|| role.retry.waits_until(now).unwrap_or(now));
+    Some(role.making.next_look(now).into_iter().chain(retry).min().unwrap_or(now))
 }
 
 /// Everything that the role has waiting for OpenAI.

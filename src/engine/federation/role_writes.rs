@@ -328,6 +328,7 @@ pub(in crate::engine) async fn delete(
     let mut role = role.clone();
     role.deleted = role.deleted.or_else(|| Some(engine.now()));
     role.retry.retry_now();
+    role.making.try_now(|_| true);
     if role.is_over() {
         remove(engine, storage, name, &role).await?;
         engine.federation.exchanges.forget(name);

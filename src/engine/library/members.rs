@@ -14,10 +14,11 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
-use crate::engine::Error;
 use crate::engine::accounts::live_keys;
 use crate::engine::config::clients::Configured;
+use crate::engine::{Engine, Error};
 use crate::openai::{
     Client, OrganizationId, Pages, ProjectId, Role, ServiceAccount, ServiceAccountId, Urgency,
 };
@@ -256,16 +257,23 @@ impl Home {
     }
 
     /// Warnings about adopted accounts that somebody else may use, because they have keys or a name that a mount gave.
-    pub(super) async fn warn_of_users(&self, adopted: &[Member]) -> Result<Vec<String>, Error> {
-        let by_id: HashMap<&ServiceAccountId, &str> =
-            adopted.iter().map(|member| (&member.id, member.name.as_str())).collect();
-        let accounts = by_id.keys().copied().collect();
-        let keys = live_keys::of_accounts(&self.client, &self.project_id, &accounts, || self.now).await;
-        let keys = keys.map_err(Error::call("listing the project's keys"))?;
-        let mut with_keys: Vec<&str> =
-            keys.iter().filter_map(|key| by_id.get(&key.account).copied()).collect();
+    pub(super) async fn warn_of_users(
+        &self,
+        engine: &Engine,
+        adopted: &[Member],
+    ) -> Result<Vec<String>, Error> {
+        // Asked for at the same time, the keys of all accounts come from one list.
+        for member in adopted {
+            engine.accounts.listings.ask(&member.id);
+        }
+        let (mut with_keys, deadline) = (Vec::new(), Instant::now() + MAX_WAIT);
+        for Member { name, id, .. } in adopted {
+            let within = deadline.saturating_duration_since(Instant::now());
+            let keys = live_keys::others(engine, &self.client, &self.project_id, id, &[], within, 1).await;
+            let keys = keys.map_err(Error::call("listing the project's keys"))?.ok_or(Error::KeysUnlisted)?;
+            with_keys.extend((!keys.is_empty()).then_some(name.as_str()));
+        }
         with_keys.sort_unstable();
-        with_keys.dedup();
         let named: Vec<&str> =
             adopted.iter().map(|member| member.name.as_str()).filter(|name| is_of_a_mount(name)).collect();
         let mut warnings = Vec::new();
@@ -286,15 +294,17 @@ impl Home {
     }
 }
 
-/// True if a name looks like `vault-<role>-<8 random characters>-<6 of a mount's tag>`.
+/// True if a name looks like one that a mount gives: `vault-<front>-<8 random characters>-<6 of a mount's tag>`, or with
+/// the 10 characters of a credential's stamp before the tag.
 fn is_of_a_mount(name: &str) -> bool {
-    let mut parts = name.rsplitn(3, '-');
-    let (tag, random, front) = (parts.next(), parts.next(), parts.next());
-    let is = |part: Option<&str>, length: usize| {
-        part.is_some_and(|part| {
+    let ends_in = |lengths: &[usize]| {
+        let mut parts = name.rsplitn(lengths.len() + 1, '-');
+        let is = |part: &str, length: usize| {
             part.len() == length
                 && part.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
-        })
+        };
+        lengths.iter().all(|length| parts.next().is_some_and(|part| is(part, *length)))
+            && parts.next().is_some_and(|front| front.starts_with("vault-"))
     };
-    is(tag, 6) && is(random, 8) && front.is_some_and(|front| front.starts_with("vault-"))
+    ends_in(&[6, 8]) || ends_in(&[6, 10, 8])
 }

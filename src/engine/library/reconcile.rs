@@ -25,6 +25,7 @@ use crate::engine::accounts::kind::{Holding, Kind, Mount, Pending, Turn};
 use crate::engine::accounts::lookup::Look;
 use crate::engine::accounts::making::Making;
 use crate::engine::accounts::owner::Owner;
+use crate::engine::accounts::retry::RetryState;
 use crate::engine::accounts::{claims, live_keys, lost, making};
 use crate::engine::config::clients;
 use crate::engine::config::clients::Configured;
@@ -42,27 +43,39 @@ const MAX_REQUEST_TIME: Duration = Duration::from_secs(40);
 
 /// The limits of a run.
 #[derive(Clone, Copy)]
-pub(super) struct Limits {
+pub(super) struct Limits<'a> {
     /// Maximum wait of each call for its turn at OpenAI.
     max_wait: Duration,
     /// The time from which on no call begins.
     deadline: Instant,
-    /// True if accounts are skipped that a running write may still make members.
-    waits_for_writes: bool,
-    /// True in the mount's last tick.
-    is_last: bool,
+    /// The tick; `None` for a request.
+    turn: Option<&'a Turn<'a>>,
 }
 
-impl Limits {
+impl<'a> Limits<'a> {
     /// For a request, which holds the set's lock, so no write is running.
     fn of_request(max_time: Duration) -> Self {
-        let deadline = Instant::now() + max_time;
-        Self { max_wait: MAX_WAIT, deadline, waits_for_writes: false, is_last: false }
+        Self { max_wait: MAX_WAIT, deadline: Instant::now() + max_time, turn: None }
     }
 
-    /// For the tick. The mount's last tick waits for no write: it holds the set's lock, and no later tick deletes the accounts.
-    fn of_tick(deadline: Instant, is_last: bool) -> Self {
-        Self { max_wait: MAX_TICK_WAIT, deadline, waits_for_writes: !is_last, is_last }
+    fn of_tick(turn: &'a Turn<'a>) -> Self {
+        Self { max_wait: MAX_TICK_WAIT, deadline: turn.deadline(), turn: Some(turn) }
+    }
+
+    /// True in the mount's last tick.
+    fn is_last(self) -> bool {
+        self.turn.is_some_and(|turn| turn.is_last)
+    }
+
+    /// True if accounts are skipped that a running write may still make members. The mount's last tick waits for no write: it
+    /// holds the set's lock, and no later tick deletes the accounts.
+    fn waits_for_writes(self) -> bool {
+        self.turn.is_some_and(|turn| !turn.is_last)
+    }
+
+    /// True if failed work is tried now, whatever its planned next try. A request tries all.
+    fn is_tried_now(self, retry: &RetryState) -> bool {
+        self.turn.is_none_or(|turn| turn.is_tried_now(retry))
     }
 
     fn max_wait(self) -> Duration {
@@ -88,36 +101,31 @@ pub(super) async fn reconcile(
     engine: &Engine,
     storage: &dyn Storage,
     name: &str,
-    limits: Limits,
+    limits: Limits<'_>,
 ) -> Result<Vec<String>, Error> {
     let Some(mut set) = sets::stored(engine, storage, name).await? else { return Ok(Vec::new()) };
     let now = engine.now();
+    let waits = set.retry.waits(now) && !limits.is_tried_now(&set.retry);
     let (due, later): (Vec<_>, Vec<_>) = std::mem::take(&mut set.ending)
         .into_iter()
-        .partition(|ending| !limits.waits_for_writes || ending.due(now) <= now);
-    let is_sought = |making: &&Making| engine.accounts.first_seen.has_settled(&making.name, limits.is_last);
-    let sought: Vec<Making> = set.making.iter().filter(is_sought).cloned().collect();
+        .partition(|ending| !waits && (!limits.waits_for_writes() || ending.due(now) <= now));
+    set.making.try_now(|retry| limits.is_tried_now(retry));
+    let sought = set.making.sought(engine, limits.is_last());
     set.ending = due.iter().chain(&later).cloned().collect();
     if !due.is_empty() || !sought.is_empty() {
         // This write proves that this node may write.
-        let count = set.unfinished();
         sets::put(engine, storage, name, &set).await?;
         failpoint!("set.settling");
-        let mut failure = None;
-        seek(engine, storage, &mut set, &sought, limits, &mut failure).await;
-        set.ending = delete_or_release_all(engine, storage, name, due, limits, &mut failure).await;
-        set.ending.extend(later);
-        // After a step forward the waits begin anew: OpenAI may allow only a few calls at a time.
-        if set.unfinished() < count {
-            set.retry.succeeded();
-        }
-        match failure {
-            // The set has work in the configured organization, too. That work does not wait the hour of the other one.
-            Some(error) if error.is_out_of_reach() && is_any_in_reach(engine, storage, &set).await => {
-                set.retry.failed(name, &error, now, Duration::ZERO);
+        seek(engine, storage, &mut set, &sought, limits).await;
+        if !due.is_empty() {
+            let (count, mut failure) = (due.len(), None);
+            set.ending = delete_or_release_all(engine, storage, name, due, limits, &mut failure).await;
+            // After a step forward the waits begin anew: OpenAI may allow only a few calls at a time.
+            if set.ending.len() < count {
+                set.retry.succeeded();
             }
-            Some(error) => set.retry.failed_by(name, &error, now, Duration::ZERO),
-            None => set.retry.succeeded(),
+            set.ending.extend(later);
+            note_outcome(engine, storage, name, &mut set, failure).await;
         }
         store(engine, storage, name, &set).await?;
     } else if set.is_over() {
@@ -141,13 +149,12 @@ impl Kind for LibrarySets {
     }
 
     async fn reconcile(&self, turn: &Turn<'_>, owner: &Owner) -> Result<Option<DateTime<Utc>>, Error> {
-        let (engine, storage, now, name) = (turn.engine, turn.storage(), turn.engine.now(), owner.name());
+        let (engine, storage, name) = (turn.engine, turn.storage(), owner.name());
         let Some(set) = engine.library_sets.latest(storage, name).await? else { return Ok(None) };
-        let next_look = set.next_look(now);
-        if set.retry.waits(now) && !turn.is_tried_now(&set.retry) || next_look.is_none() && !set.is_over() {
-            return Ok(next_look);
+        if set.next_look(engine.now()).is_none() && !set.is_over() {
+            return Ok(None);
         }
-        reconcile(engine, storage, name, Limits::of_tick(turn.deadline(), turn.is_last)).await?;
+        reconcile(engine, storage, name, Limits::of_tick(turn)).await?;
         let set = engine.library_sets.record(storage, name).await?;
         Ok(set.and_then(|set| set.next_look(engine.now())))
     }
@@ -206,12 +213,29 @@ async fn store(
     sets::put(engine, storage, name, set).await
 }
 
-/// True if something is left to do in the organization that the configuration names.
+/// Notes the outcome of the deletions and releases: a failure, or `None`.
+async fn note_outcome(
+    engine: &Engine,
+    storage: &dyn Storage,
+    name: &str,
+    set: &mut LibrarySet,
+    failure: Option<Error>,
+) {
+    let now = engine.now();
+    match failure {
+        // The set has such work in the configured organization, too. That work does not wait the hour of the other one.
+        Some(error) if error.is_out_of_reach() && is_any_in_reach(engine, storage, set).await => {
+            set.retry.failed(name, &error, now, Duration::ZERO);
+        }
+        Some(error) => set.retry.failed_by(name, &error, now, Duration::ZERO),
+        None => set.retry.succeeded(),
+    }
+}
+
+/// True if an account has to be deleted in the organization that the configuration names.
 async fn is_any_in_reach(engine: &Engine, storage: &dyn Storage, set: &LibrarySet) -> bool {
     let Ok(Configured { config, .. }) = clients::configured(engine, storage).await else { return false };
-    let ending = set.ending.iter().map(|ending| &ending.member.organization_id);
-    let making = set.making.iter().map(|making| &making.organization_id);
-    ending.chain(making).any(|organization| *organization == config.organization_id)
+    set.ending.iter().any(|ending| ending.member.organization_id == config.organization_id)
 }
 
 /// True if further calls to OpenAI would fail, too.
@@ -219,27 +243,21 @@ fn is_hopeless(engine: &Engine, failure: Option<&Error>) -> bool {
     failure.is_some_and(|error| ledger_worker::concerns_all(engine, error))
 }
 
-/// Looks up the creations, and deletes the accounts that exist.
+/// Looks up the creations, and deletes the accounts that exist. The record keeps failures.
 async fn seek(
     engine: &Engine,
     storage: &dyn Storage,
     set: &mut LibrarySet,
     sought: &[Making],
-    limits: Limits,
-    failure: &mut Option<Error>,
+    limits: Limits<'_>,
 ) {
+    let mut looked_up = Ok(true);
     for making in sought {
-        if limits.is_over() || is_hopeless(engine, failure.as_ref()) {
+        if limits.is_over() || is_hopeless(engine, looked_up.as_ref().err()) {
             return;
         }
-        match undo(engine, storage, making, limits).await {
-            Ok(true) => {
-                set.making.end(&making.name);
-                engine.accounts.first_seen.forget(&making.name);
-            }
-            Ok(false) => {}
-            Err(error) => note(failure, error),
-        }
+        looked_up = undo(engine, storage, making, limits).await;
+        set.making.note(engine, &making.name, &looked_up);
     }
 }
 
@@ -257,7 +275,7 @@ async fn undo(
     engine: &Engine,
     storage: &dyn Storage,
     making: &Making,
-    limits: Limits,
+    limits: Limits<'_>,
 ) -> Result<bool, Error> {
     let client = match clients::client_of(engine, storage, &making.organization_id).await {
         Err(error)
@@ -295,7 +313,7 @@ async fn delete_or_release_all(
     storage: &dyn Storage,
     set: &str,
     due: Vec<Ending>,
-    limits: Limits,
+    limits: Limits<'_>,
     failure: &mut Option<Error>,
 ) -> Vec<Ending> {
     let mut left = Vec::new();
@@ -330,7 +348,7 @@ async fn delete_or_release(
     storage: &dyn Storage,
     set: &str,
     member: &Member,
-    limits: Limits,
+    limits: Limits<'_>,
 ) -> Result<(), Error> {
     let _no_claim = claims::lock(&engine.locks, &member.id).await;
     let ours = Owner::LibrarySet(set.to_owned());

@@ -169,11 +169,6 @@ impl LibrarySet {
         accounts.chain(self.making.iter().map(Holding::making)).collect()
     }
 
-    /// The number of accounts and creations that `reconcile` has to end.
-    pub(super) fn unfinished(&self) -> usize {
-        self.ending.len() + self.making.iter().count()
-    }
-
     /// True if the record can be deleted.
     pub(super) fn is_over(&self) -> bool {
         self.is_tombstone && self.making.is_empty() && self.ending.is_empty()
@@ -181,9 +176,9 @@ impl LibrarySet {
 
     /// The time of the next work of the tick; `None` if there is no work.
     pub(super) fn next_look(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        let making = self.making.iter().map(|making| making.settles_at(now));
-        let first = making.chain(self.ending.iter().map(|ending| ending.due(now))).min()?;
-        Some(self.retry.waits_until(now).map_or(first, |next_try| next_try.max(first)))
+        let ending = self.ending.iter().map(|ending| ending.due(now)).min();
+        let ending = ending.map(|due| self.retry.waits_until(now).map_or(due, |next_try| next_try.max(due)));
+        self.making.next_look(now).into_iter().chain(ending).min()
     }
 
     /// An empty tombstone, from which a first write starts.

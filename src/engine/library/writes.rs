@@ -237,7 +237,7 @@ impl SetWrite<'_> {
             // After the claim: a later write of a role sees the claim.
             let adopted: Vec<_> = members.iter().map(|member| (&member.id, member.name.as_str())).collect();
             inventory::check_not_of_roles(engine, storage, ACCOUNTS.name(), &adopted).await?;
-            self.warnings = home.warn_of_users(&members).await?;
+            self.warnings = home.warn_of_users(engine, &members).await?;
         }
         for name in &lacking {
             members.push(self.make_account(home, name).await?);

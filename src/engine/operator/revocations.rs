@@ -246,9 +246,9 @@ async fn end_now(engine: &Engine, storage: &dyn Storage, pending: &Pending) -> R
     let owner = pending.owner.as_ref().filter(|_| pending.work == PendingWork::Deletion);
     match owner {
         Some(owner) => end_owner(engine, storage, owner, MAX_WAIT).await,
-        None => {
-            Err(Error::field("name: this is a creation that was cut off; the tick looks it up once a minute"))
-        }
+        None => Err(Error::field(
+            "name: this is a creation that was cut off; the tick looks it up, and after a failure not before retry_at",
+        )),
     }
 }
 

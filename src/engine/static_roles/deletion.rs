@@ -2,7 +2,8 @@
 //!
 //! *Guarantees:* the caller holds the role's lock. The record is stored without a current key before OpenAI deletes a
 //! key. From then on readers get no key, and the worker continues until OpenAI confirms all deletions. After the answer
-//! of a successful deletion, the keys are dead. With `force` the record is deleted in any case, and the answer names
+//! of a successful deletion, all keys are dead that anybody has. A key whose creation had no answer may live until the
+//! worker has looked it up: the answer warns of that key, which nobody has. With `force` the record is deleted in any case, and the answer names
 //! the keys and accounts that are left at OpenAI. If the process dies before the record is deleted, the worker
 //! continues as without `force`.
 
@@ -29,15 +30,29 @@ pub(super) async fn begin(
     Ok(STATIC_ROLES.put(storage, name, role).await?)
 }
 
-/// Deletes the role's keys at OpenAI. The tick continues after a failure.
-pub(super) async fn finish(work: &Work<'_>, role: &mut StaticRole) -> Result<(), Error> {
+/// Deletes the role's keys at OpenAI. The tick continues after a failure. Returns a warning if creations have an unknown
+/// outcome.
+pub(super) async fn finish(work: &Work<'_>, role: &mut StaticRole) -> Result<Option<String>, Error> {
     failpoint!("static.deleting");
     let refused = end_due_keys(work, role).await?;
-    if role.ending.is_empty() {
-        return Ok(());
+    if !role.ending.is_empty() {
+        let error = refused.unwrap_or(Error::NoTimeLeft);
+        return Err(Error::Undeleted { name: work.name.to_owned(), error: Box::new(error) });
     }
-    let error = refused.unwrap_or(Error::NoTimeLeft);
-    Err(Error::Undeleted { name: work.name.to_owned(), error: Box::new(error) })
+    let unknown: Vec<String> = unknown_creations(role).collect();
+    Ok((!unknown.is_empty()).then(|| {
+        format!(
+            "static role {:?} is deleted, but the answer to a creation was lost, so this may be left at OpenAI: {}; \
+             nobody has its key, and Vault looks it up and deletes it in some minutes",
+            work.name,
+            unknown.join(", ")
+        )
+    }))
+}
+
+/// The names of keys and accounts that OpenAI may have made for the role.
+fn unknown_creations(role: &StaticRole) -> impl Iterator<Item = String> {
+    role.making.iter().map(|making| format!("{} (if OpenAI made it)", making.name))
 }
 
 /// Deletes the role's keys as far as possible, then deletes the record. Returns a warning with the keys and accounts that
@@ -66,8 +81,7 @@ pub(super) async fn finish_by_force(
         Some(why) => format!("{old} ({why})"),
         None => old.to_string(),
     });
-    let made = role.making.iter().map(|making| format!("{} (if OpenAI made it)", making.name));
-    let left: Vec<String> = keys.chain(made).collect();
+    let left: Vec<String> = keys.chain(unknown_creations(role)).collect();
     Ok(Some(format!(
         "static role {name:?} is removed here, but this is left in project {} of organization {}: {}; delete it at \
          OpenAI",

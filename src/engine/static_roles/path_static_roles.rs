@@ -269,8 +269,8 @@ async fn delete(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Err
     if !force {
         let work = work?;
         deletion::begin(&engine, storage, &name, &mut role).await?;
-        deletion::finish(&work, &mut role).await?;
-        return Ok(None);
+        let left = deletion::finish(&work, &mut role).await?;
+        return Ok(left.map(|left| Response::default().with_warning(left)));
     }
     deletion::begin(&engine, storage, &name, &mut role).await?;
     let left = deletion::finish_by_force(&engine, storage, &name, &mut role, work).await?;

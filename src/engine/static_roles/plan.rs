@@ -55,8 +55,7 @@ impl StaticRole {
 
     /// The time of the worker's next work. A past time is due in the next tick. `None` if there is no work.
     pub fn next_look(&self, name: &str, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, Error> {
-        let making = self.making.iter().map(|making| making.settles_at(now));
-        Ok(making.chain(self.next_step(name, now)?).min())
+        Ok(self.making.next_look(now).into_iter().chain(self.next_step(name, now)?).min())
     }
 
     /// The time of the next rotation, or of the next work on a replaced key.

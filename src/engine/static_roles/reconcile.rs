@@ -82,7 +82,7 @@ impl Kind for StaticRoles {
         stored::mark(storage, name, engine.certain_time()).await?;
         role.try_now(|_| true);
         if role.current.is_none() {
-            return deletion::finish(&work, &mut role).await;
+            return deletion::finish(&work, &mut role).await.map(drop);
         }
         end_due_keys(&work, &mut role).await?;
         match role.trouble_with_replaced() {
@@ -135,34 +135,23 @@ async fn rotate(work: &Work<'_>, role: &mut StaticRole) -> Result<(), Error> {
     Ok(())
 }
 
-/// Looks up the creations with an unknown outcome, and deletes the keys and accounts that exist.
+/// Looks up the creations with an unknown outcome, and deletes the keys and accounts that exist. The record keeps failures.
 async fn look_up(turn: &Turn<'_>, work: &Work<'_>, role: &mut StaticRole) -> Result<(), Error> {
-    let is_settled =
-        |making: &&Making| work.engine.accounts.first_seen.has_settled(&making.name, turn.is_last);
-    let settled = role.making.iter().filter(is_settled);
-    let (mut known, mut accounts) = (Vec::new(), Vec::new());
-    for making in settled.cloned().collect::<Vec<_>>() {
+    let (before, mut accounts) = (role.making.clone(), Vec::new());
+    for making in before.sought(work.engine, turn.is_last) {
         if turn.is_over() {
             break;
         }
-        match find_and_end(&work.within(turn.max_wait()), role, &making).await {
-            Ok(true) => {
-                accounts.extend(making.service_account_id);
-                known.push(making.name);
-            }
-            Ok(false) => {}
+        let looked_up = find_and_end(&work.within(turn.max_wait()), role, &making).await;
+        role.making.note(work.engine, &making.name, &looked_up);
+        match looked_up {
+            Ok(true) => accounts.extend(making.service_account_id),
             Err(error) if of_storage(&error) => return Err(error),
-            Err(error) => tracing::warn!(
-                static_role = %work.name, name = making.name, "a creation that was cut off is not undone yet: {error}"
-            ),
+            Ok(false) | Err(_) => {}
         }
     }
-    if known.is_empty() {
+    if role.making == before {
         return Ok(());
-    }
-    for name in &known {
-        role.making.end(name);
-        work.engine.accounts.first_seen.forget(name);
     }
     stored::store(work.engine, work.storage, work.name, role, &accounts).await
 }
@@ -279,7 +268,9 @@ async fn keep_failure(
     for old in role.ending.iter_mut().filter(|old| old.next(now) <= now) {
         note_failure(old, error, now);
     }
+    for making in role.making.sought(engine, turn.is_last) {
+        role.making.note_failure(engine, &making.name, error);
+    }
     stored::store(engine, turn.storage(), name, role, &[]).await?;
-    let look_up = (!role.making.is_empty()).then(|| now + backoff::OUT_OF_REACH);
-    Ok(role.next_step(name, now)?.into_iter().chain(look_up).min())
+    role.next_look(name, now)
 }

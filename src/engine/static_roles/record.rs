@@ -190,6 +190,7 @@ impl StaticRole {
         for retry in retries.filter(|retry| is_tried(retry)) {
             retry.next_try = None;
         }
+        self.making.try_now(is_tried);
     }
 
     /// Leaves the deletion of an account to the last of its replaced keys, as OpenAI deletes an account with all its keys.
@@ -283,6 +284,7 @@ impl StaticRole {
     /// Deletes the role: all its keys are due for deletion now, the current one first.
     pub fn delete(&mut self, now: DateTime<Utc>) {
         self.deleted = true;
+        self.making.try_now(|_| true);
         for old in &mut self.ending {
             old.ends = old.ends.min(now);
             old.retry.retry_now();

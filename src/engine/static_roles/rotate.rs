@@ -1,8 +1,8 @@
 //! Rotates a static role's key, for the tick and by hand. A failed rotation by hand is stored in the role, and the
 //! worker repeats it.
 //!
-//! *Guarantees:* the caller holds the role's lock, and a marker of the role is due. The new key's name is stored in
-//! `making` before OpenAI creates the key. One write makes the new key current and moves the old key to `ending`. A
+//! *Guarantees:* the caller holds the role's lock, and after a crash the worker comes to the role: a marker of the role is
+//! due, or the worker reconciles all owners. The new key's name is stored in `making` before OpenAI creates the key. One write makes the new key current and moves the old key to `ending`. A
 //! failed write may still have succeeded: then nothing is deleted and nothing more is written, and the worker decides
 //! by the stored record.
 //!

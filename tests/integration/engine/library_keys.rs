@@ -96,14 +96,47 @@ async fn an_adopted_account_with_keys_leaves_its_set_freely() {
     mount.finish().await;
 }
 
+/// A name that another mount gives to an account of a credential, of a role with this name.
+async fn name_of_another_mounts_credential(mount: &Mount, role: &str) -> String {
+    mount.write(&format!("roles/{role}"), json!({"project": "research"})).await.done();
+    let made = mount.read(&format!("creds/{role}")).await;
+    mount.revoke(made.lease()).await.done();
+    let name = made.text("service_account");
+    let (front, tag) = name.rsplit_once('-').unwrap();
+    assert_ne!(tag, "x9y8z7");
+    format!("{front}-x9y8z7")
+}
+
 #[tokio::test]
 async fn an_account_whose_name_some_vault_mount_gave_is_warned_of_at_its_adoption() {
     let mount = library::mount().await;
-    mount.seed("vault-app-a1b2c3d4-x9y8z7", false);
-    let body = json!({"project": "research", "service_account_names": "vault-app-a1b2c3d4-x9y8z7"});
-    let answer = mount.write(SET, body).await;
-    let [warning] = answer.warnings() else { panic!("{answer:?}") };
-    assert!(warning.contains("vault-app-a1b2c3d4-x9y8z7") && warning.contains("another mount"), "{warning}");
+    let long = "r".repeat(60);
+    let names = [
+        "vault-app-a1b2c3d4-x9y8z7".to_owned(),
+        name_of_another_mounts_credential(&mount, "app").await,
+        name_of_another_mounts_credential(&mount, &long).await,
+    ];
+    for name in names {
+        mount.seed(&name, false);
+        let answer =
+            mount.write(SET, json!({"project": "research", "service_account_names": name.as_str()})).await;
+        let [warning] = answer.warnings() else { panic!("{name}: {answer:?}") };
+        assert!(warning.contains(&name) && warning.contains("another mount"), "{warning}");
+        mount.delete(SET).await.nothing();
+    }
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn an_account_with_a_name_of_its_own_is_adopted_without_a_warning() {
+    let mount = library::mount().await;
+    for name in
+        ["vault-app", "vault-processing-worker", "team-a1b2c3d4-x9y8z7", "vault-app-a1b2c3d4-00abc00xyz"]
+    {
+        mount.seed(name, false);
+        mount.write(SET, json!({"project": "research", "service_account_names": name})).await.nothing();
+        mount.delete(SET).await.nothing();
+    }
     mount.finish().await;
 }
 

@@ -28,6 +28,7 @@ mod library_names;
 mod library_sets;
 mod live_credentials;
 mod long_lists;
+mod look_ups;
 mod mutated_answers;
 mod observed;
 mod outcomes;

@@ -263,15 +263,20 @@ async fn the_last_tick_of_a_mount_waits_until_openai_lists_a_key_that_was_lost_a
 }
 
 #[tokio::test]
-async fn a_look_for_a_lost_key_that_finds_out_nothing_writes_nothing() {
+async fn a_look_for_a_lost_key_that_fails_keeps_the_name_and_notes_only_why() {
     let mount = Mount::start().await.configured().await;
     let late = mount.sim.fault(Fault::on(endpoint::LIST_ADMIN_KEYS, Action::Html));
     lose_a_creation(&mount).await;
     mount.advance(A_WHILE);
     let before = record(&mount);
     mount.tick().await.error();
-    assert_eq!(record(&mount), before);
+    let mut noted = record(&mount);
+    let retry = noted["making"][0].as_object_mut().unwrap().remove("retry").unwrap();
+    assert!(retry["last_error"].as_str().unwrap().contains("not JSON"), "{retry}");
+    noted["revision"] = before["revision"].clone();
+    assert_eq!(noted, before);
     mount.sim.remove_fault(late);
+    mount.advance(Duration::from_secs(60));
     mount.tick_now().await.done();
     assert_eq!(live(&mount).len(), 1);
     mount.finish().await;

@@ -138,7 +138,8 @@ async fn leave_a_creation_out_of_reach(mount: &Mount) {
     for _ in 0..3 {
         tick_after(mount, A_WHILE).await;
     }
-    assert!(record(mount)["last_error"].as_str().unwrap().contains("org-gone"));
+    let retry = &record(mount)["making"][0]["retry"];
+    assert!(retry["last_error"].as_str().unwrap().contains("org-gone"), "{retry}");
 }
 
 #[tokio::test]

@@ -79,7 +79,7 @@ async fn the_name_of_a_new_key_is_on_record_before_openai_is_asked_and_until_the
     assert_eq!(mount.stored("wal/"), Vec::<String>::new());
     // Absence from a list that cannot be read proves nothing.
     settle(&mount).await;
-    assert_eq!(record(&mount).await["making"], making);
+    assert_eq!(record(&mount).await["making"][0]["name"], making[0]["name"]);
     mount.sim.clear_faults();
     settle(&mount).await;
     assert_eq!(record(&mount).await["making"], Value::Null);

@@ -319,7 +319,7 @@ async fn a_lost_account_on_which_somebody_has_a_key_is_not_deleted() {
         mount.advance(MINUTE);
         let theirs = mount.seed_key(&lost, "another-mounts-key");
         if is_deleted {
-            mount.delete("static-roles/app").await.nothing();
+            mount.delete("static-roles/app").await.done();
         }
         for _ in 0..4 {
             mount.advance(MINUTE * 4);
@@ -384,7 +384,7 @@ async fn a_lost_key_of_a_deleted_role_ends_although_somebody_uses_it() {
         for key in live_keys(&mount, &account.id) {
             mount.sim.use_key(&key.value);
         }
-        mount.delete("static-roles/app").await.nothing();
+        mount.delete("static-roles/app").await.done();
         for _ in 0..4 {
             mount.advance(MINUTE * 4);
             mount.tick().await.done();

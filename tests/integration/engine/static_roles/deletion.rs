@@ -169,3 +169,38 @@ async fn force_removes_a_record_that_cannot_be_read() {
     mount.delete(&format!("project/{PROJECT}")).await.nothing();
     mount.abandon();
 }
+
+/// A key or account whose answer was lost, and that nobody has.
+#[tokio::test]
+async fn a_deletion_says_that_a_key_may_live_whose_answer_was_lost_until_the_tick_has_looked_it_up() {
+    for (method, creation, list) in [
+        ("key", endpoint::CREATE_KEY, endpoint::LIST_KEYS),
+        ("account", endpoint::CREATE_ACCOUNT, endpoint::LIST_ACCOUNTS),
+    ] {
+        let (mount, account) = with_app(json!({"rotation_method": method})).await;
+        let mount = mount.without_lag();
+        mount.sim.fault(Fault::on(creation, Action::Drop).times(1).after_the_work());
+        mount.sim.fault(Fault::on(list, Action::Html));
+        mount.write("static-creds/app/rotate", json!({})).await.error();
+        mount.sim.clear_faults();
+        let record: Value = serde_json::from_str(&mount.storage_text("static-role/app")).unwrap();
+        let name = record["making"][0]["name"].as_str().unwrap().to_owned();
+
+        let said = mount.delete("static-roles/app").await.warnings().join("; ");
+        assert!(said.contains(&name) && said.contains("if OpenAI made it"), "{method}: {said}");
+        let keys = mount.sim.state().live_keys().count();
+        assert_eq!(keys, 2, "{method}: the lost key, and the account's own");
+        mount.read("static-roles/app").await.nothing();
+        // A second deletion says the same.
+        let again = mount.delete("static-roles/app").await.warnings().join("; ");
+        assert!(again.contains(&name), "{method}: {again}");
+
+        mount.advance(MINUTE * 4);
+        mount.tick().await.done();
+        assert_eq!(mount.sim.state().live_keys().count(), 1, "{method}");
+        assert!(is_untouched(&mount, &account));
+        assert!(mount.stored("static-").is_empty() && mount.stored("account-owner/").is_empty(), "{method}");
+        mount.delete("static-roles/app").await.nothing();
+        mount.finish().await;
+    }
+}
