@@ -26,16 +26,17 @@
 //!    [`logical::Request`], and runs the request in its own task.
 //! 2. `framework` selects the path `creds/:name` and validates the fields.
 //! 3. `engine/creds/path_creds.rs` reads role, project and configuration, and joins a creation window
-//!    (`engine/creds/windows/`). If no window is open, the window's write-ahead entry is stored first. The entry holds
-//!    the place at OpenAI where credentials are created, and a random id.
-//! 4. `openai` waits for the call's turn, sends the call, and reads the response within its limits. The name of a
-//!    credential ends in the minute of the credential's end, the window's id and the mount's tag.
+//!    (`engine/creds/windows/`): creations of some seconds that share one write-ahead entry. If no window is open, the
+//!    entry of a new one is stored first. The entry holds the place at OpenAI where credentials are created, and a random
+//!    id. The last parts of a credential's name are the minute of its end, the window's id and the mount's tag.
+//! 4. `openai` waits for the call's turn, sends the call, and reads the response within its limits.
 //! 5. `engine/creds/ledger.rs` stores a record of the credential under the minute of its end. The request leaves the
 //!    window, and Vault gets the key and the lease. If the caller has hung up meanwhile, `framework` ends the lease at
 //!    once.
 //!
-//! If the plugin or the server dies, the last completed step decides. The head of `engine/creds/path_creds.rs` says what
-//! exists after each step, and who ends it. It also says how a request that fails undoes its own work.
+//! If the plugin or the server dies, the last completed step decides what the next process must end. The head of
+//! `engine/creds/path_creds.rs` says what exists after each step, and who ends it. It also says how a request that fails
+//! undoes its own work.
 //!
 //! # The flow of the tick
 //! Vault calls the tick once a minute. `framework` runs the periodic work of `engine/mod.rs`. Among others,
@@ -44,8 +45,9 @@
 //! roles, library sets, loans, the admin key, federation and federated roles. Then `framework` passes each write-ahead
 //! entry to the engine, which undoes work without an owner.
 //!
-//! The engine finds due records by their minute, never by listing all records, and reads each record again under its
-//! lock before it acts. Storage decides: a run may be interrupted anywhere and repeated.
+//! The engine finds due records by their minute, and reads each record again under its lock before it acts. It lists all
+//! owners only in the first and the last tick of a process, after the clock went back, and when the configuration names
+//! another organization. Storage decides: a run may be interrupted anywhere and repeated.
 
 pub mod engine;
 pub mod framework;

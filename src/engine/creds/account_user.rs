@@ -28,7 +28,7 @@ pub(in crate::engine) async fn is_taken(
     storage: &dyn Storage,
     account: &ServiceAccountId,
 ) -> Result<bool, StorageError> {
-    // Every end of a credential asks.
+    // Each end of a credential runs this check, so the common case reads one folder.
     if !claims::has_claims(storage, account).await? {
         return Ok(false);
     }

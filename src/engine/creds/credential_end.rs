@@ -1,16 +1,16 @@
 //! The end of a credential when Vault revokes its lease.
 //!
-//! *Guarantees:* in strict mode a revocation succeeds only when the key is dead: deleted at OpenAI, or expired there.
-//! In queue mode a revocation succeeds when the ledger has the request. Every credential that cannot be ended at once
-//! is in the ledger, and the tick ends the credential (`ledger_worker.rs`), whether or not Vault retries. A record is
-//! deleted only after OpenAI has ended the credential; a record that moves is written at its new place first. A
-//! revocation may be repeated.
+//! *Guarantees:* in strict mode a revocation succeeds only when the key is dead: deleted at OpenAI, or expired there. In
+//! queue mode a revocation succeeds when the credential's record is among the early revocations. Every credential that
+//! cannot be ended at once is in the ledger, and the tick ends the credential (`ledger_worker.rs`), whether or not Vault
+//! retries. A record is deleted only after OpenAI has ended the credential; a record that moves is written at its new
+//! place first. A revocation may be repeated.
 //!
 //! *Waiting times.* Vault has some 200 workers for the leases of all its mounts. Vault tries each lease 6 times, after
 //! waits of 20 s, 40 s and so on (give or take a half). Then Vault marks the lease irrevocable. So a worker must be
 //! free soon, and a lease must not use up its tries while its key lives:
 //! - A revocation of a live key waits at most [`MAX_WAIT`] for its turn at OpenAI. If the turn would come later, the
-//!   revocation fails at once. At 2 calls a second that occupies 40 workers, and OpenAI is never idle.
+//!   revocation fails at once. 2 calls a second and a wait of 20 s occupy 40 workers, and OpenAI is never idle.
 //! - A revocation of a dead key does not wait. It succeeds, and the ledger's worker deletes the account later.
 //!
 //! The fifth try comes at least 150 s after the first one, the sixth and last at least 310 s. A key expires at most
@@ -64,7 +64,8 @@ pub(in crate::engine) async fn revoke_credential(
             failpoint!("revoke.forgotten");
             Ok(())
         }
-        // The worker deletes the account of a dead key later.
+        // The key is dead, so the lease may end, and the worker deletes the account later. At the last chance Vault
+        // retries.
         Err(error) if is_dead && !(is_last_chance && is_transient(&error)) => Ok(()),
         Err(error) => {
             // After its end a credential is due without a move.

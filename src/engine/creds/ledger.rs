@@ -36,7 +36,8 @@ pub struct Credential {
     pub with_account: bool,
     /// Name of the role.
     pub role: String,
-    /// End of the lease, which determines the place in the ledger.
+    /// Planned end: the time before the creation plus the ttl. The lease ends up to 90 s later. The planned end determines
+    /// the place in the ledger.
     pub ends: DateTime<Utc>,
     /// Expiry of the key at OpenAI.
     pub expires: Option<DateTime<Utc>>,

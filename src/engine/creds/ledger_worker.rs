@@ -7,7 +7,7 @@
 //! refused admin key. Such an error counts as no record's failure. A pass ends at its deadline, and the next pass
 //! starts anew from storage. An interrupted pass repeats at most a deletion, which OpenAI then answers with 404.
 //!
-//! *Assumption:* one pass at a time is enough. Concurrent passes would do no harm.
+//! One pass runs at a time, because of OpenAI's rate. Two would do no harm.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -62,7 +62,7 @@ struct Pass<'a> {
     deadline: Instant,
     cancelled: &'a CancellationToken,
     which: Which,
-    /// True if the configuration names another organization since the last pass, or if the process is new.
+    /// True if the configuration has named another organization since the last pass, or if the process is new.
     reach_changed: bool,
     /// Error that ends the pass early.
     halt: OnceLock<Error>,

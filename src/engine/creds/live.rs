@@ -7,7 +7,7 @@
 //! metric is absent. A standby reads no records, and its answers always warn. A request reads no record.
 //!
 //! *Guarantee:* when the ledger is read, each number is exact: every change is idempotent by the credential's name. But a
-//! new process may not count a credential whose early revocation waits for OpenAI. A wrong clock hides a credential only
+//! new process does not count a credential whose early revocation waits for OpenAI. A wrong clock hides a credential only
 //! while it is wrong: records are passed over, and credentials are forgotten, only after their end has surely come.
 
 use std::collections::{HashMap, HashSet};

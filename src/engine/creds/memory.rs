@@ -11,7 +11,7 @@ use super::windows::{Recovery, Windows};
 use crate::engine::cache::Cache;
 use crate::engine::time::clock::Clock;
 
-/// The memory of this room.
+/// The memory of this folder.
 pub(in crate::engine) struct Memory {
     pub(super) windows: Arc<Windows>,
     pub(in crate::engine) recovery: Recovery,

@@ -2,19 +2,19 @@
 //! tokens, `federation/` answers instead, on any node.
 //!
 //! A read has four steps. They are the steps 3 to 5 in the map of `lib.rs`. If the plugin or the server dies, the last
-//! completed step decides. The next process is the restarted plugin, or the plugin on the new leader:
+//! completed step decides what the next process must end. That is the restarted plugin, or the plugin on the new leader:
 //! 1. *The request has joined a window.* The window's write-ahead entry is stored, and nothing exists at OpenAI. The next
 //!    process finds the entry, looks for its credentials, and deletes the entry.
 //! 2. *OpenAI was asked to create the credential*, and may have done so. The ledger has no record, and nobody has the
-//!    key. The next process finds the entry and ends the credential; `windows/recovery.rs` says when. Storage may be
-//!    outdated, so a key that was ever used gets a ledger record instead.
+//!    key. The next process finds the entry and ends the credential; `windows/recovery.rs` says when. A restored backup
+//!    may lack the record of a credential that is in use, so a used key gets a ledger record instead.
 //! 3. *The ledger record is stored.* Perhaps nobody has the key, but no process can know that. The credential lives until
 //!    its own end; then the ledger's worker removes the credential.
 //! 4. *The response is sent.* If the server dies before it stores the lease, step 3 applies. Otherwise the lease ends
 //!    the credential.
 //!
-//! A request that fails undoes its own step. If the undo fails or proves nothing, the name stays unsettled in the
-//! window, and the tick looks the name up 3 minutes later.
+//! A request that fails ends what it created. If OpenAI refused the creation, or if the end fails or proves nothing, the
+//! name stays unsettled in the window, and the tick looks the name up 3 minutes later.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -143,7 +143,7 @@ async fn read(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Error
     read_key(&engine, &call).await.map(Some)
 }
 
-/// The role with access tokens of this name. What is in memory decides without storage.
+/// The role with access tokens of this name. A role in memory is returned without a read of storage.
 async fn federated_role(
     engine: &Engine,
     storage: &dyn Storage,
@@ -171,7 +171,7 @@ async fn read_key(engine: &Arc<Engine>, call: &Call) -> Result<Response, Error> 
         return Err(revoke_late(engine, storage, &credential, &mut guard, error).await);
     }
     guard.settle(&credential.name);
-    // The end of the credential tells the client its age. A thousand reads in a second leave no ids in memory.
+    // The end of the credential notes its age again, so memory need not keep the ids of every read.
     client.recent_ids().forget(credential.api_key_id.as_str());
     if credential.with_account {
         client.recent_ids().forget(credential.service_account_id.as_str());
@@ -219,8 +219,8 @@ impl IssueRequest {
         }
     }
 
-    /// Creates the credential: a key, or an account with a key. If the organization's policy allows no lifetime of ttl
-    /// and margin, a second attempt leaves out the margin, as the later reads of the next hour do at once.
+    /// Creates the credential: a key, or an account with a key. If OpenAI refuses ttl plus margin as the lifetime, a second
+    /// attempt asks for the ttl alone, as the later reads of the next hour do at once.
     async fn create(
         &self,
         engine: &Engine,

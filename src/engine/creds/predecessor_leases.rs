@@ -70,7 +70,7 @@ async fn ensure_record(engine: &Engine, storage: &dyn Storage, credential: &Cred
     Ok(LEDGER.put(storage, &credential.place(), &Entry::new(credential.clone())).await?)
 }
 
-/// Refuses a credential whose project is unknown to the configured organization. OpenAI deletes no project.
+/// Refuses a credential whose project is unknown to the configured organization. OpenAI archives projects and still answers them.
 async fn check_organization(
     engine: &Engine,
     storage: &dyn Storage,

@@ -9,9 +9,9 @@
 //!
 //! *Outdated storage* (a restored backup, a copied server) lacks credentials that were recorded later. Such credentials
 //! are of this mount, younger than the oldest of the entry, of no stored window, not in the ledger and not ended by this
-//! process. If two look-ups a minute apart find such credentials, a missing ledger record proves nothing. The second may
-//! find others, because a copied server's original makes and ends credentials. Then each found credential gets a ledger
-//! record and lives until its own end.
+//! process. If two look-ups a minute apart find such credentials, storage counts as outdated. The second may find others,
+//! because a copied server's original makes and ends credentials. Then each found credential gets a ledger record and
+//! lives until its own end.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -97,7 +97,8 @@ pub(super) struct LookUp<'a> {
 /// Result for one credential.
 enum Step {
     Settled,
-    /// Another look-up has to confirm the end: OpenAI answered 404 for a listed object, or the entry is gone.
+    /// Another look-up has to confirm the end: OpenAI answered 404 for a listed object, or another node deleted the entry
+    /// and may have recorded the credential.
     Unconfirmed,
     /// The account has no listed key.
     Keyless,

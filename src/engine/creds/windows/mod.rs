@@ -89,7 +89,8 @@ pub(in crate::engine) fn unsettled(engine: &Engine, log: &WalLog, organization: 
     WINDOW.known(log).filter(is_unsettled).count() + legacy.count()
 }
 
-/// Age at which an entry is overdue. A window is reopened for 10 minutes at most, and looked up 3 and 8 minutes later.
+/// Age at which an entry is overdue. A window is reopened for 10 minutes at most. Another process' window is looked up 3
+/// and 8 minutes after the mount's start.
 const OVERDUE_AGE: Duration = Duration::from_secs(1_320);
 
 /// Entries that should have been deleted by now. The credentials of one entry count as one.

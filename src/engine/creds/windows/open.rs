@@ -31,7 +31,7 @@ use crate::logical::{Storage, StorageError};
 
 /// Time after an opening in which requests may join.
 const JOINABLE_FOR: Duration = Duration::from_secs(10);
-/// Maximum age of a request, counted from the write of its window's entry. Vault also ends requests after 90 seconds.
+/// Time after the last opening in which requests may act. A new leader looks the window up 3 minutes after its start.
 const MAX_REQUEST_AGE: Duration = Duration::from_secs(90);
 /// Time after the first opening in which a window with unsettled names may be reopened. Reopening keeps the number of
 /// entries small while OpenAI times out.
@@ -58,7 +58,7 @@ struct OwnWindow {
     /// Number of requests in the window.
     requests: usize,
     unsettled: Vec<Unsettled>,
-    /// True while the entry is deleted; no request may join any more.
+    /// True from the beginning of the entry's deletion; no request may join any more.
     is_closed: bool,
 }
 

@@ -40,7 +40,7 @@ pub(in crate::engine) async fn tick(engine: &Engine, tick: &Tick) -> Result<(), 
     let work = due.map(|due| settle(engine, &*tick.storage, due, is_tainted).boxed()).collect::<Vec<_>>();
     let mut work = stream::iter(work).buffer_unordered(CONCURRENCY);
     let mut failure = None;
-    // The next tick repeats interrupted work. A tainted mount has no next tick.
+    // The next tick repeats interrupted work. A tainted mount may have no next tick.
     let deadline = if is_tainted { tick.deadline + TAINTED_WAIT } else { tick.deadline };
     while let Ok(Some(result)) = timeout_at(deadline, work.next()).await {
         match result {

@@ -17,8 +17,8 @@ use crate::engine::naming::names::MountTag;
 use crate::framework::{WAL_PREFIX, WalKind};
 use crate::openai::{OrganizationId, ProjectId, ServiceAccountId};
 
-/// The write-ahead entry of a window. The kind has no minimum age, because no adjustable clock decides when an entry is
-/// looked up.
+/// The write-ahead entry of a window. The kind has no minimum age: `framework` measures ages by the wall clock, and
+/// `recovery.rs` measures its own by the monotonic clock.
 pub(in crate::engine) static WINDOW: WalKind<Window> =
     WalKind::new("window", Duration::ZERO).forgotten_after(FORGOTTEN_AFTER);
 
@@ -48,7 +48,8 @@ pub struct Window {
     pub opened: DateTime<Utc>,
 }
 
-/// A window's id in the names of its credentials. Two windows may share an id, years apart.
+/// A window's id in the names of its credentials. Two windows may share an id: in different clusters, or
+/// after the first entry is deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct WindowId(u64);
 
@@ -113,7 +114,7 @@ impl Stamp {
     /// ten digits by chance.
     pub(super) fn is_plausible(self, created_at: DateTime<Utc>, now: DateTime<Utc>) -> bool {
         let end = self.end();
-        // OpenAI may send any time of the calendar, so nothing is added to its time.
+        // OpenAI may send any time of the calendar, so nothing is added to its time. The hour allows for clocks that differ.
         end > now && created_at < end + TimeDelta::hours(1) && created_at > end - FORGOTTEN_AFTER
     }
 
