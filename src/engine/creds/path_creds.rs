@@ -259,8 +259,7 @@ impl IssueRequest {
         match issuer::create(client, &unique_name, Some(expires_in), scopes).await {
             Ok(made) => {
                 failpoint!("creds.made");
-                let expires = made.key.expires_at.unwrap_or_else(|| engine.latest_time() + expires_in);
-                let credential = self.credential(&made, name, (end, expires), engine.now());
+                let credential = self.credential(&made, name, end, engine.now());
                 Ok((made, credential))
             }
             Err(failure) => Err(undo(client, &unique_name, failure, guard).await),
@@ -285,12 +284,12 @@ impl IssueRequest {
         }
     }
 
-    /// The created credential, with the end of its lease and the expiry of its key.
+    /// The created credential, with the end of its lease. A key without an expiry is dead only when it is deleted.
     fn credential(
         &self,
         made: &Created,
         name: String,
-        (ends, expires): (DateTime<Utc>, DateTime<Utc>),
+        ends: DateTime<Utc>,
         now: DateTime<Utc>,
     ) -> Credential {
         Credential {
@@ -302,7 +301,7 @@ impl IssueRequest {
             with_account: self.role.service_account_id.is_none(),
             role: self.role_name.to_string(),
             ends,
-            expires: Some(expires),
+            expires: made.key.expires_at,
             made: Some(now),
         }
     }

@@ -7,6 +7,7 @@ use openai_secrets::logical::{Kind, Operation};
 use serde_json::{Value, json};
 
 use crate::simulator::{Action, Fault, Simulator, endpoint};
+use crate::support::api::exchange;
 use crate::support::storage::CrashPoint;
 use crate::support::wait::eventually;
 use crate::support::{Granted, Mount};
@@ -118,6 +119,28 @@ async fn an_expired_key_is_dead_whatever_openai_says_and_its_account_goes_later(
     mount.advance(MINUTE * 3);
     mount.tick().await.done();
     assert_eq!((accounts(&mount), on_record(&mount)), (0, 0));
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_key_without_an_expiry_is_dead_only_when_it_is_deleted() {
+    let mount = start().await;
+    let address = mount.sim.origin().trim_start_matches("http://").parse().unwrap();
+    let bearer = format!("Bearer {}", mount.sim.admin_key());
+    let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/json")];
+    let path = format!("/v1/organization/projects/{}/service_accounts", mount.sim.project());
+    let made = exchange(address, "POST", &path, &headers, Some(json!({"name": "made"}))).await.unwrap();
+    let mut made = made.ok().body.clone();
+    made["api_key"].as_object_mut().unwrap().remove("expires_at").unwrap();
+    mount.sim.fault(Fault::on(endpoint::CREATE_ACCOUNT, Action::status_with(200, made)).times(1));
+    let issued = mount.read("creds/app").await;
+    assert_eq!(issued.text("expires_at"), "", "OpenAI named none");
+    let lease = issued.lease().clone();
+    mount.sim.fault(Fault::everywhere(Action::Drop));
+    mount.advance(UNTIL_DEAD);
+    mount.revoke(&lease).await.error();
+    assert!(mount.sim.state().is_live(&issued.text("api_key")));
+    ends(&mount, "deleted when OpenAI is back").await;
     mount.finish().await;
 }
 
