@@ -273,6 +273,11 @@ impl Simulator {
         }
     }
 
+    /// Adds an admin key without an end, as an owner of the organization does by hand.
+    pub fn add_admin_key(&self) {
+        self.shared.world().add_admin_key("by hand".to_owned(), id::key_value("sk-admin"), None);
+    }
+
     /// Records a use of the key with this value, now.
     pub fn use_key(&self, value: &str) {
         let mut world = self.shared.world();
