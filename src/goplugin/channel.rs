@@ -62,14 +62,12 @@ impl Channel {
     /// task, because the call that waits for it may be given up.
     fn connection(&self) -> Connecting {
         let mut connection = self.0.connection.lock();
-        match connection.as_ref().filter(|connection| !has_ended(connection)) {
-            Some(connection) => connection.clone(),
-            None => {
-                let opening = connection.insert((self.0.connect)().shared()).clone();
-                tokio::spawn(opening.clone());
-                opening
-            }
+        if let Some(connection) = connection.as_ref().filter(|connection| !has_ended(connection)) {
+            return connection.clone();
         }
+        let opening = connection.insert((self.0.connect)().shared()).clone();
+        tokio::spawn(opening.clone());
+        opening
     }
 
     /// Sends a call. After GOAWAY or its end, a connection returns a call of which it has sent nothing. Such a call goes
