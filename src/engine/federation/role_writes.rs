@@ -176,7 +176,7 @@ async fn create(
         (None, Some(_)) => {}
     }
     if let Some(account) = &given {
-        claim(engine, storage, &write.name, account).await?;
+        refuse_used(engine, storage, &write.name, account).await?;
     }
     let role = FederatedRole {
         subject: federation.subject_of(&write.name),
@@ -221,13 +221,13 @@ async fn begin(
         if !is_of(&role, &*federation(engine, storage).await?) {
             return Err(Error::field("config/federation was deleted and written anew meanwhile: try again"));
         }
-        let _no_other_user = match &role.given_account_id {
-            Some(account) => Some(unused(engine, storage, account).await?),
-            None => None,
-        };
         if is_managed {
             mark(engine, storage, name).await?;
         }
+        let _no_other_user = match &role.given_account_id {
+            Some(account) => Some(claim(engine, storage, name, account).await?),
+            None => None,
+        };
         put(engine, storage, name, &role).await?;
     }
     let Some(work) = work else { return Ok(()) };
@@ -453,37 +453,33 @@ async fn check_room(home: &Home) -> Result<Option<String>, Error> {
     }))
 }
 
-/// Claims an existing account, which nothing else of the mount may use.
+/// Claims an existing account, which nothing else of the mount may use. While the guard is held, no other role can take
+/// the account. Afterwards the stored record of this role refuses that. The caller stores the record next, so that a
+/// refused write leaves no claim.
 async fn claim(
     engine: &Engine,
     storage: &dyn Storage,
     name: &str,
     account: &ServiceAccountId,
-) -> Result<(), Error> {
-    refuse_used(engine, storage, account).await?;
-    claims::claim(engine, storage, account, &owner(name)).await
-}
-
-/// Refuses an account that a role took after the claim. While the guard is held, no other role can take the account.
-/// Afterwards the stored record of this role refuses that.
-async fn unused(
-    engine: &Engine,
-    storage: &dyn Storage,
-    account: &ServiceAccountId,
 ) -> Result<LockGuard, Error> {
     let alone = claims::lock(&engine.locks, account).await;
-    refuse_used(engine, storage, account).await?;
+    refuse_used(engine, storage, name, account).await?;
+    claims::claim_locked(engine, storage, account, &owner(name)).await?;
     Ok(alone)
 }
 
+/// Refuses an account with another user. An earlier role of this name may have used the account.
 async fn refuse_used(
     engine: &Engine,
     storage: &dyn Storage,
+    name: &str,
     account: &ServiceAccountId,
 ) -> Result<(), Error> {
     match DEPENDENTS.user_of(Mount { engine, storage }, account).await? {
-        Some(owner) => Err(Error::AccountInUse { account: account.clone(), owner }),
-        None => Ok(()),
+        Some(user) if user != owner(name).described() => {
+            Err(Error::AccountInUse { account: account.clone(), owner: user })
+        }
+        _ => Ok(()),
     }
 }
 

@@ -384,7 +384,8 @@ async fn a_role_of_a_provider_that_was_replaced_meanwhile_is_not_stored() {
     let by_hand = json!({"identity_provider_id": "idp_hand", "token_endpoint": mount.sim.token_url()});
     mount.write("config/federation", by_hand).await.done();
     let account = mount.seed("agent", false).id;
-    mount.watched.hold(Access::Write, "account-owner/");
+    // The write has read the issuer, and looks for another user of the account.
+    mount.watched.hold(Access::Read, "account-owner/");
     let replaced = async {
         mount.watched.held().await;
         mount.delete("config/federation").await.nothing();
@@ -394,6 +395,9 @@ async fn a_role_of_a_provider_that_was_replaced_meanwhile_is_not_stored() {
     let role = role_with(json!({"service_account_id": account}));
     let (app, ()) = tokio::join!(mount.write("roles/app", role.clone()), replaced);
     app.refused("try again");
+    // The refused write holds no claim on the account.
+    mount.write("roles/b", role.clone()).await.done();
+    mount.delete("roles/b").await.nothing();
     mount.write("roles/app", role).await.done();
     token(&mount).await;
     mount.finish().await;
