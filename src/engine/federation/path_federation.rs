@@ -204,10 +204,21 @@ async fn create(engine: &Engine, storage: &dyn Storage, sent: &Sent) -> Result<V
         return Ok(warnings);
     };
     if is_refusal(&error) && federation.provider.id().is_none() {
-        engine.federation.stored.delete(storage, ONLY).await?;
+        if may_have_created(&error) {
+            // OpenAI sometimes makes what it refuses, and lists it late: the worker looks for the provider.
+            federation.deleted = Some(engine.now());
+            work.put(&federation).await?;
+        } else {
+            engine.federation.stored.delete(storage, ONLY).await?;
+        }
         return Err(error);
     }
     Err(pending(&work, federation, error).await)
+}
+
+/// True if the call of this error may have created its object.
+fn may_have_created(error: &Error) -> bool {
+    matches!(error, Error::OpenAi { error, .. } if error.may_have_created())
 }
 
 /// By hand, an operator has to register the key.

@@ -33,7 +33,7 @@ pub struct FederatedRole {
     /// The account that Vault made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub made_account: Option<MadeAccount>,
-    /// Accounts that OpenAI was asked for and whose outcome is not known.
+    /// Creations of accounts and rules with an unknown outcome. An entry without a project is a rule.
     #[serde(default, skip_serializing_if = "MakingList::is_empty")]
     pub making: MakingList,
     /// Where Vault registers its rule; none by hand.

@@ -168,12 +168,24 @@ async fn make_rule(
     {
         return adopt(work, role, &rule).await;
     }
+    let may_exist = error.may_have_created();
     let error = Error::call("making the role's federation rule")(error);
     // The refusal of a repeated attempt says nothing about the first one, whose rule OpenAI may list late.
-    if let Some(managed) = role.managed.as_mut().filter(|_| is_new && is_refusal(&error)) {
-        managed.rule_name = None;
+    if is_new && is_refusal(&error) {
+        give_name_up(work, role, name, may_exist);
     }
     Err(error)
+}
+
+/// Takes the name of a refused rule from the record. The worker looks for a rule of that name if OpenAI may have made one.
+/// With too many unknown outcomes, the record keeps the name, and stays until the name has settled.
+fn give_name_up(work: &Work<'_>, role: &mut FederatedRole, name: String, may_exist: bool) {
+    let Some(managed) = role.managed.as_mut() else { return };
+    let organization = &managed.organization_id;
+    if may_exist && role.making.begin(name, organization, None, None, work.engine.now()).is_err() {
+        return;
+    }
+    managed.rule_name = None;
 }
 
 /// Takes the rule of an earlier attempt over. Its settings may be older than the record's.

@@ -139,13 +139,16 @@ fn still_deleted(name: &str) -> Error {
 }
 
 /// The creations of an earlier role whose outcome is not known: the new role inherits them, and the worker looks for them.
-/// It can do so in one organization only.
+/// It can do so in one organization and one provider only.
 fn inherited(name: &str, earlier: Option<FederatedRole>, home: Option<&Home>) -> Result<MakingList, Error> {
     let Some(earlier) = earlier.filter(|earlier| !earlier.making.is_empty()) else {
         return Ok(MakingList::default());
     };
-    let is_near =
-        earlier.making.iter().all(|it| home.is_some_and(|home| home.organization == it.organization_id));
+    let provider = earlier.managed.as_ref().map(|managed| &managed.provider_id);
+    let is_near = home.is_some_and(|home| {
+        provider == Some(&home.provider)
+            && earlier.making.iter().all(|it| home.organization == it.organization_id)
+    });
     if is_near { Ok(earlier.making) } else { Err(still_deleted(name)) }
 }
 
@@ -299,7 +302,7 @@ async fn update(
     drop(no_deletion);
     match register(&work, &mut role, false).await {
         Ok(()) => Ok(Vec::new()),
-        Err(error) if is_refusal(&error) && old.is_settled() && !is_stop => {
+        Err(error) if is_refusal(&error) && old.has_only_look_ups_left() && !is_stop => {
             put(engine, storage, &write.name, old).await?;
             Err(error)
         }
@@ -369,7 +372,10 @@ fn left(role: &FederatedRole) -> Vec<String> {
         Some(format!("federation rule {rule} of provider {provider_id}"))
     });
     let account = role.made_account.iter().map(|made| format!("service account {}", made.id));
-    let making = role.making.iter().map(|it| format!("service account {} (if OpenAI made it)", it.name));
+    let making = role.making.iter().map(|it| {
+        let what = if it.project_id.is_some() { "service account" } else { "federation rule" };
+        format!("{what} {} (if OpenAI made it)", it.name)
+    });
     rule.into_iter().chain(account).chain(making).collect()
 }
 
