@@ -21,14 +21,15 @@ use crate::engine::failpoint::failpoint;
 use crate::engine::{DEPENDENTS, Error};
 use crate::openai::{Client, FederationRuleId, IdentityProviderId, ProjectId};
 
-/// Ends everything, and removes the record if nothing is left. Else the record keeps the reason.
+/// Ends everything, and removes the record if nothing is left. Else the record counts the failure and keeps its reason.
 pub(super) async fn end(work: &Work<'_>, role: &mut FederatedRole) -> Result<(), Error> {
     let outcome = end_all(work, role).await;
     if role.is_over() {
         return role_work::remove(work.engine, work.storage, work.name, role).await;
     }
-    if let Err(error) = &outcome {
-        role.retry.failed_by(work.name, error, work.engine.now(), Duration::ZERO);
+    match &outcome {
+        Ok(()) => role.retry.succeeded(),
+        Err(error) => role.retry.failed_by(work.name, error, work.engine.now(), Duration::ZERO),
     }
     work.put(role).await?;
     outcome

@@ -108,23 +108,27 @@ async fn attend(
     if waits && !role.is_over() {
         return work.put(role).await;
     }
-    let outcome = if role.deleted.is_some() {
-        role_ending::end(work, role).await
-    } else if turn.is_last {
-        Ok(())
-    } else {
-        role_registration::register(work, role, false).await
-    };
-    if role.is_over() {
-        return outcome;
+    if role.deleted.is_some() {
+        return match role_ending::end(work, role).await {
+            Err(error) if !role.is_over() && !matches!(error, Error::Storage(_)) => {
+                warn(work, &error);
+                Ok(())
+            }
+            outcome => outcome,
+        };
     }
+    let outcome = if turn.is_last { Ok(()) } else { role_registration::register(work, role, false).await };
     match outcome {
         Err(error @ Error::Storage(_)) => return Err(error),
         Err(error) => {
-            tracing::warn!(role = %work.name, "a federated role is not as written at OpenAI yet: {error}");
+            warn(work, &error);
             role.retry.failed_by(work.name, &error, work.engine.now(), Duration::ZERO);
         }
         Ok(()) => role.retry.succeeded(),
     }
     work.put(role).await
+}
+
+fn warn(work: &Work<'_>, error: &Error) {
+    tracing::warn!(role = %work.name, "a federated role is not as written at OpenAI yet: {error}");
 }

@@ -443,3 +443,21 @@ async fn a_node_that_cannot_write_any_more_changes_nothing_at_openai_for_a_feder
     mount.delete("roles/app").await.nothing();
     assert_gone(mount).await;
 }
+
+#[tokio::test]
+async fn each_failure_of_a_deleted_role_counts_once() {
+    let mount = with_app().await.without_lag();
+    mount.sim.fault(Fault::on(endpoint::DELETE_RULE, Action::status(403)));
+    mount.delete("roles/app").await.done();
+    for failures in 1..=3 {
+        let listed = mount.list("revocations").await.json();
+        let (_, info) = listed["key_info"].as_object().unwrap().iter().next().unwrap();
+        assert_eq!(info["failures"], failures, "{info}");
+        mount.advance(HOUR);
+        mount.tick().await.done();
+    }
+    mount.sim.clear_faults();
+    mount.advance(HOUR);
+    mount.tick().await.done();
+    assert_gone(mount).await;
+}
