@@ -49,7 +49,7 @@ pub struct StaticRole {
     /// Failed attempts to rotate.
     #[serde(flatten)]
     pub retry: RetryState,
-    /// A failed rotation by hand, which the tick repeats.
+    /// A rotation by hand that failed or found no room in the rate limit. The tick repeats it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked: Option<Asked>,
     /// True if the user deleted the role. In records of earlier releases its key stayed `current` then.

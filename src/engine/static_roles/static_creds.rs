@@ -39,8 +39,8 @@ const ROTATE_HELP: Help = Help {
     synopsis: "Rotate the key of a static role now.",
     description: "\
 Answers the new key. The replaced key is deleted, or works for grace_period longer. A failed rotation is counted in the \
-role's rotation_failures, and Vault retries it until it succeeds. At most twenty replaced keys are kept: another rotation \
-ends the oldest early, with a warning.
+role's rotation_failures, and Vault retries it until it succeeds. Vault also retries a rotation for which OpenAI's rate \
+limit had no room. At most twenty replaced keys are kept: another rotation ends the oldest early, with a warning.
 
     $ vault write -f openai/static-creds/app/rotate
     $ vault write openai/static-creds/app/rotate grace_period=10m",
