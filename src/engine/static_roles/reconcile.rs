@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
-use super::ending::{end_due_keys, end_due_keys_in_tick, note_failure};
+use super::ending::{end_due_keys, end_due_keys_in_tick, note_failure, trouble};
 use super::record::{STATIC_ROLES, StaticRole};
 use super::rotate::{Work, is_the_roles_failure, of_storage};
 use super::{deletion, rotate, stored};
@@ -84,8 +84,8 @@ impl Kind for StaticRoles {
         if role.current.is_none() {
             return deletion::finish(&work, &mut role).await.map(drop);
         }
-        end_due_keys(&work, &mut role).await?;
-        match role.trouble_with_replaced() {
+        let failure = end_due_keys(&work, &mut role).await?;
+        match trouble(&role, failure) {
             Some(trouble) => {
                 Err(Error::field(format!("a replaced key of static role {name} is not ended: {trouble}")))
             }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::ending::end_due_keys;
+use super::ending::{end_due_keys, trouble};
 use super::record::StaticRole;
 use super::rotate::{self, MAX_WAIT, Work};
 use super::settings::check_grace;
@@ -121,8 +121,8 @@ async fn rotate(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Err
     if let Some(key) = cut_short {
         answer = answer.with_warning(rotate::ended_early(&key));
     }
-    let trouble = ended.err().map(|error| error.to_string());
-    Ok(Some(match trouble.or_else(|| role.trouble_with_replaced()) {
+    let trouble = ended.map_or_else(|error| Some(error.to_string()), |failure| trouble(&role, failure));
+    Ok(Some(match trouble {
         Some(trouble) => answer.with_warning(format!(
             "the end of the replaced key is not complete yet; Vault retries: {trouble}"
         )),
