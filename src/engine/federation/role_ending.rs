@@ -106,7 +106,7 @@ async fn lost_rule(
     }
 }
 
-/// Deletes the account that Vault made, and gives it up. One that somebody else claims is somebody else's.
+/// Deletes the account that Vault made, and releases its claim. An account that another owner claims is not deleted.
 async fn end_account(work: &Work<'_>, role: &FederatedRole, made: &MadeAccount) -> Result<(), Error> {
     let _no_claim = claims::lock(&work.engine.locks, &made.id).await;
     let ours = owner(work.name);
@@ -115,7 +115,7 @@ async fn end_account(work: &Work<'_>, role: &FederatedRole, made: &MadeAccount) 
     }
     let (client, project) = (work.ending(), &role.account_project_id);
     clients::note_made(work.engine, &[made.id.as_str()], made.made);
-    // Nobody made a key on it.
+    // Vault makes no key on this account, so a live key is somebody else's.
     live_keys::refuse_used(work.engine, &client, project, &made.id, &[], work.max_wait).await?;
     deletion::end_account(&client, project, &made.id).await.map_err(Error::Revocation)?;
     Ok(claims::release_locked(work.storage, &made.id, &ours).await?)

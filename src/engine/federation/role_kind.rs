@@ -47,7 +47,7 @@ impl Kind for FederatedRoles {
         }
         match Work::new(engine, storage, name, &role, turn.max_wait().min(MAX_WAIT)).await {
             Ok(work) => attend(turn, &work, &mut role, &sought, waits).await?,
-            // Whatever is due waits for a configuration: when one comes, the worker looks at all.
+            // All work waits for a configuration. When one is written, the worker reconciles all owners.
             Err(Error::NotConfigured) => return Ok(Some(now + backoff::OUT_OF_REACH)),
             Err(error) => {
                 for making in &sought {

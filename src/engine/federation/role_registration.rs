@@ -27,7 +27,8 @@ pub(in crate::engine) const MOST_RULES: usize = 50;
 /// Maximum time of a look-up right after a lost answer.
 const LOOK_UP: Duration = Duration::from_secs(10);
 
-/// Does what is missing, and stores each step. `is_new` is true if OpenAI was never asked for the rule.
+/// Does the missing steps at OpenAI. Each step is stored, except the account's role in the project: the next write stores
+/// that. `is_new` is true if OpenAI was never asked for the rule.
 pub(super) async fn register(work: &Work<'_>, role: &mut FederatedRole, is_new: bool) -> Result<(), Error> {
     if role.account().is_none() {
         make_account(work, role).await?;
@@ -110,7 +111,8 @@ async fn ask_for_account(
     Err(Error::AccountCreation(error))
 }
 
-/// OpenAI makes an account without a key and without a role, whose tokens open nothing.
+/// Gives the account the role of a member in the project. OpenAI creates the account without a role, and its tokens open
+/// nothing.
 async fn make_member(work: &Work<'_>, role: &mut FederatedRole) -> Result<(), Error> {
     let project = &role.account_project_id;
     let Some(made) = role.made_account.as_mut().filter(|made| !made.is_member) else { return Ok(()) };

@@ -489,7 +489,8 @@ async fn refuse_used(
     }
 }
 
-/// The account of a role stays. What was sent before may be sent for ever.
+/// Refuses another account than the role's own. The sent value of an earlier write stays valid, so that a repeated write
+/// changes nothing.
 fn refuse_other_account(write: &RoleWrite, old: &FederatedRole) -> Result<(), Error> {
     let sent = write.account.id();
     let is_same = sent == old.given_account_id.as_ref() || sent.is_some() && sent == old.account();

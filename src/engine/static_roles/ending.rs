@@ -124,7 +124,7 @@ pub(super) fn trouble(role: &StaticRole, failure: Option<Error>) -> Option<Strin
 }
 
 /// Records a failure to limit or delete the key. The next try is not after the key's end, so that a failure to limit does
-/// not delay the deletion.
+/// not delay the deletion. If the organization is out of reach, the next try is an hour later in any case.
 pub(in crate::engine) fn note_failure(old: &mut Ending, error: &Error, now: DateTime<Utc>) {
     let until_the_end = (old.ends - now).to_std().unwrap_or_default();
     old.retry.failed_by(&old.unique_name, error, now, until_the_end);

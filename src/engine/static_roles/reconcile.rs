@@ -156,7 +156,8 @@ async fn look_up(turn: &Turn<'_>, work: &Work<'_>, role: &mut StaticRole) -> Res
     stored::store(work.engine, work.storage, work.name, role, &accounts).await
 }
 
-/// Returns true if the outcome is known: the name does not exist, its key or account is deleted, or it is used and ends later.
+/// Returns true if the outcome is known: the name does not exist, its key or account is deleted, or its key is used and
+/// ends later. The same if somebody else uses the account by now.
 async fn find_and_end(work: &Work<'_>, role: &mut StaticRole, making: &Making) -> Result<bool, Error> {
     let Some(project) = &making.project_id else { return Ok(false) };
     let client = clients::client_of(work.engine, work.storage, &making.organization_id).await?;
