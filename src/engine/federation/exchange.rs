@@ -20,11 +20,11 @@ use crate::engine::{Engine, Error};
 use crate::logical::Storage;
 use crate::openai::{AccessToken, Endpoint, ExchangeError, IdentityProviderId, SubjectToken, TokenExchange};
 
-/// For so long after a change of its rule, OpenAI's refusal proves nothing: the token exchange sees changes late.
+/// Time after a change of a rule in which a refusal proves nothing, as the token exchange sees changes late.
 const YOUNG: TimeDelta = TimeDelta::minutes(2);
 /// Pauses between the attempts while the rule is young, in seconds.
 const PAUSES: [u64; 4] = [1, 2, 4, 8];
-/// A difference of the clocks that OpenAI may refuse a token for.
+/// Difference of the clocks above which OpenAI may refuse a token.
 const CLOCK_DIFFERENCE: TimeDelta = TimeDelta::seconds(30);
 /// OAuth's code for a provider, rule or account that does not fit.
 const INVALID_GRANT: &str = "invalid_grant";

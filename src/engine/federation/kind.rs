@@ -142,7 +142,7 @@ async fn keep(
     Ok(None)
 }
 
-/// Everything that waits for OpenAI.
+/// The pending work of the federation at OpenAI.
 fn waiting(federation: &Federation, owner: &Owner, now: DateTime<Utc>) -> Vec<Pending> {
     let mut waiting = Vec::new();
     let Provider::Managed { name, since, id, is_applied, .. } = &federation.provider else {

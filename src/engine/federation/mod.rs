@@ -1,11 +1,11 @@
 //! Workload identity federation: the mount is an issuer whose signed tokens OpenAI takes instead of keys.
 //!
-//! - `path_federation` is `config/federation`, with its `settings` and its `record`. `provider` is what happens at OpenAI,
-//!   `rotation` replaces the signing key, `kind` is what the worker does.
-//! - `role` is the record of a role with access tokens. `role_writes` writes and deletes roles for `creds/path_roles.rs`,
-//!   `role_registration` and `role_ending` are what happens at OpenAI, `role_kind` is what the worker does.
+//! - `path_federation` has the path `config/federation`, `settings` its fields, and `record` its stored form. `provider`
+//!   calls OpenAI for the provider, `rotation` replaces the signing key, and `kind` has the worker's part.
+//! - `role` is the record of a role with access tokens. `role_writes` writes and deletes roles for `creds/path_roles.rs`.
+//!   `role_registration` and `role_ending` call OpenAI for roles, and `role_kind` has the worker's part.
 //! - `tokens` answers `creds/:name` and `identity-token/:name`. `signing` and `token` sign, `exchange` asks OpenAI.
-//! - `observation` is what `health` and the metrics tell.
+//! - `observation` collects the state of the federation for `health` and the metrics.
 
 pub(in crate::engine) mod exchange;
 mod kind;

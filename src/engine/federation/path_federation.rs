@@ -204,10 +204,21 @@ async fn create(engine: &Engine, storage: &dyn Storage, sent: &Sent) -> Result<V
         return Ok(warnings);
     };
     if is_refusal(&error) && federation.provider.id().is_none() {
-        engine.federation.stored.delete(storage, ONLY).await?;
+        if may_have_created(&error) {
+            // OpenAI sometimes makes what it refuses, and lists it late: the worker looks for the provider.
+            federation.deleted = Some(engine.now());
+            work.put(&federation).await?;
+        } else {
+            engine.federation.stored.delete(storage, ONLY).await?;
+        }
         return Err(error);
     }
     Err(pending(&work, federation, error).await)
+}
+
+/// True if the call of this error may have created its object.
+fn may_have_created(error: &Error) -> bool {
+    matches!(error, Error::OpenAi { error, .. } if error.may_have_created())
 }
 
 /// By hand, an operator has to register the key.
@@ -412,10 +423,20 @@ async fn rotate(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Err
     provider::register(&work, &mut federation).await?;
     rotation::begin(&mut federation, engine.now())?;
     work.put(&federation).await?;
+    let mut warnings = vec![
+        "OpenAI may end live access tokens when the keys of a provider change; its documents do not say"
+            .to_owned(),
+    ];
     match rotation::advance_now(&work, &mut federation).await {
         Err(error @ Error::Storage(_)) => return Err(error),
         Err(error) => {
-            rotation::failed(&engine);
+            if federation.next.is_some() {
+                rotation::failed(&engine);
+            } else {
+                warnings.push(format!(
+                    "an earlier public key is not removed from the provider yet, which Vault repeats: {error}"
+                ));
+            }
             federation.retry.failed_by("federation", &error, engine.now(), Duration::ZERO);
             work.put(&federation).await?;
         }
@@ -431,7 +452,5 @@ async fn rotate(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Err
         ("current_kid", federation.current.key.kid().into()),
         ("rotation_waits_for", waits_for.unwrap_or_default().into()),
     ]);
-    Ok(Some(answer.with_warning(
-        "OpenAI may end live access tokens when the keys of a provider change; its documents do not say",
-    )))
+    Ok(Some(Response { warnings, ..answer }))
 }

@@ -165,7 +165,7 @@ pub(super) fn failed(id: &IdentityProviderId, what: &'static str, error: openai:
     ))
 }
 
-/// Adds the key of a rotation to those that OpenAI has. Nothing is done by hand.
+/// Adds the key of a rotation to the provider's keys at OpenAI. By hand this function does nothing.
 pub(super) async fn upload_next(work: &Work<'_>, federation: &mut Federation) -> Result<(), Error> {
     let Some(jwk) = federation.next.as_ref().map(|next| next.key.key.public_jwk()) else { return Ok(()) };
     change_keys(work, federation, |keys| add(keys, jwk)).await

@@ -43,10 +43,10 @@ pub struct Federation {
     /// Keys of the provider that this mount did not upload, by their ids, as of the last change of its keys.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub foreign_kids: Vec<String>,
-    /// When an issuer or audience was written that OpenAI did not have yet; none before the first such change.
+    /// Time of the last change of issuer or audience that found OpenAI up to date; none before such a change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changed: Option<DateTime<Utc>>,
-    /// When the settings were deleted; the provider has still to be deleted at OpenAI. None if the record stands.
+    /// Time of the deletion; none if nobody deleted the record. The provider still has to be deleted at OpenAI.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deleted: Option<DateTime<Utc>>,
     /// Retry state of the work at OpenAI.
@@ -84,7 +84,7 @@ pub enum Provider {
 pub struct Key {
     /// The key.
     pub key: SigningKey,
-    /// When it was made, to the second.
+    /// Time since which the key signs, in whole seconds. Before that, the time of the key's creation.
     #[serde(with = "crate::engine::time::rfc3339")]
     pub made: DateTime<Utc>,
 }
@@ -95,7 +95,7 @@ pub struct NextKey {
     /// The key.
     #[serde(flatten)]
     pub key: Key,
-    /// When OpenAI confirmed its upload. By hand nobody tells.
+    /// Time at which OpenAI confirmed the upload. None by hand, as no call tells of the operator's upload.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uploaded: Option<DateTime<Utc>>,
 }
@@ -107,7 +107,7 @@ pub struct EndingKey {
     pub kid: String,
     /// The public key.
     pub jwk: Value,
-    /// From then on no token that it signed lives.
+    /// Time from which on no token of the key is valid.
     #[serde(with = "crate::engine::time::rfc3339")]
     pub ends: DateTime<Utc>,
 }

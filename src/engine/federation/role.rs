@@ -33,10 +33,10 @@ pub struct FederatedRole {
     /// The account that Vault made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub made_account: Option<MadeAccount>,
-    /// Accounts that OpenAI was asked for and whose outcome is not known.
+    /// Creations of accounts and rules with an unknown outcome. An entry without a project is a rule.
     #[serde(default, skip_serializing_if = "MakingList::is_empty")]
     pub making: MakingList,
-    /// Where Vault registers its rule; none by hand.
+    /// The role's rule at OpenAI; none by hand.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub managed: Option<Managed>,
     /// When OpenAI was last to be changed: the first write, or the first change since OpenAI had all settings.
@@ -119,7 +119,7 @@ pub(in crate::engine) fn lock(name: &str) -> String {
     format!("role/{name}")
 }
 
-/// The owner that this role is.
+/// The role of this name, as an owner.
 pub(super) fn owner(name: &str) -> Owner {
     Owner::FederatedRole(name.to_owned())
 }
@@ -169,7 +169,7 @@ impl FederatedRole {
         self.has_only_creations_left() || self.deleted.is_none() && self.is_registered() && self.is_applied()
     }
 
-    /// Everything at OpenAI that the role has, asks for, or still has to let go.
+    /// All accounts and rules at OpenAI that the record names.
     pub fn holdings(&self) -> Vec<Holding> {
         let given = self.given_account_id.iter().map(Holding::of_account);
         let Some(managed) = &self.managed else { return given.collect() };

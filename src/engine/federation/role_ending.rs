@@ -1,5 +1,5 @@
 //! Ends what a deleted federated role has at OpenAI: its rule, then the account that was made for it. Also looks for
-//! accounts whose creation was cut off.
+//! accounts and rules of a creation with an unknown outcome.
 //!
 //! *Guarantees:* the tombstone is stored before anything is ended. The record keeps what OpenAI has not confirmed to be
 //! gone. An account is deleted only if Vault made it for the role, nobody else claims it, and it has no live key.
@@ -7,6 +7,8 @@
 //! *Assumptions:* the caller holds the role's lock.
 
 use std::time::Duration;
+
+use chrono::{DateTime, Utc};
 
 use super::role::{FederatedRole, MadeAccount, Managed, owner};
 use super::role_work::{self, Work};
@@ -17,16 +19,17 @@ use crate::engine::accounts::{claims, deletion, live_keys, lost};
 use crate::engine::config::clients;
 use crate::engine::failpoint::failpoint;
 use crate::engine::{DEPENDENTS, Error};
-use crate::openai::{Client, FederationRuleId, IdentityProviderId};
+use crate::openai::{Client, FederationRuleId, IdentityProviderId, ProjectId};
 
-/// Ends everything, and removes the record if nothing is left. Else the record keeps the reason.
+/// Ends everything, and removes the record if nothing is left. Else the record counts the failure and keeps its reason.
 pub(super) async fn end(work: &Work<'_>, role: &mut FederatedRole) -> Result<(), Error> {
     let outcome = end_all(work, role).await;
     if role.is_over() {
         return role_work::remove(work.engine, work.storage, work.name, role).await;
     }
-    if let Err(error) = &outcome {
-        role.retry.failed_by(work.name, error, work.engine.now(), Duration::ZERO);
+    match &outcome {
+        Ok(()) => role.retry.succeeded(),
+        Err(error) => role.retry.failed_by(work.name, error, work.engine.now(), Duration::ZERO),
     }
     work.put(role).await?;
     outcome
@@ -49,25 +52,42 @@ async fn end_all(work: &Work<'_>, role: &mut FederatedRole) -> Result<(), Error>
 async fn end_rule(work: &Work<'_>, role: &mut FederatedRole) -> Result<(), Error> {
     let Some(managed) = role.managed.as_mut() else { return Ok(()) };
     let Managed { provider_id, rule_name: Some(name), .. } = &*managed else { return Ok(()) };
-    let client = work.ending();
-    let id = match &managed.rule_id {
-        Some(id) => Some(id.clone()),
-        None => lost_rule(work, &client, provider_id, name).await?,
+    let is_ended = match &managed.rule_id {
+        Some(id) => delete_rule(work, provider_id, id, managed.changed).await.map(|()| true)?,
+        None => end_lost_rule(work, provider_id, name, managed.changed).await?,
     };
-    match id {
-        Some(id) => {
-            clients::note_made(work.engine, &[id.as_str()], managed.changed);
-            let deleted = client.delete_federation_rule(provider_id, &id).await;
-            deletion::done_or_gone(deleted).map_err(Error::Revocation)?;
-        }
-        // While the creation may still be under way, absence proves nothing.
-        None if !work.engine.accounts.first_seen.has_settled(name, false) => return Ok(()),
-        None => {}
+    if !is_ended {
+        return Ok(());
     }
     failpoint!("federated.rule_ended");
     work.engine.accounts.first_seen.forget(name);
     (managed.rule_name, managed.rule_id) = (None, None);
     Ok(())
+}
+
+async fn delete_rule(
+    work: &Work<'_>,
+    provider: &IdentityProviderId,
+    id: &FederationRuleId,
+    made: Option<DateTime<Utc>>,
+) -> Result<(), Error> {
+    clients::note_made(work.engine, &[id.as_str()], made);
+    let deleted = work.ending().delete_federation_rule(provider, id).await;
+    deletion::done_or_gone(deleted).map_err(Error::Revocation)
+}
+
+/// Deletes the rule of this name. Answers false while its creation may be under way, as absence proves nothing then.
+async fn end_lost_rule(
+    work: &Work<'_>,
+    provider: &IdentityProviderId,
+    name: &str,
+    made: Option<DateTime<Utc>>,
+) -> Result<bool, Error> {
+    let Some(id) = lost_rule(work, &work.ending(), provider, name).await? else {
+        return Ok(work.engine.accounts.first_seen.has_settled(name, false));
+    };
+    delete_rule(work, provider, &id, made).await?;
+    Ok(true)
 }
 
 /// The rule of this name, whose id is not known.
@@ -86,7 +106,7 @@ async fn lost_rule(
     }
 }
 
-/// Deletes the account that Vault made, and gives it up. One that somebody else claims is somebody else's.
+/// Deletes the account that Vault made, and releases its claim. An account that another owner claims is not deleted.
 async fn end_account(work: &Work<'_>, role: &FederatedRole, made: &MadeAccount) -> Result<(), Error> {
     let _no_claim = claims::lock(&work.engine.locks, &made.id).await;
     let ours = owner(work.name);
@@ -95,21 +115,27 @@ async fn end_account(work: &Work<'_>, role: &FederatedRole, made: &MadeAccount) 
     }
     let (client, project) = (work.ending(), &role.account_project_id);
     clients::note_made(work.engine, &[made.id.as_str()], made.made);
-    // Nobody made a key on it.
+    // Vault makes no key on this account, so a live key is somebody else's.
     live_keys::refuse_used(work.engine, &client, project, &made.id, &[], work.max_wait).await?;
     deletion::end_account(&client, project, &made.id).await.map_err(Error::Revocation)?;
     Ok(claims::release_locked(work.storage, &made.id, &ours).await?)
 }
 
-/// Looks for these accounts whose creation was cut off, and deletes them. The record keeps failures, and the caller stores
-/// it.
+/// Looks for the accounts and rules of these creations, and deletes them. The record keeps failures, and the caller
+/// stores the record.
 pub(super) async fn look_up(
     work: &Work<'_>,
     role: &mut FederatedRole,
     sought: &[Making],
 ) -> Result<(), Error> {
     for making in sought {
-        let looked_up = undo(work, making).await;
+        let looked_up = match (&making.project_id, &role.managed) {
+            (Some(project), _) => undo(work, making, project).await,
+            (None, Some(managed)) => {
+                end_lost_rule(work, &managed.provider_id, &making.name, Some(making.since)).await
+            }
+            (None, None) => Ok(true),
+        };
         role.making.note(work.engine, &making.name, &looked_up);
         if let Err(error @ Error::Storage(_)) = looked_up {
             return Err(error);
@@ -120,8 +146,7 @@ pub(super) async fn look_up(
 
 /// True if the outcome is known now: nothing has the name, or the account of the name is deleted. Refuses an account with a
 /// live key, which is somebody else's.
-async fn undo(work: &Work<'_>, making: &Making) -> Result<bool, Error> {
-    let Some(project) = &making.project_id else { return Ok(true) };
+async fn undo(work: &Work<'_>, making: &Making, project: &ProjectId) -> Result<bool, Error> {
     let client = work.ending();
     let account = match lost::find(work.engine, &client, making).await.map_err(Error::Revocation)? {
         Look::Later => return Ok(false),

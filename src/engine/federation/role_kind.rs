@@ -47,7 +47,7 @@ impl Kind for FederatedRoles {
         }
         match Work::new(engine, storage, name, &role, turn.max_wait().min(MAX_WAIT)).await {
             Ok(work) => attend(turn, &work, &mut role, &sought, waits).await?,
-            // Whatever is due waits for a configuration: when one comes, the worker looks at all.
+            // All work waits for a configuration. When one is written, the worker reconciles all owners.
             Err(Error::NotConfigured) => return Ok(Some(now + backoff::OUT_OF_REACH)),
             Err(error) => {
                 for making in &sought {
@@ -108,23 +108,27 @@ async fn attend(
     if waits && !role.is_over() {
         return work.put(role).await;
     }
-    let outcome = if role.deleted.is_some() {
-        role_ending::end(work, role).await
-    } else if turn.is_last {
-        Ok(())
-    } else {
-        role_registration::register(work, role, false).await
-    };
-    if role.is_over() {
-        return outcome;
+    if role.deleted.is_some() {
+        return match role_ending::end(work, role).await {
+            Err(error) if !role.is_over() && !matches!(error, Error::Storage(_)) => {
+                warn(work, &error);
+                Ok(())
+            }
+            outcome => outcome,
+        };
     }
+    let outcome = if turn.is_last { Ok(()) } else { role_registration::register(work, role, false).await };
     match outcome {
         Err(error @ Error::Storage(_)) => return Err(error),
         Err(error) => {
-            tracing::warn!(role = %work.name, "a federated role is not as written at OpenAI yet: {error}");
+            warn(work, &error);
             role.retry.failed_by(work.name, &error, work.engine.now(), Duration::ZERO);
         }
         Ok(()) => role.retry.succeeded(),
     }
     work.put(role).await
+}
+
+fn warn(work: &Work<'_>, error: &Error) {
+    tracing::warn!(role = %work.name, "a federated role is not as written at OpenAI yet: {error}");
 }

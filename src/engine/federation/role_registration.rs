@@ -27,7 +27,8 @@ pub(in crate::engine) const MOST_RULES: usize = 50;
 /// Maximum time of a look-up right after a lost answer.
 const LOOK_UP: Duration = Duration::from_secs(10);
 
-/// Does what is missing, and stores each step. `is_new` is true if OpenAI was never asked for the rule.
+/// Does the missing steps at OpenAI. Each step is stored, except the account's role in the project: the next write stores
+/// that. `is_new` is true if OpenAI was never asked for the rule.
 pub(super) async fn register(work: &Work<'_>, role: &mut FederatedRole, is_new: bool) -> Result<(), Error> {
     if role.account().is_none() {
         make_account(work, role).await?;
@@ -110,7 +111,8 @@ async fn ask_for_account(
     Err(Error::AccountCreation(error))
 }
 
-/// OpenAI makes an account without a key and without a role, whose tokens open nothing.
+/// Gives the account the role of a member in the project. OpenAI creates the account without a role, and its tokens open
+/// nothing.
 async fn make_member(work: &Work<'_>, role: &mut FederatedRole) -> Result<(), Error> {
     let project = &role.account_project_id;
     let Some(made) = role.made_account.as_mut().filter(|made| !made.is_member) else { return Ok(()) };
@@ -168,12 +170,24 @@ async fn make_rule(
     {
         return adopt(work, role, &rule).await;
     }
+    let may_exist = error.may_have_created();
     let error = Error::call("making the role's federation rule")(error);
     // The refusal of a repeated attempt says nothing about the first one, whose rule OpenAI may list late.
-    if let Some(managed) = role.managed.as_mut().filter(|_| is_new && is_refusal(&error)) {
-        managed.rule_name = None;
+    if is_new && is_refusal(&error) {
+        give_name_up(work, role, name, may_exist);
     }
     Err(error)
+}
+
+/// Takes the name of a refused rule from the record. The worker looks for a rule of that name if OpenAI may have made one.
+/// With too many unknown outcomes, the record keeps the name, and stays until the name has settled.
+fn give_name_up(work: &Work<'_>, role: &mut FederatedRole, name: String, may_exist: bool) {
+    let Some(managed) = role.managed.as_mut() else { return };
+    let organization = &managed.organization_id;
+    if may_exist && role.making.begin(name, organization, None, None, work.engine.now()).is_err() {
+        return;
+    }
+    managed.rule_name = None;
 }
 
 /// Takes the rule of an earlier attempt over. Its settings may be older than the record's.

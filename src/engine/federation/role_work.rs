@@ -71,7 +71,7 @@ async fn client_of(engine: &Engine, storage: &dyn Storage, role: &FederatedRole)
 
 /// Has the worker look at the role with the next tick.
 pub(super) async fn mark(engine: &Engine, storage: &dyn Storage, name: &str) -> Result<(), Error> {
-    // By both clocks: a marker of a clock that is ahead would stand in a future that does not come for long.
+    // The earlier of both clocks: under a clock that is ahead, the marker would lie far in the future.
     due::mark(storage, &owner(name), engine.certain_time()).await?;
     failpoint!("federated.marked");
     Ok(())
@@ -114,7 +114,7 @@ pub(super) fn next_look(role: &FederatedRole, now: DateTime<Utc>) -> Option<Date
     Some(role.making.next_look(now).into_iter().chain(retry).min().unwrap_or(now))
 }
 
-/// Everything that the role has waiting for OpenAI.
+/// The pending work of the role at OpenAI.
 pub(super) fn waiting(role: &FederatedRole, name: &str, now: DateTime<Utc>) -> Vec<Pending> {
     let owner = owner(name);
     let mut waiting: Vec<Pending> = Pending::look_ups(&owner, &role.making, now).collect();

@@ -139,13 +139,16 @@ fn still_deleted(name: &str) -> Error {
 }
 
 /// The creations of an earlier role whose outcome is not known: the new role inherits them, and the worker looks for them.
-/// It can do so in one organization only.
+/// It can do so in one organization and one provider only.
 fn inherited(name: &str, earlier: Option<FederatedRole>, home: Option<&Home>) -> Result<MakingList, Error> {
     let Some(earlier) = earlier.filter(|earlier| !earlier.making.is_empty()) else {
         return Ok(MakingList::default());
     };
-    let is_near =
-        earlier.making.iter().all(|it| home.is_some_and(|home| home.organization == it.organization_id));
+    let provider = earlier.managed.as_ref().map(|managed| &managed.provider_id);
+    let is_near = home.is_some_and(|home| {
+        provider == Some(&home.provider)
+            && earlier.making.iter().all(|it| home.organization == it.organization_id)
+    });
     if is_near { Ok(earlier.making) } else { Err(still_deleted(name)) }
 }
 
@@ -176,7 +179,7 @@ async fn create(
         (None, Some(_)) => {}
     }
     if let Some(account) = &given {
-        claim(engine, storage, &write.name, account).await?;
+        refuse_used(engine, storage, &write.name, account).await?;
     }
     let role = FederatedRole {
         subject: federation.subject_of(&write.name),
@@ -221,13 +224,13 @@ async fn begin(
         if !is_of(&role, &*federation(engine, storage).await?) {
             return Err(Error::field("config/federation was deleted and written anew meanwhile: try again"));
         }
-        let _no_other_user = match &role.given_account_id {
-            Some(account) => Some(unused(engine, storage, account).await?),
-            None => None,
-        };
         if is_managed {
             mark(engine, storage, name).await?;
         }
+        let _no_other_user = match &role.given_account_id {
+            Some(account) => Some(claim(engine, storage, name, account).await?),
+            None => None,
+        };
         put(engine, storage, name, &role).await?;
     }
     let Some(work) = work else { return Ok(()) };
@@ -299,7 +302,7 @@ async fn update(
     drop(no_deletion);
     match register(&work, &mut role, false).await {
         Ok(()) => Ok(Vec::new()),
-        Err(error) if is_refusal(&error) && old.is_settled() && !is_stop => {
+        Err(error) if is_refusal(&error) && old.has_only_look_ups_left() && !is_stop => {
             put(engine, storage, &write.name, old).await?;
             Err(error)
         }
@@ -369,7 +372,10 @@ fn left(role: &FederatedRole) -> Vec<String> {
         Some(format!("federation rule {rule} of provider {provider_id}"))
     });
     let account = role.made_account.iter().map(|made| format!("service account {}", made.id));
-    let making = role.making.iter().map(|it| format!("service account {} (if OpenAI made it)", it.name));
+    let making = role.making.iter().map(|it| {
+        let what = if it.project_id.is_some() { "service account" } else { "federation rule" };
+        format!("{what} {} (if OpenAI made it)", it.name)
+    });
     rule.into_iter().chain(account).chain(making).collect()
 }
 
@@ -453,41 +459,38 @@ async fn check_room(home: &Home) -> Result<Option<String>, Error> {
     }))
 }
 
-/// Claims an existing account, which nothing else of the mount may use.
+/// Claims an existing account, which nothing else of the mount may use. While the guard is held, no other role can take
+/// the account. Afterwards the stored record of this role refuses that. The caller stores the record next, so that a
+/// refused write leaves no claim.
 async fn claim(
     engine: &Engine,
     storage: &dyn Storage,
     name: &str,
     account: &ServiceAccountId,
-) -> Result<(), Error> {
-    refuse_used(engine, storage, account).await?;
-    claims::claim(engine, storage, account, &owner(name)).await
-}
-
-/// Refuses an account that a role took after the claim. While the guard is held, no other role can take the account.
-/// Afterwards the stored record of this role refuses that.
-async fn unused(
-    engine: &Engine,
-    storage: &dyn Storage,
-    account: &ServiceAccountId,
 ) -> Result<LockGuard, Error> {
     let alone = claims::lock(&engine.locks, account).await;
-    refuse_used(engine, storage, account).await?;
+    refuse_used(engine, storage, name, account).await?;
+    claims::claim_locked(engine, storage, account, &owner(name)).await?;
     Ok(alone)
 }
 
+/// Refuses an account with another user. An earlier role of this name may have used the account.
 async fn refuse_used(
     engine: &Engine,
     storage: &dyn Storage,
+    name: &str,
     account: &ServiceAccountId,
 ) -> Result<(), Error> {
     match DEPENDENTS.user_of(Mount { engine, storage }, account).await? {
-        Some(owner) => Err(Error::AccountInUse { account: account.clone(), owner }),
-        None => Ok(()),
+        Some(user) if user != owner(name).described() => {
+            Err(Error::AccountInUse { account: account.clone(), owner: user })
+        }
+        _ => Ok(()),
     }
 }
 
-/// The account of a role stays. What was sent before may be sent for ever.
+/// Refuses another account than the role's own. The sent value of an earlier write stays valid, so that a repeated write
+/// changes nothing.
 fn refuse_other_account(write: &RoleWrite, old: &FederatedRole) -> Result<(), Error> {
     let sent = write.account.id();
     let is_same = sent == old.given_account_id.as_ref() || sent.is_some() && sent == old.account();

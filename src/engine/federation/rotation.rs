@@ -6,8 +6,9 @@
 //! 4. The new key signs. The replaced key stays at OpenAI until no token that it signed lives.
 //! 5. The replaced key is removed from OpenAI.
 //!
-//! *Guarantees:* tokens are signed by a key that OpenAI has proved to know. A crash between two steps repeats the last
-//! one. *Assumptions:* the caller holds the lock of the record, and the provider is registered.
+//! *Guarantees:* a new key signs only after OpenAI has taken a token of it. Without a role to try, the new key signs ten
+//! minutes after its upload. A crash between two steps repeats the last one. *Assumptions:* the caller holds the lock of
+//! the record, and the provider is registered.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,7 +56,7 @@ pub(super) fn begin(federation: &mut Federation, now: DateTime<Utc>) -> Result<(
     Ok(())
 }
 
-/// Does the next steps of a rotation, and stores each. A rotation that waits keeps no earlier key at OpenAI.
+/// Does the next steps of a rotation, and stores each. A rotation that waits does not delay the removal of earlier keys.
 pub(super) async fn advance(work: &Work<'_>, federation: &mut Federation) -> Result<(), Error> {
     let rotated = if federation.next.is_some() { use_next(work, federation).await } else { Ok(()) };
     // A write whose outcome is unknown is not followed by another one.
@@ -80,8 +81,8 @@ async fn use_next(work: &Work<'_>, federation: &mut Federation) -> Result<(), Er
     }
 }
 
-/// The same for somebody who waits: a refused proof is repeated for some seconds, as OpenAI may see the key late. Not by
-/// hand, where an operator first has to upload the key.
+/// Like [`advance`], for a request that waits. A refused proof is repeated for some seconds, as OpenAI may see the key
+/// late. By hand no proof is repeated, as an operator first has to upload the key.
 pub(super) async fn advance_now(work: &Work<'_>, federation: &mut Federation) -> Result<(), Error> {
     let mut outcome = advance(work, federation).await;
     for pause in PAUSES {
@@ -124,7 +125,7 @@ async fn upload(work: &Work<'_>, federation: &mut Federation) -> Result<(), Erro
     work.put(federation).await
 }
 
-/// By hand nobody tells when the key was uploaded.
+/// True if OpenAI surely sees the uploaded key. False by hand, where Vault does not know the time of the upload.
 fn is_visible(federation: &Federation, certain: DateTime<Utc>) -> bool {
     let uploaded = federation.next.as_ref().and_then(|next| next.uploaded);
     uploaded.is_some_and(|uploaded| uploaded + VISIBLE_AFTER <= certain)

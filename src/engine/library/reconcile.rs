@@ -269,8 +269,9 @@ fn note(failure: &mut Option<Error>, error: Error) {
     }
 }
 
-/// Deletes the account if it exists. Returns true if the outcome is known. Refuses an account with a live key, which is
-/// somebody else's. A creation in an organization out of reach is forgotten after a year.
+/// Deletes the account if it exists. Returns true if the outcome is known. An account that somebody uses by now stays.
+/// Refuses an account with a live key, which is somebody else's. A creation in an organization out of reach is forgotten
+/// after a year.
 async fn undo(
     engine: &Engine,
     storage: &dyn Storage,

@@ -37,8 +37,6 @@ pub(super) async fn create(
 ) -> Result<(), Error> {
     refuse_earlier(work.name, &given, earlier.as_ref())?;
     let account = check(work, &given).await?;
-    claims::claim(work.engine, work.storage, &account.id, &work.owner()).await?;
-    failpoint!("static.claimed");
     let (making, ending) = earlier
         .map_or_else(|| (MakingList::default(), Vec::new()), |earlier| (earlier.making, earlier.ending));
     let mut role = StaticRole {
@@ -73,13 +71,16 @@ pub(super) async fn create(
     Ok(())
 }
 
-/// Stores the role without a key. The lock of the project's users keeps the project's name until the role is stored.
+/// Claims the account and stores the role without a key. No check comes between the two, so that a refused write leaves
+/// no claim. The lock of the project's users keeps the project's name until the role is stored.
 async fn begin(work: &Work<'_>, role: &mut StaticRole) -> Result<Making, Error> {
     let (storage, now) = (work.storage, work.engine.now());
     let _no_deletion = work.engine.locks.lock(&named_projects::users_lock(&role.settings.project)).await;
     project_fields::agreed_project(work.engine, storage, &role.settings.named_project()).await?;
     let account = role.given_account_id.clone();
     let making = role.begin_making(work.new_name(&role.settings), Some(&account), now)?;
+    claims::claim(work.engine, storage, &account, &work.owner()).await?;
+    failpoint!("static.claimed");
     work.engine.accounts.first_seen.begin(&making.name);
     stored::store_marked(storage, work.name, role, now).await?;
     failpoint!("static.begun");

@@ -38,8 +38,8 @@ struct Keys<'a> {
 }
 
 /// Does the due work on replaced keys, and stores the outcome. A key in its grace period gets its end at OpenAI
-/// ("limited"); a key after its grace period is deleted. A failed key stays in the record for a later tick. Returns the
-/// first failure.
+/// ("limited"); a key after its grace period is deleted. A failed key stays in the record for a later tick, as does a
+/// key for which no time was left. Returns the first failure.
 pub(in crate::engine) async fn end_due_keys(
     work: &Work<'_>,
     role: &mut StaticRole,
@@ -79,7 +79,12 @@ async fn treat_due(
     let mut is_changed = keeps_limits || corrected > 0;
     for mut old in std::mem::take(&mut role.ending) {
         let max_wait = deadline.saturating_duration_since(Instant::now());
-        if waits(&old) || max_wait.is_zero() && !work.max_wait.is_zero() {
+        if waits(&old) {
+            role.ending.push(old);
+            continue;
+        }
+        if max_wait.is_zero() && !work.max_wait.is_zero() {
+            failure.get_or_insert(Error::NoTimeLeft);
             role.ending.push(old);
             continue;
         }
@@ -113,8 +118,13 @@ async fn treat_due(
     Ok(failure)
 }
 
+/// The reason why a key is not ended or limited yet: a stored one, or else this failure.
+pub(super) fn trouble(role: &StaticRole, failure: Option<Error>) -> Option<String> {
+    role.trouble_with_replaced().or_else(|| failure.map(|error| error.to_string()))
+}
+
 /// Records a failure to limit or delete the key. The next try is not after the key's end, so that a failure to limit does
-/// not delay the deletion.
+/// not delay the deletion. If the organization is out of reach, the next try is an hour later in any case.
 pub(in crate::engine) fn note_failure(old: &mut Ending, error: &Error, now: DateTime<Utc>) {
     let until_the_end = (old.ends - now).to_std().unwrap_or_default();
     old.retry.failed_by(&old.unique_name, error, now, until_the_end);

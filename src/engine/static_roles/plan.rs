@@ -114,7 +114,7 @@ impl Current {
 
 impl Ending {
     /// The time of the next work on this key. Its end is set at OpenAI at once, and the key is deleted at its end. A failure
-    /// to set the end does not delay the deletion.
+    /// to set the end does not delay the deletion, unless the organization is out of reach.
     pub fn next(&self, now: DateTime<Utc>) -> DateTime<Utc> {
         let due = if self.limited { self.ends } else { self.ends.min(now) };
         self.retry.waits_until(now).map_or(due, |retry| retry.max(due))

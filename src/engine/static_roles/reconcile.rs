@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
-use super::ending::{end_due_keys, end_due_keys_in_tick, note_failure};
+use super::ending::{end_due_keys, end_due_keys_in_tick, note_failure, trouble};
 use super::record::{STATIC_ROLES, StaticRole};
 use super::rotate::{Work, is_the_roles_failure, of_storage};
 use super::{deletion, rotate, stored};
@@ -84,8 +84,8 @@ impl Kind for StaticRoles {
         if role.current.is_none() {
             return deletion::finish(&work, &mut role).await.map(drop);
         }
-        end_due_keys(&work, &mut role).await?;
-        match role.trouble_with_replaced() {
+        let failure = end_due_keys(&work, &mut role).await?;
+        match trouble(&role, failure) {
             Some(trouble) => {
                 Err(Error::field(format!("a replaced key of static role {name} is not ended: {trouble}")))
             }
@@ -156,7 +156,8 @@ async fn look_up(turn: &Turn<'_>, work: &Work<'_>, role: &mut StaticRole) -> Res
     stored::store(work.engine, work.storage, work.name, role, &accounts).await
 }
 
-/// Returns true if the outcome is known: the name does not exist, its key or account is deleted, or it is used and ends later.
+/// Returns true if the outcome is known: the name does not exist, its key or account is deleted, or its key is used and
+/// ends later. The same if somebody else uses the account by now.
 async fn find_and_end(work: &Work<'_>, role: &mut StaticRole, making: &Making) -> Result<bool, Error> {
     let Some(project) = &making.project_id else { return Ok(false) };
     let client = clients::client_of(work.engine, work.storage, &making.organization_id).await?;

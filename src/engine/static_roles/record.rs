@@ -49,7 +49,7 @@ pub struct StaticRole {
     /// Failed attempts to rotate.
     #[serde(flatten)]
     pub retry: RetryState,
-    /// A failed rotation by hand, which the tick repeats.
+    /// A rotation by hand that failed or found no room in the rate limit. The tick repeats it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked: Option<Asked>,
     /// True if the user deleted the role. In records of earlier releases its key stayed `current` then.
@@ -128,17 +128,18 @@ impl Record for StaticRole {
 pub(in crate::engine) static STATIC_ROLES: Collection<StaticRole> = Collection::new("static-role/");
 
 impl StaticRole {
-    /// The key that readers get, or the reason why there is none.
+    /// The key that readers get, or the reason why there is none. A role that was written anew may still have keys of a
+    /// deleted role to end.
     pub fn current(&self, name: &str) -> Result<&Current, Error> {
         let name = name.to_owned();
         match &self.current {
             Some(current) => Ok(current),
-            None if self.ending.is_empty() => Err(Error::NoKeyYet(name)),
-            None => Err(Error::BeingDeleted(name)),
+            None if self.deleted => Err(Error::BeingDeleted(name)),
+            None => Err(Error::NoKeyYet(name)),
         }
     }
 
-    /// True if readers see the role. A role without a first key is not shown.
+    /// True if readers see the role: it has a current key, or keys of a deleted role that still have to be ended.
     pub fn is_shown(&self) -> bool {
         self.current.is_some() || !self.ending.is_empty()
     }

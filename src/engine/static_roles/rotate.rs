@@ -1,5 +1,5 @@
-//! Rotates a static role's key, for the tick and by hand. A failed rotation by hand is stored in the role, and the
-//! worker repeats it.
+//! Rotates a static role's key, for the tick and by hand. A rotation by hand that fails is stored in the role, and the
+//! worker repeats it. A rotation by hand that a crash cuts off is not stored, and nobody repeats it.
 //!
 //! *Guarantees:* the caller holds the role's lock, and after a crash the worker comes to the role: a marker of the role is
 //! due, or the worker reconciles all owners. The new key's name is stored in `making` before OpenAI creates the key. One write makes the new key current and moves the old key to `ending`. A
@@ -8,8 +8,8 @@
 //!
 //! If the plugin or the server dies, the last completed step decides:
 //! 1. *The new name is stored in `making`*, and OpenAI may have created the key, or the account with the key. Nobody
-//!    has the new key, and readers get the old one. The next tick repeats a due rotation under another name. A rotation
-//!    by hand is not repeated. Some three minutes later the tick looks the name up and deletes the key or account.
+//!    has the new key, and readers get the old one. The next tick repeats a due rotation under another name, but no
+//!    rotation by hand. Some three minutes later the tick looks the name up and deletes the key or account.
 //!    Storage may be outdated, so a key that was ever used ends later (`end_later`).
 //! 2. *The new account is claimed*, with `rotation_method=account` only. The same, and the claim is released.
 //! 3. *The role is stored with the new key as `current` and the old key in `ending`*, and OpenAI may have ended or
@@ -195,9 +195,10 @@ pub(super) async fn rotate(
         work.engine.events.emit_with(EventKind::Rotate, &path, labels);
         return outcome;
     };
+    // The worker also repeats a rotation by hand that the rate limit held up.
+    role.asked = asked.or(role.asked);
     if is_the_roles_failure(error) {
         role.retry.failed_by(work.name, error, work.engine.now(), role.longest_wait()?);
-        role.asked = asked.or(role.asked);
     }
     if !of_storage(error) {
         // Best effort: if storage fails, the name stays in the stored record, and the worker looks it up.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::ending::end_due_keys;
+use super::ending::{end_due_keys, trouble};
 use super::record::StaticRole;
 use super::rotate::{self, MAX_WAIT, Work};
 use super::settings::check_grace;
@@ -39,8 +39,8 @@ const ROTATE_HELP: Help = Help {
     synopsis: "Rotate the key of a static role now.",
     description: "\
 Answers the new key. The replaced key is deleted, or works for grace_period longer. A failed rotation is counted in the \
-role's rotation_failures, and Vault retries it until it succeeds. At most twenty replaced keys are kept: another rotation \
-ends the oldest early, with a warning.
+role's rotation_failures, and Vault retries it until it succeeds. Vault also retries a rotation for which OpenAI's rate \
+limit had no room. At most twenty replaced keys are kept: another rotation ends the oldest early, with a warning.
 
     $ vault write -f openai/static-creds/app/rotate
     $ vault write openai/static-creds/app/rotate grace_period=10m",
@@ -121,8 +121,8 @@ async fn rotate(engine: Arc<Engine>, call: Call) -> Result<Option<Response>, Err
     if let Some(key) = cut_short {
         answer = answer.with_warning(rotate::ended_early(&key));
     }
-    let trouble = ended.err().map(|error| error.to_string());
-    Ok(Some(match trouble.or_else(|| role.trouble_with_replaced()) {
+    let trouble = ended.map_or_else(|error| Some(error.to_string()), |failure| trouble(&role, failure));
+    Ok(Some(match trouble {
         Some(trouble) => answer.with_warning(format!(
             "the end of the replaced key is not complete yet; Vault retries: {trouble}"
         )),

@@ -504,3 +504,22 @@ async fn a_lost_account_that_another_role_is_about_to_take_is_not_deleted() {
     assert_eq!(record(&mount).await["making"], Value::Null, "nothing is left to look for");
     mount.finish().await;
 }
+
+#[tokio::test]
+async fn a_refused_first_creation_holds_no_claim_on_its_account() {
+    let mount = mount().await;
+    let account = mount.seed("account-of-app", false).id;
+    for _ in 0..5 {
+        lose_the_next_key(&mount);
+        mount.write("static-roles/app", body(&account, json!({}))).await.error();
+    }
+    let other = mount.seed("another-account", false).id;
+    mount.write("static-roles/app", body(&other, json!({}))).await.refused("have an unknown outcome");
+    mount.sim.clear_faults();
+    mount.write("static-roles/b", body(&other, json!({}))).await.done();
+    mount.write("static-roles/c", body(&account, json!({}))).await.refused("static role app");
+    settle(&mount).await;
+    settle(&mount).await;
+    assert_eq!(mount.stored("static-role/"), ["static-role/b"]);
+    mount.finish().await;
+}

@@ -159,6 +159,7 @@ async fn what_openai_refuses_leaves_nothing() {
     let mount = managed().await;
     mount.write("roles/app", role_with(json!({"scopes": "admin.everything"}))).await.refused("scopes");
     assert!(accounts(&mount).is_empty() && rules(&mount).is_empty());
+    let account = mount.seed("agent", false).id;
     mount.read("roles/app").await.nothing();
     mount.write("roles/app", role_with(json!({"scopes": "api.model.read"}))).await.done();
     mount.write("roles/app", json!({"scopes": "admin.everything", "ttl": "1m"})).await.refused("scopes");
@@ -168,10 +169,17 @@ async fn what_openai_refuses_leaves_nothing() {
     mount.write("roles/b", role()).await.refused("service account creation failed");
     mount.read("roles/b").await.nothing();
     assert_eq!(mount.list("roles").await.keys(), ["app"]);
-    // Vault looks whether OpenAI made the account all the same.
-    mount.advance(SETTLED);
-    mount.tick().await.done();
-    assert_eq!(mount.stored("federated-role/"), ["federated-role/app"]);
+    let on_account = |scopes: &str| role_with(json!({"service_account_id": account, "scopes": scopes}));
+    mount.write("roles/c", on_account("admin.everything")).await.refused("scopes");
+    mount.write("roles/c", on_account("api.model.read")).await.done();
+    // Vault looks whether OpenAI made the account or the rule all the same.
+    for _ in 0..2 {
+        mount.advance(SETTLED);
+        mount.tick().await.done();
+    }
+    assert_eq!(mount.stored("federated-role/"), ["federated-role/app", "federated-role/c"]);
+    assert!(!mount.storage_text("federated-role/").contains("making"));
+    assert_eq!(rules(&mount).len(), 2);
     mount.finish().await;
 }
 

@@ -74,3 +74,28 @@ async fn writes_rotations_and_deletions_of_issuer_and_role_are_events() {
     }
     mount.finish().await;
 }
+
+#[tokio::test]
+async fn a_rotation_that_succeeds_is_no_failed_one_although_an_earlier_key_stays_at_openai() {
+    let mount = with_app().await;
+    let first = mount.read("config/federation").await.text("current_kid");
+    mount.write("config/federation/rotate", json!({})).await.done();
+    mount.advance(HOUR * 2);
+    let removal = Fault::on(endpoint::UPDATE_PROVIDER, Action::status(403)).skipping(1);
+    let removal = mount.sim.fault(removal);
+    let rotated = mount.write("config/federation/rotate", json!({})).await;
+    mount.sim.remove_fault(removal);
+    assert_eq!(rotated.text("message"), "Signing key has been rotated.");
+    assert!(provider(&mount).kids.contains(&first));
+    assert_counted(&mount, r#"openai_rotations_total{kind="signing_key",result="done"}"#, 2.0).await;
+    assert_counted(&mount, r#"openai_rotations_total{kind="signing_key",result="failed"}"#, 0.0).await;
+    assert!(rotated.warnings().join(" ").contains("is not removed"), "{:?}", rotated.warnings());
+    mount.write("roles/b", role()).await.done();
+    let told = |kind: &str| events(&mount).iter().any(|event| event.starts_with(kind));
+    eventually("a later event arrives", async || told("openai/role-write roles/b").then_some(())).await;
+    assert!(!told("openai/rotate-fail"));
+    mount.advance(HOUR);
+    mount.tick().await.done();
+    assert!(!provider(&mount).kids.contains(&first));
+    mount.finish().await;
+}

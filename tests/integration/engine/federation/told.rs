@@ -297,3 +297,79 @@ async fn a_read_during_the_first_write_of_a_role_tells_that_the_creation_is_unde
     token(&mount).await;
     mount.finish().await;
 }
+
+#[tokio::test]
+async fn a_rule_that_openai_refuses_makes_and_lists_late_is_deleted() {
+    for given in [true, false] {
+        let mount = managed().await.without_lag();
+        let account = mount.seed("agent", false).id;
+        let body = if given { role_with(json!({"service_account_id": account})) } else { role() };
+        refuse_and_make(&mount, endpoint::CREATE_RULE, endpoint::LIST_RULES);
+        mount.write("roles/app", body).await.error();
+        let stray = rule(&mount).id;
+        mount.sim.clear_faults();
+        mount.read("roles/app").await.nothing();
+        mount.delete("config/federation").await.refused("app (deleted here");
+        // Nobody waits for the look-up.
+        mount.write("roles/app", role()).await.done();
+        for _ in 0..2 {
+            mount.advance(SETTLED);
+            mount.tick().await.done();
+        }
+        assert_ne!(rule(&mount).id, stray, "the stray is gone, the role's rule stays");
+        token(&mount).await;
+        mount.delete("roles/app").await.nothing();
+        mount.delete("config/federation").await.nothing();
+        assert_gone(mount).await;
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_left_of_a_role_whose_rule_openai_refuses_makes_and_lists_late() {
+    let mount = managed().await.without_lag();
+    let account = mount.seed("agent", false).id;
+    let federated = role_with(json!({"service_account_id": account}));
+    refuse_and_make(&mount, endpoint::CREATE_RULE, endpoint::LIST_RULES);
+    mount.write("roles/app", federated.clone()).await.error();
+    mount.sim.clear_faults();
+    assert_eq!(rules(&mount).len(), 1);
+    mount.advance(SETTLED);
+    for _ in 0..2 {
+        mount.tick().await.done();
+    }
+    assert!(rules(&mount).is_empty());
+    for prefix in ["federated-role/", "account-owner/"] {
+        assert_eq!(mount.stored(prefix), Vec::<String>::new());
+    }
+    mount.write("roles/other", federated).await.done();
+    mount.delete("roles/other").await.nothing();
+    mount.delete("config/federation").await.nothing();
+    assert_gone(mount).await;
+}
+
+#[tokio::test]
+async fn a_provider_that_openai_refuses_makes_and_lists_late_is_deleted() {
+    let mount = mount().await.without_lag();
+    let body = json!({"token_endpoint": mount.sim.token_url()});
+    refuse_and_make(&mount, endpoint::CREATE_PROVIDER, endpoint::LIST_PROVIDERS);
+    mount.write("config/federation", body.clone()).await.error();
+    let stray = provider(&mount).id;
+    mount.read("config/federation").await.nothing();
+    mount.write("config/federation", body.clone()).await.refused("still looked for");
+    mount.sim.clear_faults();
+    for _ in 0..2 {
+        mount.advance(SETTLED);
+        mount.tick().await.done();
+    }
+    assert!(mount.sim.state().providers.is_empty(), "{stray} is left");
+    assert_eq!(mount.stored("federation"), Vec::<String>::new());
+    mount.write("config/federation", body).await.done();
+    mount.finish().await;
+}
+
+/// The next creation is refused after the work, and the list lacks the object until the faults are cleared.
+fn refuse_and_make(mount: &Mount, creation: &str, list: &str) {
+    let nothing = json!({"object": "list", "data": [], "has_more": false});
+    mount.sim.fault(Fault::on(creation, Action::status(400)).after_the_work().times(1));
+    mount.sim.fault(Fault::on(list, Action::status_with(200, nothing)));
+}

@@ -384,7 +384,8 @@ async fn a_role_of_a_provider_that_was_replaced_meanwhile_is_not_stored() {
     let by_hand = json!({"identity_provider_id": "idp_hand", "token_endpoint": mount.sim.token_url()});
     mount.write("config/federation", by_hand).await.done();
     let account = mount.seed("agent", false).id;
-    mount.watched.hold(Access::Write, "account-owner/");
+    // The write has read the issuer, and looks for another user of the account.
+    mount.watched.hold(Access::Read, "account-owner/");
     let replaced = async {
         mount.watched.held().await;
         mount.delete("config/federation").await.nothing();
@@ -394,6 +395,9 @@ async fn a_role_of_a_provider_that_was_replaced_meanwhile_is_not_stored() {
     let role = role_with(json!({"service_account_id": account}));
     let (app, ()) = tokio::join!(mount.write("roles/app", role.clone()), replaced);
     app.refused("try again");
+    // The refused write holds no claim on the account.
+    mount.write("roles/b", role.clone()).await.done();
+    mount.delete("roles/b").await.nothing();
     mount.write("roles/app", role).await.done();
     token(&mount).await;
     mount.finish().await;
@@ -437,5 +441,23 @@ async fn a_node_that_cannot_write_any_more_changes_nothing_at_openai_for_a_feder
     mount.tick().await.done();
     token(&mount).await;
     mount.delete("roles/app").await.nothing();
+    assert_gone(mount).await;
+}
+
+#[tokio::test]
+async fn each_failure_of_a_deleted_role_counts_once() {
+    let mount = with_app().await.without_lag();
+    mount.sim.fault(Fault::on(endpoint::DELETE_RULE, Action::status(403)));
+    mount.delete("roles/app").await.done();
+    for failures in 1..=3 {
+        let listed = mount.list("revocations").await.json();
+        let (_, info) = listed["key_info"].as_object().unwrap().iter().next().unwrap();
+        assert_eq!(info["failures"], failures, "{info}");
+        mount.advance(HOUR);
+        mount.tick().await.done();
+    }
+    mount.sim.clear_faults();
+    mount.advance(HOUR);
+    mount.tick().await.done();
     assert_gone(mount).await;
 }

@@ -187,3 +187,64 @@ async fn where_openai_ends_no_key_graces_are_not_traded_for_more_keys() {
     mount.tick().await.done();
     rotate_with(&mount, "0").await.done();
 }
+
+/// A role with a replaced key whose grace is over, and whose deletion will take 25 s.
+async fn with_a_slow_deletion(graces: u32) -> Mount {
+    let (mount, _) = with_app(json!({"rotation_period": 0})).await;
+    for _ in 0..graces {
+        rotate_with(&mount, "10m").await.done();
+    }
+    mount.advance(HOUR);
+    mount.sim.fault(Fault::on(endpoint::DELETE_KEY, Action::delay(Duration::from_secs(25))).times(1));
+    mount
+}
+
+#[tokio::test]
+async fn a_rotation_without_time_for_the_key_that_it_replaced_says_so() {
+    let mount = with_a_slow_deletion(1).await;
+    let replaced = key(&mount, "app").await;
+    tokio::time::pause();
+    let said = rotate_with(&mount, "0").await;
+    tokio::time::resume();
+    assert!(mount.sim.state().is_live(&replaced));
+    assert!(said.warnings().join(" ").contains("no time was left for this key"), "{:?}", said.warnings());
+    mount.tick().await.done();
+    assert!(!mount.sim.state().is_live(&replaced));
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_retry_without_time_for_all_replaced_keys_is_no_success() {
+    let mount = with_a_slow_deletion(2).await;
+    let name = mount.list("revocations").await.keys().remove(0);
+    tokio::time::pause();
+    let retried = mount.write(&format!("revocations/{name}/retry"), json!({})).await;
+    tokio::time::resume();
+    retried.refused("no time was left for this key");
+    mount.write("revocations/retry", json!({})).await.done();
+    assert_eq!(mount.list("revocations").await.keys(), Vec::<String>::new());
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn a_rotation_by_hand_that_the_rate_limit_refused_is_made_up_for_by_the_tick() {
+    let (mount, _) = with_app(json!({"rotation_period": 0})).await;
+    let old = key(&mount, "app").await;
+    let headers = std::collections::BTreeMap::from([("retry-after".to_owned(), "60".to_owned())]);
+    let limited = Action::Status { status: 429, headers, body: None };
+    mount.sim.fault(Fault::on(endpoint::CREATE_KEY, limited).times(1));
+    rotate_with(&mount, "2h").await.error();
+    assert_eq!(role(&mount, "app").await["rotation_failures"], 0);
+    tokio::time::pause();
+    tokio::time::advance(MINUTE * 2).await;
+    tokio::time::resume();
+    mount.advance(MINUTE * 2);
+    mount.tick().await.done();
+    let new = key(&mount, "app").await;
+    assert_ne!(new, old);
+    assert!(mount.sim.state().is_live(&old), "the grace that was asked for is kept");
+    mount.advance(HOUR);
+    mount.tick().await.done();
+    assert_eq!(key(&mount, "app").await, new, "it is by hand only again");
+    mount.finish().await;
+}

@@ -204,3 +204,45 @@ async fn a_deletion_says_that_a_key_may_live_whose_answer_was_lost_until_the_tic
         mount.finish().await;
     }
 }
+
+/// The answer to the next creation of a key is lost, and no list shows the key.
+fn lose_the_next_key(mount: &Mount) {
+    mount.sim.fault(Fault::on(endpoint::CREATE_KEY, Action::Drop).times(1).after_the_work());
+    mount.sim.fault(Fault::on(endpoint::LIST_KEYS, Action::Html));
+}
+
+#[tokio::test]
+async fn readers_of_a_deleted_role_are_told_of_its_deletion_while_a_creation_is_looked_for() {
+    let (mount, _) = with_app(json!({"rotation_period": 0})).await;
+    let mount = mount.without_lag();
+    lose_the_next_key(&mount);
+    mount.write("static-creds/app/rotate", json!({})).await.error();
+    mount.sim.clear_faults();
+    mount.delete("static-roles/app").await.done();
+    mount.read("static-creds/app").await.refused("is being deleted");
+    mount.advance(MINUTE * 4);
+    mount.tick().await.done();
+    mount.read("static-creds/app").await.refused("not found");
+    mount.finish().await;
+}
+
+#[tokio::test]
+async fn readers_of_a_role_that_is_written_anew_are_told_of_its_creation_while_old_keys_are_deleted() {
+    let (mount, account) = with_app(json!({"rotation_period": 0})).await;
+    let mount = mount.without_lag();
+    mount.sim.fault(Fault::on(endpoint::DELETE_KEY, Action::status(403)));
+    mount.delete("static-roles/app").await.refused("is being deleted");
+    mount.read("static-creds/app").await.refused("is being deleted");
+    lose_the_next_key(&mount);
+    let body = json!({"project": PROJECT, "service_account_id": account.id});
+    mount.write("static-roles/app", body).await.error();
+    mount.sim.clear_faults();
+    mount.read("static-creds/app").await.refused("has no key yet");
+    mount.advance(HOUR);
+    for _ in 0..2 {
+        mount.tick().await.done();
+    }
+    assert!(mount.stored("static-").is_empty() && mount.stored("account-owner/").is_empty());
+    assert!(is_untouched(&mount, &account));
+    mount.finish().await;
+}
