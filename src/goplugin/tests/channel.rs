@@ -445,6 +445,9 @@ async fn a_host_that_stops_reading_gets_all_calls_later_but_those_given_up() {
     assert!(host.0.try_recv().is_err(), "one connection serves all");
 }
 
+/// The frames of an answer to the call with this stream id.
+type Answer = Box<dyn Fn(u32) -> Vec<u8>>;
+
 #[tokio::test(start_paused = true)]
 async fn malformed_answers_are_errors_of_their_calls() {
     let (channel, mut host) = channel(1 << 20);
@@ -455,7 +458,7 @@ async fn malformed_answers_are_errors_of_their_calls() {
     let status = |code: &str| only([start(), field("grpc-status", code)].concat());
     let message =
         |bytes: &'static [u8]| move |id| [head(id), frame(DATA, 0, id, bytes), trailers(id)].concat();
-    let cases: [(&str, Box<dyn Fn(u32) -> Vec<u8>>, Code); 11] = [
+    let cases: [(&str, Answer, Code); 11] = [
         ("neither a message nor a status", Box::new(only(start())), Code::Unknown),
         ("a refusal in the headers", Box::new(status("12")), Code::Unimplemented),
         ("success in the headers", Box::new(status("0")), Code::Internal),

@@ -107,22 +107,20 @@ impl Server {
     fn open(&self, id: u32, services: &Arc<Services>) -> Result<DuplexStream, Error> {
         self.state.dials.fetch_add(1, Ordering::SeqCst);
         let failing = &self.state.failing_dials;
-        match failing.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)) {
-            Ok(_) => Err(Error::NoConnectionInfo(id)),
-            Err(_) => {
-                let (ours, serving) = open(Arc::clone(services));
-                let state = Arc::clone(&self.state);
-                state.open.send_modify(|open| open.push(id));
-                tokio::spawn(async move {
-                    serving.await.unwrap();
-                    state.open.send_modify(|open| {
-                        let ended = open.iter().position(|of| *of == id).unwrap();
-                        open.remove(ended);
-                    });
-                });
-                Ok(ours)
-            }
+        if failing.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok() {
+            return Err(Error::NoConnectionInfo(id));
         }
+        let (ours, serving) = open(Arc::clone(services));
+        let state = Arc::clone(&self.state);
+        state.open.send_modify(|open| open.push(id));
+        tokio::spawn(async move {
+            serving.await.unwrap();
+            state.open.send_modify(|open| {
+                let ended = open.iter().position(|of| *of == id).unwrap();
+                open.remove(ended);
+            });
+        });
+        Ok(ours)
     }
 
     fn may_write(&self, key: &str) -> bool {
