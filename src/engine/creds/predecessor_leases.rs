@@ -70,7 +70,8 @@ async fn ensure_record(engine: &Engine, storage: &dyn Storage, credential: &Cred
     Ok(LEDGER.put(storage, &credential.place(), &Entry::new(credential.clone())).await?)
 }
 
-/// Refuses a credential whose project is unknown to the configured organization. OpenAI archives projects and still answers them.
+/// Refuses a credential whose project is unknown to the configured organization. OpenAI archives projects, and still shows
+/// them.
 async fn check_organization(
     engine: &Engine,
     storage: &dyn Storage,

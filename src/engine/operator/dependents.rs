@@ -84,8 +84,8 @@ fn projects_of(
     known
 }
 
-/// Accounts in readable records that outlive a credential, each with its owner in words. Roles that share an account count as the first of
-/// them. This reads all records, so no request may call it.
+/// Accounts in readable records that outlive a credential, each with its owner in words. Roles that share an account
+/// count as the first of them. This function reads all records, so no request may call it.
 pub(super) async fn lasting_accounts(
     engine: &Engine,
     storage: &dyn Storage,

@@ -3,9 +3,9 @@
 //! *Guarantees:* the caller holds the role's lock. The record is stored without a current key before OpenAI deletes a
 //! key. From then on readers get no key, and the worker continues until OpenAI confirms all deletions. After the answer
 //! of a successful deletion, all keys are dead that anybody has. A key whose creation had no answer may live until the
-//! worker has looked it up: the answer warns of that key, which nobody has. With `force` the record is deleted in any case, and the answer names
-//! the keys and accounts that are left at OpenAI. If the process dies before the record is deleted, the worker
-//! continues as without `force`.
+//! worker has looked it up: the answer warns of that key, which nobody has. With `force` the record is deleted in any
+//! case, and the answer names the keys and accounts that are left at OpenAI. If the process dies before the record is
+//! deleted, the worker continues as without `force`.
 
 use super::ending::end_due_keys;
 use super::record::{STATIC_ROLES, StaticRole};

@@ -2,9 +2,9 @@
 //! worker repeats it. A rotation by hand that a crash cuts off is not stored, and nobody repeats it.
 //!
 //! *Guarantees:* the caller holds the role's lock, and after a crash the worker comes to the role: a marker of the role is
-//! due, or the worker reconciles all owners. The new key's name is stored in `making` before OpenAI creates the key. One write makes the new key current and moves the old key to `ending`. A
-//! failed write may still have succeeded: then nothing is deleted and nothing more is written, and the worker decides
-//! by the stored record.
+//! due, or the worker reconciles all owners. The new key's name is stored in `making` before OpenAI creates the key. One
+//! write makes the new key current and moves the old key to `ending`. A failed write may still have succeeded: then
+//! nothing is deleted and nothing more is written, and the worker decides by the stored record.
 //!
 //! If the plugin or the server dies, the last completed step decides:
 //! 1. *The new name is stored in `making`*, and OpenAI may have created the key, or the account with the key. Nobody

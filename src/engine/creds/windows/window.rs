@@ -48,8 +48,8 @@ pub struct Window {
     pub opened: DateTime<Utc>,
 }
 
-/// A window's id in the names of its credentials. Two windows may share an id: in different clusters, or
-/// after the first entry is deleted.
+/// A window's id in the names of its credentials. Two windows may share an id: in different clusters, or after
+/// the first entry is deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct WindowId(u64);
 
@@ -114,7 +114,8 @@ impl Stamp {
     /// ten digits by chance.
     pub(super) fn is_plausible(self, created_at: DateTime<Utc>, now: DateTime<Utc>) -> bool {
         let end = self.end();
-        // OpenAI may send any time of the calendar, so nothing is added to its time. The hour allows for clocks that differ.
+        // OpenAI may send any time of the calendar, so nothing is added to its time. The hour allows for clocks that
+        // differ.
         end > now && created_at < end + TimeDelta::hours(1) && created_at > end - FORGOTTEN_AFTER
     }
 
