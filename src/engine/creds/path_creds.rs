@@ -79,7 +79,7 @@ const ANSWER: &[ResponseField] = &[
     ResponseField::new::<String>("service_account_id", "OpenAI's id of the service account."),
     ResponseField::new::<DateTime<Utc>>(
         "expires_at",
-        "Time at which the key or the token expires at OpenAI by itself.",
+        "Time at which the key or the token expires at OpenAI by itself; empty if OpenAI names none.",
     ),
     ResponseField::new::<String>("access_token", "The token of a role with access tokens.").sensitive(),
     ResponseField::new::<String>("token_type", "Bearer, with access_token."),

@@ -371,28 +371,6 @@ async fn a_reader_is_told_that_the_refused_key_is_the_mounts_and_not_his() {
 }
 
 #[tokio::test]
-async fn without_openais_word_a_key_without_a_margin_expires_with_its_lease() {
-    let mount = mount(json!({"ttl": "1h"})).await;
-    let made = mount.seed("made", true);
-    let policy = json!({"error": {"message": "API keys must expire sooner.", "type": "invalid_request_error",
-        "param": "expires_in_seconds", "code": null}});
-    let (key_id, value) = made.key.unwrap();
-    let key = json!({"object": "organization.project.service_account.api_key", "id": key_id, "value": value,
-        "name": "Secret Key", "created_at": 1});
-    let account = json!({"object": "organization.project.service_account", "id": made.id, "name": "made",
-        "role": "member", "created_at": 1, "api_key": key});
-    mount.sim.fault(Fault::on(endpoint::CREATE_ACCOUNT, Action::status_with(400, policy)).times(1));
-    mount.sim.fault(Fault::on(endpoint::CREATE_ACCOUNT, Action::status_with(200, account)).times(1));
-    let begun = mount.now();
-    let read = mount.read(PATH).await;
-    let expires_at: DateTime<Utc> = read.text("expires_at").parse().unwrap();
-    let lifetime = (expires_at - begun).num_seconds();
-    assert!((3_599..3_650).contains(&lifetime), "{lifetime}");
-    mount.revoke(read.lease()).await.done();
-    mount.abandon();
-}
-
-#[tokio::test]
 async fn an_account_of_a_credential_that_got_another_name_and_owner_loses_the_credentials_key_alone() {
     for owner in ["static role", "library set"] {
         let mount = mount(json!({})).await;
@@ -419,7 +397,7 @@ async fn an_account_of_a_credential_that_got_another_name_and_owner_loses_the_cr
 }
 
 #[tokio::test]
-async fn without_openais_word_a_key_on_an_account_expires_after_the_margin() {
+async fn an_expiry_that_openai_does_not_name_is_not_answered() {
     let mount = Mount::start().await.configured().await.with_project().await;
     let account = mount.seed("automation", false).id;
     let role = json!({"service_account_id": account, "ttl": "1h"});
@@ -428,11 +406,8 @@ async fn without_openais_word_a_key_on_an_account_expires_after_the_margin() {
     let key = json!({"object": "organization.project.service_account.api_key", "id": id, "value": value,
         "name": "made", "created_at": 1});
     mount.sim.fault(Fault::on(endpoint::CREATE_KEY, Action::status_with(200, key)).times(1));
-    let begun = mount.now();
     let read = mount.read(PATH).await;
-    let expires_at: DateTime<Utc> = read.text("expires_at").parse().unwrap();
-    let lifetime = (expires_at - begun).num_seconds();
-    assert!((3_659..3_710).contains(&lifetime), "{lifetime}");
+    assert_eq!(read.text("expires_at"), "");
     mount.revoke(read.lease()).await.done();
     mount.abandon();
 }
