@@ -318,9 +318,9 @@ impl Engine {
     }
 }
 
-/// A part of the tick. A panic of the part is its failure.
-async fn caught<T>(part: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-    AssertUnwindSafe(part).catch_unwind().await.unwrap_or(Err(Error::Panicked))
+/// Runs `work`. A panic of the work is its failure.
+async fn caught<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    AssertUnwindSafe(work).catch_unwind().await.unwrap_or(Err(Error::Panicked))
 }
 
 #[async_trait]

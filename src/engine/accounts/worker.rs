@@ -9,7 +9,6 @@
 //! *Assumptions:* one tick at a time, about once a minute.
 
 use std::collections::{HashMap, HashSet};
-use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -20,7 +19,7 @@ use super::due;
 use super::due::Marker;
 use super::kind::{Kind, Turn};
 use super::owner::Owner;
-use crate::engine::{Engine, Error, KINDS, kind_of};
+use crate::engine::{Engine, Error, KINDS, caught, kind_of};
 use crate::framework::Tick;
 use crate::logical;
 use crate::logical::{Storage, StorageError};
@@ -120,13 +119,12 @@ async fn attempt(turn: &Turn<'_>, due: DueOwner, left_out: &AtomicBool) -> Optio
         left_out.store(true, Ordering::Relaxed);
         return None;
     }
-    let failure = match AssertUnwindSafe(work(turn, kind_of(&due.owner), &due)).catch_unwind().await {
-        Ok(Ok(is_reconciled)) => {
+    let failure = match caught(work(turn, kind_of(&due.owner), &due)).await {
+        Ok(is_reconciled) => {
             left_out.fetch_or(!is_reconciled, Ordering::Relaxed);
             return None;
         }
-        Ok(Err(error)) => error,
-        Err(_) => Error::Panicked,
+        Err(error) => error,
     };
     let is_unreadable = matches!(failure, Error::Storage(StorageError::Malformed { .. }));
     if !is_unreadable && matches!(failure, Error::Panicked | Error::Storage(_)) {

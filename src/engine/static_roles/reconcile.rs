@@ -172,7 +172,7 @@ async fn find_and_end(work: &Work<'_>, role: &mut StaticRole, making: &Making) -
     if is_account && is_taken(work, &account).await? {
         return Ok(true);
     }
-    // Whoever deletes a role ends its keys, used or not.
+    // The deletion of a role ends all of its keys, also one that is in use.
     if let Some(key) = used_key(work, &client, project, &found).await?
         && !role.deleted
     {

@@ -10,12 +10,10 @@
 //! *Assumptions:* no other server has a mount with this tag. A copy of the storage must not tidy.
 
 use std::collections::HashMap;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use futures_util::FutureExt as _;
 
 use super::status::{Candidate, Object, Options, State};
 use crate::engine::accounts::claims;
@@ -24,7 +22,7 @@ use crate::engine::config::clients;
 use crate::engine::creds::inventory::Owned;
 use crate::engine::creds::{account_user, inventory};
 use crate::engine::operator::dependents;
-use crate::engine::{Engine, Error};
+use crate::engine::{Engine, Error, caught};
 use crate::logical::Storage;
 use crate::openai::{
     self, Client, KeyRecord, OrganizationId, Pages, ProjectId, ServiceAccount, ServiceAccountId, Urgency,
@@ -49,9 +47,7 @@ pub(super) struct Run {
 /// follow.
 pub(super) async fn in_background(engine: Arc<Engine>, storage: Arc<dyn Storage>, options: Options) {
     let outcome = tokio::select! {
-        outcome = AssertUnwindSafe(run(&engine, storage, options)).catch_unwind() => {
-            Some(outcome.unwrap_or(Err(Error::Panicked)))
-        }
+        outcome = caught(run(&engine, storage, options)) => Some(outcome),
         () = engine.gone.cancelled() => None,
     };
     let (state, error) = match outcome {
