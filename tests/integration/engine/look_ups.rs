@@ -87,6 +87,16 @@ async fn lost_account(mount: &Mount, path: &str, body: Value) -> (String, String
     accounts(mount).into_iter().find(|account| !before.contains(account)).expect("OpenAI made it")
 }
 
+/// A static role with a lost account, on which somebody made a key: with id and name of the account, and id and value of the
+/// key.
+async fn with_stuck_look_up() -> (Mount, (String, String), (String, String)) {
+    let mount = with_static_role(json!({"rotation_method": "account", "rotation_period": 0})).await;
+    let lost = lost_account(&mount, "static-creds/app/rotate", json!({})).await;
+    ticks(&mount, 1).await;
+    let theirs = mount.seed_key(&lost.0, "another-mounts-key");
+    (mount, lost, theirs)
+}
+
 /// `revocations` gives the reason why a look-up fails, and the number of its failures.
 async fn assert_tells(mount: &Mount, name: &str, reason: &str) {
     let said = mount.read(&format!("revocations/{name}")).await.json();
@@ -154,11 +164,7 @@ async fn what_waited_for_the_organization_is_done_in_time_although_the_process_d
 
 #[tokio::test]
 async fn a_look_up_of_a_static_role_that_fails_is_repeated_at_growing_intervals_and_says_why() {
-    let settings = json!({"rotation_method": "account", "rotation_period": 0});
-    let mount = with_static_role(settings).await;
-    let (lost, name) = lost_account(&mount, "static-creds/app/rotate", json!({})).await;
-    ticks(&mount, 1).await;
-    let theirs = mount.seed_key(&lost, "another-mounts-key");
+    let (mount, (lost, name), theirs) = with_stuck_look_up().await;
     let before = mount.sim.calls(endpoint::LIST_KEYS);
     ticks(&mount, 60).await;
     let lists = mount.sim.calls(endpoint::LIST_KEYS) - before;
@@ -176,11 +182,7 @@ async fn a_look_up_of_a_static_role_that_fails_is_repeated_at_growing_intervals_
 
 #[tokio::test]
 async fn a_look_up_that_fails_delays_no_other_look_up_of_the_same_static_role() {
-    let settings = json!({"rotation_method": "account", "rotation_period": 0});
-    let mount = with_static_role(settings).await;
-    let (stuck, _) = lost_account(&mount, "static-creds/app/rotate", json!({})).await;
-    ticks(&mount, 1).await;
-    let theirs = mount.seed_key(&stuck, "another-mounts-key");
+    let (mount, (stuck, _), theirs) = with_stuck_look_up().await;
     ticks(&mount, 30).await;
     let (lost, _) = lost_account(&mount, "static-creds/app/rotate", json!({})).await;
     ticks(&mount, 5).await;
